@@ -1,0 +1,59 @@
+"""fastnn: train and run small neural networks on a CPU, fast.
+
+>>> import fastnn
+>>> X, y = fastnn.load_digits()
+>>> model = fastnn.Model([64, 32, 10], rng=0)
+>>> history = model.fit(X, y, epochs=20, batch_size=10, optimizer=fastnn.SGD(3.0))
+>>> bool(model.evaluate(X, y)["accuracy"] > 0.95)
+True
+
+Public names are loaded when first used: `import fastnn` itself imports nothing heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .data import load_digits, load_idx, one_hot
+    from .layers import Dense
+    from .model import Model
+    from .optimizers import SGD
+    from .storage import load
+    from .training import DivergenceError, History
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Dense": "layers",
+    "DivergenceError": "training",
+    "History": "training",
+    "Model": "model",
+    "SGD": "optimizers",
+    "load": "storage",
+    "load_digits": "data",
+    "load_idx": "data",
+    "one_hot": "data",
+}
+__all__ = [
+    "SGD",
+    "Dense",
+    "DivergenceError",
+    "History",
+    "Model",
+    "load",
+    "load_digits",
+    "load_idx",
+    "one_hot",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    value = getattr(import_module(f"fastnn.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

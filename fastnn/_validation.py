@@ -1,0 +1,168 @@
+"""Where inputs are checked and normalised, once. Every error names the argument, the value and what was expected."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DTYPES = ("float32", "float64")
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """value, if it is one of the allowed names."""
+    allowed = list(allowed)
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def integer(name: str, value: Any, low: int) -> int:
+    """value as an int of at least low; a bool or a float is refused."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if number < low:
+        raise ValueError(f"{name} must be at least {low}, got {number}")
+    return number
+
+
+def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
+    """value as a finite float in [low, high), or in (low, high) with open_low."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not (np.isfinite(result) and low <= result < high and not (open_low and result == low)):
+        bound = "above" if open_low else "at least"
+        top = "" if high == np.inf else f" and below {high:g}"
+        raise ValueError(f"{name} must be a finite number {bound} {low:g}{top}, got {value!r}")
+    return result
+
+
+def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
+    """value as a base-class array of bools, ints or floats, with no copy where it is one already."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            pass
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
+    return array
+
+
+class _Writable:
+    """Lends a read-only array's memory as a writable one, for kernels that do not write to it: Numba would compile
+    once more for a read-only array."""
+
+    def __init__(self, array: NDArray[Any]):
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """array C-ordered, aligned, in dtype and typed as writable; itself where it is so already."""
+    with np.errstate(over="ignore"):  # a value too large for dtype becomes infinite, which _finite reports
+        array = np.require(array, dtype, ["C", "A"])
+    return array if array.flags.writeable else np.asarray(_Writable(array))
+
+
+def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
+    """Raise where an element is NaN or infinite. A finite sum proves that there is none, without a copy."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum()):
+            return
+    rows = max(1, 2**20 // max(1, array[:1].size))
+    for start in range(0, len(array), rows):
+        bad = np.argwhere(~np.isfinite(array[start : start + rows]))
+        if len(bad):
+            index = (int(bad[0][0]) + start, *map(int, bad[0][1:]))
+            place = ", ".join(map(str, index))
+            value = original.reshape(array.shape)[index]
+            raise ValueError(f"{name} must be finite in {array.dtype}, got {name}[{place}] = {value}")
+
+
+class Inputs(NamedTuple):
+    """X for the kernels: rows in the model's dtype, or as uint8; the other is empty."""
+
+    floats: NDArray[Any]
+    bytes: NDArray[np.uint8]
+
+    @property
+    def n(self) -> int:
+        return max(len(self.floats), len(self.bytes))
+
+
+def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> Inputs:
+    """X, (n, n_inputs), for the kernels. Nothing is copied where X is C-ordered in dtype or uint8 already."""
+    array = _numeric(name, X)
+    if array.ndim != 2 or array.shape[1] != n_inputs:
+        raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}")
+    if len(array) == 0:
+        raise ValueError(f"{name} must hold at least one sample, got shape {array.shape}")
+    if array.dtype == np.bool_:
+        array = array.view(np.uint8)
+    if array.dtype == np.uint8:
+        return Inputs(np.empty((0, n_inputs), dtype), _for_kernel(array, np.uint8))
+    floats = _for_kernel(array, dtype)
+    if finite and array.dtype.kind == "f":
+        _finite(name, floats, array)
+    return Inputs(floats, np.empty((0, n_inputs), np.uint8))
+
+
+class Targets(NamedTuple):
+    """y for the kernels: rows in the model's dtype, or int32 class indices; the other is empty.
+
+    classes are the class indices to score against, None where y holds numeric targets.
+    """
+
+    values: NDArray[Any]
+    labels: NDArray[np.int32]
+    classes: NDArray[Any] | None
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """What a metric compares with: class indices, or numeric targets (n, n_out)."""
+        return self.values if self.classes is None else self.classes
+
+
+def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name: str = "y") -> Targets:
+    """y, class indices (n,) or targets (n,) or (n, n_out), for the kernels.
+
+    With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output unit
+    decides between two classes.
+    """
+    array = _numeric(name, y)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    whole = array.dtype.kind in "biu"
+    expected = f"({n},) or ({n}, {n_out})" if n_out == 1 else f"({n},) for class indices or ({n}, {n_out})"
+    if array.ndim not in (1, 2) or len(array) != n or (array.ndim == 2 and array.shape[1] != n_out):
+        raise ValueError(f"{name} must have shape {expected}, got {np.shape(y)}")
+    if array.ndim == 1 and n_out > 1:
+        if not whole:
+            raise ValueError(
+                f"{name} of shape ({n},) must hold integer class indices for {n_out} outputs, got {array.dtype}; "
+                f"float targets have shape ({n}, {n_out})"
+            )
+        outside = np.flatnonzero((array < 0) | (array >= n_out))
+        if len(outside):
+            i = outside[0]
+            raise ValueError(f"{name} must hold class indices in [0, {n_out}), got {name}[{i}] = {array[i]}")
+        labels = _for_kernel(array, np.int32)
+        return Targets(np.empty((0, n_out), dtype), labels, labels)
+    values = _for_kernel(array.reshape(n, n_out), dtype)
+    if not whole:
+        _finite(name, values, array)
+    classes = (
+        array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
+    )
+    return Targets(values, np.empty(0, np.int32), classes)

@@ -1,0 +1,47 @@
+"""Metrics: how well a model does, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _validation
+from ._validation import Targets
+
+Metric = Callable[[NDArray[Any], NDArray[Any]], float]
+
+
+def accuracy(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+    """The share of class indices, (n,), that agree."""
+    return float(np.mean(y_true == y_pred))
+
+
+def r2(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+    """The coefficient of determination, 1 - sum (y - a)^2 / sum (y - mean y)^2, averaged over the outputs.
+
+    As in scikit-learn, an output whose targets are all equal scores 1 where it is met exactly, else 0.
+    """
+    y_true = y_true.astype(np.float64)
+    residual = ((y_true - y_pred) ** 2).sum(axis=0)
+    spread = ((y_true - y_true.mean(axis=0)) ** 2).sum(axis=0)
+    constant = spread == 0
+    scores = 1 - residual / np.where(constant, 1, spread)
+    return float(np.mean(np.where(constant, residual == 0, scores)))
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "r2": r2}
+
+
+def resolve(metric: str | Metric | None, targets: Targets) -> tuple[str, Metric]:
+    """(name, function) of a metric; None means accuracy for class indices and r2 for numeric targets."""
+    if metric is None:
+        metric = "r2" if targets.classes is None else "accuracy"
+    if callable(metric):
+        return getattr(metric, "__name__", "metric"), metric
+    name = _validation.choice("metric", metric, METRICS)
+    if name == "accuracy" and targets.classes is None:
+        raise ValueError("metric 'accuracy' needs class indices in y, got numeric targets")
+    return name, METRICS[name]

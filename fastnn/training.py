@@ -1,0 +1,252 @@
+"""The fit loop: epochs, validation, stopping, History."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _validation, metrics, optimizers
+from ._validation import Inputs, Targets
+from .kernels import entry, network
+from .metrics import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .model import Model
+
+CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress bar wait for it
+FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
+
+
+class DivergenceError(ArithmeticError):
+    """Training ended an epoch with a loss or a parameter that is not finite.
+
+    `epoch` counts from 1. The model holds the parameters of the epoch before it.
+    """
+
+    def __init__(self, message: str, epoch: int):
+        super().__init__(message, epoch)
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass
+class History:
+    """What a fit recorded, one entry an epoch.
+
+    loss is the mean over the epoch's samples of the loss before each update; val_loss and val_metric are taken on
+    the validation set after the epoch (empty without one); seconds is the time of the epoch without validation.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_metric: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    metric: str | None = None
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the curves with matplotlib: the losses, and the validation metric on a second axis."""
+        from .plots import plot_history
+
+        return plot_history(self, ax)
+
+
+def fit(
+    model: Model,
+    inputs: Inputs,
+    targets: Targets,
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Any,
+    validation: tuple[Inputs, Targets] | None,
+    shuffle: bool | ArrayLike,
+    metric: str | Metric | None,
+    callbacks: Sequence[Callable[[Model], object]],
+    progress: bool | None,
+) -> History:
+    """`Model.fit` after its data was checked."""
+    epochs = _validation.integer("epochs", epochs, 0)
+    batch_size = min(_validation.integer("batch_size", batch_size, 1), inputs.n)
+    optimizer = optimizers.resolve(optimizer)
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"callbacks must be callables that take the model, got {callback!r}")
+    mode, order = _order(shuffle, epochs, inputs.n)
+    scored = metrics.resolve(metric, validation[1] if validation else targets)
+
+    history = History(metric=scored[0] if validation else None)
+    run = _Run(model, inputs, targets, epochs, batch_size, optimizer.learning_rate, mode, order, history)
+    model.history = history
+    with _progress_bar(progress, epochs) as bar:
+        try:
+            while run.epoch < epochs:
+                before = run.epoch
+                each_epoch = validation is not None or callbacks
+                run.advance(before + 1 if each_epoch else epochs)
+                stop = False
+                if run.epoch > before:
+                    if validation is not None:
+                        loss, outputs = model._evaluate(*validation)
+                        score = model._score(scored[1], validation[1], outputs)
+                        history.val_loss.append(loss)
+                        history.val_metric.append(score)
+                    stop = any([callback(model) is True for callback in callbacks])
+                bar(run.epoch - before, history)
+                if stop:
+                    break
+        finally:
+            run.settle(validated=validation is not None)
+    return history
+
+
+class _Run:
+    """One fit's buffers and position. The kernel alone moves it, so an exception anywhere leaves it consistent."""
+
+    def __init__(
+        self,
+        model: Model,
+        inputs: Inputs,
+        targets: Targets,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        mode: int,
+        order: NDArray[np.int32],
+        history: History,
+    ):
+        net = model._ready()
+        self.model, self.history = model, history
+        self.steps_per_epoch = -(-inputs.n // batch_size)
+        self.position = np.zeros(6, np.int64)
+        self.position[[entry.BATCH_SIZE, entry.EPOCHS, entry.ORDER]] = batch_size, epochs, mode
+        self.losses = np.zeros(epochs)
+        self.snapshot = model._parameters.copy()
+        gradient = network.aligned_zeros(
+            net[network.N_BYTES] if batch_size > net[network.BLOCK_ROWS] else 0, model.dtype
+        )
+        self.arguments = (
+            net,
+            model._table,
+            model._parameters,
+            gradient,
+            self.snapshot,
+            network.workspace(net, model.dtype),
+            (*inputs, targets.values, targets.labels),
+            order,
+            model._random,
+            np.array([learning_rate, model._scale]),
+            self.position,
+            self.losses,
+        )
+        entry.train(*self.arguments, 0)  # compiles or loads it, outside the timed part
+        self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
+        self.window = [0.0, 0]  # seconds and steps since the last finished epoch
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return int(self.position[entry.EPOCH])
+
+    def advance(self, until: int) -> None:
+        """One kernel call: up to about CALL_SECONDS of steps, but not past the epoch `until`."""
+        position = self.position
+        before = position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP]
+        position[entry.EPOCHS] = until
+        start = time.perf_counter()
+        entry.train(*self.arguments, self.steps)
+        seconds = time.perf_counter() - start
+        self._record()
+        if position[entry.STATUS] == entry.DIVERGED:
+            epoch = self.epoch + 1
+            raise DivergenceError(
+                f"training diverged in epoch {epoch}: its loss is {self.losses[epoch - 1]:g} or a parameter is not "
+                f"finite. The model holds the parameters after {self.epoch} epochs; try a lower learning_rate.",
+                epoch,
+            )
+        done = int(position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP] - before)
+        self._clock(seconds, done)
+
+    def _clock(self, seconds: float, done: int) -> None:
+        """Share the seconds among the epochs that ended, and choose the length of the next call."""
+        self.window[0] += seconds
+        self.window[1] += done
+        history = self.history
+        while len(history.seconds) < len(history.loss):
+            share = self.window[0] * self.steps_per_epoch / self.window[1]
+            history.seconds.append(share)
+            self.window[0] -= share
+            self.window[1] -= self.steps_per_epoch
+        wanted = int(done * CALL_SECONDS / max(seconds, 1e-9))
+        self.steps = max(1, min(wanted, 4 * self.steps) if done == self.steps else max(wanted, self.steps))
+
+    def _record(self) -> None:
+        loss = self.history.loss
+        loss.extend(self.losses[len(loss) : self.epoch].tolist())
+
+    def settle(self, validated: bool) -> None:
+        """Leave the model as it was at the end of the last finished epoch, and the history of one length."""
+        self._record()
+        history = self.history
+        history.seconds.extend([float("nan")] * (len(history.loss) - len(history.seconds)))
+        if validated:
+            for values in (history.val_loss, history.val_metric):
+                values.extend([float("nan")] * (len(history.loss) - len(values)))
+        if self.position[entry.STEP] != 0:
+            self.model._parameters[:] = self.snapshot
+            self.model._random[0] = self.model._random[1]
+
+
+def _order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32]]:
+    """(mode, order) for the kernel."""
+    if n > np.iinfo(np.int32).max:
+        raise ValueError(f"X must hold at most {np.iinfo(np.int32).max} samples, got {n}")
+    if isinstance(shuffle, (bool, np.bool_)):
+        return (entry.DRAWN, np.empty((1, n), np.int32)) if shuffle else (entry.AS_IS, np.empty((1, 0), np.int32))
+    order = np.asarray(shuffle)
+    if order.dtype.kind not in "iu" or order.shape != (epochs, n):
+        raise ValueError(
+            f"shuffle must be True, False or an integer array of shape ({epochs}, {n}), "
+            f"got {order.dtype} of shape {order.shape}"
+        )
+    if order.size and not (order.min() >= 0 and order.max() < n):
+        raise ValueError(f"shuffle must hold sample indices in [0, {n}), got {order.min()} to {order.max()}")
+    return entry.GIVEN, np.array(order, np.int32, order="C")
+
+
+class _progress_bar:
+    """A tqdm bar that counts epochs and shows the losses, or nothing."""
+
+    def __init__(self, shown: bool | None, epochs: int):
+        if shown not in (None, True, False):
+            raise TypeError(f"progress must be True, False or None, got {shown!r}")
+        self.bar = None
+        if shown:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=epochs, unit="epoch")
+
+    def __enter__(self) -> _progress_bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, epochs: int, history: History) -> None:
+        if self.bar is None or not epochs:
+            return
+        shown = {"loss": history.loss[-1]}
+        if history.val_loss:
+            shown |= {"val_loss": history.val_loss[-1], f"val_{history.metric}": history.val_metric[-1]}
+        self.bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
+        self.bar.update(epochs)
