@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,21 +36,26 @@ def integer(name: str, value: Any, low: int) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
-    """value as a finite float in [low, high), or in (low, high) with open_low."""
+    """value as a finite float in [low, high), or in (low, high) with open_low; a bool or a string is refused."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
     try:
         result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    except OverflowError:
+        result = np.inf
     if not (np.isfinite(result) and low <= result < high and not (open_low and result == low)):
-        bound = "above" if open_low else "at least"
-        top = "" if high == np.inf else f" and below {high:g}"
-        raise ValueError(f"{name} must be a finite number {bound} {low:g}{top}, got {value!r}")
+        bound = f" {'above' if open_low else 'at least'} {low:g}" if low > -np.inf else ""
+        top = f" and below {high:g}" if high < np.inf else ""
+        raise ValueError(f"{name} must be a finite number{bound}{top}, got {value!r}")
     return result
 
 
 def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
     """value as a base-class array of bools, ints or floats, with no copy where it is one already."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{name} must be a rectangular array of numbers, got {reprlib.repr(value)}") from None
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
@@ -161,7 +168,7 @@ def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name:
         return Targets(np.empty((0, n_out), dtype), labels, labels)
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
-        _finite(name, values, array)
+        _finite(name, values.reshape(array.shape), array)
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Examples
     --------
-    >>> import fastnn, tempfile, os
-    >>> path = os.path.join(tempfile.mkdtemp(), "labels-idx1-ubyte")
-    >>> _ = open(path, "wb").write(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
+    >>> import fastnn, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "labels-idx1-ubyte")
+    >>> _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
     >>> fastnn.load_idx(path)
     array([7, 2, 1], dtype=uint8)
     """
@@ -34,7 +35,7 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     if content[:2] == b"\x1f\x8b":
         try:
             content = gzip.decompress(content)
-        except (EOFError, OSError, ValueError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"path must name a whole gzip file, got {str(path)!r}: {error}") from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
         raise ValueError(f"path must name an IDX file, got {str(path)!r}, which starts with {content[:4]!r}")

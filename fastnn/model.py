@@ -97,12 +97,13 @@ class Model:
 
     # ---- structure ----
 
+    def _layout(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        codes = [activations.CODES[layer.activation] for layer in self._layers]
+        return network.layout(self.sizes, codes, losses.CODES[self.loss_name], self._dtype, self._frozen)
+
     def _set_up(self) -> None:
         """Lay the network out and allocate its parameters."""
-        codes = [activations.CODES[layer.activation] for layer in self._layers]
-        self._net, self._table = network.layout(
-            self.sizes, codes, losses.CODES[self.loss_name], self._dtype, self._frozen
-        )
+        self._net, self._table = self._layout()
         self._parameters = network.aligned_zeros(self._net[network.N_BYTES], self._dtype)
         self._views()
 
@@ -433,7 +434,9 @@ class Model:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
         self._frozen = frozenset(i % n for i in chosen)
-        self._rebuild()
+        net, table = self._layout()
+        net[network.LIB] = self._net[network.LIB]
+        self._net[:], self._table[:] = net, table  # in place: the views stay, and a fit under way goes on with it
 
     def replace_head(
         self,
@@ -447,6 +450,7 @@ class Model:
 
         `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
         """
+        n_out = _validation.integer("n_out", n_out, 1)
         head = Dense(n_out, self._layers[-1].activation if activation is None else activation)
         _validation.choice("init", init, INITS)
         generator = _generator(rng)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _validation
+
 if TYPE_CHECKING:
     from .model import Model
 
@@ -78,7 +80,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if header.get("format") == "fastnn" else ()  # others may hold types NumPy lacks
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"path must name a whole safetensors file, got {str(path)!r}: {error}") from None
     if header.get("format") != "fastnn":
@@ -103,8 +106,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         if tensors:
             raise ValueError(f"unknown tensors {sorted(tensors)}")
         model.freeze(d["frozen"])
-        model._random[:] = d["random"]
-        model._split_seed = d["split_seed"]
-    except (KeyError, TypeError, ValueError) as error:
+        model._random[:] = _validation.integer("random", d["random"], 0)
+        model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +77,14 @@ def fit(
     epochs = _validation.integer("epochs", epochs, 0)
     batch_size = min(_validation.integer("batch_size", batch_size, 1), inputs.n)
     optimizer = optimizers.resolve(optimizer)
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
     callbacks = list(callbacks)
     for callback in callbacks:
         if not callable(callback):
             raise TypeError(f"callbacks must be callables that take the model, got {callback!r}")
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
+        raise TypeError(f"progress must be True, False or None, got {progress!r}")
     mode, order = _order(shuffle, epochs, inputs.n)
     scored = metrics.resolve(metric, validation[1] if validation else targets)
 
@@ -100,7 +104,10 @@ def fit(
                         score = model._score(scored[1], validation[1], outputs)
                         history.val_loss.append(loss)
                         history.val_metric.append(score)
-                    stop = any([callback(model) is True for callback in callbacks])
+                    answers = [callback(model) for callback in callbacks]
+                    stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+                    if callbacks and not stop:
+                        run.keep()
                 bar(run.epoch - before, history)
                 if stop:
                     break
@@ -130,14 +137,15 @@ class _Run:
         self.position = np.zeros(6, np.int64)
         self.position[[entry.BATCH_SIZE, entry.EPOCHS, entry.ORDER]] = batch_size, epochs, mode
         self.losses = np.zeros(epochs)
-        self.snapshot = model._parameters.copy()
+        self.parameters = model._parameters
+        self.snapshot = self.parameters.copy()
         gradient = network.aligned_zeros(
             net[network.N_BYTES] if batch_size > net[network.BLOCK_ROWS] else 0, model.dtype
         )
         self.arguments = (
             net,
             model._table,
-            model._parameters,
+            self.parameters,
             gradient,
             self.snapshot,
             network.workspace(net, model.dtype),
@@ -175,6 +183,12 @@ class _Run:
             )
         done = int(position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP] - before)
         self._clock(seconds, done)
+
+    def keep(self) -> None:
+        """Take over what callbacks did to the model between two epochs."""
+        if self.model._parameters is not self.parameters:
+            raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
+        self.snapshot[:] = self.parameters
 
     def _clock(self, seconds: float, done: int) -> None:
         """Share the seconds among the epochs that ended, and choose the length of the next call."""
@@ -227,8 +241,6 @@ class _progress_bar:
     """A tqdm bar that counts epochs and shows the losses, or nothing."""
 
     def __init__(self, shown: bool | None, epochs: int):
-        if shown not in (None, True, False):
-            raise TypeError(f"progress must be True, False or None, got {shown!r}")
         self.bar = None
         if shown:
             from tqdm.auto import tqdm

@@ -11,8 +11,19 @@ from numba import njit, prange
 from .batches import draw_order
 from .cache import cached
 from .library import SIZE, fill_table
-from .network import BLOCK_ROWS, FAN_OUT, ITEMSIZE, LD, N_LAYERS, A
-from .network import accumulate, block_loss, forward, load_inputs, load_targets
+from .network import (
+    BLOCK_ROWS,
+    FAN_OUT,
+    ITEMSIZE,
+    LD,
+    N_LAYERS,
+    A,
+    accumulate,
+    block_loss,
+    forward,
+    load_inputs,
+    load_targets,
+)
 from .optimizers import sgd_step
 from .simd import address
 
@@ -26,7 +37,7 @@ _NO_ORDER = np.empty(0, np.int32)
 
 @cached
 def fill_library(dt, table):
-    """Fill the int64 table (library.SIZE,) with the addresses of the vector functions for the dtype of the scalar dt."""
+    """Fill the int64 table (library.SIZE,) with the vector functions' addresses, for the dtype of the scalar dt."""
     fill_table(dt, address(table))
 
 
@@ -49,7 +60,7 @@ def _finish_epoch(parameters, snapshot, random):
     total = parameters[0] * 0
     for i in range(parameters.size):
         total += abs(parameters[i] - parameters[i])
-    if not total == 0:
+    if total != 0:
         return False
     for i in range(parameters.size):
         snapshot[i] = parameters[i]

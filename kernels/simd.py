@@ -134,16 +134,17 @@ class Simd:
     )
 
     def _reduce(self, x):
-        """The bits of n (as an int in the low bits), n and r."""
+        """n as ints, n, r, and what rounding took from r."""
         magic = self.const(1.5 * 2.0 ** (52 if self.double else 23))  # adding it rounds to an integer
         log2e, high, low = 1 / math.log(2), 0.693359375, -2.12194440e-4
         if self.double:
             high, low = 6.93145751953125e-1, 1.42860682030941723212e-6
         shifted = self.fma(x, self.const(log2e), magic)
         n = shifted - magic
-        r = self.fma(n, self.const(-high), x)
-        r = self.fma(n, self.const(-low), r)
-        return self.b.sub(self.bits(shifted), self.bits(magic)), n, r
+        exact = self.fma(n, self.const(-high), x)
+        r = self.fma(n, self.const(-low), exact)
+        rest = self.fma(n, self.const(-low), exact - r)
+        return self.b.sub(self.bits(shifted), self.bits(magic)), n, r, rest
 
     def _power_of_two(self, n):
         """2^n for ints n within the normal range of exponents."""
@@ -151,35 +152,68 @@ class Simd:
         bits = self.b.shl(self.b.add(n, self.int_const(bias)), self.int_const(shift))
         return Vec(self, self.b.bitcast(bits, self.vector))
 
-    def _expm1_reduced(self, r):
-        """exp(r) - 1 for |r| <= log(2)/2."""
+    def _expm1_reduced(self, r, rest):
+        """exp(r + rest) - 1 for |r| <= log(2)/2."""
         p = self.horner(r, self.EXP64 if self.double else self.EXP32)
-        return self.fma(p, r * r, r)
+        return r + self.fma(p, r * r, rest)
 
     def _clamp(self, x, low, high):
         """x within [low, high]; a NaN stays one, because a comparison with it is false."""
         x = self.select(self.less(self.const(high), x), self.const(high), x)
         return self.select(self.less(x, self.const(low)), self.const(low), x)
 
+    def _scale(self, x, n, n_int):
+        """x * 2^n, through the subnormals and to infinity. n is given as floats and as ints."""
+        if VECTOR_BYTES == 64:
+            return self._scalef(x, n)
+        half = self.b.ashr(n_int, self.int_const(1))  # two factors: 2^n alone may lie outside the normal numbers
+        return x * self._power_of_two(half) * self._power_of_two(self.b.sub(n_int, half))
+
+    def _scalef(self, x, n):
+        """AVX-512's own x * 2^n."""
+        mask, rounding = ir.IntType(self.lanes), ir.Constant(I32, 4)  # all lanes; round as the CPU is set
+        kind = ir.FunctionType(self.vector, [self.vector] * 3 + [mask, I32])
+        name = f"llvm.x86.avx512.mask.scalef.p{'d' if self.double else 's'}.512"
+        fn = cgutils.get_or_insert_function(self.b.module, kind, name)
+        return Vec(self, self.b.call(fn, [x.v, n.v, x.v, ir.Constant(mask, -1), rounding]))
+
+    def _divide(self, x, y, rest):
+        """x / (y + rest) for a rest that rounding took from y: a division and one Newton step."""
+        inverse = self.const(1.0) / y
+        quotient = x * inverse
+        error = self._residual(x, quotient, y) - quotient * rest
+        return self.fma(error, inverse, quotient)
+
+    def _residual(self, x, u, v):
+        """x - u * v for x close to u * v, as if the product were exact (without fma: Dekker 1971)."""
+        if HAS_FMA:
+            return self.fma(-u, v, x)
+        halves = []
+        for w in (u, v):
+            shifted = w * (2.0 ** (27 if self.double else 12) + 1.0)
+            high = shifted - (shifted - w)
+            halves.append((high, w - high))
+        (a, b), (c, d) = halves
+        return x - a * c - a * d - b * c - b * d
+
     def exp(self, x):
         """e^x, overflowing to infinity and underflowing through the subnormals; NaN gives NaN."""
-        n, _, r = self._reduce(self._clamp(x, *((-746.0, 710.0) if self.double else (-104.5, 89.0))))
-        e = self._expm1_reduced(r) + 1.0
-        half = self.b.ashr(n, self.int_const(1))  # two factors: 2^n alone may lie outside the normal numbers
-        return e * self._power_of_two(half) * self._power_of_two(self.b.sub(n, half))
+        n_int, n, r, rest = self._reduce(self._clamp(x, *((-746.0, 710.0) if self.double else (-104.5, 89.0))))
+        return self._scale(self._expm1_reduced(r, rest) + 1.0, n, n_int)
 
     def sigmoid(self, x):
         """1 / (1 + e^-x), written with e^-|x| so that it keeps its relative accuracy for negative x."""
         e = self.exp(-self.abs(x))
-        e = self.select(self.b.fcmp_unordered("uno", x.v, x.v), x, e)
-        return self.select(self.less(x, self.const(0.0)), e, self.const(1.0)) / (e + 1.0)
+        y = e + 1.0
+        return self._divide(self.select(self.less(x, self.const(0.0)), e, self.const(1.0)), y, e - (y - 1.0))
 
     def tanh(self, x):
         """-m / (2 + m) with m = e^(-2|x|) - 1 taken without cancellation; the sign is put back."""
-        n, _, r = self._reduce(self._clamp(self.abs(x) * -2.0, -60.0, 0.0))
-        scale = self._power_of_two(n)
-        m = self.fma(scale, self._expm1_reduced(r), scale - 1.0)
-        return self.copysign(-m / (m + 2.0), x)
+        n_int, _, r, rest = self._reduce(self._clamp(self.abs(x) * -2.0, -60.0, 0.0))
+        scale = self._power_of_two(n_int)
+        m = self.fma(scale, self._expm1_reduced(r, rest), scale - 1.0)
+        y = m + 2.0
+        return self.copysign(self._divide(-m, y, m - (y - 2.0)), x)
 
 
 class Vec:

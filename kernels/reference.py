@@ -1,0 +1,111 @@
+"""The kernels' twins in plain NumPy, float64: the oracle they are tested against. Written for reading, not for speed.
+
+A network is a list of (W, b, activation) with W of shape (fan_in, fan_out), as the kernels hold it. Samples are rows.
+"""
+
+import numpy as np
+
+# name: (value of z, derivative in terms of the output a)
+ACTIVATIONS = {
+    "identity": (lambda z: z, lambda a: np.ones_like(a)),
+    "sigmoid": (lambda z: np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z))), lambda a: a * (1 - a)),
+    "tanh": (np.tanh, lambda a: 1 - a**2),
+    "relu": (lambda z: np.where(z > 0, z, 0 * z), lambda a: (a > 0) * 1.0),
+    "step": (lambda z: np.where(z > 0, 1.0, 0 * z), lambda a: np.ones_like(a)),
+}
+# name: (summed value, derivative in a)
+LOSSES = {
+    "quadratic": (lambda a, y: 0.5 * np.sum((a - y) ** 2), lambda a, y: a - y),
+}
+
+
+def matmul(a, b, c0):
+    """C0 + A @ B; for A.T @ B pass A.T."""
+    return c0 + a @ b
+
+
+def matmul_nt(a, b):
+    """A @ B.T."""
+    return a @ b.T
+
+
+def one_hot(labels, n_out):
+    """The rows of zeros with a one at the label."""
+    return np.eye(n_out)[labels]
+
+
+def gather(source, order, first, rows, scale):
+    """scale * source[order[first : first + rows]]; an empty order is the order of source."""
+    return scale * (source[order[first : first + rows]] if len(order) else source[first : first + rows])
+
+
+def draw_order(n, state):
+    """(permutation of n, next state): Fisher-Yates inside out, with SplitMix64 and Lemire's unbiased range."""
+    bits = 2**64 - 1
+
+    def high_half():
+        nonlocal state
+        state = (state + 0x9E3779B97F4A7C15) & bits
+        z = state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & bits
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & bits
+        return (z ^ (z >> 31)) >> 32
+
+    order = []
+    for i in range(n):
+        span = i + 1
+        product = high_half() * span
+        while product % 2**32 < 2**32 % span:
+            product = high_half() * span
+        j = product >> 32
+        order.append(i)
+        order[i], order[j] = order[j], i
+    return np.array(order), state
+
+
+def forward(network, x):
+    """[x, the outputs of each layer]."""
+    outputs = [x]
+    for w, b, activation in network:
+        value, _ = ACTIVATIONS[activation]
+        outputs.append(value(matmul(outputs[-1], w, b)))
+    return outputs
+
+
+def loss(name, a, y):
+    """(summed loss, its derivative in a)."""
+    value, slope = LOSSES[name]
+    return value(a, y), slope(a, y)
+
+
+def gradients(network, x, y, loss_name="quadratic"):
+    """(summed loss, [(dW, db), ..]): the gradients summed over the samples."""
+    outputs = forward(network, x)
+    total, d = loss(loss_name, outputs[-1], y)
+    result = []
+    for (w, _, activation), below, a in zip(network[::-1], outputs[-2::-1], outputs[:0:-1], strict=True):
+        _, slope = ACTIVATIONS[activation]
+        d = d * slope(a)
+        result.append((below.T @ d, d.sum(axis=0)))
+        d = matmul_nt(d, w)
+    return total, result[::-1]
+
+
+def sgd_step(network, x, y, learning_rate, loss_name="quadratic"):
+    """(summed loss before, the network after one step on the mean gradient)."""
+    total, steps = gradients(network, x, y, loss_name)
+    rate = learning_rate / len(x)
+    return total, [(w - rate * dw, b - rate * db, f) for (w, b, f), (dw, db) in zip(network, steps, strict=True)]
+
+
+def train(network, x, y, order, batch_size, learning_rate, loss_name="quadratic"):
+    """(mean loss of each epoch, the network after them); order is (epochs, n)."""
+    losses = []
+    for indices in order:
+        total = 0.0
+        for first in range(0, len(indices), batch_size):
+            batch = indices[first : first + batch_size]
+            value, network = sgd_step(network, x[batch], y[batch], learning_rate, loss_name)
+            total += value
+        losses.append(total / len(indices))
+    return losses, network

@@ -1,0 +1,47 @@
+"""matmul: the products on random shapes, remainders of rows, columns and k included."""
+
+import numpy as np
+import pytest
+
+from fastnn.kernels import reference, simd
+
+from .kernel_calls import DTYPES, EPS, call_matmul, call_matmul_nt, lib, padded
+
+rng = np.random.default_rng(1)
+EDGES = [(1, 1, 1), (1, 300, 1), (300, 1, 1), (1, 1, 300), (12, 16, 32), (13, 17, 33), (24, 48, 64), (11, 31, 49)]
+SHAPES = EDGES + [tuple(int(v) for v in np.exp(rng.uniform(0, np.log(300), 3))) for _ in range(40)]
+
+
+def tolerance(dtype, k):
+    return 4 * EPS[dtype] * (k + 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("start", ["zeros", "bias", "itself"])
+def test_matmul(dtype, transposed, start):
+    for m, k, n in SHAPES:
+        a = rng.standard_normal((k, m) if transposed else (m, k)).astype(dtype)
+        b, c = padded(rng.standard_normal((k, n)).astype(dtype)), padded(rng.standard_normal((m, n)).astype(dtype))
+        c0 = {"zeros": np.zeros_like(c[:1]), "bias": padded(rng.standard_normal((1, n)).astype(dtype)), "itself": c}[
+            start
+        ]
+        size = a.itemsize
+        want = reference.matmul((a.T if transposed else a).astype("f8"), b.astype("f8"), c0.astype("f8"))
+        a_row, a_k = (size, m * size) if transposed else (k * size, size)
+        c0_row = c.shape[1] * size if start == "itself" else 0
+        call_matmul(lib(dtype), a, a_row, a_k, m, k, b, c0, c0_row, c, c.nbytes // m // simd.UNIT_BYTES)
+        np.testing.assert_allclose(c, want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matmul_nt(dtype):
+    for m, k, n in SHAPES:
+        a, b = padded(rng.standard_normal((m, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))
+        c = np.full_like(padded(np.zeros((m, n), dtype)), np.nan)
+        zeros = np.zeros(c.shape[1], dtype)
+        panel = np.full(b.shape[1] * simd.TILE_UNITS * simd.UNIT_BYTES // a.itemsize, np.nan, dtype)
+        call_matmul_nt(lib(dtype), a, b, n, k, zeros, c, panel)
+        want = reference.matmul_nt(a.astype("f8"), b.astype("f8"))
+        np.testing.assert_allclose(c[:, :n], want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
+        assert not c[:, n:].any()

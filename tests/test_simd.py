@@ -1,0 +1,112 @@
+"""simd, activations, losses: vector functions against float64 NumPy, tiles against np.dot, on the CPU at hand.
+
+`test_targets.py` runs this file again for other CPUs.
+"""
+
+import numpy as np
+import pytest
+
+from fastnn.kernels import library, reference, simd
+
+from .kernel_calls import DTYPES, EPS, activate, call_tile, call_transpose, lib, loss, slope
+
+rng = np.random.default_rng(0)
+# In units in the last place of the exact result (80-bit arithmetic where the platform has it).
+ULPS = 2.0 if simd.HAS_FMA else 2.1
+
+
+def exact(name, x):
+    x = x.astype(np.longdouble)
+    if name == "tanh":
+        return np.tanh(x)
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_within_two_ulp_over_the_whole_range(name, dtype):
+    n, edge = 200_000, 110 if dtype == "float32" else 750
+    tiny = np.log(np.finfo(dtype).tiny)
+    z = np.concatenate(
+        [
+            rng.uniform(-edge, edge, n),
+            rng.uniform(-4, 4, n),
+            rng.uniform(-0.5, 0.5, n),
+            np.exp(rng.uniform(tiny, np.log(edge), n)) * rng.choice([-1, 1], n),
+        ]
+    ).astype(dtype)
+    got, want = activate(name, z, dtype), exact(name, z)
+    ulp = np.spacing(np.abs(want).astype(dtype)).astype(np.longdouble)
+    worst = np.argmax(np.abs(got - want) / ulp)
+    assert abs(got[worst] - want[worst]) / ulp[worst] <= ULPS, f"{name}({z[worst]!r})"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values(dtype):
+    z = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30]
+    np.testing.assert_array_equal(activate("sigmoid", z, dtype), [np.nan, 1, 0, 0.5, 0.5, 1, 0])
+    np.testing.assert_array_equal(activate("tanh", z, dtype), [np.nan, 1, -1, 0, 0, 1, -1])
+    assert np.signbit(activate("tanh", [-0.0], dtype)[0])
+    np.testing.assert_array_equal(activate("relu", z, dtype), [np.nan, np.inf, 0, 0, 0, np.array(1e30, dtype), 0])
+    np.testing.assert_array_equal(activate("step", [np.nan, -1, 0, 1e-30, 5], dtype), [np.nan, 0, 0, 1, 1])
+    np.testing.assert_array_equal(activate("identity", z, dtype), np.array(z, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_activations_and_slopes_match_the_reference(name, dtype):
+    value, derivative = reference.ACTIVATIONS[name]
+    z = rng.normal(0, 3, 160)
+    a = activate(name, z, dtype)
+    np.testing.assert_allclose(a, value(z.astype(dtype).astype("f8")), rtol=4 * EPS[dtype])
+    d = rng.standard_normal(160).astype(dtype)
+    np.testing.assert_allclose(slope(name, d, a, dtype), d * derivative(a.astype("f8")), atol=4 * EPS[dtype])
+
+
+@pytest.mark.parametrize("name", ["identity", "sigmoid", "tanh", "relu"])
+def test_slopes_by_central_differences(name):
+    z, h = rng.normal(0, 2, 64), 1e-6
+    z = z[np.abs(z) > 1e-3]  # relu has no derivative at 0
+    numeric = (activate(name, z + h, "float64") - activate(name, z - h, "float64")) / (2 * h)
+    analytic = slope(name, np.ones_like(z), activate(name, z, "float64"), "float64")[: z.size]
+    np.testing.assert_allclose(analytic, numeric, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 10), (5, 16), (7, 33), (2, 300)])
+@pytest.mark.parametrize("name", reference.LOSSES)
+def test_losses_match_the_reference(name, shape, dtype):
+    a, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    total, d = loss(name, a, y, -0.25, dtype)
+    value, derivative = reference.loss(name, a.astype("f8"), y.astype("f8"))
+    assert total == pytest.approx(value, rel=10 * EPS[dtype])
+    np.testing.assert_allclose(d[:, : shape[1]], -0.25 * derivative, atol=4 * EPS[dtype])
+    assert not d[:, shape[1] :].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 40])
+def test_every_tile(dtype, k):
+    unit = simd.UNIT_BYTES // np.dtype(dtype).itemsize
+    for units in range(1, simd.TILE_UNITS + 1):
+        for rows in range(1, simd.TILE_ROWS[units] + 1):
+            a, b, c = (
+                rng.standard_normal(s).astype(dtype) for s in ((rows, k), (k, units * unit), (rows, units * unit))
+            )
+            want = a.astype("f8") @ b + c
+            size = a.itemsize
+            call_tile(lib(dtype), units * library.TILE_STRIDE + rows, a, k * size, size, b, b.shape[1] * size, k, c)
+            np.testing.assert_allclose(c, want, atol=4 * EPS[dtype] * (k + 1), err_msg=f"{rows} x {units}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose(dtype):
+    lanes = simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+    for rows in range(1, lanes + 1):
+        source = rng.standard_normal((lanes, lanes + 3)).astype(dtype)
+        out = np.full((lanes, lanes), np.nan, dtype)
+        call_transpose(lib(dtype), rows, source, np.zeros(lanes, dtype), out)
+        want = source[:, :lanes].T.copy()
+        want[:, rows:] = 0
+        np.testing.assert_array_equal(out, want)
