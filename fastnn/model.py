@@ -315,15 +315,16 @@ class Model:
         inputs = self._inputs(X, finite=False)
         out = np.empty((inputs.n, self.sizes[-1]), self._dtype)
         net, scale = self._ready(), self._scale
+        data = (*inputs, np.empty((0, 0), self._dtype), np.empty(0, np.int32))
         threads = min(parallel.resolve_threads(threads), -(-inputs.n // int(net[network.BLOCK_ROWS])))
         if threads > 1 and inputs.n * self.n_parameters > parallel.WORTH_IT:
             with parallel.door() as opened:
                 if opened:
                     works = network.aligned_zeros(threads * net[network.WORK], self._dtype).reshape(threads, -1)
-                    entry.predict_parallel(net, self._table, self._parameters, works, *inputs, scale, out)
+                    entry.predict_parallel(net, self._table, self._parameters, works, data, scale, out)
                     return out
         work = self._borrow()
-        entry.predict(net, self._table, self._parameters, work, *inputs, scale, out)
+        entry.predict(net, self._table, self._parameters, work, data, scale, out)
         self._workspaces.append(work)
         return out
 

@@ -1,4 +1,4 @@
-"""Batches: the order of the samples, and gathering a block of rows and targets into the workspace."""
+"""The order of the samples in an epoch."""
 
 import numpy as np
 from numba import njit
@@ -28,33 +28,3 @@ def draw_order(order, state):
         j = np.int64(product >> np.uint64(32))
         order[i] = order[j]
         order[j] = i
-
-
-@njit(nogil=True)
-def gather(source, order, first, rows, scale, work, out, out_row):
-    """Rows of `source` into work: out[i] = scale * source[order[first + i]] for i < rows.
-
-    source is (n, width), C order; without an order its rows follow one another. out and out_row are an offset and a
-    stride in work, in bytes; scale is of work's dtype.
-    """
-    width = source.shape[1]
-    for i in range(rows):
-        row = order[first + i] if order.shape[0] else first + i
-        start = (out + i * out_row) // work.itemsize
-        if scale == 1:
-            for j in range(width):
-                work[start + j] = source[row, j]
-        else:
-            for j in range(width):
-                work[start + j] = scale * source[row, j]
-
-
-@njit(nogil=True)
-def gather_one_hot(labels, order, first, rows, width, work, out, out_row):
-    """`gather` of the one-hot rows of class indices; labels is int32 (n,)."""
-    for i in range(rows):
-        row = order[first + i] if order.shape[0] else first + i
-        start = (out + i * out_row) // work.itemsize
-        for j in range(width):
-            work[start + j] = 0
-        work[start + labels[row]] = 1

@@ -10,19 +10,22 @@ from numba import njit, prange
 
 from .batches import draw_order
 from .cache import cached
-from .library import SIZE, fill_table
+from .library import SIZE, UNPAD, call_unpad, fill_table
 from .network import (
     BLOCK_ROWS,
     FAN_OUT,
     ITEMSIZE,
     LD,
+    LIB,
     N_LAYERS,
+    WORK,
     A,
     accumulate,
     block_loss,
     forward,
     load_inputs,
     load_targets,
+    sources,
 )
 from .optimizers import sgd_step
 from .simd import address
@@ -31,8 +34,6 @@ from .simd import address
 BATCH_SIZE, EPOCHS, ORDER, EPOCH, STEP, STATUS = range(6)
 AS_IS, DRAWN, GIVEN = range(3)  # values of ORDER
 RUNNING, DIVERGED = range(2)  # values of STATUS
-
-_NO_ORDER = np.empty(0, np.int32)
 
 
 @cached
@@ -78,9 +79,9 @@ def train(net, layers, parameters, gradient, snapshot, work, data, order, random
     the batches' losses and becomes their mean when the epoch ends. An epoch that ends with a loss or parameter
     that is not finite sets STATUS to DIVERGED and leaves the snapshot.
     """
-    x, x_bytes, _, _ = data
-    n = max(x.shape[0], x_bytes.shape[0])
-    input_scale = parameters.dtype.type(rates[1])
+    source = sources(data)
+    n = source[0]
+    p, buffer = address(parameters), address(work)
     while steps > 0 and run[EPOCH] < run[EPOCHS]:
         steps -= 1
         epoch = run[EPOCH]
@@ -89,9 +90,8 @@ def train(net, layers, parameters, gradient, snapshot, work, data, order, random
             draw_order(indices, random)
         first = run[STEP] * run[BATCH_SIZE]
         count = min(run[BATCH_SIZE], n - first)
-        losses[epoch] += sgd_step(
-            net, layers, parameters, gradient, work, data, indices, first, count, rates[0], input_scale
-        )
+        at = address(indices) if run[ORDER] != AS_IS else 0
+        losses[epoch] += sgd_step(net, layers, p, gradient, buffer, source, at, first, count, rates[0], rates[1])
         run[STEP] += 1
         if first + count == n:
             losses[epoch] /= n
@@ -105,62 +105,63 @@ def train(net, layers, parameters, gradient, snapshot, work, data, order, random
 @cached
 def gradients(net, layers, parameters, gradient, work, data, input_scale):
     """gradient, zeros before, becomes the mean gradient over all samples; returns their mean loss."""
-    x, x_bytes, _, _ = data
-    n = max(x.shape[0], x_bytes.shape[0])
-    scale = parameters.dtype.type(input_scale)
-    into = address(gradient)
-    return accumulate(net, layers, parameters, work, data, _NO_ORDER, 0, n, 1.0 / n, scale, into) / n
+    source = sources(data)
+    n = source[0]
+    p, buffer, into = address(parameters), address(work), address(gradient)
+    return accumulate(net, layers, p, buffer, source, 0, 0, n, 1.0 / n, input_scale, into) / n
 
 
 @njit(nogil=True)
-def _copy_outputs(net, layers, work, rows, out, first):
-    """out[first : first + rows] = the last layer's outputs in work."""
+def _outputs(net, layers, work, rows, out, out_row):
+    """The last layer's outputs in work, without padding, to the address `out`."""
     layer = layers[net[N_LAYERS] - 1]
-    for i in range(rows):
-        a = (layer[A] + i * layer[LD]) // net[ITEMSIZE]
-        for j in range(layer[FAN_OUT]):
-            out[first + i, j] = work[a + j]
+    call_unpad(net[LIB], UNPAD, rows, layer[FAN_OUT] * net[ITEMSIZE], work + layer[A], layer[LD], out, out_row)
 
 
 @cached
 def evaluate(net, layers, parameters, work, data, input_scale, out):
     """out = the network's outputs, (n, n_out); returns the mean loss over all samples."""
-    x, x_bytes, targets, labels = data
-    scale = parameters.dtype.type(input_scale)
+    source = sources(data)
+    p, buffer = address(parameters), address(work)
+    out_row = out.shape[1] * net[ITEMSIZE]
     total = 0.0
     for first in range(0, out.shape[0], net[BLOCK_ROWS]):
         rows = min(net[BLOCK_ROWS], out.shape[0] - first)
-        x_rows, stride = load_inputs(net, work, x, x_bytes, _NO_ORDER, first, rows, scale)
-        load_targets(net, layers, work, targets, labels, _NO_ORDER, first, rows)
-        forward(net, layers, address(parameters), address(work), rows, x_rows, stride)
-        total += block_loss(net, layers, address(work), rows, 0.0)
-        _copy_outputs(net, layers, work, rows, out, first)
+        x, x_row = load_inputs(net, layers, buffer, source, 0, first, rows, input_scale)
+        load_targets(net, layers, buffer, source, 0, first, rows)
+        forward(net, layers, p, buffer, rows, x, x_row)
+        total += block_loss(net, layers, buffer, rows, 0.0)
+        _outputs(net, layers, buffer, rows, address(out) + first * out_row, out_row)
     return total / out.shape[0]
 
 
 @njit(nogil=True)
-def _predict_rows(net, layers, parameters, work, x, x_bytes, input_scale, first, stop, out):
-    """out[first:stop] = the network's outputs."""
-    scale = parameters.dtype.type(input_scale)
+def _predict_rows(net, layers, parameters, work, source, input_scale, first, stop, out, out_row):
+    """out[first:stop] = the network's outputs; parameters, work and out are addresses."""
     for start in range(first, stop, net[BLOCK_ROWS]):
         rows = min(net[BLOCK_ROWS], stop - start)
-        x_rows, stride = load_inputs(net, work, x, x_bytes, _NO_ORDER, start, rows, scale)
-        forward(net, layers, address(parameters), address(work), rows, x_rows, stride)
-        _copy_outputs(net, layers, work, rows, out, start)
+        x, x_row = load_inputs(net, layers, work, source, 0, start, rows, input_scale)
+        forward(net, layers, parameters, work, rows, x, x_row)
+        _outputs(net, layers, work, rows, out + start * out_row, out_row)
 
 
 @cached
-def predict(net, layers, parameters, work, x, x_bytes, input_scale, out):
-    """out = the network's outputs, (n, n_out)."""
-    _predict_rows(net, layers, parameters, work, x, x_bytes, input_scale, 0, out.shape[0], out)
+def predict(net, layers, parameters, work, data, input_scale, out):
+    """out = the network's outputs, (n, n_out); the targets in data are empty."""
+    n, out_row = out.shape[0], out.shape[1] * net[ITEMSIZE]
+    p, buffer = address(parameters), address(work)
+    _predict_rows(net, layers, p, buffer, sources(data), input_scale, 0, n, address(out), out_row)
 
 
 @cached(parallel=True)
-def predict_parallel(net, layers, parameters, works, x, x_bytes, input_scale, out):
+def predict_parallel(net, layers, parameters, works, data, input_scale, out):
     """`predict` on len(works) threads, each with a workspace of its own and whole blocks of rows: the same bits."""
-    rows = net[BLOCK_ROWS]
-    blocks = (out.shape[0] + rows - 1) // rows
+    rows, n, out_row = net[BLOCK_ROWS], out.shape[0], out.shape[1] * net[ITEMSIZE]
+    blocks = (n + rows - 1) // rows
     threads = works.shape[0]
+    source = sources(data)
+    p, buffers, outputs = address(parameters), address(works), address(out)
     for t in prange(threads):
-        first, stop = blocks * t // threads * rows, min(blocks * (t + 1) // threads * rows, out.shape[0])
-        _predict_rows(net, layers, parameters, works[t], x, x_bytes, input_scale, first, stop, out)
+        first, stop = blocks * t // threads * rows, min(blocks * (t + 1) // threads * rows, n)
+        work = buffers + t * net[WORK]
+        _predict_rows(net, layers, p, work, source, input_scale, first, stop, outputs, out_row)

@@ -17,7 +17,8 @@ from .simd import I64, TILE_ROWS, TILE_UNITS
 TILE_STRIDE = max(TILE_ROWS) + 1
 TRANSPOSE = (TILE_UNITS + 1) * TILE_STRIDE
 ADD = TRANSPOSE + 1
-VALUE = ADD + 1  # + the activation's code
+GATHER, GATHER_BYTES, ONE_HOT, UNPAD = range(ADD + 1, ADD + 5)
+VALUE = UNPAD + 1  # + the activation's code
 SLOPE = VALUE + len(ACTIVATIONS)  # + the activation's code
 LOSS = SLOPE + len(ACTIVATIONS)  # + the loss's code
 SIZE = LOSS + len(LOSSES)
@@ -30,6 +31,10 @@ def _emit(module, kind):
             yield units * TILE_STRIDE + rows, simd.tile(module, kind, f"tile_{rows}x{units}", rows, units)
     yield TRANSPOSE, simd.transpose(module, kind, "transpose")
     yield ADD, simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
+    yield GATHER, simd.gather(module, kind, "gather", kind)
+    yield GATHER_BYTES, simd.gather(module, kind, "gather_bytes", types.uint8)
+    yield ONE_HOT, simd.one_hot(module, kind, "one_hot")
+    yield UNPAD, simd.unpad(module, kind, "unpad")
     for code, (name, (value, slope)) in enumerate(ACTIVATIONS.items()):
         yield VALUE + code, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z))
         yield SLOPE + code, simd.elementwise(module, kind, f"{name}_slope", slope)
@@ -87,3 +92,21 @@ def call_elementwise(typing_context, lib, place, n, out, x, y):
 def call_summed(typing_context, lib, place, scale, rows, n, d, x, y):
     """Call a loss; see `simd.summed`."""
     return _caller(types.float64, *[types.int64] * 5, result=types.float64)
+
+
+@intrinsic
+def call_gather(typing_context, lib, place, scale, rows, order, source, row, n, out, out_row):
+    """Call a gather; see `simd.gather`."""
+    return _caller(types.float64, *[types.int64] * 7)
+
+
+@intrinsic
+def call_one_hot(typing_context, lib, place, rows, order, labels, out, out_row):
+    """Call the one-hot gather; see `simd.one_hot`."""
+    return _caller(*[types.int64] * 5)
+
+
+@intrinsic
+def call_unpad(typing_context, lib, place, rows, n, source, row, out, out_row):
+    """Call the copy of rows without their padding; see `simd.unpad`."""
+    return _caller(*[types.int64] * 6)

@@ -18,8 +18,19 @@ import itertools
 import numpy as np
 from numba import njit
 
-from .batches import gather, gather_one_hot
-from .library import ADD, LOSS, SLOPE, VALUE, call_elementwise, call_summed
+from .library import (
+    ADD,
+    GATHER,
+    GATHER_BYTES,
+    LOSS,
+    ONE_HOT,
+    SLOPE,
+    VALUE,
+    call_elementwise,
+    call_gather,
+    call_one_hot,
+    call_summed,
+)
 from .matmul import matmul, matmul_nt
 from .simd import TILE_UNITS, UNIT_BYTES, address
 
@@ -138,43 +149,70 @@ def backward(net, layers, parameters, work, rows, x, x_row, into):
 
 
 @njit(nogil=True)
-def load_inputs(net, work, x, x_bytes, order, first, rows, scale):
-    """(address, row stride) of `rows` samples: x's own rows where they can be used as they are, else a copy."""
-    if x_bytes.shape[0]:
-        gather(x_bytes, order, first, rows, scale, work, net[X], net[X_LD])
-    elif order.shape[0] or scale != 1:
-        gather(x, order, first, rows, scale, work, net[X], net[X_LD])
-    else:
-        stride = x.shape[1] * net[ITEMSIZE]
-        return address(x) + first * stride, stride
-    return address(work) + net[X], net[X_LD]
-
-
-@njit(nogil=True)
-def load_targets(net, layers, work, targets, labels, order, first, rows):
-    """work[Y] = the targets of `rows` samples: gathered from (n, n_out), or one-hot rows of the labels (n,)."""
-    layer = layers[net[N_LAYERS] - 1]
-    if labels.shape[0]:
-        gather_one_hot(labels, order, first, rows, layer[FAN_OUT], work, net[Y], layer[LD])
-    else:
-        gather(targets, order, first, rows, work.dtype.type(1), work, net[Y], layer[LD])
-
-
-@njit(nogil=True)
-def accumulate(net, layers, parameters, work, data, order, first, count, scale, input_scale, into):
-    """One batch, block by block: `into` += scale * the summed gradient of `count` samples; returns their summed loss.
+def sources(data):
+    """The samples as numbers: (n, place of their gather, X, its row stride, targets, their row stride, labels).
 
     data is (x, x_bytes, targets, labels): inputs as (n, n_inputs) in the network's dtype or as uint8, targets as
-    (n, n_out) or class indices; of each pair one is empty. order, int32, is empty or says which sample comes when.
+    (n, n_out) or int32 class indices (n,); of each pair one is empty, and its address here is 0.
     """
-    x_all, x_bytes, targets, labels = data
-    p, buffer = address(parameters), address(work)
+    x, x_bytes, targets, labels = data
+    y_row = targets.shape[1] * targets.itemsize
+    y, c = address(targets), address(labels)
+    if labels.shape[0]:
+        y = 0
+    else:
+        c = 0
+    if x_bytes.shape[0]:
+        return x_bytes.shape[0], GATHER_BYTES, address(x_bytes), x_bytes.shape[1], y, y_row, c
+    return x.shape[0], GATHER, address(x), x.shape[1] * x.itemsize, y, y_row, c
+
+
+@njit(nogil=True)
+def load_inputs(net, layers, work, source, order, first, rows, scale):
+    """(address, row stride) of the rows from `first` on: X's own where they can be used as they are, else a copy.
+
+    order is the address of the int32 numbers of all samples, or 0 for the order of X.
+    """
+    _, place, x, x_row, _, _, _ = source
+    if order != 0:
+        order += first * 4
+    else:
+        x += first * x_row
+        if place == GATHER and scale == 1:
+            return x, x_row
+    copy = work + net[X]
+    call_gather(net[LIB], place, scale, rows, order, x, x_row, layers[0, FAN_IN], copy, net[X_LD])
+    return copy, net[X_LD]
+
+
+@njit(nogil=True)
+def load_targets(net, layers, work, source, order, first, rows):
+    """work[Y] = the targets of the rows from `first` on."""
+    _, _, _, _, targets, targets_row, labels = source
+    layer = layers[net[N_LAYERS] - 1]
+    y, ld = work + net[Y], layer[LD]
+    if order != 0:
+        order += first * 4
+    else:
+        targets, labels = targets + first * targets_row, labels + first * 4
+    if source[4] == 0:
+        call_one_hot(net[LIB], ONE_HOT, rows, order, labels, y, ld)
+    else:
+        call_gather(net[LIB], GATHER, 1.0, rows, order, targets, targets_row, layer[FAN_OUT], y, ld)
+
+
+@njit(nogil=True)
+def accumulate(net, layers, parameters, work, source, order, first, count, scale, input_scale, into):
+    """One batch, block by block: `into` += scale * the summed gradient of `count` samples; returns their summed loss.
+
+    source describes the samples (see `sources`), order their order (see `load_inputs`).
+    """
     total = 0.0
     for start in range(first, first + count, net[BLOCK_ROWS]):
         rows = min(net[BLOCK_ROWS], first + count - start)
-        x, x_row = load_inputs(net, work, x_all, x_bytes, order, start, rows, input_scale)
-        load_targets(net, layers, work, targets, labels, order, start, rows)
-        forward(net, layers, p, buffer, rows, x, x_row)
-        total += block_loss(net, layers, buffer, rows, scale)
-        backward(net, layers, p, buffer, rows, x, x_row, into)
+        x, x_row = load_inputs(net, layers, work, source, order, start, rows, input_scale)
+        load_targets(net, layers, work, source, order, start, rows)
+        forward(net, layers, parameters, work, rows, x, x_row)
+        total += block_loss(net, layers, work, rows, scale)
+        backward(net, layers, parameters, work, rows, x, x_row, into)
     return total

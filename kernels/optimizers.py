@@ -8,20 +8,19 @@ from .simd import address
 
 
 @njit(nogil=True)
-def sgd_step(net, layers, parameters, gradient, work, data, order, first, count, learning_rate, input_scale):
+def sgd_step(net, layers, parameters, gradient, work, source, order, first, count, learning_rate, input_scale):
     """parameters -= learning_rate * (mean gradient of `count` samples); returns their summed loss.
 
     A batch of one block updates the parameters in the gradient's own product. A larger one must see the same
-    parameters throughout, so it sums into `gradient` first.
+    parameters throughout, so it sums into the array `gradient` first. parameters and work are addresses.
     """
-    p, g = address(parameters), address(gradient)
-    into = p
+    into = parameters
     if count > net[BLOCK_ROWS]:
-        into = g
+        into = address(gradient)
         for i in range(gradient.size):
             gradient[i] = 0
     scale = -learning_rate / count
-    total = accumulate(net, layers, parameters, work, data, order, first, count, scale, input_scale, into)
-    if into == g:
-        call_elementwise(net[LIB], ADD, net[N_BYTES], p, p, g)
+    total = accumulate(net, layers, parameters, work, source, order, first, count, scale, input_scale, into)
+    if into != parameters:
+        call_elementwise(net[LIB], ADD, net[N_BYTES], parameters, parameters, into)
     return total

@@ -4,6 +4,7 @@ The functions here write LLVM vector instructions into a module of Numba's. `lib
 compiles them once per dtype, and lets kernels call them by address. Addresses and strides are int64, in bytes.
 """
 
+import contextlib
 import itertools
 import math
 
@@ -44,8 +45,8 @@ def _tile_rows(units):
     return min(12, (REGISTERS - width - 1) // width)
 
 
-# The tiles that exist, by width in units: wider ones only where at least three rows of them fit the registers.
-TILE_ROWS = (0, *itertools.takewhile(lambda rows: rows >= 3, map(_tile_rows, (1, 2, 3))))
+# The most rows by width in units; tiles wider than one unit exist only where three rows of them fit the registers.
+TILE_ROWS = (0, _tile_rows(1), *itertools.takewhile(lambda rows: rows >= 3, map(_tile_rows, (2, 3))))
 TILE_UNITS = len(TILE_ROWS) - 1
 
 
@@ -306,6 +307,88 @@ def _splat_int(b, x, lanes):
     first = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
     zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
     return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def _each_row(b, rows, order):
+    """A loop over i < rows: gives (i, the i-th of the int32 numbers at `order`, or i where that address is 0)."""
+
+    @contextlib.contextmanager
+    def loop():
+        ordered = b.icmp_signed("!=", order, _at(0))
+        with cgutils.for_range(b, rows, intp=I64) as at:
+            place = b.select(ordered, b.add(order, b.mul(at.index, _at(4))), b.ptrtoint(here, I64))
+            picked = b.sext(b.load(b.inttoptr(place, ir.PointerType()), typ=I32, align=4), I64)
+            yield at.index, b.select(ordered, picked, at.index)
+
+    here = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
+    return loop()
+
+
+def gather(module, numba_type, name, source_type):
+    """f(scale, rows, order, source, row, n, out, out_row): out[i] = scale * source[order[i]], n elements a row.
+
+    order is the address of int32 row numbers, or 0 for the rows as they come. The source's elements are of
+    source_type: the network's dtype or uint8. The rest of an output row's last vector becomes zero.
+    """
+    fn, b = _function(module, name, [ir.DoubleType(), *[I64] * 7])
+    s = Simd(b, numba_type)
+    scale, rows, order, source, row, n, out, out_row = fn.args
+    scale = s.splat(scale if s.double else b.fptrunc(scale, s.scalar))
+    is_bytes = source_type == types.uint8
+    element, itemsize = (ir.IntType(8), 1) if is_bytes else (s.scalar, s.itemsize)
+    kind = ir.VectorType(element, s.lanes)
+    lane = ir.Constant(ir.VectorType(I64, s.lanes), list(range(s.lanes)))
+    mask_type = ir.VectorType(ir.IntType(1), s.lanes)
+    signature = ir.FunctionType(kind, [ir.PointerType(), I32, mask_type, kind])
+    suffix = f"v{s.lanes}{'i8' if is_bytes else s.suffix[-3:]}"
+    masked_load = cgutils.get_or_insert_function(module, signature, f"llvm.masked.load.{suffix}.p0")
+    whole = b.and_(n, _at(-s.lanes))
+
+    def convert(v, p):
+        s.store(Vec(s, b.uitofp(v, s.vector) if is_bytes else v) * scale, p)
+
+    with _each_row(b, rows, order) as (i, j):
+        start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
+        with cgutils.for_range_slice(b, _at(0), whole, _at(s.lanes), I64) as (k, _):
+            p = b.inttoptr(b.add(start, b.mul(k, _at(itemsize))), ir.PointerType())
+            convert(b.load(p, typ=kind, align=itemsize), b.add(end, b.mul(k, _at(s.itemsize))))
+        with b.if_then(b.icmp_signed("<", whole, n)):
+            p = b.inttoptr(b.add(start, b.mul(whole, _at(itemsize))), ir.PointerType())
+            inside = b.icmp_signed("<", lane, _splat_int(b, b.sub(n, whole), s.lanes))
+            nothing = ir.Constant(kind, [0] * s.lanes)
+            tail = b.call(masked_load, [p, ir.Constant(I32, itemsize), inside, nothing])
+            convert(tail, b.add(end, b.mul(whole, _at(s.itemsize))))
+    b.ret_void()
+    return fn
+
+
+def unpad(module, numba_type, name):
+    """f(rows, n, source, row, out, out_row): copy the first n bytes of every row, element by element."""
+    fn, b = _function(module, name, [I64] * 6)
+    s = Simd(b, numba_type)
+    rows, n, source, row, out, out_row = fn.args
+    with cgutils.for_range(b, rows, intp=I64) as at:
+        start, end = b.add(source, b.mul(row, at.index)), b.add(out, b.mul(out_row, at.index))
+        with cgutils.for_range_slice(b, _at(0), n, _at(s.itemsize), I64) as (j, _):
+            b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)))
+    b.ret_void()
+    return fn
+
+
+def one_hot(module, numba_type, name):
+    """f(rows, order, labels, out, out_row): out[i] = zeros, and a one at labels[order[i]]; int32 labels and order."""
+    fn, b = _function(module, name, [I64] * 5)
+    s = Simd(b, numba_type)
+    rows, order, labels, out, out_row = fn.args
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, i))
+        with cgutils.for_range_slice(b, _at(0), out_row, _at(VECTOR_BYTES), I64) as (k, _):
+            s.store(s.const(0.0), b.add(start, k))
+        p = b.inttoptr(b.add(labels, b.mul(j, _at(4))), ir.PointerType())
+        label = b.sext(b.load(p, typ=I32, align=4), I64)
+        b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(label, _at(s.itemsize)))))
+    b.ret_void()
+    return fn
 
 
 def tile(module, numba_type, name, rows, units):

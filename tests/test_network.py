@@ -36,7 +36,7 @@ def test_predict_and_gradients(seed, dtype):
     n = Net(sizes, names, dtype, seed)
     x, y = rng.standard_normal((rows, sizes[0])).astype(dtype), rng.standard_normal((rows, sizes[-1])).astype(dtype)
     out = np.empty((rows, sizes[-1]), dtype)
-    entry.predict(n.net, n.table, n.parameters, n.work, x, np.empty((0, sizes[0]), np.uint8), 1.0, out)
+    entry.predict(n.net, n.table, n.parameters, n.work, n.data(x, np.empty((0, sizes[-1]))), 1.0, out)
     outputs = reference.forward(n.twin, x.astype("f8"))
     close(out, outputs[-1], dtype, 20 * len(sizes))
 
