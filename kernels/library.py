@@ -95,9 +95,9 @@ def call_summed(typing_context, lib, place, scale, rows, n, d, x, y):
 
 
 @intrinsic
-def call_gather(typing_context, lib, place, scale, rows, order, source, row, n, out, out_row):
+def call_gather(typing_context, lib, place, scale, rows, order, more, source, row, n, out, out_row):
     """Call a gather; see `simd.gather`."""
-    return _caller(types.float64, *[types.int64] * 7)
+    return _caller(types.float64, *[types.int64] * 8)
 
 
 @intrinsic

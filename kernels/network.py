@@ -173,15 +173,17 @@ def load_inputs(net, layers, work, source, order, first, rows, scale):
 
     order is the address of the int32 numbers of all samples, or 0 for the order of X.
     """
-    _, place, x, x_row, _, _, _ = source
+    n, place, x, x_row, _, _, _ = source
+    more = 0
     if order != 0:
         order += first * 4
+        more = n - first - rows
     else:
         x += first * x_row
         if place == GATHER and scale == 1:
             return x, x_row
     copy = work + net[X]
-    call_gather(net[LIB], place, scale, rows, order, x, x_row, layers[0, FAN_IN], copy, net[X_LD])
+    call_gather(net[LIB], place, scale, rows, order, more, x, x_row, layers[0, FAN_IN], copy, net[X_LD])
     return copy, net[X_LD]
 
 
@@ -198,7 +200,7 @@ def load_targets(net, layers, work, source, order, first, rows):
     if source[4] == 0:
         call_one_hot(net[LIB], ONE_HOT, rows, order, labels, y, ld)
     else:
-        call_gather(net[LIB], GATHER, 1.0, rows, order, targets, targets_row, layer[FAN_OUT], y, ld)
+        call_gather(net[LIB], GATHER, 1.0, rows, order, 0, targets, targets_row, layer[FAN_OUT], y, ld)
 
 
 @njit(nogil=True)

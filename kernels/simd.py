@@ -325,14 +325,15 @@ def _each_row(b, rows, order):
 
 
 def gather(module, numba_type, name, source_type):
-    """f(scale, rows, order, source, row, n, out, out_row): out[i] = scale * source[order[i]], n elements a row.
+    """f(scale, rows, order, more, source, row, n, out, out_row): out[i] = scale * source[order[i]], n elements a row.
 
     order is the address of int32 row numbers, or 0 for the rows as they come. The source's elements are of
-    source_type: the network's dtype or uint8. The rest of an output row's last vector becomes zero.
+    source_type: the network's dtype or uint8. The rest of an output row's last vector becomes zero. `more` numbers
+    follow in the order: as many of their rows as are copied here are fetched into the cache for the next batch.
     """
-    fn, b = _function(module, name, [ir.DoubleType(), *[I64] * 7])
+    fn, b = _function(module, name, [ir.DoubleType(), *[I64] * 8])
     s = Simd(b, numba_type)
-    scale, rows, order, source, row, n, out, out_row = fn.args
+    scale, rows, order, more, source, row, n, out, out_row = fn.args
     scale = s.splat(scale if s.double else b.fptrunc(scale, s.scalar))
     is_bytes = source_type == types.uint8
     element, itemsize = (ir.IntType(8), 1) if is_bytes else (s.scalar, s.itemsize)
@@ -347,8 +348,16 @@ def gather(module, numba_type, name, source_type):
     def convert(v, p):
         s.store(Vec(s, b.uitofp(v, s.vector) if is_bytes else v) * scale, p)
 
+    prefetch_type = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+    prefetch = cgutils.get_or_insert_function(module, prefetch_type, "llvm.prefetch.p0")
     with _each_row(b, rows, order) as (i, j):
         start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
+        with b.if_then(b.icmp_signed("<", i, more)):
+            p = b.inttoptr(b.add(order, b.mul(b.add(rows, i), _at(4))), ir.PointerType())
+            ahead = b.add(source, b.mul(row, b.sext(b.load(p, typ=I32, align=4), I64)))
+            with cgutils.for_range_slice(b, _at(0), row, _at(64), I64) as (k, _):
+                p = b.inttoptr(b.add(ahead, k), ir.PointerType())
+                b.call(prefetch, [p, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
         with cgutils.for_range_slice(b, _at(0), whole, _at(s.lanes), I64) as (k, _):
             p = b.inttoptr(b.add(start, b.mul(k, _at(itemsize))), ir.PointerType())
             convert(b.load(p, typ=kind, align=itemsize), b.add(end, b.mul(k, _at(s.itemsize))))

@@ -1,0 +1,73 @@
+"""The one table of network shapes that benches and tests share, and the data for them.
+
+All cases train with plain SGD, sigmoid layers and the quadratic cost in float32.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network's sizes (inputs first), the batch size and how many samples an epoch has."""
+
+    sizes: tuple[int, ...]
+    batch_size: int
+    n_samples: int
+
+    @property
+    def name(self) -> str:
+        """Such as "784-30-10 b10"."""
+        return f"{'-'.join(map(str, self.sizes))} b{self.batch_size}"
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the products of one sample's training step.
+
+        Each weight costs a multiply and an add in the forward pass, in the gradient and in the delta of the layer
+        below; the first layer has no layer below to send a delta to.
+        """
+        weights = [fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes)]
+        return 6 * sum(weights) - 2 * weights[0]
+
+    def cut(self, n_samples: int) -> "Case":
+        """The same case with at most n_samples samples."""
+        return replace(self, n_samples=min(self.n_samples, n_samples))
+
+
+CASES = (
+    Case((784, 30, 10), 10, 50_000),
+    Case((784, 100, 10), 32, 50_000),
+    *(Case((64, 32, 10), batch_size, 20_000) for batch_size in (1, 8, 32, 200)),
+    *(Case((4, 24, 24, 3), batch_size, 50_000) for batch_size in (1, 16, 256)),
+    Case((784, 128, 64, 10), 128, 50_000),
+    Case((512, 512, 512, 10), 256, 20_480),
+    Case((8, 64, 64, 4), 64, 50_000),
+)
+
+
+def data(case, seed=0):
+    """(X, labels): float32 (n, n_inputs), uniform in [0, 1), and int32 (n,) class indices."""
+    rng = np.random.default_rng(seed)
+    X = rng.random((case.n_samples, case.sizes[0]), dtype=np.float32)
+    return X, rng.integers(case.sizes[-1], size=case.n_samples, dtype=np.int32)
+
+
+def orders(case, epochs, seed=0):
+    """The order of the samples in each epoch: int32 (epochs, n)."""
+    rng = np.random.default_rng(seed)
+    return rng.permuted(np.tile(np.arange(case.n_samples, dtype=np.int32), (epochs, 1)), axis=1)
+
+
+def initial(case, seed=0):
+    """[(weights, biases), ...] to start from: float32 (fan_out, fan_in) of variance 1/fan_in, and (fan_out,)."""
+    rng = np.random.default_rng(seed)
+    return [
+        (
+            rng.standard_normal((fan_out, fan_in), dtype=np.float32) / np.float32(np.sqrt(fan_in)),
+            rng.standard_normal(fan_out, dtype=np.float32),
+        )
+        for fan_in, fan_out in pairwise(case.sizes)
+    ]

@@ -1,0 +1,162 @@
+"""The benchmark suite works and compares like with like. No test here looks at a time."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import cases, roofline, sides
+from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
+from bench.cases import CASES, Case
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_bench(*arguments):
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def naive_sgd(parameters, X, labels, order, batch_size, learning_rate):
+    """Mini-batch SGD on sigmoid layers with the quadratic cost, in float64 (Nielsen, eq. BP1 to BP4)."""
+    weights = [W.astype(np.float64) for W, _ in parameters]
+    biases = [b.astype(np.float64) for _, b in parameters]
+    targets = np.eye(weights[-1].shape[0])[labels]
+    for indices in order:
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            outputs = [X[batch].astype(np.float64)]
+            for W, b in zip(weights, biases, strict=True):
+                outputs.append(1 / (1 + np.exp(-(outputs[-1] @ W.T + b))))
+            delta = outputs[-1] - targets[batch]
+            for l in reversed(range(len(weights))):
+                delta = delta * outputs[l + 1] * (1 - outputs[l + 1])
+                dW, db = delta.T @ outputs[l] / len(batch), delta.mean(axis=0)
+                delta = delta @ weights[l]
+                weights[l] -= learning_rate * dW
+                biases[l] -= learning_rate * db
+    return weights, biases
+
+
+def test_case_names_are_unique_and_tell_the_case():
+    assert len({case.name for case in CASES}) == len(CASES) == 12
+    assert CASES[0].name == "784-30-10 b10"
+
+
+def test_flops_match_a_count_by_hand():
+    # 784-30-10: forward and gradient 2 * 2 * (784 * 30 + 30 * 10), delta of the hidden layer 2 * 30 * 10
+    assert CASES[0].flops == 95_880
+    assert Case((2, 3), 1, 1).flops == 24
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_data_have_the_promised_form(case):
+    assert min(case.sizes) > 0
+    assert case.n_samples >= case.batch_size > 0
+    case = case.cut(7)
+    X, labels = cases.data(case)
+    assert (X.shape, X.dtype) == ((7, case.sizes[0]), np.float32)
+    assert (labels.shape, labels.dtype) == ((7,), np.int32)
+    assert labels.min() >= 0
+    assert labels.max() < case.sizes[-1]
+    order = cases.orders(case, 3)
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(7), (3, 1)))
+    assert not (order[0] == order[1]).all()
+    for (W, b), (fan_in, fan_out) in zip(cases.initial(case), pairwise(case.sizes), strict=True):
+        assert (W.shape, W.dtype) == ((fan_out, fan_in), np.float32)
+        assert (b.shape, b.dtype) == ((fan_out,), np.float32)
+    np.testing.assert_array_equal(cases.data(case)[0], X)
+
+
+def test_cut_never_adds_samples():
+    assert Case((2, 3), 1, 10).cut(20) == Case((2, 3), 1, 10)
+
+
+@pytest.mark.parametrize("sizes", [(5, 3), (6, 4, 3), (4, 7, 5, 2)])
+@pytest.mark.parametrize("batch_size", [1, 8, 300])
+@pytest.mark.parametrize("n_samples", [8, 2 * GATHERED_ROWS + 11])
+def test_baseline_matches_naive_float64(sizes, batch_size, n_samples):
+    case = Case(sizes, batch_size, n_samples)
+    X, labels = cases.data(case)
+    order = cases.orders(case, 2)
+    model = NumpyMLP(sizes, cases.initial(case))
+    model.fit(X, labels, order, batch_size, 0.7)
+    weights, biases = naive_sgd(cases.initial(case), X, labels, order, batch_size, 0.7)
+    for ours, theirs in zip([*model.weights, *model.biases], [*weights, *biases], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_baseline_goes_on_from_where_it_is():
+    case = Case((4, 5, 3), 4, 30)
+    X, labels = cases.data(case)
+    order = cases.orders(case, 2)
+    one, other = (NumpyMLP(case.sizes, cases.initial(case)) for _ in range(2))
+    one.fit(X, labels, order, 4, 0.5)
+    for epoch in order:
+        other.fit(X, labels, [epoch], 4, 0.5)
+    for x, y in zip([*one.weights, *one.biases], [*other.weights, *other.biases], strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_baseline_survives_saturated_neurons():
+    model = NumpyMLP((1, 1), [(np.full((1, 1), -1e4, np.float32), np.zeros(1, np.float32))])
+    model.fit(np.ones((1, 1), np.float32), np.zeros(1, np.int32), [np.zeros(1, np.int32)], 1, 1.0)
+    assert model.weights[0] == -1e4
+
+
+@pytest.mark.parametrize("case", [Case((5, 7, 3), 4, 30), CASES[2], CASES[4]], ids=lambda case: case.name)
+def test_both_sides_learn_the_same(case):
+    trained = {side: sides.trained(side, case) for side in sides.SIDES}
+    assert sides.difference(trained) < 1e-4
+    arrays = cases.initial(case)
+    start = np.concatenate([a.ravel() for a in (*(W for W, _ in arrays), *(b for _, b in arrays))])
+    assert np.abs(trained["numpy"] - start).max() > 0.01
+
+
+def test_different_weights_are_an_error():
+    with pytest.raises(ArithmeticError, match="fastnn and numpy"):
+        sides.difference({"fastnn": np.zeros(3), "numpy": np.array([0, 1e-3, 0])})
+
+
+@pytest.mark.parametrize("side", sides.SIDES)
+def test_training_in_random_orders_moves_the_weights(side):
+    trainer = sides.SIDES[side](Case((4, 3, 2), 2, 9))
+    before = np.array(trainer.model.weights[0])
+    trainer.train(2)
+    assert not np.array_equal(before, trainer.model.weights[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_peak_is_positive(dtype):
+    assert roofline.fma_peak(dtype, repeats=1, seconds=1e-4) > 0
+
+
+def test_read_bandwidth_is_positive():
+    assert roofline.read_bandwidth(2**16, repeats=1) > 0
+
+
+def test_command_line_writes_json(tmp_path):
+    file = tmp_path / "bench.json"
+    done = run_bench("--quick", "--case", "64-32-10 b32", "--rounds", "1", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "64-32-10 b32" in done.stdout
+    content = json.loads(file.read_text())
+    assert content["rounds"] == content["threads"] == 1
+    assert content["machine"]["numpy"] == np.__version__
+    (result,) = content["cases"]
+    assert result["name"] == "64-32-10 b32"
+    assert set(result["seconds"]) == set(result["samples_per_second"]) >= {"fastnn", "numpy"}
+    assert set(result["ratio"]) == set(result["seconds"]) - {"fastnn"}
+    assert all(len(seconds) == 1 for seconds in result["seconds"].values())
+    assert result["max_difference"] < 1e-4
+
+
+def test_command_line_refuses_an_unknown_case():
+    done = run_bench("--case", "nothing")
+    assert done.returncode == 2
+    assert "784-30-10 b10" in done.stderr

@@ -1,0 +1,583 @@
+"""The model: structure, prediction, scores, gradients, copies, transfer learning."""
+
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, r2_score
+
+import fastnn
+from fastnn import SGD, Dense, Model
+
+ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "step"]
+SMOOTH = ACTIVATIONS[:-1]
+DTYPES = ["float32", "float64"]
+CLOSE = {"float32": {"rtol": 2e-5, "atol": 1e-5}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
+SHAPES = [[1, 1], [5, 3], [3, 17, 2], [20, 16, 16, 4], [7, 33, 1], [130, 40, 10]]
+
+
+def bits(model):
+    return model.parameters.tobytes()
+
+
+# ---- structure ----
+
+
+def test_ints_take_activation_and_output():
+    model = Model([4, 8, 5, 2], activation="relu", output="identity")
+    assert model.sizes == (4, 8, 5, 2)
+    assert model.layers == (Dense(8, "relu"), Dense(5, "relu"), Dense(2, "identity"))
+
+
+def test_dense_entries_keep_their_activation():
+    model = Model((4, Dense(8, "tanh"), 5, Dense(2)), activation="relu", output="identity")
+    assert model.layers == (Dense(8, "tanh"), Dense(5, "relu"), Dense(2, "sigmoid"))
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), [3, 2], np.array([3, 2]), iter([3, 2]), range(3, 1, -1)])
+def test_sizes_may_be_any_iterable_of_integers(sizes):
+    model = Model(sizes)
+    assert model.sizes == (3, 2)
+    assert all(type(size) is int for size in model.sizes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_views_have_the_texts_shapes(sizes, dtype):
+    model = Model(sizes, dtype=dtype)
+    assert [w.shape for w in model.weights] == [(out, into) for into, out in itertools.pairwise(sizes)]
+    assert [b.shape for b in model.biases] == [(out,) for out in sizes[1:]]
+    assert all(array.dtype == dtype for array in (*model.weights, *model.biases, model.parameters))
+    assert model.n_parameters == sum(into * out + out for into, out in itertools.pairwise(sizes))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_views_write_through_and_do_not_overlap(dtype):
+    model = Model([5, 18, 3], dtype=dtype, init="zeros")
+    arrays = [*model.weights, *model.biases]
+    for value, array in enumerate(arrays, 1):
+        array[...] = value
+    for value, array in enumerate(arrays, 1):
+        assert (array == value).all()
+        assert (model.parameters == value).sum() == array.size
+
+
+def test_a_written_weight_is_the_one_predict_uses():
+    model = Model([3, 2], output="identity", init="zeros")
+    model.weights[0][1, 2] = 5  # from neuron 2 to neuron 1
+    model.biases[0][0] = 7
+    np.testing.assert_array_equal(model.predict([[10, 20, 30]]), [[7, 150]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parameters_are_one_aligned_vector(dtype):
+    for model in (Model([5, 18, 3], dtype=dtype), copy.deepcopy(Model([5, 18, 3], dtype=dtype))):
+        assert model.parameters.ndim == 1
+        assert model.parameters.flags.c_contiguous
+        assert model.parameters.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("batch_size", [1, 7, 1100])
+def test_padding_is_zero_before_and_after_training(activation, batch_size, dtype, padding):
+    rng = np.random.default_rng(0)
+    model = Model([5, 18, 9, 3], activation=activation, output=activation, dtype=dtype, init="normal", rng=0)
+    assert len(padding(model)) > 0
+    assert not padding(model).any()
+    before = bits(model)
+    X, y = rng.normal(size=(1200, 5)) * 0.3, rng.integers(0, 3, 1200)
+    model.fit(X, y, epochs=2, batch_size=batch_size, optimizer=SGD(1e-4))
+    assert bits(model) != before
+    assert not padding(model).any()
+
+
+def test_padding_is_zero_after_the_perceptron_rule(padding):
+    model = Model([5, 3], output="step", rng=0)
+    model.fit(np.eye(5), [0, 1, 2, 0, 1], epochs=3, batch_size=2)
+    assert not padding(model).any()
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (Model([4, 3]), "Model([4, Dense(3, 'sigmoid')], loss='quadratic', dtype='float32')"),
+        (
+            Model([4, 8, Dense(3, "identity")], activation="tanh", input_scale=0.5, dtype="float64"),
+            "Model([4, Dense(8, 'tanh'), Dense(3, 'identity')], loss='quadratic', input_scale=0.5, dtype='float64')",
+        ),
+    ],
+)
+def test_repr_can_be_evaluated(model, text):
+    assert repr(model) == text
+    assert repr(eval(text, {"Model": Model, "Dense": Dense})) == text
+
+
+# ---- initial parameters ----
+
+
+@pytest.mark.parametrize("fan_in", [4, 100, 900])
+def test_scaled_init(fan_in):
+    model = Model([fan_in, 40000 // fan_in], init="scaled", rng=0)
+    weights = model.weights[0].astype(np.float64)
+    error = 5 / np.sqrt(2 * weights.size)  # five standard errors of a standard deviation
+    assert weights.std() * np.sqrt(fan_in) == pytest.approx(1, abs=error)
+    assert weights.mean() * np.sqrt(fan_in) == pytest.approx(0, abs=5 / np.sqrt(weights.size))
+    assert not model.biases[0].any()
+
+
+def test_scaled_init_is_the_default():
+    assert bits(Model([4, 5, 3], rng=1)) == bits(Model([4, 5, 3], init="scaled", rng=1))
+
+
+def test_normal_init():
+    model = Model([100, 2000], init="normal", rng=0)
+    for array in (model.weights[0], model.biases[0]):
+        assert array.std(dtype=np.float64) == pytest.approx(1, abs=5 / np.sqrt(2 * array.size))
+        assert array.mean(dtype=np.float64) == pytest.approx(0, abs=5 / np.sqrt(array.size))
+
+
+def test_zeros_init():
+    assert not Model([4, 5, 3], init="zeros", rng=0).parameters.any()
+
+
+def test_both_dtypes_start_from_the_same_numbers():
+    single, double = Model([4, 5, 3], rng=0), Model([4, 5, 3], rng=0, dtype="float64")
+    for a, b in zip(single.weights, double.weights, strict=True):
+        np.testing.assert_array_equal(a, b.astype(np.float32))
+
+
+@pytest.mark.parametrize("rng", [0, 123, 2**70, np.int64(5)])
+def test_the_same_seed_gives_the_same_bits(rng, blobs):
+    first, second = Model([6, 9, 3], rng=rng), Model([6, 9, 3], rng=rng)
+    assert bits(first) == bits(second)
+    for model in (first, second):
+        model.fit(*blobs, epochs=3, batch_size=7)
+    assert bits(first) == bits(second)
+    assert first.history.loss == second.history.loss
+
+
+def test_a_generator_is_drawn_from(blobs):
+    seeded = Model([6, 9, 3], rng=np.random.default_rng(4))
+    assert bits(seeded) == bits(Model([6, 9, 3], rng=4))
+    generator = np.random.default_rng(4)
+    first, second = Model([6, 9, 3], rng=generator), Model([6, 9, 3], rng=generator)
+    assert bits(first) == bits(seeded)
+    assert bits(second) != bits(first)
+
+
+def test_different_seeds_and_none_give_different_models(blobs):
+    models = [Model([6, 9, 3], rng=rng) for rng in (0, 1, None, None)]
+    assert len({bits(model) for model in models}) == 4
+    assert len({model._random.tobytes() for model in models}) == 4
+
+
+# ---- predict, classify ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_predict_is_the_forward_pass(sizes, activation, dtype, naive):
+    rng = np.random.default_rng(1)
+    model = Model(sizes, activation=activation, output=activation, init="normal", dtype=dtype, rng=2)
+    for n in (1, 3, 70):
+        X = rng.normal(size=(n, sizes[0])).astype(dtype)
+        out = model.predict(X)
+        expected = naive(model).predict(X)
+        assert out.shape == (n, sizes[-1])
+        assert out.dtype == dtype
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(out / scale, expected / scale, **CLOSE[dtype])
+
+
+@pytest.mark.parametrize("n", [1023, 1024, 1025, 5000])
+def test_predict_on_several_blocks_of_rows(n, naive):
+    X = np.random.default_rng(1).normal(size=(n, 6)).astype(np.float32)
+    model = Model([6, 20, 3], rng=0)
+    np.testing.assert_allclose(model.predict(X), naive(model).predict(X), **CLOSE["float32"])
+
+
+def test_predict_mixes_activations(naive):
+    model = Model([4, Dense(20, "relu"), Dense(7, "step"), Dense(9, "tanh"), Dense(2, "identity")], rng=0)
+    X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.testing.assert_allclose(model.predict(X), naive(model).predict(X), **CLOSE["float32"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predict_saturates_without_warning(dtype):
+    model = Model([1, Dense(2, "sigmoid")], dtype=dtype, init="zeros")
+    model.weights[0][:, 0] = 1, -1
+    np.testing.assert_array_equal(model.predict([[1e30], [-1e30], [0]]), [[1, 0], [0, 1], [0.5, 0.5]])
+
+
+def test_input_scale_multiplies_the_input(naive):
+    X = np.random.default_rng(0).integers(0, 256, (40, 9), dtype=np.uint8)
+    model = Model([9, 12, 2], input_scale=1 / 255, rng=0)
+    expected = naive(model).predict(X / 255)
+    for given in (X, X.astype(np.float32), X.astype(np.int64)):
+        np.testing.assert_allclose(model.predict(given), expected, **CLOSE["float32"])
+    y = np.arange(40) % 2
+    loss = naive(model).losses(X / 255, np.eye(2)[y]).mean()
+    assert model.loss(X, y) == pytest.approx(loss, rel=1e-5)
+    for (dw, db), (nw, nb) in zip(model.gradients(X, y), naive(model).gradients(X / 255, np.eye(2)[y]), strict=True):
+        np.testing.assert_allclose(dw, nw, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(db, nb, rtol=1e-4, atol=1e-6)
+
+
+def test_classify_takes_the_largest_output():
+    model = Model([3, 3], output="identity", init="zeros")
+    model.weights[0][...] = np.eye(3)
+    X = [[1, 2, 3], [3, 2, 1], [5, 5, 1], [0, 0, 0]]
+    classes = model.classify(X)
+    np.testing.assert_array_equal(classes, [2, 0, 0, 0])
+    assert classes.dtype == np.intp
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("sigmoid", [0, 0, 1]),  # above 0.5 where z is above 0
+        ("step", [0, 0, 1]),
+        ("tanh", [0, 0, 1]),
+        ("identity", [0, 0, 1]),
+        ("relu", [0, 0, 1]),
+    ],
+)
+def test_classify_with_one_output_unit(output, expected):
+    model = Model([1, 1], output=output, init="zeros")
+    model.weights[0][...] = 0.25
+    np.testing.assert_array_equal(model.classify([[-1], [0], [1]]), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nan_in_is_nan_out_for_that_row_only(activation, dtype):
+    model = Model([3, 20, 2], activation=activation, output=activation, dtype=dtype, rng=0)
+    X = np.random.default_rng(0).normal(size=(30, 3)).astype(dtype)
+    clean = model.predict(X)
+    X[11, 1] = np.nan
+    out = model.predict(X)
+    assert np.isnan(out[11]).all()
+    others = np.arange(30) != 11
+    np.testing.assert_array_equal(out[others], clean[others])
+    np.testing.assert_array_equal(model.predict(np.nan_to_num(X))[others], clean[others])
+
+
+# ---- loss, evaluate ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 10, 2500])
+def test_loss_is_half_the_squared_distance(n, dtype, naive):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(n, 4)).astype(dtype), rng.normal(size=(n, 3)).astype(dtype)
+    model = Model([4, 10, 3], dtype=dtype, rng=0)
+    assert model.loss(X, Y) == pytest.approx(
+        naive(model).losses(X, Y).mean(), rel=1e-6 if dtype == "float32" else 1e-13
+    )
+
+
+def test_evaluate_gives_loss_and_accuracy(blobs, naive):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    scores = model.evaluate(X, y)
+    outputs = naive(model).predict(X)
+    assert list(scores) == ["loss", "accuracy"]
+    assert scores["loss"] == pytest.approx(naive(model).losses(X, np.eye(3)[y]).mean(), rel=1e-6)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(y, outputs.argmax(axis=1)))
+    assert all(type(value) is float for value in scores.values())
+
+
+def test_evaluate_gives_r2_for_numeric_targets(naive):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(50, 4)), rng.normal(size=(50, 3))
+    model = Model([4, 10, 3], output="identity", dtype="float64", rng=0)
+    scores = model.evaluate(X, Y)
+    assert list(scores) == ["loss", "r2"]
+    assert scores["r2"] == pytest.approx(r2_score(Y, naive(model).predict(X)), rel=1e-12)
+
+
+def test_evaluate_binary_labels_with_one_sigmoid(naive):
+    X = np.linspace(-1, 1, 20)[:, None]
+    y = (X[:, 0] > 0.3).astype(int)
+    model = Model([1, 1], rng=0)
+    model.weights[0][...] = 1
+    assert model.evaluate(X, y)["accuracy"] == accuracy_score(y, X[:, 0] > 0)
+    assert model.evaluate(X, y == 1)["accuracy"] == accuracy_score(y, X[:, 0] > 0)
+    assert list(model.evaluate(X, y.astype(float))) == ["loss", "r2"]
+
+
+def test_evaluate_with_a_metric_of_ones_own(blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    seen = []
+
+    def errors(y_true, y_pred):
+        seen.append((y_true, y_pred))
+        return np.sum(y_true != y_pred)
+
+    scores = model.evaluate(X, y, metric=errors)
+    assert scores["errors"] == np.sum(model.classify(X) != y)
+    np.testing.assert_array_equal(seen[0][0], y)
+    np.testing.assert_array_equal(seen[0][1], model.classify(X))
+
+
+def test_a_metric_gets_the_outputs_for_numeric_targets(blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    Y = fastnn.one_hot(y, 3)
+    worst = model.evaluate(X, Y, metric=lambda y_true, y_pred: np.abs(y_true - y_pred).max())
+    assert list(worst.values())[1] == np.abs(Y - model.predict(X)).max()
+
+
+def test_evaluate_r2_of_classes(blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    assert model.evaluate(X, y, metric="r2")["r2"] == pytest.approx(r2_score(y, model.classify(X)))
+
+
+# ---- gradients ----
+
+
+@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_gradients_equal_central_differences(sizes, activation):
+    rng = np.random.default_rng(3)
+    model = Model(sizes, activation=activation, output=activation, dtype="float64", rng=4)
+    for b in model.biases:
+        b[...] = rng.normal(size=b.shape)
+    X, Y = rng.normal(size=(6, sizes[0])), rng.normal(size=(6, sizes[-1]))
+    analytic, numeric = [], []
+    h = 1e-5
+    for array, slope in zip(
+        (*model.weights, *model.biases),
+        (g for part in zip(*model.gradients(X, Y), strict=True) for g in part),
+        strict=True,
+    ):
+        assert slope.shape == array.shape
+        for index in rng.permutation(array.size)[:25]:
+            place = np.unravel_index(index, array.shape)
+            value = array[place]
+            array[place] = value + h
+            above = model.loss(X, Y)
+            array[place] = value - h
+            below = model.loss(X, Y)
+            array[place] = value
+            numeric.append((above - below) / (2 * h))
+            analytic.append(slope[place])
+    analytic, numeric = np.array(analytic), np.array(numeric)
+    assert np.linalg.norm(analytic) > 0
+    assert np.linalg.norm(analytic - numeric) / np.linalg.norm(analytic) < 1e-7
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 5, 2500])
+def test_gradients_are_the_mean_over_examples(n, dtype, naive):
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(n, 7)).astype(dtype), rng.integers(0, 4, n)
+    model = Model([7, 19, 4], activation="tanh", dtype=dtype, rng=4)
+    expected = naive(model).gradients(X, np.eye(4)[y])
+    for pair, naive_pair in zip(model.gradients(X, y), expected, strict=True):
+        for g, e in zip(pair, naive_pair, strict=True):
+            assert g.dtype == dtype
+            assert np.linalg.norm(g - e) / np.linalg.norm(e) < (1e-5 if dtype == "float32" else 1e-13)
+
+
+def test_gradients_of_a_perceptron():
+    model = Model([3, 2], output="step", dtype="float64", rng=0)
+    X, Y = np.random.default_rng(0).normal(size=(9, 3)), np.eye(2)[np.arange(9) % 2]
+    error = model.predict(X) - Y
+    [(dw, db)] = model.gradients(X, Y)
+    np.testing.assert_allclose(dw, error.T @ X / 9, atol=1e-15)
+    np.testing.assert_allclose(db, error.mean(axis=0), atol=1e-15)
+
+
+def test_gradients_change_nothing_and_are_fresh_arrays(state, blobs):
+    model = Model([6, 9, 3], rng=0)
+    before = state(model)
+    first = model.gradients(*blobs)
+    first[0][0][...] = 99
+    assert not (model.gradients(*blobs)[0][0] == 99).any()
+    assert state(model) == before
+
+
+def test_gradients_of_frozen_layers_are_zero(naive):
+    model = Model([6, 9, 8, 3], dtype="float64", rng=0)
+    X, Y = np.random.default_rng(0).normal(size=(9, 6)), np.random.default_rng(1).normal(size=(9, 3))
+    expected = naive(model).gradients(X, Y)
+    model.freeze([1])
+    for l, (pair, naive_pair) in enumerate(zip(model.gradients(X, Y), expected, strict=True)):
+        for g, e in zip(pair, naive_pair, strict=True):
+            np.testing.assert_allclose(g, e if l != 1 else 0, rtol=1e-12, atol=1e-16)
+
+
+# ---- copies ----
+
+
+COPIES = {
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_copy_is_equal_and_independent(how, dtype, blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], dtype=dtype, input_scale=0.5, rng=0)
+    model.fit(X, y, epochs=1, batch_size=10)
+    model.freeze(0)
+    twin = COPIES[how](model)
+    assert repr(twin) == repr(model)
+    assert twin.frozen == {0}
+    assert twin.history.loss == model.history.loss
+    assert bits(twin) == bits(model)
+    np.testing.assert_array_equal(twin.predict(X), model.predict(X))
+    before = bits(model)
+    twin.fit(X, y, epochs=2, batch_size=10)
+    twin.weights[0][...] = 3
+    assert bits(model) == before
+    assert len(model.history.loss) == 1
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_goes_on_with_the_same_bits(how, blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    model.fit(X, y, epochs=2, batch_size=10)
+    twin = COPIES[how](model)
+    for each in (model, twin):
+        each.fit(X, y, epochs=3, batch_size=10, validation_fraction=0.2)
+    assert bits(model) == bits(twin)
+    assert model.history.val_loss == twin.history.val_loss
+
+
+# ---- freeze, replace_head ----
+
+
+@pytest.mark.parametrize(
+    ("layers", "frozen"),
+    [(0, {0}), ([0, 1], {0, 1}), (-1, {2}), ([-3, 1], {0, 1}), ((), set()), (np.int64(1), {1}), (range(3), {0, 1, 2})],
+)
+def test_freeze_takes_indices(layers, frozen):
+    model = Model([4, 5, 6, 3])
+    model.freeze(layers)
+    assert model.frozen == frozen
+
+
+@pytest.mark.parametrize("batch_size", [7, 1300])
+@pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+def test_frozen_layers_keep_their_bits_and_the_others_train(frozen, batch_size, naive):
+    rng = np.random.default_rng(0)
+    n = 1300
+    X, Y = rng.normal(size=(n, 4)), rng.random(size=(n, 3))
+    model = Model([4, 18, 6, 3], dtype="float64", rng=0)
+    model.freeze(frozen)
+    twin, before = naive(model), copy.deepcopy(model)
+    order = np.arange(n)[None]
+    model.fit(X, Y, epochs=1, batch_size=batch_size, shuffle=order, optimizer=SGD(0.5))
+    twin.sgd(X, Y, order, batch_size, 0.5, frozen)
+    assert twin.relative_error(model) < 1e-11
+    for l in range(3):
+        assert (model.weights[l].tobytes() == before.weights[l].tobytes()) == (l in frozen)
+        assert (model.biases[l].tobytes() == before.biases[l].tobytes()) == (l in frozen)
+
+
+def test_all_layers_frozen_changes_nothing(blobs, naive):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    model.freeze([0, 1])
+    before = bits(model)
+    history = model.fit(X, y, epochs=2, batch_size=10)
+    assert bits(model) == before
+    assert history.loss == pytest.approx([naive(model).losses(X, np.eye(3)[y]).mean()] * 2, rel=1e-6)
+
+
+def test_freeze_keeps_parameters_views_and_random_state(blobs):
+    X, y = blobs
+    model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    weights, parameters = model.weights, model.parameters
+    model.freeze(0)
+    model.freeze(())
+    assert model.parameters is parameters
+    weights[0][0, 0] = 42
+    assert model.weights[0][0, 0] == 42
+    twin.weights[0][0, 0] = 42
+    for each in (model, twin):
+        each.fit(X, y, epochs=2, batch_size=10)
+    assert bits(model) == bits(twin)
+
+
+def test_unfreezing_while_training(blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    model.freeze(0)
+
+    def unfreeze(m):
+        if len(m.history.loss) == 2:
+            m.freeze(())
+
+    model.fit(X, y, epochs=5, batch_size=10, callbacks=[unfreeze])
+    twin = Model([6, 9, 3], rng=0)
+    twin.freeze(0)
+    twin.fit(X, y, epochs=2, batch_size=10)
+    twin.freeze(())
+    twin.fit(X, y, epochs=3, batch_size=10)
+    assert bits(model) == bits(twin)
+
+
+@pytest.mark.parametrize("n_out", [1, 3, 40])
+def test_replace_head_keeps_the_other_layers(n_out, padding):
+    model = Model([6, 9, 8, 3], activation="tanh", rng=0)
+    before = copy.deepcopy(model)
+    model.replace_head(n_out, rng=1)
+    assert model.sizes == (6, 9, 8, n_out)
+    assert model.layers[-1] == Dense(n_out, "sigmoid")
+    for l in (0, 1):
+        np.testing.assert_array_equal(model.weights[l], before.weights[l])
+        np.testing.assert_array_equal(model.biases[l], before.biases[l])
+    assert model.weights[2].shape == (n_out, 8)
+    assert not model.biases[2].any()
+    assert not np.isin(model.weights[2], before.weights[2]).any()
+    assert not padding(model).any()
+
+
+def test_replace_head_options():
+    model = Model([6, 9, 3], rng=0)
+    model.replace_head(2, activation="identity", init="zeros")
+    assert model.layers[-1] == Dense(2, "identity")
+    assert not model.weights[-1].any()
+    first, second = copy.deepcopy(model), copy.deepcopy(model)
+    first.replace_head(4, rng=5)
+    second.replace_head(4, rng=5)
+    assert bits(first) == bits(second)
+
+
+def test_replace_head_of_a_single_layer():
+    model = Model([6, 3], rng=0)
+    model.replace_head(3, rng=1)
+    assert not np.isin(model.weights[0], Model([6, 3], rng=0).weights[0]).any()
+
+
+def test_replace_head_thaws_the_head_only(blobs):
+    X, y = blobs
+    model = Model([6, 9, 5], rng=0)
+    model.freeze([0, 1])
+    model.replace_head(3, rng=0)
+    assert model.frozen == {0}
+    before = copy.deepcopy(model)
+    model.fit(X, y, epochs=3, batch_size=10, optimizer=SGD(1.0))
+    assert model.weights[0].tobytes() == before.weights[0].tobytes()
+    assert model.evaluate(X, y)["loss"] < before.evaluate(X, y)["loss"]
+
+
+def test_predict_after_replace_head_uses_workspaces_of_the_new_size(naive):
+    model = Model([6, 9, 3], rng=0)
+    X = np.random.default_rng(0).normal(size=(2000, 6)).astype(np.float32)
+    model.predict(X)
+    model.replace_head(200, rng=0)
+    np.testing.assert_allclose(model.predict(X), naive(model).predict(X), **CLOSE["float32"])
