@@ -5,8 +5,8 @@ slows down slows both. A round is a whole `fit` of enough epochs to take about 0
 fastnn's check of its inputs) included; figures are medians over rounds. Before anything is timed, all sides must
 end with the same weights from the same start and order.
 
-The ratio compares with NumPy as installed. Where the CPU has AVX-512, "numpy-avx512" is NumPy with OpenBLAS told to
-use its kernels for it, for the BLAS builds that do not by themselves.
+The ratio, the median of the rounds' ratios, compares with NumPy as installed. Where the CPU has AVX-512,
+"numpy-avx512" is NumPy with OpenBLAS told to use its kernels for it, for the BLAS builds that do not by themselves.
 """
 
 import argparse
@@ -113,6 +113,10 @@ def measure(case, sides, threads, rounds, seconds):
         for child in children.values():
             child.close()
     rates = {side: case.n_samples * epochs[side] / statistics.median(times[side]) for side in children}
+    ratios = {}  # of each round's pair, whose turns lie next to each other, rather than of two medians
+    for side in blas:
+        pairs = zip(times["fastnn"], times[side], strict=True)
+        ratios[side] = statistics.median(y / epochs[side] / (x / epochs["fastnn"]) for x, y in pairs)
     gflops = rates["fastnn"] * case.flops / 1e9
     return {
         "name": case.name,
@@ -127,7 +131,7 @@ def measure(case, sides, threads, rounds, seconds):
         "gflops": gflops,
         "peak_gflops": peaks,
         "fraction_of_peak": gflops / max(peaks),
-        "ratio": {side: rates["fastnn"] / rates[side] for side in children if side != "fastnn"},
+        "ratio": ratios,
         "blas": blas,
     }
 

@@ -66,20 +66,10 @@ def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
     return array
 
 
-class _Writable:
-    """Lends a read-only array's memory as a writable one, for kernels that do not write to it: Numba would compile
-    once more for a read-only array."""
-
-    def __init__(self, array: NDArray[Any]):
-        self.array = array
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
-
-
 def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """array C-ordered, aligned, in dtype and typed as writable; itself where it is so already."""
+    """array C-ordered and aligned in dtype; itself where it is so already."""
     with np.errstate(over="ignore"):  # a value too large for dtype becomes infinite, which _finite reports
-        array = np.require(array, dtype, ["C", "A"])
-    return array if array.flags.writeable else np.asarray(_Writable(array))
+        return np.require(array, dtype, ["C", "A"])
 
 
 def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
@@ -97,19 +87,8 @@ def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
             raise ValueError(f"{name} must be finite in {array.dtype}, got {name}[{place}] = {value}")
 
 
-class Inputs(NamedTuple):
-    """X for the kernels: rows in the model's dtype, or as uint8; the other is empty."""
-
-    floats: NDArray[Any]
-    bytes: NDArray[np.uint8]
-
-    @property
-    def n(self) -> int:
-        return max(len(self.floats), len(self.bytes))
-
-
-def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> Inputs:
-    """X, (n, n_inputs), for the kernels. Nothing is copied where X is C-ordered in dtype or uint8 already."""
+def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> NDArray[Any]:
+    """X, (n, n_inputs), as the kernels read it: C-ordered in dtype or uint8, not copied where it is so already."""
     array = _numeric(name, X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
         raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}")
@@ -118,27 +97,26 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
     if array.dtype == np.uint8:
-        return Inputs(np.empty((0, n_inputs), dtype), _for_kernel(array, np.uint8))
-    floats = _for_kernel(array, dtype)
+        return _for_kernel(array, np.uint8)
+    rows = _for_kernel(array, dtype)
     if finite and array.dtype.kind == "f":
-        _finite(name, floats, array)
-    return Inputs(floats, np.empty((0, n_inputs), np.uint8))
+        _finite(name, rows, array)
+    return rows
 
 
 class Targets(NamedTuple):
-    """y for the kernels: rows in the model's dtype, or int32 class indices; the other is empty.
+    """y as the kernels read it: rows (n, n_out) in the model's dtype, or int32 class indices (n,).
 
     classes are the class indices to score against, None where y holds numeric targets.
     """
 
-    values: NDArray[Any]
-    labels: NDArray[np.int32]
+    array: NDArray[Any]
     classes: NDArray[Any] | None
 
     @property
     def truth(self) -> NDArray[Any]:
         """What a metric compares with: class indices, or numeric targets (n, n_out)."""
-        return self.values if self.classes is None else self.classes
+        return self.array if self.classes is None else self.classes
 
 
 def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name: str = "y") -> Targets:
@@ -165,11 +143,11 @@ def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name:
             i = outside[0]
             raise ValueError(f"{name} must hold class indices in [0, {n_out}), got {name}[{i}] = {array[i]}")
         labels = _for_kernel(array, np.int32)
-        return Targets(np.empty((0, n_out), dtype), labels, labels)
+        return Targets(labels, labels)
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
         _finite(name, values.reshape(array.shape), array)
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )
-    return Targets(values, np.empty(0, np.int32), classes)
+    return Targets(values, classes)

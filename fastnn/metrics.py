@@ -25,7 +25,8 @@ def r2(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
     As in scikit-learn, an output whose targets are all equal scores 1 where it is met exactly, else 0.
     """
     y_true = y_true.astype(np.float64)
-    residual = ((y_true - y_pred) ** 2).sum(axis=0)
+    with np.errstate(over="ignore"):  # a model about to diverge scores -inf, as it should
+        residual = ((y_true - y_pred) ** 2).sum(axis=0)
     spread = ((y_true - y_true.mean(axis=0)) ** 2).sum(axis=0)
     constant = spread == 0
     scores = 1 - residual / np.where(constant, 1, spread)

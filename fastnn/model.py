@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, metrics, parallel, storage, training
-from ._validation import Inputs, Targets
-from .kernels import activations, entry, losses, network
+from ._validation import Targets
+from .kernels import entry, losses, network, programs
 from .layers import Dense, architecture
 from .metrics import Metric
 from .optimizers import SGD, Optimizer
@@ -97,26 +97,17 @@ class Model:
 
     # ---- structure ----
 
-    def _layout(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        codes = [activations.CODES[layer.activation] for layer in self._layers]
-        return network.layout(self.sizes, codes, losses.CODES[self.loss_name], self._dtype, self._frozen)
-
     def _set_up(self) -> None:
         """Lay the network out and allocate its parameters."""
-        self._net, self._table = self._layout()
-        self._parameters = network.aligned_zeros(self._net[network.N_BYTES], self._dtype)
-        self._views()
+        self._lay_out()
+        self._parameters = network.aligned_zeros(self._layout.n_bytes, self._dtype)
+        views = self._layout.views(self._parameters)
+        self._weights, self._biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
 
-    def _views(self) -> None:
-        itemsize = self._parameters.itemsize
-        weights, biases = [], []
-        for row in self._table:
-            w, b, ld = row[[network.W, network.B, network.LD]] // itemsize
-            fan_in, fan_out = row[[network.FAN_IN, network.FAN_OUT]]
-            weights.append(self._parameters[w:b].reshape(fan_in, ld)[:, :fan_out].T)
-            biases.append(self._parameters[b : b + fan_out])
-        self._weights, self._biases = tuple(weights), tuple(biases)
-        self._workspaces: list[NDArray[Any]] = []  # idle ones, for predict; see _borrowed
+    def _lay_out(self) -> None:
+        names = [layer.activation for layer in self._layers]
+        self._layout = network.Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
+        self._sweeps: list[_Sweep] = []  # idle ones; see _sweep
 
     def _initialise(self, i: int, init: str, generator: np.random.Generator) -> None:
         weights, biases = self._weights[i], self._biases[i]
@@ -247,14 +238,14 @@ class Model:
             raise ValueError("validation_data and validation_fraction exclude each other, got both")
         parallel.resolve_threads(threads)
         inputs = self._inputs(X)
-        targets = self._targets(y, inputs.n)
+        targets = self._targets(y, len(inputs))
         self._check_trainable()
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
                 raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
             validation_inputs = self._inputs(validation_data[0], "validation_data[0]")
-            validation_targets = self._targets(validation_data[1], validation_inputs.n, "validation_data[1]")
+            validation_targets = self._targets(validation_data[1], len(validation_inputs), "validation_data[1]")
             validation = validation_inputs, validation_targets
         elif validation_fraction is not None:
             inputs, targets, validation = self._split(inputs, targets, validation_fraction)
@@ -282,21 +273,21 @@ class Model:
             )
 
     def _split(
-        self, inputs: Inputs, targets: Targets, fraction: float
-    ) -> tuple[Inputs, Targets, tuple[Inputs, Targets]]:
+        self, inputs: NDArray[Any], targets: Targets, fraction: float
+    ) -> tuple[NDArray[Any], Targets, tuple[NDArray[Any], Targets]]:
         fraction = _validation.number("validation_fraction", fraction, 0.0, 1.0, open_low=True)
-        n_held = round(fraction * inputs.n)
-        if not 0 < n_held < inputs.n:
+        n_held = round(fraction * len(inputs))
+        if not 0 < n_held < len(inputs):
             raise ValueError(
-                f"validation_fraction must leave a sample on both sides, got {fraction:g} of {inputs.n} samples"
+                f"validation_fraction must leave a sample on both sides, got {fraction:g} of {len(inputs)} samples"
             )
-        order = np.random.default_rng(self._split_seed).permutation(inputs.n)
+        order = np.random.default_rng(self._split_seed).permutation(len(inputs))
         held, rest = np.sort(order[:n_held]), np.sort(order[n_held:])
 
-        def part(arrays: Any, rows: NDArray[Any]) -> Any:
-            return type(arrays)(*(a if a is None or not len(a) else a[rows] for a in arrays))
+        def part(rows: NDArray[Any]) -> Targets:
+            return Targets(targets.array[rows], None if targets.classes is None else targets.classes[rows])
 
-        return part(inputs, rest), part(targets, rest), (part(inputs, held), part(targets, held))
+        return inputs[rest], part(rest), (inputs[held], part(held))
 
     # ---- use ----
 
@@ -313,19 +304,14 @@ class Model:
         array([[0.5, 0.5]], dtype=float32)
         """
         inputs = self._inputs(X, finite=False)
-        out = np.empty((inputs.n, self.sizes[-1]), self._dtype)
-        net, scale = self._ready(), self._scale
-        data = (*inputs, np.empty((0, 0), self._dtype), np.empty(0, np.int32))
-        threads = min(parallel.resolve_threads(threads), -(-inputs.n // int(net[network.BLOCK_ROWS])))
-        if threads > 1 and inputs.n * self.n_parameters > parallel.WORTH_IT:
+        out = np.empty((len(inputs), self.sizes[-1]), self._dtype)
+        threads = min(parallel.resolve_threads(threads), -(-len(inputs) // self._layout.block_rows))
+        if threads > 1 and len(inputs) * self.n_parameters > parallel.WORTH_IT:
             with parallel.door() as opened:
                 if opened:
-                    works = network.aligned_zeros(threads * net[network.WORK], self._dtype).reshape(threads, -1)
-                    entry.predict_parallel(net, self._table, self._parameters, works, data, scale, out)
+                    self._predict_on(threads, inputs, out)
                     return out
-        work = self._borrow()
-        entry.predict(net, self._table, self._parameters, work, data, scale, out)
-        self._workspaces.append(work)
+        self._sweep(inputs, None, out)
         return out
 
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
@@ -345,7 +331,7 @@ class Model:
         {'loss': 0.25, 'accuracy': 0.5}
         """
         inputs = self._inputs(X)
-        targets = self._targets(y, inputs.n)
+        targets = self._targets(y, len(inputs))
         name, score = metrics.resolve(metric, targets)
         loss, outputs = self._evaluate(inputs, targets)
         return {"loss": loss, name: self._score(score, targets, outputs)}
@@ -353,7 +339,7 @@ class Model:
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""
         inputs = self._inputs(X)
-        return self._evaluate(inputs, self._targets(y, inputs.n))[0]
+        return self._evaluate(inputs, self._targets(y, len(inputs)))[0]
 
     def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """The gradient of `loss`, averaged over the samples, by backpropagation (Nielsen, eq. BP1 to BP4).
@@ -362,25 +348,39 @@ class Model:
         For a single layer of step neurons it is the perceptron rule's, (a - y) x.
         """
         inputs = self._inputs(X)
-        targets = self._targets(y, inputs.n)
+        targets = self._targets(y, len(inputs))
         self._check_trainable()
-        net, work = self._ready(), self._borrow()
-        gradient = network.aligned_zeros(net[network.N_BYTES], self._dtype)
-        data = (*inputs, targets.values, targets.labels)
-        entry.gradients(net, self._table, self._parameters, gradient, work, data, self._scale)
-        self._workspaces.append(work)
-        shell = Model.__new__(Model)
-        shell._table, shell._parameters = self._table, gradient
-        shell._views()
-        return list(zip(shell._weights, shell._biases, strict=True))
+        gradient = network.aligned_zeros(self._layout.n_bytes, self._dtype)
+        self._sweep(inputs, targets, None, gradient)
+        return [(dw.T, db) for dw, db in self._layout.views(gradient)]
 
-    def _evaluate(self, inputs: Inputs, targets: Targets) -> tuple[float, NDArray[Any]]:
-        net, work = self._ready(), self._borrow()
-        out = np.empty((inputs.n, self.sizes[-1]), self._dtype)
-        data = (*inputs, targets.values, targets.labels)
-        loss = entry.evaluate(net, self._table, self._parameters, work, data, self._scale, out)
-        self._workspaces.append(work)
-        return loss, out
+    def _evaluate(self, inputs: NDArray[Any], targets: Targets) -> tuple[float, NDArray[Any]]:
+        """(mean loss, outputs)."""
+        out = np.empty((len(inputs), self.sizes[-1]), self._dtype)
+        return self._sweep(inputs, targets, out), out
+
+    def _sweep(
+        self,
+        inputs: NDArray[Any],
+        targets: Targets | None,
+        out: NDArray[Any] | None,
+        gradient: NDArray[Any] | None = None,
+    ) -> float:
+        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
+        try:
+            sweep = self._sweeps.pop()
+        except IndexError:
+            sweep = _Sweep(self)
+        loss = sweep(inputs, targets, out, gradient)
+        self._sweeps.append(sweep)  # idle again; two calls at once never share one
+        return loss
+
+    def _predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:
+        sweeps = [_Sweep(self) for _ in range(threads)]
+        codes = [sweep.code(inputs, None, out, None) for sweep in sweeps]
+        stacked = np.stack([code.code for code in codes])
+        n, rows = len(inputs), self._layout.block_rows
+        entry.sweep_parallel(stacked, codes[0].parts, _sources(inputs, None, out), n, rows)
 
     def _score(self, score: Metric, targets: Targets, outputs: NDArray[Any]) -> float:
         return float(score(targets.truth, outputs if targets.classes is None else self._decide(outputs)))
@@ -390,7 +390,7 @@ class Model:
             return outputs.argmax(axis=1)
         return (outputs[:, 0] > _THRESHOLDS.get(self._layers[-1].activation, 0.0)).astype(np.intp)
 
-    def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> Inputs:
+    def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> NDArray[Any]:
         return _validation.inputs(X, self._n_inputs, self._dtype, name=name, finite=finite)
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
@@ -400,19 +400,6 @@ class Model:
     @property
     def _scale(self) -> float:
         return 1.0 if self.input_scale is None else self.input_scale
-
-    def _ready(self) -> NDArray[np.int64]:
-        """`net` with the address of the library, which is compiled or loaded when it is first needed."""
-        if not self._net[network.LIB]:
-            self._net[network.LIB] = entry.library(self._dtype).ctypes.data
-        return self._net
-
-    def _borrow(self) -> NDArray[Any]:
-        """An idle workspace; the caller appends it to _workspaces when done, so that two calls never share one."""
-        try:
-            return self._workspaces.pop()
-        except IndexError:
-            return network.workspace(self._net, self._dtype)
 
     # ---- transfer learning and files ----
 
@@ -435,9 +422,7 @@ class Model:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
         self._frozen = frozenset(i % n for i in chosen)
-        net, table = self._layout()
-        net[network.LIB] = self._net[network.LIB]
-        self._net[:], self._table[:] = net, table  # in place: the views stay, and a fit under way goes on with it
+        self._lay_out()
 
     def replace_head(
         self,
@@ -476,6 +461,64 @@ class Model:
         state of the shuffling and a format version in the header. The file appears whole or not at all.
         """
         storage.save(self, Path(path))
+
+
+class _Sweep:
+    """A workspace and the programs in it for passes over samples without training, kept for the next call."""
+
+    KEPT = 8  # programs: one for every number of rows seen lately
+
+    def __init__(self, model: Model):
+        self.layout, self.parameters, self.scale = model._layout, model._parameters, model._scale
+        self.library = entry.library(model.dtype)
+        self.work = network.Workspace(self.layout, self.layout.block_rows)
+        self.codes: dict[Any, programs.Code] = {}
+
+    def code(
+        self,
+        inputs: NDArray[Any],
+        targets: Targets | None,
+        out: NDArray[Any] | None,
+        gradient: NDArray[Any] | None,
+    ) -> programs.Code:
+        """The programs for the blocks of so many rows of such inputs and targets."""
+        kind = None if targets is None else targets.array.ndim
+        key = (len(inputs), inputs.dtype, kind, out is None)
+        if key in self.codes and gradient is None:
+            return self.codes[key]
+        x, y = network.Source.of(inputs), None if targets is None else network.Source.of(targets.array)
+        arguments = self.library, self.layout, self.parameters.ctypes.data, self.work, x, y
+        blocks = []
+        for rows in programs.block_sizes(self.layout, [len(inputs)]):
+            if gradient is None:
+                ops = programs.predict(*arguments, rows, self.scale)
+            else:
+                ops = programs.gradients(*arguments, rows, self.scale, gradient.ctypes.data)
+            blocks.append((ops, rows))
+        code = programs.Code(blocks)
+        if gradient is None:
+            if len(self.codes) == self.KEPT:
+                self.codes.clear()
+            self.codes[key] = code
+        return code
+
+    def __call__(
+        self,
+        inputs: NDArray[Any],
+        targets: Targets | None,
+        out: NDArray[Any] | None,
+        gradient: NDArray[Any] | None,
+    ) -> float:
+        n, code = len(inputs), self.code(inputs, targets, out, gradient)
+        self.work.cells[:] = 1 / n, 0
+        entry.sweep(code.code, code.parts, _sources(inputs, targets, out), n, self.layout.block_rows)
+        return float(self.work.cells[entry.TOTAL] / n)
+
+
+def _sources(inputs: NDArray[Any], targets: Targets | None, out: NDArray[Any] | None) -> NDArray[np.int64]:
+    """Addresses and row strides of the arrays of a sweep; 0 for one that is not there."""
+    arrays = (inputs, None if targets is None else targets.array, out)
+    return np.array([(0, 0) if a is None else (a.ctypes.data, a.strides[0]) for a in arrays], np.int64)
 
 
 def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:

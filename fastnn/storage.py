@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -93,21 +94,23 @@ def load(path: str | os.PathLike[str]) -> Model:
         )
     try:
         d = json.loads(header["model"])
-        layers = [d["n_inputs"], *(Dense(layer["units"], layer["activation"]) for layer in d["layers"])]
-        model = Model(layers, loss=d["loss"], dtype=d["dtype"], input_scale=d["input_scale"], init="zeros", rng=0)
+        layers = [Dense(layer["units"], layer["activation"]) for layer in d["layers"]]
+        sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            shapes |= {_name(i, "weight"): (fan_out, fan_in), _name(i, "bias"): (fan_out,)}
+        if shapes.keys() != tensors.keys():
+            raise ValueError(f"its tensors are {sorted(tensors)}, not {sorted(shapes)}")
+        for name, tensor in tensors.items():
+            if tensor.shape != shapes[name] or tensor.dtype != d["dtype"]:
+                raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {shapes[name]}")
+        architecture: list[int | Dense] = [sizes[0], *layers]
+        model = Model(architecture, loss=d["loss"], dtype=d["dtype"], input_scale=d["input_scale"], init="zeros", rng=0)
         for i, (weights, biases) in enumerate(zip(model.weights, model.biases, strict=True)):
-            for array, kind in ((weights, "weight"), (biases, "bias")):
-                tensor = tensors.pop(_name(i, kind))
-                if tensor.shape != array.shape or tensor.dtype != array.dtype:
-                    raise ValueError(
-                        f"{_name(i, kind)} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {array.shape}"
-                    )
-                array[...] = tensor
-        if tensors:
-            raise ValueError(f"unknown tensors {sorted(tensors)}")
+            weights[...], biases[...] = tensors[_name(i, "weight")], tensors[_name(i, "bias")]
         model.freeze(d["frozen"])
         model._random[:] = _validation.integer("random", d["random"], 0)
         model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
-    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
     return model

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, metrics, optimizers
-from ._validation import Inputs, Targets
-from .kernels import entry, network
+from ._validation import Targets
+from .kernels import entry, network, programs
 from .metrics import Metric
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ class History:
 
 def fit(
     model: Model,
-    inputs: Inputs,
+    inputs: NDArray[Any],
     targets: Targets,
     *,
     epochs: int,
     batch_size: int,
     optimizer: Any,
-    validation: tuple[Inputs, Targets] | None,
+    validation: tuple[NDArray[Any], Targets] | None,
     shuffle: bool | ArrayLike,
     metric: str | Metric | None,
     callbacks: Sequence[Callable[[Model], object]],
@@ -75,7 +75,7 @@ def fit(
 ) -> History:
     """`Model.fit` after its data was checked."""
     epochs = _validation.integer("epochs", epochs, 0)
-    batch_size = min(_validation.integer("batch_size", batch_size, 1), inputs.n)
+    batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
     optimizer = optimizers.resolve(optimizer)
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
@@ -85,7 +85,7 @@ def fit(
             raise TypeError(f"callbacks must be callables that take the model, got {callback!r}")
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, got {progress!r}")
-    mode, order = _order(shuffle, epochs, inputs.n)
+    mode, order = _order(shuffle, epochs, len(inputs))
     scored = metrics.resolve(metric, validation[1] if validation else targets)
 
     history = History(metric=scored[0] if validation else None)
@@ -122,7 +122,7 @@ class _Run:
     def __init__(
         self,
         model: Model,
-        inputs: Inputs,
+        inputs: NDArray[Any],
         targets: Targets,
         epochs: int,
         batch_size: int,
@@ -131,34 +131,33 @@ class _Run:
         order: NDArray[np.int32],
         history: History,
     ):
-        net = model._ready()
         self.model, self.history = model, history
-        self.steps_per_epoch = -(-inputs.n // batch_size)
-        self.position = np.zeros(6, np.int64)
-        self.position[[entry.BATCH_SIZE, entry.EPOCHS, entry.ORDER]] = batch_size, epochs, mode
+        self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
+        self.steps_per_epoch = -(-len(inputs) // batch_size)
+        self.position = np.zeros(8, np.int64)
+        fixed = [entry.N_SAMPLES, entry.BATCH_SIZE, entry.BLOCK_ROWS, entry.ORDERED]
+        self.position[fixed] = len(inputs), batch_size, model._layout.block_rows, mode
         self.losses = np.zeros(epochs)
-        self.parameters = model._parameters
-        self.snapshot = self.parameters.copy()
-        gradient = network.aligned_zeros(
-            net[network.N_BYTES] if batch_size > net[network.BLOCK_ROWS] else 0, model.dtype
-        )
-        self.arguments = (
-            net,
-            model._table,
-            self.parameters,
-            gradient,
-            self.snapshot,
-            network.workspace(net, model.dtype),
-            (*inputs, targets.values, targets.labels),
-            order,
-            model._random,
-            np.array([learning_rate, model._scale]),
-            self.position,
-            self.losses,
-        )
+        self.parameters, self.snapshot = model._parameters, model._parameters.copy()
+        self.last = self.snapshot, order, model._random, learning_rate, self.position, self.losses
+        self._write_programs()
         entry.train(*self.arguments, 0)  # compiles or loads it, outside the timed part
         self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
         self.window = [0.0, 0]  # seconds and steps since the last finished epoch
+
+    def _write_programs(self) -> None:
+        """The kernel's arguments, for the layers that train now."""
+        model, batch_size = self.model, self.batch_size
+        self.layout = layout = model._layout
+        gradient = network.aligned_zeros(layout.n_bytes if batch_size > layout.block_rows else 0, model.dtype)
+        work = network.Workspace(layout, min(batch_size, layout.block_rows))
+        x, y = network.Source.of(self.inputs), network.Source.of(self.targets.array)
+        addresses = self.parameters.ctypes.data, gradient.ctypes.data
+        library = entry.library(model.dtype)
+        code = programs.sgd(library, layout, *addresses, work, x, y, batch_size, model._scale)
+        self.kept = gradient, work  # alive, because the programs know their addresses
+        sources = np.array([(x.address, x.row), (y.address, y.row)], np.int64)
+        self.arguments = code.code, code.parts, sources, work.cells, self.parameters, *self.last
 
     @property
     def epoch(self) -> int:
@@ -188,6 +187,8 @@ class _Run:
         """Take over what callbacks did to the model between two epochs."""
         if self.model._parameters is not self.parameters:
             raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
+        if self.model._layout is not self.layout:  # it called freeze
+            self._write_programs()
         self.snapshot[:] = self.parameters
 
     def _clock(self, seconds: float, done: int) -> None:

@@ -1,8 +1,8 @@
 """Every function that Python calls. Only these are compiled for their own sake and cached.
 
-Arrays: parameters, gradient, work (1-D) in the network's dtype; net, layers int64 (see `network`); inputs as
-(n, n_inputs) in that dtype or as uint8, targets as (n, n_out) in that dtype or as int32 class indices (n,); of each
-pair one is empty. Everything is C-ordered and checked before it comes here.
+They run programs (see `library`) over the blocks of a sample set. A program starts with loading its block: operation 0
+gathers X, operation 1 the targets where the sweep has any. Here those two, and the place of the outputs, are pointed
+at the block's rows; everything else in a program stays as `network` wrote it.
 """
 
 import numpy as np
@@ -10,35 +10,19 @@ from numba import njit, prange
 
 from .batches import draw_order
 from .cache import cached
-from .library import SIZE, UNPAD, call_unpad, fill_table
-from .network import (
-    BLOCK_ROWS,
-    FAN_OUT,
-    ITEMSIZE,
-    LD,
-    LIB,
-    N_LAYERS,
-    WORK,
-    A,
-    accumulate,
-    block_loss,
-    forward,
-    load_inputs,
-    load_targets,
-    sources,
-)
-from .optimizers import sgd_step
+from .library import MORE, NAMES, ORDER, ROWS, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
 from .simd import address
 
 # The vector `run` of `train`: what to do, and how far it is.
-BATCH_SIZE, EPOCHS, ORDER, EPOCH, STEP, STATUS = range(6)
-AS_IS, DRAWN, GIVEN = range(3)  # values of ORDER
+N_SAMPLES, BATCH_SIZE, BLOCK_ROWS, EPOCHS, ORDERED, EPOCH, STEP, STATUS = range(8)
+AS_IS, DRAWN, GIVEN = range(3)  # values of ORDERED
 RUNNING, DIVERGED = range(2)  # values of STATUS
+SCALE, TOTAL = range(2)  # of cells
 
 
 @cached
 def fill_library(dt, table):
-    """Fill the int64 table (library.SIZE,) with the vector functions' addresses, for the dtype of the scalar dt."""
+    """Fill the int64 table (len(NAMES),) with the library's addresses, for the dtype of the scalar dt."""
     fill_table(dt, address(table))
 
 
@@ -46,122 +30,120 @@ _libraries = {}
 
 
 def library(dtype):
-    """The library's table for a dtype. Its functions live as long as the process."""
+    """{name: address} of the vector functions for a dtype. They live as long as the process."""
     dtype = np.dtype(dtype)
     if dtype not in _libraries:
-        table = np.zeros(SIZE, np.int64)
+        table = np.zeros(len(NAMES), np.int64)
         fill_library(dtype.type(0), table)
-        _libraries[dtype] = table
+        _libraries[dtype] = dict(zip(NAMES, table.tolist(), strict=True))
     return _libraries[dtype]
 
 
 @njit(nogil=True)
-def _finish_epoch(parameters, snapshot, random):
-    """Keep the state in the snapshot if every parameter is finite (x - x is zero); whether it is."""
-    total = parameters[0] * 0
-    for i in range(parameters.size):
-        total += abs(parameters[i] - parameters[i])
-    if total != 0:
-        return False
-    for i in range(parameters.size):
-        snapshot[i] = parameters[i]
-    random[1] = random[0]
-    return True
+def _run(code, part):
+    """Run one program of `code`, int64 (operations, WIDTH); part is (its first operation, their number, ..)."""
+    run_program(address(code) + part[0] * (8 * WIDTH), part[1])
+
+
+@njit(nogil=True)
+def _block(code, parts, rows):
+    """The part that is the program for blocks of so many rows; parts (n, 3) holds first operation, number, rows."""
+    i = 0
+    while parts[i, 2] != rows:
+        i += 1
+    return parts[i]
+
+
+@njit(nogil=True)
+def _point(code, operation, source, first, n, order):
+    """Point a gather at the rows from `first` on of a source (address, row stride), or of an order that is not 0."""
+    if order != 0:
+        code[operation, ORDER] = order + 4 * first
+        code[operation, MORE] = n - first - code[operation, ROWS]
+        code[operation, SOURCE] = source[0]
+    else:
+        code[operation, SOURCE] = source[0] + first * source[1]
+
+
+@njit(nogil=True)
+def _all_finite(x):
+    total = x[0] * 0
+    for i in range(x.size):
+        total += abs(x[i] - x[i])  # zero for every finite number
+    return total == 0
 
 
 @cached
-def train(net, layers, parameters, gradient, snapshot, work, data, order, random, rates, run, losses, steps):
-    """Do at most `steps` batches of SGD, going on from where `run` says.
+def train(code, parts, sources, cells, parameters, snapshot, order, random, learning_rate, run, losses, steps):
+    """Do at most `steps` batches of gradient descent, going on from where `run` says.
 
-    data is (x, x_bytes, targets, labels). order is int32: (1, n) to draw into, (epochs, n) given, or (1, 0).
-    rates is float64 (learning rate, input scale). random is uint64 (2,): the generator's state, and what it was at
-    the end of the last finished epoch; snapshot holds the parameters of that moment. losses[epoch], float64, sums
-    the batches' losses and becomes their mean when the epoch ends. An epoch that ends with a loss or parameter
-    that is not finite sets STATUS to DIVERGED and leaves the snapshot.
+    parts, int64 (n, 3): the program before a batch, the one after it, then those of blocks. sources, int64 (2, 2):
+    address and row stride of X and of the targets. cells, float64: scale and summed loss. order is int32: (1, n) to
+    draw into, (epochs, n) given, or (1, 0). random is uint64 (2,): the generator's state, and what it was at the end
+    of the last finished epoch; snapshot holds the parameters of that moment. losses[epoch], float64, sums the
+    batches' losses and becomes their mean when the epoch ends. An epoch that ends with a loss or a parameter that is
+    not finite sets STATUS to DIVERGED and leaves the snapshot.
     """
-    source = sources(data)
-    n = source[0]
-    p, buffer = address(parameters), address(work)
+    n = run[N_SAMPLES]
     while steps > 0 and run[EPOCH] < run[EPOCHS]:
         steps -= 1
         epoch = run[EPOCH]
-        indices = order[epoch if run[ORDER] == GIVEN else 0]
-        if run[ORDER] == DRAWN and run[STEP] == 0:
+        indices = order[epoch if run[ORDERED] == GIVEN else 0]
+        if run[ORDERED] == DRAWN and run[STEP] == 0:
             draw_order(indices, random)
+        order_at = address(indices) if run[ORDERED] != AS_IS else 0
         first = run[STEP] * run[BATCH_SIZE]
         count = min(run[BATCH_SIZE], n - first)
-        at = address(indices) if run[ORDER] != AS_IS else 0
-        losses[epoch] += sgd_step(net, layers, p, gradient, buffer, source, at, first, count, rates[0], rates[1])
+        cells[SCALE], cells[TOTAL] = -learning_rate / count, 0.0
+        _run(code, parts[0])
+        for start in range(first, first + count, run[BLOCK_ROWS]):
+            part = _block(code, parts[2:], min(run[BLOCK_ROWS], first + count - start))
+            _point(code, part[0], sources[0], start, n, order_at)
+            _point(code, part[0] + 1, sources[1], start, n, order_at)
+            _run(code, part)
+        _run(code, parts[1])
+        losses[epoch] += cells[TOTAL]
         run[STEP] += 1
         if first + count == n:
             losses[epoch] /= n
-            if not (losses[epoch] - losses[epoch] == 0 and _finish_epoch(parameters, snapshot, random)):
+            if not (losses[epoch] - losses[epoch] == 0 and _all_finite(parameters)):
                 run[STATUS] = DIVERGED
                 return
+            for i in range(parameters.size):
+                snapshot[i] = parameters[i]
+            random[1] = random[0]
             run[EPOCH] += 1
             run[STEP] = 0
 
 
-@cached
-def gradients(net, layers, parameters, gradient, work, data, input_scale):
-    """gradient, zeros before, becomes the mean gradient over all samples; returns their mean loss."""
-    source = sources(data)
-    n = source[0]
-    p, buffer, into = address(parameters), address(work), address(gradient)
-    return accumulate(net, layers, p, buffer, source, 0, 0, n, 1.0 / n, input_scale, into) / n
-
-
 @njit(nogil=True)
-def _outputs(net, layers, work, rows, out, out_row):
-    """The last layer's outputs in work, without padding, to the address `out`."""
-    layer = layers[net[N_LAYERS] - 1]
-    call_unpad(net[LIB], UNPAD, rows, layer[FAN_OUT] * net[ITEMSIZE], work + layer[A], layer[LD], out, out_row)
+def _sweep(code, parts, sources, first, stop, block_rows):
+    """`sweep` of the rows from `first` to `stop`."""
+    for start in range(first, stop, block_rows):
+        part = _block(code, parts, min(block_rows, stop - start))
+        _point(code, part[0], sources[0], start, stop, 0)
+        if sources[1, 0] != 0:
+            _point(code, part[0] + 1, sources[1], start, stop, 0)
+        if sources[2, 0] != 0:
+            code[part[0] + part[1] - 1, UNPAD_OUT] = sources[2, 0] + start * sources[2, 1]
+        _run(code, part)
 
 
 @cached
-def evaluate(net, layers, parameters, work, data, input_scale, out):
-    """out = the network's outputs, (n, n_out); returns the mean loss over all samples."""
-    source = sources(data)
-    p, buffer = address(parameters), address(work)
-    out_row = out.shape[1] * net[ITEMSIZE]
-    total = 0.0
-    for first in range(0, out.shape[0], net[BLOCK_ROWS]):
-        rows = min(net[BLOCK_ROWS], out.shape[0] - first)
-        x, x_row = load_inputs(net, layers, buffer, source, 0, first, rows, input_scale)
-        load_targets(net, layers, buffer, source, 0, first, rows)
-        forward(net, layers, p, buffer, rows, x, x_row)
-        total += block_loss(net, layers, buffer, rows, 0.0)
-        _outputs(net, layers, buffer, rows, address(out) + first * out_row, out_row)
-    return total / out.shape[0]
+def sweep(code, parts, sources, n, block_rows):
+    """Run the blocks' programs over all n samples, in their order.
 
-
-@njit(nogil=True)
-def _predict_rows(net, layers, parameters, work, source, input_scale, first, stop, out, out_row):
-    """out[first:stop] = the network's outputs; parameters, work and out are addresses."""
-    for start in range(first, stop, net[BLOCK_ROWS]):
-        rows = min(net[BLOCK_ROWS], stop - start)
-        x, x_row = load_inputs(net, layers, work, source, 0, start, rows, input_scale)
-        forward(net, layers, parameters, work, rows, x, x_row)
-        _outputs(net, layers, work, rows, out + start * out_row, out_row)
-
-
-@cached
-def predict(net, layers, parameters, work, data, input_scale, out):
-    """out = the network's outputs, (n, n_out); the targets in data are empty."""
-    n, out_row = out.shape[0], out.shape[1] * net[ITEMSIZE]
-    p, buffer = address(parameters), address(work)
-    _predict_rows(net, layers, p, buffer, sources(data), input_scale, 0, n, address(out), out_row)
+    code and parts as in `train`, parts of blocks alone. sources, int64 (3, 2): address and row stride of X, of the
+    targets and of the outputs, which the program's last operation writes; 0 where there are none.
+    """
+    _sweep(code, parts, sources, 0, n, block_rows)
 
 
 @cached(parallel=True)
-def predict_parallel(net, layers, parameters, works, data, input_scale, out):
-    """`predict` on len(works) threads, each with a workspace of its own and whole blocks of rows: the same bits."""
-    rows, n, out_row = net[BLOCK_ROWS], out.shape[0], out.shape[1] * net[ITEMSIZE]
-    blocks = (n + rows - 1) // rows
-    threads = works.shape[0]
-    source = sources(data)
-    p, buffers, outputs = address(parameters), address(works), address(out)
+def sweep_parallel(codes, parts, sources, n, block_rows):
+    """`sweep` on len(codes) threads, each with a program and workspace of its own and whole blocks: the same bits."""
+    blocks = (n + block_rows - 1) // block_rows
+    threads = codes.shape[0]
     for t in prange(threads):
-        first, stop = blocks * t // threads * rows, min(blocks * (t + 1) // threads * rows, n)
-        work = buffers + t * net[WORK]
-        _predict_rows(net, layers, p, work, source, input_scale, first, stop, outputs, out_row)
+        first, stop = blocks * t // threads * block_rows, min(blocks * (t + 1) // threads * block_rows, n)
+        _sweep(codes[t], parts, sources, first, stop, block_rows)

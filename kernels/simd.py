@@ -243,26 +243,42 @@ class Vec:
         return Vec(self.simd, self.simd.b.fneg(self.v))
 
 
-# ---- the functions of the library: each is emitted once, takes addresses and byte strides, and returns ------------
+# ---- the functions of the library: each takes the address of an operation, and its arguments lie there ------------
 
-
-def _function(module, name, arguments, result=None):
-    """An empty function of the module and a builder in it. `arguments` are LLVM types."""
-    fn = ir.Function(module, ir.FunctionType(result or ir.VoidType(), arguments), name)
-    fn.linkage = "internal"
-    fn.attributes.add("noinline")
-    return fn, ir.IRBuilder(fn.append_basic_block("entry"))
+MOST_ARGUMENTS = 11
 
 
 def _at(x):
     return ir.Constant(I64, x)
 
 
+def _function(module, name, n_arguments):
+    """(function, builder, arguments) of `void name(operation)`: the int64 arguments follow the function's address."""
+    fn = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64]), name)
+    fn.linkage = "internal"
+    b = ir.IRBuilder(fn.append_basic_block("entry"))
+    slots = (b.inttoptr(b.add(fn.args[0], _at(8 * (i + 1))), ir.PointerType()) for i in range(n_arguments))
+    return fn, b, [b.load(slot, typ=I64) for slot in slots]
+
+
+def _load_double(b, p):
+    return b.load(b.inttoptr(p, ir.PointerType()), typ=ir.DoubleType())
+
+
+def _splat_int(b, x, lanes):
+    kind = ir.VectorType(I64, lanes)
+    first = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
+    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
 def elementwise(module, numba_type, name, function):
-    """f(n, out, x, y): out[i] = function(simd, x[i], y[i]) over n bytes, a multiple of the unit; out may be x or y."""
-    fn, b = _function(module, name, [I64] * 4)
+    """out[i] = function(simd, x[i], y[i]) over n bytes, a multiple of the unit; out may be x or y.
+
+    Arguments: n, out, x, y.
+    """
+    fn, b, (n, out, x, y) = _function(module, name, 4)
     s = Simd(b, numba_type)
-    n, out, x, y = fn.args
     with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
         s.store(function(s, s.load(b.add(x, i)), s.load(b.add(y, i))), b.add(out, i))
     b.ret_void()
@@ -270,16 +286,16 @@ def elementwise(module, numba_type, name, function):
 
 
 def summed(module, numba_type, name, function):
-    """f(scale, rows, n, d, x, y) -> float64: the sum of value over a block, where d = scale * slope.
+    """total += the sum of value over a block, and d = scale * slope, where function(simd, x, y) = (value, slope).
 
-    function(simd, x, y) returns the vectors (value, slope). The block has `rows` rows of n elements padded to whole
-    units, one after the other; padding does not count and is written as zero. scale is float64, as is the sum.
+    Arguments: rows, n, d, x, y, cells. The block has `rows` rows of n elements padded to whole units, one after the
+    other; padding does not count and is written as zero. cells holds scale and total, float64; so is the sum taken.
     """
-    fn, b = _function(module, name, [ir.DoubleType(), *[I64] * 5], ir.DoubleType())
+    fn, b, (rows, n, d, x, y, cells) = _function(module, name, 6)
     s = Simd(b, numba_type)
-    scale, rows, n, d, x, y = fn.args
     wide = ir.VectorType(ir.DoubleType(), s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
+    scale = _load_double(b, cells)
     scale = s.splat(scale if s.double else b.fptrunc(scale, s.scalar))
     lane = ir.Constant(ir.VectorType(I64, s.lanes), list(range(s.lanes)))
     size = _at(s.itemsize)
@@ -298,15 +314,11 @@ def summed(module, numba_type, name, function):
             b.store(b.fadd(b.load(total), value), total)
     kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), wide])
     reduce = cgutils.get_or_insert_function(module, kind, f"llvm.vector.reduce.fadd.v{s.lanes}f64")
-    b.ret(b.call(reduce, [ir.Constant(ir.DoubleType(), 0.0), b.load(total)], fastmath=("reassoc",)))
+    cell = b.add(cells, _at(8))
+    value = b.call(reduce, [_load_double(b, cell), b.load(total)], fastmath=("reassoc",))
+    b.store(value, b.inttoptr(cell, ir.PointerType()))
+    b.ret_void()
     return fn
-
-
-def _splat_int(b, x, lanes):
-    kind = ir.VectorType(I64, lanes)
-    first = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
-    zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
-    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
 def _each_row(b, rows, order):
@@ -316,24 +328,28 @@ def _each_row(b, rows, order):
     def loop():
         ordered = b.icmp_signed("!=", order, _at(0))
         with cgutils.for_range(b, rows, intp=I64) as at:
-            place = b.select(ordered, b.add(order, b.mul(at.index, _at(4))), b.ptrtoint(here, I64))
-            picked = b.sext(b.load(b.inttoptr(place, ir.PointerType()), typ=I32, align=4), I64)
-            yield at.index, b.select(ordered, picked, at.index)
+            place = b.select(ordered, b.add(order, b.mul(at.index, _at(4))), b.ptrtoint(nothing, I64))
+            yield at.index, b.select(ordered, _load_int32(b, place), at.index)
 
-    here = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
+    nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
     return loop()
 
 
-def gather(module, numba_type, name, source_type):
-    """f(scale, rows, order, more, source, row, n, out, out_row): out[i] = scale * source[order[i]], n elements a row.
+def _load_int32(b, p):
+    return b.sext(b.load(b.inttoptr(p, ir.PointerType()), typ=I32, align=4), I64)
 
-    order is the address of int32 row numbers, or 0 for the rows as they come. The source's elements are of
-    source_type: the network's dtype or uint8. The rest of an output row's last vector becomes zero. `more` numbers
-    follow in the order: as many of their rows as are copied here are fetched into the cache for the next batch.
+
+def gather(module, numba_type, name, source_type):
+    """out[i] = scale * source[order[i]] for i < rows, n elements a row.
+
+    Arguments: rows, order, more, source, row, out, out_row, n, scale. order is the address of int32 row numbers, or 0
+    for the rows as they come; row and out_row are strides. The source's elements are of source_type: the network's
+    dtype or uint8. scale is the bits of a float64. The rest of an output row's last vector becomes zero. `more`
+    numbers follow in the order; see `prefetch`.
     """
-    fn, b = _function(module, name, [ir.DoubleType(), *[I64] * 8])
+    fn, b, (rows, order, _, source, row, out, out_row, n, scale) = _function(module, name, 9)
     s = Simd(b, numba_type)
-    scale, rows, order, more, source, row, n, out, out_row = fn.args
+    scale = b.bitcast(scale, ir.DoubleType())
     scale = s.splat(scale if s.double else b.fptrunc(scale, s.scalar))
     is_bytes = source_type == types.uint8
     element, itemsize = (ir.IntType(8), 1) if is_bytes else (s.scalar, s.itemsize)
@@ -348,16 +364,8 @@ def gather(module, numba_type, name, source_type):
     def convert(v, p):
         s.store(Vec(s, b.uitofp(v, s.vector) if is_bytes else v) * scale, p)
 
-    prefetch_type = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
-    prefetch = cgutils.get_or_insert_function(module, prefetch_type, "llvm.prefetch.p0")
     with _each_row(b, rows, order) as (i, j):
         start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
-        with b.if_then(b.icmp_signed("<", i, more)):
-            p = b.inttoptr(b.add(order, b.mul(b.add(rows, i), _at(4))), ir.PointerType())
-            ahead = b.add(source, b.mul(row, b.sext(b.load(p, typ=I32, align=4), I64)))
-            with cgutils.for_range_slice(b, _at(0), row, _at(64), I64) as (k, _):
-                p = b.inttoptr(b.add(ahead, k), ir.PointerType())
-                b.call(prefetch, [p, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
         with cgutils.for_range_slice(b, _at(0), whole, _at(s.lanes), I64) as (k, _):
             p = b.inttoptr(b.add(start, b.mul(k, _at(itemsize))), ir.PointerType())
             convert(b.load(p, typ=kind, align=itemsize), b.add(end, b.mul(k, _at(s.itemsize))))
@@ -371,46 +379,101 @@ def gather(module, numba_type, name, source_type):
     return fn
 
 
-def unpad(module, numba_type, name):
-    """f(rows, n, source, row, out, out_row): copy the first n bytes of every row, element by element."""
-    fn, b = _function(module, name, [I64] * 6)
-    s = Simd(b, numba_type)
-    rows, n, source, row, out, out_row = fn.args
-    with cgutils.for_range(b, rows, intp=I64) as at:
-        start, end = b.add(source, b.mul(row, at.index)), b.add(out, b.mul(out_row, at.index))
-        with cgutils.for_range_slice(b, _at(0), n, _at(s.itemsize), I64) as (j, _):
-            b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)))
+def prefetch(module, numba_type, name):
+    """Fetch rows `first` to `stop` of the next batch into the cache.
+
+    Arguments: first, stop, gather: the address of the batch's gather, whose order goes on with `more` numbers.
+    """
+    fn, b, (first, stop, batch) = _function(module, name, 3)
+    rows, order, more, source, row = (
+        b.load(b.inttoptr(b.add(batch, _at(8 * (i + 1))), ir.PointerType()), typ=I64) for i in range(5)
+    )
+    signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+    fetch = cgutils.get_or_insert_function(module, signature, "llvm.prefetch.p0")
+    stop = b.select(b.icmp_signed("<", more, stop), more, stop)
+    with cgutils.for_range_slice(b, first, stop, _at(1), I64) as (i, _):
+        ahead = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(rows, i), _at(4))))))
+        with cgutils.for_range_slice(b, _at(0), row, _at(64), I64) as (k, _):
+            p = b.inttoptr(b.add(ahead, k), ir.PointerType())
+            b.call(fetch, [p, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
     b.ret_void()
     return fn
 
 
 def one_hot(module, numba_type, name):
-    """f(rows, order, labels, out, out_row): out[i] = zeros, and a one at labels[order[i]]; int32 labels and order."""
-    fn, b = _function(module, name, [I64] * 5)
+    """out[i] = zeros with a one at source[order[i]] for i < rows; source holds int32 class indices.
+
+    Arguments as in `gather`; row, n and scale do not count.
+    """
+    fn, b, (rows, order, _, labels, _, out, out_row) = _function(module, name, 7)
     s = Simd(b, numba_type)
-    rows, order, labels, out, out_row = fn.args
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, i))
         with cgutils.for_range_slice(b, _at(0), out_row, _at(VECTOR_BYTES), I64) as (k, _):
             s.store(s.const(0.0), b.add(start, k))
-        p = b.inttoptr(b.add(labels, b.mul(j, _at(4))), ir.PointerType())
-        label = b.sext(b.load(p, typ=I32, align=4), I64)
+        label = _load_int32(b, b.add(labels, b.mul(j, _at(4))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(label, _at(s.itemsize)))))
     b.ret_void()
     return fn
 
 
-def tile(module, numba_type, name, rows, units):
-    """f(a, a_row, a_k, b, b_k, k, c0, c0_row, c, c_row): C[i, j] = C0[i, j] + sum_k A[i, k] * B[k, j].
-
-    C is `rows` x `units` and stays in registers. A has any strides; B, C0 and C have contiguous rows, b_k, c0_row
-    and c_row bytes apart. k >= 1. c0_row = 0 starts every row from the same one, a bias; c0 = c accumulates.
-    """
-    fn, b = _function(module, name, [I64] * 10)
+def unpad(module, numba_type, name):
+    """Copy the first n elements of every row, one by one. Arguments: rows, n, source, row, out, out_row."""
+    fn, b, (rows, n, source, row, out, out_row) = _function(module, name, 6)
     s = Simd(b, numba_type)
+    with cgutils.for_range(b, rows, intp=I64) as at:
+        start, end = b.add(source, b.mul(row, at.index)), b.add(out, b.mul(out_row, at.index))
+        with cgutils.for_range(b, n, intp=I64) as element:
+            j = b.mul(element.index, _at(s.itemsize))
+            b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)))
+    b.ret_void()
+    return fn
+
+
+def transpose(module, numba_type, name):
+    """out[j, i] = source[i, j] for i < width, j < k, both counted in elements and padded up to whole vectors.
+
+    Arguments: n, k, source, row, zeros, out, out_row. Rows of the source from n on read the vector at `zeros`; `row`
+    and `out_row`, which is the width, are in bytes.
+    """
+    fn, b, (n, k, source, row, zeros, out, out_row) = _function(module, name, 7)
+    s = Simd(b, numba_type)
+    step, size = _at(s.lanes), _at(s.itemsize)
+    with (
+        cgutils.for_range_slice(b, _at(0), b.sdiv(out_row, size), step, I64) as (i0, _),
+        cgutils.for_range_slice(b, _at(0), k, step, I64) as (j0, _),
+    ):
+        corner = b.add(source, b.add(b.mul(row, i0), b.mul(j0, size)))
+        left = b.sub(n, i0)
+        vectors = []
+        for i in range(s.lanes):
+            p = b.select(b.icmp_signed("<", _at(i), left), b.add(corner, b.mul(row, _at(i))), zeros)
+            vectors.append(s.load(p).v)
+        half = 1
+        while half < s.lanes:  # swap the off-diagonal halves of blocks of 2, 4, .. rows (Eklundh 1972)
+            low = [i + s.lanes - half if i & half else i for i in range(s.lanes)]
+            high = [i + s.lanes if i & half else i + half for i in range(s.lanes)]
+            masks = [ir.Constant(ir.VectorType(I32, s.lanes), m) for m in (low, high)]
+            for i in range(s.lanes):
+                if not i & half:
+                    x, y = vectors[i], vectors[i + half]
+                    vectors[i], vectors[i + half] = (b.shuffle_vector(x, y, m) for m in masks)
+            half *= 2
+        end = b.add(out, b.add(b.mul(out_row, j0), b.mul(i0, size)))
+        for j in range(s.lanes):
+            s.store(Vec(s, vectors[j]), b.add(end, b.mul(out_row, _at(j))))
+    b.ret_void()
+    return fn
+
+
+# ---- the tile ----------------------------------------------------------------------------------------------------
+
+
+def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row):
+    """Write C[i, j] = C0[i, j] + sum_k A[i, k] * B[k, j] for a block of `rows` x `units`, kept in registers."""
+    b = s.b
     vectors = units * VECTORS_PER_UNIT
     block = [(i, j) for i in range(rows) for j in range(vectors)]
-    a, a_row, a_k, bb, b_k, count, c0, c0_row, c, c_row = fn.args
     a_rows = [b.mul(a_row, _at(i)) for i in range(rows)]
     first = {(i, j): s.load(b.add(c0, b.mul(c0_row, _at(i))), j * s.lanes) for i, j in block}
 
@@ -447,44 +510,54 @@ def tile(module, numba_type, name, rows, units):
     # A small block has too few accumulators to hide the latency of an fma: it walks several k at once.
     ways = max(1, 8 // len(block))
     if ways == 1:
-        _, _, (total,) = loop(a, bb, count, [first])
+        _, _, (total,) = loop(a, bb, k, [first])
     else:
         zero = {ij: s.const(0.0) for ij in block}
-        a, bb, sums = loop(a, bb, b.sdiv(count, _at(ways)), [first] + [zero] * (ways - 1))
+        a, bb, sums = loop(a, bb, b.sdiv(k, _at(ways)), [first] + [zero] * (ways - 1))
         while len(sums) > 1:
             pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
             sums = [{ij: x[ij] + y[ij] for ij in block} for x, y in pairs]
-        _, _, (total,) = loop(a, bb, b.srem(count, _at(ways)), sums)
+        _, _, (total,) = loop(a, bb, b.srem(k, _at(ways)), sums)
     for i, j in block:
         s.store(total[i, j], b.add(c, b.mul(c_row, _at(i))), j * s.lanes)
-    b.ret_void()
-    return fn
 
 
-def transpose(module, numba_type, name):
-    """f(rows, source, row, zeros, out, out_row): out[j, i] = source[i, j] for a block of lanes x lanes.
+def column(module, numba_type, name, units):
+    """C = C0 + A @ B for a column of tiles, `units` wide: A is (m, k), B (k, units), C0 and C (m, units).
 
-    Rows from `rows` on read the vector at `zeros` instead. `row` and `out_row` are strides in bytes.
+    Arguments: m, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row; strides in bytes, m and k at least 1. A has any
+    strides. c0_row = 0 starts every row from the same one, a bias or zeros; c0 = c accumulates.
     """
-    fn, b = _function(module, name, [I64] * 6)
+    fn, b, (m, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row) = _function(module, name, 11)
     s = Simd(b, numba_type)
-    rows, source, row, zeros, out, out_row = fn.args
-    vectors = []
-    for i in range(s.lanes):
-        p = b.select(b.icmp_signed("<", _at(i), rows), b.add(source, b.mul(row, _at(i))), zeros)
-        vectors.append(s.load(p).v)
-    half = 1
-    while half < s.lanes:  # swap the off-diagonal halves of blocks of 2, 4, .. rows (Eklundh 1972)
-        low = [i + s.lanes - half if i & half else i for i in range(s.lanes)]
-        high = [i + s.lanes if i & half else i + half for i in range(s.lanes)]
-        masks = [ir.Constant(ir.VectorType(I32, s.lanes), m) for m in (low, high)]
-        for i in range(s.lanes):
-            if not i & half:
-                x, y = vectors[i], vectors[i + half]
-                vectors[i], vectors[i + half] = (b.shuffle_vector(x, y, m) for m in masks)
-        half *= 2
-    for j in range(s.lanes):
-        s.store(Vec(s, vectors[j]), b.add(out, b.mul(out_row, _at(j))))
+    most = TILE_ROWS[units]
+    entry, head, done = b.block, b.append_basic_block("rows"), b.append_basic_block("done")
+    b.branch(head)
+    b.position_at_end(head)
+    left, pa, pc0, pc = (b.phi(I64) for _ in range(4))
+    # As many rows as a tile takes; the last two tiles share what is left evenly.
+    shared = b.icmp_signed("<", left, _at(2 * most))
+    rows = b.select(shared, b.ashr(b.add(left, _at(1)), _at(1)), _at(most))
+    rows = b.select(b.icmp_signed("<=", left, _at(most)), left, rows)
+    following = b.append_basic_block("next")
+    switch = b.switch(rows, following)
+    for r in range(1, most + 1):
+        case = b.append_basic_block(f"tile_{r}")
+        switch.add_case(_at(r), case)
+        b.position_at_end(case)
+        _tile(s, r, units, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
+        b.branch(following)
+    b.position_at_end(following)
+    rest = b.sub(left, rows)
+    steps = [(left, m, rest)]
+    steps += [
+        (p, start, b.add(p, b.mul(rows, row))) for p, start, row in ((pa, a, a_row), (pc0, c0, c0_row), (pc, c, c_row))
+    ]
+    for phi, start, after in steps:
+        phi.add_incoming(start, entry)
+        phi.add_incoming(after, following)
+    b.cbranch(b.icmp_signed(">", rest, _at(0)), head, done)
+    b.position_at_end(done)
     b.ret_void()
     return fn
 

@@ -46,3 +46,7 @@ def test_a_metric_without_a_name():
     score = functools.partial(lambda y_true, y_pred, scale: scale * np.mean(y_true == y_pred), scale=100)
     result = Model([2, 2], init="zeros").evaluate([[0, 1], [1, 0]], [0, 1], metric=score)
     assert result == {"loss": 0.25, "metric": 50.0}
+
+
+def test_r2_of_outputs_about_to_overflow():
+    assert metrics.r2(np.array([[0.0], [1.0]]), np.array([[1e200], [1e200]])) == -np.inf

@@ -1,0 +1,69 @@
+"""Complete programs over a sample set: one step of training, prediction, evaluation, gradients."""
+
+import numpy as np
+
+from .network import Program, backward, forward, load, loss
+
+
+class Code:
+    """Programs laid end to end, as `entry` takes them: code (operations, WIDTH) and parts (programs, 3)."""
+
+    def __init__(self, programs):
+        """programs: (program, rows of its block or 0), in the order of the parts."""
+        arrays = [program.array() for program, _ in programs]
+        lengths = np.array([len(a) for a in arrays], np.int64)
+        self.code = np.concatenate(arrays)
+        rows = np.array([rows for _, rows in programs], np.int64)
+        self.parts = np.stack([np.cumsum(lengths) - lengths, lengths, rows], axis=1)
+
+
+def block_sizes(layout, batches):
+    """The different numbers of rows in the blocks that batches of these sizes split into."""
+    sizes = set()
+    for batch in batches:
+        sizes |= {min(batch, layout.block_rows), batch % layout.block_rows} - {0}
+    return sorted(sizes)
+
+
+def sgd(library, layout, parameters, gradient, work, x, y, batch_size, input_scale):
+    """A step of SGD, parameters -= learning_rate * mean gradient: before a batch, after it, a block.
+
+    A batch of one block updates the parameters in the gradient's own product. A larger one must see the same
+    parameters throughout, so its blocks sum into `gradient` first. parameters and gradient are addresses, x and y
+    sources.
+    """
+    before, after = Program(library), Program(library)
+    into = parameters
+    if batch_size > layout.block_rows:
+        into = gradient
+        before.add("zero", layout.n_bytes, gradient, gradient, gradient)
+        after.add("add", layout.n_bytes, parameters, parameters, gradient)
+    sizes = block_sizes(layout, [batch_size, x.n % batch_size])
+    arguments = library, layout, parameters, work, x, y
+    blocks = [(gradients(*arguments, rows, input_scale, into), rows) for rows in sizes]
+    return Code([(before, 0), (after, 0), *blocks])
+
+
+def gradients(library, layout, parameters, work, x, y, rows, input_scale, into):
+    """A block of samples: its loss, and `into` += the scaled gradient."""
+    ops = Program(library)
+    load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
+    load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
+    forward(ops, layout, parameters, work, rows)
+    loss(ops, layout, work, rows)
+    backward(ops, layout, parameters, work, rows, into)
+    return ops
+
+
+def predict(library, layout, parameters, work, x, y, rows, input_scale):
+    """A block of samples: its outputs, and its loss if there are targets y."""
+    ops = Program(library)
+    load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
+    if y is not None:
+        load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
+    forward(ops, layout, parameters, work, rows)
+    if y is not None:
+        loss(ops, layout, work, rows)
+    last = layout.layers[-1]
+    ops.add("unpad", rows, last.fan_out, work.a[-1], last.ld, 0, last.fan_out * layout.itemsize)
+    return ops

@@ -1,0 +1,302 @@
+"""Threads: the same bits for any number, one model called from many, forked children, environment variables."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from fastnn import Model, parallel
+from fastnn.kernels import entry
+
+# Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
+MODEL = """
+import os, sys, threading, warnings
+import numpy as np
+from fastnn import Model, parallel
+from fastnn.kernels import entry
+
+parallel.available_threads = lambda: 2  # on any machine
+model = Model([40, 60, 5], rng=0)
+X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
+calls = []
+kernel = entry.predict_parallel
+entry.predict_parallel = lambda *arguments: (calls.append(1), kernel(*arguments))
+expected = model.predict(X, threads=1)
+assert not calls
+"""
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """A list that notes calls of the parallel kernel, on a machine with eight CPUs, however small it is."""
+    calls, kernel = [], entry.predict_parallel
+    monkeypatch.setattr(parallel, "available_threads", lambda: 8)
+    monkeypatch.setattr(entry, "predict_parallel", lambda *arguments: (calls.append(1), kernel(*arguments)))
+    return calls
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [2000, 5000, 20_001])
+@pytest.mark.parametrize("stored", ["floats", "bytes"])
+def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, monkeypatch, naive):
+    monkeypatch.setattr(parallel, "WORTH_IT", 0)
+    X = np.random.default_rng(0).integers(0, 256, (n, 20), dtype=np.uint8)
+    X = X if stored == "bytes" else X.astype(dtype)
+    model = Model([20, 30, 18, 3], dtype=dtype, input_scale=1 / 255, rng=0)
+    alone = model.predict(X, threads=1)
+    assert not several
+    for threads in (2, 3, 8, None):
+        np.testing.assert_array_equal(model.predict(X, threads=threads), alone)
+    assert len(several) == 4
+    np.testing.assert_allclose(alone, naive(model).predict(X / 255), rtol=1e-4)
+
+
+def test_nan_stays_in_its_row_on_several_threads(several):
+    X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
+    model = Model([40, 60, 5], rng=0)
+    expected = model.predict(X, threads=1)
+    X[[0, 9_999, 19_999], 3] = np.nan
+    out = model.predict(X, threads=2)
+    assert several
+    assert np.isnan(out[[0, 9_999, 19_999]]).all()
+    others = ~np.isin(np.arange(20_000), [0, 9_999, 19_999])
+    np.testing.assert_array_equal(out[others], expected[others])
+
+
+def test_little_work_is_not_spread(several):
+    Model([40, 60, 5], rng=0).predict(np.zeros((10, 40)))
+    assert not several
+
+
+@pytest.mark.parametrize("rows", [7, 900, 20_000])
+def test_one_model_in_four_threads_at_once(rows, several):
+    rng = np.random.default_rng(0)
+    model = Model([40, 60, 5], rng=0)
+    inputs = [rng.normal(size=(rows, 40)).astype(np.float32) for _ in range(4)]
+    expected = [model.predict(X, threads=1) for X in inputs]
+    start, wrong = threading.Barrier(4), []
+
+    def work(X, right):
+        start.wait()
+        for _ in range(20):
+            if not np.array_equal(model.predict(X), right):
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_two_models_train_in_two_threads(blobs):
+    X, y = blobs
+
+    def train(seed):
+        model = Model([6, 20, 3], rng=seed)
+        model.fit(X, y, epochs=30, batch_size=5, validation_data=(X, y))
+        return model.parameters.tobytes()
+
+    expected, results = [train(0), train(1)], {}
+    workers = [threading.Thread(target=lambda seed=seed: results.update({seed: train(seed)})) for seed in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [results[0], results[1]] == expected
+
+
+def test_first_use_in_four_threads_at_once(run_python):
+    source = """
+import threading
+import numpy as np
+from fastnn import Model
+
+X, start, results = np.eye(6), threading.Barrier(4), {}
+
+def work(i):
+    start.wait()
+    model = Model([6, 20, 3], dtype=("float32", "float64")[i % 2], rng=0)
+    for _ in range(50):
+        model.predict(X)
+    model.fit(X, [0, 1, 2, 0, 1, 2], epochs=2, batch_size=2)
+    results[i] = model.parameters.tobytes()
+
+workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+assert results[0] == results[2] and results[1] == results[3]
+print("done")
+"""
+    assert run_python(source).stdout == "done\n"
+
+
+# ---- fork ----
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+FORK = """
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
+"""
+
+
+@needs_fork
+def test_predict_in_a_forked_child(run_python):
+    source = """
+assert np.array_equal(model.predict(X, threads=2), expected) and calls
+child = os.fork()
+if child == 0:
+    import signal
+    signal.alarm(100)
+    try:
+        right = np.array_equal(model.predict(X, threads=2), expected)
+        model.fit(X, np.arange(20_000) % 5, epochs=1, batch_size=100)
+        os._exit(0 if right and len(calls) == 1 else 3)
+    finally:
+        os._exit(4)
+assert os.waitpid(child, 0)[1] == 0
+assert np.array_equal(model.predict(X, threads=2), expected) and len(calls) == 2
+print("done")
+"""
+    assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
+
+
+@needs_fork
+def test_a_child_forked_before_the_parent_uses_threads_may_use_its_own(run_python):
+    source = """
+child = os.fork()
+if child == 0:
+    import signal
+    signal.alarm(100)
+    try:
+        right = np.array_equal(model.predict(X, threads=2), expected)
+        os._exit(0 if right and len(calls) == 1 else 3)
+    finally:
+        os._exit(4)
+assert os.waitpid(child, 0)[1] == 0
+assert np.array_equal(model.predict(X, threads=2), expected) and len(calls) == 1
+print("done")
+"""
+    assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
+
+
+@needs_fork
+def test_a_pool_of_forked_workers(run_python):
+    source = """
+import multiprocessing
+
+def work(i):
+    return np.array_equal(model.predict(X[i:], threads=2), expected[i:])
+
+assert np.array_equal(model.predict(X, threads=2), expected) and calls
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map_async(work, [0, 0, 0, 0]).get(timeout=100) == [True] * 4
+print("done")
+"""
+    assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
+
+
+# ---- Numba's own threading layers ----
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "default"])
+def test_a_threading_layer_entered_from_four_threads(layer, run_python):
+    source = """
+import numba
+start, wrong = threading.Barrier(4), []
+
+def work():
+    start.wait()
+    for _ in range(15):
+        if not np.array_equal(model.predict(X), expected):
+            wrong.append(1)
+
+workers = [threading.Thread(target=work) for _ in range(4)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+assert not wrong and calls
+print(numba.threading_layer())
+"""
+    out = run_python(MODEL + source, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
+    assert out == "workqueue" if layer == "workqueue" else out
+
+
+# ---- how many ----
+
+
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, CPUS),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"NUMBA_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "1000", "NUMBA_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "1000"}, CPUS),
+        ({"OMP_NUM_THREADS": "1,2"}, 1),
+        ({"OMP_NUM_THREADS": ""}, CPUS),
+        ({"OMP_NUM_THREADS": "0"}, CPUS),
+        ({"OMP_NUM_THREADS": "many"}, CPUS),
+        ({"OMP_NUM_THREADS": "²"}, CPUS),
+    ],
+)
+def test_available_threads(variables, expected, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert parallel.available_threads() == expected
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+def test_a_limit_of_one_thread_is_kept(name, run_python):
+    source = (
+        MODEL.replace("parallel.available_threads =", "_ =")
+        + """
+assert np.array_equal(model.predict(X), expected)
+assert np.array_equal(model.predict(X, threads=2), expected)
+print(parallel.available_threads(), len(calls), threading.active_count())
+"""
+    )
+    assert run_python(source, **{name: "1"}).stdout == "1 0 1\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_the_cpu_affinity_is_kept(run_python):
+    source = (
+        MODEL.replace("parallel.available_threads =", "_ =")
+        + """
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+assert np.array_equal(model.predict(X), expected)
+print(parallel.available_threads(), len(calls))
+"""
+    )
+    assert run_python(source, OMP_NUM_THREADS="").stdout == "1 0\n"
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 8), (1, 1), (3, 3), (8, 8), (100, 8), (np.int64(2), 2)])
+def test_threads_is_a_maximum(asked, given, several):
+    assert parallel.resolve_threads(asked) == given
+
+
+def test_the_door_lets_one_in():
+    with parallel.door() as first:
+        assert first
+        with parallel.door() as second:
+            assert not second
+    with parallel.door() as again:
+        assert again
+
+
+def test_the_door_opens_again_after_an_error():
+    with pytest.raises(OSError, match="x"), parallel.door():
+        raise OSError("x")
+    with parallel.door() as opened:
+        assert opened

@@ -1,0 +1,532 @@
+"""What goes in: every kind of array is understood or refused with a message, and a refused call changes nothing."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import fastnn
+from fastnn import SGD, Dense, Model, _validation
+
+DTYPES = ["float32", "float64"]
+N, WIDTH = 30, 5
+INTEGERS = np.random.default_rng(0).integers(0, 100, (N, WIDTH))
+LABELS = np.random.default_rng(1).integers(0, 3, N)
+NUMBERS = np.random.default_rng(2).integers(-8, 8, (N, 3)).astype(float)
+
+
+def unaligned(a):
+    raw = np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:]
+    result = raw.view(a.dtype).reshape(a.shape)
+    assert not result.flags.aligned
+    return result
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def strided(a):
+    result = np.zeros((2 * len(a), 3 * a.shape[1]), a.dtype)
+    result[::2, ::3] = a
+    return result[::2, ::3]
+
+
+# Each makes something that holds the same numbers as a float array (n, WIDTH) of small non-negative integers.
+LAYOUTS = {
+    "plain": lambda a: a,
+    "read-only": read_only,
+    "Fortran": np.asfortranarray,
+    "read-only Fortran": lambda a: read_only(np.asfortranarray(a)),
+    "strided": strided,
+    "negative strides": lambda a: a[::-1, ::-1].copy()[::-1, ::-1],
+    "unaligned": unaligned,
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "float16": lambda a: a.astype(np.float16),
+    "float32": lambda a: a.astype(np.float32),
+    "float64": lambda a: a.astype(np.float64),
+    "longdouble": lambda a: a.astype(np.longdouble),
+    "int8": lambda a: a.astype(np.int8),
+    "int64": lambda a: a.astype(np.int64),
+    "uint64": lambda a: a.astype(np.uint64),
+    "big-endian ints": lambda a: a.astype(">i4"),
+    "uint8": lambda a: a.astype(np.uint8),
+    "read-only uint8": lambda a: read_only(a.astype(np.uint8)),
+    "Fortran uint8": lambda a: np.asfortranarray(a.astype(np.uint8)),
+    "objects": lambda a: a.astype(object),
+    "list": lambda a: a.tolist(),
+    "subclass": lambda a: a.view(type("Subclass", (np.ndarray,), {})),
+    "pandas": pd.DataFrame,
+    "pandas of two types": lambda a: pd.DataFrame(a).astype({0: "int64", 1: "float32"}),
+    "pandas nullable": lambda a: pd.DataFrame(a).astype("Int64"),
+    "polars": pl.DataFrame,
+    "polars of two types": lambda a: pl.DataFrame(a).with_columns(pl.col("column_0").cast(pl.Int16)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kind_of_x_is_the_same_numbers(layout, dtype):
+    plain = INTEGERS.astype(dtype)
+    X = LAYOUTS[layout](plain)
+    model, twin = (Model([WIDTH, 18, 3], dtype=dtype, input_scale=0.01, rng=0) for _ in range(2))
+    np.testing.assert_array_equal(model.predict(X), twin.predict(plain))
+    assert model.evaluate(X, LABELS) == twin.evaluate(plain, LABELS)
+    for g, e in zip(model.gradients(X, LABELS), twin.gradients(plain, LABELS), strict=True):
+        np.testing.assert_array_equal(g[0], e[0])
+    model.fit(X, LABELS, epochs=2, batch_size=7, validation_data=(X, LABELS))
+    twin.fit(plain, LABELS, epochs=2, batch_size=7, validation_data=(plain, LABELS))
+    assert model.parameters.tobytes() == twin.parameters.tobytes()
+    assert model.history.val_loss == twin.history.val_loss
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stored", ["float32", "float64", "uint8", ">f4"])
+def test_a_read_only_memmap(dtype, stored, tmp_path):
+    INTEGERS.astype(stored).tofile(tmp_path / "x")
+    X = np.memmap(tmp_path / "x", stored, "r", shape=(N, WIDTH))
+    model, twin = (Model([WIDTH, 18, 3], dtype=dtype, rng=0) for _ in range(2))
+    np.testing.assert_array_equal(model.predict(X), twin.predict(INTEGERS.astype(dtype)))
+    model.fit(X, LABELS, epochs=2, batch_size=7)
+    twin.fit(INTEGERS.astype(dtype), LABELS, epochs=2, batch_size=7)
+    assert model.parameters.tobytes() == twin.parameters.tobytes()
+
+
+def test_bools():
+    X = INTEGERS > 50
+    model = Model([WIDTH, 3], rng=0)
+    for given in (X, np.asfortranarray(X), X.tolist(), pd.DataFrame(X)):
+        np.testing.assert_array_equal(model.predict(given), model.predict(X.astype(np.float32)))
+
+
+COLUMNS = {
+    "list": lambda y: y.tolist(),
+    "read-only": read_only,
+    "negative stride": lambda y: y[::-1].copy()[::-1],
+    "stride": lambda y: np.repeat(y, 2)[::2],
+    "uint8": lambda y: y.astype(np.uint8),
+    "uint64": lambda y: y.astype(np.uint64),
+    "big-endian": lambda y: y.astype(">i2"),
+    "column": lambda y: y[:, None],
+    "pandas": pd.Series,
+    "pandas column": lambda y: pd.DataFrame({"y": y}),
+    "polars": pl.Series,
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_kind_of_class_index(column):
+    model, twin = (Model([WIDTH, 3], rng=0) for _ in range(2))
+    y = COLUMNS[column](LABELS)
+    assert model.evaluate(INTEGERS, y) == twin.evaluate(INTEGERS, LABELS)
+    model.fit(INTEGERS, y, epochs=2, batch_size=7)
+    twin.fit(INTEGERS, LABELS, epochs=2, batch_size=7)
+    assert model.parameters.tobytes() == twin.parameters.tobytes()
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if not re.search("uint|nullable", name)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kind_of_numeric_target(layout, dtype):
+    model, twin = (Model([WIDTH, 3], dtype=dtype, input_scale=0.01, output="identity", rng=0) for _ in range(2))
+    y = LAYOUTS[layout](NUMBERS)
+    assert model.evaluate(INTEGERS, y) == twin.evaluate(INTEGERS, NUMBERS)
+    model.fit(INTEGERS, y, epochs=2, batch_size=7)
+    twin.fit(INTEGERS, NUMBERS, epochs=2, batch_size=7)
+    assert model.parameters.tobytes() == twin.parameters.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_callers_arrays_are_not_written_to(dtype):
+    X, Y = INTEGERS.astype(dtype), NUMBERS.astype(dtype)
+    labels = LABELS.astype(np.int32)
+    kept = [a.tobytes() for a in (X, Y, labels)]
+    model = Model([WIDTH, 9, 3], dtype=dtype, input_scale=0.01, rng=0)
+    for y in (Y, labels):
+        model.fit(X, y, epochs=2, batch_size=7, validation_data=(X, y))
+        model.evaluate(X, y)
+        model.gradients(X, y)
+    model.predict(X)
+    assert [a.tobytes() for a in (X, Y, labels)] == kept
+
+
+# ---- no copies ----
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "uint8"])
+@pytest.mark.parametrize("layout", ["plain", "read-only", "memmap", "rows", "pandas"])
+def test_x_that_fits_is_not_copied(layout, dtype, tmp_path):
+    X = INTEGERS.astype(dtype)
+    if layout == "read-only":
+        X = read_only(X)
+    elif layout == "memmap":
+        X.tofile(tmp_path / "x")
+        X = np.memmap(tmp_path / "x", dtype, "r", shape=X.shape)
+    elif layout == "rows":
+        X = X[3:20]
+    given = pd.DataFrame(X, copy=False) if layout == "pandas" else X
+    floats, small = _validation.inputs(given, WIDTH, dtype if dtype != "uint8" else "float32")
+    used, other = (small, floats) if dtype == "uint8" else (floats, small)
+    assert np.shares_memory(used, X)
+    assert used.flags.c_contiguous
+    assert used.flags.writeable
+    np.testing.assert_array_equal(used, X)
+    assert len(other) == 0
+
+
+def test_bools_are_not_copied():
+    X = INTEGERS > 50
+    assert np.shares_memory(_validation.inputs(X, WIDTH, "float32").bytes, X)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, read_only])
+def test_y_that_fits_is_not_copied(wrap):
+    labels, values = wrap(LABELS.astype(np.int32)), wrap(NUMBERS.astype(np.float32))
+    assert np.shares_memory(_validation.targets(labels, N, 3, "float32", binary=False).labels, labels)
+    assert np.shares_memory(_validation.targets(values, N, 3, "float32", binary=False).values, values)
+
+
+def test_a_borrowed_read_only_array_stays_alive():
+    inputs = _validation.inputs(read_only(INTEGERS.astype(np.float32)), WIDTH, "float32")
+    _ = [np.full((N, WIDTH), -1, np.float32) for _ in range(50)]
+    np.testing.assert_array_equal(inputs.floats, INTEGERS)
+
+
+# ---- errors ----
+
+
+def replaced(place, value, dtype=float):
+    X = INTEGERS.astype(dtype)
+    X[place] = value
+    return X
+
+
+BAD_X = {
+    "too wide": (np.ones((N, 6)), ValueError, r"X must have shape \(n, 5\), got \(30, 6\)"),
+    "one sample": (np.ones(5), ValueError, r"X must have shape \(n, 5\), got \(5,\)"),
+    "three axes": (np.ones((N, 5, 1)), ValueError, r"X must have shape \(n, 5\), got \(30, 5, 1\)"),
+    "a number": (3, ValueError, r"X must have shape \(n, 5\), got \(\)"),
+    "no samples": (np.ones((0, 5)), ValueError, r"X must hold at least one sample, got shape \(0, 5\)"),
+    "strings": ([["a"] * 5] * N, TypeError, r"X must hold numbers, got an array of dtype <U1"),
+    "objects": ([[{}] * 5] * N, TypeError, r"X must hold numbers, got an array of dtype object"),
+    "complex": (np.ones((N, 5), complex), TypeError, r"X must hold numbers, got an array of dtype complex128"),
+    "dates": (np.zeros((N, 5), "M8[s]"), TypeError, r"X must hold numbers, got an array of dtype datetime64\[s\]"),
+    "ragged": ([[1, 2, 3, 4, 5], [1]], ValueError, r"X must be a rectangular array of numbers, got \[\[1, 2"),
+}
+NOT_FINITE_X = {
+    "NaN": (replaced((7, 2), np.nan), ValueError, r"X must be finite in float32, got X\[7, 2\] = nan"),
+    "inf": (replaced((29, 4), np.inf), ValueError, r"X must be finite in float32, got X\[29, 4\] = inf"),
+    "-inf": (replaced((0, 0), -np.inf), ValueError, r"X must be finite in float32, got X\[0, 0\] = -inf"),
+    "too large": (replaced((7, 2), 1e300), ValueError, r"X must be finite in float32, got X\[7, 2\] = 1e\+300"),
+    "missing": ([[1, 2, 3, 4, None]] * N, ValueError, r"X must be finite in float32, got X\[0, 4\] = nan"),
+    "NaN object": (replaced((7, 2), np.nan, object), ValueError, r"X must be finite in float32, got X\[7, 2\] = nan"),
+    "Fortran": (np.asfortranarray(replaced((7, 2), np.nan)), ValueError, r"got X\[7, 2\] = nan"),
+    "pandas": (pd.DataFrame(replaced((7, 2), np.nan)), ValueError, r"got X\[7, 2\] = nan"),
+}
+BAD_Y = {
+    "too short": (LABELS[:-1], ValueError, r"y must have shape \(30,\) for class indices or \(30, 3\), got \(29,\)"),
+    "too wide": (np.ones((N, 4)), ValueError, r"y must have shape \(30,\) .* or \(30, 3\), got \(30, 4\)"),
+    "a number": (1, ValueError, r"y must have shape .*, got \(\)"),
+    "three axes": (np.ones((N, 3, 1)), ValueError, r"y must have shape .*, got \(30, 3, 1\)"),
+    "float classes": (
+        LABELS.astype(float),
+        ValueError,
+        r"y of shape \(30,\) must hold integer class indices .* float64",
+    ),
+    "negative": (np.where(np.arange(N) == 4, -1, LABELS), ValueError, r"class indices in \[0, 3\), got y\[4\] = -1"),
+    "too large": (np.where(np.arange(N) == 4, 3, LABELS), ValueError, r"class indices in \[0, 3\), got y\[4\] = 3"),
+    "2**32": (np.where(np.arange(N) == 4, 2**32, LABELS), ValueError, r"got y\[4\] = 4294967296"),
+    "strings": (np.full(N, "cat"), TypeError, r"y must hold numbers, got an array of dtype <U3"),
+    "NaN": (
+        np.where(np.arange(3) == 1, np.nan, NUMBERS),
+        ValueError,
+        r"y must be finite in float32, got y\[0, 1\] = nan",
+    ),
+    "inf": (np.where(np.arange(3) == 1, np.inf, NUMBERS), ValueError, r"y must be finite .* = inf"),
+    "too big": (NUMBERS * 1e300, ValueError, r"y must be finite in float32, got y\["),
+    "ragged": ([[1, 2, 3], [1]], ValueError, r"y must be a rectangular array of numbers"),
+    "None": (None, ValueError, r"y must have shape .*, got \(\)"),
+    "missing": ([[1, 2, None]] * N, ValueError, r"y must be finite in float32, got y\[0, 2\] = nan"),
+}
+
+
+@pytest.fixture
+def unchanged(state):
+    """A trained model; afterwards checks that no failed call has changed it."""
+    model = Model([WIDTH, 9, 3], input_scale=0.01, rng=0)
+    model.freeze(0)
+    model.fit(INTEGERS, LABELS, epochs=1, batch_size=7)
+    before = state(model)
+    yield model
+    assert state(model) == before
+    assert model.history is before[2]
+    twin = Model([WIDTH, 9, 3], input_scale=0.01, rng=0)
+    twin.freeze(0)
+    twin.fit(INTEGERS, LABELS, epochs=1, batch_size=7)
+    for each in (model, twin):
+        each.fit(INTEGERS, LABELS, epochs=1, batch_size=7)
+    assert model.parameters.tobytes() == twin.parameters.tobytes()
+
+
+@pytest.mark.parametrize("case", [*BAD_X, *NOT_FINITE_X])
+def test_unusable_x(case, unchanged):
+    X, error, message = (BAD_X | NOT_FINITE_X)[case]
+    calls = [
+        lambda: unchanged.fit(X, LABELS, epochs=1, batch_size=1),
+        lambda: unchanged.evaluate(X, LABELS),
+        lambda: unchanged.loss(X, LABELS),
+        lambda: unchanged.gradients(X, LABELS),
+    ]
+    if case in BAD_X:
+        calls += [lambda: unchanged.predict(X), lambda: unchanged.classify(X)]
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call()
+    with pytest.raises(error, match=re.escape("validation_data[0]")):
+        unchanged.fit(INTEGERS, LABELS, epochs=1, batch_size=1, validation_data=(X, LABELS))
+
+
+@pytest.mark.parametrize("case", BAD_Y)
+def test_unusable_y(case, unchanged):
+    y, error, message = BAD_Y[case]
+    for call in (unchanged.evaluate, unchanged.loss, unchanged.gradients):
+        with pytest.raises(error, match=message):
+            call(INTEGERS, y)
+    with pytest.raises(error, match=message):
+        unchanged.fit(INTEGERS, y, epochs=1, batch_size=1)
+    with pytest.raises(error, match=re.escape("validation_data[1]")):
+        unchanged.fit(INTEGERS, LABELS, epochs=1, batch_size=1, validation_data=(INTEGERS, y))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.ones((N, 2)), r"y must have shape \(30,\) or \(30, 1\), got \(30, 2\)"),
+        (np.where(np.arange(N) == 4, np.nan, 1.0), r"y must be finite in float32, got y\[4\] = nan"),
+    ],
+)
+def test_unusable_y_for_one_output(y, message):
+    with pytest.raises(ValueError, match=message):
+        Model([WIDTH, 1]).fit(INTEGERS, y, epochs=1, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(3, 400_000), (400_000, 3), (1, 2**20 + 7)], ids=["wide", "long", "one row"]
+)
+def test_the_place_of_a_nan_in_a_large_array(rows, columns):
+    X = np.zeros((rows, columns), np.float32)
+    X[-1, -2] = np.nan
+    with pytest.raises(ValueError, match=rf"got X\[{rows - 1}, {columns - 2}\] = nan"):
+        _validation.inputs(X, columns, "float32")
+
+
+def test_large_finite_numbers_are_finite():
+    X = np.full((N, WIDTH), 3e38, np.float32)  # their sum is not
+    X[::2] *= -1
+    assert np.shares_memory(_validation.inputs(X, WIDTH, "float32").floats, X)
+    _validation.targets(X, N, WIDTH, "float32", binary=False)
+
+
+FIT = {
+    "batch_size": [
+        (0, ValueError, r"batch_size must be at least 1, got 0"),
+        (-1, ValueError, r"batch_size must be at least 1, got -1"),
+        (2.0, TypeError, r"batch_size must be an integer, got 2.0"),
+        (True, TypeError, r"batch_size must be an integer, got True"),
+        ("auto", TypeError, r"batch_size must be an integer, got 'auto'"),
+        (None, TypeError, r"batch_size must be an integer, got None"),
+    ],
+    "epochs": [
+        (-1, ValueError, r"epochs must be at least 0, got -1"),
+        (1.5, TypeError, r"epochs must be an integer, got 1.5"),
+        (False, TypeError, r"epochs must be an integer, got False"),
+        (np.True_, TypeError, r"epochs must be an integer, got np.True_"),
+    ],
+    "optimizer": [
+        ("adagrad", ValueError, r"optimizer must be one of 'sgd', got 'adagrad'"),
+        (0.1, TypeError, r"optimizer must be an optimizer such as SGD\(0.1\).*, got 0.1"),
+        (SGD, TypeError, r"optimizer must be an optimizer such as SGD\(0.1\).*, got <class"),
+        (None, TypeError, r"optimizer must be an optimizer such as SGD\(0.1\).*, got None"),
+    ],
+    "validation_fraction": [
+        (0, ValueError, r"validation_fraction must be a finite number above 0 and below 1, got 0"),
+        (1.0, ValueError, r"validation_fraction must be .* below 1, got 1.0"),
+        (-0.1, ValueError, r"validation_fraction must be .* got -0.1"),
+        (np.nan, ValueError, r"validation_fraction must be a finite number .* got nan"),
+        (0.01, ValueError, r"validation_fraction must leave a sample on both sides, got 0.01 of 30 samples"),
+        (0.99, ValueError, r"validation_fraction must leave a sample on both sides, got 0.99 of 30 samples"),
+        ("0.2", TypeError, r"validation_fraction must be a number, got '0.2'"),
+        (True, TypeError, r"validation_fraction must be a number, got True"),
+    ],
+    "validation_data": [
+        (INTEGERS, TypeError, r"validation_data must be a pair \(X, y\), got ndarray"),
+        ((INTEGERS,), TypeError, r"validation_data must be a pair \(X, y\), got tuple"),
+        ((INTEGERS[:, 1:], LABELS), ValueError, r"validation_data\[0\] must have shape \(n, 5\), got \(30, 4\)"),
+        ((INTEGERS, LABELS[1:]), ValueError, r"validation_data\[1\] must have shape \(30,\)"),
+    ],
+    "shuffle": [
+        (np.arange(N), ValueError, r"shuffle must be .* shape \(2, 30\), got int64 of shape \(30,\)"),
+        (np.zeros((2, 29), int), ValueError, r"shuffle must be .* shape \(2, 30\), got int64 of shape \(2, 29\)"),
+        (np.zeros((3, 30), int), ValueError, r"shuffle must be .* shape \(2, 30\), got int64 of shape \(3, 30\)"),
+        (np.zeros((2, 30)), ValueError, r"shuffle must be .* integer array .* got float64"),
+        (np.zeros((2, 30), bool), ValueError, r"shuffle must be .* integer array .* got bool"),
+        (np.full((2, 30), 30), ValueError, r"shuffle must hold sample indices in \[0, 30\), got 30 to 30"),
+        (np.arange(-1, 59).reshape(2, 30), ValueError, r"shuffle must hold sample indices in \[0, 30\), got -1 to 58"),
+        (np.full((2, 30), 2**32), ValueError, r"shuffle must hold sample indices .* got 4294967296"),
+        (None, ValueError, r"shuffle must be True, False or an integer array"),
+        ("yes", ValueError, r"shuffle must be True, False or an integer array"),
+        (1, ValueError, r"shuffle must be True, False or an integer array"),
+    ],
+    "metric": [
+        ("f1", ValueError, r"metric must be one of 'accuracy', 'r2', got 'f1'"),
+        (5, ValueError, r"metric must be one of 'accuracy', 'r2', got 5"),
+    ],
+    "callbacks": [
+        ([3], TypeError, r"callbacks must be callables that take the model, got 3"),
+        ("stop", TypeError, r"callbacks must be callables that take the model, got 's'"),
+        (print, TypeError, r"callbacks must be a sequence of callables, got <built-in function print>"),
+        (None, TypeError, r"callbacks must be a sequence of callables, got None"),
+    ],
+    "progress": [
+        ("yes", TypeError, r"progress must be True, False or None, got 'yes'"),
+        (1, TypeError, r"progress must be True, False or None, got 1"),
+        (np.ones(2), TypeError, r"progress must be True, False or None, got array"),
+    ],
+    "threads": [
+        (0, ValueError, r"threads must be at least 1, got 0"),
+        (1.0, TypeError, r"threads must be an integer, got 1.0"),
+        (True, TypeError, r"threads must be an integer, got True"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "message"),
+    [pytest.param(option, *case, id=f"{option}-{i}") for option, cases in FIT.items() for i, case in enumerate(cases)],
+)
+def test_unusable_options_of_fit(option, value, error, message, unchanged):
+    options = {"epochs": 2, "batch_size": 7} | {option: value}
+    with pytest.raises(error, match=message):
+        unchanged.fit(INTEGERS, LABELS, **options)
+
+
+def test_two_kinds_of_validation_at_once(unchanged):
+    with pytest.raises(ValueError, match="validation_data and validation_fraction exclude each other"):
+        unchanged.fit(
+            INTEGERS, LABELS, epochs=1, batch_size=7, validation_data=(INTEGERS, LABELS), validation_fraction=0.2
+        )
+
+
+def test_accuracy_needs_class_indices(unchanged):
+    for call in (
+        lambda: unchanged.evaluate(INTEGERS, NUMBERS, metric="accuracy"),
+        lambda: unchanged.fit(INTEGERS, NUMBERS, epochs=1, batch_size=7, metric="accuracy"),
+        lambda: unchanged.fit(
+            INTEGERS, LABELS, epochs=1, batch_size=7, metric="accuracy", validation_data=(INTEGERS, NUMBERS)
+        ),
+    ):
+        with pytest.raises(ValueError, match="'accuracy' needs class indices in y, got numeric targets"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: m.predict(INTEGERS, threads=0), ValueError, r"threads must be at least 1, got 0"),
+        (lambda m: m.classify(INTEGERS, threads="2"), TypeError, r"threads must be an integer, got '2'"),
+        (lambda m: m.evaluate(INTEGERS, LABELS, metric="f1"), ValueError, r"metric must be one of .* got 'f1'"),
+        (lambda m: m.freeze(2), ValueError, r"layers must be indices in \[-2, 2\), got 2"),
+        (lambda m: m.freeze([0, -3]), ValueError, r"layers must be .*-2, got -3"),
+        (lambda m: m.freeze(True), TypeError, r"layers must be an integer, got True"),
+        (lambda m: m.freeze([0, 1.0]), TypeError, r"layers must be an integer, got 1.0"),
+        (lambda m: m.freeze("01"), TypeError, r"layers must be an integer, got '0'"),
+        (lambda m: m.freeze(None), TypeError, r"layers must be an integer, got None"),
+        (lambda m: m.replace_head(0), ValueError, r"n_out must be at least 1, got 0"),
+        (lambda m: m.replace_head(2.5), TypeError, r"n_out must be an integer, got 2.5"),
+        (lambda m: m.replace_head(2, activation="gelu"), ValueError, r"activation must be one of .* got 'gelu'"),
+        (lambda m: m.replace_head(2, init="he"), ValueError, r"init must be one of .* got 'he'"),
+        (lambda m: m.replace_head(2, rng="x"), TypeError, r"rng must be an integer, got 'x'"),
+    ],
+)
+def test_unusable_arguments_of_other_methods(call, error, message, unchanged):
+    with pytest.raises(error, match=message):
+        call(unchanged)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "error", "message"),
+    [
+        ([4], {}, ValueError, r"sizes must name the inputs and at least one layer.* got \[4\]"),
+        ([], {}, ValueError, r"sizes must name the inputs and at least one layer.* got \[\]"),
+        (5, {}, TypeError, r"sizes must be a sequence such as \[784, 30, 10\], got 5"),
+        ("432", {}, TypeError, r"sizes must be a sequence such as \[784, 30, 10\], got '432'"),
+        ([4, 0], {}, ValueError, r"sizes\[1\] must be at least 1, got 0"),
+        ([0, 4], {}, ValueError, r"sizes\[0\] must be at least 1, got 0"),
+        ([4, -3, 2], {}, ValueError, r"sizes\[1\] must be at least 1, got -3"),
+        ([4, 2.0], {}, TypeError, r"sizes\[1\] must be an integer, got 2.0"),
+        ([4, True], {}, TypeError, r"sizes\[1\] must be an integer, got True"),
+        (["4", 2], {}, TypeError, r"sizes\[0\] must be an integer, got '4'"),
+        ([Dense(4), 2], {}, TypeError, r"sizes\[0\] must be the number of inputs, an integer, got Dense"),
+        ([4, 2], {"activation": "gelu"}, ValueError, r"activation must be one of 'identity'.*, got 'gelu'"),
+        ([4, 2], {"activation": np.tanh}, ValueError, r"activation must be one of .*, got <ufunc 'tanh'>"),
+        ([4, 2], {"output": "softplus"}, ValueError, r"output must be one of 'identity'.*, got 'softplus'"),
+        ([4, 2], {"loss": "mse"}, ValueError, r"loss must be one of 'quadratic'.*, got 'mse'"),
+        ([4, 2], {"init": "he"}, ValueError, r"init must be one of 'scaled', 'normal', 'zeros', got 'he'"),
+        ([4, 2], {"dtype": "float16"}, ValueError, r"dtype must be one of 'float32', 'float64', got 'float16'"),
+        ([4, 2], {"dtype": np.float32}, ValueError, r"dtype must be one of 'float32', 'float64', got <class"),
+        ([4, 2], {"input_scale": "1"}, TypeError, r"input_scale must be a number, got '1'"),
+        ([4, 2], {"input_scale": np.inf}, ValueError, r"input_scale must be a finite number, got inf"),
+        ([4, 2], {"input_scale": True}, TypeError, r"input_scale must be a number, got True"),
+        ([4, 2], {"rng": 0.5}, TypeError, r"rng must be an integer, got 0.5"),
+        ([4, 2], {"rng": -1}, ValueError, r"rng must be at least 0, got -1"),
+        ([4, 2], {"rng": True}, TypeError, r"rng must be an integer, got True"),
+    ],
+)
+def test_unusable_arguments_of_model(sizes, options, error, message):
+    with pytest.raises(error, match=message):
+        Model(sizes, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Dense(0), ValueError, r"units must be at least 1, got 0"),
+        (lambda: Dense(True), TypeError, r"units must be an integer, got True"),
+        (lambda: Dense(3, "swish"), ValueError, r"activation must be one of .* got 'swish'"),
+        (lambda: SGD(0), ValueError, r"learning_rate must be a finite number above 0, got 0"),
+        (lambda: SGD(-0.1), ValueError, r"learning_rate must be a finite number above 0, got -0.1"),
+        (lambda: SGD(np.nan), ValueError, r"learning_rate must be a finite number above 0, got nan"),
+        (lambda: SGD(np.inf), ValueError, r"learning_rate must be a finite number above 0, got inf"),
+        (lambda: SGD(10**400), ValueError, r"learning_rate must be a finite number above 0, got 1000"),
+        (lambda: SGD("0.1"), TypeError, r"learning_rate must be a number, got '0.1'"),
+        (lambda: SGD(None), TypeError, r"learning_rate must be a number, got None"),
+        (lambda: SGD(True), TypeError, r"learning_rate must be a number, got True"),
+        (lambda: SGD([0.1]), TypeError, r"learning_rate must be a number, got \[0.1\]"),
+    ],
+)
+def test_unusable_specifications(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("rate", [1, 0.5, np.float32(0.5), np.float64(2), np.int8(3)])
+def test_a_learning_rate_may_be_any_real_number(rate):
+    assert SGD(rate).learning_rate == rate
+    assert type(SGD(rate).learning_rate) is float
+
+
+def test_specifications_are_frozen_values():
+    assert Dense(3) == Dense(3, "sigmoid")
+    assert hash(SGD(0.5)) == hash(SGD(0.5))
+    with pytest.raises(AttributeError):
+        SGD().learning_rate = 3
+    with pytest.raises(AttributeError):
+        Dense(3).units = 4
+
+
+def test_an_unknown_name_of_the_package():
+    with pytest.raises(AttributeError, match="module 'fastnn' has no attribute 'Perceptron'"):
+        fastnn.Perceptron  # noqa: B018
