@@ -367,12 +367,13 @@ class Model:
         gradient: NDArray[Any] | None = None,
     ) -> float:
         """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
+        idle = self._sweeps
         try:
-            sweep = self._sweeps.pop()
+            sweep = idle.pop()
         except IndexError:
             sweep = _Sweep(self)
         loss = sweep(inputs, targets, out, gradient)
-        self._sweeps.append(sweep)  # idle again; two calls at once never share one
+        idle.append(sweep)  # two calls at once never share one
         return loss
 
     def _predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:

@@ -157,7 +157,7 @@ class _Run:
         code = programs.sgd(library, layout, *addresses, work, x, y, batch_size, model._scale)
         self.kept = gradient, work  # alive, because the programs know their addresses
         sources = np.array([(x.address, x.row), (y.address, y.row)], np.int64)
-        self.arguments = code.code, code.parts, sources, work.cells, self.parameters, *self.last
+        self.arguments: tuple[Any, ...] = code.code, code.parts, sources, work.cells, self.parameters, *self.last
 
     @property
     def epoch(self) -> int:

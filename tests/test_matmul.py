@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import reference, simd
+from fastnn.kernels import matmul, reference, simd
 
-from .kernel_calls import DTYPES, EPS, call_matmul, call_matmul_nt, lib, padded
+from .kernel_calls import DTYPES, EPS, padded, run
 
 rng = np.random.default_rng(1)
 EDGES = [(1, 1, 1), (1, 300, 1), (300, 1, 1), (1, 1, 300), (12, 16, 32), (13, 17, 33), (24, 48, 64), (11, 31, 49)]
@@ -30,7 +30,9 @@ def test_matmul(dtype, transposed, start):
         want = reference.matmul((a.T if transposed else a).astype("f8"), b.astype("f8"), c0.astype("f8"))
         a_row, a_k = (size, m * size) if transposed else (k * size, size)
         c0_row = c.shape[1] * size if start == "itself" else 0
-        call_matmul(lib(dtype), a, a_row, a_k, m, k, b, c0, c0_row, c, c.nbytes // m // simd.UNIT_BYTES)
+        sizes, row = (m, c.strides[0] // simd.UNIT_BYTES, k), c.strides[0]
+        places = a.ctypes.data, a_row, a_k, b.ctypes.data, b.strides[0], c0.ctypes.data, c0_row, c.ctypes.data, row
+        run(dtype, lambda ops, arguments=(*sizes, *places): matmul.matmul(ops, *arguments))
         np.testing.assert_allclose(c, want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
 
 
@@ -41,7 +43,17 @@ def test_matmul_nt(dtype):
         c = np.full_like(padded(np.zeros((m, n), dtype)), np.nan)
         zeros = np.zeros(c.shape[1], dtype)
         panel = np.full(b.shape[1] * simd.TILE_UNITS * simd.UNIT_BYTES // a.itemsize, np.nan, dtype)
-        call_matmul_nt(lib(dtype), a, b, n, k, zeros, c, panel)
+        places = (
+            a.ctypes.data,
+            a.strides[0],
+            b.ctypes.data,
+            b.strides[0],
+            zeros.ctypes.data,
+            c.ctypes.data,
+            c.strides[0],
+        )
+        sizes = a.itemsize, m, n, k
+        run(dtype, lambda ops, s=sizes, p=places, q=panel: matmul.matmul_nt(ops, *s, *p, q.ctypes.data))
         want = reference.matmul_nt(a.astype("f8"), b.astype("f8"))
         np.testing.assert_allclose(c[:, :n], want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
         assert not c[:, n:].any()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, network, reference
+from fastnn.kernels import entry, library, network, reference
 
 from .kernel_calls import DTYPES, EPS, Net
 
@@ -23,27 +23,28 @@ def close(got, want, dtype, factor=60):
     np.testing.assert_allclose(got, want, atol=factor * EPS[dtype] * scale)
 
 
-def gradients(n, x, y, scale=1.0):
-    gradient = network.aligned_zeros(n.net[network.N_BYTES], n.dtype)
-    value = entry.gradients(n.net, n.table, n.parameters, gradient, n.work, n.data(x, y), scale)
-    return value, gradient
+def gradients(n, x, y):
+    gradient = network.aligned_zeros(n.layout.n_bytes, n.dtype)
+    return n.sweep(x, y, gradient=gradient), gradient
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(25))
 def test_predict_and_gradients(seed, dtype):
     sizes, names, rows = random_case(seed)
+    if seed == 0:
+        rows = 1100  # two blocks
     n = Net(sizes, names, dtype, seed)
     x, y = rng.standard_normal((rows, sizes[0])).astype(dtype), rng.standard_normal((rows, sizes[-1])).astype(dtype)
     out = np.empty((rows, sizes[-1]), dtype)
-    entry.predict(n.net, n.table, n.parameters, n.work, n.data(x, np.empty((0, sizes[-1]))), 1.0, out)
+    n.sweep(x, out=out)
     outputs = reference.forward(n.twin, x.astype("f8"))
     close(out, outputs[-1], dtype, 20 * len(sizes))
 
     value, gradient = gradients(n, x, y)
     want_value, want = reference.gradients(n.twin, x.astype("f8"), y.astype("f8"))
     assert value == pytest.approx(want_value / rows, rel=200 * EPS[dtype])
-    for got, (dw, db) in zip(n.views(gradient), want, strict=True):
+    for got, (dw, db) in zip(n.layout.views(gradient), want, strict=True):
         # a relu near its kink may fall on either side in float32
         skip = dtype == "float32" and "relu" in names
         factor = 1e5 if skip else 200 * len(sizes)
@@ -51,10 +52,9 @@ def test_predict_and_gradients(seed, dtype):
         close(got[1], db / rows, dtype, factor)
     assert not n.padding(gradient).any()
 
-    out_evaluated = np.empty_like(out)
-    arguments = (n.net, n.table, n.parameters, n.work, n.data(x, y), 1.0, out_evaluated)
-    assert entry.evaluate(*arguments) == pytest.approx(value, rel=10 * EPS[dtype])
-    np.testing.assert_array_equal(out_evaluated, out)
+    out_with_loss = np.empty_like(out)
+    assert n.sweep(x, y, out_with_loss) == pytest.approx(value, rel=10 * EPS[dtype])
+    np.testing.assert_array_equal(out_with_loss, out)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -74,7 +74,7 @@ def test_gradients_by_central_differences(seed):
         n.parameters[i] = before
         numeric[i] = (ends[0] - ends[1]) / (2 * h)
     used = np.zeros(gradient.size, bool)
-    for w, b in n.views(used):
+    for w, b in n.layout.views(used):
         w[...], b[...] = True, True
     error = np.linalg.norm((gradient - numeric)[used]) / np.linalg.norm(gradient)
     assert error < 1e-7
@@ -90,7 +90,7 @@ def test_train(dtype, batch_size, mode, inputs, targets):
     sizes, names = [13, 20, 17, 5], ["sigmoid", "tanh", "sigmoid"]
     rows, epochs, rate, scale = 1500 if batch_size == 1500 else 150, 2, 0.5, 0.25
     n = Net(sizes, names, dtype, 3)
-    assert (batch_size > n.net[network.BLOCK_ROWS]) == (batch_size == 1500)
+    assert (batch_size > n.layout.block_rows) == (batch_size == 1500)
     x = rng.integers(0, 9, (rows, 13)).astype(np.uint8)
     if inputs == "floats":
         x = x.astype(dtype)
@@ -109,19 +109,11 @@ def test_train(dtype, batch_size, mode, inputs, targets):
         order, want_order = np.empty((1, 0), np.int32), [np.arange(rows)] * epochs
     want_losses, want = reference.train(n.twin, scale * x.astype("f8"), y, want_order, batch_size, rate)
 
-    run = np.array(
-        [batch_size, epochs, {"as is": entry.AS_IS, "drawn": entry.DRAWN, "given": entry.GIVEN}[mode], 0, 0, 0]
-    )
-    losses, snapshot, random = np.zeros(epochs), n.parameters.copy(), np.array([12345, 12345], np.uint64)
-    gradient = network.aligned_zeros(n.net[network.N_BYTES], dtype)
-    data = n.data(x, labels if targets == "labels" else y)
-    while run[entry.EPOCH] < epochs:  # two batches a call: a position within an epoch survives
-        entry.train(
-            n.net, n.table, n.parameters, gradient, snapshot, n.work, data, order, random, np.array([rate, scale]),
-            run, losses, 2,
-        )  # fmt: skip
+    kind = {"as is": entry.AS_IS, "drawn": entry.DRAWN, "given": entry.GIVEN}[mode]
+    target = labels.astype(np.int32) if targets == "labels" else y.astype(dtype)
+    losses, snapshot, random, _ = n.train(x, target, order, batch_size, rate, epochs, kind, scale, 12345)
     np.testing.assert_allclose(losses, want_losses, rtol=100 * EPS[dtype])
-    for (w, b), (want_w, want_b, _) in zip(n.views(n.parameters), want, strict=True):
+    for (w, b), (want_w, want_b, _) in zip(n.layout.views(n.parameters), want, strict=True):
         close(w, want_w, dtype, 500)
         close(b, want_b, dtype, 500)
     assert not n.padding(n.parameters).any()
@@ -136,7 +128,7 @@ def test_frozen_layers_keep_their_bits(frozen):
     value, gradient = gradients(n, x, y)
     want_value, want = gradients(free, x, y)
     assert value == want_value
-    for i, (got, expected) in enumerate(zip(n.views(gradient), free.views(want), strict=True)):
+    for i, (got, expected) in enumerate(zip(n.layout.views(gradient), free.layout.views(want), strict=True)):
         for g, e in zip(got, expected, strict=True):
             np.testing.assert_array_equal(g, 0 if i in frozen else e)
 
@@ -144,12 +136,8 @@ def test_frozen_layers_keep_their_bits(frozen):
 def test_divergence_leaves_the_snapshot():
     n = Net([3, 2], ["identity"], "float32", 5)
     x, y = rng.standard_normal((64, 3)).astype("f4"), rng.standard_normal((64, 2)).astype("f4")
-    run, losses = np.array([8, 500, entry.AS_IS, 0, 0, 0]), np.zeros(500)
-    snapshot, random = n.parameters.copy(), np.array([1, 1], np.uint64)
-    entry.train(
-        n.net, n.table, n.parameters, np.empty(0, "f4"), snapshot, n.work, n.data(x, y), np.empty((1, 0), np.int32),
-        random, np.array([3.0, 1.0]), run, losses, 10**6,
-    )  # fmt: skip
+    order = np.empty((1, 0), np.int32)
+    losses, snapshot, _, run = n.train(x, y, order, 8, 3.0, 500, entry.AS_IS, steps=10**6)
     assert run[entry.STATUS] == entry.DIVERGED
     assert 0 < run[entry.EPOCH] < 500
     assert np.isfinite(losses[: run[entry.EPOCH]]).all()
@@ -157,9 +145,17 @@ def test_divergence_leaves_the_snapshot():
     assert not np.isfinite(n.parameters).all() or not np.isfinite(losses[run[entry.EPOCH]])
 
 
-def test_blocks_and_memory():
-    n = Net([784, 512, 10], ["sigmoid"] * 2, "float32")
-    assert n.parameters.ctypes.data % 64 == 0
-    assert n.work.ctypes.data % 64 == 0
-    assert (n.table[:, network.LD] % 64 == 0).all()
-    assert n.parameters.size == 785 * 512 + 513 * 16
+def test_memory():
+    layout = network.Layout([784, 500, 10], ["sigmoid"] * 2, "quadratic", "float32")
+    vector = network.aligned_zeros(layout.n_bytes, "float32")
+    assert vector.ctypes.data % 64 == 0
+    assert [layer.ld for layer in layout.layers] == [512 * 4, 16 * 4]
+    assert vector.size == 785 * 512 + 501 * 16
+    work = network.Workspace(layout, 64)
+    addresses = [work.x, work.y, work.panel, work.zeros, work.one, work.row, *work.a, *work.d]
+    assert not any(address % 64 for address in addresses)
+
+
+def test_the_names_of_the_library_are_what_it_emits():
+    assert sorted(entry.library("float32")) == sorted(library.NAMES)
+    assert all(address > 0 for address in entry.library("float32").values())

@@ -20,8 +20,8 @@ parallel.available_threads = lambda: 2  # on any machine
 model = Model([40, 60, 5], rng=0)
 X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
 calls = []
-kernel = entry.predict_parallel
-entry.predict_parallel = lambda *arguments: (calls.append(1), kernel(*arguments))
+kernel = entry.sweep_parallel
+entry.sweep_parallel = lambda *arguments: (calls.append(1), kernel(*arguments))
 expected = model.predict(X, threads=1)
 assert not calls
 """
@@ -30,9 +30,9 @@ assert not calls
 @pytest.fixture
 def several(monkeypatch):
     """A list that notes calls of the parallel kernel, on a machine with eight CPUs, however small it is."""
-    calls, kernel = [], entry.predict_parallel
+    calls, kernel = [], entry.sweep_parallel
     monkeypatch.setattr(parallel, "available_threads", lambda: 8)
-    monkeypatch.setattr(entry, "predict_parallel", lambda *arguments: (calls.append(1), kernel(*arguments)))
+    monkeypatch.setattr(entry, "sweep_parallel", lambda *arguments: (calls.append(1), kernel(*arguments)))
     return calls
 
 

@@ -6,9 +6,9 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import library, reference, simd
+from fastnn.kernels import reference, simd
 
-from .kernel_calls import DTYPES, EPS, activate, call_tile, call_transpose, lib, loss, slope
+from .kernel_calls import DTYPES, EPS, activate, call, loss, padded, slope
 
 rng = np.random.default_rng(0)
 # In units in the last place of the exact result (80-bit arithmetic where the platform has it).
@@ -87,26 +87,67 @@ def test_losses_match_the_reference(name, shape, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 40])
-def test_every_tile(dtype, k):
-    unit = simd.UNIT_BYTES // np.dtype(dtype).itemsize
-    for units in range(1, simd.TILE_UNITS + 1):
-        for rows in range(1, simd.TILE_ROWS[units] + 1):
-            a, b, c = (
-                rng.standard_normal(s).astype(dtype) for s in ((rows, k), (k, units * unit), (rows, units * unit))
-            )
-            want = a.astype("f8") @ b + c
-            size = a.itemsize
-            call_tile(lib(dtype), units * library.TILE_STRIDE + rows, a, k * size, size, b, b.shape[1] * size, k, c)
-            np.testing.assert_allclose(c, want, atol=4 * EPS[dtype] * (k + 1), err_msg=f"{rows} x {units}")
+@pytest.mark.parametrize("units", range(1, simd.TILE_UNITS + 1))
+def test_every_tile(dtype, k, units):
+    """A column of every height up to two whole tiles and a remainder, so that each tile runs."""
+    width = units * simd.UNIT_BYTES // np.dtype(dtype).itemsize
+    for m in range(1, 2 * simd.TILE_ROWS[units] + 3):
+        a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, width), (m, width)))
+        want = a.astype("f8") @ b + c
+        size, row = a.itemsize, c.strides[0]
+        call(dtype, f"column_{units}", m, k, a, k * size, size, b, b.strides[0], c, row, c, row)
+        np.testing.assert_allclose(c, want, atol=4 * EPS[dtype] * (k + 1), err_msg=f"{m} rows")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_transpose(dtype):
-    lanes = simd.VECTOR_BYTES // np.dtype(dtype).itemsize
-    for rows in range(1, lanes + 1):
-        source = rng.standard_normal((lanes, lanes + 3)).astype(dtype)
-        out = np.full((lanes, lanes), np.nan, dtype)
-        call_transpose(lib(dtype), rows, source, np.zeros(lanes, dtype), out)
-        want = source[:, :lanes].T.copy()
-        want[:, rows:] = 0
-        np.testing.assert_array_equal(out, want)
+    lanes, itemsize = simd.VECTOR_BYTES // np.dtype(dtype).itemsize, np.dtype(dtype).itemsize
+    for n, k, units in [(1, 1, 1), (lanes, lanes, 1), (lanes - 1, lanes + 1, 2), (3 * lanes, 5, 3), (17, 40, 2)]:
+        width = units * simd.UNIT_BYTES // itemsize
+        n = min(n, width)
+        source = padded(rng.standard_normal((n, k)).astype(dtype))
+        out = np.full((source.shape[1], width), np.nan, dtype)
+        call(dtype, "transpose", n, k, source, source.strides[0], np.zeros(lanes, dtype), out, out.strides[0])
+        want = np.zeros((k, width))
+        want[:, :n] = source[:, :k].T
+        np.testing.assert_array_equal(out[:k], want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["floats", "bytes"])
+@pytest.mark.parametrize("width", [1, 3, 16, 17, 64, 100])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_gather(dtype, kind, width, ordered):
+    source = rng.integers(0, 256, (40, width)).astype(np.uint8 if kind == "bytes" else dtype)
+    order = rng.permutation(40).astype(np.int32)
+    scale, rows, first = 1 / 255, 9, 5
+    out = np.full_like(padded(np.zeros((rows, width), dtype)), np.nan)
+    name = "gather_bytes" if kind == "bytes" else "gather"
+    start = (order[first:], source) if ordered else (0, source[first:])
+    bits = int(np.float64(scale).view(np.int64))
+    call(dtype, name, rows, start[0], 40 - first - rows, start[1], source.strides[0], out, out.strides[0], width, bits)
+    want = reference.gather(source.astype(dtype), order if ordered else [], first, rows, np.dtype(dtype).type(scale))
+    np.testing.assert_array_equal(out[:, :width], want)
+    vector = simd.VECTOR_BYTES // out.itemsize
+    assert not out[:, width : -(-width // vector) * vector].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_one_hot(dtype, ordered):
+    labels, order = rng.integers(0, 19, 40).astype(np.int32), rng.permutation(40).astype(np.int32)
+    out = np.full_like(padded(np.zeros((9, 19), dtype)), np.nan)
+    start = (order[5:], labels) if ordered else (0, labels[5:])
+    call(dtype, "one_hot", 9, start[0], 0, start[1], 4, out, out.strides[0])
+    picked = (labels[order] if ordered else labels)[5:14]
+    np.testing.assert_array_equal(out[:, :19], reference.one_hot(picked, 19))
+    assert not out[:, 19:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unpad(dtype):
+    source = padded(rng.standard_normal((7, 19)).astype(dtype))
+    out = np.full((8, 19), -1, dtype)
+    call(dtype, "unpad", 7, 19, source, source.strides[0], out, out.strides[0])
+    np.testing.assert_array_equal(out[:7], source[:, :19])
+    assert (out[7] == -1).all()
