@@ -20,7 +20,7 @@ def available_threads() -> int:
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         value = os.environ.get(name, "").split(",")[0].strip()
-        if value.isdigit() and int(value) > 0:
+        if value.isdecimal() and int(value) > 0:
             counts.append(int(value))
     return min(counts)
 

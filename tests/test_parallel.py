@@ -79,9 +79,7 @@ def test_one_model_in_four_threads_at_once(rows, several):
 
     def work(X, right):
         start.wait()
-        for _ in range(20):
-            if not np.array_equal(model.predict(X), right):
-                wrong.append(1)
+        wrong.extend(i for i in range(20) if not np.array_equal(model.predict(X), right))
 
     workers = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
     for worker in workers:
@@ -210,9 +208,7 @@ start, wrong = threading.Barrier(4), []
 
 def work():
     start.wait()
-    for _ in range(15):
-        if not np.array_equal(model.predict(X), expected):
-            wrong.append(1)
+    wrong.extend(i for i in range(15) if not np.array_equal(model.predict(X), expected))
 
 workers = [threading.Thread(target=work) for _ in range(4)]
 for worker in workers:
