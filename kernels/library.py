@@ -26,6 +26,7 @@ def _emit(module, kind):
     for units in range(1, TILE_UNITS + 1):
         yield f"column_{units}", simd.column(module, kind, f"column_{units}", units)
     yield "transpose", simd.transpose(module, kind, "transpose")
+    yield "dots", simd.dots(module, kind, "dots")
     yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
     yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
     yield "gather", simd.gather(module, kind, "gather", kind)
@@ -42,7 +43,7 @@ def _emit(module, kind):
 
 NAMES = [
     *(f"column_{units}" for units in range(1, TILE_UNITS + 1)),
-    *("transpose", "add", "zero", "gather", "gather_bytes", "prefetch", "one_hot", "unpad"),
+    *("transpose", "dots", "add", "zero", "gather", "gather_bytes", "prefetch", "one_hot", "unpad"),
     *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope")),
     *LOSSES,
 ]

@@ -4,7 +4,11 @@
 64 bytes, because every row is padded to them.
 """
 
-from .simd import TILE_UNITS, UNIT_BYTES
+import itertools
+
+from .simd import TILE_ROWS, TILE_UNITS, UNIT_BYTES
+
+FEW_ROWS = 2  # of A in A @ B.T, for which transposing B costs more than it gives
 
 
 def _widths(units):
@@ -15,24 +19,39 @@ def _widths(units):
         units -= width
 
 
-def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row):
+def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=()):
     """C = C0 + A @ B: A is (m, k) with any strides (A.T @ B too), B (k, units), C (m, units).
 
-    C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place.
+    C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place. `between`
+    holds operations (name, *arguments) to be spread evenly through the product, which is split by rows for them.
     """
-    for width in _widths(units):
-        ops.add(f"column_{width}", m, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row)
+    widths = list(_widths(units))
+    between = list(between)
+    pieces = max(1, min(-(-len(between) // len(widths)), m // TILE_ROWS[widths[0]]))
+    edges = [m * i // pieces for i in range(pieces + 1)]
+    done, total = 0, pieces * len(widths)
+    for i, width in enumerate(widths):
+        for j, (first, stop) in enumerate(itertools.pairwise(edges)):
+            due = len(between) * (i * pieces + j + 1) // total
+            for operation in between[done:due]:
+                ops.add(*operation)
+            done = due
+            places = a + first * a_row, a_row, a_k, b, b_row, c0 + first * c0_row, c0_row, c + first * c_row, c_row
+            ops.add(f"column_{width}", stop - first, k, *places)
         skip = width * UNIT_BYTES
         b, c0, c = b + skip, c0 + skip, c + skip
 
 
 def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel):
-    """C = A @ B.T: A is (m, k), B (n, k), C (m, n padded with zeros to whole units).
+    """C = A @ B.T: A is (m, k), B (n, k), C (m, n padded with zeros to whole units); rows are padded to units.
 
-    B, its rows padded to units, is transposed in registers into `panel`: k padded to units, by at most TILE_UNITS
-    units. `zeros` holds as many units as the widest panel.
+    For a few rows of A, dot products. For more, B is transposed in registers into `panel`: k padded to units, by at
+    most TILE_UNITS units. `zeros` holds as many units as the widest panel.
     """
     unit = UNIT_BYTES // itemsize
+    if m <= FEW_ROWS:
+        ops.add("dots", m, n, -(-k // unit) * UNIT_BYTES, a, a_row, b, b_row, zeros, c, c_row)
+        return
     for width in _widths(-(-n // unit)):
         panel_row = width * UNIT_BYTES
         ops.add("transpose", n, k, b, b_row, zeros, panel, panel_row)

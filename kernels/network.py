@@ -22,6 +22,9 @@ from .library import WIDTH
 from .matmul import matmul, matmul_nt
 from .simd import TILE_UNITS, UNIT_BYTES
 
+IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
+PREFETCHED = 2**12  # bytes fetched at a time: about what the core can have under way
+
 
 def padded(n_bytes):
     """n_bytes rounded up to whole units."""
@@ -122,7 +125,9 @@ class Program:
         self.library, self.rows = library, []
 
     def add(self, name, *arguments):
-        """Append a call of the library's function."""
+        """Append a call of the library's function `name`."""
+        if name == "prefetch":
+            arguments = (*arguments, -len(self.rows) * WIDTH * 8)  # from here to the first operation
         self.rows.append((self.library[name], *arguments, *[0] * (WIDTH - 1 - len(arguments))))
 
     def array(self):
@@ -175,11 +180,23 @@ def loss(ops, layout, work, rows):
     ops.add(layout.loss, rows, layout.layers[-1].fan_out, work.d[-1], work.a[-1], work.y, cells)
 
 
-def backward(ops, layout, parameters, work, rows, into):
+def prefetches(x, rows):
+    """Operations that fetch the next batch's rows of the source x, whose gather is the program's first operation.
+
+    None where all of x fits into the L2 cache anyhow.
+    """
+    if x.n * x.row <= IN_CACHE:
+        return []
+    step = max(1, PREFETCHED // x.row)
+    return [("prefetch", first, min(first + step, rows)) for first in range(0, rows, step)]
+
+
+def backward(ops, layout, parameters, work, rows, into, between=()):
     """From the last layer's dC/da in d: every layer's d = dC/dz, and `into` += the gradients.
 
     `into` is the address of a vector laid out like the parameters: a gradient, or the parameters themselves where the
-    scale is -learning_rate / batch, which is the SGD update without a gradient ever stored.
+    scale is -learning_rate / batch, which is the SGD update without a gradient ever stored. `between` holds operations
+    to be spread through the largest product, the lowest layer's.
     """
     size = layout.itemsize
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
@@ -194,6 +211,8 @@ def backward(ops, layout, parameters, work, rows, into):
             matmul_nt(ops, size, rows, fan_in, fan_out, d, ld, w, ld, work.zeros, d_below, below_row, work.panel)
         if not layer.frozen:
             w, b = into + layer.w, into + layer.b
-            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, ld, w, ld, w, ld)
-            matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, ld, work.zeros, 0, work.row, ld)  # first summed,
-            ops.add("add", ld, b, b, work.row)  # then added once
+            spread = between if i == layout.lowest else ()
+            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, ld, w, ld, w, ld, spread)
+            if rows > 1:  # the batch is summed first, then added once
+                matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, ld, work.zeros, 0, work.row, ld)
+            ops.add("add", ld, b, b, work.row if rows > 1 else d)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .network import Program, backward, forward, load, loss
+from .network import Program, backward, forward, load, loss, prefetches
 
 
 class Code:
@@ -40,18 +40,18 @@ def sgd(library, layout, parameters, gradient, work, x, y, batch_size, input_sca
         after.add("add", layout.n_bytes, parameters, parameters, gradient)
     sizes = block_sizes(layout, [batch_size, x.n % batch_size])
     arguments = library, layout, parameters, work, x, y
-    blocks = [(gradients(*arguments, rows, input_scale, into), rows) for rows in sizes]
+    blocks = [(gradients(*arguments, rows, input_scale, into, ahead=True), rows) for rows in sizes]
     return Code([(before, 0), (after, 0), *blocks])
 
 
-def gradients(library, layout, parameters, work, x, y, rows, input_scale, into):
-    """A block of samples: its loss, and `into` += the scaled gradient."""
+def gradients(library, layout, parameters, work, x, y, rows, input_scale, into, ahead=False):
+    """A block of samples: its loss, and `into` += the scaled gradient; `ahead` fetches the next block meanwhile."""
     ops = Program(library)
     load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
     load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
     forward(ops, layout, parameters, work, rows)
     loss(ops, layout, work, rows)
-    backward(ops, layout, parameters, work, rows, into)
+    backward(ops, layout, parameters, work, rows, into, prefetches(x, rows) if ahead else ())
     return ops
 
 

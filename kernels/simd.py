@@ -382,9 +382,11 @@ def gather(module, numba_type, name, source_type):
 def prefetch(module, numba_type, name):
     """Fetch rows `first` to `stop` of the next batch into the cache.
 
-    Arguments: first, stop, gather: the address of the batch's gather, whose order goes on with `more` numbers.
+    Arguments: first, stop, distance: how far from this operation, in bytes, the batch's gather is, whose order goes
+    on with `more` numbers.
     """
-    fn, b, (first, stop, batch) = _function(module, name, 3)
+    fn, b, (first, stop, distance) = _function(module, name, 3)
+    batch = b.add(fn.args[0], distance)
     rows, order, more, source, row = (
         b.load(b.inttoptr(b.add(batch, _at(8 * (i + 1))), ir.PointerType()), typ=I64) for i in range(5)
     )
@@ -430,6 +432,21 @@ def unpad(module, numba_type, name):
     return fn
 
 
+def _swap(s, x, y, half):
+    """Rows x and y = x + half of a matrix with the off-diagonal halves of its blocks of 2 * half rows swapped."""
+    low = [j + s.lanes - half if j & half else j for j in range(s.lanes)]
+    high = [j + s.lanes if j & half else j + half for j in range(s.lanes)]
+    masks = (ir.Constant(ir.VectorType(I32, s.lanes), m) for m in (low, high))
+    return tuple(Vec(s, s.b.shuffle_vector(x.v, y.v, m)) for m in masks)
+
+
+def _load_rows(s, n, source, row, zeros):
+    """One vector from each of as many rows as there are lanes; rows from n on give the vector at `zeros`."""
+    b = s.b
+    for i in range(s.lanes):
+        yield s.load(b.select(b.icmp_signed("<", _at(i), n), b.add(source, b.mul(row, _at(i))), zeros))
+
+
 def transpose(module, numba_type, name):
     """out[j, i] = source[i, j] for i < width, j < k, both counted in elements and padded up to whole vectors.
 
@@ -444,24 +461,56 @@ def transpose(module, numba_type, name):
         cgutils.for_range_slice(b, _at(0), k, step, I64) as (j0, _),
     ):
         corner = b.add(source, b.add(b.mul(row, i0), b.mul(j0, size)))
-        left = b.sub(n, i0)
-        vectors = []
-        for i in range(s.lanes):
-            p = b.select(b.icmp_signed("<", _at(i), left), b.add(corner, b.mul(row, _at(i))), zeros)
-            vectors.append(s.load(p).v)
+        vectors = list(_load_rows(s, b.sub(n, i0), corner, row, zeros))
         half = 1
-        while half < s.lanes:  # swap the off-diagonal halves of blocks of 2, 4, .. rows (Eklundh 1972)
-            low = [i + s.lanes - half if i & half else i for i in range(s.lanes)]
-            high = [i + s.lanes if i & half else i + half for i in range(s.lanes)]
-            masks = [ir.Constant(ir.VectorType(I32, s.lanes), m) for m in (low, high)]
+        while half < s.lanes:  # blocks of 2, 4, .. rows (Eklundh 1972)
             for i in range(s.lanes):
                 if not i & half:
-                    x, y = vectors[i], vectors[i + half]
-                    vectors[i], vectors[i + half] = (b.shuffle_vector(x, y, m) for m in masks)
+                    vectors[i], vectors[i + half] = _swap(s, vectors[i], vectors[i + half], half)
             half *= 2
         end = b.add(out, b.add(b.mul(out_row, j0), b.mul(i0, size)))
-        for j in range(s.lanes):
-            s.store(Vec(s, vectors[j]), b.add(end, b.mul(out_row, _at(j))))
+        for j, vector in enumerate(vectors):
+            s.store(vector, b.add(end, b.mul(out_row, _at(j))))
+    b.ret_void()
+    return fn
+
+
+def dots(module, numba_type, name):
+    """c[i, j] = the dot product of rows a[i] and b[j], i < m, j < n; zeros from j = n up to whole vectors.
+
+    Arguments: m, n, length, a, a_row, b, b_row, zeros, c, c_row. The rows of a and b are `length` bytes, whole units.
+    """
+    fn, b, (m, n, length, a, a_row, bb, b_row, zeros, c, c_row) = _function(module, name, 10)
+    s = Simd(b, numba_type)
+    with (
+        cgutils.for_range(b, m, intp=I64) as i,
+        cgutils.for_range_slice(b, _at(0), n, _at(s.lanes), I64) as (j, _),
+    ):
+        left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
+        row = b.add(a, b.mul(a_row, i.index))
+        entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
+        b.branch(body)
+        b.position_at_end(body)
+        k = b.phi(I64)
+        sums = [b.phi(s.vector) for _ in range(s.lanes)]
+        x = s.load(b.add(row, k))
+        rows = _load_rows(s, left, b.add(start, k), b_row, zeros)
+        new = [s.fma(x, y, Vec(s, total)) for y, total in zip(rows, sums, strict=True)]
+        following = b.add(k, _at(VECTOR_BYTES))
+        for phi, first, after in [
+            (k, _at(0), following),
+            *((p, s.const(0.0).v, v.v) for p, v in zip(sums, new, strict=True)),
+        ]:
+            phi.add_incoming(first, entry)
+            phi.add_incoming(after, body)
+        b.cbranch(b.icmp_signed("<", following, length), body, done)
+        b.position_at_end(done)
+        half = 1
+        while half < s.lanes:  # as a transpose, but adding the two rows at each stage
+            new = [x + y for x, y in (_swap(s, new[2 * p], new[2 * p + 1], half) for p in range(len(new) // 2))]
+            half *= 2
+        end = b.add(b.add(c, b.mul(c_row, i.index)), b.mul(j, _at(s.itemsize)))
+        s.store(new[0], end)
     b.ret_void()
     return fn
 

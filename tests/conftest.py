@@ -119,15 +119,18 @@ def state():
 
 
 @pytest.fixture
-def run_python():
-    """A function: run source in a new interpreter with this package importable; returns the finished process."""
+def run_python(tmp_path):
+    """A function: run source in a new interpreter that imports the package from `path`, in a folder with nothing to
+    import; returns the finished process."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
 
     def run(source, *arguments, timeout=240, check=True, path=ROOT, **environment):
         env = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
         env |= {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
         env |= {name: str(value) for name, value in environment.items()}
         command = [sys.executable, "-W", "error", "-c", source, *map(str, arguments)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(command, env=env, cwd=elsewhere, capture_output=True, text=True, timeout=timeout)
         if check:
             assert done.returncode == 0, done.stderr
         return done

@@ -1,0 +1,394 @@
+"""The compile cache: it hits, it is never stale, and nothing that is wrong with its folder is fatal."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.kernels import cache
+
+PACKAGE = Path(fastnn.__file__).parent
+POSIX = pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are a matter of POSIX")
+
+# Trains and predicts, and says what came of it. `before` is replaced by what a test does first.
+SCRIPT = """
+import json, os, sys
+before
+import numpy as np
+import fastnn
+from fastnn.kernels import cache, entry
+
+model = fastnn.Model([3, 4, 2], rng=0)
+X, Y = np.arange(12).reshape(4, 3) / 10, np.array([[0, 1], [1, 0], [1, 1], [0, 0]])
+loss = model.loss(X, Y)
+model.fit(X, Y, epochs=3, batch_size=3)
+used = [f for f in vars(entry).values() if isinstance(getattr(f, "_cache", None), cache.KernelCache) and f.signatures]
+if not used:
+    used = [entry.fill_library, entry.sweep, entry.train]
+print(json.dumps({
+    "package": os.path.dirname(fastnn.__file__),
+    "folder": cache.KernelCache.folder and str(cache.KernelCache.folder),
+    "loss": loss,
+    "bits": model.parameters.tobytes().hex(),
+    "hits": sum(sum(f.stats.cache_hits.values()) for f in used),
+    "misses": sum(sum(f.stats.cache_misses.values()) for f in used),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The loss and the bits that every process must arrive at."""
+    model = fastnn.Model([3, 4, 2], rng=0)
+    X, Y = np.arange(12).reshape(4, 3) / 10, np.array([[0, 1], [1, 0], [1, 1], [0, 0]])
+    loss = model.loss(X, Y)
+    model.fit(X, Y, epochs=3, batch_size=3)
+    return {"loss": loss, "bits": model.parameters.tobytes().hex()}
+
+
+@pytest.fixture
+def train(run_python, expected):
+    """A function: train in a new process; the results are right unless `same` is false."""
+
+    def run(before="", same=True, **environment):
+        report = json.loads(run_python(SCRIPT.replace("before", before, 1), **environment).stdout)
+        if same:
+            assert {name: report[name] for name in expected} == expected
+        return report
+
+    return run
+
+
+def contents(folder):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(folder).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A folder that one process has filled, with no other process before it."""
+    folder = tmp_path_factory.mktemp("warm") / "cache" / "deep"
+    environment = os.environ | {"FASTNN_CACHE_DIR": str(folder), "PYTHONPATH": str(PACKAGE.parent)}
+    source = SCRIPT.replace("before", "", 1)
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, env=environment, cwd=folder.parents[1], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+@pytest.fixture
+def warm(filled, tmp_path):
+    """A copy of that folder."""
+    folder = tmp_path / "warm"
+    shutil.copytree(filled[0], folder)
+    folder.chmod(0o700)
+    return folder
+
+
+@pytest.fixture
+def package(tmp_path):
+    """The folder of a copy of the package, with real files for its kernels."""
+    shutil.copytree(PACKAGE, tmp_path / "copy" / "fastnn", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "copy"
+
+
+def edit(package, module, old, new):
+    path = package / "fastnn" / "kernels" / module
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+# ---- hits ----
+
+
+def test_the_first_process_fills_the_folder(filled, expected):
+    folder, report = filled
+    assert {name: report[name] for name in expected} == expected
+    assert (report["hits"], report["folder"]) == (0, str(folder))
+    assert report["misses"] == len(list(folder.iterdir())) > 1
+    if os.name == "posix":
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_second_process_compiles_nothing_and_writes_nothing(warm, train, filled):
+    before = contents(warm)
+    forbid = """
+from numba.core import dispatcher
+def compile(*_):
+    raise AssertionError("compiling")
+dispatcher._FunctionCompiler.compile = compile
+"""
+    report = train(forbid, FASTNN_CACHE_DIR=warm)
+    assert (report["hits"], report["misses"]) == (filled[1]["misses"], 0)
+    assert contents(warm) == before
+
+
+def test_an_empty_folder_would_have_compiled(run_python, tmp_path):
+    """The check of the test above is one that can fail."""
+    forbid = """
+from numba.core import dispatcher
+def compile(*_):
+    raise AssertionError("compiling")
+dispatcher._FunctionCompiler.compile = compile
+"""
+    done = run_python(SCRIPT.replace("before", forbid, 1), check=False, FASTNN_CACHE_DIR=tmp_path)
+    assert "AssertionError: compiling" in done.stderr
+
+
+def test_the_other_dtype_has_files_of_its_own(warm, train):
+    before = contents(warm)
+    other = "import functools, fastnn; fastnn.Model = functools.partial(fastnn.Model, dtype='float64')"
+    first = train(other, same=False, FASTNN_CACHE_DIR=warm)
+    after = contents(warm)
+    assert {name: after[name] for name in before} == before
+    second = train(other, same=False, FASTNN_CACHE_DIR=warm)
+    assert first["bits"] == second["bits"]
+    assert second["misses"] == 0
+    assert train(FASTNN_CACHE_DIR=warm)["misses"] == 0
+
+
+# ---- never stale ----
+
+
+def test_a_copy_of_the_package_shares_the_folder(package, warm, train):
+    report = train(path=package, FASTNN_CACHE_DIR=warm)
+    assert report["package"] == str(package / "fastnn")
+    assert report["misses"] == 0
+
+
+def test_an_edit_in_a_function_below_the_entry_is_seen(package, warm, train, expected):
+    edit(package, "losses.py", "difference * difference * 0.5", "difference * difference * 0.25")
+    report = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
+    assert report["package"] == str(package / "fastnn")
+    assert report["loss"] == pytest.approx(expected["loss"] / 2, rel=1e-12)
+    assert report["bits"] == expected["bits"]  # the slope is as it was
+    assert report["hits"] == 0
+    assert train(FASTNN_CACHE_DIR=warm)["misses"] == 0  # the unedited package still finds its own
+
+
+def test_an_edit_of_a_slope_is_seen(package, warm, train, expected):
+    edit(package, "activations.py", "d * (a - a * a)", "d * (a * a - a)")
+    report = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
+    assert report["loss"] == expected["loss"]
+    assert report["bits"] != expected["bits"]
+
+
+def test_another_version_of_numpy_or_numba_is_seen(warm, run_python):
+    source = """
+import numba, numpy, llvmlite, json
+{module}.__version__ = "99.0"
+from fastnn.kernels import cache
+print(cache.KernelCache.source)
+"""
+    sources = [run_python(source.format(module=module)).stdout for module in ("numpy", "numba", "llvmlite", "json")]
+    assert len(set(sources)) == 4
+
+
+# ---- where ----
+
+WHERE = "from fastnn.kernels import cache; print(cache.KernelCache.folder)"
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
+def test_the_default_folder(tmp_path, run_python):
+    home, xdg, temporary = tmp_path / "home", tmp_path / "xdg", tmp_path / "temporary"
+    temporary.mkdir()
+    blocked = tmp_path / "file"
+    blocked.touch()
+
+    def where(**environment):
+        return run_python(WHERE, **({"FASTNN_CACHE_DIR": "", "TMPDIR": temporary} | environment)).stdout.strip()
+
+    mine = str(temporary / f"fastnn-{os.getuid()}")
+    assert where(HOME=home, XDG_CACHE_HOME="") == str(home / ".cache" / "fastnn")
+    assert where(HOME=home, XDG_CACHE_HOME=xdg) == str(xdg / "fastnn")
+    assert where(HOME=home, XDG_CACHE_HOME="relative") == mine
+    assert where(HOME=blocked, XDG_CACHE_HOME="") == mine
+    assert where(HOME=home, XDG_CACHE_HOME=blocked) == mine
+    assert (temporary / f"fastnn-{os.getuid()}").stat().st_mode & 0o077 == 0
+
+
+def test_a_chosen_folder_holds_after_changing_the_working_folder(tmp_path, run_python):
+    source = f"import os; os.chdir({str(tmp_path)!r}); {WHERE}"
+    assert run_python(source, FASTNN_CACHE_DIR="here").stdout.strip() == str(tmp_path / "here")
+
+
+@POSIX
+def test_a_folder_that_others_can_write_is_not_trusted(warm, run_python):
+    warm.chmod(0o777)
+    assert run_python(WHERE, FASTNN_CACHE_DIR=warm).stdout == "None\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_trusted(warm, run_python):
+    os.chown(warm, 12345, -1)
+    assert run_python(WHERE, FASTNN_CACHE_DIR=warm).stdout == "None\n"
+
+
+# ---- nothing is fatal ----
+
+
+@POSIX
+def test_a_read_only_package(package, warm, train, tmp_path):
+    """Root writes where it likes: that nothing was written is checked too."""
+    (tmp_path / "xdg").mkdir()
+    warm.rename(tmp_path / "xdg" / "fastnn")
+    files = [package, *package.rglob("*")]
+    for path in files:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for path in files}
+    try:
+        report = train(path=package, FASTNN_CACHE_DIR="", XDG_CACHE_HOME=tmp_path / "xdg")
+        assert report["package"] == str(package / "fastnn")
+        assert report["misses"] == 0
+        assert {path: path.stat().st_mtime_ns for path in [package, *package.rglob("*")]} == before
+    finally:
+        for path in files:
+            path.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_made(train, tmp_path):
+    (tmp_path / "file").touch()
+    report = train(FASTNN_CACHE_DIR=tmp_path / "file" / "below")
+    assert report["folder"] is None
+    assert report["hits"] == 0
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(warm, run_python):
+    warm.chmod(0o555)
+    assert run_python(WHERE, FASTNN_CACHE_DIR=warm).stdout == "None\n"
+
+
+def test_no_writable_folder_at_all(run_python, tmp_path):
+    (tmp_path / "file").touch()
+    source = """
+import tempfile
+def none():
+    raise FileNotFoundError("No usable temporary directory")
+tempfile.gettempdir = none
+"""
+    blocked = {"HOME": tmp_path / "file", "XDG_CACHE_HOME": tmp_path / "file", "LOCALAPPDATA": tmp_path / "file"}
+    assert run_python(source + WHERE, FASTNN_CACHE_DIR="", **blocked).stdout == "None\n"
+
+
+ADD = """
+from fastnn.kernels import cache
+before
+@cache.cached
+def add(a, b):
+    return a + b
+
+print(add(2, 3), len(add.signatures))
+"""
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "cache.KernelCache.folder.rmdir()",
+        "def full(*_): raise OSError(28, 'No space left on device')\ncache.os.replace = full",
+        "def full(**_): raise OSError(28, 'No space left on device')\ncache.tempfile.NamedTemporaryFile = full",
+    ],
+    ids=["the folder is gone", "no file can be moved", "no file can be made"],
+)
+def test_trouble_with_writing(trouble, tmp_path, run_python):
+    folder = tmp_path / "cache"
+    assert run_python(ADD.replace("before", trouble, 1), FASTNN_CACHE_DIR=folder).stdout == "5 1\n"
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_no_trouble_with_writing(tmp_path, run_python):
+    folder = tmp_path / "cache"
+    assert run_python(ADD.replace("before", "", 1), FASTNN_CACHE_DIR=folder).stdout == "5 1\n"
+    assert len(list(folder.glob("add-*.nbc"))) == len(list(folder.iterdir())) == 1
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "garbage": lambda content: bytes(range(256)) * 20,
+    "half": lambda content: content[: len(content) // 2],
+    "a byte less": lambda content: content[:-1],
+    "a byte more": lambda content: content + b"\0",
+    "a bit": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "the checksum": lambda content: b"\0" + content[1:],
+}
+
+
+def test_damaged_files_are_compiled_again_and_replaced(warm, train, filled):
+    for i, path in enumerate(sorted(warm.iterdir())):
+        path.write_bytes(DAMAGES[("half", "garbage", "empty")[i % 3]](path.read_bytes()))
+    before = sorted(contents(warm))
+    report = train(FASTNN_CACHE_DIR=warm)
+    assert (report["hits"], report["misses"]) == (0, filled[1]["misses"])
+    assert sorted(contents(warm)) == before
+    assert train(FASTNN_CACHE_DIR=warm)["misses"] == 0
+
+
+def test_every_damage_is_a_miss(warm, run_python, tmp_path):
+    """The file is rewritten with each damage, and once with a checksum that fits what is no function."""
+    for name, damage in DAMAGES.items():
+        (tmp_path / name.replace(" ", "-")).write_bytes(damage(next(warm.glob("sweep-*")).read_bytes()))
+    source = """
+import hashlib, pickle, sys
+from pathlib import Path
+import numpy as np
+from fastnn import Model
+from fastnn.kernels import entry
+
+Model([3, 2]).predict(np.eye(3))
+(signature,) = entry.sweep.nopython_signatures
+load = lambda: entry.sweep._cache.load_overload(signature.args, entry.sweep.targetctx)
+file = entry.sweep._cache.path(signature.args, entry.sweep.targetctx.codegen())
+whole = file.read_bytes()
+assert load() is not None
+for path in map(Path, sys.argv[1:]):
+    file.write_bytes(path.read_bytes())
+    assert load() is None, path
+for data in (b"", b"no pickle", pickle.dumps(None), pickle.dumps((1, 2, 3))):
+    file.write_bytes(hashlib.sha256(data).digest() + data)
+    assert load() is None, data
+file.unlink()
+assert load() is None
+file.mkdir()
+assert load() is None
+file.rmdir()
+file.write_bytes(whole)
+assert load() is not None
+print("done")
+"""
+    paths = [tmp_path / name.replace(" ", "-") for name in DAMAGES]
+    assert run_python(source, *paths, FASTNN_CACHE_DIR=warm).stdout == "done\n"
+
+
+def test_two_processes_on_an_empty_folder(tmp_path, train, expected, filled):
+    folder = tmp_path / "empty"
+    environment = os.environ | {"FASTNN_CACHE_DIR": str(folder), "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-c", SCRIPT.replace("before", "", 1)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        report = json.loads(out)
+        assert {name: report[name] for name in expected} == expected
+    assert sorted(contents(folder)) == sorted(contents(filled[0]))
+    assert train(FASTNN_CACHE_DIR=folder)["misses"] == 0
+
+
+def test_functions_without_a_cache_still_work(monkeypatch):
+    monkeypatch.setattr(cache.KernelCache, "folder", None)
+
+    @cache.cached
+    def add(a, b):
+        return a + b
+
+    assert add(2, 3) == 5
+    assert not isinstance(add._cache, cache.KernelCache)
