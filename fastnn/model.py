@@ -107,7 +107,8 @@ class Model:
     def _lay_out(self) -> None:
         names = [layer.activation for layer in self._layers]
         self._layout = network.Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
-        self._sweeps: list[_Sweep] = []  # idle ones; see _sweep
+        self._n_outputs = self._layers[-1].units
+        self._sweeps: list[_Sweep] = []  # idle ones; see _borrow
 
     def _initialise(self, i: int, init: str, generator: np.random.Generator) -> None:
         weights, biases = self._weights[i], self._biases[i]
@@ -303,8 +304,20 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
+        if threads is not None:
+            _validation.integer("threads", threads, 1)
+        if type(X) is np.ndarray and X.flags.carray and X.dtype == self._layout.dtype and X.ndim == 2:
+            # As the kernels take it: a few rows cost microseconds, so nothing is done that need not be.
+            n, width = X.shape
+            if width == self._n_inputs and 0 < n <= self._layout.block_rows:
+                idle = self._sweeps
+                sweep = self._borrow(idle)
+                out = np.empty((n, self._n_outputs), self._layout.dtype)
+                entry.run_block(sweep.block(n, X, out), X, out)
+                idle.append(sweep)
+                return out
         inputs = self._inputs(X, finite=False)
-        out = np.empty((len(inputs), self.sizes[-1]), self._dtype)
+        out = np.empty((len(inputs), self._n_outputs), self._dtype)
         threads = min(parallel.resolve_threads(threads), -(-len(inputs) // self._layout.block_rows))
         if threads > 1 and len(inputs) * self.n_parameters > parallel.WORTH_IT:
             with parallel.door() as opened:
@@ -356,7 +369,7 @@ class Model:
 
     def _evaluate(self, inputs: NDArray[Any], targets: Targets) -> tuple[float, NDArray[Any]]:
         """(mean loss, outputs)."""
-        out = np.empty((len(inputs), self.sizes[-1]), self._dtype)
+        out = np.empty((len(inputs), self._n_outputs), self._dtype)
         return self._sweep(inputs, targets, out), out
 
     def _sweep(
@@ -368,13 +381,17 @@ class Model:
     ) -> float:
         """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
         idle = self._sweeps
-        try:
-            sweep = idle.pop()
-        except IndexError:
-            sweep = _Sweep(self)
+        sweep = self._borrow(idle)
         loss = sweep(inputs, targets, out, gradient)
-        idle.append(sweep)  # two calls at once never share one
+        idle.append(sweep)
         return loss
+
+    def _borrow(self, idle: list[_Sweep]) -> _Sweep:
+        """A sweep of one's own, to be put back into the list afterwards: two calls at once never share one."""
+        try:
+            return idle.pop()
+        except IndexError:
+            return _Sweep(self)
 
     def _predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:
         sweeps = [_Sweep(self) for _ in range(threads)]
@@ -474,6 +491,7 @@ class _Sweep:
         self.library = entry.library(model.dtype)
         self.work = network.Workspace(self.layout, self.layout.block_rows)
         self.codes: dict[Any, programs.Code] = {}
+        self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
 
     def code(
         self,
@@ -484,7 +502,7 @@ class _Sweep:
     ) -> programs.Code:
         """The programs for the blocks of so many rows of such inputs and targets."""
         kind = None if targets is None else targets.array.ndim
-        key = (len(inputs), inputs.dtype, kind, out is None)
+        key = (len(inputs), inputs.dtype, kind)
         if key in self.codes and gradient is None:
             return self.codes[key]
         x, y = network.Source.of(inputs), None if targets is None else network.Source.of(targets.array)
@@ -500,8 +518,16 @@ class _Sweep:
         if gradient is None:
             if len(self.codes) == self.KEPT:
                 self.codes.clear()
+                self.blocks.clear()
             self.codes[key] = code
         return code
+
+    def block(self, n: int, inputs: NDArray[Any], out: NDArray[Any]) -> NDArray[np.int64]:
+        """The one program that predicts n rows in the model's dtype."""
+        try:
+            return self.blocks[n]
+        except KeyError:
+            return self.blocks.setdefault(n, self.code(inputs, None, out, None).code)
 
     def __call__(
         self,

@@ -139,6 +139,14 @@ def sweep(code, parts, sources, n, block_rows):
     _sweep(code, parts, sources, 0, n, block_rows)
 
 
+@cached
+def run_block(code, x, out):
+    """Run the one program `code` on all rows of x and out, (n, n_inputs) and (n, n_out) in the network's dtype."""
+    code[0, SOURCE] = address(x)
+    code[code.shape[0] - 1, UNPAD_OUT] = address(out)
+    run_program(address(code), code.shape[0])
+
+
 @cached(parallel=True)
 def sweep_parallel(codes, parts, sources, n, block_rows):
     """`sweep` on len(codes) threads, each with a program and workspace of its own and whole blocks: the same bits."""
