@@ -197,7 +197,8 @@ class Model:
             float32, float64, integers or uint8; a memmap, a pandas or a polars frame. Not copied where it is
             C-ordered in the model's dtype, or uint8.
         y : array (n,) or (n, n_out)
-            Class indices, made one-hot where there are several outputs, or numeric targets.
+            Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
+            integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets.
         epochs : int
             How many times every sample is seen.
         batch_size : int
@@ -244,7 +245,7 @@ class Model:
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+                raise TypeError(f"validation_data must be a pair (X, y), got {_brief(validation_data)}")
             validation_inputs = self._inputs(validation_data[0], "validation_data[0]")
             validation_targets = self._targets(validation_data[1], len(validation_inputs), "validation_data[1]")
             validation = validation_inputs, validation_targets
@@ -546,6 +547,11 @@ def _sources(inputs: NDArray[Any], targets: Targets | None, out: NDArray[Any] | 
     """Addresses and row strides of the arrays of a sweep; 0 for one that is not there."""
     arrays = (inputs, None if targets is None else targets.array, out)
     return np.array([(0, 0) if a is None else (a.ctypes.data, a.strides[0]) for a in arrays], np.int64)
+
+
+def _brief(value: object) -> str:
+    length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"a {type(value).__name__}{length}"
 
 
 def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:

@@ -45,7 +45,7 @@ def plot_images(images: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any
     for ax in axes.flat:
         ax.axis("off")
     for i, (image, ax) in enumerate(zip(images, axes.flat, strict=False)):
-        ax.imshow(image, cmap="gray_r")
+        ax.imshow(image, cmap="gray_r", vmin=images.min(), vmax=images.max())
         if true is None or predicted[i] == true[i]:
             ax.set_title(str(predicted[i]), fontsize=9)
         else:

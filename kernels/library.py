@@ -29,6 +29,7 @@ def _emit(module, kind):
     yield "dots", simd.dots(module, kind, "dots")
     yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
     yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
+    yield "exp", simd.elementwise(module, kind, "exp", lambda s, x, y: s.exp(x))
     yield "gather", simd.gather(module, kind, "gather", kind)
     yield "gather_bytes", simd.gather(module, kind, "gather_bytes", types.uint8)
     yield "prefetch", simd.prefetch(module, kind, "prefetch")
@@ -43,7 +44,7 @@ def _emit(module, kind):
 
 NAMES = [
     *(f"column_{units}" for units in range(1, TILE_UNITS + 1)),
-    *("transpose", "dots", "add", "zero", "gather", "gather_bytes", "prefetch", "one_hot", "unpad"),
+    *("transpose", "dots", "add", "zero", "exp", "gather", "gather_bytes", "prefetch", "one_hot", "unpad"),
     *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope")),
     *LOSSES,
 ]

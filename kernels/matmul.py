@@ -50,7 +50,7 @@ def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel
     """
     unit = UNIT_BYTES // itemsize
     if m <= FEW_ROWS:
-        ops.add("dots", m, n, -(-k // unit) * UNIT_BYTES, a, a_row, b, b_row, zeros, c, c_row)
+        ops.add("dots", m, n, -(-n // unit) * unit, -(-k // unit) * UNIT_BYTES, a, a_row, b, b_row, zeros, c, c_row)
         return
     for width in _widths(-(-n // unit)):
         panel_row = width * UNIT_BYTES

@@ -134,18 +134,16 @@ class Simd:
         *(4.1666666666666699e-2, 0.16666666666666676, 0.5),
     )
 
+    _LOG2 = ((0.693359375, -2.12194440e-4), (6.93145751953125e-1, 1.42860682030941723212e-6))
+
     def _reduce(self, x):
-        """n as ints, n, r, and what rounding took from r."""
+        """n as ints, n, r, and r before the last, inexact part of n log(2) was taken off."""
         magic = self.const(1.5 * 2.0 ** (52 if self.double else 23))  # adding it rounds to an integer
-        log2e, high, low = 1 / math.log(2), 0.693359375, -2.12194440e-4
-        if self.double:
-            high, low = 6.93145751953125e-1, 1.42860682030941723212e-6
-        shifted = self.fma(x, self.const(log2e), magic)
+        shifted = self.fma(x, self.const(1 / math.log(2)), magic)
         n = shifted - magic
-        exact = self.fma(n, self.const(-high), x)
-        r = self.fma(n, self.const(-low), exact)
-        rest = self.fma(n, self.const(-low), exact - r)
-        return self.b.sub(self.bits(shifted), self.bits(magic)), n, r, rest
+        exact = self.fma(n, self.const(-self._LOG2[self.double][0]), x)
+        r = self.fma(n, self.const(-self._LOG2[self.double][1]), exact)
+        return self.b.sub(self.bits(shifted), self.bits(magic)), n, r, exact
 
     def _power_of_two(self, n):
         """2^n for ints n within the normal range of exponents."""
@@ -153,14 +151,13 @@ class Simd:
         bits = self.b.shl(self.b.add(n, self.int_const(bias)), self.int_const(shift))
         return Vec(self, self.b.bitcast(bits, self.vector))
 
-    def _expm1_reduced(self, r, rest):
+    def _expm1_reduced(self, r, rest=None):
         """exp(r + rest) - 1 for |r| <= log(2)/2."""
         p = self.horner(r, self.EXP64 if self.double else self.EXP32)
-        return r + self.fma(p, r * r, rest)
+        return self.fma(p, r * r, r) if rest is None else r + self.fma(p, r * r, rest)
 
-    def _clamp(self, x, low, high):
-        """x within [low, high]; a NaN stays one, because a comparison with it is false."""
-        x = self.select(self.less(self.const(high), x), self.const(high), x)
+    def _at_least(self, low, x):
+        """The larger one, or x where it is NaN, because a comparison with it is false."""
         return self.select(self.less(x, self.const(low)), self.const(low), x)
 
     def _scale(self, x, n, n_int):
@@ -197,20 +194,25 @@ class Simd:
         (a, b), (c, d) = halves
         return x - a * c - a * d - b * c - b * d
 
-    def exp(self, x):
-        """e^x, overflowing to infinity and underflowing through the subnormals; NaN gives NaN."""
-        n_int, n, r, rest = self._reduce(self._clamp(x, *((-746.0, 710.0) if self.double else (-104.5, 89.0))))
-        return self._scale(self._expm1_reduced(r, rest) + 1.0, n, n_int)
+    def exp(self, x, negative=False):
+        """e^x, to infinity and down through the subnormals; NaN gives NaN. `negative` promises x <= 0."""
+        x = self._at_least(-746.0 if self.double else -104.5, x)
+        if not negative:
+            high = self.const(710.0 if self.double else 89.0)
+            x = self.select(self.less(high, x), high, x)
+        n_int, n, r, _ = self._reduce(x)
+        return self._scale(self._expm1_reduced(r) + 1.0, n, n_int)
 
     def sigmoid(self, x):
         """1 / (1 + e^-x), written with e^-|x| so that it keeps its relative accuracy for negative x."""
-        e = self.exp(-self.abs(x))
+        e = self.exp(-self.abs(x), negative=True)
         y = e + 1.0
         return self._divide(self.select(self.less(x, self.const(0.0)), e, self.const(1.0)), y, e - (y - 1.0))
 
     def tanh(self, x):
         """-m / (2 + m) with m = e^(-2|x|) - 1 taken without cancellation; the sign is put back."""
-        n_int, _, r, rest = self._reduce(self._clamp(self.abs(x) * -2.0, -60.0, 0.0))
+        n_int, n, r, exact = self._reduce(self._at_least(-60.0, self.abs(x) * -2.0))
+        rest = self.fma(n, self.const(-self._LOG2[self.double][1]), exact - r)  # what rounding took from r
         scale = self._power_of_two(n_int)
         m = self.fma(scale, self._expm1_reduced(r, rest), scale - 1.0)
         y = m + 2.0
@@ -476,15 +478,16 @@ def transpose(module, numba_type, name):
 
 
 def dots(module, numba_type, name):
-    """c[i, j] = the dot product of rows a[i] and b[j], i < m, j < n; zeros from j = n up to whole vectors.
+    """c[i, j] = the dot product of rows a[i] and b[j], i < m, j < n; zeros from j = n to `width`, whole vectors.
 
-    Arguments: m, n, length, a, a_row, b, b_row, zeros, c, c_row. The rows of a and b are `length` bytes, whole units.
+    Arguments: m, n, width, length, a, a_row, b, b_row, zeros, c, c_row. The rows of a and b are `length` bytes, whole
+    units; `zeros` is a vector.
     """
-    fn, b, (m, n, length, a, a_row, bb, b_row, zeros, c, c_row) = _function(module, name, 10)
+    fn, b, (m, n, width, length, a, a_row, bb, b_row, zeros, c, c_row) = _function(module, name, 11)
     s = Simd(b, numba_type)
     with (
         cgutils.for_range(b, m, intp=I64) as i,
-        cgutils.for_range_slice(b, _at(0), n, _at(s.lanes), I64) as (j, _),
+        cgutils.for_range_slice(b, _at(0), width, _at(s.lanes), I64) as (j, _),
     ):
         left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
         row = b.add(a, b.mul(a_row, i.index))

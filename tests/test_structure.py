@@ -1,0 +1,230 @@
+"""How the code hangs together: imports run one way, only the entry is cached, importing costs little."""
+
+import ast
+import doctest
+import inspect
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = {path.stem: path for path in (ROOT / "kernels").glob("*.py") if path.stem != "__init__"}
+PACKAGE = {path.stem: path for path in (ROOT / "fastnn").glob("*.py") if path.stem != "__init__"}
+
+# What each kernel module may import, its neighbours before it. A module that is not here fails the test below.
+MAY_IMPORT = {
+    "activations": [],
+    "losses": [],
+    "batches": [],
+    "cache": [],
+    "reference": [],
+    "simd": [],
+    "library": ["simd", "activations", "losses"],
+    "matmul": ["simd", "library"],
+    "network": ["simd", "library", "matmul"],
+    "programs": ["library", "network"],
+    "entry": ["simd", "library", "batches", "cache", "network"],
+}
+
+
+def parsed(path):
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path):
+    """(level, module, names) of every import statement, also of those inside functions."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield 0, alias.name, []
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", [alias.name for alias in node.names]
+
+
+def neighbours(path):
+    """The modules of the same folder that a module imports."""
+    found = set()
+    for level, module, names in imports(path):
+        if level == 1:
+            found |= {module.split(".")[0]} if module else set(names)
+    return found
+
+
+# ---- imports run one way ----
+
+
+def test_every_kernel_module_has_its_place():
+    assert KERNELS.keys() == MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("module", KERNELS)
+def test_a_kernel_imports_only_what_lies_below_it(module):
+    assert neighbours(KERNELS[module]) <= set(MAY_IMPORT[module])
+
+
+def test_what_lies_below_is_not_circular():
+    done = set()
+    while len(done) < len(MAY_IMPORT):
+        ready = {module for module, below in MAY_IMPORT.items() if set(below) <= done} - done
+        assert ready, f"a circle among {MAY_IMPORT.keys() - done}"
+        done |= ready
+
+
+@pytest.mark.parametrize("module", [*KERNELS, "__init__"])
+def test_kernels_know_nothing_of_the_package(module):
+    for level, name, _ in imports(ROOT / "kernels" / f"{module}.py"):
+        assert level < 2, "a relative import out of kernels"
+        assert name.split(".")[0] not in ("fastnn", "kernels") or level == 1
+
+
+@pytest.mark.parametrize("module", [*PACKAGE, "__init__"])
+def test_the_package_imports_itself_relatively(module):
+    for level, name, _ in imports(ROOT / "fastnn" / f"{module}.py"):
+        assert level == 1 or name.split(".")[0] not in ("fastnn", "kernels")
+
+
+LOWER = ["_validation", "layers", "optimizers", "data", "metrics", "parallel", "plots"]
+
+
+@pytest.mark.parametrize("module", [name for name in LOWER if name in PACKAGE])
+def test_the_model_is_above_the_rest(module):
+    """Imports for type checkers alone do not count."""
+    tree = parsed(PACKAGE[module])
+    for_checkers = {
+        node
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and getattr(branch.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node not in for_checkers:
+            assert node.module not in ("model", "training", "storage", "estimators", "cli")
+            assert (node.module or "").split(".")[0] != "kernels" or node.module in (
+                "kernels.activations",
+                "kernels.losses",
+            )
+
+
+# ---- one cache ----
+
+
+def decorators(path):
+    """{function: names of its decorators}."""
+    found = {}
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef):
+            names = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+            found[node.name] = {getattr(d, "attr", getattr(d, "id", None)) for d in names}
+    return found
+
+
+@pytest.mark.parametrize("module", KERNELS)
+def test_only_the_entry_is_cached(module):
+    cached = [name for name, used in decorators(KERNELS[module]).items() if "cached" in used]
+    assert bool(cached) == (module == "entry")
+    assert not any(name.startswith("_") for name in cached)
+
+
+@pytest.mark.parametrize(
+    "path", [*KERNELS.values(), *PACKAGE.values()], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_numbas_own_cache_is_not_used(path):
+    for node in ast.walk(parsed(path)):
+        assert not (isinstance(node, ast.keyword) and node.arg == "cache"), f"line {node.value.lineno}"
+
+
+@pytest.mark.parametrize(
+    "path", [*KERNELS.values(), *PACKAGE.values()], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_fastmath_flags_are_named_and_keep_nan(path):
+    """A NaN must stay visible: neither fastmath=True nor the flags that assume there is none."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.keyword) and node.arg == "fastmath":
+            flags = ast.literal_eval(node.value)
+            assert not isinstance(flags, bool)
+            assert not {"nnan", "ninf", "fast"} & set(flags)
+
+
+@pytest.mark.parametrize("path", PACKAGE.values(), ids=lambda path: path.stem)
+def test_nothing_is_compiled_outside_kernels(path):
+    assert not any(name.split(".")[0] in ("numba", "llvmlite") for _, name, _ in imports(path))
+
+
+# ---- what importing costs, and what there is ----
+
+
+def test_importing_fastnn_imports_nothing_heavy(run_python):
+    source = "import fastnn, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = set(run_python(source).stdout.split())
+    assert "fastnn" in loaded
+    assert not loaded & {
+        "numpy",
+        "numba",
+        "llvmlite",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "pandas",
+        "tqdm",
+        "safetensors",
+    }
+
+
+def test_a_model_needs_neither_scikit_learn_nor_matplotlib(run_python):
+    source = """
+import sys
+import fastnn
+model = fastnn.Model([2, 1])
+model.fit([[0, 1], [1, 0]], [0, 1], epochs=1, batch_size=1, validation_data=([[0, 1]], [1]))
+model.predict([[0, 1]])
+print(*sorted({name.split('.')[0] for name in sys.modules}))
+"""
+    loaded = set(run_python(source).stdout.split())
+    assert not loaded & {"sklearn", "scipy", "matplotlib", "pandas", "polars", "tqdm"}
+
+
+@pytest.mark.parametrize("name", fastnn.__all__)
+def test_a_public_name_is_loaded_and_explained(name):
+    value = getattr(fastnn, name)
+    assert value.__name__ == name
+    assert value.__module__.startswith("fastnn.")
+    assert inspect.getdoc(value)
+    assert len(inspect.getdoc(value).splitlines()[0]) > 10
+
+
+@pytest.mark.parametrize("name", fastnn.__all__)
+def test_a_public_name_has_an_example(name):
+    value = getattr(fastnn, name)
+    if name in ("DivergenceError", "History"):
+        pytest.skip("made by fit, not by its user")
+    if name == "load_digits":
+        pytest.skip("the package's own example starts with it")
+    assert doctest.DocTestParser().get_examples(inspect.getdoc(value))
+
+
+def test_all_names_the_lazy_ones():
+    assert sorted(fastnn.__all__) == sorted(fastnn._HOME)
+    assert set(fastnn.__all__) <= set(dir(fastnn))
+    tree = parsed(ROOT / "fastnn" / "__init__.py")
+    for_checkers = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert for_checkers == fastnn._HOME
+
+
+def test_star_import(run_python):
+    source = "from fastnn import *; print(Model([2, 1], init='zeros').predict([[1, 2]]).tolist())"
+    assert run_python(source).stdout == "[[0.5]]\n"
+
+
+@pytest.mark.parametrize("name", [name for name in vars(fastnn.Model) if not name.startswith("_")])
+def test_every_public_method_of_the_model_is_explained(name):
+    if name in ("weights", "biases", "parameters", "n_parameters", "sizes"):
+        assert name in inspect.getdoc(fastnn.Model).split("Attributes")[1]
+    else:
+        assert inspect.getdoc(getattr(fastnn.Model, name))
