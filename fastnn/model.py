@@ -490,7 +490,7 @@ class _Sweep:
     def __init__(self, model: Model):
         self.layout, self.parameters, self.scale = model._layout, model._parameters, model._scale
         self.library = entry.library(model.dtype)
-        self.work = network.Workspace(self.layout, self.layout.block_rows)
+        self.work = programs.Workspace(self.layout, self.layout.block_rows)
         self.codes: dict[Any, programs.Code] = {}
         self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
 

@@ -150,7 +150,7 @@ class _Run:
         model, batch_size = self.model, self.batch_size
         self.layout = layout = model._layout
         gradient = network.aligned_zeros(layout.n_bytes if batch_size > layout.block_rows else 0, model.dtype)
-        work = network.Workspace(layout, min(batch_size, layout.block_rows))
+        work = programs.Workspace(layout, min(batch_size, layout.block_rows))
         x, y = network.Source.of(self.inputs), network.Source.of(self.targets.array)
         addresses = self.parameters.ctypes.data, gradient.ctypes.data
         library = entry.library(model.dtype)

@@ -27,8 +27,10 @@ def _emit(module, kind):
         yield f"column_{units}", simd.column(module, kind, f"column_{units}", units)
     yield "transpose", simd.transpose(module, kind, "transpose")
     yield "dots", simd.dots(module, kind, "dots")
+    yield "outer", simd.outer(module, kind, "outer")
     yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
     yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
+    yield "one", simd.elementwise(module, kind, "one", lambda s, x, y: s.const(1.0))
     yield "exp", simd.elementwise(module, kind, "exp", lambda s, x, y: s.exp(x))
     yield "gather", simd.gather(module, kind, "gather", kind)
     yield "gather_bytes", simd.gather(module, kind, "gather_bytes", types.uint8)
@@ -44,7 +46,20 @@ def _emit(module, kind):
 
 NAMES = [
     *(f"column_{units}" for units in range(1, TILE_UNITS + 1)),
-    *("transpose", "dots", "add", "zero", "exp", "gather", "gather_bytes", "prefetch", "one_hot", "unpad"),
+    *(
+        "transpose",
+        "dots",
+        "outer",
+        "add",
+        "zero",
+        "one",
+        "exp",
+        "gather",
+        "gather_bytes",
+        "prefetch",
+        "one_hot",
+        "unpad",
+    ),
     *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope")),
     *LOSSES,
 ]

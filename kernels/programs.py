@@ -2,7 +2,22 @@
 
 import numpy as np
 
-from .network import Program, backward, forward, load, loss, prefetches
+from . import feature_major, network
+from .network import Program
+
+
+class Workspace(network.Workspace):
+    """The buffers of both layouts; those of the second are made when a program asks for them."""
+
+    def __init__(self, layout, rows):
+        super().__init__(layout, rows)
+        self._feature_major = {}
+
+    def feature_major(self, layout, rows):
+        """The second layout's buffers for blocks of exactly `rows` samples."""
+        if rows not in self._feature_major:
+            self._feature_major[rows] = feature_major.Buffers(layout, rows)
+        return self._feature_major[rows]
 
 
 class Code:
@@ -47,23 +62,33 @@ def sgd(library, layout, parameters, gradient, work, x, y, batch_size, input_sca
 def gradients(library, layout, parameters, work, x, y, rows, input_scale, into, ahead=False):
     """A block of samples: its loss, and `into` += the scaled gradient; `ahead` fetches the next block meanwhile."""
     ops = Program(library)
-    load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
-    load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
-    forward(ops, layout, parameters, work, rows)
-    loss(ops, layout, work, rows)
-    backward(ops, layout, parameters, work, rows, into, prefetches(x, rows) if ahead else ())
+    network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
+    network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
+    fetches = network.prefetches(x, rows) if ahead else []
+    if feature_major.pays(layout, rows):
+        own = work.feature_major(layout, rows)
+        feature_major.load(ops, layout, work, own)
+        for fetch in fetches:
+            ops.add(*fetch)
+        feature_major.forward(ops, layout, parameters, own)
+        feature_major.loss(ops, layout, work, own)
+        feature_major.backward(ops, layout, parameters, own, into)
+    else:
+        network.forward(ops, layout, parameters, work, rows)
+        network.loss(ops, layout, work, rows)
+        network.backward(ops, layout, parameters, work, rows, into, fetches)
     return ops
 
 
 def predict(library, layout, parameters, work, x, y, rows, input_scale):
     """A block of samples: its outputs, and its loss if there are targets y."""
     ops = Program(library)
-    load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
+    network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
     if y is not None:
-        load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
-    forward(ops, layout, parameters, work, rows)
+        network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
+    network.forward(ops, layout, parameters, work, rows)
     if y is not None:
-        loss(ops, layout, work, rows)
+        network.loss(ops, layout, work, rows)
     last = layout.layers[-1]
     ops.add("unpad", rows, last.fan_out, work.a[-1], last.ld, 0, last.fan_out * layout.itemsize)
     return ops

@@ -442,6 +442,15 @@ def _swap(s, x, y, half):
     return tuple(Vec(s, s.b.shuffle_vector(x.v, y.v, m)) for m in masks)
 
 
+def _sum_lanes(s, vectors):
+    """The vector of the sums over the lanes of as many vectors: a transpose that adds the two rows at each stage."""
+    half = 1
+    while half < s.lanes:
+        vectors = [x + y for x, y in (_swap(s, x, y, half) for x, y in zip(vectors[::2], vectors[1::2], strict=True))]
+        half *= 2
+    return vectors[0]
+
+
 def _load_rows(s, n, source, row, zeros):
     """One vector from each of as many rows as there are lanes; rows from n on give the vector at `zeros`."""
     b = s.b
@@ -508,12 +517,60 @@ def dots(module, numba_type, name):
             phi.add_incoming(after, body)
         b.cbranch(b.icmp_signed("<", following, length), body, done)
         b.position_at_end(done)
-        half = 1
-        while half < s.lanes:  # as a transpose, but adding the two rows at each stage
-            new = [x + y for x, y in (_swap(s, new[2 * p], new[2 * p + 1], half) for p in range(len(new) // 2))]
-            half *= 2
         end = b.add(b.add(c, b.mul(c_row, i.index)), b.mul(j, _at(s.itemsize)))
-        s.store(new[0], end)
+        s.store(_sum_lanes(s, new), end)
+    b.ret_void()
+    return fn
+
+
+def outer(module, numba_type, name):
+    """c[i, j] += the dot product of rows a[i] and b[j], i < m, j < n: samples lie in lanes, summed when all are done.
+
+    Arguments: m, n, length, a, a_row, b, b_row, zeros, c, c_row. The rows of a, b and zeros are `length` bytes, whole
+    units. Columns of c from n on, up to a multiple of four, keep their value.
+    """
+    fn, b, (m, n, length, a, a_row, bb, b_row, zeros, c, c_row) = _function(module, name, 10)
+    s = Simd(b, numba_type)
+    side = 4  # a block of side x side sums stays in registers
+    four = ir.VectorType(s.scalar, side)
+    with (
+        cgutils.for_range_slice(b, _at(0), m, _at(side), I64) as (i0, _),
+        cgutils.for_range_slice(b, _at(0), n, _at(side), I64) as (j0, _),
+    ):
+
+        def rows(start, row, first, count):
+            for i in range(side):
+                at = b.add(first, _at(i))
+                yield b.select(b.icmp_signed("<", at, count), b.add(start, b.mul(row, at)), zeros)
+
+        xs, ys = list(rows(a, a_row, i0, m)), list(rows(bb, b_row, j0, n))
+        entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
+        b.branch(body)
+        b.position_at_end(body)
+        k = b.phi(I64)
+        sums = [b.phi(s.vector) for _ in range(side * side)]
+        x, y = ([s.load(b.add(p, k)) for p in pointers] for pointers in (xs, ys))
+        new = [s.fma(x[t // side], y[t % side], Vec(s, total)) for t, total in enumerate(sums)]
+        following = b.add(k, _at(VECTOR_BYTES))
+        zero = s.const(0.0).v
+        for phi, first, after in [(k, _at(0), following), *((p, zero, v.v) for p, v in zip(sums, new, strict=True))]:
+            phi.add_incoming(first, entry)
+            phi.add_incoming(after, body)
+        b.cbranch(b.icmp_signed("<", following, length), body, done)
+        b.position_at_end(done)
+        summed_up = [_sum_lanes(s, new[t : t + s.lanes]) for t in range(0, side * side, s.lanes)]
+        for i in range(side):
+            at = b.add(i0, _at(i))
+            start = i * side
+            parts = summed_up[start // s.lanes], summed_up[min((start + side - 1) // s.lanes, len(summed_up) - 1)]
+            lanes = [
+                (start + j) % s.lanes + (s.lanes if (start + j) // s.lanes != start // s.lanes else 0)
+                for j in range(side)
+            ]
+            values = b.shuffle_vector(parts[0].v, parts[1].v, ir.Constant(ir.VectorType(I32, side), lanes))
+            with b.if_then(b.icmp_signed("<", at, m)):
+                p = s.pointer(b.add(c, b.add(b.mul(c_row, at), b.mul(j0, _at(s.itemsize)))))
+                b.store(b.fadd(b.load(p, typ=four, align=s.itemsize), values), p, align=s.itemsize)
     b.ret_void()
     return fn
 

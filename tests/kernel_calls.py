@@ -87,7 +87,7 @@ class Net:
 
     def sweep(self, x, y=None, out=None, gradient=None, scale=1.0):
         """One pass over the samples: fills out, adds the mean gradient to gradient; returns the mean loss."""
-        work = network.Workspace(self.layout, self.layout.block_rows)
+        work = programs.Workspace(self.layout, self.layout.block_rows)
         arrays = [x, y, out]
         sources = [None if a is None else network.Source.of(a) for a in arrays[:2]]
         arguments = self.library, self.layout, self.parameters.ctypes.data, work, *sources
@@ -106,7 +106,7 @@ class Net:
     def train(self, x, y, order, batch_size, rate, epochs, mode, scale=1.0, seed=1, steps=2):
         """(losses, snapshot, state of the random numbers, run) after training, `steps` batches a call."""
         layout, n = self.layout, len(x)
-        work = network.Workspace(layout, min(batch_size, layout.block_rows))
+        work = programs.Workspace(layout, min(batch_size, layout.block_rows))
         gradient = network.aligned_zeros(layout.n_bytes, self.dtype)
         addresses = self.parameters.ctypes.data, gradient.ctypes.data
         sources = network.Source.of(x), network.Source.of(y)

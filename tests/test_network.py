@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, library, network, reference
+from fastnn.kernels import entry, library, network, programs, reference
 
 from .kernel_calls import DTYPES, EPS, Net
 
@@ -151,7 +151,7 @@ def test_memory():
     assert vector.ctypes.data % 64 == 0
     assert [layer.ld for layer in layout.layers] == [512 * 4, 16 * 4]
     assert vector.size == 785 * 512 + 501 * 16
-    work = network.Workspace(layout, 64)
+    work = programs.Workspace(layout, 64)
     addresses = [work.x, work.y, work.panel, work.zeros, work.one, work.row, *work.a, *work.d]
     assert not any(address % 64 for address in addresses)
 

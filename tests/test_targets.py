@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CPUS = {"avx2": ("haswell", "+avx,+avx2,+fma"), "sse": ("nehalem", "+sse2,+sse3,+ssse3,+sse4.1")}
-KERNEL_TESTS = ["test_simd.py", "test_matmul.py", "test_network.py", "test_batches.py"]
+KERNEL_TESTS = ["test_simd.py", "test_matmul.py", "test_network.py", "test_feature_major.py", "test_batches.py"]
 
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="these are x86-64 targets, and this is another CPU"

@@ -356,8 +356,8 @@ FIT = {
         (True, TypeError, r"validation_fraction must be a number, got True"),
     ],
     "validation_data": [
-        (INTEGERS, TypeError, r"validation_data must be a pair \(X, y\), got ndarray"),
-        ((INTEGERS,), TypeError, r"validation_data must be a pair \(X, y\), got tuple"),
+        (INTEGERS, TypeError, r"validation_data must be a pair \(X, y\), got .*ndarray"),
+        ((INTEGERS,), TypeError, r"validation_data must be a pair \(X, y\), got .*tuple of length 1"),
         ((INTEGERS[:, 1:], LABELS), ValueError, r"validation_data\[0\] must have shape \(n, 5\), got \(30, 4\)"),
         ((INTEGERS, LABELS[1:]), ValueError, r"validation_data\[1\] must have shape \(30,\)"),
     ],
