@@ -35,7 +35,7 @@ def _source_hash():
 
 def _candidate_folders():
     if chosen := os.environ.get("FASTNN_CACHE_DIR"):
-        yield Path(chosen)
+        yield Path(chosen).absolute()
         return
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "library": ["simd", "activations", "losses"],
     "matmul": ["simd", "library"],
     "network": ["simd", "library", "matmul"],
-    "programs": ["library", "network"],
+    "feature_major": ["simd", "matmul", "network"],
+    "programs": ["library", "network", "feature_major"],
     "entry": ["simd", "library", "batches", "cache", "network"],
 }
 
