@@ -35,7 +35,7 @@ def load(ops, layout, work, own):
     """Bring the inputs and targets that `network.load` put into work.x and work.y into this layout."""
     for source, row, width, out in (
         (work.x, layout.x_ld, layout.sizes[0], own.x),
-        (work.y, layout.layers[-1].ld, layout.sizes[-1], own.y),
+        (work.y, layout.layers[-1].row, layout.sizes[-1], own.y),
     ):
         ops.add("transpose", own.rows, width, source, row, work.zeros, out, own.ld)
     for values, n in zip([own.x, *own.a], layout.sizes, strict=True):

@@ -10,7 +10,8 @@ and in a `Workspace`, for as many rows as a block of samples has,
     a    (rows, ld), the layer's outputs
     d    (rows, ld), dC/dz
 
-ld is fan_out padded to whole units of 64 bytes, here counted in bytes; the padding of W, b and d is zero.
+ld is fan_out padded to whole units of 64 bytes, here counted in bytes, and one unit more where rows so far apart would
+fall into the same few sets of a cache; the padding of W, b and d is zero. Rows of a and d are `row` bytes apart.
 """
 
 import itertools
@@ -31,6 +32,11 @@ def padded(n_bytes):
     return -(-n_bytes // UNIT_BYTES) * UNIT_BYTES
 
 
+def apart(stride):
+    """A row stride at which the rows do not fall into the same few sets of a cache."""
+    return stride + UNIT_BYTES if stride % 1024 == 0 else stride
+
+
 def aligned_zeros(n_bytes, dtype):
     """A zeroed 1-D array of n_bytes that starts at a multiple of 64 bytes."""
     itemsize = np.dtype(dtype).itemsize
@@ -49,11 +55,9 @@ class Layer:
     frozen: bool
     w: int
     b: int
-    ld: int
-
-    @property
-    def units(self):
-        return self.ld // UNIT_BYTES
+    ld: int  # stride of W's rows
+    row: int  # stride of a's and d's rows
+    units: int
 
 
 class Layout:
@@ -64,16 +68,18 @@ class Layout:
         self.itemsize = self.dtype.itemsize
         layers, offset = [], 0
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            ld = padded(fan_out * self.itemsize)
-            layers.append(Layer(fan_in, fan_out, activations[i], i in frozen, offset, offset + fan_in * ld, ld))
+            row = padded(fan_out * self.itemsize)
+            ld, units, last = apart(row), row // UNIT_BYTES, i == len(sizes) - 2
+            places = offset, offset + fan_in * ld, ld, row if last else apart(row), units
+            layers.append(Layer(fan_in, fan_out, activations[i], i in frozen, *places))
             offset += (fan_in + 1) * ld
         self.layers = tuple(layers)
         self.n_bytes = offset
-        self.x_ld = padded(sizes[0] * self.itemsize)
+        self.x_ld = apart(padded(sizes[0] * self.itemsize))
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((i for i, layer in enumerate(layers) if not layer.frozen), default=len(layers))
         # A block of rows goes through the whole network at once; about 512 KiB of it stay in the L2 cache.
-        self.block_rows = min(1024, max(256, 2**19 // (self.x_ld + 2 * sum(layer.ld for layer in layers))))
+        self.block_rows = min(1024, max(256, 2**19 // (self.x_ld + 2 * sum(layer.row for layer in layers))))
 
     def views(self, vector):
         """[(W (fan_in, fan_out), b (fan_out,)), ..], views of a vector laid out like the parameters."""
@@ -96,14 +102,14 @@ class Workspace:
         widest = max(layout.x_ld, *(layer.ld for layer in layout.layers))
         lengths = {
             "x": rows * layout.x_ld,
-            "y": rows * layout.layers[-1].ld,
+            "y": rows * layout.layers[-1].row,
             "panel": widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
             "zeros": widest,
             "one": UNIT_BYTES,
             "row": widest,
         }
         self.buffer = aligned_zeros(
-            sum(lengths.values()) + 2 * rows * sum(layer.ld for layer in layout.layers), layout.dtype
+            sum(lengths.values()) + 2 * rows * sum(layer.row for layer in layout.layers), layout.dtype
         )
         offset = self.buffer.ctypes.data
         for name, length in lengths.items():
@@ -113,7 +119,7 @@ class Workspace:
         for layer in layout.layers:
             for addresses in (self.a, self.d):
                 addresses.append(offset)
-                offset += rows * layer.ld
+                offset += rows * layer.row
         self.buffer[(self.one - self.buffer.ctypes.data) // layout.itemsize] = 1
         self.cells = np.zeros(2)
 
@@ -167,11 +173,11 @@ def forward(ops, layout, parameters, work, rows):
     """a = f(a_below @ W + b) for every layer, from the inputs in work.x. `parameters` is an address."""
     x, x_row = work.x, layout.x_ld
     for layer, a in zip(layout.layers, work.a, strict=True):
-        w, b, ld = parameters + layer.w, parameters + layer.b, layer.ld
-        matmul(ops, rows, layer.units, layer.fan_in, x, x_row, layout.itemsize, w, ld, b, 0, a, ld)
+        w, b = parameters + layer.w, parameters + layer.b
+        matmul(ops, rows, layer.units, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, a, layer.row)
         if layer.activation != "identity":
-            ops.add(layer.activation, rows * ld, a, a, a)
-        x, x_row = a, ld
+            ops.add(layer.activation, rows * layer.row, a, a, a)
+        x, x_row = a, layer.row
 
 
 def loss(ops, layout, work, rows):
@@ -201,18 +207,18 @@ def backward(ops, layout, parameters, work, rows, into, between=()):
     size = layout.itemsize
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], work.a[i], work.d[i]
-        ld = layer.ld
+        ld, row = layer.ld, layer.row
         if layer.activation not in ("identity", "step"):  # their slope is 1, the step's by the perceptron rule
-            ops.add(f"{layer.activation}_slope", rows * ld, d, d, a)
-        below, below_row = (work.a[i - 1], layout.layers[i - 1].ld) if i else (work.x, layout.x_ld)
+            ops.add(f"{layer.activation}_slope", rows * row, d, d, a)
+        below, below_row = (work.a[i - 1], layout.layers[i - 1].row) if i else (work.x, layout.x_ld)
         if i > layout.lowest:  # dC/da below, with W as it was in the forward pass
             w, d_below = parameters + layer.w, work.d[i - 1]
             fan_in, fan_out = layer.fan_in, layer.fan_out
-            matmul_nt(ops, size, rows, fan_in, fan_out, d, ld, w, ld, work.zeros, d_below, below_row, work.panel)
+            matmul_nt(ops, size, rows, fan_in, fan_out, d, row, w, ld, work.zeros, d_below, below_row, work.panel)
         if not layer.frozen:
             w, b = into + layer.w, into + layer.b
             spread = between if i == layout.lowest else ()
-            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, ld, w, ld, w, ld, spread)
+            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, row, w, ld, w, ld, spread)
             if rows > 1:  # the batch is summed first, then added once
-                matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, ld, work.zeros, 0, work.row, ld)
-            ops.add("add", ld, b, b, work.row if rows > 1 else d)
+                matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, work.row, row)
+            ops.add("add", layer.units * UNIT_BYTES, b, b, work.row if rows > 1 else d)

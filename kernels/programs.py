@@ -63,7 +63,7 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, into, 
     """A block of samples: its loss, and `into` += the scaled gradient; `ahead` fetches the next block meanwhile."""
     ops = Program(library)
     network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
-    network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
+    network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
     fetches = network.prefetches(x, rows) if ahead else []
     if feature_major.pays(layout, rows):
         own = work.feature_major(layout, rows)
@@ -85,10 +85,10 @@ def predict(library, layout, parameters, work, x, y, rows, input_scale):
     ops = Program(library)
     network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
     if y is not None:
-        network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].ld)
+        network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
     network.forward(ops, layout, parameters, work, rows)
     if y is not None:
         network.loss(ops, layout, work, rows)
     last = layout.layers[-1]
-    ops.add("unpad", rows, last.fan_out, work.a[-1], last.ld, 0, last.fan_out * layout.itemsize)
+    ops.add("unpad", rows, last.fan_out, work.a[-1], last.row, 0, last.fan_out * layout.itemsize)
     return ops

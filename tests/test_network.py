@@ -149,8 +149,9 @@ def test_memory():
     layout = network.Layout([784, 500, 10], ["sigmoid"] * 2, "quadratic", "float32")
     vector = network.aligned_zeros(layout.n_bytes, "float32")
     assert vector.ctypes.data % 64 == 0
-    assert [layer.ld for layer in layout.layers] == [512 * 4, 16 * 4]
-    assert vector.size == 785 * 512 + 501 * 16
+    assert [layer.ld for layer in layout.layers] == [(512 + 16) * 4, 16 * 4]  # not a multiple of 1024 bytes
+    assert [layer.units for layer in layout.layers] == [32, 1]
+    assert vector.size == 785 * 528 + 501 * 16
     work = programs.Workspace(layout, 64)
     addresses = [work.x, work.y, work.panel, work.zeros, work.one, work.row, *work.a, *work.d]
     assert not any(address % 64 for address in addresses)

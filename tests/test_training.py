@@ -191,6 +191,20 @@ def test_how_calls_are_chunked_is_invisible(shuffle, batch_size, blobs, monkeypa
     assert len({tuple(model.history.loss) for model in models}) == 1
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_place_of_the_samples_in_memory_changes_no_bits(dtype, blobs):
+    X, y = blobs
+    results = set()
+    for start in range(4):
+        space = np.empty(X.size + 4, dtype)
+        shifted = space[start : start + X.size].reshape(X.shape)
+        shifted[...] = X
+        model = Model([6, 9, 3], dtype=dtype, rng=0)
+        model.fit(shifted, y, epochs=2, batch_size=7)
+        results.add((bits(model), model.predict(shifted).tobytes()))
+    assert len(results) == 1
+
+
 def test_watching_changes_no_bits(blobs):
     X, y = blobs
     plain, watched = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)

@@ -182,6 +182,18 @@ def test_bools_are_not_copied():
     assert used.dtype == np.uint8
 
 
+@pytest.mark.parametrize("layout", [*LAYOUTS])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_get_aligned_rows_of_the_right_type(layout, dtype):
+    used = _validation.inputs(LAYOUTS[layout](INTEGERS.astype(dtype)), WIDTH, dtype)
+    assert type(used) is np.ndarray
+    assert used.flags.c_contiguous
+    assert used.flags.aligned
+    assert used.dtype in (np.dtype(dtype), np.dtype(np.uint8))
+    assert used.dtype.isnative
+    np.testing.assert_array_equal(used, INTEGERS)
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, read_only])
 def test_y_that_fits_is_not_copied(wrap):
     labels, values = wrap(LABELS.astype(np.int32)), wrap(NUMBERS.astype(np.float32))
