@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from .data import load_digits, load_idx, one_hot
     from .layers import Dense
     from .model import Model
-    from .optimizers import SGD
+    from .optimizers import SGD, Adam, Momentum
     from .storage import load
     from .training import DivergenceError, History
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Adam": "optimizers",
     "Dense": "layers",
     "DivergenceError": "training",
     "History": "training",
     "Model": "model",
+    "Momentum": "optimizers",
     "SGD": "optimizers",
     "load": "storage",
     "load_digits": "data",
@@ -36,10 +38,12 @@ _HOME = {
 }
 __all__ = [
     "SGD",
+    "Adam",
     "Dense",
     "DivergenceError",
     "History",
     "Model",
+    "Momentum",
     "load",
     "load_digits",
     "load_idx",

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation, metrics, parallel, storage, training
 from ._validation import Targets
 from .kernels import entry, losses, network, programs
+from .kernels import optimizers as kernel
 from .layers import Dense, architecture
 from .metrics import Metric
 from .optimizers import SGD, Optimizer
-from .training import History
+from .training import History, State
 
 INITS = ("scaled", "normal", "zeros")
 _THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
@@ -94,6 +95,7 @@ class Model:
         self._random = np.repeat(generator.integers(2**64, dtype=np.uint64), 2)  # see entry.train
         self._split_seed = int(generator.integers(2**63))  # of validation_fraction
         self.history: History | None = None
+        self._state: State | None = None  # of the optimizer, for a further fit
 
     # ---- structure ----
 
@@ -161,7 +163,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_n_inputs", "_layers", "loss_name", "_dtype", "input_scale", "_frozen", "_random")
-        return {name: self.__dict__[name] for name in (*kept, "_split_seed", "history", "_parameters")}
+        return {name: self.__dict__[name] for name in (*kept, "_split_seed", "history", "_state", "_parameters")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
@@ -204,8 +206,8 @@ class Model:
         batch_size : int
             Samples in a step; the last batch of an epoch may be smaller. n (or more) is gradient descent on the
             whole set.
-        optimizer : SGD or "sgd"
-            Default SGD(0.1).
+        optimizer : SGD, Momentum, Adam or one of "sgd", "momentum", "adam"
+            Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh.
         validation_data : (X, y) or None
             Scored after each epoch: history.val_loss and history.val_metric.
         validation_fraction : float or None
@@ -423,7 +425,7 @@ class Model:
     # ---- transfer learning and files ----
 
     def freeze(self, layers: int | Iterable[int]) -> None:
-        """Let only the other layers train from now on; an empty list lets all of them.
+        """Let only the other layers train from now on; an empty list lets all of them. Resets the optimizer's state.
 
         `layers` are indices, negative ones from the end.
 
@@ -442,6 +444,7 @@ class Model:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
         self._frozen = frozenset(i % n for i in chosen)
         self._lay_out()
+        self._state = None
 
     def replace_head(
         self,
@@ -453,7 +456,7 @@ class Model:
     ) -> None:
         """Put a fresh output layer of n_out neurons in place of the last one; the other layers keep their parameters.
 
-        `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
+        The optimizer's state is reset. `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
         """
         n_out = _validation.integer("n_out", n_out, 1)
         head = Dense(n_out, self._layers[-1].activation if activation is None else activation)
@@ -468,6 +471,7 @@ class Model:
         """Lay the network out again; layers that kept their shape keep their parameters."""
         old = [*self._weights], [*self._biases]
         self._set_up()
+        self._state = None
         for new, kept in zip((self._weights, self._biases), old, strict=True):
             for array, before in zip(new, kept, strict=True):
                 if array.shape == before.shape:
@@ -513,7 +517,7 @@ class _Sweep:
             if gradient is None:
                 ops = programs.predict(*arguments, rows, self.scale)
             else:
-                ops = programs.gradients(*arguments, rows, self.scale, gradient.ctypes.data)
+                ops = programs.gradients(*arguments, rows, self.scale, network.Target(gradient.ctypes.data))
             blocks.append((ops, rows))
         code = programs.Code(blocks)
         if gradient is None:
@@ -538,9 +542,9 @@ class _Sweep:
         gradient: NDArray[Any] | None,
     ) -> float:
         n, code = len(inputs), self.code(inputs, targets, out, gradient)
-        self.work.cells[:] = 1 / n, 0
+        self.work.cells[[kernel.SCALE, kernel.TOTAL]] = 1 / n, 0
         entry.sweep(code.code, code.parts, _sources(inputs, targets, out), n, self.layout.block_rows)
-        return float(self.work.cells[entry.TOTAL] / n)
+        return float(self.work.cells[kernel.TOTAL] / n)
 
 
 def _sources(inputs: NDArray[Any], targets: Targets | None, out: NDArray[Any] | None) -> NDArray[np.int64]:

@@ -1,14 +1,51 @@
-"""Optimizers: what a user configures. They are frozen; the state of a run lives with the model."""
+"""Optimizers: what a user configures. They are frozen; the state of a run lives with the model.
+
+A further fit with an equal optimizer goes on from that state, one with another optimizer starts afresh.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import _validation
+from .kernels.optimizers import BETA_1, BETA_2, EPSILON, KEPT_1, KEPT_2, KIND, KINDS, POWER_1, POWER_2, RATE
 
 
 @dataclass(frozen=True)
-class SGD:
+class Optimizer:
+    """What all have in common: their kernel's name and settings."""
+
+    learning_rate: float
+
+    _rates: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in self._rates:
+                value = _validation.number(field.name, value, 0.0, 1.0)
+            elif field.name == "learning_rate":
+                value = _validation.number(field.name, value, 0.0, open_low=True)
+            object.__setattr__(self, field.name, value)
+
+    @property
+    def _kernel(self) -> str:
+        return type(self).__name__.lower()
+
+    def _settings(self) -> NDArray[np.float64]:
+        """The optimizer as the kernel takes it, at its first step."""
+        settings = np.zeros(KEPT_2 + 1)
+        settings[[KIND, RATE]] = KINDS[self._kernel], self.learning_rate
+        settings[[POWER_1, POWER_2, KEPT_1, KEPT_2]] = 1.0
+        return settings
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
     """Stochastic gradient descent: parameters -= learning_rate * gradient, the gradient averaged over the batch.
 
     Parameters
@@ -25,13 +62,90 @@ class SGD:
 
     learning_rate: float = 0.1
 
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """SGD with momentum: v = momentum * v - learning_rate * gradient; parameters += v.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Step size, above 0.
+    momentum : float
+        In [0, 1).
+    nesterov : bool
+        Take the gradient's step from where v leads: parameters += momentum * v - learning_rate * gradient (Sutskever,
+        Martens, Dahl and Hinton 2013). Both are scikit-learn's "sgd" solver.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Momentum(0.1, nesterov=True)
+    Momentum(learning_rate=0.1, momentum=0.9, nesterov=True)
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    _rates: ClassVar[tuple[str, ...]] = ("momentum",)
+
     def __post_init__(self) -> None:
-        rate = _validation.number("learning_rate", self.learning_rate, 0.0, open_low=True)
-        object.__setattr__(self, "learning_rate", rate)
+        super().__post_init__()
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
+
+    @property
+    def _kernel(self) -> str:
+        return "nesterov" if self.nesterov else "momentum"
+
+    def _settings(self) -> NDArray[np.float64]:
+        settings = super()._settings()
+        settings[BETA_1] = self.momentum
+        return settings
 
 
-Optimizer = SGD
-BY_NAME = {"sgd": SGD}
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015): steps scaled by running means of the gradient and of its square.
+
+    parameters -= learning_rate * m_hat / (sqrt(v_hat) + epsilon), with m_hat = m / (1 - beta1^t) and
+    v_hat = v / (1 - beta2^t), as in PyTorch.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Step size, above 0.
+    beta1, beta2 : float
+        Decay of the two means, in [0, 1).
+    epsilon : float
+        Above 0, at least 1e-30.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Adam()
+    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08)
+    """
+
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "epsilon", _validation.number("epsilon", self.epsilon, 1e-30))
+
+    def _settings(self) -> NDArray[np.float64]:
+        settings = super()._settings()
+        settings[[BETA_1, BETA_2, EPSILON]] = self.beta1, self.beta2, self.epsilon
+        return settings
+
+
+BY_NAME: dict[str, type[SGD | Momentum | Adam]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:

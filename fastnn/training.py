@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation, metrics, optimizers
 from ._validation import Targets
 from .kernels import entry, network, programs
+from .kernels import optimizers as kernel
 from .metrics import Metric
+from .optimizers import Optimizer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +61,15 @@ class History:
         return plot_history(self, ax)
 
 
+class State:
+    """What an optimizer knows of a model's training: its own vectors, laid out like the parameters, and settings."""
+
+    def __init__(self, optimizer: Optimizer, n_bytes: int, dtype: str):
+        self.optimizer = optimizer
+        self.settings = optimizer._settings()
+        self.vectors = network.aligned_zeros(kernel.VECTORS[optimizer._kernel] * n_bytes, dtype)
+
+
 def fit(
     model: Model,
     inputs: NDArray[Any],
@@ -66,7 +77,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int,
-    optimizer: Any,
+    optimizer: Optimizer | str,
     validation: tuple[NDArray[Any], Targets] | None,
     shuffle: bool | ArrayLike,
     metric: str | Metric | None,
@@ -89,7 +100,7 @@ def fit(
     scored = metrics.resolve(metric, validation[1] if validation else targets)
 
     history = History(metric=scored[0] if validation else None)
-    run = _Run(model, inputs, targets, epochs, batch_size, optimizer.learning_rate, mode, order, history)
+    run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history)
     model.history = history
     with _progress_bar(progress, epochs) as bar:
         try:
@@ -126,7 +137,7 @@ class _Run:
         targets: Targets,
         epochs: int,
         batch_size: int,
-        learning_rate: float,
+        optimizer: Optimizer,
         mode: int,
         order: NDArray[np.int32],
         history: History,
@@ -139,7 +150,7 @@ class _Run:
         self.position[fixed] = len(inputs), batch_size, model._layout.block_rows, mode
         self.losses = np.zeros(epochs)
         self.parameters, self.snapshot = model._parameters, model._parameters.copy()
-        self.last = self.snapshot, order, model._random, learning_rate, self.position, self.losses
+        self.optimizer, self.order = optimizer, order
         self._write_programs()
         entry.train(*self.arguments, 0)  # compiles or loads it, outside the timed part
         self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
@@ -149,15 +160,33 @@ class _Run:
         """The kernel's arguments, for the layers that train now."""
         model, batch_size = self.model, self.batch_size
         self.layout = layout = model._layout
-        gradient = network.aligned_zeros(layout.n_bytes if batch_size > layout.block_rows else 0, model.dtype)
+        if model._state is None or model._state.optimizer != self.optimizer:
+            model._state = State(self.optimizer, layout.n_bytes, model.dtype)
+        self.state = state = model._state
+        name = self.optimizer._kernel
+        needed = programs.needs_gradient(layout, batch_size, name)
+        gradient = network.aligned_zeros(layout.n_bytes if needed else 0, model.dtype)
         work = programs.Workspace(layout, min(batch_size, layout.block_rows))
         x, y = network.Source.of(self.inputs), network.Source.of(self.targets.array)
-        addresses = self.parameters.ctypes.data, gradient.ctypes.data
-        library = entry.library(model.dtype)
-        code = programs.sgd(library, layout, *addresses, work, x, y, batch_size, model._scale)
-        self.kept = gradient, work  # alive, because the programs know their addresses
-        sources = np.array([(x.address, x.row), (y.address, y.row)], np.int64)
-        self.arguments: tuple[Any, ...] = code.code, code.parts, sources, work.cells, self.parameters, *self.last
+        vectors = [state.vectors.ctypes.data + i * layout.n_bytes for i in range(kernel.VECTORS[name])]
+        at, into = self.parameters.ctypes.data, gradient.ctypes.data
+        sources = entry.library(model.dtype), layout, at, work, x, y
+        code = programs.train(*sources, batch_size, model._scale, name, into, vectors)
+        self.vectors_before = state.vectors.copy()
+        self.alive = gradient, work  # because the programs know their addresses
+        self.arguments: tuple[Any, ...] = (
+            code.code,
+            code.parts,
+            np.array([(x.address, x.row), (y.address, y.row)], np.int64),
+            work.cells,
+            (self.parameters, state.vectors),
+            (self.snapshot, self.vectors_before),
+            self.order,
+            model._random,
+            state.settings,
+            self.position,
+            self.losses,
+        )
 
     @property
     def epoch(self) -> int:
@@ -219,6 +248,9 @@ class _Run:
         if self.position[entry.STEP] != 0:
             self.model._parameters[:] = self.snapshot
             self.model._random[0] = self.model._random[1]
+            self.state.vectors[:] = self.vectors_before
+            settings = self.state.settings
+            settings[[kernel.POWER_1, kernel.POWER_2]] = settings[[kernel.KEPT_1, kernel.KEPT_2]]
 
 
 def _order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32]]:

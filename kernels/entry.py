@@ -11,13 +11,13 @@ from numba import njit, prange
 from .batches import draw_order
 from .cache import cached
 from .library import MORE, NAMES, ORDER, ROWS, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
+from .optimizers import KEPT_1, KEPT_2, POWER_1, POWER_2, TOTAL, prepare
 from .simd import address
 
 # The vector `run` of `train`: what to do, and how far it is.
 N_SAMPLES, BATCH_SIZE, BLOCK_ROWS, EPOCHS, ORDERED, EPOCH, STEP, STATUS = range(8)
 AS_IS, DRAWN, GIVEN = range(3)  # values of ORDERED
 RUNNING, DIVERGED = range(2)  # values of STATUS
-SCALE, TOTAL = range(2)  # of cells
 
 
 @cached
@@ -73,16 +73,23 @@ def _all_finite(x):
     return total == 0
 
 
+@njit(nogil=True)
+def _copy(source, out):
+    for i in range(source.size):
+        out[i] = source[i]
+
+
 @cached
-def train(code, parts, sources, cells, parameters, snapshot, order, random, learning_rate, run, losses, steps):
-    """Do at most `steps` batches of gradient descent, going on from where `run` says.
+def train(code, parts, sources, cells, live, kept, order, random, settings, run, losses, steps):
+    """Do at most `steps` batches of training, going on from where `run` says.
 
     parts, int64 (n, 3): the program before a batch, the one after it, then those of blocks. sources, int64 (2, 2):
-    address and row stride of X and of the targets. cells, float64: scale and summed loss. order is int32: (1, n) to
-    draw into, (epochs, n) given, or (1, 0). random is uint64 (2,): the generator's state, and what it was at the end
-    of the last finished epoch; snapshot holds the parameters of that moment. losses[epoch], float64, sums the
-    batches' losses and becomes their mean when the epoch ends. An epoch that ends with a loss or a parameter that is
-    not finite sets STATUS to DIVERGED and leaves the snapshot.
+    address and row stride of X and of the targets. cells and settings are float64, see `optimizers`. live is a pair of
+    1-D arrays, the parameters and the optimizer's own vectors; order is int32: (1, n) to draw into, (epochs, n) given,
+    or (1, 0). random is uint64 (2,): the generator's state, and what it was at the end of the last finished epoch;
+    kept holds the arrays of `live` as they were then. losses[epoch], float64, sums the batches' losses and becomes
+    their mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets STATUS to
+    DIVERGED and leaves what was kept.
     """
     n = run[N_SAMPLES]
     while steps > 0 and run[EPOCH] < run[EPOCHS]:
@@ -94,7 +101,7 @@ def train(code, parts, sources, cells, parameters, snapshot, order, random, lear
         order_at = address(indices) if run[ORDERED] != AS_IS else 0
         first = run[STEP] * run[BATCH_SIZE]
         count = min(run[BATCH_SIZE], n - first)
-        cells[SCALE], cells[TOTAL] = -learning_rate / count, 0.0
+        prepare(settings, cells, count)
         _run(code, parts[0])
         for start in range(first, first + count, run[BLOCK_ROWS]):
             part = _block(code, parts[2:], min(run[BLOCK_ROWS], first + count - start))
@@ -106,12 +113,13 @@ def train(code, parts, sources, cells, parameters, snapshot, order, random, lear
         run[STEP] += 1
         if first + count == n:
             losses[epoch] /= n
-            if not (losses[epoch] - losses[epoch] == 0 and _all_finite(parameters)):
+            if not (losses[epoch] - losses[epoch] == 0 and _all_finite(live[0])):
                 run[STATUS] = DIVERGED
                 return
-            for i in range(parameters.size):
-                snapshot[i] = parameters[i]
+            _copy(live[0], kept[0])
+            _copy(live[1], kept[1])
             random[1] = random[0]
+            settings[KEPT_1], settings[KEPT_2] = settings[POWER_1], settings[POWER_2]
             run[EPOCH] += 1
             run[STEP] = 0
 

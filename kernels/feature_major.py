@@ -59,8 +59,8 @@ def loss(ops, layout, work, own):
     ops.add(layout.loss, layout.sizes[-1], own.rows, own.d[-1], own.a[-1], own.y, work.cells.ctypes.data)
 
 
-def backward(ops, layout, parameters, own, into):
-    """From the last layer's dC/da in d: every layer's d = dC/dz, and `into` += the gradients."""
+def backward(ops, layout, parameters, own, target):
+    """From the last layer's dC/da in d: every layer's d = dC/dz, and the gradients to the target."""
     ld = own.ld
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], own.a[i], own.d[i]
@@ -72,7 +72,11 @@ def backward(ops, layout, parameters, own, into):
             matmul(ops, fan_in, ld // UNIT_BYTES, fan_out, *places)
         if not layer.frozen:
             below = own.a[i - 1] if i else own.x
-            ops.add("outer", fan_in + 1, fan_out, ld, below, ld, d, ld, own.zeros, into + w, layer.ld)
+            into = target.into + w
+            if target.fresh:
+                ops.add("zero", (fan_in + 1) * layer.ld, into, into, into)
+            ops.add("outer", fan_in + 1, fan_out, ld, below, ld, d, ld, own.zeros, into, layer.ld)
+            target.finish(ops, layer)
 
 
 def pays(layout, rows):

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from . import simd
 from .activations import ACTIVATIONS
 from .losses import LOSSES
+from .optimizers import N_SCALARS, OPTIMIZERS, VECTORS
 from .simd import I64, MOST_ARGUMENTS, TILE_UNITS
 
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
@@ -40,6 +41,8 @@ def _emit(module, kind):
     for name, (value, slope) in ACTIVATIONS.items():
         yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z))
         yield f"{name}_slope", simd.elementwise(module, kind, f"{name}_slope", slope)
+    for name, function in OPTIMIZERS.items():
+        yield name, simd.update(module, kind, name, function, VECTORS[name], N_SCALARS)
     for name, function in LOSSES.items():
         yield name, simd.summed(module, kind, name, function)
 
@@ -61,6 +64,7 @@ NAMES = [
         "unpad",
     ),
     *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope")),
+    *OPTIMIZERS,
     *LOSSES,
 ]
 

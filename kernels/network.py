@@ -21,6 +21,7 @@ import numpy as np
 
 from .library import WIDTH
 from .matmul import matmul, matmul_nt
+from .optimizers import N_CELLS
 from .simd import TILE_UNITS, UNIT_BYTES
 
 IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
@@ -94,7 +95,7 @@ class Layout:
 class Workspace:
     """The buffers for blocks of at most `rows` samples, one allocation; the attributes are addresses.
 
-    cells, a float64 array, holds the scale of the gradient and the sum of the losses.
+    cells, a float64 array, holds the scale of the gradient, the sum of the losses and an optimizer's scalars.
     """
 
     def __init__(self, layout, rows):
@@ -121,7 +122,7 @@ class Workspace:
                 addresses.append(offset)
                 offset += rows * layer.row
         self.buffer[(self.one - self.buffer.ctypes.data) // layout.itemsize] = 1
-        self.cells = np.zeros(2)
+        self.cells = np.zeros(N_CELLS)
 
 
 class Program:
@@ -197,12 +198,31 @@ def prefetches(x, rows):
     return [("prefetch", first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def backward(ops, layout, parameters, work, rows, into, between=()):
-    """From the last layer's dC/da in d: every layer's d = dC/dz, and `into` += the gradients.
+@dataclass(frozen=True)
+class Target:
+    """Where a batch's gradient goes; addresses of vectors laid out like the parameters.
 
-    `into` is the address of a vector laid out like the parameters: a gradient, or the parameters themselves where the
-    scale is -learning_rate / batch, which is the SGD update without a gradient ever stored. `between` holds operations
-    to be spread through the largest product, the lowest layer's.
+    `into` is the gradient, or the parameters themselves where the scale is -learning_rate / batch, which is the SGD
+    update without a gradient ever stored. `fresh` says that what was there does not count. `update` is an optimizer to
+    run as soon as a layer's gradient is complete: (name, address of the scalars, parameters, own vectors).
+    """
+
+    into: int
+    fresh: bool = False
+    update: tuple = ()
+
+    def finish(self, ops, layer):
+        """The optimizer's operation for one layer, W and b at once."""
+        if self.update:
+            name, scalars, parameters, vectors = self.update
+            places = (v + layer.w for v in (parameters, self.into, *vectors))
+            ops.add(name, (layer.fan_in + 1) * layer.ld, scalars, *places)
+
+
+def backward(ops, layout, parameters, work, rows, target, between=()):
+    """From the last layer's dC/da in d: every layer's d = dC/dz, and the gradients to the target.
+
+    `between` holds operations to be spread through the largest product, the lowest layer's.
     """
     size = layout.itemsize
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
@@ -216,9 +236,15 @@ def backward(ops, layout, parameters, work, rows, into, between=()):
             fan_in, fan_out = layer.fan_in, layer.fan_out
             matmul_nt(ops, size, rows, fan_in, fan_out, d, row, w, ld, work.zeros, d_below, below_row, work.panel)
         if not layer.frozen:
-            w, b = into + layer.w, into + layer.b
+            w, b, width = target.into + layer.w, target.into + layer.b, layer.units * UNIT_BYTES
             spread = between if i == layout.lowest else ()
-            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, row, w, ld, w, ld, spread)
-            if rows > 1:  # the batch is summed first, then added once
+            start = (work.zeros, 0) if target.fresh else (w, ld)
+            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, row, *start, w, ld, spread)
+            if target.fresh:
+                matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, b, ld)
+            elif rows > 1:  # the batch is summed first, then added once
                 matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, work.row, row)
-            ops.add("add", layer.units * UNIT_BYTES, b, b, work.row if rows > 1 else d)
+                ops.add("add", width, b, b, work.row)
+            else:
+                ops.add("add", width, b, b, d)
+            target.finish(ops, layer)

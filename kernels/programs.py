@@ -3,7 +3,8 @@
 import numpy as np
 
 from . import feature_major, network
-from .network import Program
+from .network import Program, Target
+from .optimizers import SCALARS
 
 
 class Workspace(network.Workspace):
@@ -40,27 +41,43 @@ def block_sizes(layout, batches):
     return sorted(sizes)
 
 
-def sgd(library, layout, parameters, gradient, work, x, y, batch_size, input_scale):
-    """A step of SGD, parameters -= learning_rate * mean gradient: before a batch, after it, a block.
+def train(library, layout, parameters, work, x, y, batch_size, input_scale, optimizer, gradient, vectors):
+    """A step of training: the programs before a batch, after it, and of its blocks.
 
-    A batch of one block updates the parameters in the gradient's own product. A larger one must see the same
-    parameters throughout, so its blocks sum into `gradient` first. parameters and gradient are addresses, x and y
-    sources.
+    parameters, gradient and vectors, the optimizer's own, are addresses; x and y sources. SGD with a batch of one block
+    updates the parameters in the gradient's own product and needs no gradient. A larger batch must see the same
+    parameters throughout, so its blocks sum into `gradient` first.
     """
     before, after = Program(library), Program(library)
-    into = parameters
-    if batch_size > layout.block_rows:
-        into = gradient
+    update = ()
+    if optimizer != "sgd":
+        update = optimizer, work.cells[SCALARS:].ctypes.data, parameters, vectors
+    if batch_size <= layout.block_rows:
+        target = Target(gradient, True, update) if update else Target(parameters)
+    else:
+        target = Target(gradient)
         before.add("zero", layout.n_bytes, gradient, gradient, gradient)
-        after.add("add", layout.n_bytes, parameters, parameters, gradient)
+        for layer in layout.layers:
+            if layer.frozen:
+                continue
+            if update:
+                Target(gradient, update=update).finish(after, layer)
+            else:
+                w = parameters + layer.w
+                after.add("add", (layer.fan_in + 1) * layer.ld, w, w, gradient + layer.w)
     sizes = block_sizes(layout, [batch_size, x.n % batch_size])
     arguments = library, layout, parameters, work, x, y
-    blocks = [(gradients(*arguments, rows, input_scale, into, ahead=True), rows) for rows in sizes]
+    blocks = [(gradients(*arguments, rows, input_scale, target, ahead=True), rows) for rows in sizes]
     return Code([(before, 0), (after, 0), *blocks])
 
 
-def gradients(library, layout, parameters, work, x, y, rows, input_scale, into, ahead=False):
-    """A block of samples: its loss, and `into` += the scaled gradient; `ahead` fetches the next block meanwhile."""
+def needs_gradient(layout, batch_size, optimizer):
+    """Whether `train` needs a gradient vector."""
+    return optimizer != "sgd" or batch_size > layout.block_rows
+
+
+def gradients(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=False):
+    """A block of samples: its loss, and its gradient to the target; `ahead` fetches the next block meanwhile."""
     ops = Program(library)
     network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
     network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
@@ -72,11 +89,11 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, into, 
             ops.add(*fetch)
         feature_major.forward(ops, layout, parameters, own)
         feature_major.loss(ops, layout, work, own)
-        feature_major.backward(ops, layout, parameters, own, into)
+        feature_major.backward(ops, layout, parameters, own, target)
     else:
         network.forward(ops, layout, parameters, work, rows)
         network.loss(ops, layout, work, rows)
-        network.backward(ops, layout, parameters, work, rows, into, fetches)
+        network.backward(ops, layout, parameters, work, rows, target, fetches)
     return ops
 
 

@@ -91,21 +91,46 @@ def gradients(network, x, y, loss_name="quadratic"):
     return total, result[::-1]
 
 
-def sgd_step(network, x, y, learning_rate, loss_name="quadratic"):
-    """(summed loss before, the network after one step on the mean gradient)."""
-    total, steps = gradients(network, x, y, loss_name)
-    rate = learning_rate / len(x)
-    return total, [(w - rate * dw, b - rate * db, f) for (w, b, f), (dw, db) in zip(network, steps, strict=True)]
+# name: (p, g, t, vectors, settings) -> (p, vectors); t counts steps from 1
+def _momentum(p, g, t, vectors, learning_rate, momentum):
+    v = momentum * vectors[0] - learning_rate * g
+    return p + v, [v]
 
 
-def train(network, x, y, order, batch_size, learning_rate, loss_name="quadratic"):
-    """(mean loss of each epoch, the network after them); order is (epochs, n)."""
-    losses = []
+def _nesterov(p, g, t, vectors, learning_rate, momentum):
+    v = momentum * vectors[0] - learning_rate * g
+    return p + momentum * v - learning_rate * g, [v]
+
+
+def _adam(p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon):
+    m = beta_1 * vectors[0] + (1 - beta_1) * g
+    v = beta_2 * vectors[1] + (1 - beta_2) * g**2
+    m_hat, v_hat = m / (1 - beta_1**t), v / (1 - beta_2**t)
+    return p - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), [m, v]
+
+
+OPTIMIZERS = {
+    "sgd": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "adam": _adam,
+}
+
+
+def train(network, x, y, order, batch_size, *settings, loss_name="quadratic", optimizer="sgd"):
+    """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's."""
+    losses, t = [], 0
+    vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer[:2]] for layer in network]
     for indices in order:
         total = 0.0
         for first in range(0, len(indices), batch_size):
             batch = indices[first : first + batch_size]
-            value, network = sgd_step(network, x[batch], y[batch], learning_rate, loss_name)
+            value, summed = gradients(network, x[batch], y[batch], loss_name)
             total += value
+            t += 1
+            network = [list(layer) for layer in network]
+            for layer, gradient, own in zip(network, summed, vectors, strict=True):
+                for i, g in enumerate(gradient):
+                    layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / len(batch), t, own[i], *settings)
         losses.append(total / len(indices))
-    return losses, network
+    return losses, [tuple(layer) for layer in network]

@@ -287,6 +287,26 @@ def elementwise(module, numba_type, name, function):
     return fn
 
 
+def update(module, numba_type, name, function, vectors, scalars):
+    """p and the optimizer's own vectors = function(simd, scalars, p, g, *vectors) over n bytes, whole units.
+
+    Arguments: n, scalars (the address of so many float64), p, g, then each vector.
+    """
+    fn, b, (n, cells, p, g, *own) = _function(module, name, 4 + vectors)
+    s = Simd(b, numba_type)
+    values = []
+    for i in range(scalars):
+        value = _load_double(b, b.add(cells, _at(8 * i)))
+        values.append(s.splat(value if s.double else b.fptrunc(value, s.scalar)))
+    with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
+        places = [b.add(q, i) for q in (p, g, *own)]
+        results = function(s, values, *map(s.load, places))
+        for result, place in zip(results, [places[0], *places[2:]], strict=True):
+            s.store(result, place)
+    b.ret_void()
+    return fn
+
+
 def summed(module, numba_type, name, function):
     """total += the sum of value over a block, and d = scale * slope, where function(simd, x, y) = (value, slope).
 

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from fastnn.kernels import entry, library, network, programs, simd
+from fastnn.kernels import entry, library, network, optimizers, programs, simd
+from fastnn.optimizers import SGD
 
 DTYPES = ("float32", "float64")
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -96,27 +97,28 @@ class Net:
             if gradient is None:
                 blocks.append((programs.predict(*arguments, rows, scale), rows))
             else:
-                blocks.append((programs.gradients(*arguments, rows, scale, gradient.ctypes.data), rows))
+                blocks.append((programs.gradients(*arguments, rows, scale, network.Target(gradient.ctypes.data)), rows))
         code = programs.Code(blocks)
-        work.cells[:] = 1 / len(x), 0
+        work.cells[[optimizers.SCALE, optimizers.TOTAL]] = 1 / len(x), 0
         places = np.array([(0, 0) if a is None else (a.ctypes.data, a.strides[0]) for a in arrays], np.int64)
         entry.sweep(code.code, code.parts, places, len(x), self.layout.block_rows)
-        return work.cells[entry.TOTAL] / len(x)
+        return work.cells[optimizers.TOTAL] / len(x)
 
     def train(self, x, y, order, batch_size, rate, epochs, mode, scale=1.0, seed=1, steps=2):
-        """(losses, snapshot, state of the random numbers, run) after training, `steps` batches a call."""
+        """(losses, snapshot, state of the random numbers, run) after training by SGD, `steps` batches a call."""
         layout, n = self.layout, len(x)
         work = programs.Workspace(layout, min(batch_size, layout.block_rows))
-        gradient = network.aligned_zeros(layout.n_bytes, self.dtype)
-        addresses = self.parameters.ctypes.data, gradient.ctypes.data
+        gradient, nothing = network.aligned_zeros(layout.n_bytes, self.dtype), np.empty(0, self.dtype)
         sources = network.Source.of(x), network.Source.of(y)
-        code = programs.sgd(self.library, layout, *addresses, work, *sources, batch_size, scale)
+        arguments = self.library, layout, self.parameters.ctypes.data, work, *sources
+        code = programs.train(*arguments, batch_size, scale, "sgd", gradient.ctypes.data, [])
         run = np.array([n, batch_size, layout.block_rows, epochs, mode, 0, 0, 0])
         losses, snapshot, random = np.zeros(epochs), self.parameters.copy(), np.array([seed, seed], np.uint64)
         places = np.array([(s.address, s.row) for s in sources], np.int64)
+        settings = SGD(rate)._settings()
+        live, kept = (self.parameters, nothing), (snapshot, nothing)
         while run[entry.EPOCH] < epochs and run[entry.STATUS] == entry.RUNNING:
             entry.train(
-                code.code, code.parts, places, work.cells, self.parameters, snapshot, order, random, rate, run,
-                losses, steps,
-            )  # fmt: skip
+                code.code, code.parts, places, work.cells, live, kept, order, random, settings, run, losses, steps
+            )
         return losses, snapshot, random, run

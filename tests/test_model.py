@@ -15,7 +15,7 @@ ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "step"]
 SMOOTH = ACTIVATIONS[:-1]
 DTYPES = ["float32", "float64"]
 CLOSE = {"float32": {"rtol": 2e-5, "atol": 1e-5}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
-SHAPES = [[1, 1], [5, 3], [3, 17, 2], [20, 16, 16, 4], [7, 33, 1], [130, 40, 10]]
+SHAPES = [[1, 1], [5, 3], [4, 8, 8, 2], [3, 17, 2], [20, 16, 16, 4], [7, 33, 1], [130, 40, 10]]
 
 
 def bits(model):
@@ -81,10 +81,11 @@ def test_parameters_are_one_aligned_vector(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", SMOOTH)
-@pytest.mark.parametrize("batch_size", [1, 7, 1100])
-def test_padding_is_zero_before_and_after_training(activation, batch_size, dtype, padding):
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 1100])
+@pytest.mark.parametrize("sizes", [[5, 18, 9, 3], [5, 4, 3]])
+def test_padding_is_zero_before_and_after_training(sizes, activation, batch_size, dtype, padding):
     rng = np.random.default_rng(0)
-    model = Model([5, 18, 9, 3], activation=activation, output=activation, dtype=dtype, init="normal", rng=0)
+    model = Model(sizes, activation=activation, output=activation, dtype=dtype, init="normal", rng=0)
     assert len(padding(model)) > 0
     assert not padding(model).any()
     before = bits(model)
@@ -254,8 +255,9 @@ def test_classify_with_one_output_unit(output, expected):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_nan_in_is_nan_out_for_that_row_only(activation, dtype):
-    model = Model([3, 20, 2], activation=activation, output=activation, dtype=dtype, rng=0)
+@pytest.mark.parametrize("sizes", [[3, 20, 2], [3, 4, 2]])
+def test_nan_in_is_nan_out_for_that_row_only(sizes, activation, dtype):
+    model = Model(sizes, activation=activation, output=activation, dtype=dtype, rng=0)
     X = np.random.default_rng(0).normal(size=(30, 3)).astype(dtype)
     clean = model.predict(X)
     X[11, 1] = np.nan
@@ -469,13 +471,14 @@ def test_freeze_takes_indices(layers, frozen):
     assert model.frozen == frozen
 
 
-@pytest.mark.parametrize("batch_size", [7, 1300])
+@pytest.mark.parametrize("batch_size", [7, 100, 1300])
+@pytest.mark.parametrize("sizes", [[4, 18, 6, 3], [4, 5, 6, 3]])
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
-def test_frozen_layers_keep_their_bits_and_the_others_train(frozen, batch_size, naive):
+def test_frozen_layers_keep_their_bits_and_the_others_train(frozen, sizes, batch_size, naive):
     rng = np.random.default_rng(0)
     n = 1300
     X, Y = rng.normal(size=(n, 4)), rng.random(size=(n, 3))
-    model = Model([4, 18, 6, 3], dtype="float64", rng=0)
+    model = Model(sizes, dtype="float64", rng=0)
     model.freeze(frozen)
     twin, before = naive(model), copy.deepcopy(model)
     order = np.arange(n)[None]

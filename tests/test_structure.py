@@ -21,12 +21,13 @@ MAY_IMPORT = {
     "cache": [],
     "reference": [],
     "simd": [],
-    "library": ["simd", "activations", "losses"],
+    "optimizers": [],
+    "library": ["simd", "activations", "losses", "optimizers"],
     "matmul": ["simd", "library"],
-    "network": ["simd", "library", "matmul"],
+    "network": ["simd", "library", "matmul", "optimizers"],
     "feature_major": ["simd", "matmul", "network"],
-    "programs": ["library", "network", "feature_major"],
-    "entry": ["simd", "library", "batches", "cache", "network"],
+    "programs": ["library", "network", "feature_major", "optimizers"],
+    "entry": ["simd", "library", "batches", "cache", "network", "optimizers"],
 }
 
 
@@ -105,6 +106,7 @@ def test_the_model_is_above_the_rest(module):
             assert (node.module or "").split(".")[0] != "kernels" or node.module in (
                 "kernels.activations",
                 "kernels.losses",
+                "kernels.optimizers",
             )
 
 

@@ -1,0 +1,143 @@
+"""Optimizers: against the reference over whole fits, their state, and what they refuse."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from fastnn import SGD, Adam, DivergenceError, Model, Momentum
+from fastnn.kernels import feature_major, reference
+
+CASES = {
+    "sgd": (SGD(0.02), "sgd", (0.02,)),
+    "momentum": (Momentum(0.01, 0.6), "momentum", (0.01, 0.6)),
+    "nesterov": (Momentum(0.01, 0.6, nesterov=True), "nesterov", (0.01, 0.6)),
+    "adam": (Adam(0.01, 0.8, 0.95, 1e-6), "adam", (0.01, 0.8, 0.95, 1e-6)),
+}
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+
+
+def problem(n, sizes, dtype):
+    rng = np.random.default_rng(5)
+    X, y = rng.standard_normal((n, sizes[0])), rng.standard_normal((n, sizes[-1]))
+    return X.astype(dtype), y.astype(dtype), np.array([rng.permutation(n) for _ in range(3)])
+
+
+def twin(model):
+    layers = zip(model.weights, model.biases, model.layers, strict=True)
+    return [(w.T.astype("f8"), b.astype("f8"), layer.activation) for w, b, layer in layers]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("n", "batch_size"), [(50, 1), (61, 8), (100, 100), (1100, 1100), (1500, 1400)])
+@pytest.mark.parametrize("layout", ["feature major", "row major"])
+def test_against_the_reference(name, n, batch_size, dtype, layout, monkeypatch):
+    """Batches of one, with a remainder, of the whole set, and of more than one block."""
+    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
+    optimizer, reference_name, settings = CASES[name]
+    sizes = [5, 9, 18, 3]
+    X, y, order = problem(n, sizes, dtype)
+    model = Model(sizes, activation="tanh", output="identity", dtype=dtype, rng=1)
+    assert (model._layout.block_rows < batch_size) == (batch_size > 1024)
+    want_losses, want = reference.train(
+        twin(model), X.astype("f8"), y.astype("f8"), order, batch_size, *settings, optimizer=reference_name
+    )
+    history = model.fit(X, y, epochs=3, batch_size=batch_size, optimizer=optimizer, shuffle=order)
+    tolerance = 3000 * EPS[dtype]  # Adam divides by small numbers
+    np.testing.assert_allclose(history.loss, want_losses, rtol=tolerance)
+    for w, b, (want_w, want_b, _) in zip(model.weights, model.biases, want, strict=True):
+        np.testing.assert_allclose(w, want_w.T, atol=tolerance)
+        np.testing.assert_allclose(b, want_b, atol=tolerance)
+    used = np.zeros(model.parameters.size, bool)
+    for w, b in model._layout.views(used):
+        w[...], b[...] = True, True
+    assert not model.parameters[~used].any()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_further_fit_goes_on_from_the_state(name):
+    optimizer = CASES[name][0]
+    X, y, _ = problem(64, [5, 9, 3], "float32")
+    one, two, three, four = (Model([5, 9, 3], rng=1) for _ in range(4))
+    one.fit(X, y, epochs=5, batch_size=8, optimizer=optimizer)
+    two.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
+    three.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
+    four.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
+    copied = copy.deepcopy(two)
+    for model in (two, copied):
+        model.fit(X, y, epochs=3, batch_size=8, optimizer=copy.deepcopy(optimizer))
+        np.testing.assert_array_equal(model.parameters, one.parameters)
+    three.freeze(())  # resets it
+    three.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer)
+    four.fit(X, y, epochs=0, batch_size=8, optimizer=SGD(0.7))  # another one starts afresh
+    four.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer)
+    np.testing.assert_array_equal(three.parameters, four.parameters)
+    assert (three.parameters == one.parameters).all() == (name == "sgd")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fit_that_is_cut_off_leaves_the_state_of_the_last_epoch(name):
+    optimizer = CASES[name][0]
+    X, y, _ = problem(64, [5, 9, 3], "float32")
+    whole, cut = Model([5, 9, 3], rng=1), Model([5, 9, 3], rng=1)
+    whole.fit(X, y, epochs=6, batch_size=8, optimizer=optimizer)
+
+    def stop(model):
+        if len(model.history.loss) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(X, y, epochs=6, batch_size=8, optimizer=optimizer, callbacks=[stop])
+    cut.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
+    np.testing.assert_array_equal(cut.parameters, whole.parameters)
+
+
+def test_divergence_with_momentum_keeps_the_last_good_epoch():
+    X, y, _ = problem(64, [5, 3], "float32")
+    model = Model([5, 3], output="identity", rng=1)
+    with pytest.raises(DivergenceError) as error:
+        model.fit(X, y, epochs=500, batch_size=8, optimizer=Momentum(3.0), shuffle=False)
+    again = Model([5, 3], output="identity", rng=1)
+    again.fit(X, y, epochs=error.value.epoch - 1, batch_size=8, optimizer=Momentum(3.0), shuffle=False)
+    np.testing.assert_array_equal(model.parameters, again.parameters)
+    np.testing.assert_array_equal(model._state.vectors, again._state.vectors)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [64, 1100])
+def test_frozen_layers_keep_their_bits(name, n):
+    X, y, _ = problem(n, [5, 9, 3], "float32")
+    model = Model([5, 9, 3], rng=1)
+    model.weights[0][0, 0] = -0.0
+    before = [w.copy() for w in model.weights]
+    model.freeze(0)
+    model.fit(X, y, epochs=2, batch_size=n, optimizer=CASES[name][0])
+    assert before[0].tobytes() == model.weights[0].tobytes()
+    assert (before[1] != model.weights[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Momentum(momentum=1.0), "momentum must be .* got 1.0"),
+        (lambda: Momentum(nesterov=1), "nesterov must be True or False, got 1"),
+        (lambda: Adam(beta1=-0.1), "beta1 must be .* got -0.1"),
+        (lambda: Adam(beta2=1), "beta2 must be .* got 1"),
+        (lambda: Adam(epsilon=0), "epsilon must be .* got 0"),
+        (lambda: Adam(learning_rate=0), "learning_rate must be .* got 0"),
+        (lambda: SGD(-1), "learning_rate must be .* got -1"),
+    ],
+)
+def test_settings_out_of_range(make, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        make()
+
+
+def test_names():
+    X, y, _ = problem(20, [5, 3], "float32")
+    for name, optimizer in {"sgd": SGD(), "momentum": Momentum(), "adam": Adam()}.items():
+        one, two = Model([5, 3], rng=1), Model([5, 3], rng=1)
+        one.fit(X, y, epochs=2, batch_size=4, optimizer=name)
+        two.fit(X, y, epochs=2, batch_size=4, optimizer=optimizer)
+        np.testing.assert_array_equal(one.parameters, two.parameters)
