@@ -79,8 +79,8 @@ class Layout:
         self.x_ld = apart(padded(sizes[0] * self.itemsize))
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((i for i, layer in enumerate(layers) if not layer.frozen), default=len(layers))
-        # A block of rows goes through the whole network at once; about 512 KiB of it stay in the L2 cache.
-        self.block_rows = min(1024, max(256, 2**19 // (self.x_ld + 2 * sum(layer.row for layer in layers))))
+        # A block of rows goes through the whole network at once, about 128 KiB of it where the network is small.
+        self.block_rows = min(1024, max(256, 2**17 // (self.x_ld + 2 * sum(layer.row for layer in layers))))
 
     def views(self, vector):
         """[(W (fan_in, fan_out), b (fan_out,)), ..], views of a vector laid out like the parameters."""
