@@ -155,7 +155,7 @@ HEADER = (
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time fastnn against plain NumPy.")
     names = [case.name for case in CASES]
-    parser.add_argument("--case", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--case", nargs="+", action="extend", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take medians over (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
@@ -170,7 +170,7 @@ def main(arguments=None):
     print(HEADER, flush=True)
     sides = ["fastnn", "numpy", *([AVX512] if "avx512f" in cpu_info().get("flags", "").split() else [])]
     results = []
-    for case in (case for case in CASES if case.name in options.case):
+    for case in (case for case in CASES if case.name in (options.case or names)):
         case = case.cut(QUICK_SAMPLES) if options.quick else case
         seconds = QUICK_SECONDS if options.quick else ROUND_SECONDS
         try:
