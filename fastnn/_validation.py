@@ -59,7 +59,7 @@ def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
@@ -138,6 +138,7 @@ def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name:
                 f"{name} of shape ({n},) must hold integer class indices for {n_out} outputs, got {array.dtype}; "
                 f"float targets have shape ({n}, {n_out})"
             )
+        array = array.copy()  # they become addresses, so nobody may change them from now on
         outside = np.flatnonzero((array < 0) | (array >= n_out))
         if len(outside):
             i = outside[0]

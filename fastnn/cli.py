@@ -21,7 +21,7 @@ def warmup(dtypes: Sequence[str]) -> None:
         model.fit(X, y, epochs=1, batch_size=600)
         model.evaluate(X, y)
         model.predict(X[:1])
-        model._predict_on(2, X, np.empty((600, 2), dtype))
+        model._network.predict_on(2, X, np.empty((600, 2), dtype))
         print(f"{dtype}: {time.perf_counter() - start:.1f} s")
     print(f"kernels are kept in {KernelCache.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
 

@@ -88,54 +88,45 @@ class Model:
         _validation.choice("init", init, INITS)
         self.input_scale = None if input_scale is None else _validation.number("input_scale", input_scale, -np.inf)
         generator = _generator(rng)
+        if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self._dtype).max):
+            raise ValueError(f"input_scale must be finite in {self._dtype}, got {input_scale!r}")
         self._frozen: frozenset[int] = frozenset()
-        self._set_up()
+        self._network = self._lay_out()
         for i in range(len(self._layers)):
-            self._initialise(i, init, generator)
+            self._network.initialise(i, init, generator)
         self._random = np.repeat(generator.integers(2**64, dtype=np.uint64), 2)  # see entry.train
         self._split_seed = int(generator.integers(2**63))  # of validation_fraction
         self.history: History | None = None
         self._state: State | None = None  # of the optimizer, for a further fit
+        self._fitting = False
 
     # ---- structure ----
 
-    def _set_up(self) -> None:
-        """Lay the network out and allocate its parameters."""
-        self._lay_out()
-        self._parameters = network.aligned_zeros(self._layout.n_bytes, self._dtype)
-        views = self._layout.views(self._parameters)
-        self._weights, self._biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
-
-    def _lay_out(self) -> None:
+    def _lay_out(self, parameters: NDArray[Any] | None = None) -> _Network:
+        """A network of the model's sizes and frozen layers, with new parameters (zeros) or the ones given."""
         names = [layer.activation for layer in self._layers]
-        self._layout = network.Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
-        self._n_outputs = self._layers[-1].units
-        self._sweeps: list[_Sweep] = []  # idle ones; see _borrow
+        layout = network.Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
+        return _Network(layout, 1.0 if self.input_scale is None else self.input_scale, parameters)
 
-    def _initialise(self, i: int, init: str, generator: np.random.Generator) -> None:
-        weights, biases = self._weights[i], self._biases[i]
-        biases[...] = generator.standard_normal(biases.shape) if init == "normal" else 0
-        if init == "zeros":
-            weights[...] = 0
-        else:
-            scale = 1 / np.sqrt(weights.shape[1]) if init == "scaled" else 1.0
-            weights[...] = scale * generator.standard_normal(weights.shape)
+    @property
+    def _layout(self) -> network.Layout:
+        return self._network.layout
 
     @property
     def weights(self) -> tuple[NDArray[Any], ...]:
-        return self._weights
+        return self._network.weights
 
     @property
     def biases(self) -> tuple[NDArray[Any], ...]:
-        return self._biases
+        return self._network.biases
 
     @property
     def parameters(self) -> NDArray[Any]:
-        return self._parameters
+        return self._network.parameters
 
     @property
     def n_parameters(self) -> int:
-        return sum(w.size + b.size for w, b in zip(self._weights, self._biases, strict=True))
+        return sum(w.size + b.size for w, b in zip(self.weights, self.biases, strict=True))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -162,16 +153,18 @@ class Model:
         return f"Model([{inner}], loss={self.loss_name!r}{scale}, dtype={self._dtype!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_n_inputs", "_layers", "loss_name", "_dtype", "input_scale", "_frozen", "_random")
-        return {name: self.__dict__[name] for name in (*kept, "_split_seed", "history", "_state", "_parameters")}
+        kept = ("_n_inputs", "_layers", "loss_name", "_dtype", "input_scale", "_frozen", "_random", "_split_seed")
+        state = {name: self.__dict__[name] for name in (*kept, "history", "_state")}
+        return {**state, "parameters": self.parameters}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        parameters = state.pop("_parameters")
+        parameters = state.pop("parameters")
         self.__dict__.update(state)
         self._random = self._random.copy()
-        self._set_up()
-        self._parameters[...] = parameters
+        self._fitting = False
+        self._network = self._lay_out()
+        self._network.parameters[...] = parameters
 
     # ---- training ----
 
@@ -307,27 +300,23 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
+        net = self._network
         if threads is not None:
             _validation.integer("threads", threads, 1)
-        if type(X) is np.ndarray and X.flags.carray and X.dtype == self._layout.dtype and X.ndim == 2:
+        if type(X) is np.ndarray and X.flags.carray and X.dtype == net.layout.dtype and X.ndim == 2:
             # As the kernels take it: a few rows cost microseconds, so nothing is done that need not be.
             n, width = X.shape
-            if width == self._n_inputs and 0 < n <= self._layout.block_rows:
-                idle = self._sweeps
-                sweep = self._borrow(idle)
-                out = np.empty((n, self._n_outputs), self._layout.dtype)
-                entry.run_block(sweep.block(n, X, out), X, out)
-                idle.append(sweep)
-                return out
+            if width == self._n_inputs and 0 < n <= net.layout.block_rows:
+                return net.predict_block(X)
         inputs = self._inputs(X, finite=False)
-        out = np.empty((len(inputs), self._n_outputs), self._dtype)
-        threads = min(parallel.resolve_threads(threads), -(-len(inputs) // self._layout.block_rows))
+        out = net.outputs(len(inputs))
+        threads = min(parallel.resolve_threads(threads), -(-len(inputs) // net.layout.block_rows))
         if threads > 1 and len(inputs) * self.n_parameters > parallel.WORTH_IT:
             with parallel.door() as opened:
                 if opened:
-                    self._predict_on(threads, inputs, out)
+                    net.predict_on(threads, inputs, out)
                     return out
-        self._sweep(inputs, None, out)
+        net.sweep(inputs, None, out)
         return out
 
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
@@ -349,13 +338,13 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         name, score = metrics.resolve(metric, targets)
-        loss, outputs = self._evaluate(inputs, targets)
+        loss, outputs = self._network.evaluate(inputs, targets)
         return {"loss": loss, name: self._score(score, targets, outputs)}
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""
         inputs = self._inputs(X)
-        return self._evaluate(inputs, self._targets(y, len(inputs)))[0]
+        return self._network.evaluate(inputs, self._targets(y, len(inputs)))[0]
 
     def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """The gradient of `loss`, averaged over the samples, by backpropagation (Nielsen, eq. BP1 to BP4).
@@ -366,42 +355,10 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         self._check_trainable()
-        gradient = network.aligned_zeros(self._layout.n_bytes, self._dtype)
-        self._sweep(inputs, targets, None, gradient)
-        return [(dw.T, db) for dw, db in self._layout.views(gradient)]
-
-    def _evaluate(self, inputs: NDArray[Any], targets: Targets) -> tuple[float, NDArray[Any]]:
-        """(mean loss, outputs)."""
-        out = np.empty((len(inputs), self._n_outputs), self._dtype)
-        return self._sweep(inputs, targets, out), out
-
-    def _sweep(
-        self,
-        inputs: NDArray[Any],
-        targets: Targets | None,
-        out: NDArray[Any] | None,
-        gradient: NDArray[Any] | None = None,
-    ) -> float:
-        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
-        idle = self._sweeps
-        sweep = self._borrow(idle)
-        loss = sweep(inputs, targets, out, gradient)
-        idle.append(sweep)
-        return loss
-
-    def _borrow(self, idle: list[_Sweep]) -> _Sweep:
-        """A sweep of one's own, to be put back into the list afterwards: two calls at once never share one."""
-        try:
-            return idle.pop()
-        except IndexError:
-            return _Sweep(self)
-
-    def _predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:
-        sweeps = [_Sweep(self) for _ in range(threads)]
-        codes = [sweep.code(inputs, None, out, None) for sweep in sweeps]
-        stacked = np.stack([code.code for code in codes])
-        n, rows = len(inputs), self._layout.block_rows
-        entry.sweep_parallel(stacked, codes[0].parts, _sources(inputs, None, out), n, rows)
+        net = self._network
+        gradient = network.aligned_zeros(net.layout.n_bytes, self._dtype)
+        net.sweep(inputs, targets, None, gradient)
+        return [(dw.T, db) for dw, db in net.layout.views(gradient)]
 
     def _score(self, score: Metric, targets: Targets, outputs: NDArray[Any]) -> float:
         return float(score(targets.truth, outputs if targets.classes is None else self._decide(outputs)))
@@ -417,10 +374,6 @@ class Model:
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
         last = self._layers[-1]
         return _validation.targets(y, n, last.units, self._dtype, binary=last.activation in _THRESHOLDS, name=name)
-
-    @property
-    def _scale(self) -> float:
-        return 1.0 if self.input_scale is None else self.input_scale
 
     # ---- transfer learning and files ----
 
@@ -443,7 +396,7 @@ class Model:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
         self._frozen = frozenset(i % n for i in chosen)
-        self._lay_out()
+        self._network = self._lay_out(self.parameters)
         self._state = None
 
     def replace_head(
@@ -464,18 +417,12 @@ class Model:
         generator = _generator(rng)
         self._layers = (*self._layers[:-1], head)
         self._frozen -= {len(self._layers) - 1}
-        self._rebuild()
-        self._initialise(len(self._layers) - 1, init, generator)
-
-    def _rebuild(self) -> None:
-        """Lay the network out again; layers that kept their shape keep their parameters."""
-        old = [*self._weights], [*self._biases]
-        self._set_up()
+        old, new = self._network, self._lay_out()
+        for i in range(len(self._layers) - 1):
+            new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
+        new.initialise(len(self._layers) - 1, init, generator)
+        self._network = new
         self._state = None
-        for new, kept in zip((self._weights, self._biases), old, strict=True):
-            for array, before in zip(new, kept, strict=True):
-                if array.shape == before.shape:
-                    array[...] = before
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, which `fastnn.load` reads.
@@ -486,53 +433,111 @@ class Model:
         storage.save(self, Path(path))
 
 
+class _Network:
+    """A layout, parameters in it, and what runs them. A model replaces it as a whole: a call sees one or the other."""
+
+    def __init__(self, layout: network.Layout, scale: float, parameters: NDArray[Any] | None = None):
+        self.layout, self.scale = layout, scale
+        self.parameters = network.aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
+        views = layout.views(self.parameters)
+        self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
+        self.idle: list[_Sweep] = []  # each is used by one call at a time
+
+    def initialise(self, i: int, init: str, generator: np.random.Generator) -> None:
+        """Draw layer i's parameters."""
+        weights, biases = self.weights[i], self.biases[i]
+        biases[...] = generator.standard_normal(biases.shape) if init == "normal" else 0
+        if init == "zeros":
+            weights[...] = 0
+        else:
+            scale = 1 / np.sqrt(weights.shape[1]) if init == "scaled" else 1.0
+            weights[...] = scale * generator.standard_normal(weights.shape)
+
+    def outputs(self, n: int) -> NDArray[Any]:
+        """Room for the outputs of n samples."""
+        return np.empty((n, self.layout.sizes[-1]), self.layout.dtype)
+
+    def borrow(self) -> _Sweep:
+        """An idle sweep, or a new one; append it to `idle` afterwards."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return _Sweep(self)
+
+    def predict_block(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The outputs for at most a block of rows, C-ordered in the layout's dtype."""
+        sweep = self.borrow()
+        out = self.outputs(len(X))
+        entry.run_block(sweep.block(X), X, out)
+        self.idle.append(sweep)
+        return out
+
+    def sweep(
+        self,
+        inputs: NDArray[Any],
+        targets: Targets | None,
+        out: NDArray[Any] | None,
+        gradient: NDArray[Any] | None = None,
+    ) -> float:
+        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
+        sweep = self.borrow()
+        loss = sweep(inputs, targets, out, gradient)
+        self.idle.append(sweep)
+        return loss
+
+    def evaluate(self, inputs: NDArray[Any], targets: Targets) -> tuple[float, NDArray[Any]]:
+        """(mean loss, outputs)."""
+        out = self.outputs(len(inputs))
+        return self.sweep(inputs, targets, out), out
+
+    def predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:
+        """Fill out on several threads, each with a workspace of its own."""
+        sweeps = [_Sweep(self) for _ in range(threads)]
+        codes = [sweep.code(inputs, None, None) for sweep in sweeps]
+        stacked = np.stack([code.code for code in codes])
+        n, rows = len(inputs), self.layout.block_rows
+        entry.sweep_parallel(stacked, codes[0].parts, _sources(inputs, None, out), n, rows)
+
+
 class _Sweep:
     """A workspace and the programs in it for passes over samples without training, kept for the next call."""
 
     KEPT = 8  # programs: one for every number of rows seen lately
 
-    def __init__(self, model: Model):
-        self.layout, self.parameters, self.scale = model._layout, model._parameters, model._scale
-        self.library = entry.library(model.dtype)
+    def __init__(self, net: _Network):
+        self.layout, self.parameters, self.scale = net.layout, net.parameters, net.scale
+        self.library = entry.library(net.layout.dtype)
         self.work = programs.Workspace(self.layout, self.layout.block_rows)
         self.codes: dict[Any, programs.Code] = {}
         self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
 
-    def code(
-        self,
-        inputs: NDArray[Any],
-        targets: Targets | None,
-        out: NDArray[Any] | None,
-        gradient: NDArray[Any] | None,
-    ) -> programs.Code:
+    def code(self, inputs: NDArray[Any], targets: Targets | None, gradient: NDArray[Any] | None) -> programs.Code:
         """The programs for the blocks of so many rows of such inputs and targets."""
-        kind = None if targets is None else targets.array.ndim
-        key = (len(inputs), inputs.dtype, kind)
-        if key in self.codes and gradient is None:
+        key = (len(inputs), inputs.dtype, None if targets is None else targets.array.ndim)
+        if gradient is None and key in self.codes:
             return self.codes[key]
         x, y = network.Source.of(inputs), None if targets is None else network.Source.of(targets.array)
         arguments = self.library, self.layout, self.parameters.ctypes.data, self.work, x, y
-        blocks = []
-        for rows in programs.block_sizes(self.layout, [len(inputs)]):
-            if gradient is None:
-                ops = programs.predict(*arguments, rows, self.scale)
-            else:
-                ops = programs.gradients(*arguments, rows, self.scale, network.Target(gradient.ctypes.data))
-            blocks.append((ops, rows))
-        code = programs.Code(blocks)
-        if gradient is None:
-            if len(self.codes) == self.KEPT:
-                self.codes.clear()
-                self.blocks.clear()
-            self.codes[key] = code
+        sizes = programs.block_sizes(self.layout, [len(inputs)])
+        if gradient is not None:
+            self.work.forget()
+            target = network.Target(gradient.ctypes.data)
+            return programs.Code([(programs.gradients(*arguments, n, self.scale, target), n) for n in sizes])
+        if len(self.codes) == self.KEPT:
+            self.codes.clear()
+            self.blocks.clear()
+        code = programs.Code([(programs.predict(*arguments, n, self.scale), n) for n in sizes])
+        self.codes[key] = code
         return code
 
-    def block(self, n: int, inputs: NDArray[Any], out: NDArray[Any]) -> NDArray[np.int64]:
-        """The one program that predicts n rows in the model's dtype."""
+    def block(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """The one program that predicts as many rows as X has, in the layout's dtype."""
+        n = len(X)
         try:
             return self.blocks[n]
         except KeyError:
-            return self.blocks.setdefault(n, self.code(inputs, None, out, None).code)
+            code: NDArray[np.int64] = self.code(X, None, None).code
+            return self.blocks.setdefault(n, code)
 
     def __call__(
         self,
@@ -541,7 +546,7 @@ class _Sweep:
         out: NDArray[Any] | None,
         gradient: NDArray[Any] | None,
     ) -> float:
-        n, code = len(inputs), self.code(inputs, targets, out, gradient)
+        n, code = len(inputs), self.code(inputs, targets, gradient)
         self.work.cells[[kernel.SCALE, kernel.TOTAL]] = 1 / n, 0
         entry.sweep(code.code, code.parts, _sources(inputs, targets, out), n, self.layout.block_rows)
         return float(self.work.cells[kernel.TOTAL] / n)

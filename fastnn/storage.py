@@ -43,6 +43,8 @@ def save(model: Model, path: Path) -> None:
         tensors[_name(i, "bias")] = np.ascontiguousarray(biases)
     header = {"format": "fastnn", "format_version": str(FORMAT_VERSION), "model": json.dumps(description)}
     content = to_bytes(tensors, metadata=header)
+    if path.is_dir():
+        raise IsADirectoryError(f"path must name a file, got the folder {str(path)!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as temporary:

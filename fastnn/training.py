@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress bar wait for it
+MOST_EPOCHS = 10**8  # a float64 of history each
 FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
 
 
@@ -86,6 +87,8 @@ def fit(
 ) -> History:
     """`Model.fit` after its data was checked."""
     epochs = _validation.integer("epochs", epochs, 0)
+    if epochs > MOST_EPOCHS:
+        raise ValueError(f"epochs must be at most {MOST_EPOCHS}, got {epochs}")
     batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
     optimizer = optimizers.resolve(optimizer)
     if not isinstance(callbacks, Iterable):
@@ -99,9 +102,11 @@ def fit(
     mode, order = _order(shuffle, epochs, len(inputs))
     scored = metrics.resolve(metric, validation[1] if validation else targets)
 
+    if model._fitting:
+        raise RuntimeError("fit was called on a model while it is being fitted, by a callback or another thread")
     history = History(metric=scored[0] if validation else None)
     run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history)
-    model.history = history
+    model.history, model._fitting = history, True
     with _progress_bar(progress, epochs) as bar:
         try:
             while run.epoch < epochs:
@@ -111,7 +116,7 @@ def fit(
                 stop = False
                 if run.epoch > before:
                     if validation is not None:
-                        loss, outputs = model._evaluate(*validation)
+                        loss, outputs = model._network.evaluate(*validation)
                         score = model._score(scored[1], validation[1], outputs)
                         history.val_loss.append(loss)
                         history.val_metric.append(score)
@@ -124,6 +129,7 @@ def fit(
                     break
         finally:
             run.settle(validated=validation is not None)
+            model._fitting = False
     return history
 
 
@@ -149,7 +155,7 @@ class _Run:
         fixed = [entry.N_SAMPLES, entry.BATCH_SIZE, entry.BLOCK_ROWS, entry.ORDERED]
         self.position[fixed] = len(inputs), batch_size, model._layout.block_rows, mode
         self.losses = np.zeros(epochs)
-        self.parameters, self.snapshot = model._parameters, model._parameters.copy()
+        self.parameters, self.snapshot = model.parameters, model.parameters.copy()
         self.optimizer, self.order = optimizer, order
         self._write_programs()
         entry.train(*self.arguments, 0)  # compiles or loads it, outside the timed part
@@ -171,7 +177,7 @@ class _Run:
         vectors = [state.vectors.ctypes.data + i * layout.n_bytes for i in range(kernel.VECTORS[name])]
         at, into = self.parameters.ctypes.data, gradient.ctypes.data
         sources = entry.library(model.dtype), layout, at, work, x, y
-        code = programs.train(*sources, batch_size, model._scale, name, into, vectors)
+        code = programs.train(*sources, batch_size, model._network.scale, name, into, vectors)
         self.vectors_before = state.vectors.copy()
         self.alive = gradient, work  # because the programs know their addresses
         self.arguments: tuple[Any, ...] = (
@@ -214,7 +220,7 @@ class _Run:
 
     def keep(self) -> None:
         """Take over what callbacks did to the model between two epochs."""
-        if self.model._parameters is not self.parameters:
+        if self.model.parameters is not self.parameters:
             raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
         if self.model._layout is not self.layout:  # it called freeze
             self._write_programs()
@@ -246,7 +252,7 @@ class _Run:
             for values in (history.val_loss, history.val_metric):
                 values.extend([float("nan")] * (len(history.loss) - len(values)))
         if self.position[entry.STEP] != 0:
-            self.model._parameters[:] = self.snapshot
+            self.model.parameters[:] = self.snapshot
             self.model._random[0] = self.model._random[1]
             self.state.vectors[:] = self.vectors_before
             settings = self.state.settings

@@ -11,14 +11,19 @@ def _if_positive(s, x, value):
     return s.select(s.b.fcmp_unordered(">", x.v, s.const(0.0).v), value, s.const(0.0))
 
 
+def _step(s, z):
+    one = s.select(s.less(s.const(0.0), z), s.const(1.0), s.const(0.0))
+    return s.select(s.b.fcmp_unordered("uno", z.v, z.v), z, one)
+
+
 # The step has no useful derivative: its delta passes as it is, and so a single layer of step neurons learns by the
-# perceptron rule (Rosenblatt 1958). z * 0 + 1 is 1, or NaN where z is.
+# perceptron rule (Rosenblatt 1958).
 ACTIVATIONS = {
     "identity": (lambda s, z: z, lambda s, d, a: d),
     "sigmoid": (lambda s, z: s.sigmoid(z), lambda s, d, a: d * (a - a * a)),
     "tanh": (lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
     "relu": (lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
-    "step": (lambda s, z: _if_positive(s, z, z * 0.0 + 1.0), lambda s, d, a: d),
+    "step": (_step, lambda s, d, a: d),
 }
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
 IDENTITY, STEP = CODES["identity"], CODES["step"]

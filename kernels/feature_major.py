@@ -12,7 +12,7 @@ from .simd import UNIT_BYTES, VECTOR_BYTES
 class Buffers:
     """Buffers for blocks of exactly `rows` samples; x, y, a and d are addresses of (neurons, samples), rows `ld` apart.
 
-    x and a have a row of ones behind the neurons.
+    x and a have a row of ones behind the neurons, `ones` is another: zero in the lanes past the samples.
     """
 
     def __init__(self, layout, rows):
@@ -20,15 +20,19 @@ class Buffers:
         lanes = VECTOR_BYTES // layout.itemsize
         spare = lanes  # rows that a transpose may write past the last
         n_out = layout.sizes[-1]
-        counts = [layout.sizes[0] + spare, n_out + spare, *(n + 1 for n in layout.sizes[1:]), *layout.sizes[1:], 1]
+        counts = [layout.sizes[0] + spare, n_out + spare, *(n + 1 for n in layout.sizes[1:]), *layout.sizes[1:], 1, 1]
         self.buffer = aligned_zeros(sum(counts) * self.ld, layout.dtype)
         addresses, offset = [], self.buffer.ctypes.data
         for count in counts:
             addresses.append(offset)
             offset += count * self.ld
         depth = len(layout.layers)
-        self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -1]
-        self.zeros = addresses[-1]
+        self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -2]
+        self.zeros, self.ones = addresses[-2:]
+        width = self.ld // layout.itemsize
+        for values, n in [*zip(self.a, layout.sizes[1:], strict=True), (self.ones, 0)]:
+            start = (values + n * self.ld - self.buffer.ctypes.data) // layout.itemsize
+            self.buffer[start : start + width][:rows] = 1
 
 
 def load(ops, layout, work, own):
@@ -38,9 +42,7 @@ def load(ops, layout, work, own):
         (work.y, layout.layers[-1].row, layout.sizes[-1], own.y),
     ):
         ops.add("transpose", own.rows, width, source, row, work.zeros, out, own.ld)
-    for values, n in zip([own.x, *own.a], layout.sizes, strict=True):
-        ones = values + n * own.ld
-        ops.add("one", own.ld, ones, ones, ones)
+    ops.add("add", own.ld, own.x + layout.sizes[0] * own.ld, own.ones, own.zeros)  # the transpose may go past x
 
 
 def forward(ops, layout, parameters, own):

@@ -31,7 +31,6 @@ def _emit(module, kind):
     yield "outer", simd.outer(module, kind, "outer")
     yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
     yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
-    yield "one", simd.elementwise(module, kind, "one", lambda s, x, y: s.const(1.0))
     yield "exp", simd.elementwise(module, kind, "exp", lambda s, x, y: s.exp(x))
     yield "gather", simd.gather(module, kind, "gather", kind)
     yield "gather_bytes", simd.gather(module, kind, "gather_bytes", types.uint8)
@@ -55,7 +54,6 @@ NAMES = [
         "outer",
         "add",
         "zero",
-        "one",
         "exp",
         "gather",
         "gather_bytes",

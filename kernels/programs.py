@@ -20,6 +20,10 @@ class Workspace(network.Workspace):
             self._feature_major[rows] = feature_major.Buffers(layout, rows)
         return self._feature_major[rows]
 
+    def forget(self):
+        """Free the second layout's buffers, when no program will run that was written for them."""
+        self._feature_major.clear()
+
 
 class Code:
     """Programs laid end to end, as `entry` takes them: code (operations, WIDTH) and parts (programs, 3)."""

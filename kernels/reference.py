@@ -10,8 +10,8 @@ ACTIVATIONS = {
     "identity": (lambda z: z, lambda a: np.ones_like(a)),
     "sigmoid": (lambda z: np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z))), lambda a: a * (1 - a)),
     "tanh": (np.tanh, lambda a: 1 - a**2),
-    "relu": (lambda z: np.where(z > 0, z, 0 * z), lambda a: (a > 0) * 1.0),
-    "step": (lambda z: np.where(z > 0, 1.0, 0 * z), lambda a: np.ones_like(a)),
+    "relu": (lambda z: np.where(np.isnan(z) | (z > 0), z, 0.0), lambda a: (a > 0) * 1.0),
+    "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
 }
 # name: (summed value, derivative in a)
 LOSSES = {

@@ -69,3 +69,15 @@ def test_the_rule_takes_narrow_layers_with_many_samples():
     assert not pays([4, 24, 24, 3], 1)
     assert not pays([784, 30, 10], 10)
     assert not pays([512, 512, 512, 10], 256)
+
+
+@pytest.mark.parametrize("samples", [15, 16, 17])
+def test_lanes_without_a_sample_cannot_overflow(samples, monkeypatch):
+    """At x = 0 this network overflows; at x = 1, where every sample is, it does not."""
+    monkeypatch.setattr(feature_major, "pays", lambda *_: True)
+    n = Net([1, 2, 2, 1], ["relu"] * 3, "float32")
+    (w0, b0), (w1, _), *_ = n.layout.views(n.parameters)
+    w0[...], b0[...], w1[...] = -1e20, 1e20, 1e20
+    gradient = network.aligned_zeros(n.layout.n_bytes, "float32")
+    n.sweep(np.ones((samples, 1), "f4"), np.zeros((samples, 1), "f4"), gradient=gradient)
+    assert np.isfinite(gradient).all()

@@ -296,3 +296,29 @@ def test_the_door_opens_again_after_an_error():
         raise OSError("x")
     with parallel.door() as opened:
         assert opened
+
+
+def test_predict_while_the_head_is_replaced():
+    """A call sees the old network or the new one, never half of each."""
+    model = Model([6, 20, 3], rng=0)
+    X, done, wrong = np.random.default_rng(0).random((40, 6), dtype=np.float32), threading.Event(), []
+
+    def predict():
+        while not done.is_set():
+            out = model.predict(X)
+            if out.shape[1] not in (1, 3, 900) or not np.isfinite(out).all():
+                wrong.append(out.shape)
+
+    workers = [threading.Thread(target=predict) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for i in range(300):
+        model.replace_head((1, 900, 3)[i % 3], rng=i)
+    done.set()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    fresh = Model([6, 20, 3], rng=1)
+    for mine, other in zip((*fresh.weights, *fresh.biases), (*model.weights, *model.biases), strict=True):
+        mine[...] = other
+    np.testing.assert_array_equal(model.predict(X), fresh.predict(X))

@@ -53,7 +53,9 @@ def test_special_values(dtype):
     assert np.signbit(activate("tanh", [-0.0], dtype)[0])
     np.testing.assert_array_equal(activate("exp", z, dtype), [np.nan, np.inf, 0, 1, 1, np.inf, 0])
     np.testing.assert_array_equal(activate("relu", z, dtype), [np.nan, np.inf, 0, 0, 0, np.array(1e30, dtype), 0])
-    np.testing.assert_array_equal(activate("step", [np.nan, -1, 0, 1e-30, 5], dtype), [np.nan, 0, 0, 1, 1])
+    np.testing.assert_array_equal(
+        activate("step", [np.nan, -1, 0, 1e-30, 5, np.inf, -np.inf], dtype), [np.nan, 0, 0, 1, 1, 1, 0]
+    )
     np.testing.assert_array_equal(activate("identity", z, dtype), np.array(z, dtype))
 
 

@@ -641,3 +641,26 @@ assert twin.history.loss == model.history.loss
 @pytest.mark.parametrize(("validated", "after"), [("plain", 0.6), ("validated", 0.9)])
 def test_ctrl_c(validated, after, run_python):
     assert run_python(INTERRUPTED, validated, after, timeout=120).stdout == "interrupted\n"
+
+
+def test_labels_changed_by_a_callback_do_not_matter(blobs):
+    X, y = blobs
+    mine, expected = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    labels = y.astype(np.int32)
+    expected.fit(X, labels.copy(), epochs=3, batch_size=10)
+
+    def spoil(model):
+        labels[:] = 2**30
+
+    mine.fit(X, labels, epochs=3, batch_size=10, callbacks=[spoil])
+    np.testing.assert_array_equal(mine.parameters, expected.parameters)
+
+
+def test_a_fit_within_a_fit_is_refused(blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    with pytest.raises(RuntimeError, match="while it is being fitted"):
+        model.fit(X, y, epochs=3, batch_size=10, callbacks=[lambda m: m.fit(X, y, epochs=1, batch_size=10)])
+    assert len(model.history.loss) == 1
+    model.fit(X, y, epochs=2, batch_size=10)
+    assert len(model.history.loss) == 2

@@ -195,9 +195,10 @@ def test_kernels_get_aligned_rows_of_the_right_type(layout, dtype):
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, read_only])
-def test_y_that_fits_is_not_copied(wrap):
+def test_targets_that_fit_are_not_copied_but_labels_are(wrap):
+    """Labels become addresses, so what was checked is what is used."""
     labels, values = wrap(LABELS.astype(np.int32)), wrap(NUMBERS.astype(np.float32))
-    assert np.shares_memory(_validation.targets(labels, N, 3, "float32", binary=False).array, labels)
+    assert not np.shares_memory(_validation.targets(labels, N, 3, "float32", binary=False).array, labels)
     assert np.shares_memory(_validation.targets(values, N, 3, "float32", binary=False).array, values)
 
 
@@ -352,7 +353,7 @@ FIT = {
         (np.True_, TypeError, r"epochs must be an integer, got np.True_"),
     ],
     "optimizer": [
-        ("adagrad", ValueError, r"optimizer must be one of 'sgd', got 'adagrad'"),
+        ("adagrad", ValueError, r"optimizer must be one of 'sgd', 'momentum', 'adam', got 'adagrad'"),
         (0.1, TypeError, r"optimizer must be an optimizer such as SGD\(0.1\).*, got 0.1"),
         (SGD, TypeError, r"optimizer must be an optimizer such as SGD\(0.1\).*, got <class"),
         (None, TypeError, r"optimizer must be an optimizer such as SGD\(0.1\).*, got None"),
@@ -536,3 +537,12 @@ def test_specifications_are_frozen_values():
 def test_an_unknown_name_of_the_package():
     with pytest.raises(AttributeError, match="module 'fastnn' has no attribute 'Perceptron'"):
         fastnn.Perceptron  # noqa: B018
+
+
+def test_values_too_large_for_any_dtype():
+    with pytest.raises((TypeError, ValueError), match="X must hold numbers"):
+        Model([1, 1]).predict([[10**400]])
+    with pytest.raises(ValueError, match="input_scale must be finite in float32, got 1e\\+300"):
+        Model([1, 1], input_scale=1e300)
+    with pytest.raises(ValueError, match="epochs must be at most 100000000, got 10000000000000"):
+        Model([1, 1]).fit([[1.0]], [1.0], epochs=10**13, batch_size=1)
