@@ -11,7 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
+try:
+    import matplotlib
+except ModuleNotFoundError as error:
+    raise SystemExit("the demo draws pictures: pip install matplotlib scikit-learn, or use make demo") from error
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

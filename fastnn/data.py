@@ -55,7 +55,10 @@ def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
     Needs scikit-learn, no download. The order is mixed but fixed, so that X[:1500] and X[1500:] split it.
     """
-    from sklearn.datasets import load_digits as sklearn_digits
+    try:
+        from sklearn.datasets import load_digits as sklearn_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("load_digits needs scikit-learn: pip install 'fastnn-numba[sklearn]'") from error
 
     X, y = sklearn_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))
