@@ -104,33 +104,48 @@ def fit(
 
     if model._fitting:
         raise RuntimeError("fit was called on a model while it is being fitted, by a callback or another thread")
-    history = History(metric=scored[0] if validation else None)
-    run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history)
-    model.history, model._fitting = history, True
-    with _progress_bar(progress, epochs) as bar:
-        try:
-            while run.epoch < epochs:
-                before = run.epoch
-                each_epoch = validation is not None or callbacks
-                run.advance(before + 1 if each_epoch else epochs)
-                stop = False
-                if run.epoch > before:
-                    if validation is not None:
-                        loss, outputs = model._network.evaluate(*validation)
-                        score = model._score(scored[1], validation[1], outputs)
-                        history.val_loss.append(loss)
-                        history.val_metric.append(score)
-                    answers = [callback(model) for callback in callbacks]
-                    stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
-                    if callbacks and not stop:
-                        run.keep()
-                bar(run.epoch - before, history)
-                if stop:
-                    break
-        finally:
-            run.settle(validated=validation is not None)
-            model._fitting = False
+    model._fitting = True
+    try:
+        history = History(metric=scored[0] if validation else None)
+        run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history)
+        with _progress_bar(progress, epochs) as bar:
+            model.history = history
+            _epochs(run, epochs, validation, scored[1], callbacks, bar)
+    finally:
+        model._fitting = False
     return history
+
+
+def _epochs(
+    run: _Run,
+    epochs: int,
+    validation: tuple[NDArray[Any], Targets] | None,
+    score: Metric,
+    callbacks: Sequence[Callable[[Model], object]],
+    bar: _progress_bar,
+) -> None:
+    """The loop: train, validate, call back; however it ends, the run is settled."""
+    model, history = run.model, run.history
+    try:
+        while run.epoch < epochs:
+            before = run.epoch
+            run.advance(before + 1 if validation is not None or callbacks else epochs)
+            stop = False
+            if run.epoch > before:
+                if validation is not None:
+                    loss, outputs = model._network.evaluate(*validation)
+                    value = model._score(score, validation[1], outputs)
+                    history.val_loss.append(loss)
+                    history.val_metric.append(value)
+                answers = [callback(model) for callback in callbacks]
+                stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+                if callbacks and not stop:
+                    run.keep()
+            bar(run.epoch - before, history)
+            if stop:
+                break
+    finally:
+        run.settle(validated=validation is not None)
 
 
 class _Run:

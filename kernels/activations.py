@@ -25,5 +25,4 @@ ACTIVATIONS = {
     "relu": (lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
     "step": (_step, lambda s, d, a: d),
 }
-CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
-IDENTITY, STEP = CODES["identity"], CODES["step"]
+UNIT_SLOPE = ("identity", "step")  # nothing to multiply the delta by

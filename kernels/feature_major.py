@@ -4,6 +4,7 @@ Forward, backward and gradient of a block of samples as in `network`, over the s
 each layer's inputs multiplies the bias, which lies behind W as one more row of it.
 """
 
+from .activations import UNIT_SLOPE
 from .matmul import matmul
 from .network import aligned_zeros, padded
 from .simd import UNIT_BYTES, VECTOR_BYTES
@@ -66,7 +67,7 @@ def backward(ops, layout, parameters, own, target):
     ld = own.ld
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], own.a[i], own.d[i]
-        if layer.activation not in ("identity", "step"):
+        if layer.activation not in UNIT_SLOPE:
             ops.add(f"{layer.activation}_slope", layer.fan_out * ld, d, d, a)
         w, fan_in, fan_out = layer.w, layer.fan_in, layer.fan_out
         if i > layout.lowest:

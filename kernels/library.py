@@ -18,7 +18,7 @@ from .simd import I64, MOST_ARGUMENTS, TILE_UNITS
 
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
 # Arguments that `entry` changes between runs; the same in all of gather, gather_bytes and one_hot.
-ROWS, ORDER, MORE, SOURCE, ROW = range(1, 6)
+ROWS, ORDER, MORE, SOURCE = range(1, 5)
 UNPAD_OUT = 5
 
 

@@ -11,4 +11,3 @@ def _quadratic(s, a, y):
 
 
 LOSSES = {"quadratic": _quadratic}
-CODES = {name: code for code, name in enumerate(LOSSES)}

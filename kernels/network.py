@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .activations import UNIT_SLOPE
 from .library import WIDTH
 from .matmul import matmul, matmul_nt
 from .optimizers import N_CELLS
@@ -228,7 +229,7 @@ def backward(ops, layout, parameters, work, rows, target, between=()):
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], work.a[i], work.d[i]
         ld, row = layer.ld, layer.row
-        if layer.activation not in ("identity", "step"):  # their slope is 1, the step's by the perceptron rule
+        if layer.activation not in UNIT_SLOPE:
             ops.add(f"{layer.activation}_slope", rows * row, d, d, a)
         below, below_row = (work.a[i - 1], layout.layers[i - 1].row) if i else (work.x, layout.x_ld)
         if i > layout.lowest:  # dC/da below, with W as it was in the forward pass

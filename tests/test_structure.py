@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "optimizers": [],
     "library": ["simd", "activations", "losses", "optimizers"],
     "matmul": ["simd", "library"],
-    "network": ["simd", "library", "matmul", "optimizers"],
-    "feature_major": ["simd", "matmul", "network"],
+    "network": ["simd", "activations", "library", "matmul", "optimizers"],
+    "feature_major": ["simd", "activations", "matmul", "network"],
     "programs": ["library", "network", "feature_major", "optimizers"],
     "entry": ["simd", "library", "batches", "cache", "network", "optimizers"],
 }

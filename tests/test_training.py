@@ -664,3 +664,20 @@ def test_a_fit_within_a_fit_is_refused(blobs):
     assert len(model.history.loss) == 1
     model.fit(X, y, epochs=2, batch_size=10)
     assert len(model.history.loss) == 2
+
+
+def test_a_progress_bar_that_fails_leaves_the_model_usable(blobs, monkeypatch):
+    """Nothing was trained, and the next fit is not taken for one within a fit."""
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    before = model.parameters.copy()
+
+    def broken(*_):
+        raise OSError("no terminal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_progress_bar", broken)
+        with pytest.raises(OSError, match="no terminal"):
+            model.fit(X, y, epochs=3, batch_size=10, progress=True)
+    np.testing.assert_array_equal(model.parameters, before)
+    assert len(model.fit(X, y, epochs=2, batch_size=10).loss) == 2

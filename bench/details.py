@@ -1,0 +1,73 @@
+"""Figures of docs/performance.md that are not in the table: `python -m bench.details`.
+
+What an optimizer costs against plain SGD, uint8 inputs against float32, and a row through `predict`. Each comparison
+alternates its sides; medians.
+"""
+
+import statistics
+import time
+
+import numpy as np
+
+import fastnn
+
+NETWORKS = (
+    ((784, 100, 10), 32),
+    ((8, 64, 64, 4), 64),
+    ((512, 512, 512, 10), 256),
+    ((4, 24, 24, 3), 256),
+    ((64, 32, 10), 8),
+)
+ROUNDS = 9
+
+
+def seconds(function):
+    """The CPU time of a call."""
+    start = time.thread_time()
+    function()
+    return time.thread_time() - start
+
+
+def alternate(functions):
+    """The median of each function's time as a ratio to the first one's of the same round, and the first's median."""
+    for function in functions:
+        function()
+    rounds = [[seconds(function) for function in functions] for _ in range(ROUNDS)]
+    ratios = [statistics.median(r[i] / r[0] for r in rounds) for i in range(len(functions))]
+    return ratios, statistics.median(r[0] for r in rounds)
+
+
+def main():
+    """Measure and print."""
+    rng = np.random.default_rng(0)
+    for sizes, batch_size in NETWORKS:
+        n = 5120 if sizes[0] == 512 else 20_000
+        X, y = rng.random((n, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], n)
+        models = {name: fastnn.Model(sizes, rng=0) for name in ("sgd", "momentum", "adam")}
+        ratios, _ = alternate(
+            [
+                lambda m=m, o=o: m.fit(X, y, epochs=3, batch_size=batch_size, optimizer=o)  # noqa: B023
+                for o, m in models.items()
+            ]
+        )
+        costs = ", ".join(f"{name} {ratio:.2f}" for name, ratio in zip(models, ratios, strict=True))
+        print(f"{'-'.join(map(str, sizes))} b{batch_size}: {costs}")
+
+    images, y = rng.integers(0, 256, (50_000, 784)).astype(np.uint8), rng.integers(0, 10, 50_000)
+    floats = images.astype(np.float32) / 255
+    pairs = (
+        (images, fastnn.Model([784, 30, 10], input_scale=1 / 255, rng=0)),
+        (floats, fastnn.Model([784, 30, 10], rng=0)),
+    )
+    ratios, first = alternate([lambda X=X, m=m: m.fit(X, y, epochs=2, batch_size=10) for X, m in pairs])
+    sample = first / 100_000 * 1e9
+    print(f"784-30-10 b10, a sample: {sample:.0f} ns from uint8, {ratios[1]:.2f} times that from float32")
+
+    for sizes in ((64, 32, 10), (4, 24, 24, 3), (8, 64, 64, 4)):
+        model, row = fastnn.Model(sizes, rng=0), rng.random((1, sizes[0]), dtype=np.float32)
+        _, first = alternate([lambda model=model, row=row: [model.predict(row) for _ in range(2000)]])
+        print(f"{'-'.join(map(str, sizes))}: one row through predict {first / 2000 * 1e6:.2f} us")
+
+
+if __name__ == "__main__":
+    main()
