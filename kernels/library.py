@@ -27,7 +27,7 @@ def _emit(module, kind):
     for units in range(1, TILE_UNITS + 1):
         yield f"column_{units}", simd.column(module, kind, f"column_{units}", units)
     yield "transpose", simd.transpose(module, kind, "transpose")
-    yield "dots", simd.dots(module, kind, "dots")
+    yield "rank_one", simd.rank_one(module, kind, "rank_one")
     yield "outer", simd.outer(module, kind, "outer")
     yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
     yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
@@ -40,6 +40,8 @@ def _emit(module, kind):
     for name, (value, slope) in ACTIVATIONS.items():
         yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z))
         yield f"{name}_slope", simd.elementwise(module, kind, f"{name}_slope", slope)
+        yield f"{name}_row", simd.row(module, kind, f"{name}_row", value)
+        yield f"{name}_dots", simd.dots(module, kind, f"{name}_dots", slope)
     for name, function in OPTIMIZERS.items():
         yield name, simd.update(module, kind, name, function, VECTORS[name], N_SCALARS)
     for name, function in LOSSES.items():
@@ -50,7 +52,7 @@ NAMES = [
     *(f"column_{units}" for units in range(1, TILE_UNITS + 1)),
     *(
         "transpose",
-        "dots",
+        "rank_one",
         "outer",
         "add",
         "zero",
@@ -61,7 +63,7 @@ NAMES = [
         "one_hot",
         "unpad",
     ),
-    *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope")),
+    *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope", "_row", "_dots")),
     *OPTIMIZERS,
     *LOSSES,
 ]

@@ -8,8 +8,6 @@ import itertools
 
 from .simd import TILE_ROWS, TILE_UNITS, UNIT_BYTES
 
-FEW_ROWS = 2  # of A in A @ B.T, for which transposing B costs more than it gives
-
 
 def _widths(units):
     """Columns of tiles for a width of `units`: two units where there are many, so that tiles are nearly square."""
@@ -45,13 +43,10 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
 def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel):
     """C = A @ B.T: A is (m, k), B (n, k), C (m, n padded with zeros to whole units); rows are padded to units.
 
-    For a few rows of A, dot products. For more, B is transposed in registers into `panel`: k padded to units, by at
-    most TILE_UNITS units. `zeros` holds as many units as the widest panel.
+    B is transposed in registers into `panel`: k padded to units, by at most TILE_UNITS units. `zeros` holds as many
+    units as the widest panel.
     """
     unit = UNIT_BYTES // itemsize
-    if m <= FEW_ROWS:
-        ops.add("dots", m, n, -(-n // unit) * unit, -(-k // unit) * UNIT_BYTES, a, a_row, b, b_row, zeros, c, c_row)
-        return
     for width in _widths(-(-n // unit)):
         panel_row = width * UNIT_BYTES
         ops.add("transpose", n, k, b, b_row, zeros, panel, panel_row)

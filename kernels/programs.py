@@ -86,11 +86,14 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, target
     network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
     network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
     fetches = network.prefetches(x, rows) if ahead else []
-    if feature_major.pays(layout, rows):
-        own = work.feature_major(layout, rows)
-        feature_major.load(ops, layout, work, own)
+    lanes_hold_samples = feature_major.pays(layout, rows)
+    if lanes_hold_samples or rows == 1:  # nothing that takes long enough to spread them through
         for fetch in fetches:
             ops.add(*fetch)
+        fetches = []
+    if lanes_hold_samples:
+        own = work.feature_major(layout, rows)
+        feature_major.load(ops, layout, work, own)
         feature_major.forward(ops, layout, parameters, own)
         feature_major.loss(ops, layout, work, own)
         feature_major.backward(ops, layout, parameters, own, target)

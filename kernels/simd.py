@@ -48,6 +48,7 @@ def _tile_rows(units):
 # The most rows by width in units; tiles wider than one unit exist only where three rows of them fit the registers.
 TILE_ROWS = (0, _tile_rows(1), *itertools.takewhile(lambda rows: rows >= 3, map(_tile_rows, (2, 3))))
 TILE_UNITS = len(TILE_ROWS) - 1
+WIDTHS_OF_ONE_ROW = (2, 1)  # in units: more would be too few additions at once per loop, fewer too many loads
 
 
 class Simd:
@@ -519,26 +520,22 @@ def transpose(module, numba_type, name):
     return fn
 
 
-def dots(module, numba_type, name):
-    """c[i, j] = the dot product of rows a[i] and b[j], i < m, j < n; zeros from j = n to `width`, whole vectors.
+def dots(module, numba_type, name, slope):
+    """c[j] = slope(simd, dot product of a and row b[j], below[j]) for j < n; zeros up to `width`, whole vectors.
 
-    Arguments: m, n, width, length, a, a_row, b, b_row, zeros, c, c_row. The rows of a and b are `length` bytes, whole
-    units; `zeros` is a vector.
+    Arguments: n, width, length, a, b, b_row, zeros, c, below. a and the rows of b are `length` bytes, whole units;
+    `zeros` is a vector.
     """
-    fn, b, (m, n, width, length, a, a_row, bb, b_row, zeros, c, c_row) = _function(module, name, 11)
+    fn, b, (n, width, length, a, bb, b_row, zeros, c, below) = _function(module, name, 9)
     s = Simd(b, numba_type)
-    with (
-        cgutils.for_range(b, m, intp=I64) as i,
-        cgutils.for_range_slice(b, _at(0), width, _at(s.lanes), I64) as (j, _),
-    ):
+    with cgutils.for_range_slice(b, _at(0), width, _at(s.lanes), I64) as (j, _):
         left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
-        row = b.add(a, b.mul(a_row, i.index))
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
         b.branch(body)
         b.position_at_end(body)
         k = b.phi(I64)
         sums = [b.phi(s.vector) for _ in range(s.lanes)]
-        x = s.load(b.add(row, k))
+        x = s.load(b.add(a, k))
         rows = _load_rows(s, left, b.add(start, k), b_row, zeros)
         new = [s.fma(x, y, Vec(s, total)) for y, total in zip(rows, sums, strict=True)]
         following = b.add(k, _at(VECTOR_BYTES))
@@ -550,8 +547,8 @@ def dots(module, numba_type, name):
             phi.add_incoming(after, body)
         b.cbranch(b.icmp_signed("<", following, length), body, done)
         b.position_at_end(done)
-        end = b.add(b.add(c, b.mul(c_row, i.index)), b.mul(j, _at(s.itemsize)))
-        s.store(_sum_lanes(s, new), end)
+        skip = b.mul(j, _at(s.itemsize))
+        s.store(slope(s, _sum_lanes(s, new), s.load(b.add(below, skip))), b.add(c, skip))
     b.ret_void()
     return fn
 
@@ -611,8 +608,8 @@ def outer(module, numba_type, name):
 # ---- the tile ----------------------------------------------------------------------------------------------------
 
 
-def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row):
-    """Write C[i, j] = C0[i, j] + sum_k A[i, k] * B[k, j] for a block of `rows` x `units`, kept in registers."""
+def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finish=lambda s, total: total):
+    """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `units`, kept in registers."""
     b = s.b
     vectors = units * VECTORS_PER_UNIT
     block = [(i, j) for i in range(rows) for j in range(vectors)]
@@ -661,7 +658,7 @@ def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row):
             sums = [{ij: x[ij] + y[ij] for ij in block} for x, y in pairs]
         _, _, (total,) = loop(a, bb, b.srem(k, _at(ways)), sums)
     for i, j in block:
-        s.store(total[i, j], b.add(c, b.mul(c_row, _at(i))), j * s.lanes)
+        s.store(finish(s, total[i, j]), b.add(c, b.mul(c_row, _at(i))), j * s.lanes)
 
 
 def column(module, numba_type, name, units):
@@ -700,6 +697,54 @@ def column(module, numba_type, name, units):
         phi.add_incoming(after, following)
     b.cbranch(b.icmp_signed(">", rest, _at(0)), head, done)
     b.position_at_end(done)
+    b.ret_void()
+    return fn
+
+
+def row(module, numba_type, name, activation):
+    """out = activation(simd, c0 + x @ W) for a single row x of k elements; W is (k, units).
+
+    Arguments: units, k, x, w, w_row, c0, out.
+    """
+    fn, b, (units, k, x, w, w_row, c0, out) = _function(module, name, 7)
+    s = Simd(b, numba_type)
+    nothing, size, first = _at(0), _at(s.itemsize), _at(0)
+    for width in WIDTHS_OF_ONE_ROW:
+        stop = b.and_(units, _at(-width))
+        with cgutils.for_range_slice(b, first, stop, _at(width), I64) as (j, _):
+            skip = b.mul(j, _at(UNIT_BYTES))
+            pw, pc0, pc = (b.add(p, skip) for p in (w, c0, out))
+            _tile(s, 1, width, k, x, nothing, size, pw, w_row, pc0, nothing, pc, nothing, activation)
+        first = stop
+    b.ret_void()
+    return fn
+
+
+def _add_row(s, factor, ds, start, end):
+    """The vectors from `end` on = those from `start` on + factor * ds."""
+    for i, d in enumerate(ds):
+        s.store(s.fma(factor, d, s.load(start, i * s.lanes)), end, i * s.lanes)
+
+
+def rank_one(module, numba_type, name):
+    """C[i] = C0[i] + x[i] * d for i < m, and C[m] = C0[m] + d: the gradient of W and, behind it, of b from one sample.
+
+    Arguments: units, m, x, d, c0, c0_row, c, c_row. The rows of d, C0 and C are so many units.
+    """
+    fn, b, (units, m, x, d, c0, c0_row, c, c_row) = _function(module, name, 8)
+    s = Simd(b, numba_type)
+    first = _at(0)
+    for width in WIDTHS_OF_ONE_ROW:
+        stop = b.and_(units, _at(-width))
+        with cgutils.for_range_slice(b, first, stop, _at(width), I64) as (column, _):
+            skip = b.mul(column, _at(UNIT_BYTES))
+            ds = [s.load(b.add(d, skip), i * s.lanes) for i in range(width * VECTORS_PER_UNIT)]
+            start, end = b.add(c0, skip), b.add(c, skip)
+            with cgutils.for_range(b, m, intp=I64) as row:
+                factor = s.splat(s.load_scalar(b.add(x, b.mul(row.index, _at(s.itemsize)))))
+                _add_row(s, factor, ds, b.add(start, b.mul(row.index, c0_row)), b.add(end, b.mul(row.index, c_row)))
+            _add_row(s, s.const(1.0), ds, b.add(start, b.mul(m, c0_row)), b.add(end, b.mul(m, c_row)))
+        first = stop
     b.ret_void()
     return fn
 

@@ -34,6 +34,8 @@ def test_predict_and_gradients(seed, dtype):
     sizes, names, rows = random_case(seed)
     if seed == 0:
         rows = 1100  # two blocks
+    if seed >= 20:
+        rows = 1  # a program of its own
     n = Net(sizes, names, dtype, seed)
     x, y = rng.standard_normal((rows, sizes[0])).astype(dtype), rng.standard_normal((rows, sizes[-1])).astype(dtype)
     out = np.empty((rows, sizes[-1]), dtype)

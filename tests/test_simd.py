@@ -106,6 +106,46 @@ def test_every_tile(dtype, k, units):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (4, 24), (7, 40), (24, 3), (64, 32), (101, 100)])
+def test_a_row_through_a_layer(name, k, n, dtype):
+    x, w, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((1, k), (k, n), (1, n)))
+    w_padded, b_padded = padded(w), padded(bias)
+    out = np.full_like(b_padded, np.nan)
+    units = out.nbytes // simd.UNIT_BYTES
+    call(dtype, f"{name}_row", units, k, x, w_padded, w_padded.strides[0], b_padded, out)
+    want = reference.ACTIVATIONS[name][0](x.astype("f8") @ w + bias)
+    np.testing.assert_allclose(out[:, :n], want, atol=8 * EPS[dtype] * (k + 4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (24, 3), (16, 16), (17, 40), (32, 10), (101, 100)])
+def test_the_delta_of_a_row(name, n, k, dtype):
+    d, w = padded(rng.standard_normal((1, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))
+    below = padded(rng.uniform(0.1, 0.9, (1, n)).astype(dtype))
+    out, zeros = np.full_like(below, np.nan), np.zeros(simd.UNIT_BYTES // d.itemsize, dtype)
+    call(dtype, f"{name}_dots", n, out.shape[1], d.nbytes, d, w, w.strides[0], zeros, out, below)
+    slopes = reference.ACTIVATIONS[name][1](below.astype("f8"))
+    want = reference.matmul_nt(d.astype("f8"), w.astype("f8")) * slopes[:, :n]
+    np.testing.assert_allclose(out[:, :n], want, atol=8 * EPS[dtype] * (k + 4))
+    assert not out[:, n:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (4, 24), (7, 40), (24, 3), (64, 32), (33, 100)])
+def test_rank_one(m, n, fresh, dtype):
+    x, d = rng.standard_normal(m).astype(dtype), padded(rng.standard_normal((1, n)).astype(dtype))
+    c = padded(rng.standard_normal((m + 1, n)).astype(dtype))
+    start = np.zeros_like(d) if fresh else c
+    want = np.append(x, 1).astype("f8")[:, None] * d + (0 if fresh else c)
+    row = c.strides[0]
+    call(dtype, "rank_one", row // simd.UNIT_BYTES, m, x, d, start, 0 if fresh else row, c, row)
+    np.testing.assert_allclose(c, want, atol=4 * EPS[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_transpose(dtype):
     lanes, itemsize = simd.VECTOR_BYTES // np.dtype(dtype).itemsize, np.dtype(dtype).itemsize
     for n, k, units in [(1, 1, 1), (lanes, lanes, 1), (lanes - 1, lanes + 1, 2), (3 * lanes, 5, 3), (17, 40, 2)]:
