@@ -176,8 +176,8 @@ class Simd:
         fn = cgutils.get_or_insert_function(self.b.module, kind, name)
         return Vec(self, self.b.call(fn, [x.v, n.v, x.v, ir.Constant(mask, -1), rounding]))
 
-    def _inverse(self, y):
-        """1 / y for `_divide`; AVX-512 has a start of 14 bits, from which Newton steps are faster than a division."""
+    def _inverse(self, y, rest=None):
+        """1 / (y + rest); AVX-512 has a start of 14 bits, from which Newton steps are faster than a division."""
         if VECTOR_BYTES < 64:
             return self.const(1.0) / y
         mask = ir.IntType(self.lanes)
@@ -185,12 +185,15 @@ class Simd:
         name = f"llvm.x86.avx512.rcp14.p{'d' if self.double else 's'}.512"
         fn = cgutils.get_or_insert_function(self.b.module, kind, name)
         inverse = Vec(self, self.b.call(fn, [y.v, y.v, ir.Constant(mask, -1)]))
-        for _ in range(2 if self.double else 1):
-            inverse = self.fma(inverse, self.fma(-y, inverse, self.const(1.0)), inverse)
+        for last in (False, True) if self.double else (True,):
+            error = self.fma(-y, inverse, self.const(1.0))
+            if last and rest is not None:
+                error = self.fma(-rest, inverse, error)
+            inverse = self.fma(inverse, error, inverse)
         return inverse
 
     def _divide(self, x, y, rest):
-        """x / (y + rest) for a rest that rounding took from y: a division and one Newton step."""
+        """x / (y + rest) for a rest that rounding took from y, with a Newton step on the quotient."""
         inverse = self._inverse(y)
         quotient = x * inverse
         error = self._residual(x, quotient, y) - quotient * rest
@@ -221,7 +224,8 @@ class Simd:
         """1 / (1 + e^-x), written with e^-|x| so that it keeps its relative accuracy for negative x."""
         e = self.exp(-self.abs(x), negative=True)
         y = e + 1.0
-        return self._divide(self.select(self.less(x, self.const(0.0)), e, self.const(1.0)), y, e - (y - 1.0))
+        top, rest = self.select(self.less(x, self.const(0.0)), e, self.const(1.0)), e - (y - 1.0)
+        return top * self._inverse(y, rest) if VECTOR_BYTES == 64 else self._divide(top, y, rest)
 
     def tanh(self, x):
         """-m / (2 + m) with m = e^(-2|x|) - 1 taken without cancellation; the sign is put back."""
