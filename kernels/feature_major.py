@@ -22,7 +22,9 @@ class Buffers:
         spare = lanes  # rows that a transpose may write past the last
         n_out = layout.sizes[-1]
         counts = [layout.sizes[0] + spare, n_out + spare, *(n + 1 for n in layout.sizes[1:]), *layout.sizes[1:], 1, 1]
-        self.buffer = aligned_zeros(sum(counts) * self.ld, layout.dtype)
+        n_bytes = sum(counts) * self.ld
+        self.buffer = aligned_zeros(n_bytes + max(layer.ld for layer in layout.layers), layout.dtype)
+        self.sums = self.buffer.ctypes.data + n_bytes  # of a layer's d over the samples
         addresses, offset = [], self.buffer.ctypes.data
         for count in counts:
             addresses.append(offset)
@@ -78,7 +80,12 @@ def backward(ops, layout, parameters, own, target):
             into = target.into + w
             if target.fresh:
                 ops.add("zero", (fan_in + 1) * layer.ld, into, into, into)
-            ops.add("outer", fan_in + 1, fan_out, ld, below, ld, d, ld, own.zeros, into, layer.ld)
+            ops.add("outer", fan_in, fan_out, ld, below, ld, d, ld, own.zeros, into, layer.ld)
+            width = layer.units * UNIT_BYTES
+            places = own.ones, d, ld, own.zeros, own.sums, own.sums
+            ops.add("identity_dots", fan_out, width // layout.itemsize, ld, *places)
+            b = target.into + layer.b
+            ops.add("add", width, b, b, own.sums)
             target.finish(ops, layer)
 
 
