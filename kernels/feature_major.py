@@ -9,6 +9,9 @@ from .matmul import matmul
 from .network import aligned_zeros, padded
 from .simd import UNIT_BYTES, VECTOR_BYTES
 
+# Vector operations of an activation with its slope, of a transposed block, and of summing a block's lanes.
+ACTIVATION, TRANSPOSE, SUMS = 34, 90, 60
+
 
 class Buffers:
     """Buffers for blocks of exactly `rows` samples; x, y, a and d are addresses of (neurons, samples), rows `ld` apart.
@@ -22,9 +25,9 @@ class Buffers:
         spare = lanes  # rows that a transpose may write past the last
         n_out = layout.sizes[-1]
         counts = [layout.sizes[0] + spare, n_out + spare, *(n + 1 for n in layout.sizes[1:]), *layout.sizes[1:], 1, 1]
-        n_bytes = sum(counts) * self.ld
-        self.buffer = aligned_zeros(n_bytes + max(layer.ld for layer in layout.layers), layout.dtype)
-        self.sums = self.buffer.ctypes.data + n_bytes  # of a layer's d over the samples
+        width, n_bytes = self.ld // layout.itemsize, sum(counts) * self.ld
+        self.buffer = aligned_zeros(n_bytes + width * max(layer.row for layer in layout.layers), layout.dtype)
+        self.by_sample = self.buffer.ctypes.data + n_bytes  # a layer's d again, with a row for each sample
         addresses, offset = [], self.buffer.ctypes.data
         for count in counts:
             addresses.append(offset)
@@ -32,7 +35,6 @@ class Buffers:
         depth = len(layout.layers)
         self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -2]
         self.zeros, self.ones = addresses[-2:]
-        width = self.ld // layout.itemsize
         for values, n in [*zip(self.a, layout.sizes[1:], strict=True), (self.ones, 0)]:
             start = (values + n * self.ld - self.buffer.ctypes.data) // layout.itemsize
             self.buffer[start : start + width][:rows] = 1
@@ -64,45 +66,61 @@ def loss(ops, layout, work, own):
     ops.add(layout.loss, layout.sizes[-1], own.rows, own.d[-1], own.a[-1], own.y, work.cells.ctypes.data)
 
 
-def backward(ops, layout, parameters, own, target):
+def backward(ops, layout, parameters, work, own, target):
     """From the last layer's dC/da in d: every layer's d = dC/dz, and the gradients to the target."""
     ld = own.ld
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], own.a[i], own.d[i]
         if layer.activation not in UNIT_SLOPE:
             ops.add(f"{layer.activation}_slope", layer.fan_out * ld, d, d, a)
-        w, fan_in, fan_out = layer.w, layer.fan_in, layer.fan_out
         if i > layout.lowest:
-            places = parameters + w, layer.ld, layout.itemsize, d, ld, own.zeros, 0, own.d[i - 1], ld
-            matmul(ops, fan_in, ld // UNIT_BYTES, fan_out, *places)
+            places = parameters + layer.w, layer.ld, layout.itemsize, d, ld, own.zeros, 0, own.d[i - 1], ld
+            matmul(ops, layer.fan_in, ld // UNIT_BYTES, layer.fan_out, *places)
         if not layer.frozen:
-            below = own.a[i - 1] if i else own.x
-            into = target.into + w
-            if target.fresh:
-                ops.add("zero", (fan_in + 1) * layer.ld, into, into, into)
-            ops.add("outer", fan_in, fan_out, ld, below, ld, d, ld, own.zeros, into, layer.ld)
-            width = layer.units * UNIT_BYTES
-            places = own.ones, d, ld, own.zeros, own.sums, own.sums
-            ops.add("identity_dots", fan_out, width // layout.itemsize, ld, *places)
-            b = target.into + layer.b
-            ops.add("add", width, b, b, own.sums)
+            _gradient(ops, layout, layer, work, own, own.a[i - 1] if i else own.x, d, target)
             target.finish(ops, layer)
+
+
+def _gradient(ops, layout, layer, work, own, below, d, target):
+    """One layer's gradient from d = dC/dz and what lies below it."""
+    ld, fan_in, fan_out = own.ld, layer.fan_in, layer.fan_out
+    w, b, row = target.into + layer.w, target.into + layer.b, layer.units * UNIT_BYTES
+    over_lanes, by_sample = _gradient_operations(layout, layer, own.rows)
+    if by_sample < over_lanes:
+        ops.add("transpose", fan_out, own.rows, d, ld, own.zeros, own.by_sample, row)
+        start = (work.zeros, 0) if target.fresh else (w, layer.ld)
+        places = below, ld, layout.itemsize, own.by_sample, row, *start, w, layer.ld
+        matmul(ops, fan_in, layer.units, own.rows, *places)
+    else:
+        if target.fresh:
+            ops.add("zero", fan_in * layer.ld, w, w, w)
+        ops.add("outer", fan_in, fan_out, ld, below, ld, d, ld, own.zeros, w, layer.ld)
+    sums = b if target.fresh else work.row
+    ops.add("identity_dots", fan_out, row // layout.itemsize, ld, own.ones, d, ld, own.zeros, sums, sums)
+    if not target.fresh:
+        ops.add("add", row, b, b, sums)
+
+
+def _gradient_operations(layout, layer, rows):
+    """Vector operations of W's gradient as sums over lanes, and as a product with d transposed."""
+    samples = padded(rows * layout.itemsize) // VECTOR_BYTES
+    across = padded(layer.fan_out * layout.itemsize) // VECTOR_BYTES
+    blocks = -(-layer.fan_in // 4) * -(-layer.fan_out // 4)
+    return blocks * (16 * samples + SUMS), across * (samples * TRANSPOSE + (rows + 4) * layer.fan_in)
 
 
 def pays(layout, rows):
     """Whether a block of so many rows takes fewer vector operations in this layout than in `network`'s."""
     lanes = VECTOR_BYTES // layout.itemsize
     samples = padded(rows * layout.itemsize) // VECTOR_BYTES
-    sigmoid, block, sums = 34, 90, 60  # operations of an activation with its slope, a transpose, a block of sums
-    wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * block
+    wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * TRANSPOSE
     for i, layer in enumerate(layout.layers):
         fan_in, fan_out = layer.fan_in, layer.fan_out
         across_in, across_out = (padded(n * layout.itemsize) // VECTOR_BYTES for n in (fan_in, fan_out))
-        wide += rows * (2 * fan_in * across_out + sigmoid * across_out)
-        narrow += samples * ((fan_in + 1) * fan_out + sigmoid * fan_out)
-        blocks = -(-(fan_in + 1) // 4) * -(-fan_out // 4)
-        narrow += blocks * (16 * samples + sums)
+        wide += rows * (2 * fan_in * across_out + ACTIVATION * across_out)
+        narrow += samples * ((fan_in + 1) * fan_out + ACTIVATION * fan_out)
+        narrow += min(_gradient_operations(layout, layer, rows)) + across_out * (lanes * samples + SUMS)
         if i:
-            wide += rows * fan_out * across_in + across_in * across_out * block
+            wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
             narrow += samples * fan_in * fan_out
     return narrow < wide

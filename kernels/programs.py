@@ -96,7 +96,7 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, target
         feature_major.load(ops, layout, work, own)
         feature_major.forward(ops, layout, parameters, own)
         feature_major.loss(ops, layout, work, own)
-        feature_major.backward(ops, layout, parameters, own, target)
+        feature_major.backward(ops, layout, parameters, work, own, target)
     else:
         network.forward(ops, layout, parameters, work, rows)
         network.loss(ops, layout, work, rows)
