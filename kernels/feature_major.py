@@ -4,6 +4,7 @@ Forward, backward and gradient of a block of samples as in `network`, over the s
 each layer's inputs multiplies the bias, which lies behind W as one more row of it.
 """
 
+from . import network
 from .activations import UNIT_SLOPE
 from .matmul import matmul
 from .network import aligned_zeros, padded
@@ -21,10 +22,8 @@ class Buffers:
 
     def __init__(self, layout, rows):
         self.rows, self.ld = rows, padded(rows * layout.itemsize)
-        lanes = VECTOR_BYTES // layout.itemsize
-        spare = lanes  # rows that a transpose may write past the last
-        n_out = layout.sizes[-1]
-        counts = [layout.sizes[0] + spare, n_out + spare, *(n + 1 for n in layout.sizes[1:]), *layout.sizes[1:], 1, 1]
+        *_, n_out = sizes = layout.sizes
+        counts = [sizes[0] + 1, n_out, *(n + 1 for n in sizes[1:]), *sizes[1:], 1, 1]
         width, n_bytes = self.ld // layout.itemsize, sum(counts) * self.ld
         self.buffer = aligned_zeros(n_bytes + width * max(layer.row for layer in layout.layers), layout.dtype)
         self.by_sample = self.buffer.ctypes.data + n_bytes  # a layer's d again, with a row for each sample
@@ -35,19 +34,15 @@ class Buffers:
         depth = len(layout.layers)
         self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -2]
         self.zeros, self.ones = addresses[-2:]
-        for values, n in [*zip(self.a, layout.sizes[1:], strict=True), (self.ones, 0)]:
+        for values, n in [*zip((self.x, *self.a), sizes, strict=True), (self.ones, 0)]:
             start = (values + n * self.ld - self.buffer.ctypes.data) // layout.itemsize
             self.buffer[start : start + width][:rows] = 1
 
 
-def load(ops, layout, work, own):
-    """Bring the inputs and targets that `network.load` put into work.x and work.y into this layout."""
-    for source, row, width, out in (
-        (work.x, layout.x_ld, layout.sizes[0], own.x),
-        (work.y, layout.layers[-1].row, layout.sizes[-1], own.y),
-    ):
-        ops.add("transpose", own.rows, width, source, row, work.zeros, out, own.ld)
-    ops.add("add", own.ld, own.x + layout.sizes[0] * own.ld, own.ones, own.zeros)  # the transpose may go past x
+def load(ops, layout, own, x, y, scale):
+    """The next rows of the sources x and y; operations 0 and 1 of a program."""
+    network.load(ops, x, own.rows, layout.sizes[0], own.x, own.ld, scale, columns=True)
+    network.load(ops, y, own.rows, layout.sizes[-1], own.y, own.ld, columns=True)
 
 
 def forward(ops, layout, parameters, own):

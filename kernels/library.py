@@ -17,7 +17,7 @@ from .optimizers import N_SCALARS, OPTIMIZERS, VECTORS
 from .simd import I64, MOST_ARGUMENTS, TILE_UNITS
 
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
-# Arguments that `entry` changes between runs; the same in all of gather, gather_bytes and one_hot.
+# Arguments that `entry` changes between runs; the same in every operation that loads samples.
 ROWS, ORDER, MORE, SOURCE = range(1, 5)
 UNPAD_OUT = 5
 
@@ -32,10 +32,12 @@ def _emit(module, kind):
     yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
     yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
     yield "exp", simd.elementwise(module, kind, "exp", lambda s, x, y: s.exp(x))
-    yield "gather", simd.gather(module, kind, "gather", kind)
-    yield "gather_bytes", simd.gather(module, kind, "gather_bytes", types.uint8)
+    for name, source in (("gather", kind), ("gather_bytes", types.uint8)):
+        yield name, simd.gather(module, kind, name, source)
+        yield f"{name}_columns", simd.gather_columns(module, kind, f"{name}_columns", source)
     yield "prefetch", simd.prefetch(module, kind, "prefetch")
     yield "one_hot", simd.one_hot(module, kind, "one_hot")
+    yield "one_hot_columns", simd.one_hot_columns(module, kind, "one_hot_columns")
     yield "unpad", simd.unpad(module, kind, "unpad")
     for name, (value, slope) in ACTIVATIONS.items():
         yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z))
@@ -58,9 +60,12 @@ NAMES = [
         "zero",
         "exp",
         "gather",
+        "gather_columns",
         "gather_bytes",
+        "gather_bytes_columns",
         "prefetch",
         "one_hot",
+        "one_hot_columns",
         "unpad",
     ),
     *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope", "_row", "_dots")),

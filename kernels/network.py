@@ -165,10 +165,10 @@ class Source:
 # ---- operations; parameters and into are addresses ----------------------------------------------------------------
 
 
-def load(ops, source, rows, width, out, out_row, scale=1.0):
-    """out = the next `rows` rows of a source; `entry` fills in which rows these are."""
+def load(ops, source, rows, width, out, out_row, scale=1.0, columns=False):
+    """out = the next `rows` rows of a source, as its columns on demand; `entry` fills in which rows these are."""
     bits = int(np.float64(scale).view(np.int64))
-    ops.add(source.operation, rows, 0, 0, source.address, source.row, out, out_row, width, bits)
+    ops.add(source.operation + "_columns" * columns, rows, 0, 0, source.address, source.row, out, out_row, width, bits)
 
 
 def forward(ops, layout, parameters, work, rows):

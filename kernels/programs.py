@@ -83,24 +83,24 @@ def needs_gradient(layout, batch_size, optimizer):
 def gradients(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=False):
     """A block of samples: its loss, and its gradient to the target; `ahead` fetches the next block meanwhile."""
     ops = Program(library)
-    network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
-    network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
     fetches = network.prefetches(x, rows) if ahead else []
-    lanes_hold_samples = feature_major.pays(layout, rows)
-    if lanes_hold_samples or rows == 1:  # nothing that takes long enough to spread them through
+    if feature_major.pays(layout, rows):
+        own = work.feature_major(layout, rows)
+        feature_major.load(ops, layout, own, x, y, input_scale)
         for fetch in fetches:
             ops.add(*fetch)
-        fetches = []
-    if lanes_hold_samples:
-        own = work.feature_major(layout, rows)
-        feature_major.load(ops, layout, work, own)
         feature_major.forward(ops, layout, parameters, own)
         feature_major.loss(ops, layout, work, own)
         feature_major.backward(ops, layout, parameters, work, own, target)
-    else:
-        network.forward(ops, layout, parameters, work, rows)
-        network.loss(ops, layout, work, rows)
-        network.backward(ops, layout, parameters, work, rows, target, fetches)
+        return ops
+    network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
+    network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
+    if rows == 1:  # no product takes long enough to fetch beside it
+        for fetch in fetches:
+            ops.add(*fetch)
+    network.forward(ops, layout, parameters, work, rows)
+    network.loss(ops, layout, work, rows)
+    network.backward(ops, layout, parameters, work, rows, target, fetches)
     return ops
 
 

@@ -361,22 +361,56 @@ def summed(module, numba_type, name, function):
     return fn
 
 
-def _each_row(b, rows, order):
-    """A loop over i < rows: gives (i, the i-th of the int32 numbers at `order`, or i where that address is 0)."""
+@contextlib.contextmanager
+def _each_row(b, rows, order, first=None, last=None):
+    """A loop over i < rows: gives (i, the number of its row in the source).
 
-    @contextlib.contextmanager
-    def loop():
-        ordered = b.icmp_signed("!=", order, _at(0))
-        with cgutils.for_range(b, rows, intp=I64) as at:
-            place = b.select(ordered, b.add(order, b.mul(at.index, _at(4))), b.ptrtoint(nothing, I64))
-            yield at.index, b.select(ordered, _load_int32(b, place), at.index)
-
+    That is the int32 number in place first + i at `order`, at most in place `last`, or first + i where order is 0.
+    """
     nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
-    return loop()
+    ordered = b.icmp_signed("!=", order, _at(0))
+    with cgutils.for_range(b, rows, intp=I64) as at:
+        i = at.index if first is None else b.add(first, at.index)
+        i = i if last is None else b.select(b.icmp_signed("<", i, last), i, last)
+        place = b.select(ordered, b.add(order, b.mul(i, _at(4))), b.ptrtoint(nothing, I64))
+        yield at.index, b.select(ordered, _load_int32(b, place), i)
 
 
 def _load_int32(b, p):
     return b.sext(b.load(b.inttoptr(p, ir.PointerType()), typ=I32, align=4), I64)
+
+
+class _Reader:
+    """Reads whole vectors of a source's elements, its own dtype or uint8, as the network's dtype times a scale."""
+
+    def __init__(self, s, scale, source_type):
+        scale = s.b.bitcast(scale, ir.DoubleType())
+        self.s, self.scale = s, s.splat(scale if s.double else s.b.fptrunc(scale, s.scalar))
+        self.is_bytes = source_type == types.uint8
+        self.itemsize = 1 if self.is_bytes else s.itemsize
+        self.kind = ir.VectorType(ir.IntType(8) if self.is_bytes else s.scalar, s.lanes)
+        self.lane = ir.Constant(ir.VectorType(I64, s.lanes), list(range(s.lanes)))
+        mask = ir.VectorType(ir.IntType(1), s.lanes)
+        signature = ir.FunctionType(self.kind, [ir.PointerType(), I32, mask, self.kind])
+        name = f"llvm.masked.load.v{s.lanes}{'i8' if self.is_bytes else s.suffix[-3:]}.p0"
+        self.masked_load = cgutils.get_or_insert_function(s.b.module, signature, name)
+
+    def pointer(self, start, element):
+        b = self.s.b
+        return b.inttoptr(b.add(start, b.mul(element, _at(self.itemsize))), ir.PointerType())
+
+    def whole(self, start, element):
+        """The vector at an element of the row at the address `start`."""
+        return self._converted(self.s.b.load(self.pointer(start, element), typ=self.kind, align=self.itemsize))
+
+    def first(self, n, start, element):
+        """Its first n lanes, zero behind; nothing behind is touched."""
+        inside = self.s.b.icmp_signed("<", self.lane, _splat_int(self.s.b, n, self.s.lanes))
+        arguments = ir.Constant(I32, self.itemsize), inside, ir.Constant(self.kind, [0] * self.s.lanes)
+        return self._converted(self.s.b.call(self.masked_load, [self.pointer(start, element), *arguments]))
+
+    def _converted(self, v):
+        return Vec(self.s, self.s.b.uitofp(v, self.s.vector) if self.is_bytes else v) * self.scale
 
 
 def gather(module, numba_type, name, source_type):
@@ -389,32 +423,39 @@ def gather(module, numba_type, name, source_type):
     """
     fn, b, (rows, order, _, source, row, out, out_row, n, scale) = _function(module, name, 9)
     s = Simd(b, numba_type)
-    scale = b.bitcast(scale, ir.DoubleType())
-    scale = s.splat(scale if s.double else b.fptrunc(scale, s.scalar))
-    is_bytes = source_type == types.uint8
-    element, itemsize = (ir.IntType(8), 1) if is_bytes else (s.scalar, s.itemsize)
-    kind = ir.VectorType(element, s.lanes)
-    lane = ir.Constant(ir.VectorType(I64, s.lanes), list(range(s.lanes)))
-    mask_type = ir.VectorType(ir.IntType(1), s.lanes)
-    signature = ir.FunctionType(kind, [ir.PointerType(), I32, mask_type, kind])
-    suffix = f"v{s.lanes}{'i8' if is_bytes else s.suffix[-3:]}"
-    masked_load = cgutils.get_or_insert_function(module, signature, f"llvm.masked.load.{suffix}.p0")
-    whole = b.and_(n, _at(-s.lanes))
-
-    def convert(v, p):
-        s.store(Vec(s, b.uitofp(v, s.vector) if is_bytes else v) * scale, p)
-
+    reader, whole, size = _Reader(s, scale, source_type), b.and_(n, _at(-s.lanes)), _at(s.itemsize)
     with _each_row(b, rows, order) as (i, j):
         start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
         with cgutils.for_range_slice(b, _at(0), whole, _at(s.lanes), I64) as (k, _):
-            p = b.inttoptr(b.add(start, b.mul(k, _at(itemsize))), ir.PointerType())
-            convert(b.load(p, typ=kind, align=itemsize), b.add(end, b.mul(k, _at(s.itemsize))))
+            s.store(reader.whole(start, k), b.add(end, b.mul(k, size)))
         with b.if_then(b.icmp_signed("<", whole, n)):
-            p = b.inttoptr(b.add(start, b.mul(whole, _at(itemsize))), ir.PointerType())
-            inside = b.icmp_signed("<", lane, _splat_int(b, b.sub(n, whole), s.lanes))
-            nothing = ir.Constant(kind, [0] * s.lanes)
-            tail = b.call(masked_load, [p, ir.Constant(I32, itemsize), inside, nothing])
-            convert(tail, b.add(end, b.mul(whole, _at(s.itemsize))))
+            s.store(reader.first(b.sub(n, whole), start, whole), b.add(end, b.mul(whole, size)))
+    b.ret_void()
+    return fn
+
+
+def gather_columns(module, numba_type, name, source_type):
+    """out[k, i] = scale * source[order[i], k] for k < n, i < rows; zeros behind, up to whole vectors.
+
+    Arguments as in `gather`; out_row is the stride of k.
+    """
+    fn, b, (rows, order, _, source, row, out, out_row, n, scale) = _function(module, name, 9)
+    s = Simd(b, numba_type)
+    reader, step = _Reader(s, scale, source_type), _at(s.lanes)
+    starts = cgutils.alloca_once(b, I64, size=s.lanes)
+    place = [b.gep(starts, [_at(r)], source_etype=I64) for r in range(s.lanes)]
+    with cgutils.for_range_slice(b, _at(0), rows, step, I64) as (i0, _):
+        count = b.sub(rows, i0)
+        with _each_row(b, step, order, i0, b.sub(rows, _at(1))) as (r, j):
+            b.store(b.add(source, b.mul(row, j)), b.gep(starts, [r], source_etype=I64))
+        inside = b.icmp_signed("<", reader.lane, _splat_int(b, count, s.lanes))
+        with cgutils.for_range_slice(b, _at(0), n, step, I64) as (k0, _):
+            left = b.sub(n, k0)
+            lines = (reader.first(left, b.load(p, typ=I64), k0) for p in place)
+            for k, column in enumerate(_transposed(s, lines)):
+                with b.if_then(b.icmp_signed("<", _at(k), left)):
+                    start = b.add(b.mul(out_row, b.add(k0, _at(k))), b.mul(i0, _at(s.itemsize)))
+                    s.store(s.select(inside, column, s.const(0.0)), b.add(out, start))
     b.ret_void()
     return fn
 
@@ -459,6 +500,19 @@ def one_hot(module, numba_type, name):
     return fn
 
 
+def one_hot_columns(module, numba_type, name):
+    """out[k, i] = 1 where k = source[order[i]], 0 elsewhere, for k < n. Arguments as in `gather_columns`."""
+    fn, b, (rows, order, _, labels, _, out, out_row, n) = _function(module, name, 8)
+    s = Simd(b, numba_type)
+    with cgutils.for_range_slice(b, _at(0), b.mul(n, out_row), _at(VECTOR_BYTES), I64) as (k, _):
+        s.store(s.const(0.0), b.add(out, k))
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, _at(4))))))
+        b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, _at(s.itemsize)))))
+    b.ret_void()
+    return fn
+
+
 def unpad(module, numba_type, name):
     """Copy the first n elements of every row, one by one. Arguments: rows, n, source, row, out, out_row."""
     fn, b, (rows, n, source, row, out, out_row) = _function(module, name, 6)
@@ -489,6 +543,17 @@ def _sum_lanes(s, vectors):
     return vectors[0]
 
 
+def _transposed(s, rows):
+    """The columns of a square of as many vectors as there are lanes, by blocks of 2, 4, .. rows (Eklundh 1972)."""
+    vectors, half = list(rows), 1
+    while half < s.lanes:
+        for i in range(s.lanes):
+            if not i & half:
+                vectors[i], vectors[i + half] = _swap(s, vectors[i], vectors[i + half], half)
+        half *= 2
+    return vectors
+
+
 def _load_rows(s, n, source, row, zeros):
     """One vector from each of as many rows as there are lanes; rows from n on give the vector at `zeros`."""
     b = s.b
@@ -510,13 +575,7 @@ def transpose(module, numba_type, name):
         cgutils.for_range_slice(b, _at(0), k, step, I64) as (j0, _),
     ):
         corner = b.add(source, b.add(b.mul(row, i0), b.mul(j0, size)))
-        vectors = list(_load_rows(s, b.sub(n, i0), corner, row, zeros))
-        half = 1
-        while half < s.lanes:  # blocks of 2, 4, .. rows (Eklundh 1972)
-            for i in range(s.lanes):
-                if not i & half:
-                    vectors[i], vectors[i + half] = _swap(s, vectors[i], vectors[i + half], half)
-            half *= 2
+        vectors = _transposed(s, _load_rows(s, b.sub(n, i0), corner, row, zeros))
         end = b.add(out, b.add(b.mul(out_row, j0), b.mul(i0, size)))
         for j, vector in enumerate(vectors):
             s.store(vector, b.add(end, b.mul(out_row, _at(j))))

@@ -179,15 +179,40 @@ def test_gather(dtype, kind, width, ordered):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["floats", "bytes"])
+@pytest.mark.parametrize("width", [1, 4, 16, 37])
 @pytest.mark.parametrize("ordered", [True, False])
-def test_one_hot(dtype, ordered):
+def test_gather_columns(dtype, kind, width, ordered):
+    source = rng.integers(0, 256, (40, width)).astype(np.uint8 if kind == "bytes" else dtype)
+    order = rng.permutation(40).astype(np.int32)
+    scale, first = 1 / 255, 5
+    bits = int(np.float64(scale).view(np.int64))
+    for rows in (1, 9, 16, 35):
+        out = np.full_like(padded(np.zeros((width + 1, rows), dtype)), np.nan)
+        start = (order[first:], source) if ordered else (0, source[first:])
+        name = "gather_bytes_columns" if kind == "bytes" else "gather_columns"
+        call(dtype, name, rows, start[0], 0, start[1], source.strides[0], out, out.strides[0], width, bits)
+        scale_there = np.dtype(dtype).type(scale)
+        want = reference.gather(source.astype(dtype), order if ordered else [], first, rows, scale_there)
+        np.testing.assert_array_equal(out[:width, :rows], want.T)
+        vector = simd.VECTOR_BYTES // out.itemsize
+        assert not out[:width, rows : -(-rows // vector) * vector].any()
+        assert np.isnan(out[width]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_one_hot(dtype, ordered, columns):
     labels, order = rng.integers(0, 19, 40).astype(np.int32), rng.permutation(40).astype(np.int32)
-    out = np.full_like(padded(np.zeros((9, 19), dtype)), np.nan)
-    start = (order[5:], labels) if ordered else (0, labels[5:])
-    call(dtype, "one_hot", 9, start[0], 0, start[1], 4, out, out.strides[0])
     picked = (labels[order] if ordered else labels)[5:14]
-    np.testing.assert_array_equal(out[:, :19], reference.one_hot(picked, 19))
-    assert not out[:, 19:].any()
+    want = reference.one_hot(picked, 19)
+    name, want = ("one_hot_columns", want.T) if columns else ("one_hot", want)
+    out = np.full_like(padded(np.zeros(want.shape, dtype)), np.nan)
+    start = (order[5:], labels) if ordered else (0, labels[5:])
+    call(dtype, name, 9, start[0], 0, start[1], 4, out, out.strides[0], 19)
+    np.testing.assert_array_equal(out[:, : want.shape[1]], want)
+    assert not out[:, want.shape[1] :].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
