@@ -54,7 +54,7 @@ def fma_peak(dtype="float32", repeats=10, seconds=0.005):
         a[...], b[...] = rng.random(a.shape), rng.random(b.shape)
         ops, row = Program(entry.library(dtype)), columns * itemsize  # c = b[0] + a.T @ b[1:]
         places = a.ctypes.data, itemsize, rows * itemsize, b.ctypes.data + row, row, b.ctypes.data, 0, c.ctypes.data
-        ops.add(f"column_{units}", rows, k, *places, row)
+        ops.add(f"tiles_{rows}x{units}", 1, k, *places, row)
         program = ops.array()
         _repeat(program, 1)
         if not np.allclose(c, b[0] + a.T @ b[1:], rtol=1e-4):

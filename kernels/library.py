@@ -14,7 +14,7 @@ from . import simd
 from .activations import ACTIVATIONS
 from .losses import LOSSES
 from .optimizers import N_SCALARS, OPTIMIZERS, VECTORS
-from .simd import I64, MOST_ARGUMENTS, TILE_UNITS
+from .simd import I64, MOST_ARGUMENTS, TILES
 
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
 # Arguments that `entry` changes between runs; the same in every operation that loads samples.
@@ -24,8 +24,8 @@ UNPAD_OUT = 5
 
 def _emit(module, kind):
     """Yield (name, function) for all of them."""
-    for units in range(1, TILE_UNITS + 1):
-        yield f"column_{units}", simd.column(module, kind, f"column_{units}", units)
+    for rows, units in TILES:
+        yield f"tiles_{rows}x{units}", simd.tiles(module, kind, f"tiles_{rows}x{units}", rows, units)
     yield "transpose", simd.transpose(module, kind, "transpose")
     yield "rank_one", simd.rank_one(module, kind, "rank_one")
     yield "outer", simd.outer(module, kind, "outer")
@@ -51,7 +51,7 @@ def _emit(module, kind):
 
 
 NAMES = [
-    *(f"column_{units}" for units in range(1, TILE_UNITS + 1)),
+    *(f"tiles_{rows}x{units}" for rows, units in TILES),
     *(
         "transpose",
         "rank_one",

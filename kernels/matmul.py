@@ -17,6 +17,17 @@ def _widths(units):
         units -= width
 
 
+def _column(ops, m, width, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row):
+    """One column of tiles, as even as they come: of two heights at most."""
+    count = -(-m // TILE_ROWS[width])
+    low, high = m // count, m % count
+    for rows, n in ((low + 1, high), (low, count - high)):
+        if n:
+            ops.add(f"tiles_{rows}x{width}", n, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row)
+            done = n * rows
+            a, c0, c = a + done * a_row, c0 + done * c0_row, c + done * c_row
+
+
 def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=()):
     """C = C0 + A @ B: A is (m, k) with any strides (A.T @ B too), B (k, units), C (m, units).
 
@@ -35,7 +46,7 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
                 ops.add(*operation)
             done = due
             places = a + first * a_row, a_row, a_k, b, b_row, c0 + first * c0_row, c0_row, c + first * c_row, c_row
-            ops.add(f"column_{width}", stop - first, k, *places)
+            _column(ops, stop - first, width, k, *places)
         skip = width * UNIT_BYTES
         b, c0, c = b + skip, c0 + skip, c + skip
 
@@ -50,5 +61,5 @@ def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel
     for width in _widths(-(-n // unit)):
         panel_row = width * UNIT_BYTES
         ops.add("transpose", n, k, b, b_row, zeros, panel, panel_row)
-        ops.add(f"column_{width}", m, k, a, a_row, itemsize, panel, panel_row, zeros, 0, c, c_row)
+        _column(ops, m, width, k, a, a_row, itemsize, panel, panel_row, zeros, 0, c, c_row)
         b, c, n = b + width * unit * b_row, c + panel_row, n - width * unit

@@ -40,14 +40,19 @@ VECTORS_PER_UNIT = UNIT_BYTES // VECTOR_BYTES
 
 
 def _tile_rows(units):
-    """The most rows of a tile `units` wide: its accumulators, the vectors of B and one of A fill the registers."""
+    """The most rows of a tile `units` wide: its accumulators, the vectors of B and one of A fit the registers.
+
+    But no more than 12 units of accumulators: they hide the latency of the multiply-add, and loading and storing more
+    than that takes longer than the tiles before and after overlap.
+    """
     width = units * VECTORS_PER_UNIT
-    return min(12, (REGISTERS - width - 1) // width)
+    return min(12 // units, (REGISTERS - width - 1) // width)
 
 
 # The most rows by width in units; tiles wider than one unit exist only where three rows of them fit the registers.
 TILE_ROWS = (0, _tile_rows(1), *itertools.takewhile(lambda rows: rows >= 3, map(_tile_rows, (2, 3))))
 TILE_UNITS = len(TILE_ROWS) - 1
+TILES = [(rows, units) for units in range(1, TILE_UNITS + 1) for rows in range(1, TILE_ROWS[units] + 1)]
 WIDTHS_OF_ONE_ROW = (2, 1)  # in units: more would be too few additions at once per loop, fewer too many loads
 
 
@@ -724,42 +729,18 @@ def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finis
         s.store(finish(s, total[i, j]), b.add(c, b.mul(c_row, _at(i))), j * s.lanes)
 
 
-def column(module, numba_type, name, units):
-    """C = C0 + A @ B for a column of tiles, `units` wide: A is (m, k), B (k, units), C0 and C (m, units).
+def tiles(module, numba_type, name, rows, units):
+    """C = C0 + A @ B for so many tiles of `rows` x `units`, one below the other: A is (m, k), B (k, units), C (m, units).
 
-    Arguments: m, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row; strides in bytes, m and k at least 1. A has any
-    strides. c0_row = 0 starts every row from the same one, a bias or zeros; c0 = c accumulates.
+    Arguments: tiles, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row; strides in bytes. A has any strides. c0_row = 0
+    starts every row from the same one, a bias or zeros; c0 = c accumulates.
     """
-    fn, b, (m, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row) = _function(module, name, 11)
+    fn, b, (n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row) = _function(module, name, 11)
     s = Simd(b, numba_type)
-    most = TILE_ROWS[units]
-    entry, head, done = b.block, b.append_basic_block("rows"), b.append_basic_block("done")
-    b.branch(head)
-    b.position_at_end(head)
-    left, pa, pc0, pc = (b.phi(I64) for _ in range(4))
-    # As many rows as a tile takes; the last two tiles share what is left evenly.
-    shared = b.icmp_signed("<", left, _at(2 * most))
-    rows = b.select(shared, b.ashr(b.add(left, _at(1)), _at(1)), _at(most))
-    rows = b.select(b.icmp_signed("<=", left, _at(most)), left, rows)
-    following = b.append_basic_block("next")
-    switch = b.switch(rows, following)
-    for r in range(1, most + 1):
-        case = b.append_basic_block(f"tile_{r}")
-        switch.add_case(_at(r), case)
-        b.position_at_end(case)
-        _tile(s, r, units, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
-        b.branch(following)
-    b.position_at_end(following)
-    rest = b.sub(left, rows)
-    steps = [(left, m, rest)]
-    steps += [
-        (p, start, b.add(p, b.mul(rows, row))) for p, start, row in ((pa, a, a_row), (pc0, c0, c0_row), (pc, c, c_row))
-    ]
-    for phi, start, after in steps:
-        phi.add_incoming(start, entry)
-        phi.add_incoming(after, following)
-    b.cbranch(b.icmp_signed(">", rest, _at(0)), head, done)
-    b.position_at_end(done)
+    with cgutils.for_range(b, n, intp=I64) as at:
+        first = b.mul(at.index, _at(rows))
+        pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
+        _tile(s, rows, units, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
     b.ret_void()
     return fn
 
