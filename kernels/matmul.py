@@ -4,8 +4,6 @@
 64 bytes, because every row is padded to them.
 """
 
-import itertools
-
 from .simd import TILE_ROWS, TILE_UNITS, UNIT_BYTES
 
 
@@ -17,38 +15,42 @@ def _widths(units):
         units -= width
 
 
-def _column(ops, m, width, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row):
-    """One column of tiles, as even as they come: of two heights at most."""
+def _column(m, width):
+    """One column of tiles, as even as they come: (height, number) twice at most."""
     count = -(-m // TILE_ROWS[width])
     low, high = m // count, m % count
-    for rows, n in ((low + 1, high), (low, count - high)):
-        if n:
-            ops.add(f"tiles_{rows}x{width}", n, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row)
-            done = n * rows
-            a, c0, c = a + done * a_row, c0 + done * c0_row, c + done * c_row
+    return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 
 
 def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=()):
     """C = C0 + A @ B: A is (m, k) with any strides (A.T @ B too), B (k, units), C (m, units).
 
     C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place. `between`
-    holds operations (name, *arguments) to be spread evenly through the product, which is split by rows for them.
+    holds operations (name, *arguments) to be spread evenly through the product.
     """
-    widths = list(_widths(units))
     between = list(between)
-    pieces = max(1, min(-(-len(between) // len(widths)), m // TILE_ROWS[widths[0]]))
-    edges = [m * i // pieces for i in range(pieces + 1)]
-    done, total = 0, pieces * len(widths)
-    for i, width in enumerate(widths):
-        for j, (first, stop) in enumerate(itertools.pairwise(edges)):
-            due = len(between) * (i * pieces + j + 1) // total
-            for operation in between[done:due]:
-                ops.add(*operation)
-            done = due
-            places = a + first * a_row, a_row, a_k, b, b_row, c0 + first * c0_row, c0_row, c + first * c_row, c_row
-            _column(ops, stop - first, width, k, *places)
+    columns = [(width, _column(m, width)) for width in _widths(units)]
+    total = sum(n for _, column in columns for _, n in column)
+    done = 0
+    fetched = 0
+    for width, column in columns:
+        pa, pc0, pc = a, c0, c
+        for rows, n in column:
+            while n:
+                due = total if fetched == len(between) else total * (fetched + 1) // (len(between) + 1)
+                if due <= done:
+                    ops.add(*between[fetched])
+                    fetched += 1
+                    continue
+                now = min(n, due - done)
+                ops.add(f"tiles_{rows}x{width}", now, k, pa, a_row, a_k, b, b_row, pc0, c0_row, pc, c_row)
+                height = now * rows
+                pa, pc0, pc = pa + height * a_row, pc0 + height * c0_row, pc + height * c_row
+                n, done = n - now, done + now
         skip = width * UNIT_BYTES
         b, c0, c = b + skip, c0 + skip, c + skip
+    for operation in between[fetched:]:
+        ops.add(*operation)
 
 
 def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel):
@@ -61,5 +63,5 @@ def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel
     for width in _widths(-(-n // unit)):
         panel_row = width * UNIT_BYTES
         ops.add("transpose", n, k, b, b_row, zeros, panel, panel_row)
-        _column(ops, m, width, k, a, a_row, itemsize, panel, panel_row, zeros, 0, c, c_row)
+        matmul(ops, m, width, k, a, a_row, itemsize, panel, panel_row, zeros, 0, c, c_row)
         b, c, n = b + width * unit * b_row, c + panel_row, n - width * unit

@@ -26,7 +26,7 @@ from .optimizers import N_CELLS
 from .simd import TILE_UNITS, UNIT_BYTES
 
 IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
-PREFETCHED = 2**12  # bytes fetched at a time: about what the core can have under way
+PREFETCHED = 2**10  # bytes fetched at a time: about what the core can have under way
 
 
 def padded(n_bytes):
@@ -200,7 +200,12 @@ def prefetches(x, rows):
     if x.n * x.row <= IN_CACHE:
         return []
     step = max(1, PREFETCHED // x.row)
-    return [("prefetch", first, min(first + step, rows)) for first in range(0, rows, step)]
+    parts = -(-x.row // PREFETCHED)
+    return [
+        ("prefetch", first, min(first + step, rows), x.row * part // parts, x.row * (part + 1) // parts)
+        for first in range(0, rows, step)
+        for part in range(parts)
+    ]
 
 
 @dataclass(frozen=True)

@@ -466,12 +466,12 @@ def gather_columns(module, numba_type, name, source_type):
 
 
 def prefetch(module, numba_type, name):
-    """Fetch rows `first` to `stop` of the next batch into the cache.
+    """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache.
 
-    Arguments: first, stop, distance: how far from this operation, in bytes, the batch's gather is, whose order goes
-    on with `more` numbers.
+    Arguments: first, stop, start, end, distance: how far from this operation, in bytes, the batch's gather is, whose
+    order goes on with `more` numbers.
     """
-    fn, b, (first, stop, distance) = _function(module, name, 3)
+    fn, b, (first, stop, start, end, distance) = _function(module, name, 5)
     batch = b.add(fn.args[0], distance)
     rows, order, more, source, row = (
         b.load(b.inttoptr(b.add(batch, _at(8 * (i + 1))), ir.PointerType()), typ=I64) for i in range(5)
@@ -481,7 +481,7 @@ def prefetch(module, numba_type, name):
     stop = b.select(b.icmp_signed("<", more, stop), more, stop)
     with cgutils.for_range_slice(b, first, stop, _at(1), I64) as (i, _):
         ahead = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(rows, i), _at(4))))))
-        with cgutils.for_range_slice(b, _at(0), row, _at(64), I64) as (k, _):
+        with cgutils.for_range_slice(b, start, end, _at(64), I64) as (k, _):
             p = b.inttoptr(b.add(ahead, k), ir.PointerType())
             b.call(fetch, [p, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
     b.ret_void()
