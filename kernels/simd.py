@@ -730,7 +730,7 @@ def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finis
 
 
 def tiles(module, numba_type, name, rows, units):
-    """C = C0 + A @ B for so many tiles of `rows` x `units`, one below the other: A is (m, k), B (k, units), C (m, units).
+    """C = C0 + A @ B for tiles of `rows` x `units`, one below the other: A is (m, k), B (k, units), C (m, units).
 
     Arguments: tiles, k, a, a_row, a_k, b, b_k, c0, c0_row, c, c_row; strides in bytes. A has any strides. c0_row = 0
     starts every row from the same one, a bias or zeros; c0 = c accumulates.
