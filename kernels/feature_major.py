@@ -8,6 +8,7 @@ from . import network
 from .activations import UNIT_SLOPE
 from .matmul import matmul
 from .network import aligned_zeros, padded
+from .optimizers import SCALE, TOTAL
 from .simd import UNIT_BYTES, VECTOR_BYTES
 
 # Vector operations of an activation with its slope, of a transposed block, and of summing a block's lanes.
@@ -23,15 +24,17 @@ class Buffers:
     def __init__(self, layout, rows):
         self.rows, self.ld = rows, padded(rows * layout.itemsize)
         *_, n_out = sizes = layout.sizes
+        depth = len(layout.layers)
         counts = [sizes[0] + 1, n_out, *(n + 1 for n in sizes[1:]), *sizes[1:], 1, 1]
         width, n_bytes = self.ld // layout.itemsize, sum(counts) * self.ld
-        self.buffer = aligned_zeros(n_bytes + width * max(layer.row for layer in layout.layers), layout.dtype)
-        self.by_sample = self.buffer.ctypes.data + n_bytes  # a layer's d again, with a row for each sample
+        turned = [width * layer.units * UNIT_BYTES for layer in layout.layers]
+        self.buffer = aligned_zeros(n_bytes + sum(turned), layout.dtype)
+        # Each layer's d again, with a row for each sample.
+        self.by_sample = [self.buffer.ctypes.data + n_bytes + sum(turned[:i]) for i in range(depth)]
         addresses, offset = [], self.buffer.ctypes.data
         for count in counts:
             addresses.append(offset)
             offset += count * self.ld
-        depth = len(layout.layers)
         self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -2]
         self.zeros, self.ones = addresses[-2:]
         for values, n in [*zip((self.x, *self.a), sizes, strict=True), (self.ones, 0)]:
@@ -39,61 +42,78 @@ class Buffers:
             self.buffer[start : start + width][:rows] = 1
 
 
-def load(ops, layout, own, x, y, scale):
-    """The next rows of the sources x and y; operations 0 and 1 of a program."""
-    network.load(ops, x, own.rows, layout.sizes[0], own.x, own.ld, scale, columns=True)
-    network.load(ops, y, own.rows, layout.sizes[-1], own.y, own.ld, columns=True)
+def load(ops, layout, own, x, y, scale, first, rows):
+    """`rows` samples of the sources x and y from the `first` on; operations 0 and 1 of a program."""
+    skip = first * layout.itemsize
+    network.load(ops, x, rows, layout.sizes[0], own.x + skip, own.ld, scale, columns=True)
+    network.load(ops, y, rows, layout.sizes[-1], own.y + skip, own.ld, columns=True)
 
 
-def forward(ops, layout, parameters, own):
-    """a = f(W.T @ a_below + b) for every layer."""
-    below, ld = own.x, own.ld
+def forward(ops, layout, parameters, own, first, rows):
+    """a = f(W.T @ a_below + b) for every layer and these samples."""
+    skip, width, ld = first * layout.itemsize, padded(rows * layout.itemsize), own.ld
+    below = own.x + skip
     for layer, a in zip(layout.layers, own.a, strict=True):
-        w, k = parameters + layer.w, layer.fan_in + 1
-        matmul(ops, layer.fan_out, ld // UNIT_BYTES, k, w, layout.itemsize, layer.ld, below, ld, own.zeros, 0, a, ld)
+        w, k, a = parameters + layer.w, layer.fan_in + 1, a + skip
+        places = w, layout.itemsize, layer.ld, below, ld, own.zeros, 0, a, ld
+        matmul(ops, layer.fan_out, width // UNIT_BYTES, k, *places)
         if layer.activation != "identity":
-            ops.add(layer.activation, layer.fan_out * ld, a, a, a)
+            ops.add(layer.activation, layer.fan_out, width, ld, a, a, a)
         below = a
 
 
-def loss(ops, layout, work, own):
-    """The last layer's d = scale * dC/da, and the block's loss added to the total."""
-    ops.add(layout.loss, layout.sizes[-1], own.rows, own.d[-1], own.a[-1], own.y, work.cells.ctypes.data)
+def loss(ops, layout, work, own, first, rows, total=None, d=None):
+    """d = scale * dC/da of the last layer, and the loss of these samples added to the cell `total`."""
+    cells, skip = work.cells.ctypes.data, first * layout.itemsize
+    places = (d or own.d[-1]) + skip, own.a[-1] + skip, own.y + skip, cells + SCALE * 8, total or cells + TOTAL * 8
+    ops.add(layout.loss, layout.sizes[-1], rows, own.ld, *places)
 
 
-def backward(ops, layout, parameters, work, own, target):
-    """From the last layer's dC/da in d: every layer's d = dC/dz, and the gradients to the target."""
+def deltas(ops, layout, parameters, own, first, rows):
+    """From the last layer's dC/da in d: dC/dz of every layer that trains, or lies above one that does."""
+    ld, skip, width = own.ld, first * layout.itemsize, padded(rows * layout.itemsize)
+    for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
+        layer, a, d = layout.layers[i], own.a[i] + skip, own.d[i] + skip
+        if layer.activation not in UNIT_SLOPE:
+            ops.add(f"{layer.activation}_slope", layer.fan_out, width, ld, d, d, a)
+        if i > layout.lowest:
+            places = parameters + layer.w, layer.ld, layout.itemsize, d, ld, own.zeros, 0, own.d[i - 1] + skip, ld
+            matmul(ops, layer.fan_in, width // UNIT_BYTES, layer.fan_out, *places)
+        if not layer.frozen and _by_sample(layout, layer, own.rows):
+            row = layer.units * UNIT_BYTES
+            ops.add("transpose", layer.fan_out, rows, d, ld, own.zeros, own.by_sample[i] + first * row, row)
+
+
+def gradients(ops, layout, work, own, target, share=network.whole):
+    """The gradients to the target, from all layers' inputs and d; share as in `network.gradients`."""
     ld = own.ld
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
-        layer, a, d = layout.layers[i], own.a[i], own.d[i]
-        if layer.activation not in UNIT_SLOPE:
-            ops.add(f"{layer.activation}_slope", layer.fan_out * ld, d, d, a)
-        if i > layout.lowest:
-            places = parameters + layer.w, layer.ld, layout.itemsize, d, ld, own.zeros, 0, own.d[i - 1], ld
-            matmul(ops, layer.fan_in, ld // UNIT_BYTES, layer.fan_out, *places)
-        if not layer.frozen:
-            _gradient(ops, layout, layer, work, own, own.a[i - 1] if i else own.x, d, target)
-            target.finish(ops, layer)
+        layer, d, fan_out = layout.layers[i], own.d[i], layout.layers[i].fan_out
+        first, stop = share(layer.fan_in)
+        if layer.frozen or first == stop:
+            continue
+        below = (own.a[i - 1] if i else own.x) + first * ld
+        w, b, row = target.into + layer.w + first * layer.ld, target.into + layer.b, layer.units * UNIT_BYTES
+        if _by_sample(layout, layer, own.rows):
+            start = (work.zeros, 0) if target.fresh else (w, layer.ld)
+            places = below, ld, layout.itemsize, own.by_sample[i], row, *start, w, layer.ld
+            matmul(ops, stop - first, layer.units, own.rows, *places)
+        else:
+            if target.fresh:
+                ops.add("zero", 1, (stop - first) * layer.ld, 0, w, w, w)
+            ops.add("outer", stop - first, fan_out, ld, below, ld, d, ld, own.zeros, w, layer.ld)
+        if stop == layer.fan_in:
+            sums = b if target.fresh else work.row
+            ops.add("identity_dots", fan_out, row // layout.itemsize, ld, own.ones, d, ld, own.zeros, sums, sums)
+            if not target.fresh:
+                ops.add("add", 1, row, 0, b, b, sums)
+        target.finish(ops, layer, first, stop)
 
 
-def _gradient(ops, layout, layer, work, own, below, d, target):
-    """One layer's gradient from d = dC/dz and what lies below it."""
-    ld, fan_in, fan_out = own.ld, layer.fan_in, layer.fan_out
-    w, b, row = target.into + layer.w, target.into + layer.b, layer.units * UNIT_BYTES
-    over_lanes, by_sample = _gradient_operations(layout, layer, own.rows)
-    if by_sample < over_lanes:
-        ops.add("transpose", fan_out, own.rows, d, ld, own.zeros, own.by_sample, row)
-        start = (work.zeros, 0) if target.fresh else (w, layer.ld)
-        places = below, ld, layout.itemsize, own.by_sample, row, *start, w, layer.ld
-        matmul(ops, fan_in, layer.units, own.rows, *places)
-    else:
-        if target.fresh:
-            ops.add("zero", fan_in * layer.ld, w, w, w)
-        ops.add("outer", fan_in, fan_out, ld, below, ld, d, ld, own.zeros, w, layer.ld)
-    sums = b if target.fresh else work.row
-    ops.add("identity_dots", fan_out, row // layout.itemsize, ld, own.ones, d, ld, own.zeros, sums, sums)
-    if not target.fresh:
-        ops.add("add", row, b, b, sums)
+def _by_sample(layout, layer, rows):
+    """Whether W's gradient is a product with d transposed, rather than sums over lanes."""
+    over_lanes, by_sample = _gradient_operations(layout, layer, rows)
+    return by_sample < over_lanes
 
 
 def _gradient_operations(layout, layer, rows):

@@ -22,7 +22,7 @@ import numpy as np
 from .activations import UNIT_SLOPE
 from .library import WIDTH
 from .matmul import matmul, matmul_nt
-from .optimizers import N_CELLS
+from .optimizers import N_CELLS, SCALE, TOTAL
 from .simd import TILE_UNITS, UNIT_BYTES
 
 IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
@@ -37,6 +37,11 @@ def padded(n_bytes):
 def apart(stride):
     """A row stride at which the rows do not fall into the same few sets of a cache."""
     return stride + UNIT_BYTES if stride % 1024 == 0 else stride
+
+
+def whole(n):
+    """A share of n rows: all of them."""
+    return 0, n
 
 
 def aligned_zeros(n_bytes, dtype):
@@ -99,13 +104,13 @@ class Workspace:
     cells, a float64 array, holds the scale of the gradient, the sum of the losses and an optimizer's scalars.
     """
 
-    def __init__(self, layout, rows):
+    def __init__(self, layout, rows, threads=1):
         self.rows = rows
         widest = max(layout.x_ld, *(layer.ld for layer in layout.layers))
         lengths = {
             "x": rows * layout.x_ld,
             "y": rows * layout.layers[-1].row,
-            "panel": widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
+            "panels": threads * widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
             "zeros": widest,
             "one": UNIT_BYTES,
             "row": widest,
@@ -117,6 +122,7 @@ class Workspace:
         for name, length in lengths.items():
             setattr(self, name, offset)
             offset += length
+        self.panels = [self.panels + lengths["panels"] // threads * i for i in range(threads)]  # one for each thread
         self.a, self.d = [], []
         for layer in layout.layers:
             for addresses in (self.a, self.d):
@@ -171,25 +177,27 @@ def load(ops, source, rows, width, out, out_row, scale=1.0, columns=False):
     ops.add(source.operation + "_columns" * columns, rows, 0, 0, source.address, source.row, out, out_row, width, bits)
 
 
-def forward(ops, layout, parameters, work, rows):
-    """a = f(a_below @ W + b) for every layer, from the inputs in work.x. `parameters` is an address."""
-    x, x_row = work.x, layout.x_ld
+def forward(ops, layout, parameters, work, rows, first=0):
+    """a = f(a_below @ W + b) for every layer, from the inputs in work.x: `rows` rows from `first` on."""
+    x, x_row = work.x + first * layout.x_ld, layout.x_ld
     for layer, a in zip(layout.layers, work.a, strict=True):
-        w, b = parameters + layer.w, parameters + layer.b
+        w, b, a = parameters + layer.w, parameters + layer.b, a + first * layer.row
         if rows == 1:
             ops.add(f"{layer.activation}_row", layer.units, layer.fan_in, x, w, layer.ld, b, a)
-            x = a
-            continue
-        matmul(ops, rows, layer.units, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, a, layer.row)
-        if layer.activation != "identity":
-            ops.add(layer.activation, rows * layer.row, a, a, a)
+        else:
+            matmul(ops, rows, layer.units, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, a, layer.row)
+            if layer.activation != "identity":
+                ops.add(layer.activation, 1, rows * layer.row, 0, a, a, a)
         x, x_row = a, layer.row
 
 
-def loss(ops, layout, work, rows):
-    """The last layer's d = scale * dC/da, and the block's loss added to the total."""
-    cells = work.cells.ctypes.data
-    ops.add(layout.loss, rows, layout.layers[-1].fan_out, work.d[-1], work.a[-1], work.y, cells)
+def loss(ops, layout, work, rows, first=0, total=None, d=None):
+    """d = scale * dC/da of the last layer, and the loss of these rows added to the cell `total`."""
+    last, cells = layout.layers[-1], work.cells.ctypes.data
+    row, scale = last.row, cells + SCALE * 8
+    skip = first * row
+    places = (d or work.d[-1]) + skip, work.a[-1] + skip, work.y + skip, scale, total or cells + TOTAL * 8
+    ops.add(layout.loss, rows, last.fan_out, row, *places)
 
 
 def prefetches(x, rows):
@@ -221,62 +229,58 @@ class Target:
     fresh: bool = False
     update: tuple = ()
 
-    def finish(self, ops, layer):
-        """The optimizer's operation for one layer, W and b at once."""
+    def finish(self, ops, layer, first, stop):
+        """The optimizer's operation for these rows of a layer's W, and for b behind them if the last one is there."""
         if self.update:
             name, scalars, parameters, vectors = self.update
-            places = (v + layer.w for v in (parameters, self.into, *vectors))
-            ops.add(name, (layer.fan_in + 1) * layer.ld, scalars, *places)
+            skip = layer.w + first * layer.ld
+            places = (v + skip for v in (parameters, self.into, *vectors))
+            ops.add(name, (stop - first + (stop == layer.fan_in)) * layer.ld, scalars, *places)
 
 
-def backward(ops, layout, parameters, work, rows, target, between=()):
-    """From the last layer's dC/da in d: every layer's d = dC/dz, and the gradients to the target.
-
-    `between` holds operations to be spread through the largest product, the lowest layer's.
-    """
-    if rows == 1:
-        _backward_of_one(ops, layout, parameters, work, target)
-        return
+def deltas(ops, layout, parameters, work, rows, first=0, panel=0):
+    """From the last layer's dC/da in d: dC/dz of every layer that trains, or lies above one that does."""
     size = layout.itemsize
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
-        layer, a, d = layout.layers[i], work.a[i], work.d[i]
-        ld, row = layer.ld, layer.row
-        if layer.activation not in UNIT_SLOPE:
-            ops.add(f"{layer.activation}_slope", rows * row, d, d, a)
-        below, below_row = (work.a[i - 1], layout.layers[i - 1].row) if i else (work.x, layout.x_ld)
-        if i > layout.lowest:  # dC/da below, with W as it was in the forward pass
-            w, d_below = parameters + layer.w, work.d[i - 1]
-            fan_in, fan_out = layer.fan_in, layer.fan_out
-            matmul_nt(ops, size, rows, fan_in, fan_out, d, row, w, ld, work.zeros, d_below, below_row, work.panel)
-        if not layer.frozen:
-            w, b, width = target.into + layer.w, target.into + layer.b, layer.units * UNIT_BYTES
-            spread = between if i == layout.lowest else ()
-            start = (work.zeros, 0) if target.fresh else (w, ld)
-            matmul(ops, layer.fan_in, layer.units, rows, below, size, below_row, d, row, *start, w, ld, spread)
-            if target.fresh:
-                matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, b, ld)
-            else:  # the batch is summed first, then added once
-                matmul(ops, 1, layer.units, rows, work.one, 0, 0, d, row, work.zeros, 0, work.row, row)
-                ops.add("add", width, b, b, work.row)
-            target.finish(ops, layer)
+        layer = layout.layers[i]
+        a, d = (address[i] + first * layer.row for address in (work.a, work.d))
+        if layer.activation not in UNIT_SLOPE and (rows > 1 or i == len(layout.layers) - 1):
+            ops.add(f"{layer.activation}_slope", 1, rows * layer.row, 0, d, d, a)
+        if i > layout.lowest:
+            under, w, fan_in, fan_out = layout.layers[i - 1], parameters + layer.w, layer.fan_in, layer.fan_out
+            a_under, d_under = (address[i - 1] + first * under.row for address in (work.a, work.d))
+            if rows == 1:
+                lengths = fan_in, under.units * UNIT_BYTES // size, layer.units * UNIT_BYTES
+                ops.add(f"{under.activation}_dots", *lengths, d, w, layer.ld, work.zeros, d_under, a_under)
+            else:
+                places = d, layer.row, w, layer.ld, work.zeros, d_under, under.row, work.panels[panel]
+                matmul_nt(ops, size, rows, fan_in, fan_out, *places)
 
 
-def _backward_of_one(ops, layout, parameters, work, target):
-    """`backward` for a batch of one sample, in a third of the operations: a step takes less than a microsecond."""
-    last, d = layout.layers[-1], work.d[-1]
-    if last.activation not in UNIT_SLOPE:
-        ops.add(f"{last.activation}_slope", last.row, d, d, work.a[-1])
+def gradients(ops, layout, work, rows, target, share=whole, between=()):
+    """The gradients to the target, from all layers' inputs and d.
+
+    share(fan_in) gives the first and the last but one row of W to do. `between` holds operations to be spread through
+    the largest product, the lowest layer's.
+    """
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, d = layout.layers[i], work.d[i]
-        if i > layout.lowest:
-            under, w, width = layout.layers[i - 1], parameters + layer.w, layer.units * UNIT_BYTES
-            places = d, w, layer.ld, work.zeros, work.d[i - 1], work.a[i - 1]
-            ops.add(
-                f"{under.activation}_dots", under.fan_out, under.units * UNIT_BYTES // layout.itemsize, width, *places
-            )
-        if not layer.frozen:
-            into = target.into + layer.w
-            start = (work.zeros, 0) if target.fresh else (into, layer.ld)
-            below = work.a[i - 1] if i else work.x
-            ops.add("rank_one", layer.units, layer.fan_in, below, d, *start, into, layer.ld)
-            target.finish(ops, layer)
+        first, stop = share(layer.fan_in)
+        if layer.frozen or first == stop:
+            continue
+        below, below_row = (work.a[i - 1], layout.layers[i - 1].row) if i else (work.x, layout.x_ld)
+        below += first * layout.itemsize
+        ld, row, units = layer.ld, layer.row, layer.units
+        w, b = target.into + layer.w + first * ld, target.into + layer.b
+        start = (work.zeros, 0) if target.fresh else (w, ld)
+        if rows == 1:
+            ops.add("rank_one", units, layer.fan_in, below, d, *start, w, ld)
+        else:
+            spread = between if i == layout.lowest else ()
+            matmul(ops, stop - first, units, rows, below, layout.itemsize, below_row, d, row, *start, w, ld, spread)
+            if stop == layer.fan_in:  # the batch is summed first, then added once
+                sums = b if target.fresh else work.row
+                matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, sums, row)
+                if not target.fresh:
+                    ops.add("add", 1, units * UNIT_BYTES, 0, b, b, sums)
+        target.finish(ops, layer, first, stop)

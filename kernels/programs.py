@@ -60,15 +60,15 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
         target = Target(gradient, True, update) if update else Target(parameters)
     else:
         target = Target(gradient)
-        before.add("zero", layout.n_bytes, gradient, gradient, gradient)
+        before.add("zero", 1, layout.n_bytes, 0, gradient, gradient, gradient)
         for layer in layout.layers:
             if layer.frozen:
                 continue
             if update:
-                Target(gradient, update=update).finish(after, layer)
+                Target(gradient, update=update).finish(after, layer, 0, layer.fan_in)
             else:
                 w = parameters + layer.w
-                after.add("add", (layer.fan_in + 1) * layer.ld, w, w, gradient + layer.w)
+                after.add("add", 1, (layer.fan_in + 1) * layer.ld, 0, w, w, gradient + layer.w)
     sizes = block_sizes(layout, [batch_size, x.n % batch_size])
     arguments = library, layout, parameters, work, x, y
     blocks = [(gradients(*arguments, rows, input_scale, target, ahead=True), rows) for rows in sizes]
@@ -86,12 +86,13 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, target
     fetches = network.prefetches(x, rows) if ahead else []
     if feature_major.pays(layout, rows):
         own = work.feature_major(layout, rows)
-        feature_major.load(ops, layout, own, x, y, input_scale)
+        feature_major.load(ops, layout, own, x, y, input_scale, 0, rows)
         for fetch in fetches:
             ops.add(*fetch)
-        feature_major.forward(ops, layout, parameters, own)
-        feature_major.loss(ops, layout, work, own)
-        feature_major.backward(ops, layout, parameters, work, own, target)
+        feature_major.forward(ops, layout, parameters, own, 0, rows)
+        feature_major.loss(ops, layout, work, own, 0, rows)
+        feature_major.deltas(ops, layout, parameters, own, 0, rows)
+        feature_major.gradients(ops, layout, work, own, target)
         return ops
     network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
     network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
@@ -100,7 +101,8 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, target
             ops.add(*fetch)
     network.forward(ops, layout, parameters, work, rows)
     network.loss(ops, layout, work, rows)
-    network.backward(ops, layout, parameters, work, rows, target, fetches)
+    network.deltas(ops, layout, parameters, work, rows)
+    network.gradients(ops, layout, work, rows, target, between=fetches)
     return ops
 
 

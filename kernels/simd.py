@@ -298,14 +298,17 @@ def _splat_int(b, x, lanes):
 
 
 def elementwise(module, numba_type, name, function):
-    """out[i] = function(simd, x[i], y[i]) over n bytes, a multiple of the unit; out may be x or y.
+    """out[i, j] = function(simd, x[i, j], y[i, j]) over `rows` rows of n bytes, whole units; out may be x or y.
 
-    Arguments: n, out, x, y.
+    Arguments: rows, n, stride, out, x, y; the rows of all three lie `stride` bytes apart.
     """
-    fn, b, (n, out, x, y) = _function(module, name, 4)
+    fn, b, (rows, n, stride, out, x, y) = _function(module, name, 6)
     s = Simd(b, numba_type)
-    with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
-        s.store(function(s, s.load(b.add(x, i)), s.load(b.add(y, i))), b.add(out, i))
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.mul(row.index, stride)
+        p, q, r = (b.add(start, place) for place in (out, x, y))
+        with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
+            s.store(function(s, s.load(b.add(q, i)), s.load(b.add(r, i))), b.add(p, i))
     b.ret_void()
     return fn
 
@@ -333,20 +336,21 @@ def update(module, numba_type, name, function, vectors, scalars):
 def summed(module, numba_type, name, function):
     """total += the sum of value over a block, and d = scale * slope, where function(simd, x, y) = (value, slope).
 
-    Arguments: rows, n, d, x, y, cells. The block has `rows` rows of n elements padded to whole units, one after the
-    other; padding does not count and is written as zero. cells holds scale and total, float64; so is the sum taken.
+    Arguments: rows, n, stride, d, x, y, scale, total. The block's rows have n elements, padded to whole units, and lie
+    `stride` bytes apart; padding does not count and is written as zero. scale and total are addresses of float64; so is
+    the sum taken.
     """
-    fn, b, (rows, n, d, x, y, cells) = _function(module, name, 6)
+    fn, b, (rows, n, stride, d, x, y, scale, cell) = _function(module, name, 8)
     s = Simd(b, numba_type)
     wide = ir.VectorType(ir.DoubleType(), s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
-    scale = _load_double(b, cells)
+    scale = _load_double(b, scale)
     scale = s.splat(scale if s.double else b.fptrunc(scale, s.scalar))
     lane = ir.Constant(ir.VectorType(I64, s.lanes), list(range(s.lanes)))
     size = _at(s.itemsize)
     padded = b.and_(b.add(b.mul(n, size), _at(UNIT_BYTES - 1)), _at(-UNIT_BYTES))
     with cgutils.for_range(b, rows, intp=I64) as row:
-        start = b.mul(row.index, padded)
+        start = b.mul(row.index, stride)
         with cgutils.for_range_slice(b, _at(0), padded, _at(VECTOR_BYTES), I64) as (j, _):
             p = b.add(start, j)
             value, slope = function(s, s.load(b.add(x, p)), s.load(b.add(y, p)))
@@ -359,7 +363,6 @@ def summed(module, numba_type, name, function):
             b.store(b.fadd(b.load(total), value), total)
     kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), wide])
     reduce = cgutils.get_or_insert_function(module, kind, f"llvm.vector.reduce.fadd.v{s.lanes}f64")
-    cell = b.add(cells, _at(8))
     value = b.call(reduce, [_load_double(b, cell), b.load(total)], fastmath=("reassoc",))
     b.store(value, b.inttoptr(cell, ir.PointerType()))
     b.ret_void()
@@ -509,8 +512,12 @@ def one_hot_columns(module, numba_type, name):
     """out[k, i] = 1 where k = source[order[i]], 0 elsewhere, for k < n. Arguments as in `gather_columns`."""
     fn, b, (rows, order, _, labels, _, out, out_row, n) = _function(module, name, 8)
     s = Simd(b, numba_type)
-    with cgutils.for_range_slice(b, _at(0), b.mul(n, out_row), _at(VECTOR_BYTES), I64) as (k, _):
-        s.store(s.const(0.0), b.add(out, k))
+    width = b.mul(rows, _at(s.itemsize))
+    with (
+        cgutils.for_range(b, n, intp=I64) as k,
+        cgutils.for_range_slice(b, _at(0), width, _at(VECTOR_BYTES), I64) as (i, _),
+    ):
+        s.store(s.const(0.0), b.add(b.add(out, b.mul(out_row, k.index)), i))
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, _at(4))))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, _at(s.itemsize)))))
@@ -714,8 +721,9 @@ def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finis
         sums = [{ij: Vec(s, ends[2 + u * len(block) + n]) for n, ij in enumerate(block)} for u in range(len(sums))]
         return ends[0], ends[1], sums
 
-    # A small block has too few accumulators to hide the latency of an fma: it walks several k at once.
-    ways = max(1, 8 // len(block))
+    # A single row has too few accumulators to hide the latency of an fma: it walks several k at once. Tiles of more
+    # rows do not, so that what a row comes to does not depend on the height of its tile.
+    ways = max(1, 8 // len(block)) if rows == 1 else 1
     if ways == 1:
         _, _, (total,) = loop(a, bb, k, [first])
     else:

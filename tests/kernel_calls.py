@@ -40,14 +40,14 @@ def activate(name, z, dtype):
     """The activation's value, at any number of points."""
     x = padded(np.asarray(z, dtype).reshape(1, -1))
     out = padded(np.empty_like(x))
-    call(dtype, name, x.nbytes, out, x, x)
+    call(dtype, name, 1, x.nbytes, 0, out, x, x)
     return out[0, : np.size(z)]
 
 
 def slope(name, d, a, dtype):
     """d times the activation's derivative, from its outputs a."""
     d, a = (padded(np.asarray(v, dtype).reshape(1, -1)) for v in (d, a))
-    call(dtype, f"{name}_slope", d.nbytes, d, d, a)
+    call(dtype, f"{name}_slope", 1, d.nbytes, 0, d, d, a)
     return d[0]
 
 
@@ -55,9 +55,9 @@ def loss(name, a, y, scale, dtype):
     """(summed loss, scaled derivative with its padding)."""
     a_padded, y_padded = padded(np.asarray(a, dtype)), padded(np.asarray(y, dtype))
     a_padded[:, a.shape[1] :] = 0.5  # what a sigmoid leaves in the padding must not count
-    d, cells = np.full_like(a_padded, np.nan), np.array([scale, 7.0])
-    call(dtype, name, a.shape[0], a.shape[1], d, a_padded, y_padded, cells)
-    return cells[1] - 7.0, d
+    d, scale, total = np.full_like(a_padded, np.nan), np.array([scale]), np.array([7.0])
+    call(dtype, name, *a.shape, d.strides[0], d, a_padded, y_padded, scale, total)
+    return total[0] - 7.0, d
 
 
 class Net:
