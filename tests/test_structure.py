@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "library": ["simd", "activations", "losses", "optimizers"],
     "matmul": ["simd", "library"],
     "network": ["simd", "activations", "library", "matmul", "optimizers"],
-    "feature_major": ["simd", "activations", "matmul", "network"],
+    "feature_major": ["simd", "activations", "matmul", "network", "optimizers"],
     "programs": ["library", "network", "feature_major", "optimizers"],
     "entry": ["simd", "library", "batches", "cache", "network", "optimizers"],
 }
