@@ -216,7 +216,8 @@ class Model:
         progress : bool or None
             True shows a progress bar on standard error.
         threads : int or None
-            The most threads to use. Training itself runs on one.
+            The most threads to use; None is as many as the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow.
+            A batch too small to share runs on fewer. The result has the same bits for any number.
 
         Returns
         -------
@@ -233,7 +234,7 @@ class Model:
         """
         if validation_data is not None and validation_fraction is not None:
             raise ValueError("validation_data and validation_fraction exclude each other, got both")
-        parallel.resolve_threads(threads)
+        threads = parallel.resolve_threads(threads)
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         self._check_trainable()
@@ -258,6 +259,7 @@ class Model:
             metric=metric,
             callbacks=callbacks,
             progress=progress,
+            threads=threads,
         )
 
     def _check_trainable(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, metrics, optimizers
 from ._validation import Targets
-from .kernels import entry, network, programs
+from .kernels import barrier, entry, network, programs
 from .kernels import optimizers as kernel
 from .metrics import Metric
 from .optimizers import Optimizer
@@ -84,6 +85,7 @@ def fit(
     metric: str | Metric | None,
     callbacks: Sequence[Callable[[Model], object]],
     progress: bool | None,
+    threads: int,
 ) -> History:
     """`Model.fit` after its data was checked."""
     epochs = _validation.integer("epochs", epochs, 0)
@@ -107,7 +109,7 @@ def fit(
     model._fitting = True
     try:
         history = History(metric=scored[0] if validation else None)
-        run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history)
+        run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history, threads)
         with _progress_bar(progress, epochs) as bar:
             model.history = history
             _epochs(run, epochs, validation, scored[1], callbacks, bar)
@@ -162,8 +164,9 @@ class _Run:
         mode: int,
         order: NDArray[np.int32],
         history: History,
+        threads: int,
     ):
-        self.model, self.history = model, history
+        self.model, self.history, self.most_threads = model, history, threads
         self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
         self.steps_per_epoch = -(-len(inputs) // batch_size)
         self.position = np.zeros(8, np.int64)
@@ -173,7 +176,7 @@ class _Run:
         self.parameters, self.snapshot = model.parameters, model.parameters.copy()
         self.optimizer, self.order = optimizer, order
         self._write_programs()
-        entry.train(*self.arguments, 0)  # compiles or loads it, outside the timed part
+        self._train(0)  # compiles or loads the kernels, outside the timed part
         self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
         self.window = [0.0, 0]  # seconds and steps since the last finished epoch
 
@@ -187,12 +190,13 @@ class _Run:
         name = self.optimizer._kernel
         needed = programs.needs_gradient(layout, batch_size, name)
         gradient = network.aligned_zeros(layout.n_bytes if needed else 0, model.dtype)
-        work = programs.Workspace(layout, min(batch_size, layout.block_rows))
+        self.threads = programs.worth(layout, batch_size, self.most_threads)
+        work = programs.Workspace(layout, min(batch_size, layout.block_rows), self.threads)
         x, y = network.Source.of(self.inputs), network.Source.of(self.targets.array)
         vectors = [state.vectors.ctypes.data + i * layout.n_bytes for i in range(kernel.VECTORS[name])]
         at, into = self.parameters.ctypes.data, gradient.ctypes.data
         sources = entry.library(model.dtype), layout, at, work, x, y
-        code = programs.train(*sources, batch_size, model._network.scale, name, into, vectors)
+        code = programs.train(*sources, batch_size, model._network.scale, name, into, vectors, self.threads)
         self.vectors_before = state.vectors.copy()
         self.alive = gradient, work  # because the programs know their addresses
         self.arguments: tuple[Any, ...] = (
@@ -200,6 +204,7 @@ class _Run:
             code.parts,
             np.array([(x.address, x.row), (y.address, y.row)], np.int64),
             work.cells,
+            work.job,
             (self.parameters, state.vectors),
             (self.snapshot, self.vectors_before),
             self.order,
@@ -208,6 +213,32 @@ class _Run:
             self.position,
             self.losses,
         )
+
+    def _train(self, steps: int) -> None:
+        """One kernel call, on as many threads as have programs. They end with it, whatever happens."""
+        code, parts, sources, _, job, *_ = self.arguments
+        job[:] = 0
+        helpers = [
+            threading.Thread(target=entry.help_train, args=(code, parts, sources, job, thread), daemon=True)
+            for thread in range(1, self.threads)
+        ]
+        started: list[threading.Thread] = []
+        try:
+            for helper in helpers:
+                helper.start()
+                started.append(helper)
+            entry.train(*self.arguments, steps)
+        except RuntimeError:
+            if len(started) == len(helpers):
+                raise
+        finally:
+            job[barrier.STOPPED] = 1
+            for helper in started:
+                helper.join()
+        if len(started) < len(helpers):  # the system gives no more threads
+            self.most_threads = 1
+            self._write_programs()
+            self._train(steps)
 
     @property
     def epoch(self) -> int:
@@ -220,7 +251,7 @@ class _Run:
         before = position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP]
         position[entry.EPOCHS] = until
         start = time.perf_counter()
-        entry.train(*self.arguments, self.steps)
+        self._train(self.steps)
         seconds = time.perf_counter() - start
         self._record()
         if position[entry.STATUS] == entry.DIVERGED:

@@ -8,9 +8,10 @@ at the block's rows; everything else in a program stays as `network` wrote it.
 import numpy as np
 from numba import njit, prange
 
+from .barrier import ARRIVED, BEGINS, COUNT, ENDS, FIRST, OF, ORDER_AT, POSTED, STOPPED, grow, wait
 from .batches import draw_order
 from .cache import cached
-from .library import MORE, NAMES, ORDER, ROWS, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
+from .library import LEFT, NAMES, ORDER, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
 from .optimizers import KEPT_1, KEPT_2, POWER_1, POWER_2, TOTAL, prepare
 from .simd import address
 
@@ -47,7 +48,7 @@ def _run(code, part):
 
 @njit(nogil=True)
 def _block(code, parts, rows):
-    """The part that is the program for blocks of so many rows; parts (n, 3) holds first operation, number, rows."""
+    """The part that is the program for blocks of so many rows; see `programs.Code`."""
     i = 0
     while parts[i, 2] != rows:
         i += 1
@@ -59,7 +60,7 @@ def _point(code, operation, source, first, n, order):
     """Point a gather at the rows from `first` on of a source (address, row stride), or of an order that is not 0."""
     if order != 0:
         code[operation, ORDER] = order + 4 * first
-        code[operation, MORE] = n - first - code[operation, ROWS]
+        code[operation, LEFT] = n - first
         code[operation, SOURCE] = source[0]
     else:
         code[operation, SOURCE] = source[0] + first * source[1]
@@ -79,19 +80,42 @@ def _copy(source, out):
         out[i] = source[i]
 
 
+@njit(nogil=True)
+def _train_block(code, parts, sources, first, count, n, order_at, begins, ends):
+    """One thread's part of a block of samples, and what comes before and after the batch's first and last block."""
+    if begins:
+        _run(code, parts[0])
+    part = _block(code, parts[2:], count)
+    if part[3] >= 0:
+        _point(code, part[0], sources[0], first + part[3], n, order_at)
+        _point(code, part[0] + 1, sources[1], first + part[3], n, order_at)
+    _run(code, part)
+    if ends:
+        _run(code, parts[1])
+
+
+@njit(nogil=True)
+def _await_helpers(job, helpers, posted):
+    """Until every helper has done the blocks posted so far."""
+    if helpers > 0:
+        at = address(job)
+        wait(at + 8 * ARRIVED, helpers * (posted + 1), at + 8 * STOPPED)
+
+
 @cached
-def train(code, parts, sources, cells, live, kept, order, random, settings, run, losses, steps):
+def train(code, parts, sources, cells, job, live, kept, order, random, settings, run, losses, steps):
     """Do at most `steps` batches of training, going on from where `run` says.
 
-    parts, int64 (n, 3): the program before a batch, the one after it, then those of blocks. sources, int64 (2, 2):
-    address and row stride of X and of the targets. cells and settings are float64, see `optimizers`. live is a pair of
-    1-D arrays, the parameters and the optimizer's own vectors; order is int32: (1, n) to draw into, (epochs, n) given,
-    or (1, 0). random is uint64 (2,): the generator's state, and what it was at the end of the last finished epoch;
-    kept holds the arrays of `live` as they were then. losses[epoch], float64, sums the batches' losses and becomes
-    their mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets STATUS to
-    DIVERGED and leaves what was kept.
+    parts, int64 (threads, n, 4): for each thread the program before a batch, the one after it, then those of blocks;
+    this is thread 0, and the others run `help` meanwhile. sources, int64 (2, 2): address and row stride of X and of the
+    targets. cells and settings are float64, see `optimizers`; job is int64, see `barrier`. live is a pair of 1-D
+    arrays, the parameters and the optimizer's own vectors; order is int32: (1, n) to draw into, (epochs, n) given, or
+    (1, 0). random is uint64 (2,): the generator's state, and what it was at the end of the last finished epoch; kept
+    holds the arrays of `live` as they were then. losses[epoch], float64, sums the batches' losses and becomes their
+    mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets STATUS to DIVERGED
+    and leaves what was kept.
     """
-    n = run[N_SAMPLES]
+    n, helpers, posted = run[N_SAMPLES], parts.shape[0] - 1, 0
     while steps > 0 and run[EPOCH] < run[EPOCHS]:
         steps -= 1
         epoch = run[EPOCH]
@@ -101,17 +125,28 @@ def train(code, parts, sources, cells, live, kept, order, random, settings, run,
         order_at = address(indices) if run[ORDERED] != AS_IS else 0
         first = run[STEP] * run[BATCH_SIZE]
         count = min(run[BATCH_SIZE], n - first)
+        _await_helpers(job, helpers, posted)
         prepare(settings, cells, count)
-        _run(code, parts[0])
         for start in range(first, first + count, run[BLOCK_ROWS]):
-            part = _block(code, parts[2:], min(run[BLOCK_ROWS], first + count - start))
-            _point(code, part[0], sources[0], start, n, order_at)
-            _point(code, part[0] + 1, sources[1], start, n, order_at)
-            _run(code, part)
-        _run(code, parts[1])
+            rows = min(run[BLOCK_ROWS], first + count - start)
+            begins, ends = start == first, start + rows == first + count
+            if helpers > 0:
+                _await_helpers(job, helpers, posted)
+                job[FIRST], job[COUNT], job[OF], job[ORDER_AT], job[BEGINS], job[ENDS] = (
+                    start,
+                    rows,
+                    n,
+                    order_at,
+                    begins,
+                    ends,
+                )
+                grow(address(job) + 8 * POSTED)
+                posted += 1
+            _train_block(code, parts[0], sources, start, rows, n, order_at, begins, ends)
         losses[epoch] += cells[TOTAL]
         run[STEP] += 1
         if first + count == n:
+            _await_helpers(job, helpers, posted)
             losses[epoch] /= n
             if not (losses[epoch] - losses[epoch] == 0 and _all_finite(live[0])):
                 run[STATUS] = DIVERGED
@@ -122,6 +157,20 @@ def train(code, parts, sources, cells, live, kept, order, random, settings, run,
             settings[KEPT_1], settings[KEPT_2] = settings[POWER_1], settings[POWER_2]
             run[EPOCH] += 1
             run[STEP] = 0
+    _await_helpers(job, helpers, posted)
+
+
+@cached
+def help_train(code, parts, sources, job, thread):
+    """Another thread's part of `train`, until job[STOPPED] is set."""
+    at, posted = address(job), 0
+    while True:
+        grow(at + 8 * ARRIVED)
+        posted += 1
+        if wait(at + 8 * POSTED, posted, at + 8 * STOPPED) != 0:
+            return
+        arguments = job[FIRST], job[COUNT], job[OF], job[ORDER_AT], job[BEGINS] != 0, job[ENDS] != 0
+        _train_block(code, parts[thread], sources, *arguments)
 
 
 @njit(nogil=True)

@@ -25,7 +25,7 @@ class Buffers:
         self.rows, self.ld = rows, padded(rows * layout.itemsize)
         *_, n_out = sizes = layout.sizes
         depth = len(layout.layers)
-        counts = [sizes[0] + 1, n_out, *(n + 1 for n in sizes[1:]), *sizes[1:], 1, 1]
+        counts = [sizes[0] + 1, n_out, *(n + 1 for n in sizes[1:]), *sizes[1:], n_out, 1, 1]
         width, n_bytes = self.ld // layout.itemsize, sum(counts) * self.ld
         turned = [width * layer.units * UNIT_BYTES for layer in layout.layers]
         self.buffer = aligned_zeros(n_bytes + sum(turned), layout.dtype)
@@ -35,8 +35,8 @@ class Buffers:
         for count in counts:
             addresses.append(offset)
             offset += count * self.ld
-        self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -2]
-        self.zeros, self.ones = addresses[-2:]
+        self.x, self.y, self.a, self.d = *addresses[:2], addresses[2 : 2 + depth], addresses[2 + depth : -3]
+        self.scratch, self.zeros, self.ones = addresses[-3:]
         for values, n in [*zip((self.x, *self.a), sizes, strict=True), (self.ones, 0)]:
             start = (values + n * self.ld - self.buffer.ctypes.data) // layout.itemsize
             self.buffer[start : start + width][:rows] = 1
@@ -84,7 +84,7 @@ def deltas(ops, layout, parameters, own, first, rows):
             ops.add("transpose", layer.fan_out, rows, d, ld, own.zeros, own.by_sample[i] + first * row, row)
 
 
-def gradients(ops, layout, work, own, target, share=network.whole):
+def gradients(ops, layout, work, own, target, share=network.whole, thread=0):
     """The gradients to the target, from all layers' inputs and d; share as in `network.gradients`."""
     ld = own.ld
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
@@ -103,7 +103,7 @@ def gradients(ops, layout, work, own, target, share=network.whole):
                 ops.add("zero", 1, (stop - first) * layer.ld, 0, w, w, w)
             ops.add("outer", stop - first, fan_out, ld, below, ld, d, ld, own.zeros, w, layer.ld)
         if stop == layer.fan_in:
-            sums = b if target.fresh else work.row
+            sums = b if target.fresh else work.sums[thread]
             ops.add("identity_dots", fan_out, row // layout.itemsize, ld, own.ones, d, ld, own.zeros, sums, sums)
             if not target.fresh:
                 ops.add("add", 1, row, 0, b, b, sums)

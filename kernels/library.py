@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import simd
+from . import barrier, simd
 from .activations import ACTIVATIONS
 from .losses import LOSSES
 from .optimizers import N_SCALARS, OPTIMIZERS, VECTORS
@@ -18,7 +18,7 @@ from .simd import I64, MOST_ARGUMENTS, TILES
 
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
 # Arguments that `entry` changes between runs; the same in every operation that loads samples.
-ROWS, ORDER, MORE, SOURCE = range(1, 5)
+ROWS, ORDER, LEFT, SOURCE = range(1, 5)
 UNPAD_OUT = 5
 
 
@@ -39,6 +39,7 @@ def _emit(module, kind):
     yield "one_hot", simd.one_hot(module, kind, "one_hot")
     yield "one_hot_columns", simd.one_hot_columns(module, kind, "one_hot_columns")
     yield "unpad", simd.unpad(module, kind, "unpad")
+    yield "barrier", barrier.emit(module, "barrier")
     for name, (value, slope) in ACTIVATIONS.items():
         yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z))
         yield f"{name}_slope", simd.elementwise(module, kind, f"{name}_slope", slope)
@@ -67,6 +68,7 @@ NAMES = [
         "one_hot",
         "one_hot_columns",
         "unpad",
+        "barrier",
     ),
     *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope", "_row", "_dots")),
     *OPTIMIZERS,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .activations import UNIT_SLOPE
+from .barrier import JOB_SIZE
 from .library import WIDTH
 from .matmul import matmul, matmul_nt
 from .optimizers import N_CELLS, SCALE, TOTAL
@@ -101,7 +102,8 @@ class Layout:
 class Workspace:
     """The buffers for blocks of at most `rows` samples, one allocation; the attributes are addresses.
 
-    cells, a float64 array, holds the scale of the gradient, the sum of the losses and an optimizer's scalars.
+    cells, a float64 array, holds the scale of the gradient, the sum of the losses and an optimizer's scalars; nowhere
+    is where sums go that nobody reads; job is what several threads tell each other (see `barrier`).
     """
 
     def __init__(self, layout, rows, threads=1):
@@ -113,7 +115,8 @@ class Workspace:
             "panels": threads * widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
             "zeros": widest,
             "one": UNIT_BYTES,
-            "row": widest,
+            "sums": threads * widest,
+            "scratch": rows * layout.layers[-1].row if threads > 1 else 0,
         }
         self.buffer = aligned_zeros(
             sum(lengths.values()) + 2 * rows * sum(layer.row for layer in layout.layers), layout.dtype
@@ -122,14 +125,17 @@ class Workspace:
         for name, length in lengths.items():
             setattr(self, name, offset)
             offset += length
-        self.panels = [self.panels + lengths["panels"] // threads * i for i in range(threads)]  # one for each thread
+        for name in ("panels", "sums"):  # one for each thread
+            first = getattr(self, name)
+            setattr(self, name, [first + lengths[name] // threads * i for i in range(threads)])
         self.a, self.d = [], []
         for layer in layout.layers:
             for addresses in (self.a, self.d):
                 addresses.append(offset)
                 offset += rows * layer.row
         self.buffer[(self.one - self.buffer.ctypes.data) // layout.itemsize] = 1
-        self.cells = np.zeros(N_CELLS)
+        self.cells, self.nowhere = np.zeros(N_CELLS), np.zeros(8 * threads)
+        self.job = aligned_zeros(8 * JOB_SIZE, np.int64)
 
 
 class Program:
@@ -200,17 +206,17 @@ def loss(ops, layout, work, rows, first=0, total=None, d=None):
     ops.add(layout.loss, rows, last.fan_out, row, *places)
 
 
-def prefetches(x, rows):
-    """Operations that fetch the next batch's rows of the source x, whose gather is the program's first operation.
+def prefetches(x, rows, ahead):
+    """Operations that fetch the same rows of the next batch of the source x, `ahead` rows further on.
 
-    None where all of x fits into the L2 cache anyhow.
+    The program's first operation gathers this batch's. None where all of x fits into the L2 cache anyhow.
     """
     if x.n * x.row <= IN_CACHE:
         return []
     step = max(1, PREFETCHED // x.row)
     parts = -(-x.row // PREFETCHED)
     return [
-        ("prefetch", first, min(first + step, rows), x.row * part // parts, x.row * (part + 1) // parts)
+        ("prefetch", first, min(first + step, rows), x.row * part // parts, x.row * (part + 1) // parts, ahead)
         for first in range(0, rows, step)
         for part in range(parts)
     ]
@@ -238,7 +244,7 @@ class Target:
             ops.add(name, (stop - first + (stop == layer.fan_in)) * layer.ld, scalars, *places)
 
 
-def deltas(ops, layout, parameters, work, rows, first=0, panel=0):
+def deltas(ops, layout, parameters, work, rows, first=0, thread=0):
     """From the last layer's dC/da in d: dC/dz of every layer that trains, or lies above one that does."""
     size = layout.itemsize
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
@@ -253,14 +259,14 @@ def deltas(ops, layout, parameters, work, rows, first=0, panel=0):
                 lengths = fan_in, under.units * UNIT_BYTES // size, layer.units * UNIT_BYTES
                 ops.add(f"{under.activation}_dots", *lengths, d, w, layer.ld, work.zeros, d_under, a_under)
             else:
-                places = d, layer.row, w, layer.ld, work.zeros, d_under, under.row, work.panels[panel]
+                places = d, layer.row, w, layer.ld, work.zeros, d_under, under.row, work.panels[thread]
                 matmul_nt(ops, size, rows, fan_in, fan_out, *places)
 
 
-def gradients(ops, layout, work, rows, target, share=whole, between=()):
+def gradients(ops, layout, work, rows, target, share=whole, thread=0, between=()):
     """The gradients to the target, from all layers' inputs and d.
 
-    share(fan_in) gives the first and the last but one row of W to do. `between` holds operations to be spread through
+    share(fan_in) gives the first row of W to do, and the first not to. `between` holds operations to be spread through
     the largest product, the lowest layer's.
     """
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
@@ -279,7 +285,7 @@ def gradients(ops, layout, work, rows, target, share=whole, between=()):
             spread = between if i == layout.lowest else ()
             matmul(ops, stop - first, units, rows, below, layout.itemsize, below_row, d, row, *start, w, ld, spread)
             if stop == layer.fan_in:  # the batch is summed first, then added once
-                sums = b if target.fresh else work.row
+                sums = b if target.fresh else work.sums[thread]
                 matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, sums, row)
                 if not target.fresh:
                     ops.add("add", 1, units * UNIT_BYTES, 0, b, b, sums)

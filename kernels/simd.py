@@ -424,10 +424,10 @@ class _Reader:
 def gather(module, numba_type, name, source_type):
     """out[i] = scale * source[order[i]] for i < rows, n elements a row.
 
-    Arguments: rows, order, more, source, row, out, out_row, n, scale. order is the address of int32 row numbers, or 0
+    Arguments: rows, order, left, source, row, out, out_row, n, scale. order is the address of int32 row numbers, or 0
     for the rows as they come; row and out_row are strides. The source's elements are of source_type: the network's
-    dtype or uint8. scale is the bits of a float64. The rest of an output row's last vector becomes zero. `more`
-    numbers follow in the order; see `prefetch`.
+    dtype or uint8. scale is the bits of a float64. The rest of an output row's last vector becomes zero. `left`
+    numbers are left in the order; see `prefetch`.
     """
     fn, b, (rows, order, _, source, row, out, out_row, n, scale) = _function(module, name, 9)
     s = Simd(b, numba_type)
@@ -471,21 +471,22 @@ def gather_columns(module, numba_type, name, source_type):
 def prefetch(module, numba_type, name):
     """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache.
 
-    Arguments: first, stop, start, end, distance: how far from this operation, in bytes, the batch's gather is, whose
-    order goes on with `more` numbers.
+    Arguments: first, stop, start, end, ahead, distance. The next batch's rows come `ahead` numbers further in the order
+    of this one's gather, which lies `distance` bytes from this operation.
     """
-    fn, b, (first, stop, start, end, distance) = _function(module, name, 5)
+    fn, b, (first, stop, start, end, ahead, distance) = _function(module, name, 6)
     batch = b.add(fn.args[0], distance)
-    rows, order, more, source, row = (
+    _, order, left, source, row = (
         b.load(b.inttoptr(b.add(batch, _at(8 * (i + 1))), ir.PointerType()), typ=I64) for i in range(5)
     )
     signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
     fetch = cgutils.get_or_insert_function(module, signature, "llvm.prefetch.p0")
-    stop = b.select(b.icmp_signed("<", more, stop), more, stop)
+    left = b.sub(left, ahead)
+    stop = b.select(b.icmp_signed("<", left, stop), left, stop)
     with cgutils.for_range_slice(b, first, stop, _at(1), I64) as (i, _):
-        ahead = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(rows, i), _at(4))))))
+        place = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(ahead, i), _at(4))))))
         with cgutils.for_range_slice(b, start, end, _at(64), I64) as (k, _):
-            p = b.inttoptr(b.add(ahead, k), ir.PointerType())
+            p = b.inttoptr(b.add(place, k), ir.PointerType())
             b.call(fetch, [p, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
     b.ret_void()
     return fn

@@ -119,6 +119,18 @@ class Net:
         live, kept = (self.parameters, nothing), (snapshot, nothing)
         while run[entry.EPOCH] < epochs and run[entry.STATUS] == entry.RUNNING:
             entry.train(
-                code.code, code.parts, places, work.cells, live, kept, order, random, settings, run, losses, steps
+                code.code,
+                code.parts,
+                places,
+                work.cells,
+                work.job,
+                live,
+                kept,
+                order,
+                random,
+                settings,
+                run,
+                losses,
+                steps,
             )
         return losses, snapshot, random, run

@@ -20,14 +20,15 @@ MAY_IMPORT = {
     "batches": [],
     "cache": [],
     "reference": [],
+    "barrier": [],
     "simd": [],
     "optimizers": [],
-    "library": ["simd", "activations", "losses", "optimizers"],
+    "library": ["simd", "activations", "barrier", "losses", "optimizers"],
     "matmul": ["simd", "library"],
-    "network": ["simd", "activations", "library", "matmul", "optimizers"],
+    "network": ["simd", "activations", "barrier", "library", "matmul", "optimizers"],
     "feature_major": ["simd", "activations", "matmul", "network", "optimizers"],
-    "programs": ["library", "network", "feature_major", "optimizers"],
-    "entry": ["simd", "library", "batches", "cache", "network", "optimizers"],
+    "programs": ["simd", "library", "network", "feature_major", "optimizers"],
+    "entry": ["simd", "library", "barrier", "batches", "cache", "network", "optimizers"],
 }
 
 
