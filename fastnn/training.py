@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress bar wait for it
+TRIAL, TRIED_AGAIN = 0.1, 1.0  # part of a call to try another number of threads for, and after how many seconds again
 MOST_EPOCHS = 10**8  # a float64 of history each
 FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
 
@@ -150,6 +151,39 @@ def _epochs(
         run.settle(validated=validation is not None)
 
 
+class _Pace:
+    """Which number of threads is faster now: all of them, unless other processes take cores away.
+
+    A step waits for its slowest thread, and one that shares its core may wait for milliseconds. The result has the same
+    bits for any number, so that this may be decided by the clock.
+    """
+
+    def __init__(self, threads: int):
+        self.most = threads
+        self.spent = {1: [0.0, 0], threads: [0.0, 0]}  # seconds and steps not yet counted
+        self.step: dict[int, float] = {}  # seconds
+        self.known_at = {1: 0.0, threads: 0.0}
+
+    def choose(self) -> tuple[int, float]:
+        """(threads, what part of a usual call to try them for)."""
+        for threads in (self.most, 1):
+            if threads not in self.step:
+                return threads, 1.0 if threads == self.most else TRIAL
+        best, other = sorted((self.most, 1), key=self.step.__getitem__)
+        if time.perf_counter() - self.known_at[other] > TRIED_AGAIN:
+            return other, TRIAL
+        return best, 1.0
+
+    def note(self, threads: int, seconds: float, steps: int) -> None:
+        """What a call took."""
+        spent = self.spent[threads]
+        spent[0] += seconds
+        spent[1] += steps
+        if spent[0] >= TRIAL * CALL_SECONDS / 2 and spent[1]:
+            self.step[threads], self.known_at[threads] = spent[0] / spent[1], time.perf_counter()
+            spent[:] = 0.0, 0
+
+
 class _Run:
     """One fit's buffers and position. The kernel alone moves it, so an exception anywhere leaves it consistent."""
 
@@ -176,7 +210,7 @@ class _Run:
         self.parameters, self.snapshot = model.parameters, model.parameters.copy()
         self.optimizer, self.order = optimizer, order
         self._write_programs()
-        self._train(0)  # compiles or loads the kernels, outside the timed part
+        self._train(0, self.threads)  # compiles or loads the kernels, outside the timed part
         self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
         self.window = [0.0, 0]  # seconds and steps since the last finished epoch
 
@@ -190,19 +224,20 @@ class _Run:
         name = self.optimizer._kernel
         needed = programs.needs_gradient(layout, batch_size, name)
         gradient = network.aligned_zeros(layout.n_bytes if needed else 0, model.dtype)
-        self.threads = programs.worth(layout, batch_size, self.most_threads)
-        work = programs.Workspace(layout, min(batch_size, layout.block_rows), self.threads)
+        self.threads = threads = programs.worth(layout, batch_size, self.most_threads)
+        self.pace = _Pace(threads)
+        work = programs.Workspace(layout, min(batch_size, layout.block_rows), threads)
         x, y = network.Source.of(self.inputs), network.Source.of(self.targets.array)
         vectors = [state.vectors.ctypes.data + i * layout.n_bytes for i in range(kernel.VECTORS[name])]
         at, into = self.parameters.ctypes.data, gradient.ctypes.data
         sources = entry.library(model.dtype), layout, at, work, x, y
-        code = programs.train(*sources, batch_size, model._network.scale, name, into, vectors, self.threads)
+        step = batch_size, model._network.scale, name, into, vectors
+        self.codes = {n: programs.train(*sources, *step, n) for n in {1, threads}}
         self.vectors_before = state.vectors.copy()
         self.alive = gradient, work  # because the programs know their addresses
+        self.job = work.job
+        self.sources = np.array([(x.address, x.row), (y.address, y.row)], np.int64)
         self.arguments: tuple[Any, ...] = (
-            code.code,
-            code.parts,
-            np.array([(x.address, x.row), (y.address, y.row)], np.int64),
             work.cells,
             work.job,
             (self.parameters, state.vectors),
@@ -214,31 +249,27 @@ class _Run:
             self.losses,
         )
 
-    def _train(self, steps: int) -> None:
-        """One kernel call, on as many threads as have programs. They end with it, whatever happens."""
-        code, parts, sources, _, job, *_ = self.arguments
+    def _train(self, steps: int, threads: int) -> None:
+        """One kernel call on so many threads. The others end with it, whatever happens."""
+        job, helpers = self.job, list[threading.Thread]()
         job[:] = 0
-        helpers = [
-            threading.Thread(target=entry.help_train, args=(code, parts, sources, job, thread), daemon=True)
-            for thread in range(1, self.threads)
-        ]
-        started: list[threading.Thread] = []
         try:
-            for helper in helpers:
-                helper.start()
-                started.append(helper)
-            entry.train(*self.arguments, steps)
-        except RuntimeError:
-            if len(started) == len(helpers):
-                raise
+            for thread in range(1, threads):
+                arguments = self.codes[threads].code, self.codes[threads].parts, self.sources, job, thread
+                helper = threading.Thread(target=entry.help_train, args=arguments, daemon=True)
+                try:
+                    helper.start()
+                except RuntimeError:  # the system gives no more threads; those that run are told to end below
+                    job[barrier.STOPPED] = 1
+                    threads = 1
+                    break
+                helpers.append(helper)
+            code = self.codes[threads]
+            entry.train(code.code, code.parts, self.sources, *self.arguments, steps)
         finally:
             job[barrier.STOPPED] = 1
-            for helper in started:
+            for helper in helpers:
                 helper.join()
-        if len(started) < len(helpers):  # the system gives no more threads
-            self.most_threads = 1
-            self._write_programs()
-            self._train(steps)
 
     @property
     def epoch(self) -> int:
@@ -250,8 +281,9 @@ class _Run:
         position = self.position
         before = position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP]
         position[entry.EPOCHS] = until
+        threads, part = self.pace.choose()
         start = time.perf_counter()
-        self._train(self.steps)
+        self._train(max(1, int(self.steps * part)), threads)
         seconds = time.perf_counter() - start
         self._record()
         if position[entry.STATUS] == entry.DIVERGED:
@@ -262,6 +294,7 @@ class _Run:
                 epoch,
             )
         done = int(position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP] - before)
+        self.pace.note(threads, seconds, done)
         self._clock(seconds, done)
 
     def keep(self) -> None:

@@ -4,6 +4,8 @@ Forward, backward and gradient of a block of samples as in `network`, over the s
 each layer's inputs multiplies the bias, which lies behind W as one more row of it.
 """
 
+import itertools
+
 from . import network
 from .activations import UNIT_SLOPE
 from .matmul import matmul
@@ -13,6 +15,7 @@ from .simd import UNIT_BYTES, VECTOR_BYTES
 
 # Vector operations of an activation with its slope, of a transposed block, and of summing a block's lanes.
 ACTIVATION, TRANSPOSE, SUMS = 34, 90, 60
+SHARD, MOST_SHARDS = 128, 8  # samples whose gradient is summed for itself, so that threads can share a block
 
 
 class Buffers:
@@ -27,10 +30,16 @@ class Buffers:
         depth = len(layout.layers)
         counts = [sizes[0] + 1, n_out, *(n + 1 for n in sizes[1:]), *sizes[1:], n_out, 1, 1]
         width, n_bytes = self.ld // layout.itemsize, sum(counts) * self.ld
+        unit, parts = UNIT_BYTES // layout.itemsize, max(1, min(MOST_SHARDS, rows // SHARD))
+        edges = [min(-(-rows // unit) * i // parts * unit, rows) for i in range(parts + 1)]
+        self.shards = list(itertools.pairwise(edges))  # (first sample, first behind them)
         turned = [width * layer.units * UNIT_BYTES for layer in layout.layers]
-        self.buffer = aligned_zeros(n_bytes + sum(turned), layout.dtype)
-        # Each layer's d again, with a row for each sample.
-        self.by_sample = [self.buffer.ctypes.data + n_bytes + sum(turned[:i]) for i in range(depth)]
+        partial = layout.n_bytes if parts > 1 else 0
+        self.buffer = aligned_zeros(n_bytes + sum(turned) + parts * partial, layout.dtype)
+        # Each layer's d again, with a row for each sample; and the shards' gradients.
+        end = self.buffer.ctypes.data + n_bytes
+        self.by_sample = [end + sum(turned[:i]) for i in range(depth)]
+        self.partial = [end + sum(turned) + i * partial for i in range(parts)]
         addresses, offset = [], self.buffer.ctypes.data
         for count in counts:
             addresses.append(offset)
@@ -84,30 +93,51 @@ def deltas(ops, layout, parameters, own, first, rows):
             ops.add("transpose", layer.fan_out, rows, d, ld, own.zeros, own.by_sample[i] + first * row, row)
 
 
-def gradients(ops, layout, work, own, target, share=network.whole, thread=0):
-    """The gradients to the target, from all layers' inputs and d; share as in `network.gradients`."""
-    ld = own.ld
-    for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
-        layer, d, fan_out = layout.layers[i], own.d[i], layout.layers[i].fan_out
-        first, stop = share(layer.fan_in)
-        if layer.frozen or first == stop:
-            continue
-        below = (own.a[i - 1] if i else own.x) + first * ld
-        w, b, row = target.into + layer.w + first * layer.ld, target.into + layer.b, layer.units * UNIT_BYTES
-        if _by_sample(layout, layer, own.rows):
-            start = (work.zeros, 0) if target.fresh else (w, layer.ld)
-            places = below, ld, layout.itemsize, own.by_sample[i], row, *start, w, layer.ld
-            matmul(ops, stop - first, layer.units, own.rows, *places)
-        else:
-            if target.fresh:
-                ops.add("zero", 1, (stop - first) * layer.ld, 0, w, w, w)
-            ops.add("outer", stop - first, fan_out, ld, below, ld, d, ld, own.zeros, w, layer.ld)
-        if stop == layer.fan_in:
-            sums = b if target.fresh else work.sums[thread]
-            ops.add("identity_dots", fan_out, row // layout.itemsize, ld, own.ones, d, ld, own.zeros, sums, sums)
-            if not target.fresh:
-                ops.add("add", 1, row, 0, b, b, sums)
-        target.finish(ops, layer, first, stop)
+def gradients(ops, layout, work, own, target, team, mine):
+    """The gradients to the target, from all layers' inputs and d.
+
+    Each shard's gradient is summed for itself, and then the shards' in their order, by whatever threads: the bits are
+    those of one thread. `mine` are the indices of this thread's shards.
+    """
+    shards = own.shards
+    if len(shards) == 1:
+        for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
+            if not layout.layers[i].frozen:
+                _gradient(ops, layout, i, work, own, *shards[0], target.into, target.fresh)
+                target.finish(ops, layout.layers[i], team)
+        return
+    layers = [i for i in range(layout.lowest, len(layout.layers)) if not layout.layers[i].frozen]
+    for shard in mine:
+        for i in layers:
+            _gradient(ops, layout, i, work, own, *shards[shard], own.partial[shard], True)
+    team.meet(ops, work)
+    if team.threads > 1 and team.thread == 0:  # the sum of all losses, as one thread takes it
+        loss(ops, layout, work, own, 0, own.rows, d=own.scratch)
+    for layer in (layout.layers[i] for i in layers):
+        for shard, partial in enumerate(own.partial):
+            name = "identity" if target.fresh and shard == 0 else "add"
+            places = (target.into, partial, partial) if name == "identity" else (target.into, target.into, partial)
+            network.over_region(ops, name, layer, team, (), places)
+        target.finish(ops, layer, team)
+
+
+def _gradient(ops, layout, i, work, own, begin, end, into, fresh):
+    """Layer i's gradient over the samples from `begin` to `end`."""
+    layer, ld, size, fan_out = layout.layers[i], own.ld, layout.itemsize, layout.layers[i].fan_out
+    below, d = (address + begin * size for address in (own.a[i - 1] if i else own.x, own.d[i]))
+    w, b, row, length = into + layer.w, into + layer.b, layer.units * UNIT_BYTES, padded((end - begin) * size)
+    if _by_sample(layout, layer, own.rows):
+        by_sample = own.by_sample[i] + begin * row
+        start = (work.zeros, 0) if fresh else (w, layer.ld)
+        matmul(ops, layer.fan_in, layer.units, end - begin, below, ld, size, by_sample, row, *start, w, layer.ld)
+    else:
+        if fresh:
+            ops.add("zero", 1, layer.fan_in * layer.ld, 0, w, w, w)
+        ops.add("outer", layer.fan_in, fan_out, length, below, ld, d, ld, own.zeros, w, layer.ld)
+    sums = b if fresh else work.sums[0]
+    ops.add("identity_dots", fan_out, row // size, length, own.ones + begin * size, d, ld, own.zeros, sums, sums)
+    if not fresh:
+        ops.add("add", 1, row, 0, b, b, sums)
 
 
 def _by_sample(layout, layer, rows):

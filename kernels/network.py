@@ -40,11 +40,6 @@ def apart(stride):
     return stride + UNIT_BYTES if stride % 1024 == 0 else stride
 
 
-def whole(n):
-    """A share of n rows: all of them."""
-    return 0, n
-
-
 def aligned_zeros(n_bytes, dtype):
     """A zeroed 1-D array of n_bytes that starts at a multiple of 64 bytes."""
     itemsize = np.dtype(dtype).itemsize
@@ -109,30 +104,34 @@ class Workspace:
     def __init__(self, layout, rows, threads=1):
         self.rows = rows
         widest = max(layout.x_ld, *(layer.ld for layer in layout.layers))
-        lengths = {
+        *below, last = (rows * layer.row for layer in layout.layers)
+        own = {  # of each thread
             "x": rows * layout.x_ld,
-            "y": rows * layout.layers[-1].row,
-            "panels": threads * widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
-            "zeros": widest,
-            "one": UNIT_BYTES,
-            "sums": threads * widest,
-            "scratch": rows * layout.layers[-1].row if threads > 1 else 0,
+            "y": last,
+            "panels": widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
+            "sums": widest,
         }
-        self.buffer = aligned_zeros(
-            sum(lengths.values()) + 2 * rows * sum(layer.row for layer in layout.layers), layout.dtype
-        )
-        offset = self.buffer.ctypes.data
-        for name, length in lengths.items():
-            setattr(self, name, offset)
+        shared = {"zeros": widest, "one": UNIT_BYTES}
+        for i, (length, layer) in enumerate(zip((*below, last), layout.layers, strict=True)):
+            shares = Team(threads).shares(layer)  # the last d every thread computes for itself
+            (shared if shares else own)[f"a{i}"] = length
+            (shared if shares and i < len(below) else own)[f"d{i}"] = length
+        n_bytes = sum(shared.values()) + threads * sum(own.values())
+        self.buffer = aligned_zeros(n_bytes, layout.dtype)
+        offset, places = self.buffer.ctypes.data, {}
+        for name, length in shared.items():
+            places[name] = [offset] * threads
             offset += length
-        for name in ("panels", "sums"):  # one for each thread
-            first = getattr(self, name)
-            setattr(self, name, [first + lengths[name] // threads * i for i in range(threads)])
-        self.a, self.d = [], []
-        for layer in layout.layers:
-            for addresses in (self.a, self.d):
-                addresses.append(offset)
-                offset += rows * layer.row
+        for _ in range(threads):
+            for name, length in own.items():
+                places.setdefault(name, []).append(offset)
+                offset += length
+        self.x, self.y, self.panels, self.sums = (places[name] for name in ("x", "y", "panels", "sums"))
+        self.zeros, self.one = places["zeros"][0], places["one"][0]
+        self.a, self.d = (
+            [[places[f"{kind}{i}"][thread] for i in range(len(layout.layers))] for thread in range(threads)]
+            for kind in "ad"
+        )
         self.buffer[(self.one - self.buffer.ctypes.data) // layout.itemsize] = 1
         self.cells, self.nowhere = np.zeros(N_CELLS), np.zeros(8 * threads)
         self.job = aligned_zeros(8 * JOB_SIZE, np.int64)
@@ -175,6 +174,53 @@ class Source:
 
 
 # ---- operations; parameters and into are addresses ----------------------------------------------------------------
+#
+# Threads share a batch by neurons: each computes its columns of a layer's a and d and updates its columns of W, so that
+# weights and samples stay in its own cache, and waits for the others where all columns of a layer are needed. A layer
+# too narrow to share every thread computes for itself, and they share its update by rows of W.
+
+
+@dataclass(frozen=True)
+class Team:
+    """How many threads share a batch, and which one of them a program is for."""
+
+    threads: int = 1
+    thread: int = 0
+
+    def shares(self, layer):
+        """Whether a layer is wide enough for every thread to have columns of it."""
+        return layer.units >= self.threads > 1
+
+    def columns(self, layer):
+        """The first unit of the layer's columns that this thread computes, and the first that it does not."""
+        if not self.shares(layer):
+            return 0, layer.units
+        return layer.units * self.thread // self.threads, layer.units * (self.thread + 1) // self.threads
+
+    def region(self, layer):
+        """(first, stop, skip, width): the rows of W that this thread updates, b behind them, and bytes of these rows.
+
+        b belongs to whoever has the last row; none if first is stop.
+        """
+        if self.shares(layer):
+            begin, end = self.columns(layer)
+            return 0, layer.fan_in, begin * UNIT_BYTES, (end - begin) * UNIT_BYTES
+        first, stop = share(layer.fan_in, self)
+        return first, stop, 0, layer.units * UNIT_BYTES
+
+    def meet(self, ops, work):
+        """Wait for each other."""
+        if self.threads > 1:
+            ops.add("barrier", work.job.ctypes.data, self.threads)
+
+
+def share(n, team, least=4):
+    """A thread's part of n, the first and the first behind it: at least so many, or none."""
+    sharing = max(1, min(team.threads, n // least))
+    return (n * team.thread // sharing, n * (team.thread + 1) // sharing) if team.thread < sharing else (0, 0)
+
+
+ALONE = Team()
 
 
 def load(ops, source, rows, width, out, out_row, scale=1.0, columns=False):
@@ -183,33 +229,44 @@ def load(ops, source, rows, width, out, out_row, scale=1.0, columns=False):
     ops.add(source.operation + "_columns" * columns, rows, 0, 0, source.address, source.row, out, out_row, width, bits)
 
 
-def forward(ops, layout, parameters, work, rows, first=0):
-    """a = f(a_below @ W + b) for every layer, from the inputs in work.x: `rows` rows from `first` on."""
-    x, x_row = work.x + first * layout.x_ld, layout.x_ld
-    for layer, a in zip(layout.layers, work.a, strict=True):
-        w, b, a = parameters + layer.w, parameters + layer.b, a + first * layer.row
+def elementwise(ops, name, rows, layer, width, *places):
+    """An elementwise operation on `width` bytes of each row of a layer's a and d."""
+    # All of a row, padding included, is done in one go.
+    shape = (1, rows * layer.row, 0) if width == layer.units * UNIT_BYTES else (rows, width, layer.row)
+    ops.add(name, *shape, *places)
+
+
+def forward(ops, layout, parameters, work, rows, team=ALONE):
+    """a = f(a_below @ W + b) for every layer, from the inputs in work.x."""
+    x, x_row = work.x[team.thread], layout.x_ld
+    for layer, a in zip(layout.layers, work.a[team.thread], strict=True):
+        begin, end = team.columns(layer)
+        skip, row = begin * UNIT_BYTES, layer.row
+        w, b, out = parameters + layer.w + skip, parameters + layer.b + skip, a + skip
         if rows == 1:
             ops.add(f"{layer.activation}_row", layer.units, layer.fan_in, x, w, layer.ld, b, a)
         else:
-            matmul(ops, rows, layer.units, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, a, layer.row)
+            matmul(ops, rows, end - begin, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, out, row)
             if layer.activation != "identity":
-                ops.add(layer.activation, 1, rows * layer.row, 0, a, a, a)
-        x, x_row = a, layer.row
+                elementwise(ops, layer.activation, rows, layer, (end - begin) * UNIT_BYTES, out, out, out)
+        if team.shares(layer):
+            team.meet(ops, work)
+        x, x_row = a, row
 
 
-def loss(ops, layout, work, rows, first=0, total=None, d=None):
-    """d = scale * dC/da of the last layer, and the loss of these rows added to the cell `total`."""
+def loss(ops, layout, work, rows, team=ALONE):
+    """The last layer's d = scale * dC/da, and the block's loss added to the total."""
+    # Every thread computes all of d, but one keeps the sum.
     last, cells = layout.layers[-1], work.cells.ctypes.data
-    row, scale = last.row, cells + SCALE * 8
-    skip = first * row
-    places = (d or work.d[-1]) + skip, work.a[-1] + skip, work.y + skip, scale, total or cells + TOTAL * 8
-    ops.add(layout.loss, rows, last.fan_out, row, *places)
+    total = cells + TOTAL * 8 if team.thread == 0 else work.nowhere[8 * team.thread :].ctypes.data
+    places = work.d[team.thread][-1], work.a[team.thread][-1], work.y[team.thread], cells + SCALE * 8, total
+    ops.add(layout.loss, rows, last.fan_out, last.row, *places)
 
 
 def prefetches(x, rows, ahead):
-    """Operations that fetch the same rows of the next batch of the source x, `ahead` rows further on.
+    """Operations that fetch as many rows of the source x, `ahead` rows further on than the program's first operation.
 
-    The program's first operation gathers this batch's. None where all of x fits into the L2 cache anyhow.
+    None where all of x fits into the L2 cache anyhow.
     """
     if x.n * x.row <= IN_CACHE:
         return []
@@ -235,58 +292,81 @@ class Target:
     fresh: bool = False
     update: tuple = ()
 
-    def finish(self, ops, layer, first, stop):
-        """The optimizer's operation for these rows of a layer's W, and for b behind them if the last one is there."""
+    def finish(self, ops, layer, team):
+        """The optimizer's operation for a thread's region of a layer."""
         if self.update:
             name, scalars, parameters, vectors = self.update
-            skip = layer.w + first * layer.ld
-            places = (v + skip for v in (parameters, self.into, *vectors))
-            ops.add(name, (stop - first + (stop == layer.fan_in)) * layer.ld, scalars, *places)
+            over_region(ops, name, layer, team, (scalars,), (parameters, self.into, *vectors))
 
 
-def deltas(ops, layout, parameters, work, rows, first=0, thread=0):
+def over_region(ops, name, layer, team, first_arguments, vectors):
+    """An operation over a thread's region of a layer in vectors laid out like the parameters."""
+    first, stop, skip, width = team.region(layer)
+    if first == stop:
+        return
+    rows, places = stop - first + (stop == layer.fan_in), (v + layer.w + first * layer.ld + skip for v in vectors)
+    shape = (1, rows * layer.ld, 0) if width == layer.units * UNIT_BYTES else (rows, width, layer.ld)
+    ops.add(name, *shape, *first_arguments, *places)
+
+
+def deltas(ops, layout, parameters, work, rows, team=ALONE):
     """From the last layer's dC/da in d: dC/dz of every layer that trains, or lies above one that does."""
-    size = layout.itemsize
+    size, a, d = layout.itemsize, work.a[team.thread], work.d[team.thread]
+    for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
+        layer, last = layout.layers[i], i == len(layout.layers) - 1
+        begin, end = (0, layer.units) if last else team.columns(layer)
+        if layer.activation not in UNIT_SLOPE and (rows > 1 or last):
+            places = (address + begin * UNIT_BYTES for address in (d[i], d[i], a[i]))
+            elementwise(ops, f"{layer.activation}_slope", rows, layer, (end - begin) * UNIT_BYTES, *places)
+        if i == layout.lowest:
+            break
+        under = layout.layers[i - 1]
+        if rows == 1:
+            lengths = layer.fan_in, under.units * UNIT_BYTES // size, layer.units * UNIT_BYTES
+            places = d[i], parameters + layer.w, layer.ld, work.zeros, d[i - 1], a[i - 1]
+            ops.add(f"{under.activation}_dots", *lengths, *places)
+            continue
+        if team.shares(layer) and not last:
+            team.meet(ops, work)
+        begin, end = team.columns(under)
+        first, stop = (min(edge * UNIT_BYTES // size, layer.fan_in) for edge in (begin, end))
+        w, out = parameters + layer.w + first * layer.ld, d[i - 1] + begin * UNIT_BYTES
+        places = d[i], layer.row, w, layer.ld, work.zeros, out, under.row, work.panels[team.thread]
+        matmul_nt(ops, size, rows, stop - first, layer.fan_out, *places)
+
+
+def gradients(ops, layout, work, rows, target, team=ALONE, between=()):
+    """The gradients to the target, from all layers' inputs and d; each thread those of its regions.
+
+    `between` holds operations to be spread through the largest product, the lowest layer's.
+    """
+    team.meet(ops, work)  # nobody reads W any more
+    size, sums = layout.itemsize, work.sums[team.thread]
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer = layout.layers[i]
-        a, d = (address[i] + first * layer.row for address in (work.a, work.d))
-        if layer.activation not in UNIT_SLOPE and (rows > 1 or i == len(layout.layers) - 1):
-            ops.add(f"{layer.activation}_slope", 1, rows * layer.row, 0, d, d, a)
-        if i > layout.lowest:
-            under, w, fan_in, fan_out = layout.layers[i - 1], parameters + layer.w, layer.fan_in, layer.fan_out
-            a_under, d_under = (address[i - 1] + first * under.row for address in (work.a, work.d))
-            if rows == 1:
-                lengths = fan_in, under.units * UNIT_BYTES // size, layer.units * UNIT_BYTES
-                ops.add(f"{under.activation}_dots", *lengths, d, w, layer.ld, work.zeros, d_under, a_under)
-            else:
-                places = d, layer.row, w, layer.ld, work.zeros, d_under, under.row, work.panels[thread]
-                matmul_nt(ops, size, rows, fan_in, fan_out, *places)
-
-
-def gradients(ops, layout, work, rows, target, share=whole, thread=0, between=()):
-    """The gradients to the target, from all layers' inputs and d.
-
-    share(fan_in) gives the first row of W to do, and the first not to. `between` holds operations to be spread through
-    the largest product, the lowest layer's.
-    """
-    for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
-        layer, d = layout.layers[i], work.d[i]
-        first, stop = share(layer.fan_in)
+        first, stop, skip, width = team.region(layer)
         if layer.frozen or first == stop:
             continue
-        below, below_row = (work.a[i - 1], layout.layers[i - 1].row) if i else (work.x, layout.x_ld)
-        below += first * layout.itemsize
-        ld, row, units = layer.ld, layer.row, layer.units
-        w, b = target.into + layer.w + first * ld, target.into + layer.b
+        d, row, units, ld = work.d[team.thread][i] + skip, layer.row, width // UNIT_BYTES, layer.ld
+        below, below_row = (
+            (work.a[team.thread][i - 1], layout.layers[i - 1].row)
+            if i
+            else (
+                work.x[team.thread],
+                layout.x_ld,
+            )
+        )
+        below += first * size
+        w, b = target.into + layer.w + first * ld + skip, target.into + layer.b + skip
         start = (work.zeros, 0) if target.fresh else (w, ld)
         if rows == 1:
             ops.add("rank_one", units, layer.fan_in, below, d, *start, w, ld)
         else:
             spread = between if i == layout.lowest else ()
-            matmul(ops, stop - first, units, rows, below, layout.itemsize, below_row, d, row, *start, w, ld, spread)
+            matmul(ops, stop - first, units, rows, below, size, below_row, d, row, *start, w, ld, spread)
             if stop == layer.fan_in:  # the batch is summed first, then added once
-                sums = b if target.fresh else work.sums[thread]
-                matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, sums, row)
+                into = b if target.fresh else sums
+                matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, into, row)
                 if not target.fresh:
-                    ops.add("add", 1, units * UNIT_BYTES, 0, b, b, sums)
-        target.finish(ops, layer, first, stop)
+                    ops.add("add", 1, width, 0, b, b, sums)
+        target.finish(ops, layer, team)

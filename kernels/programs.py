@@ -3,9 +3,8 @@
 import numpy as np
 
 from . import feature_major, network
-from .network import Program, Target
+from .network import ALONE, Program, Target, Team, over_region, share
 from .optimizers import SCALARS
-from .simd import UNIT_BYTES
 
 MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting for others costs more than they give
 
@@ -71,39 +70,22 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
     arguments = library, layout, parameters, work, x, y
     result = []
     for thread in range(threads):
-        before, after = Program(library), Program(library)
+        team, before, after = Team(threads, thread), Program(library), Program(library)
         for layer in layout.layers:
-            first, stop = _share(layer.fan_in, threads, thread)
-            if one_block or layer.frozen or first == stop:
+            if one_block or layer.frozen:
                 continue
-            into, w = (vector + layer.w + first * layer.ld for vector in (gradient, parameters))
-            n_bytes = (stop - first + (stop == layer.fan_in)) * layer.ld
-            before.add("zero", 1, n_bytes, 0, into, into, into)
+            over_region(before, "zero", layer, team, (), [gradient] * 3)
             if update:
-                Target(gradient, update=update).finish(after, layer, first, stop)
+                Target(gradient, update=update).finish(after, layer, team)
             else:
-                after.add("add", 1, n_bytes, 0, w, w, into)
+                over_region(after, "add", layer, team, (), (parameters, parameters, gradient))
         result += [(before, 0), (after, 0)]
         for rows in sizes:
             ahead = min(batch_size, rows) if one_block else rows
-            result.append(_block(*arguments, rows, input_scale, target, ahead, threads, thread))
+            result.append(_block(*arguments, rows, input_scale, target, ahead, team))
     code = Code(result)
     code.parts = code.parts.reshape(threads, -1, code.parts.shape[1])
     return code
-
-
-def _share(n, threads, thread, least=4):
-    """A thread's rows of n, the first and the first behind them: at least so many, or none."""
-    sharing = max(1, min(threads, n // least))
-    return (n * thread // sharing, n * (thread + 1) // sharing) if thread < sharing else (0, 0)
-
-
-def _samples(layout, rows, threads, thread):
-    """As `_share`, of a block's samples: whole units in the second layout."""
-    if not feature_major.pays(layout, rows):
-        return _share(rows, threads, thread, 2)
-    unit = UNIT_BYTES // layout.itemsize
-    return tuple(min(edge * unit, rows) for edge in _share(-(-rows // unit), threads, thread, 1))
 
 
 def worth(layout, batch_size, threads):
@@ -111,7 +93,9 @@ def worth(layout, batch_size, threads):
     rows = min(batch_size, layout.block_rows)
     weights = sum((layer.fan_in + 1) * layer.fan_out for layer in layout.layers)
     most = max(1, min(threads, 3 * weights * rows // MULTIPLY_ADDS))
-    while _samples(layout, rows, most, most - 1)[1] == 0:
+    if feature_major.pays(layout, rows):
+        return min(most, len(feature_major.Buffers(layout, rows).shards))
+    while most > 1 and not Team(most).shares(layout.layers[0]):
         most -= 1
     return most
 
@@ -126,65 +110,64 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, target
     return _block(library, layout, parameters, work, x, y, rows, input_scale, target)[0]
 
 
-def _block(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=0, threads=1, thread=0):
+def _block(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=0, team=ALONE):
     """(program, rows, first row): one thread's part of a block of samples.
 
-    First its share of the samples, through the network and back; behind a barrier its share of each W's rows, whose
-    gradient takes all samples. Each number is computed as one thread would, so all have the same bits. `ahead` fetches
-    the samples that lie so many further on meanwhile.
+    Each number is computed as one thread would, so the bits do not depend on how many there are. `ahead` fetches the
+    samples that lie so many further on meanwhile. Where one thread does a whole block, the others wait before and after
+    it, because each runs the programs around a batch for its own regions.
     """
-    ops, lanes_hold_samples = Program(library), feature_major.pays(layout, rows)
-    first, stop = _samples(layout, rows, threads, thread)
-    n, alone = stop - first, threads == 1
-    own = work.feature_major(layout, rows) if lanes_hold_samples else None
-    total = None if alone else work.nowhere[8 * thread :].ctypes.data
-    fetches = network.prefetches(x, n, ahead) if ahead else []
-    if lanes_hold_samples and n:
+    ops, whole = Program(library), team
+    own = work.feature_major(layout, rows) if feature_major.pays(layout, rows) else None
+    if team.threads > 1 and (rows == 1 or (own and len(own.shards) < team.threads)):  # one thread does it all
+        if team.thread > 0:
+            team.meet(ops, work)
+            team.meet(ops, work)
+            return ops, rows, -1
+        team = ALONE
+    if own:
+        mine = range(*share(len(own.shards), team, 1))
+        first = own.shards[mine[0]][0]
+        n = own.shards[mine[-1]][1] - first
         feature_major.load(ops, layout, own, x, y, input_scale, first, n)
-        for fetch in fetches:
+        if team is not whole:
+            whole.meet(ops, work)
+        for fetch in network.prefetches(x, n, ahead) if ahead else []:
             ops.add(*fetch)
         feature_major.forward(ops, layout, parameters, own, first, n)
-        feature_major.loss(ops, layout, work, own, first, n, total)
+        nowhere = None if team.threads == 1 else work.nowhere[8 * team.thread :].ctypes.data
+        feature_major.loss(ops, layout, work, own, first, n, nowhere)
         feature_major.deltas(ops, layout, parameters, own, first, n)
-    elif n:
-        x_skip, y_skip = first * layout.x_ld, first * layout.layers[-1].row
-        network.load(ops, x, n, layout.sizes[0], work.x + x_skip, layout.x_ld, input_scale)
-        network.load(ops, y, n, layout.sizes[-1], work.y + y_skip, layout.layers[-1].row)
+        feature_major.gradients(ops, layout, work, own, target, team, mine)
+    else:
+        first = 0
+        network.load(ops, x, rows, layout.sizes[0], work.x[team.thread], layout.x_ld, input_scale)
+        network.load(ops, y, rows, layout.sizes[-1], work.y[team.thread], layout.layers[-1].row)
+        if team is not whole:
+            whole.meet(ops, work)
+        fetches = network.prefetches(x, rows, ahead) if ahead else []
         if rows == 1:  # no product takes long enough to fetch beside it
             for fetch in fetches:
                 ops.add(*fetch)
-        network.forward(ops, layout, parameters, work, n, first)
-        network.loss(ops, layout, work, n, first, total)
-        network.deltas(ops, layout, parameters, work, n, first, thread)
-
-    def share(fan_in):
-        if rows == 1:  # in one operation
-            return (0, fan_in) if thread == 0 else (0, 0)
-        return _share(fan_in, threads, thread)
-
-    if not alone:
-        ops.add("barrier", work.job.ctypes.data, threads)
-        if thread == 0:  # the sum of all losses, in the order of one thread
-            if lanes_hold_samples:
-                feature_major.loss(ops, layout, work, own, 0, rows, d=own.scratch)
-            else:
-                network.loss(ops, layout, work, rows, d=work.scratch)
-    if lanes_hold_samples:
-        feature_major.gradients(ops, layout, work, own, target, share, thread)
-    else:
-        network.gradients(ops, layout, work, rows, target, share, thread, fetches if rows > 1 else ())
-    return ops, rows, first if n else -1
+            fetches = []
+        network.forward(ops, layout, parameters, work, rows, team)
+        network.loss(ops, layout, work, rows, team)
+        network.deltas(ops, layout, parameters, work, rows, team)
+        network.gradients(ops, layout, work, rows, target, team, fetches)
+    if team is not whole:
+        whole.meet(ops, work)
+    return ops, rows, first
 
 
 def predict(library, layout, parameters, work, x, y, rows, input_scale):
     """A block of samples: its outputs, and its loss if there are targets y."""
     ops = Program(library)
-    network.load(ops, x, rows, layout.sizes[0], work.x, layout.x_ld, input_scale)
+    network.load(ops, x, rows, layout.sizes[0], work.x[0], layout.x_ld, input_scale)
     if y is not None:
-        network.load(ops, y, rows, layout.sizes[-1], work.y, layout.layers[-1].row)
+        network.load(ops, y, rows, layout.sizes[-1], work.y[0], layout.layers[-1].row)
     network.forward(ops, layout, parameters, work, rows)
     if y is not None:
         network.loss(ops, layout, work, rows)
     last = layout.layers[-1]
-    ops.add("unpad", rows, last.fan_out, work.a[-1], last.row, 0, last.fan_out * layout.itemsize)
+    ops.add("unpad", rows, last.fan_out, work.a[0][-1], last.row, 0, last.fan_out * layout.itemsize)
     return ops

@@ -314,21 +314,25 @@ def elementwise(module, numba_type, name, function):
 
 
 def update(module, numba_type, name, function, vectors, scalars):
-    """p and the optimizer's own vectors = function(simd, scalars, p, g, *vectors) over n bytes, whole units.
+    """p and the optimizer's own vectors = function(simd, scalars, p, g, *vectors) over rows of n bytes.
 
-    Arguments: n, scalars (the address of so many float64), p, g, then each vector.
+    Arguments: rows, n, stride, scalars (the address of so many float64), p, g, then each vector; the rows of all these
+    lie `stride` bytes apart.
     """
-    fn, b, (n, cells, p, g, *own) = _function(module, name, 4 + vectors)
+    fn, b, (rows, n, stride, cells, *places) = _function(module, name, 6 + vectors)
     s = Simd(b, numba_type)
     values = []
     for i in range(scalars):
         value = _load_double(b, b.add(cells, _at(8 * i)))
         values.append(s.splat(value if s.double else b.fptrunc(value, s.scalar)))
-    with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
-        places = [b.add(q, i) for q in (p, g, *own)]
-        results = function(s, values, *map(s.load, places))
-        for result, place in zip(results, [places[0], *places[2:]], strict=True):
-            s.store(result, place)
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.mul(row.index, stride)
+        p, g, *own = (b.add(place, start) for place in places)
+        with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
+            here = [b.add(q, i) for q in (p, g, *own)]
+            results = function(s, values, *map(s.load, here))
+            for result, place in zip(results, [here[0], *here[2:]], strict=True):
+                s.store(result, place)
     b.ret_void()
     return fn
 
@@ -724,7 +728,7 @@ def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finis
 
     # A single row has too few accumulators to hide the latency of an fma: it walks several k at once. Tiles of more
     # rows do not, so that what a row comes to does not depend on the height of its tile.
-    ways = max(1, 8 // len(block)) if rows == 1 else 1
+    ways = max(1, 8 // VECTORS_PER_UNIT) if rows == 1 else 1
     if ways == 1:
         _, _, (total,) = loop(a, bb, k, [first])
     else:

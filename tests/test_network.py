@@ -155,7 +155,7 @@ def test_memory():
     assert [layer.units for layer in layout.layers] == [32, 1]
     assert vector.size == 785 * 528 + 501 * 16
     work = programs.Workspace(layout, 64)
-    addresses = [work.x, work.y, *work.panels, work.zeros, work.one, *work.sums, *work.a, *work.d]
+    addresses = [*work.x, *work.y, *work.panels, work.zeros, work.one, *work.sums, *work.a[0], *work.d[0]]
     assert not any(address % 64 for address in addresses)
 
 

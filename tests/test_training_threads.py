@@ -1,0 +1,252 @@
+"""Training on several threads: the bits of one thread, and no hang, crash or wrong result in any company."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import Model, parallel, training
+from fastnn.kernels import entry, feature_major, network, programs
+
+rng = np.random.default_rng(7)
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Whatever can be shared among threads is, on any machine; a list notes the threads that helped."""
+    helped, kernel = [], entry.help_train
+    monkeypatch.setattr(parallel, "available_threads", lambda: 8)
+    monkeypatch.setattr(programs, "MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(training._Pace, "choose", lambda self: (self.most, 1.0))
+    monkeypatch.setattr(entry, "help_train", lambda *a: (helped.append(a[-1]), kernel(*a)))
+    return helped
+
+
+def trained(threads, sizes, X, y, batch_size, optimizer, dtype, frozen=(), epochs=2):
+    model = Model(sizes, dtype=dtype, rng=0, input_scale=0.25)
+    for i in frozen:
+        model.freeze(i)
+    model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer, threads=threads)
+    return model.parameters.tobytes(), tuple(model.history.loss)
+
+
+# (layout, sizes, batch size, samples). Row major: all layers shared, some, none but the first with a remainder of one
+# row, several blocks a batch. Feature major: one block, a smaller last batch, several blocks.
+CASES = [
+    ("row major", [20, 70, 50, 40], 32, 150),
+    ("row major", [30, 50, 3, 34], 64, 129),
+    ("row major", [20, 40, 5], 10, 101),
+    ("row major", [60, 40, 33], 1400, 1400),
+    ("feature major", [4, 24, 24, 3], 256, 768),
+    ("feature major", [4, 24, 24, 3], 300, 700),
+    ("feature major", [5, 9, 2], 2000, 2000),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(("layout", "sizes", "batch_size", "n"), CASES)
+def test_any_number_of_threads_gives_the_same_bits(layout, sizes, batch_size, n, optimizer, dtype, shared, monkeypatch):
+    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
+    X, y = rng.integers(0, 9, (n, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], n)
+    alone = trained(1, sizes, X, y, batch_size, optimizer, dtype)
+    assert not shared
+    for threads in (2, 3, 5):
+        assert trained(threads, sizes, X, y, batch_size, optimizer, dtype) == alone
+    assert shared
+
+
+@pytest.mark.parametrize("layout", ["row major", "feature major"])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_networks(seed, layout, shared, monkeypatch):
+    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
+    monkeypatch.setattr(feature_major, "SHARD", 32)
+    r = np.random.default_rng(seed)
+    sizes = [int(r.integers(1, 90)) for _ in range(r.integers(2, 5))]
+    batch_size, n = int(r.integers(2, 300)), int(r.integers(300, 700))
+    X, y = r.standard_normal((n, sizes[0])).astype("f4"), r.standard_normal((n, sizes[-1])).astype("f4")
+    frozen = [i for i in range(len(sizes) - 2) if r.random() < 0.3]
+    alone = trained(1, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen)
+    for threads in (2, 3):
+        assert trained(threads, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen) == alone
+
+
+def test_bytes_labels_and_given_orders(shared):
+    X, y = rng.integers(0, 256, (500, 30)).astype(np.uint8), rng.integers(0, 4, 500)
+    order = np.array([rng.permutation(500) for _ in range(2)])
+    results = []
+    for threads in (1, 2):
+        model = Model([30, 40, 4], input_scale=1 / 255, rng=0)
+        model.fit(X, y, epochs=2, batch_size=50, shuffle=order, threads=threads)
+        results.append(model.parameters.tobytes())
+    assert results[0] == results[1]
+    assert shared
+
+
+def test_little_work_is_not_shared():
+    layout = network.Layout([64, 32, 10], ["sigmoid"] * 2, "quadratic", "float32")
+    assert programs.worth(layout, 1, 8) == programs.worth(layout, 8, 8) == 1
+    layout = network.Layout([784, 100, 10], ["sigmoid"] * 2, "quadratic", "float32")
+    assert programs.worth(layout, 32, 1) == 1
+    assert programs.worth(layout, 32, 2) == 2
+    assert 2 <= programs.worth(layout, 32, 100) <= 7  # units of 16 neurons
+
+
+def test_the_pace_decides_for_the_faster_number():
+    pace = training._Pace(2)
+    assert pace.choose() == (2, 1.0)
+    pace.note(2, 1.0, 100)
+    assert pace.choose() == (1, training.TRIAL)
+    pace.note(1, 0.5, 100)
+    assert pace.choose()[0] == 1
+    pace.note(2, 0.1, 100)
+    assert pace.choose()[0] == 2
+    pace.known_at[1] -= 2 * training.TRIED_AGAIN
+    assert pace.choose() == (1, training.TRIAL)
+    assert training._Pace(1).choose() == (1, 1.0)
+
+
+def test_a_system_without_more_threads(shared, monkeypatch):
+    X, y = rng.standard_normal((200, 20)).astype("f4"), rng.integers(0, 5, 200)
+    alone = trained(1, [20, 70, 5], X, y, 20, "sgd", "float32")
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert trained(4, [20, 70, 5], X, y, 20, "sgd", "float32") == alone
+
+
+def test_divergence_on_two_threads(shared):
+    X, y = rng.standard_normal((400, 30)).astype("f4"), rng.standard_normal((400, 33)).astype("f4")
+    ends = []
+    for threads in (1, 2):
+        model = Model([30, 40, 33], activation="identity", output="identity", rng=0)
+        with pytest.raises(fastnn.DivergenceError) as error:
+            model.fit(X, y, epochs=500, batch_size=40, optimizer=fastnn.SGD(3.0), threads=threads)
+        ends.append((error.value.epoch, model.parameters.tobytes()))
+    assert ends[0] == ends[1]
+    assert np.isfinite(model.parameters).all()
+
+
+# ---- company; every script ends by itself or fails by its time limit ----
+
+FIT = """
+import multiprocessing, os, signal, sys, threading, warnings
+import numpy as np
+from fastnn import Model, SGD, parallel, training
+from fastnn.kernels import programs
+
+parallel.available_threads = lambda: 2  # on any machine
+training._Pace.choose = lambda self: (self.most, 1.0)
+X = np.random.default_rng(0).normal(size=(2_000, 40)).astype(np.float32)
+y = np.arange(2_000) % 5
+
+def fit(threads=None):
+    model = Model([40, 64, 5], rng=0)
+    model.fit(X, y, epochs=3, batch_size=50, threads=threads)
+    return model.parameters.tobytes()
+
+assert programs.worth(Model([40, 64, 5])._layout, 50, 2) == 2
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_fork
+@pytest.mark.parametrize("used_before", [True, False])
+def test_in_forked_children(used_before, run_python):
+    source = """
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
+before = fit() if USED else None
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    results = pool.map_async(fit, [2, 1, 2, None]).get(timeout=100)
+assert set(results) == {fit(1)} and before in (None, results[0])
+print("done")
+"""
+    assert run_python(FIT + source.replace("USED", str(used_before)), timeout=120).stdout == "done\n"
+
+
+def test_in_a_spawned_child(run_python, tmp_path):
+    source = """
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map_async(fit, [2]).get(timeout=100) == [fit(1)]
+    print("done")
+"""
+    script = tmp_path / "script.py"
+    script.write_text(FIT + source)
+    assert run_python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", timeout=120).stdout in (
+        "done\n",
+    )
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_inside_joblib(backend, run_python):
+    joblib = pytest.importorskip("joblib", reason="joblib is not installed")
+    assert joblib
+    source = """
+import joblib
+warnings.simplefilter("ignore", DeprecationWarning)
+results = joblib.Parallel(n_jobs=2, backend="BACKEND")(joblib.delayed(fit)(t) for t in (1, 2, None, 2))
+assert set(results) == {fit(1)}
+print("done")
+"""
+    assert run_python(FIT + source.replace("BACKEND", backend), timeout=120).stdout == "done\n"
+
+
+def test_four_threads_that_fit_and_predict_at_once(run_python):
+    source = """
+parallel.available_threads = lambda: 5  # more than there are cores
+expected, wrong, start = fit(1), [], threading.Barrier(4)
+shared = Model([40, 64, 5], rng=0)
+outputs = shared.predict(X, threads=1)
+
+def work():
+    start.wait()
+    for _ in range(3):
+        wrong.append(fit(5) != expected)
+        wrong.append(not np.array_equal(shared.predict(X), outputs))
+
+workers = [threading.Thread(target=work) for _ in range(4)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+assert not any(wrong) and len(wrong) == 24
+print("done")
+"""
+    assert run_python(FIT + source, timeout=120).stdout == "done\n"
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb", "default"])
+def test_with_each_threading_layer(layer, run_python):
+    source = """
+model = Model([40, 64, 5], rng=0)
+try:
+    model.predict(np.tile(X, (40, 1)))
+except ValueError as error:  # Numba's: this layer is not installed
+    assert "threading layer" in str(error)
+assert fit(2) == fit(1)
+print("done")
+"""
+    assert run_python(FIT + source, timeout=120, NUMBA_THREADING_LAYER=layer).stdout == "done\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C on Windows")
+def test_ctrl_c_on_two_threads(run_python):
+    source = """
+model = Model([40, 64, 5], rng=0)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    model.fit(X, y, epochs=10**6, batch_size=50, threads=2)
+except KeyboardInterrupt:
+    done = len(model.history.loss)
+    same = Model([40, 64, 5], rng=0)
+    same.fit(X, y, epochs=done, batch_size=50, threads=1)
+    assert done > 0 and same.parameters.tobytes() == model.parameters.tobytes()
+    assert threading.active_count() == 1
+    print("done")
+"""
+    assert run_python(FIT + source, timeout=120).stdout == "done\n"
