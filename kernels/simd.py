@@ -688,8 +688,11 @@ def outer(module, numba_type, name):
 # ---- the tile ----------------------------------------------------------------------------------------------------
 
 
-def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finish=lambda s, total: total):
-    """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `units`, kept in registers."""
+def _tile(s, rows, units, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finish=lambda s, total: total):
+    """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `units`, kept in registers.
+
+    A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them.
+    """
     b = s.b
     vectors = units * VECTORS_PER_UNIT
     block = [(i, j) for i in range(rows) for j in range(vectors)]
@@ -726,9 +729,6 @@ def _tile(s, rows, units, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finis
         sums = [{ij: Vec(s, ends[2 + u * len(block) + n]) for n, ij in enumerate(block)} for u in range(len(sums))]
         return ends[0], ends[1], sums
 
-    # A single row has too few accumulators to hide the latency of an fma: it walks several k at once. Tiles of more
-    # rows do not, so that what a row comes to does not depend on the height of its tile.
-    ways = max(1, 8 // VECTORS_PER_UNIT) if rows == 1 else 1
     if ways == 1:
         _, _, (total,) = loop(a, bb, k, [first])
     else:
@@ -750,10 +750,12 @@ def tiles(module, numba_type, name, rows, units):
     """
     fn, b, (n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row) = _function(module, name, 11)
     s = Simd(b, numba_type)
+    # What an element comes to depends neither on the width of its tile nor, but for a single row, on the height.
+    ways = max(1, 8 // VECTORS_PER_UNIT) if rows == 1 else 1
     with cgutils.for_range(b, n, intp=I64) as at:
         first = b.mul(at.index, _at(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
-        _tile(s, rows, units, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
+        _tile(s, rows, units, ways, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
     b.ret_void()
     return fn
 
@@ -771,7 +773,8 @@ def row(module, numba_type, name, activation):
         with cgutils.for_range_slice(b, first, stop, _at(width), I64) as (j, _):
             skip = b.mul(j, _at(UNIT_BYTES))
             pw, pc0, pc = (b.add(p, skip) for p in (w, c0, out))
-            _tile(s, 1, width, k, x, nothing, size, pw, w_row, pc0, nothing, pc, nothing, activation)
+            ways = max(1, 8 // (width * VECTORS_PER_UNIT))
+            _tile(s, 1, width, ways, k, x, nothing, size, pw, w_row, pc0, nothing, pc, nothing, activation)
         first = stop
     b.ret_void()
     return fn
