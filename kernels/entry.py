@@ -56,14 +56,14 @@ def _block(code, parts, rows):
 
 
 @njit(nogil=True)
-def _point(code, operation, source, first, n, order):
-    """Point a gather at the rows from `first` on of a source (address, row stride), or of an order that is not 0."""
+def _point(code, operation, sources, i, first, n, order):
+    """Point a gather at the rows from `first` on of sources[i] (address, row stride), or of an order that is not 0."""
     if order != 0:
         code[operation, ORDER] = order + 4 * first
         code[operation, LEFT] = n - first
-        code[operation, SOURCE] = source[0]
+        code[operation, SOURCE] = sources[i, 0]
     else:
-        code[operation, SOURCE] = source[0] + first * source[1]
+        code[operation, SOURCE] = sources[i, 0] + first * sources[i, 1]
 
 
 @njit(nogil=True)
@@ -81,25 +81,18 @@ def _copy(source, out):
 
 
 @njit(nogil=True)
-def _train_block(code, parts, sources, first, count, n, order_at, begins, ends):
-    """One thread's part of a block of samples, and what comes before and after the batch's first and last block."""
-    if begins:
-        _run(code, parts[0])
-    part = _block(code, parts[2:], count)
-    if part[3] >= 0:
-        _point(code, part[0], sources[0], first + part[3], n, order_at)
-        _point(code, part[0] + 1, sources[1], first + part[3], n, order_at)
-    _run(code, part)
-    if ends:
-        _run(code, parts[1])
+def _part(parts, rows):
+    """The index of the program for blocks of so many rows."""
+    i = 2
+    while parts[i, 2] != rows:
+        i += 1
+    return i
 
 
 @njit(nogil=True)
-def _await_helpers(job, helpers, posted):
+def _await_helpers(job_at, helpers, posted):
     """Until every helper has done the blocks posted so far."""
-    if helpers > 0:
-        at = address(job)
-        wait(at + 8 * ARRIVED, helpers * (posted + 1), at + 8 * STOPPED)
+    wait(job_at + 8 * ARRIVED, helpers * (posted + 1), job_at + 8 * STOPPED)
 
 
 @cached
@@ -115,7 +108,8 @@ def train(code, parts, sources, cells, job, live, kept, order, random, settings,
     mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets STATUS to DIVERGED
     and leaves what was kept.
     """
-    n, helpers, posted = run[N_SAMPLES], parts.shape[0] - 1, 0
+    n, helpers, posted, mine = run[N_SAMPLES], parts.shape[0] - 1, 0, parts[0]
+    job_at, code_at = address(job), address(code)
     while steps > 0 and run[EPOCH] < run[EPOCHS]:
         steps -= 1
         epoch = run[EPOCH]
@@ -125,13 +119,14 @@ def train(code, parts, sources, cells, job, live, kept, order, random, settings,
         order_at = address(indices) if run[ORDERED] != AS_IS else 0
         first = run[STEP] * run[BATCH_SIZE]
         count = min(run[BATCH_SIZE], n - first)
-        _await_helpers(job, helpers, posted)
+        if helpers > 0:
+            _await_helpers(job_at, helpers, posted)
         prepare(settings, cells, count)
         for start in range(first, first + count, run[BLOCK_ROWS]):
             rows = min(run[BLOCK_ROWS], first + count - start)
             begins, ends = start == first, start + rows == first + count
             if helpers > 0:
-                _await_helpers(job, helpers, posted)
+                _await_helpers(job_at, helpers, posted)
                 job[FIRST], job[COUNT], job[OF], job[ORDER_AT], job[BEGINS], job[ENDS] = (
                     start,
                     rows,
@@ -140,13 +135,21 @@ def train(code, parts, sources, cells, job, live, kept, order, random, settings,
                     begins,
                     ends,
                 )
-                grow(address(job) + 8 * POSTED)
+                grow(job_at + 8 * POSTED)
                 posted += 1
-            _train_block(code, parts[0], sources, start, rows, n, order_at, begins, ends)
+            if begins:
+                run_program(code_at + mine[0, 0] * (8 * WIDTH), mine[0, 1])
+            i = _part(mine, rows)
+            _point(code, mine[i, 0], sources, 0, start + mine[i, 3], n, order_at)
+            _point(code, mine[i, 0] + 1, sources, 1, start + mine[i, 3], n, order_at)
+            run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
+            if ends:
+                run_program(code_at + mine[1, 0] * (8 * WIDTH), mine[1, 1])
         losses[epoch] += cells[TOTAL]
         run[STEP] += 1
         if first + count == n:
-            _await_helpers(job, helpers, posted)
+            if helpers > 0:
+                _await_helpers(job_at, helpers, posted)
             losses[epoch] /= n
             if not (losses[epoch] - losses[epoch] == 0 and _all_finite(live[0])):
                 run[STATUS] = DIVERGED
@@ -157,20 +160,27 @@ def train(code, parts, sources, cells, job, live, kept, order, random, settings,
             settings[KEPT_1], settings[KEPT_2] = settings[POWER_1], settings[POWER_2]
             run[EPOCH] += 1
             run[STEP] = 0
-    _await_helpers(job, helpers, posted)
+    if helpers > 0:
+        _await_helpers(job_at, helpers, posted)
 
 
 @cached
 def help_train(code, parts, sources, job, thread):
     """Another thread's part of `train`, until job[STOPPED] is set."""
-    at, posted = address(job), 0
+    at, code_at, posted, mine = address(job), address(code), 0, parts[thread]
     while True:
         grow(at + 8 * ARRIVED)
         posted += 1
         if wait(at + 8 * POSTED, posted, at + 8 * STOPPED) != 0:
             return
-        arguments = job[FIRST], job[COUNT], job[OF], job[ORDER_AT], job[BEGINS] != 0, job[ENDS] != 0
-        _train_block(code, parts[thread], sources, *arguments)
+        if job[BEGINS] != 0:
+            run_program(code_at + mine[0, 0] * (8 * WIDTH), mine[0, 1])
+        i = _part(mine, job[COUNT])
+        _point(code, mine[i, 0], sources, 0, job[FIRST] + mine[i, 3], job[OF], job[ORDER_AT])
+        _point(code, mine[i, 0] + 1, sources, 1, job[FIRST] + mine[i, 3], job[OF], job[ORDER_AT])
+        run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
+        if job[ENDS] != 0:
+            run_program(code_at + mine[1, 0] * (8 * WIDTH), mine[1, 1])
 
 
 @njit(nogil=True)
@@ -178,9 +188,9 @@ def _sweep(code, parts, sources, first, stop, block_rows):
     """`sweep` of the rows from `first` to `stop`."""
     for start in range(first, stop, block_rows):
         part = _block(code, parts, min(block_rows, stop - start))
-        _point(code, part[0], sources[0], start, stop, 0)
+        _point(code, part[0], sources, 0, start, stop, 0)
         if sources[1, 0] != 0:
-            _point(code, part[0] + 1, sources[1], start, stop, 0)
+            _point(code, part[0] + 1, sources, 1, start, stop, 0)
         if sources[2, 0] != 0:
             code[part[0] + part[1] - 1, UNPAD_OUT] = sources[2, 0] + start * sources[2, 1]
         _run(code, part)

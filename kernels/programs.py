@@ -31,7 +31,7 @@ class Code:
     """Programs laid end to end, as `entry` takes them: code (operations, WIDTH) and parts (programs, 4).
 
     A part is its program's first operation, their number, the rows of its block or 0, and the first of these rows that
-    its operations 0 and 1 load, or -1 if they load none.
+    its operations 0 and 1 load.
     """
 
     def __init__(self, programs):
@@ -121,9 +121,11 @@ def _block(library, layout, parameters, work, x, y, rows, input_scale, target, a
     own = work.feature_major(layout, rows) if feature_major.pays(layout, rows) else None
     if team.threads > 1 and (rows == 1 or (own and len(own.shards) < team.threads)):  # one thread does it all
         if team.thread > 0:
+            for _ in range(2):
+                ops.add("unpad", 0)  # where the loads would be
             team.meet(ops, work)
             team.meet(ops, work)
-            return ops, rows, -1
+            return ops, rows, 0
         team = ALONE
     if own:
         mine = range(*share(len(own.shards), team, 1))
