@@ -100,13 +100,19 @@ def gradients(ops, layout, work, own, target, team, mine):
     those of one thread. `mine` are the indices of this thread's shards.
     """
     shards = own.shards
-    if len(shards) == 1:
-        for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
-            if not layout.layers[i].frozen:
-                _gradient(ops, layout, i, work, own, *shards[0], target.into, target.fresh)
-                target.finish(ops, layout.layers[i], team)
+    layers = [i for i in range(len(layout.layers) - 1, layout.lowest - 1, -1) if not layout.layers[i].frozen]
+    if team.threads == 1:
+        for i in layers:
+            layer = layout.layers[i]
+            for shard, samples in enumerate(shards):
+                fresh = target.fresh and shard == 0
+                if fresh or len(shards) == 1 or not _by_sample(layout, layer, own.rows):
+                    _gradient(ops, layout, i, work, own, *samples, target.into, fresh)
+                else:  # which adds sample after sample to what is there: from zero, as for several threads
+                    _gradient(ops, layout, i, work, own, *samples, own.partial[0], True)
+                    network.over_region(ops, "add", layer, team, (), (target.into, target.into, own.partial[0]))
+            target.finish(ops, layer, team)
         return
-    layers = [i for i in range(layout.lowest, len(layout.layers)) if not layout.layers[i].frozen]
     for shard in mine:
         for i in layers:
             _gradient(ops, layout, i, work, own, *shards[shard], own.partial[shard], True)
