@@ -12,6 +12,7 @@ import numpy as np
 def warmup(dtypes: Sequence[str]) -> None:
     """Compile every kernel and keep it in the cache, so that no later process waits: for images and CI."""
     from . import Model
+    from .kernels import entry, library
     from .kernels.cache import KernelCache
 
     for dtype in dtypes:
@@ -23,6 +24,8 @@ def warmup(dtypes: Sequence[str]) -> None:
         model.predict(X[:1])
         model._network.predict_on(2, X, np.empty((600, 2), dtype))
         print(f"{dtype}: {time.perf_counter() - start:.1f} s")
+    nothing = np.zeros((1, library.WIDTH), np.int64), np.zeros((1, 3, 4), np.int64), np.zeros((2, 2), np.int64)
+    entry.compile_help(*nothing)
     print(f"kernels are kept in {KernelCache.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
 
 

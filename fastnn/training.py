@@ -210,7 +210,10 @@ class _Run:
         self.parameters, self.snapshot = model.parameters, model.parameters.copy()
         self.optimizer, self.order = optimizer, order
         self._write_programs()
-        self._train(0, self.threads)  # compiles or loads the kernels, outside the timed part
+        # Compiles or loads the kernels, outside the timed part, and the helpers' here, where an error would be seen.
+        self._train(0, 1)
+        if self.threads > 1:
+            entry.compile_help(self.codes[self.threads].code, self.codes[self.threads].parts, self.sources)
         self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
         self.window = [0.0, 0]  # seconds and steps since the last finished epoch
 

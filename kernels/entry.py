@@ -8,7 +8,7 @@ at the block's rows; everything else in a program stays as `network` wrote it.
 import numpy as np
 from numba import njit, prange
 
-from .barrier import ARRIVED, BEGINS, COUNT, ENDS, FIRST, OF, ORDER_AT, POSTED, STOPPED, grow, wait
+from .barrier import ARRIVED, BEGINS, COUNT, ENDS, FIRST, JOB_SIZE, OF, ORDER_AT, POSTED, STOPPED, grow, wait
 from .batches import draw_order
 from .cache import cached
 from .library import LEFT, NAMES, ORDER, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
@@ -181,6 +181,13 @@ def help_train(code, parts, sources, job, thread):
         run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
         if job[ENDS] != 0:
             run_program(code_at + mine[1, 0] * (8 * WIDTH), mine[1, 1])
+
+
+def compile_help(code, parts, sources):
+    """Compile `help_train`, or load it from the cache."""
+    job = np.zeros(JOB_SIZE, np.int64)
+    job[STOPPED] = 1
+    help_train(code, parts, sources, job, 0)
 
 
 @njit(nogil=True)
