@@ -23,13 +23,16 @@ def test_warmup_fills_the_cache(tmp_path):
     assert str(tmp_path / "cache") in python("-m", "fastnn", "warmup", "--dtype", "float32")
     files = sorted(os.listdir(tmp_path / "cache"))
     names = {file.split("-")[0] for file in files}
-    assert names == {"fill_library", "run_block", "sweep", "sweep_parallel", "train"}
+    assert names == {"fill_library", "help_train", "run_block", "sweep", "sweep_parallel", "train"}
     python(
         "-c",
         "import fastnn, numpy as np\n"
+        "from fastnn.kernels import programs\n"
+        "fastnn.parallel.available_threads, programs.MULTIPLY_ADDS = (lambda: 2), 1  # so that a helper is used\n"
         "X, y = np.ones((700, 9), 'float32'), np.arange(700) % 3\n"
         "model = fastnn.Model([9, 40, 3], rng=0)\n"
         "model.fit(X, y, epochs=2, batch_size=7, optimizer='adam')\n"
+        "model.fit(X, y, epochs=2, batch_size=100, threads=2)\n"
         "model.predict(X[:3]), model.evaluate(X, y)",
     )
     assert sorted(os.listdir(tmp_path / "cache")) == files
