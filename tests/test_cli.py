@@ -27,8 +27,8 @@ def test_warmup_fills_the_cache(tmp_path):
     python(
         "-c",
         "import fastnn, numpy as np\n"
-        "from fastnn.kernels import programs\n"
-        "fastnn.parallel.available_threads, programs.MULTIPLY_ADDS = (lambda: 2), 1  # so that a helper is used\n"
+        "from fastnn import parallel\nfrom fastnn.kernels import programs\n"
+        "parallel.available_threads, programs.MULTIPLY_ADDS = (lambda: 2), 1  # so that a helper is used\n"
         "X, y = np.ones((700, 9), 'float32'), np.arange(700) % 3\n"
         "model = fastnn.Model([9, 40, 3], rng=0)\n"
         "model.fit(X, y, epochs=2, batch_size=7, optimizer='adam')\n"
