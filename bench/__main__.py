@@ -7,133 +7,19 @@ end with the same weights from the same start and order.
 
 The ratio, the median of the rounds' ratios, compares with NumPy as installed. Where the CPU has AVX-512,
 "numpy-avx512" is NumPy with OpenBLAS told to use its kernels for it, for the BLAS builds that do not by themselves.
+
+`python -m bench --peers` measures other packages in the same way, with one and two threads, and inference too; see
+`report`, `peers` and `inference`.
 """
 
 import argparse
-import contextlib
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
+from . import inference, report
 from .cases import CASES
-from .sides import difference
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-ROUND_SECONDS, QUICK_SECONDS, QUICK_SAMPLES = 0.3, 0.01, 1000
-AVX512 = "numpy-avx512"
-
-
-class Child:
-    """A side of a case in a process of its own; see `child`."""
-
-    def __init__(self, side, case, threads):
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        environment.pop("OPENBLAS_CORETYPE", None)
-        if side == AVX512:
-            side, environment["OPENBLAS_CORETYPE"] = "numpy", "SkylakeX"
-        command = [sys.executable, "-m", "bench.child", side, case.name, str(case.n_samples)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=Path(__file__).parent.parent,
-        )
-
-    def ask(self, *command):
-        """Its answer to a command."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(" ".join(map(str, command)) + "\n")
-            self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise ChildProcessError(f"{' '.join(self._process.args)} ended with status {self._process.wait()}")
-        return json.loads(answer)
-
-    def close(self):
-        self._process.communicate()
-
-
-def cpu_info():
-    """The first value of each line of /proc/cpuinfo, where there is one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in reversed(lines) if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
-def machine():
-    """What the figures depend on."""
-    packages = {"fastnn": "fastnn-numba", "numpy": "numpy", "numba": "numba", "llvmlite": "llvmlite"}
-    return {
-        "cpu": cpu_info().get("model name") or platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(package) for name, package in packages.items()},
-    }
-
-
-def measure(case, sides, threads, rounds, seconds):
-    """Everything about one case, as --json writes it."""
-    children = {}
-    try:
-        for side in sides:
-            children[side] = Child(side, case, threads)
-        with tempfile.TemporaryDirectory() as folder:
-            parameters = {}
-            for side, child in children.items():
-                file = Path(folder) / f"{side}.npy"
-                child.ask("check", file)
-                parameters[side] = np.load(file)
-        apart = difference(parameters)
-        epochs = {}
-        for side, child in children.items():
-            child.ask("run", 1)  # touches everything once
-            epochs[side] = max(1, round(seconds / child.ask("run", 1)["seconds"]))
-        peaks = [children["fastnn"].ask("peak")["gflops"]]
-        times = {side: [] for side in children}
-        for _ in range(rounds):
-            for side, child in children.items():
-                times[side].append(child.ask("run", epochs[side])["seconds"])
-        peaks.append(children["fastnn"].ask("peak")["gflops"])
-        blas = {side: child.ask("describe")["blas"] for side, child in children.items() if side != "fastnn"}
-    finally:
-        for child in children.values():
-            child.close()
-    rates = {side: case.n_samples * epochs[side] / statistics.median(times[side]) for side in children}
-    ratios = {}  # of each round's pair, whose turns lie next to each other, rather than of two medians
-    for side in blas:
-        pairs = zip(times["fastnn"], times[side], strict=True)
-        ratios[side] = statistics.median(y / epochs[side] / (x / epochs["fastnn"]) for x, y in pairs)
-    gflops = rates["fastnn"] * case.flops / 1e9
-    return {
-        "name": case.name,
-        "sizes": case.sizes,
-        "batch_size": case.batch_size,
-        "n_samples": case.n_samples,
-        "flops_per_sample": case.flops,
-        "max_difference": apart,
-        "epochs": epochs,
-        "seconds": times,
-        "samples_per_second": rates,
-        "gflops": gflops,
-        "peak_gflops": peaks,
-        "fraction_of_peak": gflops / max(peaks),
-        "ratio": ratios,
-        "blas": blas,
-    }
+from .measuring import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, machine, measure, numpy_sides
 
 
 def row(result):
@@ -156,33 +42,53 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time fastnn against plain NumPy.")
     names = [case.name for case in CASES]
     parser.add_argument("--case", nargs="+", action="extend", choices=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
+    parser.add_argument("--threads", type=int, help="threads of every library (default 1; with --peers 1, then 2)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take medians over (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--quick", action="store_true", help="few samples, short rounds: shows that it works")
+    parser.add_argument("--peers", action="store_true", help="against other packages too, inference included")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="with --peers: write there, not into docs/ and README.md"
+    )
     options = parser.parse_args(arguments)
-    if options.threads < 1 or options.rounds < 1:
+    if (options.threads is not None and options.threads < 1) or options.rounds < 1:
         parser.error("--threads and --rounds must be at least 1")
+    if options.json and options.peers:
+        parser.error("--peers writes to --out DIR")
+    samples, seconds = (QUICK_SAMPLES, QUICK_SECONDS) if options.quick else (sys.maxsize, ROUND_SECONDS)
+    chosen = [case.cut(samples) for case in CASES if case.name in (options.case or names)]
+    try:
+        if options.peers:
+            rows = [case.cut(samples) for case in inference.CASES]
+            counts = [options.threads] if options.threads else [1, 2]
+            report.run(chosen, rows, counts, options.rounds, seconds, _target(options))
+        else:
+            against_numpy(chosen, options.threads or 1, options.rounds, seconds, options.json)
+    except (ArithmeticError, ChildProcessError) as error:
+        sys.exit(str(error))
 
+
+def _target(options):
+    """Where --peers writes: into the checkout only what is complete, unless told where."""
+    return options.out or (None if options.quick or options.case else report.ROOT)
+
+
+def against_numpy(cases, threads, rounds, seconds, file):
+    """Print the table; write all that was measured, where there is a file to write to."""
     host = machine()
     print("\n".join(f"{key}: {value}" for key, value in host.items()))
-    print(f"threads: {options.threads}, rounds: {options.rounds}; /s is samples a second, peak that of one core\n")
+    print(f"threads: {threads}, rounds: {rounds}; /s is samples a second, peak that of one core\n")
     print(HEADER, flush=True)
-    sides = ["fastnn", "numpy", *([AVX512] if "avx512f" in cpu_info().get("flags", "").split() else [])]
+    sides = ["fastnn", *numpy_sides()]
     results = []
-    for case in (case for case in CASES if case.name in (options.case or names)):
-        case = case.cut(QUICK_SAMPLES) if options.quick else case
-        seconds = QUICK_SECONDS if options.quick else ROUND_SECONDS
-        try:
-            results.append(measure(case, sides, options.threads, options.rounds, seconds))
-        except (ArithmeticError, ChildProcessError) as error:
-            sys.exit(f"{case.name}: {error}")
+    for case in cases:
+        results.append(measure(case, sides, threads, rounds, seconds))
         print(row(results[-1]), flush=True)
     peaks = [peak for result in results for peak in result["peak_gflops"]]
     print(f"\none-core peak: {min(peaks):.1f} to {max(peaks):.1f} GFLOP/s; BLAS: {results[-1]['blas']}")
-    if options.json:
-        content = {"machine": host, "threads": options.threads, "rounds": options.rounds, "cases": results}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    if file:
+        content = {"machine": host, "threads": threads, "rounds": rounds, "cases": results}
+        file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+LEARNING_RATE = 0.5
+
 
 @dataclass(frozen=True)
 class Case:

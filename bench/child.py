@@ -3,10 +3,10 @@
 Thread counts and BLAS kernels are fixed when libraries load, so each side gets its own process and environment.
 It reads commands from standard input and answers each with a line of JSON:
 
-    check FILE   train for the check and save the parameters; {}
-    run EPOCHS   {"seconds": ..} for that many epochs
+    check FILE   save what must agree: the parameters that a short training ends with, or the outputs; {}
+    run N        {"seconds": ..} for that many epochs, or calls of inference
     peak         {"gflops": ..} of one core
-    describe     {"blas": ..}, what its BLAS is
+    describe     {"variant": ..}, which of its ways was the fastest, and "blas" for NumPy
 """
 
 import json
@@ -15,8 +15,12 @@ import time
 
 import numpy as np
 
-from .cases import CASES
-from .sides import SIDES, trained
+from . import cases, inference, sides
+
+
+def registry(case):
+    """The sides there are for a case."""
+    return inference.SIDES if isinstance(case, inference.Rows) else sides.SIDES
 
 
 def _blas():
@@ -31,24 +35,31 @@ def _blas():
 
 def _answer(trainer, side, case, command, *arguments):
     if command == "check":
-        np.save(arguments[0], trained(side, case))
+        if isinstance(case, inference.Rows):
+            result = trainer.predict()
+        else:
+            result = sides.trained(side, case, *([trainer.variant] if hasattr(trainer, "variant") else []))
+        np.save(arguments[0], result)
         return {}
     if command == "run":
+        run = trainer.run if isinstance(case, inference.Rows) else trainer.train
         start = time.perf_counter()
-        trainer.train(int(arguments[0]))
+        run(int(arguments[0]))
         return {"seconds": time.perf_counter() - start}
     if command == "peak":
         from .roofline import fma_peak
 
         return {"gflops": fma_peak()}
     if command == "describe":
-        return {"blas": _blas()}
+        blas = {"blas": _blas()} if side == "numpy" else {}
+        return {"variant": getattr(trainer, "variant", {}), **blas}
     raise ValueError(f"command must be one of check, run, peak, describe, got {command!r}")
 
 
 def main(side, name, n_samples):
-    case = next(case for case in CASES if case.name == name).cut(int(n_samples))
-    trainer = SIDES[side](case)
+    case = next(case for case in (*cases.CASES, *inference.CASES) if case.name == name)
+    case = case.cut(int(n_samples))
+    trainer = registry(case)[side](case)
     for line in sys.stdin:
         print(json.dumps(_answer(trainer, side, case, *line.strip().split(maxsplit=1))), flush=True)
 

@@ -3,17 +3,22 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import cases, roofline, sides
+from bench import cases, inference, report, roofline, sides
+from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
+from bench.peers import LAYOUTS, PEERS, fastest
 
 ROOT = Path(__file__).parent.parent
+BOTH = ("fastnn", "numpy")
+TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 
 
 def run_bench(*arguments):
@@ -21,8 +26,11 @@ def run_bench(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def naive_sgd(parameters, X, labels, order, batch_size, learning_rate):
-    """Mini-batch SGD on sigmoid layers with the quadratic cost, in float64 (Nielsen, eq. BP1 to BP4)."""
+def naive_sgd(parameters, X, labels, order, batch_size, learning_rate, linear=False):
+    """Mini-batch SGD on sigmoid layers with the quadratic cost, in float64 (Nielsen, eq. BP1 to BP4).
+
+    The last layer has no sigmoid if linear.
+    """
     weights = [W.astype(np.float64) for W, _ in parameters]
     biases = [b.astype(np.float64) for _, b in parameters]
     targets = np.eye(weights[-1].shape[0])[labels]
@@ -31,10 +39,13 @@ def naive_sgd(parameters, X, labels, order, batch_size, learning_rate):
             batch = indices[start : start + batch_size]
             outputs = [X[batch].astype(np.float64)]
             for W, b in zip(weights, biases, strict=True):
-                outputs.append(1 / (1 + np.exp(-(outputs[-1] @ W.T + b))))
+                outputs.append(outputs[-1] @ W.T + b)
+                if not (linear and len(outputs) > len(weights)):
+                    outputs[-1] = 1 / (1 + np.exp(-outputs[-1]))
             delta = outputs[-1] - targets[batch]
             for l in reversed(range(len(weights))):
-                delta = delta * outputs[l + 1] * (1 - outputs[l + 1])
+                if not (linear and l == len(weights) - 1):
+                    delta = delta * outputs[l + 1] * (1 - outputs[l + 1])
                 dW, db = delta.T @ outputs[l] / len(batch), delta.mean(axis=0)
                 delta = delta @ weights[l]
                 weights[l] -= learning_rate * dW
@@ -111,7 +122,7 @@ def test_baseline_survives_saturated_neurons():
 
 @pytest.mark.parametrize("case", [Case((5, 7, 3), 4, 30), CASES[2], CASES[4]], ids=lambda case: case.name)
 def test_both_sides_learn_the_same(case):
-    trained = {side: sides.trained(side, case) for side in sides.SIDES}
+    trained = {side: sides.trained(side, case) for side in BOTH}
     assert sides.difference(trained) < 1e-4
     arrays = cases.initial(case)
     start = np.concatenate([a.ravel() for a in (*(W for W, _ in arrays), *(b for _, b in arrays))])
@@ -123,7 +134,7 @@ def test_different_weights_are_an_error():
         sides.difference({"fastnn": np.zeros(3), "numpy": np.array([0, 1e-3, 0])})
 
 
-@pytest.mark.parametrize("side", sides.SIDES)
+@pytest.mark.parametrize("side", BOTH)
 def test_training_in_random_orders_moves_the_weights(side):
     trainer = sides.SIDES[side](Case((4, 3, 2), 2, 9))
     before = np.array(trainer.model.weights[0])
@@ -160,3 +171,132 @@ def test_command_line_refuses_an_unknown_case():
     done = run_bench("--case", "nothing")
     assert done.returncode == 2
     assert "784-30-10 b10" in done.stderr
+
+
+def test_the_fastest_variant_is_kept():
+    cost = {"a": 3, "b": 2, "x": 2, "y": 1}
+    tried = []
+
+    def seconds(variant):
+        tried.append(variant)
+        return sum(cost[value] for value in variant.values())
+
+    options = {"one": ("a", "b"), "two": ("x", "y"), "three": ("x",)}
+    assert fastest(options, seconds) == {"one": "b", "two": "y", "three": "x"}
+    assert len(tried) == 3
+    assert fastest({}, seconds) == {}
+
+
+def _name(value):
+    return value if isinstance(value, str) else ", ".join(map(str, value.values()))
+
+
+JAX = {"layout": "rows", "sigmoid": "logistic", "gradient": "jax.grad", "unroll": 1, "vector bits": 256}
+COMPILED = {"layout": "rows", "gradient": "torch.func.grad", "unroll": 1}
+VARIANTS = [
+    *(("jax", JAX | {"layout": layout}) for layout in LAYOUTS),
+    *(("jax", JAX | {"layout": layout, "gradient": "written out", "unroll": 4}) for layout in LAYOUTS),
+    ("jax", JAX | {"sigmoid": "tanh", "vector bits": 512}),
+    ("torch-compile", COMPILED),
+    *(("torch-compile", COMPILED | {"layout": layout, "gradient": "written out", "unroll": 4}) for layout in LAYOUTS),
+    *(("torch", {"step": step}) for step in PEERS["torch"].options["step"]),
+    ("sklearn", {}),
+]
+
+
+@TORCH_WARNS
+@pytest.mark.parametrize(("side", "variant"), VARIANTS, ids=_name)
+def test_a_peer_matches_naive_float64(side, variant):
+    peer = PEERS[side]
+    pytest.importorskip(peer.package)
+    case = Case((6, 5, 3), 8, 52)  # six batches and one of four samples
+    X, labels = cases.data(case)
+    order = cases.orders(case, 2)
+    trainer = peer(case, variant)
+    trainer.train(2, order)
+    rate = getattr(peer, "learning_rate", cases.LEARNING_RATE)
+    weights, biases = naive_sgd(cases.initial(case), X, labels, order, 8, rate, linear=not peer.alike)
+    for ours, theirs in zip([*trainer.model.weights, *trainer.model.biases], [*weights, *biases], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    before = trainer.model.weights[0].copy()
+    trainer.train(1)
+    assert not np.array_equal(before, trainer.model.weights[0])
+
+
+@TORCH_WARNS
+@pytest.mark.parametrize("side", inference.SIDES)
+@pytest.mark.parametrize("case", [inference.CASES[1], inference.CASES[3].cut(300)], ids=lambda case: case.name)
+def test_inference_matches_naive_float64(side, case):
+    pytest.importorskip(inference.SIDES[side].package)
+    outputs = cases.data(case)[0].astype(np.float64)
+    for W, b in cases.initial(case):
+        outputs = 1 / (1 + np.exp(-(outputs @ W.T + b)))
+    predictor = inference.SIDES[side](case)
+    np.testing.assert_allclose(predictor.predict(), outputs, rtol=1e-4, atol=1e-5)
+    predictor.run(2)
+
+
+def test_inference_cases():
+    assert [case.name for case in inference.CASES][2:] == ["8-64-64-4, 1 row", "784-100-10, 50,000 rows"]
+    assert inference.CASES[0].flops == 2 * (64 * 32 + 32 * 10)
+    assert not {case.name for case in inference.CASES} & {case.name for case in CASES}
+
+
+def made_up(name):
+    rates = {"fastnn": 3e6, "jax": 2e6, "numpy": 1e6, "numpy-avx512": 1.5e6}
+    return {"name": name, "samples_per_second": rates, "ratio": {"jax": 1.51, "numpy": 3.0, "numpy-avx512": 1.49}}
+
+
+@pytest.fixture
+def content():
+    host = {"cpu": "a CPU", "cpus": 2, "system": "an OS", "python": "3", "jax": "1.2"}
+    results = {"training": {"1": [made_up("64-32-10 b8")]}, "inference": {"1": [made_up("64-32-10, 1 row")]}}
+    return {"machine": host, "rounds": 3, **results}
+
+
+def test_report_text(content):
+    text = report.text(content)
+    assert "| samples/s | fastnn | JAX | NumPy | ratio to the best |\n|---|---|---|---|---|\n" in text
+    assert "| 64-32-10 b8 | 3,000,000 | 2,000,000 | 1,500,000 | 1.49 (NumPy) |\n" in text
+    assert "| 64-32-10, 1 row | 0.3 us | 0.5 us | 0.7 us | 1.49 (NumPy) |\n" in text
+    assert "Training, 1 thread:\n" in text
+    assert "a CPU (2 CPUs), an OS, Python 3, jax 1.2; `python -m bench --peers --rounds 3`." in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_report_files(content, tmp_path):
+    pytest.importorskip("matplotlib")
+    for folder in ("one", "other"):
+        report.write(content, tmp_path / folder)
+    assert json.loads((tmp_path / "one" / "peers.json").read_text()) == content
+    assert (tmp_path / "one" / "peers.md").read_text() == report.text(content)
+    svg = (tmp_path / "one" / "peers.svg").read_text()
+    assert svg == (tmp_path / "other" / "peers.svg").read_text()
+    assert all(label in svg for label in ("64-32-10 b8", "fastnn", "JAX", "NumPy"))
+    assert "<dc:date>" not in svg
+
+
+def test_readme_has_one_place_for_the_tables():
+    page = (ROOT / "README.md").read_text()
+    changed = report.replace_block(page, "| a table |\n")
+    assert "| a table |\n<!-- peers:end -->" in changed
+    assert report.replace_block(changed, page.split(report.BEGIN)[1].split(report.END)[0]) == page
+
+
+def test_missing_packages_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jax" else name)
+    assert "jax" not in report.available(sides.SIDES)
+    assert report.available(inference.SIDES)[0] == "fastnn"
+    assert "jax: skipped, jax is not installed" in capsys.readouterr().out
+
+
+def test_command_line_compares_with_what_is_installed(tmp_path, monkeypatch, capsys):
+    peers = {kind.package for kind in (*PEERS.values(), *inference.SIDES.values())} - {"numpy"}
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name in peers else find_spec(name))
+    main(["--peers", "--quick", "--rounds=1", "--threads=1", "--case", "4-24-24-3 b256", f"--out={tmp_path}"])
+    assert "torch: skipped, torch is not installed" in capsys.readouterr().out
+    content = json.loads((tmp_path / "peers.json").read_text())
+    (result,) = content["training"]["1"]
+    assert set(result["samples_per_second"]) - {"numpy-avx512"} == {"fastnn", "numpy"}
+    assert len(content["inference"]["1"]) == len(inference.CASES)
+    assert (tmp_path / "peers.md").read_text() == report.text(content)
