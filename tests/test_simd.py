@@ -211,7 +211,8 @@ def test_one_hot(dtype, ordered, columns):
     start = (order[5:], labels) if ordered else (0, labels[5:])
     call(dtype, name, 9, start[0], 0, start[1], 4, out, out.strides[0], 19)
     np.testing.assert_array_equal(out[:, : want.shape[1]], want)
-    assert not out[:, want.shape[1] :].any()
+    vector = simd.VECTOR_BYTES // out.itemsize
+    assert not out[:, want.shape[1] : -(-want.shape[1] // vector) * vector].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
