@@ -16,7 +16,8 @@ BOTH = ("fastnn", "numpy")
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 

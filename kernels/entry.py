@@ -41,21 +41,6 @@ def library(dtype):
 
 
 @njit(nogil=True)
-def _run(code, part):
-    """Run one program of `code`, int64 (operations, WIDTH); part is (its first operation, their number, ..)."""
-    run_program(address(code) + part[0] * (8 * WIDTH), part[1])
-
-
-@njit(nogil=True)
-def _block(code, parts, rows):
-    """The part that is the program for blocks of so many rows; see `programs.Code`."""
-    i = 0
-    while parts[i, 2] != rows:
-        i += 1
-    return parts[i]
-
-
-@njit(nogil=True)
 def _point(code, operation, sources, i, first, n, order):
     """Point a gather at the rows from `first` on of sources[i] (address, row stride), or of an order that is not 0."""
     if order != 0:
@@ -81,9 +66,8 @@ def _copy(source, out):
 
 
 @njit(nogil=True)
-def _part(parts, rows):
-    """The index of the program for blocks of so many rows."""
-    i = 2
+def _part(parts, i, rows):
+    """The index, from i on, of the program for blocks of so many rows; see `programs.Code`."""
     while parts[i, 2] != rows:
         i += 1
     return i
@@ -100,13 +84,13 @@ def train(code, parts, sources, cells, job, live, kept, order, random, settings,
     """Do at most `steps` batches of training, going on from where `run` says.
 
     parts, int64 (threads, n, 4): for each thread the program before a batch, the one after it, then those of blocks;
-    this is thread 0, and the others run `help` meanwhile. sources, int64 (2, 2): address and row stride of X and of the
-    targets. cells and settings are float64, see `optimizers`; job is int64, see `barrier`. live is a pair of 1-D
-    arrays, the parameters and the optimizer's own vectors; order is int32: (1, n) to draw into, (epochs, n) given, or
-    (1, 0). random is uint64 (2,): the generator's state, and what it was at the end of the last finished epoch; kept
-    holds the arrays of `live` as they were then. losses[epoch], float64, sums the batches' losses and becomes their
-    mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets STATUS to DIVERGED
-    and leaves what was kept.
+    this is thread 0, and the others run `help_train` meanwhile. sources, int64 (2, 2): address and row stride of X
+    and of the targets. cells and settings are float64, see `optimizers`; job is int64, see `barrier`. live is a pair
+    of 1-D arrays, the parameters and the optimizer's own vectors; order is int32: (1, n) to draw into, (epochs, n)
+    given, or (1, 0). random is uint64 (2,): the generator's state, and what it was at the end of the last finished
+    epoch; kept holds the arrays of `live` as they were then. losses[epoch], float64, sums the batches' losses and
+    becomes their mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets
+    STATUS to DIVERGED and leaves what was kept.
     """
     n, helpers, posted, mine = run[N_SAMPLES], parts.shape[0] - 1, 0, parts[0]
     job_at, code_at = address(job), address(code)
@@ -127,19 +111,13 @@ def train(code, parts, sources, cells, job, live, kept, order, random, settings,
             begins, ends = start == first, start + rows == first + count
             if helpers > 0:
                 _await_helpers(job_at, helpers, posted)
-                job[FIRST], job[COUNT], job[OF], job[ORDER_AT], job[BEGINS], job[ENDS] = (
-                    start,
-                    rows,
-                    n,
-                    order_at,
-                    begins,
-                    ends,
-                )
+                job[FIRST], job[COUNT], job[OF] = start, rows, n
+                job[ORDER_AT], job[BEGINS], job[ENDS] = order_at, begins, ends
                 grow(job_at + 8 * POSTED)
                 posted += 1
             if begins:
                 run_program(code_at + mine[0, 0] * (8 * WIDTH), mine[0, 1])
-            i = _part(mine, rows)
+            i = _part(mine, 2, rows)
             _point(code, mine[i, 0], sources, 0, start + mine[i, 3], n, order_at)
             _point(code, mine[i, 0] + 1, sources, 1, start + mine[i, 3], n, order_at)
             run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
@@ -175,7 +153,7 @@ def help_train(code, parts, sources, job, thread):
             return
         if job[BEGINS] != 0:
             run_program(code_at + mine[0, 0] * (8 * WIDTH), mine[0, 1])
-        i = _part(mine, job[COUNT])
+        i = _part(mine, 2, job[COUNT])
         _point(code, mine[i, 0], sources, 0, job[FIRST] + mine[i, 3], job[OF], job[ORDER_AT])
         _point(code, mine[i, 0] + 1, sources, 1, job[FIRST] + mine[i, 3], job[OF], job[ORDER_AT])
         run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
@@ -194,13 +172,14 @@ def compile_help(code, parts, sources):
 def _sweep(code, parts, sources, first, stop, block_rows):
     """`sweep` of the rows from `first` to `stop`."""
     for start in range(first, stop, block_rows):
-        part = _block(code, parts, min(block_rows, stop - start))
-        _point(code, part[0], sources, 0, start, stop, 0)
+        i = _part(parts, 0, min(block_rows, stop - start))
+        operation, count = parts[i, 0], parts[i, 1]
+        _point(code, operation, sources, 0, start, stop, 0)
         if sources[1, 0] != 0:
-            _point(code, part[0] + 1, sources, 1, start, stop, 0)
+            _point(code, operation + 1, sources, 1, start, stop, 0)
         if sources[2, 0] != 0:
-            code[part[0] + part[1] - 1, UNPAD_OUT] = sources[2, 0] + start * sources[2, 1]
-        _run(code, part)
+            code[operation + count - 1, UNPAD_OUT] = sources[2, 0] + start * sources[2, 1]
+        run_program(address(code) + operation * (8 * WIDTH), count)
 
 
 @cached

@@ -18,6 +18,11 @@ ACTIVATION, TRANSPOSE, SUMS = 34, 90, 60
 SHARD, MOST_SHARDS = 128, 8  # samples whose gradient is summed for itself, so that threads can share a block
 
 
+def shards(rows):
+    """How many shards a block of so many samples has."""
+    return max(1, min(MOST_SHARDS, rows // SHARD))
+
+
 class Buffers:
     """Buffers for blocks of exactly `rows` samples; x, y, a and d are addresses of (neurons, samples), rows `ld` apart.
 
@@ -30,7 +35,7 @@ class Buffers:
         depth = len(layout.layers)
         counts = [sizes[0] + 1, n_out, *(n + 1 for n in sizes[1:]), *sizes[1:], n_out, 1, 1]
         width, n_bytes = self.ld // layout.itemsize, sum(counts) * self.ld
-        unit, parts = UNIT_BYTES // layout.itemsize, max(1, min(MOST_SHARDS, rows // SHARD))
+        parts, unit = shards(rows), UNIT_BYTES // layout.itemsize
         edges = [min(-(-rows // unit) * i // parts * unit, rows) for i in range(parts + 1)]
         self.shards = list(itertools.pairwise(edges))  # (first sample, first behind them)
         turned = [width * layer.units * UNIT_BYTES for layer in layout.layers]
@@ -99,14 +104,13 @@ def gradients(ops, layout, work, own, target, team, mine):
     Each shard's gradient is summed for itself, and then the shards' in their order, by whatever threads: the bits are
     those of one thread. `mine` are the indices of this thread's shards.
     """
-    shards = own.shards
     layers = [i for i in range(len(layout.layers) - 1, layout.lowest - 1, -1) if not layout.layers[i].frozen]
     if team.threads == 1:
         for i in layers:
             layer = layout.layers[i]
-            for shard, samples in enumerate(shards):
+            for shard, samples in enumerate(own.shards):
                 fresh = target.fresh and shard == 0
-                if fresh or len(shards) == 1 or not _by_sample(layout, layer, own.rows):
+                if fresh or len(own.shards) == 1 or not _by_sample(layout, layer, own.rows):
                     _gradient(ops, layout, i, work, own, *samples, target.into, fresh)
                 else:  # which adds sample after sample to what is there: from zero, as for several threads
                     _gradient(ops, layout, i, work, own, *samples, own.partial[0], True)
@@ -115,9 +119,9 @@ def gradients(ops, layout, work, own, target, team, mine):
         return
     for shard in mine:
         for i in layers:
-            _gradient(ops, layout, i, work, own, *shards[shard], own.partial[shard], True)
+            _gradient(ops, layout, i, work, own, *own.shards[shard], own.partial[shard], True)
     team.meet(ops, work)
-    if team.threads > 1 and team.thread == 0:  # the sum of all losses, as one thread takes it
+    if team.thread == 0:  # the sum of all losses, as one thread takes it
         loss(ops, layout, work, own, 0, own.rows, d=own.scratch)
     for layer in (layout.layers[i] for i in layers):
         for shard, partial in enumerate(own.partial):

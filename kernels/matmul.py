@@ -31,16 +31,15 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
     between = list(between)
     columns = [(width, _column(m, width)) for width in _widths(units)]
     total = sum(n for _, column in columns for _, n in column)
-    done = 0
-    fetched = 0
+    done = added = 0  # tiles, and operations between them
     for width, column in columns:
         pa, pc0, pc = a, c0, c
         for rows, n in column:
             while n:
-                due = total if fetched == len(between) else total * (fetched + 1) // (len(between) + 1)
+                due = total if added == len(between) else total * (added + 1) // (len(between) + 1)
                 if due <= done:
-                    ops.add(*between[fetched])
-                    fetched += 1
+                    ops.add(*between[added])
+                    added += 1
                     continue
                 now = min(n, due - done)
                 ops.add(f"tiles_{rows}x{width}", now, k, pa, a_row, a_k, b, b_row, pc0, c0_row, pc, c_row)
@@ -49,7 +48,7 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
                 n, done = n - now, done + now
         skip = width * UNIT_BYTES
         b, c0, c = b + skip, c0 + skip, c + skip
-    for operation in between[fetched:]:
+    for operation in between[added:]:
         ops.add(*operation)
 
 

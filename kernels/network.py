@@ -348,14 +348,9 @@ def gradients(ops, layout, work, rows, target, team=ALONE, between=()):
         if layer.frozen or first == stop:
             continue
         d, row, units, ld = work.d[team.thread][i] + skip, layer.row, width // UNIT_BYTES, layer.ld
-        below, below_row = (
-            (work.a[team.thread][i - 1], layout.layers[i - 1].row)
-            if i
-            else (
-                work.x[team.thread],
-                layout.x_ld,
-            )
-        )
+        below, below_row = work.x[team.thread], layout.x_ld
+        if i:
+            below, below_row = work.a[team.thread][i - 1], layout.layers[i - 1].row
         below += first * size
         w, b = target.into + layer.w + first * ld + skip, target.into + layer.b + skip
         start = (work.zeros, 0) if target.fresh else (w, ld)

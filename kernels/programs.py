@@ -80,9 +80,7 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
             else:
                 over_region(after, "add", layer, team, (), (parameters, parameters, gradient))
         result += [(before, 0), (after, 0)]
-        for rows in sizes:
-            ahead = min(batch_size, rows) if one_block else rows
-            result.append(_block(*arguments, rows, input_scale, target, ahead, team))
+        result += [_block(*arguments, rows, input_scale, target, True, team) for rows in sizes]
     code = Code(result)
     code.parts = code.parts.reshape(threads, -1, code.parts.shape[1])
     return code
@@ -94,10 +92,8 @@ def worth(layout, batch_size, threads):
     weights = sum((layer.fan_in + 1) * layer.fan_out for layer in layout.layers)
     most = max(1, min(threads, 3 * weights * rows // MULTIPLY_ADDS))
     if feature_major.pays(layout, rows):
-        return min(most, len(feature_major.Buffers(layout, rows).shards))
-    while most > 1 and not Team(most).shares(layout.layers[0]):
-        most -= 1
-    return most
+        return min(most, feature_major.shards(rows))
+    return min(most, layout.layers[0].units)
 
 
 def needs_gradient(layout, batch_size, optimizer):
@@ -110,11 +106,11 @@ def gradients(library, layout, parameters, work, x, y, rows, input_scale, target
     return _block(library, layout, parameters, work, x, y, rows, input_scale, target)[0]
 
 
-def _block(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=0, team=ALONE):
+def _block(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=False, team=ALONE):
     """(program, rows, first row): one thread's part of a block of samples.
 
     Each number is computed as one thread would, so the bits do not depend on how many there are. `ahead` fetches the
-    samples that lie so many further on meanwhile. Where one thread does a whole block, the others wait before and after
+    next block's samples meanwhile. Where one thread does a whole block, the others wait before and after
     it, because each runs the programs around a batch for its own regions.
     """
     ops, whole = Program(library), team
@@ -134,7 +130,7 @@ def _block(library, layout, parameters, work, x, y, rows, input_scale, target, a
         feature_major.load(ops, layout, own, x, y, input_scale, first, n)
         if team is not whole:
             whole.meet(ops, work)
-        for fetch in network.prefetches(x, n, ahead) if ahead else []:
+        for fetch in network.prefetches(x, n, rows) if ahead else []:
             ops.add(*fetch)
         feature_major.forward(ops, layout, parameters, own, first, n)
         nowhere = None if team.threads == 1 else work.nowhere[8 * team.thread :].ctypes.data
@@ -147,7 +143,7 @@ def _block(library, layout, parameters, work, x, y, rows, input_scale, target, a
         network.load(ops, y, rows, layout.sizes[-1], work.y[team.thread], layout.layers[-1].row)
         if team is not whole:
             whole.meet(ops, work)
-        fetches = network.prefetches(x, rows, ahead) if ahead else []
+        fetches = network.prefetches(x, rows, rows) if ahead else []
         if rows == 1:  # no product takes long enough to fetch beside it
             for fetch in fetches:
                 ops.add(*fetch)
