@@ -177,15 +177,13 @@ if __name__ == "__main__":
 """
     script = tmp_path / "script.py"
     script.write_text(FIT + source)
-    assert run_python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", timeout=120).stdout in (
-        "done\n",
-    )
+    start = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    assert run_python(start, timeout=120).stdout == "done\n"
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_inside_joblib(backend, run_python):
-    joblib = pytest.importorskip("joblib", reason="joblib is not installed")
-    assert joblib
+    pytest.importorskip("joblib", reason="joblib is not installed")
     source = """
 import joblib
 warnings.simplefilter("ignore", DeprecationWarning)
