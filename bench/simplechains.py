@@ -28,11 +28,14 @@ def main():
     """Train and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10_000)
-    epochs = parser.parse_args().epochs
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    epochs, threads = options.epochs, options.threads
     X, y = data()
     model = fastnn.Model(SIZES, activation="tanh", output="identity", rng=0)
     peak = fma_peak()
-    history = model.fit(X, y, epochs=epochs, batch_size=len(X), optimizer=fastnn.Adam(1e-3), shuffle=False, threads=1)
+    settings = {"batch_size": len(X), "optimizer": fastnn.Adam(1e-3), "shuffle": False, "threads": threads}
+    history = model.fit(X, y, epochs=epochs, **settings)
     seconds = np.median(history.seconds) * 10_000
     products = [a * b for a, b in itertools.pairwise(SIZES)]
     flops = 6 * sum(products) - 2 * products[0]

@@ -38,6 +38,7 @@ def _emit(module, kind):
     yield "prefetch", simd.prefetch(module, kind, "prefetch")
     yield "one_hot", simd.one_hot(module, kind, "one_hot")
     yield "one_hot_columns", simd.one_hot_columns(module, kind, "one_hot_columns")
+    yield "collect", simd.collect(module, kind, "collect")
     yield "unpad", simd.unpad(module, kind, "unpad")
     yield "barrier", barrier.emit(module, "barrier")
     for name, (value, slope) in ACTIVATIONS.items():
@@ -67,6 +68,7 @@ NAMES = [
         "prefetch",
         "one_hot",
         "one_hot_columns",
+        "collect",
         "unpad",
         "barrier",
     ),

@@ -133,7 +133,8 @@ class Workspace:
             for kind in "ad"
         )
         self.buffer[(self.one - self.buffer.ctypes.data) // layout.itemsize] = 1
-        self.cells, self.nowhere = np.zeros(N_CELLS), np.zeros(8 * threads)
+        self.cells = aligned_zeros(8 * N_CELLS, np.float64)
+        self.nowhere = np.zeros(8 * threads)
         self.job = aligned_zeros(8 * JOB_SIZE, np.int64)
 
 
@@ -182,14 +183,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Team:
-    """How many threads share a batch, and which one of them a program is for."""
+    """How many threads share a batch, which one of them a program is for, and whether they share the neurons."""
 
     threads: int = 1
     thread: int = 0
+    neurons: bool = True
 
     def shares(self, layer):
         """Whether a layer is wide enough for every thread to have columns of it."""
-        return layer.units >= self.threads > 1
+        return self.neurons and layer.units >= self.threads > 1
 
     def columns(self, layer):
         """The first unit of the layer's columns that this thread computes, and the first that it does not."""
@@ -259,7 +261,7 @@ def loss(ops, layout, work, rows, team=ALONE):
     # Every thread computes all of d, but one keeps the sum.
     last, cells = layout.layers[-1], work.cells.ctypes.data
     total = cells + TOTAL * 8 if team.thread == 0 else work.nowhere[8 * team.thread :].ctypes.data
-    places = work.d[team.thread][-1], work.a[team.thread][-1], work.y[team.thread], cells + SCALE * 8, total
+    places = work.d[team.thread][-1], work.a[team.thread][-1], work.y[team.thread], last.row, cells + SCALE * 8, total
     ops.add(layout.loss, rows, last.fan_out, last.row, *places)
 
 

@@ -35,9 +35,9 @@ OPTIMIZERS = {"momentum": _momentum, "nesterov": _nesterov, "adam": _adam}
 VECTORS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # of their own, like the parameters
 N_SCALARS = 4
 
-# cells: what a step's operations read and write. The scalars begin at SCALARS.
-SCALE, TOTAL, SCALARS = range(3)
-N_CELLS = SCALARS + N_SCALARS
+# cells: what a step's operations read and write. The scalars begin at SCALARS; what is written has a line of its own.
+SCALE, SCALARS, TOTAL = 0, 1, 8
+N_CELLS = 16
 
 # settings: the optimizer as `entry.train` takes it; the last four are Adam's running powers of beta_1 and beta_2,
 # and what they were at the end of the last finished epoch.

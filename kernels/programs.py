@@ -4,7 +4,8 @@ import numpy as np
 
 from . import feature_major, network
 from .network import ALONE, Program, Target, Team, over_region, share
-from .optimizers import SCALARS
+from .optimizers import SCALARS, TOTAL
+from .simd import UNIT_BYTES
 
 MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting for others costs more than they give
 
@@ -14,17 +15,25 @@ class Workspace(network.Workspace):
 
     def __init__(self, layout, rows, threads=1):
         super().__init__(layout, rows, threads)
-        self._feature_major = {}
+        self._made = {}
+        self.losses = network.aligned_zeros(feature_major.MOST_SHARDS * UNIT_BYTES, np.float64)  # each in its own unit
 
-    def feature_major(self, layout, rows):
-        """The second layout's buffers for blocks of exactly `rows` samples."""
-        if rows not in self._feature_major:
-            self._feature_major[rows] = feature_major.Buffers(layout, rows)
-        return self._feature_major[rows]
+    def feature_major(self, kind, layout, rows, thread):
+        """The `feature_major.Samples` or `Buffers` of a thread for exactly so many rows."""
+        key = kind, rows, thread
+        if key not in self._made:
+            self._made[key] = kind(layout, rows)
+        return self._made[key]
+
+    def partial(self, layout, shard):
+        """The address of a shard's gradient."""
+        if shard not in self._made:
+            self._made[shard] = network.aligned_zeros(layout.n_bytes, layout.dtype)
+        return self._made[shard].ctypes.data
 
     def forget(self):
         """Free the second layout's buffers, when no program will run that was written for them."""
-        self._feature_major.clear()
+        self._made.clear()
 
 
 class Code:
@@ -71,6 +80,8 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
     result = []
     for thread in range(threads):
         team, before, after = Team(threads, thread), Program(library), Program(library)
+        if not one_block:
+            team.meet(after, work)
         for layer in layout.layers:
             if one_block or layer.frozen:
                 continue
@@ -92,7 +103,7 @@ def worth(layout, batch_size, threads):
     weights = sum((layer.fan_in + 1) * layer.fan_out for layer in layout.layers)
     most = max(1, min(threads, 3 * weights * rows // MULTIPLY_ADDS))
     if feature_major.pays(layout, rows):
-        return min(most, feature_major.shards(rows))
+        return min(most, len(feature_major.shards(rows)))
     return min(most, layout.layers[0].units)
 
 
@@ -114,47 +125,68 @@ def _block(library, layout, parameters, work, x, y, rows, input_scale, target, a
     it, because each runs the programs around a batch for its own regions.
     """
     ops, whole = Program(library), team
-    own = work.feature_major(layout, rows) if feature_major.pays(layout, rows) else None
-    if team.threads > 1 and (rows == 1 or (own and len(own.shards) < team.threads)):  # one thread does it all
-        if team.thread > 0:
+    narrow = feature_major.pays(layout, rows)
+    if team.threads > 1 and (rows == 1 or (narrow and len(feature_major.shards(rows)) < team.threads)):
+        if team.thread > 0:  # the first thread does it all
             for _ in range(2):
                 ops.add("unpad", 0)  # where the loads would be
             team.meet(ops, work)
             team.meet(ops, work)
             return ops, rows, 0
         team = ALONE
-    if own:
-        mine = range(*share(len(own.shards), team, 1))
-        first = own.shards[mine[0]][0]
-        n = own.shards[mine[-1]][1] - first
-        feature_major.load(ops, layout, own, x, y, input_scale, first, n)
-        if team is not whole:
-            whole.meet(ops, work)
-        for fetch in network.prefetches(x, n, rows) if ahead else []:
-            ops.add(*fetch)
-        feature_major.forward(ops, layout, parameters, own, first, n)
-        nowhere = None if team.threads == 1 else work.nowhere[8 * team.thread :].ctypes.data
-        feature_major.loss(ops, layout, work, own, first, n, nowhere)
-        feature_major.deltas(ops, layout, parameters, own, first, n)
-        feature_major.gradients(ops, layout, work, own, target, team, mine)
-    else:
-        first = 0
-        network.load(ops, x, rows, layout.sizes[0], work.x[team.thread], layout.x_ld, input_scale)
-        network.load(ops, y, rows, layout.sizes[-1], work.y[team.thread], layout.layers[-1].row)
-        if team is not whole:
-            whole.meet(ops, work)
-        fetches = network.prefetches(x, rows, rows) if ahead else []
-        if rows == 1:  # no product takes long enough to fetch beside it
-            for fetch in fetches:
-                ops.add(*fetch)
-            fetches = []
-        network.forward(ops, layout, parameters, work, rows, team)
-        network.loss(ops, layout, work, rows, team)
-        network.deltas(ops, layout, parameters, work, rows, team)
-        network.gradients(ops, layout, work, rows, target, team, fetches)
+    arguments = layout, parameters, work, x, y, rows, input_scale, target, ahead
+    first = (_narrow if narrow else _wide)(ops, *arguments, team, whole)
     if team is not whole:
         whole.meet(ops, work)
     return ops, rows, first
+
+
+def _wide(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead, team, whole):
+    """`_block` with a row for each sample."""
+    network.load(ops, x, rows, layout.sizes[0], work.x[team.thread], layout.x_ld, input_scale)
+    network.load(ops, y, rows, layout.sizes[-1], work.y[team.thread], layout.layers[-1].row)
+    if team is not whole:
+        whole.meet(ops, work)
+    fetches = network.prefetches(x, rows, rows) if ahead else []
+    if rows == 1:  # no product takes long enough to fetch beside it
+        for fetch in fetches:
+            ops.add(*fetch)
+        fetches = []
+    network.forward(ops, layout, parameters, work, rows, team)
+    network.loss(ops, layout, work, rows, team)
+    network.deltas(ops, layout, parameters, work, rows, team)
+    network.gradients(ops, layout, work, rows, target, team, fetches)
+    return 0
+
+
+def _narrow(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead, team, whole):
+    """`_block` with a row for each neuron: a shard after the other, each thread its own; gives the first row."""
+    team = Team(team.threads, team.thread, neurons=False)
+    shards = feature_major.shards(rows, UNIT_BYTES // layout.itemsize)
+    mine = range(*share(len(shards), team, 1))
+    first, stop = shards[mine[0]][0], shards[mine[-1]][1]
+    samples = work.feature_major(feature_major.Samples, layout, stop - first, team.thread)
+    feature_major.load(ops, layout, samples, x, y, input_scale)
+    if team.threads < whole.threads:
+        whole.meet(ops, work)
+    for fetch in network.prefetches(x, stop - first, rows) if ahead else []:
+        ops.add(*fetch)
+    partials = [work.partial(layout, i) for i in range(len(shards))] if len(shards) > 1 else []
+    losses, total = work.losses.ctypes.data, work.cells[TOTAL:].ctypes.data
+    for i in mine:
+        begin, end = shards[i]
+        own = work.feature_major(feature_major.Buffers, layout, end - begin, team.thread)
+        inputs, targets = (at + (begin - first) * layout.itemsize for at in (samples.x, samples.y))
+        feature_major.forward(ops, layout, parameters, own, inputs, samples.ld)
+        feature_major.loss(ops, layout, work, own, targets, samples.ld, losses + i * UNIT_BYTES if partials else total)
+        feature_major.deltas(ops, layout, parameters, own)
+        into = (partials[i], True) if partials else (target.into, target.fresh)
+        feature_major.gradient(ops, layout, work, own, inputs, samples.ld, *into)
+    team.meet(ops, work)
+    if partials and team.thread == 0:
+        ops.add("collect", len(shards), losses, total)
+    feature_major.update(ops, layout, partials, target, team)
+    return first
 
 
 def predict(library, layout, parameters, work, x, y, rows, input_scale):

@@ -340,11 +340,11 @@ def update(module, numba_type, name, function, vectors, scalars):
 def summed(module, numba_type, name, function):
     """total += the sum of value over a block, and d = scale * slope, where function(simd, x, y) = (value, slope).
 
-    Arguments: rows, n, stride, d, x, y, scale, total. The block's rows have n elements, padded to whole units, and lie
-    `stride` bytes apart; padding does not count and is written as zero. scale and total are addresses of float64; so is
-    the sum taken.
+    Arguments: rows, n, stride, d, x, y, y_stride, scale, total. The block's rows have n elements, padded to whole
+    units, and lie `stride` bytes apart, y's `y_stride`; padding does not count and is written as zero. scale and total
+    are addresses of float64; so is the sum taken.
     """
-    fn, b, (rows, n, stride, d, x, y, scale, cell) = _function(module, name, 8)
+    fn, b, (rows, n, stride, d, x, y, y_stride, scale, cell) = _function(module, name, 9)
     s = Simd(b, numba_type)
     wide = ir.VectorType(ir.DoubleType(), s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
@@ -356,8 +356,8 @@ def summed(module, numba_type, name, function):
     with cgutils.for_range(b, rows, intp=I64) as row:
         start = b.mul(row.index, stride)
         with cgutils.for_range_slice(b, _at(0), padded, _at(VECTOR_BYTES), I64) as (j, _):
-            p = b.add(start, j)
-            value, slope = function(s, s.load(b.add(x, p)), s.load(b.add(y, p)))
+            p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
+            value, slope = function(s, s.load(b.add(x, p)), s.load(b.add(y, q)))
             left = b.sub(n, b.sdiv(j, size))
             inside = b.icmp_signed("<", lane, _splat_int(b, left, s.lanes))
             s.store(s.select(inside, slope * scale, s.const(0.0)), b.add(d, p))
@@ -526,6 +526,18 @@ def one_hot_columns(module, numba_type, name):
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, _at(4))))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, _at(s.itemsize)))))
+    b.ret_void()
+    return fn
+
+
+def collect(module, numba_type, name):
+    """total += each of n values, which become zero: float64, a unit apart. Arguments: n, values, total."""
+    fn, b, (n, values, total) = _function(module, name, 3)
+    total = b.inttoptr(total, ir.PointerType())
+    with cgutils.for_range(b, n, intp=I64) as at:
+        value = b.inttoptr(b.add(values, b.mul(at.index, _at(UNIT_BYTES))), ir.PointerType())
+        b.store(b.fadd(b.load(total, typ=ir.DoubleType()), b.load(value, typ=ir.DoubleType())), total)
+        b.store(ir.Constant(ir.DoubleType(), 0.0), value)
     b.ret_void()
     return fn
 

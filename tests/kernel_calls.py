@@ -56,7 +56,8 @@ def loss(name, a, y, scale, dtype):
     a_padded, y_padded = padded(np.asarray(a, dtype)), padded(np.asarray(y, dtype))
     a_padded[:, a.shape[1] :] = 0.5  # what a sigmoid leaves in the padding must not count
     d, scale, total = np.full_like(a_padded, np.nan), np.array([scale]), np.array([7.0])
-    call(dtype, name, *a.shape, d.strides[0], d, a_padded, y_padded, scale, total)
+    y_apart = np.hstack([y_padded, y_padded])  # its rows lie further apart than d's
+    call(dtype, name, *a.shape, d.strides[0], d, a_padded, y_apart, y_apart.strides[0], scale, total)
     return total[0] - 7.0, d
 
 
