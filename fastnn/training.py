@@ -134,7 +134,8 @@ def _epochs(
             before = run.epoch
             run.advance(before + 1 if validation is not None or callbacks else epochs)
             stop = False
-            if run.epoch > before:
+            if run.epoch > before and (validation is not None or callbacks):
+                run.show()
                 if validation is not None:
                     loss, outputs = model._network.evaluate(*validation)
                     value = model._score(score, validation[1], outputs)
@@ -184,6 +185,26 @@ class _Pace:
             spent[:] = 0.0, 0
 
 
+@dataclass
+class _Way:
+    """How so many threads train: in which layout, with what memory, which the program knows by address, and program."""
+
+    layout: network.Layout
+    state: list[NDArray[Any]]  # parameters, the optimizer's vectors, and both at the end of the last finished epoch
+    gradient: NDArray[Any]
+    work: programs.Workspace
+    code: programs.Code
+
+    def hand_over(self, other: _Way) -> None:
+        """Let another go on from here."""
+        if other.layout is self.layout:
+            return
+        n, other_n = (layout.n_bytes // layout.itemsize for layout in (self.layout, other.layout))
+        for mine, its in zip(self.state, other.state, strict=True):
+            for vector, out in zip(mine.reshape(-1, n), its.reshape(-1, other_n), strict=True):
+                self.layout.convert(vector, other.layout, out)
+
+
 class _Run:
     """One fit's buffers and position. The kernel alone moves it, so an exception anywhere leaves it consistent."""
 
@@ -202,6 +223,7 @@ class _Run:
     ):
         self.model, self.history, self.most_threads = model, history, threads
         self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
+        self.sources = np.array([(a.ctypes.data, a.strides[0]) for a in (inputs, targets.array)], np.int64)
         self.steps_per_epoch = -(-len(inputs) // batch_size)
         self.position = np.zeros(8, np.int64)
         fixed = [entry.N_SAMPLES, entry.BATCH_SIZE, entry.BLOCK_ROWS, entry.ORDERED]
@@ -213,52 +235,53 @@ class _Run:
         # Compiles or loads the kernels, outside the timed part, and the helpers' here, where an error would be seen.
         self._train(0, 1)
         if self.threads > 1:
-            entry.compile_help(self.codes[self.threads].code, self.codes[self.threads].parts, self.sources)
+            code = self.ways[self.threads].code
+            entry.compile_help(code.code, code.parts, self.sources)
         self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
         self.window = [0.0, 0]  # seconds and steps since the last finished epoch
 
     def _write_programs(self) -> None:
         """The kernel's arguments, for the layers that train now."""
-        model, batch_size = self.model, self.batch_size
+        model = self.model
         self.layout = layout = model._layout
         if model._state is None or model._state.optimizer != self.optimizer:
             model._state = State(self.optimizer, layout.n_bytes, model.dtype)
         self.state = state = model._state
-        name = self.optimizer._kernel
-        needed = programs.needs_gradient(layout, batch_size, name)
-        gradient = network.aligned_zeros(layout.n_bytes if needed else 0, model.dtype)
-        self.threads = threads = programs.worth(layout, batch_size, self.most_threads)
-        self.pace = _Pace(threads)
-        work = programs.Workspace(layout, min(batch_size, layout.block_rows), threads)
-        x, y = network.Source.of(self.inputs), network.Source.of(self.targets.array)
-        vectors = [state.vectors.ctypes.data + i * layout.n_bytes for i in range(kernel.VECTORS[name])]
-        at, into = self.parameters.ctypes.data, gradient.ctypes.data
-        sources = entry.library(model.dtype), layout, at, work, x, y
-        step = batch_size, model._network.scale, name, into, vectors
-        self.codes = {n: programs.train(*sources, *step, n) for n in {1, threads}}
         self.vectors_before = state.vectors.copy()
-        self.alive = gradient, work  # because the programs know their addresses
-        self.job = work.job
-        self.sources = np.array([(x.address, x.row), (y.address, y.row)], np.int64)
-        self.arguments: tuple[Any, ...] = (
-            work.cells,
-            work.job,
-            (self.parameters, state.vectors),
-            (self.snapshot, self.vectors_before),
-            self.order,
-            model._random,
-            state.settings,
-            self.position,
-            self.losses,
-        )
+        self.threads = programs.worth(layout, self.batch_size, self.most_threads)
+        self.pace = _Pace(self.threads)
+        self.ways = {n: self._way(n) for n in {1, self.threads}}
+        self.way = self.ways[1]
+
+    def _way(self, threads: int) -> _Way:
+        """For so many threads: the model's own memory where it has their layout, or as much again."""
+        layout, batch_size, name = self.layout, self.batch_size, self.optimizer._kernel
+        parted = programs.parted(layout, batch_size, threads)
+        state = [self.parameters, self.state.vectors, self.snapshot, self.vectors_before]
+        if parted is not layout:
+            lengths = [a.nbytes // layout.n_bytes * parted.n_bytes for a in state]
+            state = [network.aligned_zeros(length, layout.dtype) for length in lengths]
+        needed = programs.needs_gradient(layout, batch_size, name)
+        gradient = network.aligned_zeros(parted.n_bytes if needed else 0, layout.dtype)
+        work = programs.Workspace(parted, min(batch_size, layout.block_rows), threads)
+        vectors = [state[1].ctypes.data + i * parted.n_bytes for i in range(kernel.VECTORS[name])]
+        samples = network.Source.of(self.inputs), network.Source.of(self.targets.array)
+        places = entry.library(layout.dtype), parted, state[0].ctypes.data, work, *samples
+        step = batch_size, self.model._network.scale, name, gradient.ctypes.data, vectors
+        return _Way(parted, state, gradient, work, programs.train(*places, *step, threads))
+
+    def _take(self, threads: int) -> None:
+        """Go on the way that so many threads train."""
+        self.way.hand_over(self.ways[threads])
+        self.way = self.ways[threads]
 
     def _train(self, steps: int, threads: int) -> None:
         """One kernel call on so many threads. The others end with it, whatever happens."""
-        job, helpers = self.job, list[threading.Thread]()
+        code, job, helpers = self.ways[threads].code, self.ways[threads].work.job, list[threading.Thread]()
         job[:] = 0
         try:
             for thread in range(1, threads):
-                arguments = self.codes[threads].code, self.codes[threads].parts, self.sources, job, thread
+                arguments = code.code, code.parts, self.sources, job, thread
                 helper = threading.Thread(target=entry.help_train, args=arguments, daemon=True)
                 try:
                     helper.start()
@@ -267,12 +290,19 @@ class _Run:
                     threads = 1
                     break
                 helpers.append(helper)
-            code = self.codes[threads]
-            entry.train(code.code, code.parts, self.sources, *self.arguments, steps)
+            self._take(threads)
+            way, code, work = self.way, self.way.code, self.way.work
+            live, kept = tuple(way.state[:2]), tuple(way.state[2:])
+            rest = self.order, self.model._random, self.state.settings, self.position, self.losses
+            entry.train(code.code, code.parts, self.sources, work.cells, work.job, live, kept, *rest, steps)
         finally:
             job[barrier.STOPPED] = 1
             for helper in helpers:
                 helper.join()
+
+    def show(self) -> None:
+        """Let the model have the parameters of now."""
+        self._take(1)
 
     @property
     def epoch(self) -> int:
@@ -327,6 +357,7 @@ class _Run:
 
     def settle(self, validated: bool) -> None:
         """Leave the model as it was at the end of the last finished epoch, and the history of one length."""
+        self.show()
         self._record()
         history = self.history
         history.seconds.extend([float("nan")] * (len(history.loss) - len(history.seconds)))

@@ -52,15 +52,18 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
         ops.add(*operation)
 
 
-def matmul_nt(ops, itemsize, m, n, k, a, a_row, b, b_row, zeros, c, c_row, panel):
+def matmul_nt(ops, itemsize, m, n, a, a_row, bs, zeros, c, c_row, panel):
     """C = A @ B.T: A is (m, k), B (n, k), C (m, n padded with zeros to whole units); rows are padded to units.
 
-    B is transposed in registers into `panel`: k padded to units, by at most TILE_UNITS units. `zeros` holds as many
-    units as the widest panel.
+    bs are the parts that B's columns lie in: (columns, address, stride of rows), whole units but for the last. B is
+    transposed in registers into `panel`: k padded to units, by at most TILE_UNITS units. `zeros` holds as many units
+    as the widest panel.
     """
-    unit = UNIT_BYTES // itemsize
+    unit, k, done = UNIT_BYTES // itemsize, sum(part[0] for part in bs), 0
     for width in _widths(-(-n // unit)):
-        panel_row = width * UNIT_BYTES
-        ops.add("transpose", n, k, b, b_row, zeros, panel, panel_row)
+        panel_row, at = width * UNIT_BYTES, panel
+        for part_k, b, b_row in bs:
+            ops.add("transpose", n - done, part_k, b + done * b_row, b_row, zeros, at, panel_row)
+            at += part_k * panel_row
         matmul(ops, m, width, k, a, a_row, itemsize, panel, panel_row, zeros, 0, c, c_row)
-        b, c, n = b + width * unit * b_row, c + panel_row, n - width * unit
+        c, done = c + panel_row, done + width * unit

@@ -3,9 +3,10 @@
 One flat vector holds every parameter. Layer l's arrays lie, in bytes from its start, at
 
     w    (fan_in, ld), C order: W[k, j] from neuron k to neuron j
-    b    (ld,)
+    b    (ld,), right behind it
 
-and in a `Workspace`, for as many rows as a block of samples has,
+or in a `Panel` like this for each thread that has some of its columns. In a `Workspace`, for as many rows as a block of
+samples has, lie
 
     a    (rows, ld), the layer's outputs
     d    (rows, ld), dC/dz
@@ -49,33 +50,55 @@ def aligned_zeros(n_bytes, dtype):
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Some columns of a layer's W and b, from unit `begin` to unit `end`, and their place in the parameter vector."""
+
+    begin: int
+    end: int
+    w: int
+    b: int
+    ld: int  # stride of W's rows
+
+
+@dataclass(frozen=True)
 class Layer:
-    """Sizes of a layer and its place in the parameter vector, in bytes."""
+    """Sizes of a layer and its place in the parameter vector, in bytes. Its W, b and ld are those of a single panel."""
 
     fan_in: int
     fan_out: int
     activation: str
     frozen: bool
-    w: int
-    b: int
-    ld: int  # stride of W's rows
     row: int  # stride of a's and d's rows
     units: int
+    panels: tuple[Panel, ...]
+
+    w = property(lambda self: self.panels[0].w)
+    b = property(lambda self: self.panels[0].b)
+    ld = property(lambda self: self.panels[0].ld)
 
 
 class Layout:
-    """Where everything of a network lies. sizes are n_inputs, then each layer's fan_out."""
+    """Where everything of a network lies. sizes are n_inputs, then each layer's fan_out.
 
-    def __init__(self, sizes, activations, loss, dtype, frozen=()):
+    For several threads each layer wide enough has a panel for each. For what a core prefetches beside the columns it
+    works on must not be another's: lines that two cores write take many times as long.
+    """
+
+    def __init__(self, sizes, activations, loss, dtype, frozen=(), threads=1):
+        self.arguments = tuple(sizes), tuple(activations), loss, dtype, frozen
         self.sizes, self.loss, self.dtype = tuple(sizes), loss, np.dtype(dtype)
         self.itemsize = self.dtype.itemsize
         layers, offset = [], 0
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            row = padded(fan_out * self.itemsize)
-            ld, units, last = apart(row), row // UNIT_BYTES, i == len(sizes) - 2
-            places = offset, offset + fan_in * ld, ld, row if last else apart(row), units
-            layers.append(Layer(fan_in, fan_out, activations[i], i in frozen, *places))
-            offset += (fan_in + 1) * ld
+            row, last = padded(fan_out * self.itemsize), i == len(sizes) - 2
+            units = row // UNIT_BYTES
+            parts, panels = threads if units >= threads else 1, []
+            for begin, end in itertools.pairwise(units * part // parts for part in range(parts + 1)):
+                ld = apart((end - begin) * UNIT_BYTES)
+                panels.append(Panel(begin, end, offset, offset + fan_in * ld, ld))
+                offset += (fan_in + 1) * ld
+            shape = fan_in, fan_out, activations[i], i in frozen, row if last else apart(row), units
+            layers.append(Layer(*shape, tuple(panels)))
         self.layers = tuple(layers)
         self.n_bytes = offset
         self.x_ld = apart(padded(sizes[0] * self.itemsize))
@@ -83,6 +106,24 @@ class Layout:
         self.lowest = min((i for i, layer in enumerate(layers) if not layer.frozen), default=len(layers))
         # A block of rows goes through the whole network at once, about 128 KiB of it where the network is small.
         self.block_rows = min(1024, max(256, 2**17 // (self.x_ld + 2 * sum(layer.row for layer in layers))))
+
+    def for_threads(self, threads):
+        """The same network with panels for so many threads."""
+        return Layout(*self.arguments, threads=threads)
+
+    def _columns(self, vector, i, begin, end):
+        """Layer i's units of columns from `begin` to `end`, b as the last row, a view of a vector; all in one panel."""
+        (panel,) = (p for p in self.layers[i].panels if p.begin <= begin and end <= p.end)
+        w, ld, unit = panel.w // self.itemsize, panel.ld // self.itemsize, UNIT_BYTES // self.itemsize
+        matrix = vector[w : w + (self.layers[i].fan_in + 1) * ld].reshape(-1, ld)
+        return matrix[:, (begin - panel.begin) * unit : (end - panel.begin) * unit]
+
+    def convert(self, vector, layout, out):
+        """Copy a vector laid out like the parameters to `out`, of another layout; one has a panel for each layer."""
+        for i, layer in enumerate(self.layers):
+            for panel in max(layer.panels, layout.layers[i].panels, key=len):
+                edges = i, panel.begin, panel.end
+                layout._columns(out, *edges)[...] = self._columns(vector, *edges)
 
     def views(self, vector):
         """[(W (fan_in, fan_out), b (fan_out,)), ..], views of a vector laid out like the parameters."""
@@ -103,7 +144,7 @@ class Workspace:
 
     def __init__(self, layout, rows, threads=1):
         self.rows = rows
-        widest = max(layout.x_ld, *(layer.ld for layer in layout.layers))
+        widest = max(layout.x_ld, *(layer.units * UNIT_BYTES for layer in layout.layers))
         *below, last = (rows * layer.row for layer in layout.layers)
         own = {  # of each thread
             "x": rows * layout.x_ld,
@@ -113,7 +154,7 @@ class Workspace:
         }
         shared = {"zeros": widest, "one": UNIT_BYTES}
         for i, (length, layer) in enumerate(zip((*below, last), layout.layers, strict=True)):
-            shares = Team(threads).shares(layer)  # the last d every thread computes for itself
+            shares = len(layer.panels) > 1  # the last d every thread computes for itself
             (shared if shares else own)[f"a{i}"] = length
             (shared if shares and i < len(below) else own)[f"d{i}"] = length
         n_bytes = sum(shared.values()) + threads * sum(own.values())
@@ -183,32 +224,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Team:
-    """How many threads share a batch, which one of them a program is for, and whether they share the neurons."""
+    """How many threads share a batch, and which one of them a program is for."""
 
     threads: int = 1
     thread: int = 0
-    neurons: bool = True
 
-    def shares(self, layer):
-        """Whether a layer is wide enough for every thread to have columns of it."""
-        return self.neurons and layer.units >= self.threads > 1
-
-    def columns(self, layer):
-        """The first unit of the layer's columns that this thread computes, and the first that it does not."""
-        if not self.shares(layer):
-            return 0, layer.units
-        return layer.units * self.thread // self.threads, layer.units * (self.thread + 1) // self.threads
+    def panel(self, layer):
+        """The columns of a layer that this thread computes."""
+        return layer.panels[self.thread if len(layer.panels) > 1 else 0]
 
     def region(self, layer):
-        """(first, stop, skip, width): the rows of W that this thread updates, b behind them, and bytes of these rows.
-
-        b belongs to whoever has the last row; none if first is stop.
-        """
-        if self.shares(layer):
-            begin, end = self.columns(layer)
-            return 0, layer.fan_in, begin * UNIT_BYTES, (end - begin) * UNIT_BYTES
-        first, stop = share(layer.fan_in, self)
-        return first, stop, 0, layer.units * UNIT_BYTES
+        """(first, stop): the rows of W in this thread's panel that it updates; b belongs to whoever has the last."""
+        return (0, layer.fan_in) if len(layer.panels) > 1 else share(layer.fan_in, self)
 
     def meet(self, ops, work):
         """Wait for each other."""
@@ -231,29 +258,30 @@ def load(ops, source, rows, width, out, out_row, scale=1.0, columns=False):
     ops.add(source.operation + "_columns" * columns, rows, 0, 0, source.address, source.row, out, out_row, width, bits)
 
 
-def elementwise(ops, name, rows, layer, width, *places):
-    """An elementwise operation on `width` bytes of each row of a layer's a and d."""
+def elementwise(ops, name, rows, layer, begin, end, *places):
+    """An elementwise operation on the units from `begin` to `end` of each row of a layer's a and d."""
+    places = (place + begin * UNIT_BYTES for place in places)
     # All of a row, padding included, is done in one go.
-    shape = (1, rows * layer.row, 0) if width == layer.units * UNIT_BYTES else (rows, width, layer.row)
+    shape = (1, rows * layer.row, 0) if end - begin == layer.units else (rows, (end - begin) * UNIT_BYTES, layer.row)
     ops.add(name, *shape, *places)
 
 
-def forward(ops, layout, parameters, work, rows, team=ALONE):
-    """a = f(a_below @ W + b) for every layer, from the inputs in work.x."""
+def forward(ops, layout, parameters, work, rows, team=ALONE, single=False):
+    """a = f(a_below @ W + b) for every layer, from the inputs in work.x. `single` takes the operations for one row."""
     x, x_row = work.x[team.thread], layout.x_ld
     for layer, a in zip(layout.layers, work.a[team.thread], strict=True):
-        begin, end = team.columns(layer)
-        skip, row = begin * UNIT_BYTES, layer.row
-        w, b, out = parameters + layer.w + skip, parameters + layer.b + skip, a + skip
-        if rows == 1:
-            ops.add(f"{layer.activation}_row", layer.units, layer.fan_in, x, w, layer.ld, b, a)
+        panel = team.panel(layer)
+        w, b, ld, units = parameters + panel.w, parameters + panel.b, panel.ld, panel.end - panel.begin
+        if single:
+            ops.add(f"{layer.activation}_row", units, layer.fan_in, x, w, ld, b, a)
         else:
-            matmul(ops, rows, end - begin, layer.fan_in, x, x_row, layout.itemsize, w, layer.ld, b, 0, out, row)
+            out = a + panel.begin * UNIT_BYTES
+            matmul(ops, rows, units, layer.fan_in, x, x_row, layout.itemsize, w, ld, b, 0, out, layer.row)
             if layer.activation != "identity":
-                elementwise(ops, layer.activation, rows, layer, (end - begin) * UNIT_BYTES, out, out, out)
-        if team.shares(layer):
+                elementwise(ops, layer.activation, rows, layer, panel.begin, panel.end, a, a, a)
+        if len(layer.panels) > 1:
             team.meet(ops, work)
-        x, x_row = a, row
+        x, x_row = a, layer.row
 
 
 def loss(ops, layout, work, rows, team=ALONE):
@@ -303,41 +331,44 @@ class Target:
 
 def over_region(ops, name, layer, team, first_arguments, vectors):
     """An operation over a thread's region of a layer in vectors laid out like the parameters."""
-    first, stop, skip, width = team.region(layer)
+    (first, stop), panel = team.region(layer), team.panel(layer)
     if first == stop:
         return
-    rows, places = stop - first + (stop == layer.fan_in), (v + layer.w + first * layer.ld + skip for v in vectors)
-    shape = (1, rows * layer.ld, 0) if width == layer.units * UNIT_BYTES else (rows, width, layer.ld)
-    ops.add(name, *shape, *first_arguments, *places)
+    rows = stop - first + (stop == layer.fan_in)
+    ops.add(name, 1, rows * panel.ld, 0, *first_arguments, *(v + panel.w + first * panel.ld for v in vectors))
 
 
-def deltas(ops, layout, parameters, work, rows, team=ALONE):
+def deltas(ops, layout, parameters, work, rows, team=ALONE, single=False):
     """From the last layer's dC/da in d: dC/dz of every layer that trains, or lies above one that does."""
     size, a, d = layout.itemsize, work.a[team.thread], work.d[team.thread]
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, last = layout.layers[i], i == len(layout.layers) - 1
-        begin, end = (0, layer.units) if last else team.columns(layer)
-        if layer.activation not in UNIT_SLOPE and (rows > 1 or last):
-            places = (address + begin * UNIT_BYTES for address in (d[i], d[i], a[i]))
-            elementwise(ops, f"{layer.activation}_slope", rows, layer, (end - begin) * UNIT_BYTES, *places)
+        panel = team.panel(layer)
+        begin, end = (0, layer.units) if last else (panel.begin, panel.end)
+        if layer.activation not in UNIT_SLOPE and (last or not single):
+            elementwise(ops, f"{layer.activation}_slope", rows, layer, begin, end, d[i], d[i], a[i])
         if i == layout.lowest:
             break
         under = layout.layers[i - 1]
-        if rows == 1:
+        if single:
             lengths = layer.fan_in, under.units * UNIT_BYTES // size, layer.units * UNIT_BYTES
             places = d[i], parameters + layer.w, layer.ld, work.zeros, d[i - 1], a[i - 1]
             ops.add(f"{under.activation}_dots", *lengths, *places)
             continue
-        if team.shares(layer) and not last:
+        if len(layer.panels) > 1 and not last:
             team.meet(ops, work)
-        begin, end = team.columns(under)
-        first, stop = (min(edge * UNIT_BYTES // size, layer.fan_in) for edge in (begin, end))
-        w, out = parameters + layer.w + first * layer.ld, d[i - 1] + begin * UNIT_BYTES
-        places = d[i], layer.row, w, layer.ld, work.zeros, out, under.row, work.panels[team.thread]
-        matmul_nt(ops, size, rows, stop - first, layer.fan_out, *places)
+        mine, unit = team.panel(under), UNIT_BYTES // size
+        first, stop = mine.begin * unit, min(mine.end * unit, layer.fan_in)
+        ws = [
+            (min(p.end * unit, layer.fan_out) - p.begin * unit, parameters + p.w + first * p.ld, p.ld)
+            for p in layer.panels
+        ]
+        out = d[i - 1] + mine.begin * UNIT_BYTES
+        places = d[i], layer.row, ws, work.zeros, out, under.row, work.panels[team.thread]
+        matmul_nt(ops, size, rows, stop - first, *places)
 
 
-def gradients(ops, layout, work, rows, target, team=ALONE, between=()):
+def gradients(ops, layout, work, rows, target, team=ALONE, single=False, between=()):
     """The gradients to the target, from all layers' inputs and d; each thread those of its regions.
 
     `between` holds operations to be spread through the largest product, the lowest layer's.
@@ -346,17 +377,18 @@ def gradients(ops, layout, work, rows, target, team=ALONE, between=()):
     size, sums = layout.itemsize, work.sums[team.thread]
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer = layout.layers[i]
-        first, stop, skip, width = team.region(layer)
+        (first, stop), panel = team.region(layer), team.panel(layer)
         if layer.frozen or first == stop:
             continue
-        d, row, units, ld = work.d[team.thread][i] + skip, layer.row, width // UNIT_BYTES, layer.ld
+        units, ld, row = panel.end - panel.begin, panel.ld, layer.row
+        d = work.d[team.thread][i] + panel.begin * UNIT_BYTES
         below, below_row = work.x[team.thread], layout.x_ld
         if i:
             below, below_row = work.a[team.thread][i - 1], layout.layers[i - 1].row
         below += first * size
-        w, b = target.into + layer.w + first * ld + skip, target.into + layer.b + skip
+        w, b = target.into + panel.w + first * ld, target.into + panel.b
         start = (work.zeros, 0) if target.fresh else (w, ld)
-        if rows == 1:
+        if single:
             ops.add("rank_one", units, layer.fan_in, below, d, *start, w, ld)
         else:
             spread = between if i == layout.lowest else ()
@@ -365,5 +397,5 @@ def gradients(ops, layout, work, rows, target, team=ALONE, between=()):
                 into = b if target.fresh else sums
                 matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, into, row)
                 if not target.fresh:
-                    ops.add("add", 1, width, 0, b, b, sums)
+                    ops.add("add", 1, units * UNIT_BYTES, 0, b, b, sums)
         target.finish(ops, layer, team)

@@ -77,6 +77,7 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
         target = Target(gradient)
     sizes = block_sizes(layout, [batch_size, x.n % batch_size])
     arguments = library, layout, parameters, work, x, y
+    kind = _kind(layout, batch_size)
     result = []
     for thread in range(threads):
         team, before, after = Team(threads, thread), Program(library), Program(library)
@@ -91,7 +92,7 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
             else:
                 over_region(after, "add", layer, team, (), (parameters, parameters, gradient))
         result += [(before, 0), (after, 0)]
-        result += [_block(*arguments, rows, input_scale, target, True, team) for rows in sizes]
+        result += [_block(kind, *arguments, rows, input_scale, target, True, team) for rows in sizes]
     code = Code(result)
     code.parts = code.parts.reshape(threads, -1, code.parts.shape[1])
     return code
@@ -99,12 +100,19 @@ def train(library, layout, parameters, work, x, y, batch_size, input_scale, opti
 
 def worth(layout, batch_size, threads):
     """How many of at most so many threads make a step of training faster."""
-    rows = min(batch_size, layout.block_rows)
+    rows, kind = min(batch_size, layout.block_rows), _kind(layout, batch_size)
+    if kind == "single":
+        return 1
     weights = sum((layer.fan_in + 1) * layer.fan_out for layer in layout.layers)
     most = max(1, min(threads, 3 * weights * rows // MULTIPLY_ADDS))
-    if feature_major.pays(layout, rows):
+    if kind == "narrow":
         return min(most, len(feature_major.shards(rows)))
     return min(most, layout.layers[0].units)
+
+
+def parted(layout, batch_size, threads):
+    """The layout that so many threads train such batches in."""
+    return layout.for_threads(threads) if threads > 1 and _kind(layout, batch_size) == "wide" else layout
 
 
 def needs_gradient(layout, batch_size, optimizer):
@@ -114,60 +122,64 @@ def needs_gradient(layout, batch_size, optimizer):
 
 def gradients(library, layout, parameters, work, x, y, rows, input_scale, target):
     """A block of samples: its loss, and its gradient to the target."""
-    return _block(library, layout, parameters, work, x, y, rows, input_scale, target)[0]
+    return _block(_kind(layout, rows), library, layout, parameters, work, x, y, rows, input_scale, target)[0]
 
 
-def _block(library, layout, parameters, work, x, y, rows, input_scale, target, ahead=False, team=ALONE):
+def _kind(layout, batch_size):
+    """How the blocks of such batches are computed, the last and smaller ones too: "single", "narrow" or "wide"."""
+    if batch_size == 1:
+        return "single"
+    return "narrow" if feature_major.pays(layout, min(batch_size, layout.block_rows)) else "wide"
+
+
+def _block(kind, library, layout, parameters, work, x, y, rows, input_scale, target, ahead=False, team=ALONE):
     """(program, rows, first row): one thread's part of a block of samples.
 
     Each number is computed as one thread would, so the bits do not depend on how many there are. `ahead` fetches the
-    next block's samples meanwhile. Where one thread does a whole block, the others wait before and after
-    it, because each runs the programs around a batch for its own regions.
+    next block's samples meanwhile.
     """
-    ops, whole = Program(library), team
-    narrow = feature_major.pays(layout, rows)
-    if team.threads > 1 and (rows == 1 or (narrow and len(feature_major.shards(rows)) < team.threads)):
-        if team.thread > 0:  # the first thread does it all
-            for _ in range(2):
-                ops.add("unpad", 0)  # where the loads would be
-            team.meet(ops, work)
-            team.meet(ops, work)
-            return ops, rows, 0
-        team = ALONE
-    arguments = layout, parameters, work, x, y, rows, input_scale, target, ahead
-    first = (_narrow if narrow else _wide)(ops, *arguments, team, whole)
-    if team is not whole:
-        whole.meet(ops, work)
+    ops = Program(library)
+    arguments = layout, parameters, work, x, y, rows, input_scale, target, ahead, team
+    first = _narrow(ops, *arguments) if kind == "narrow" else _wide(ops, *arguments, kind == "single")
     return ops, rows, first
 
 
-def _wide(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead, team, whole):
-    """`_block` with a row for each sample."""
+def _wide(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead, team, single):
+    """`_block` with a row for each sample, or of a single one."""
     network.load(ops, x, rows, layout.sizes[0], work.x[team.thread], layout.x_ld, input_scale)
     network.load(ops, y, rows, layout.sizes[-1], work.y[team.thread], layout.layers[-1].row)
-    if team is not whole:
-        whole.meet(ops, work)
     fetches = network.prefetches(x, rows, rows) if ahead else []
-    if rows == 1:  # no product takes long enough to fetch beside it
+    if single:  # no product takes long enough to fetch beside it
         for fetch in fetches:
             ops.add(*fetch)
         fetches = []
-    network.forward(ops, layout, parameters, work, rows, team)
+    network.forward(ops, layout, parameters, work, rows, team, single)
     network.loss(ops, layout, work, rows, team)
-    network.deltas(ops, layout, parameters, work, rows, team)
-    network.gradients(ops, layout, work, rows, target, team, fetches)
+    network.deltas(ops, layout, parameters, work, rows, team, single)
+    network.gradients(ops, layout, work, rows, target, team, single, fetches)
     return 0
 
 
-def _narrow(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead, team, whole):
-    """`_block` with a row for each neuron: a shard after the other, each thread its own; gives the first row."""
-    team = Team(team.threads, team.thread, neurons=False)
-    shards = feature_major.shards(rows, UNIT_BYTES // layout.itemsize)
+def _narrow(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead, team):
+    """`_block` with a row for each neuron, a shard after the other, each thread its own; gives the first row.
+
+    Where there are fewer shards than threads the first does them all. The others wait before and after, because each
+    runs the programs around a batch for its own regions.
+    """
+    shards, whole = feature_major.shards(rows, UNIT_BYTES // layout.itemsize), team
+    if len(shards) < team.threads:
+        team = ALONE
+        if whole.thread > 0:
+            for _ in range(2):
+                ops.add("unpad", 0)  # where the loads would be
+            whole.meet(ops, work)
+            whole.meet(ops, work)
+            return 0
     mine = range(*share(len(shards), team, 1))
     first, stop = shards[mine[0]][0], shards[mine[-1]][1]
     samples = work.feature_major(feature_major.Samples, layout, stop - first, team.thread)
     feature_major.load(ops, layout, samples, x, y, input_scale)
-    if team.threads < whole.threads:
+    if team is not whole:
         whole.meet(ops, work)
     for fetch in network.prefetches(x, stop - first, rows) if ahead else []:
         ops.add(*fetch)
@@ -186,6 +198,8 @@ def _narrow(ops, layout, parameters, work, x, y, rows, input_scale, target, ahea
     if partials and team.thread == 0:
         ops.add("collect", len(shards), losses, total)
     feature_major.update(ops, layout, partials, target, team)
+    if team is not whole:
+        whole.meet(ops, work)
     return first
 
 
@@ -195,7 +209,7 @@ def predict(library, layout, parameters, work, x, y, rows, input_scale):
     network.load(ops, x, rows, layout.sizes[0], work.x[0], layout.x_ld, input_scale)
     if y is not None:
         network.load(ops, y, rows, layout.sizes[-1], work.y[0], layout.layers[-1].row)
-    network.forward(ops, layout, parameters, work, rows)
+    network.forward(ops, layout, parameters, work, rows, single=rows == 1)
     if y is not None:
         network.loss(ops, layout, work, rows)
     last = layout.layers[-1]

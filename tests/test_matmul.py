@@ -43,17 +43,14 @@ def test_matmul_nt(dtype):
         c = np.full_like(padded(np.zeros((m, n), dtype)), np.nan)
         zeros = np.zeros(c.shape[1], dtype)
         panel = np.full(b.shape[1] * simd.TILE_UNITS * simd.UNIT_BYTES // a.itemsize, np.nan, dtype)
-        places = (
-            a.ctypes.data,
-            a.strides[0],
-            b.ctypes.data,
-            b.strides[0],
-            zeros.ctypes.data,
-            c.ctypes.data,
-            c.strides[0],
-        )
-        sizes = a.itemsize, m, n, k
-        run(dtype, lambda ops, s=sizes, p=places, q=panel: matmul.matmul_nt(ops, *s, *p, q.ctypes.data))
+        whole = [(k, b.ctypes.data, b.strides[0])]
+        unit = simd.UNIT_BYTES // a.itemsize
+        left = np.ascontiguousarray(b[:, :unit])
+        parts = [(unit, left.ctypes.data, left.strides[0]), (k - unit, b[:, unit:].ctypes.data, b.strides[0])]
         want = reference.matmul_nt(a.astype("f8"), b.astype("f8"))
-        np.testing.assert_allclose(c[:, :n], want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
-        assert not c[:, n:].any()
+        for bs in [whole, parts] if k > unit else [whole]:
+            c[...] = np.nan
+            places = a.ctypes.data, a.strides[0], bs, zeros.ctypes.data, c.ctypes.data, c.strides[0], panel.ctypes.data
+            run(dtype, lambda ops, s=(a.itemsize, m, n), p=places: matmul.matmul_nt(ops, *s, *p))
+            np.testing.assert_allclose(c[:, :n], want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
+            assert not c[:, n:].any()

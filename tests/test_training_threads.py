@@ -85,6 +85,44 @@ def test_bytes_labels_and_given_orders(shared):
     assert shared
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_panels_hold_the_same_parameters(threads):
+    layout = network.Layout([5, 70, 20, 40], ["sigmoid"] * 3, "quadratic", "float32")
+    parted = layout.for_threads(threads)
+    vector, other, back = (network.aligned_zeros(x.n_bytes, "float32") for x in (layout, parted, layout))
+    for w, b in layout.views(vector):
+        w[...], b[...] = rng.random(w.shape), rng.random(b.shape)
+    layout.convert(vector, parted, other)
+    parted.convert(other, layout, back)
+    np.testing.assert_array_equal(back, vector)
+    assert [len(layer.panels) for layer in parted.layers] == [threads, 2 if threads == 2 else 1, threads]
+    for (w, b), layer in zip(layout.views(vector), parted.layers, strict=True):
+        for panel in layer.panels:
+            first, ld = 16 * panel.begin, panel.ld // 4
+            n = min(16 * panel.end, layer.fan_out) - first
+            np.testing.assert_array_equal(other[panel.b // 4 :][:n], b[first : first + n])
+            for k in range(layer.fan_in):
+                np.testing.assert_array_equal(other[panel.w // 4 + k * ld :][:n], w[k, first : first + n])
+
+
+def test_callbacks_see_and_change_the_parameters_of_now(shared):
+    """Threads train a copy laid out for them."""
+    X, y = rng.random((300, 20)).astype("f4"), rng.integers(0, 40, 300)
+    results = []
+    for threads in (1, 2):
+        seen = []
+
+        def callback(model, seen=seen):
+            seen.append(model.parameters.tobytes())
+            model.weights[0][0, 0] = len(seen)
+
+        model = Model([20, 40, 40], rng=0)
+        model.fit(X, y, epochs=3, batch_size=25, optimizer="adam", callbacks=[callback], threads=threads)
+        results.append((seen, model.parameters.tobytes()))
+    assert results[0] == results[1]
+    assert len(set(results[0][0])) == 3
+
+
 def test_little_work_is_not_shared():
     layout = network.Layout([64, 32, 10], ["sigmoid"] * 2, "quadratic", "float32")
     assert programs.worth(layout, 1, 8) == programs.worth(layout, 8, 8) == 1
