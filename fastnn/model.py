@@ -528,7 +528,10 @@ class _Sweep:
         if len(self.codes) == self.KEPT:
             self.codes.clear()
             self.blocks.clear()
-        code = programs.Code([(programs.predict(*arguments, n, self.scale), n) for n in sizes])
+        if y is None and x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows:
+            code = programs.Code([programs.predict_in_place(*arguments[:-1], n) for n in sizes])
+        else:
+            code = programs.Code([(programs.predict(*arguments, n, self.scale), n) for n in sizes])
         self.codes[key] = code
         return code
 

@@ -11,7 +11,7 @@ from numba import njit, prange
 from .barrier import ARRIVED, BEGINS, COUNT, ENDS, FIRST, JOB_SIZE, OF, ORDER_AT, POSTED, STOPPED, grow, wait
 from .batches import draw_order
 from .cache import cached
-from .library import LEFT, NAMES, ORDER, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
+from .library import IN_PLACE, LEFT, NAMES, ORDER, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
 from .optimizers import KEPT_1, KEPT_2, POWER_1, POWER_2, TOTAL, prepare
 from .simd import address
 
@@ -173,8 +173,13 @@ def _sweep(code, parts, sources, first, stop, block_rows):
     """`sweep` of the rows from `first` to `stop`."""
     for start in range(first, stop, block_rows):
         i = _part(parts, 0, min(block_rows, stop - start))
-        operation, count = parts[i, 0], parts[i, 1]
-        _point(code, operation, sources, 0, start, stop, 0)
+        operation, count, in_place = parts[i, 0], parts[i, 1], parts[i, 3]
+        if in_place == 0:
+            _point(code, operation, sources, 0, start, stop, 0)
+        else:  # the first of them reads the block's first sample
+            move = sources[0, 0] + start * sources[0, 1] - code[operation, IN_PLACE]
+            for j in range(operation, operation + in_place):
+                code[j, IN_PLACE] += move
         if sources[1, 0] != 0:
             _point(code, operation + 1, sources, 1, start, stop, 0)
         if sources[2, 0] != 0:

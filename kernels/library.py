@@ -19,6 +19,7 @@ from .simd import I64, MOST_ARGUMENTS, TILES
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
 # Arguments that `entry` changes between runs; the same in every operation that loads samples.
 ROWS, ORDER, LEFT, SOURCE = range(1, 5)
+IN_PLACE = 3  # the address of the samples, in operations that read them where they lie
 UNPAD_OUT = 5
 
 
@@ -36,6 +37,7 @@ def _emit(module, kind):
         yield name, simd.gather(module, kind, name, source)
         yield f"{name}_columns", simd.gather_columns(module, kind, f"{name}_columns", source)
     yield "prefetch", simd.prefetch(module, kind, "prefetch")
+    yield "fetch", simd.fetch(module, kind, "fetch")
     yield "one_hot", simd.one_hot(module, kind, "one_hot")
     yield "one_hot_columns", simd.one_hot_columns(module, kind, "one_hot_columns")
     yield "collect", simd.collect(module, kind, "collect")
@@ -66,6 +68,7 @@ NAMES = [
         "gather_bytes",
         "gather_bytes_columns",
         "prefetch",
+        "fetch",
         "one_hot",
         "one_hot_columns",
         "collect",

@@ -4,20 +4,26 @@
 64 bytes, because every row is padded to them.
 """
 
-from .simd import TILE_ROWS, TILE_UNITS, UNIT_BYTES
+import math
+
+from .simd import HALVED, TILE_ROWS, TILE_UNITS, UNIT_BYTES
 
 
 def _widths(units):
     """Columns of tiles for a width of `units`: two units where there are many, so that tiles are nearly square."""
+    halved = HALVED and units != int(units) and units >= HALVED
+    units = int(units - HALVED) if halved else math.ceil(units)
     while units > 0:
         width = units if units <= TILE_UNITS else min(2, TILE_UNITS)
         yield width
         units -= width
+    if halved:
+        yield HALVED
 
 
 def _column(m, width):
     """One column of tiles, as even as they come: (height, number) twice at most."""
-    count = -(-m // TILE_ROWS[width])
+    count = -(-m // TILE_ROWS[math.ceil(width)])
     low, high = m // count, m % count
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 
@@ -25,8 +31,9 @@ def _column(m, width):
 def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=()):
     """C = C0 + A @ B: A is (m, k) with any strides (A.T @ B too), B (k, units), C (m, units).
 
-    C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place. `between`
-    holds operations (name, *arguments) to be spread evenly through the product.
+    C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place. Where `units`
+    ends in a half, the other half of C's last unit may keep its value. `between` holds operations (name, *arguments) to
+    be spread evenly through the product.
     """
     between = list(between)
     columns = [(width, _column(m, width)) for width in _widths(units)]
@@ -46,7 +53,7 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
                 height = now * rows
                 pa, pc0, pc = pa + height * a_row, pc0 + height * c0_row, pc + height * c_row
                 n, done = n - now, done + now
-        skip = width * UNIT_BYTES
+        skip = math.ceil(width) * UNIT_BYTES
         b, c0, c = b + skip, c0 + skip, c + skip
     for operation in between[added:]:
         ops.add(*operation)

@@ -16,6 +16,7 @@ fall into the same few sets of a cache; the padding of W, b and d is zero. Rows 
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from .optimizers import N_CELLS, SCALE, TOTAL
 from .simd import TILE_UNITS, UNIT_BYTES
 
 IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
+PIECE = 2**16  # bytes of samples that are multiplied at a time where they lie
 PREFETCHED = 2**10  # bytes fetched at a time: about what the core can have under way
 
 
@@ -58,6 +60,7 @@ class Panel:
     w: int
     b: int
     ld: int  # stride of W's rows
+    width: float  # units that hold neurons, in halves
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class Layout:
             parts, panels = threads if units >= threads else 1, []
             for begin, end in itertools.pairwise(units * part // parts for part in range(parts + 1)):
                 ld = apart((end - begin) * UNIT_BYTES)
-                panels.append(Panel(begin, end, offset, offset + fan_in * ld, ld))
+                width = min(end - begin, math.ceil(2 * (fan_out * self.itemsize / UNIT_BYTES - begin)) / 2)
+                panels.append(Panel(begin, end, offset, offset + fan_in * ld, ld, width))
                 offset += (fan_in + 1) * ld
             shape = fan_in, fan_out, activations[i], i in frozen, row if last else apart(row), units
             layers.append(Layer(*shape, tuple(panels)))
@@ -266,17 +270,40 @@ def elementwise(ops, name, rows, layer, begin, end, *places):
     ops.add(name, *shape, *places)
 
 
-def forward(ops, layout, parameters, work, rows, team=ALONE, single=False):
-    """a = f(a_below @ W + b) for every layer, from the inputs in work.x. `single` takes the operations for one row."""
+def first_product(ops, layout, parameters, work, rows, source):
+    """The first layer's a_below @ W + b, from samples where they lie, by pieces that stay in the L2 cache.
+
+    Each fetches the next one meanwhile. Their address is IN_PLACE of all these operations, here from the first sample;
+    gives how many operations these are.
+    """
+    layer, before = layout.layers[0], len(ops.rows)
+    (panel,), out, most = layer.panels, work.a[0][0], -(-PIECE // source.row // 12) * 12
+    ops.add("fetch", 0, 0, 0, 0)  # nothing, but `entry` sees here where they lie
+    for first in range(0, rows, most):
+        n, place = min(most, rows - first), first * source.row
+        ahead = place + n * source.row
+        fetches = [("fetch", 1, 0, at, PREFETCHED) for at in range(ahead, ahead + n * source.row, PREFETCHED)]
+        places = place, source.row, layout.itemsize, parameters + panel.w, panel.ld, parameters + panel.b, 0
+        matmul(ops, n, panel.width, layer.fan_in, *places, out + first * layer.row, layer.row, fetches)
+    return len(ops.rows) - before
+
+
+def forward(ops, layout, parameters, work, rows, team=ALONE, single=False, multiplied=False):
+    """a = f(a_below @ W + b) for every layer, from the inputs in work.x. `single` takes the operations for one row.
+
+    `multiplied` says that the first layer's product has been taken.
+    """
     x, x_row = work.x[team.thread], layout.x_ld
     for layer, a in zip(layout.layers, work.a[team.thread], strict=True):
         panel = team.panel(layer)
-        w, b, ld, units = parameters + panel.w, parameters + panel.b, panel.ld, panel.end - panel.begin
+        w, b, ld = parameters + panel.w, parameters + panel.b, panel.ld
         if single:
-            ops.add(f"{layer.activation}_row", units, layer.fan_in, x, w, ld, b, a)
+            ops.add(f"{layer.activation}_row", layer.units, layer.fan_in, x, w, ld, b, a)
         else:
             out = a + panel.begin * UNIT_BYTES
-            matmul(ops, rows, units, layer.fan_in, x, x_row, layout.itemsize, w, ld, b, 0, out, layer.row)
+            if not multiplied:
+                matmul(ops, rows, panel.width, layer.fan_in, x, x_row, layout.itemsize, w, ld, b, 0, out, layer.row)
+            multiplied = False
             if layer.activation != "identity":
                 elementwise(ops, layer.activation, rows, layer, panel.begin, panel.end, a, a, a)
         if len(layer.panels) > 1:
@@ -392,7 +419,7 @@ def gradients(ops, layout, work, rows, target, team=ALONE, single=False, between
             ops.add("rank_one", units, layer.fan_in, below, d, *start, w, ld)
         else:
             spread = between if i == layout.lowest else ()
-            matmul(ops, stop - first, units, rows, below, size, below_row, d, row, *start, w, ld, spread)
+            matmul(ops, stop - first, panel.width, rows, below, size, below_row, d, row, *start, w, ld, spread)
             if stop == layer.fan_in:  # the batch is summed first, then added once
                 into = b if target.fresh else sums
                 matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, into, row)

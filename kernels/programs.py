@@ -39,12 +39,12 @@ class Workspace(network.Workspace):
 class Code:
     """Programs laid end to end, as `entry` takes them: code (operations, WIDTH) and parts (programs, 4).
 
-    A part is its program's first operation, their number, the rows of its block or 0, and the first of these rows that
-    its operations 0 and 1 load.
+    A part is its program's first operation, their number, the rows of its block or 0, and in training the first of
+    these rows that its operations 0 and 1 load; otherwise how many operations read samples where they lie.
     """
 
     def __init__(self, programs):
-        """programs: (program, rows) or (program, rows, first row), in the order of the parts."""
+        """programs: (program, rows) or (program, rows, last of the part), in the order of the parts."""
         arrays = [program.array() for program, *_ in programs]
         lengths = np.array([len(a) for a in arrays], np.int64)
         self.code = np.concatenate(arrays)
@@ -212,6 +212,20 @@ def predict(library, layout, parameters, work, x, y, rows, input_scale):
     network.forward(ops, layout, parameters, work, rows, single=rows == 1)
     if y is not None:
         network.loss(ops, layout, work, rows)
+    _give(ops, layout, work, rows)
+    return ops
+
+
+def predict_in_place(library, layout, parameters, work, x, rows):
+    """(program, rows, operations that read x) as `predict`, for samples in the network's dtype that need no scale."""
+    ops = Program(library)
+    n = network.first_product(ops, layout, parameters, work, rows, x)
+    network.forward(ops, layout, parameters, work, rows, multiplied=True)
+    _give(ops, layout, work, rows)
+    return ops, rows, n
+
+
+def _give(ops, layout, work, rows):
+    """The outputs of a block, to where `entry` says."""
     last = layout.layers[-1]
     ops.add("unpad", rows, last.fan_out, work.a[0][-1], last.row, 0, last.fan_out * layout.itemsize)
-    return ops

@@ -53,17 +53,20 @@ def _tile_rows(units):
 TILE_ROWS = (0, _tile_rows(1), *itertools.takewhile(lambda rows: rows >= 3, map(_tile_rows, (2, 3))))
 TILE_UNITS = len(TILE_ROWS) - 1
 TILES = [(rows, units) for units in range(1, TILE_UNITS + 1) for rows in range(1, TILE_ROWS[units] + 1)]
+# Where a unit is one vector and the last unit at most half full, half a vector takes half the time.
+HALVED = TILE_UNITS - 0.5 if VECTORS_PER_UNIT == 1 else None
+TILES += [(rows, HALVED) for rows in range(1, TILE_ROWS[TILE_UNITS] + 1) if HALVED]
 WIDTHS_OF_ONE_ROW = (2, 1)  # in units: more would be too few additions at once per loop, fewer too many loads
 
 
 class Simd:
     """Writes vector instructions of one dtype at a builder's position; `Vec` gives them Python's operators."""
 
-    def __init__(self, builder, numba_type):
+    def __init__(self, builder, numba_type, vector_bytes=VECTOR_BYTES):
         self.b = builder
         self.double = numba_type == types.float64
         self.itemsize = 8 if self.double else 4
-        self.lanes = VECTOR_BYTES // self.itemsize
+        self.lanes = vector_bytes // self.itemsize
         self.scalar = ir.DoubleType() if self.double else ir.FloatType()
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.int = ir.IntType(8 * self.itemsize)
@@ -472,6 +475,13 @@ def gather_columns(module, numba_type, name, source_type):
     return fn
 
 
+def _fetch_line(b, place):
+    """Fetch a line into the L2 cache, to read it."""
+    signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+    function = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 2, 1))])
+
+
 def prefetch(module, numba_type, name):
     """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache.
 
@@ -483,15 +493,24 @@ def prefetch(module, numba_type, name):
     _, order, left, source, row = (
         b.load(b.inttoptr(b.add(batch, _at(8 * (i + 1))), ir.PointerType()), typ=I64) for i in range(5)
     )
-    signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
-    fetch = cgutils.get_or_insert_function(module, signature, "llvm.prefetch.p0")
     left = b.sub(left, ahead)
     stop = b.select(b.icmp_signed("<", left, stop), left, stop)
     with cgutils.for_range_slice(b, first, stop, _at(1), I64) as (i, _):
         place = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(ahead, i), _at(4))))))
         with cgutils.for_range_slice(b, start, end, _at(64), I64) as (k, _):
-            p = b.inttoptr(b.add(place, k), ir.PointerType())
-            b.call(fetch, [p, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
+            _fetch_line(b, b.add(place, k))
+    b.ret_void()
+    return fn
+
+
+def fetch(module, numba_type, name):
+    """Fetch n bytes of each of `rows` rows, `row` bytes apart, into the L2 cache. Arguments: rows, row, address, n."""
+    fn, b, (rows, row, start, n) = _function(module, name, 4)
+    with (
+        cgutils.for_range(b, rows, intp=I64) as at,
+        cgutils.for_range_slice(b, _at(0), n, _at(64), I64) as (k, _),
+    ):
+        _fetch_line(b, b.add(b.add(start, b.mul(row, at.index)), k))
     b.ret_void()
     return fn
 
@@ -703,13 +722,16 @@ def outer(module, numba_type, name):
 def _tile(s, rows, units, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finish=lambda s, total: total):
     """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `units`, kept in registers.
 
-    A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them.
+    A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
+    the units may be half a one.
     """
     b = s.b
-    vectors = units * VECTORS_PER_UNIT
-    block = [(i, j) for i in range(rows) for j in range(vectors)]
+    columns = [s] * int(units * VECTORS_PER_UNIT)  # what writes each vector of a row
+    if units != int(units):
+        columns.append(Simd(b, types.float64 if s.double else types.float32, VECTOR_BYTES // 2))
+    block = [(i, j) for i in range(rows) for j in range(len(columns))]
     a_rows = [b.mul(a_row, _at(i)) for i in range(rows)]
-    first = {(i, j): s.load(b.add(c0, b.mul(c0_row, _at(i))), j * s.lanes) for i, j in block}
+    first = {(i, j): columns[j].load(b.add(c0, b.mul(c0_row, _at(i))), j * s.lanes) for i, j in block}
 
     def loop(a, bb, count, sums):
         """Walk `count` times len(sums) steps of k; step u of each adds to the accumulators sums[u]."""
@@ -717,13 +739,18 @@ def _tile(s, rows, units, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row,
         b.cbranch(b.icmp_signed(">", count, _at(0)), body, done)
         b.position_at_end(body)
         left, pa, pb = (b.phi(I64) for _ in range(3))
-        phis = [{ij: b.phi(s.vector) for ij in block} for _ in sums]
+        phis = [{(i, j): b.phi(columns[j].vector) for i, j in block} for _ in sums]
         new = []
         x, y = pa, pb
         for u in range(len(sums)):
-            bv = [s.load(y, j * s.lanes) for j in range(vectors)]
-            av = [s.splat(s.load_scalar(b.add(x, a_rows[i]))) for i in range(rows)]
-            new.append({(i, j): s.fma(av[i], bv[j], Vec(s, phis[u][i, j])) for i, j in block})
+            bv = [column.load(y, j * s.lanes) for j, column in enumerate(columns)]
+            av = [s.load_scalar(b.add(x, a_rows[i])) for i in range(rows)]
+            new.append(
+                {
+                    (i, j): columns[j].fma(columns[j].splat(av[i]), bv[j], Vec(columns[j], phis[u][i, j]))
+                    for i, j in block
+                }
+            )
             x, y = b.add(x, a_k), b.add(y, b_k)
         carried = [(left, count, b.sub(left, _at(1))), (pa, a, x), (pb, bb, y)]
         carried += [(phis[u][ij], sums[u][ij].v, new[u][ij].v) for u in range(len(sums)) for ij in block]
@@ -738,20 +765,23 @@ def _tile(s, rows, units, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row,
             end.add_incoming(start, entry)
             end.add_incoming(following, body)
             ends.append(end)
-        sums = [{ij: Vec(s, ends[2 + u * len(block) + n]) for n, ij in enumerate(block)} for u in range(len(sums))]
+        sums = [
+            {ij: Vec(columns[ij[1]], ends[2 + u * len(block) + n]) for n, ij in enumerate(block)}
+            for u in range(len(sums))
+        ]
         return ends[0], ends[1], sums
 
     if ways == 1:
         _, _, (total,) = loop(a, bb, k, [first])
     else:
-        zero = {ij: s.const(0.0) for ij in block}
+        zero = {(i, j): columns[j].const(0.0) for i, j in block}
         a, bb, sums = loop(a, bb, b.sdiv(k, _at(ways)), [first] + [zero] * (ways - 1))
         while len(sums) > 1:
             pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
             sums = [{ij: x[ij] + y[ij] for ij in block} for x, y in pairs]
         _, _, (total,) = loop(a, bb, b.srem(k, _at(ways)), sums)
     for i, j in block:
-        s.store(finish(s, total[i, j]), b.add(c, b.mul(c_row, _at(i))), j * s.lanes)
+        columns[j].store(finish(columns[j], total[i, j]), b.add(c, b.mul(c_row, _at(i))), j * s.lanes)
 
 
 def tiles(module, numba_type, name, rows, units):

@@ -37,6 +37,27 @@ def test_matmul(dtype, transposed, start):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_half_of_the_last_unit(dtype):
+    """Neurons that fill at most half of it: the same bits as with all of it."""
+    half = simd.UNIT_BYTES // np.dtype(dtype).itemsize // 2
+    for units in range(6):
+        for m, k, n in [(1, 9, 1), (5, 30, half), (37, 12, half - 1)]:
+            n = n + 2 * half * units
+            a = rng.standard_normal((m, k)).astype(dtype)
+            b, c0 = padded(rng.standard_normal((k, n)).astype(dtype)), padded(rng.standard_normal((1, n)).astype(dtype))
+            results = []
+            for width in (units + 1, units + 0.5):
+                c = np.full((m, b.shape[1]), 7, dtype)
+                places = a.ctypes.data, a.strides[0], a.itemsize, b.ctypes.data, b.strides[0], c0.ctypes.data, 0
+                places = *places, c.ctypes.data, c.strides[0]
+                run(dtype, lambda ops, w=width, p=places, s=(m, k): matmul.matmul(ops, s[0], w, s[1], *p))
+                results.append(c[:, :n])
+            np.testing.assert_array_equal(*results)
+            want = reference.matmul(a.astype("f8"), b.astype("f8"), c0.astype("f8"))
+            np.testing.assert_allclose(results[1], want[:, :n], atol=tolerance(dtype, k))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_matmul_nt(dtype):
     for m, k, n in SHAPES:
         a, b = padded(rng.standard_normal((m, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))

@@ -147,6 +147,29 @@ def test_divergence_leaves_the_snapshot():
     assert not np.isfinite(n.parameters).all() or not np.isfinite(losses[run[entry.EPOCH]])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [[300, 20, 3], [5, 100, 7], [784, 40]])
+@pytest.mark.parametrize("more", [1, 2, 255])
+def test_samples_are_predicted_where_they_lie(sizes, more, dtype):
+    """More than one block, in the network's dtype: the first layer reads them without a copy."""
+    n = Net(sizes, ["sigmoid"] * (len(sizes) - 1), dtype)
+    x = rng.standard_normal((n.layout.block_rows + more, sizes[0])).astype(dtype)
+    work = programs.Workspace(n.layout, n.layout.block_rows)
+    arguments = n.library, n.layout, n.parameters.ctypes.data, work, network.Source.of(x)
+    rows = programs.block_sizes(n.layout, [len(x)])
+    code = programs.Code([programs.predict_in_place(*arguments, r) for r in rows])
+    want = reference.forward(n.twin, x.astype("f8"))[-1]
+    for copy in (x, x.copy()):  # the second time it moves
+        out = np.zeros((len(x), sizes[-1]), dtype)
+        places = np.array([(copy.ctypes.data, copy.strides[0]), (0, 0), (out.ctypes.data, out.strides[0])], np.int64)
+        entry.sweep(code.code, code.parts, places, len(x), n.layout.block_rows)
+        np.testing.assert_allclose(out, want, atol=100 * EPS[dtype])
+        with_copy = np.zeros_like(out)
+        n.sweep(x, out=with_copy)
+        if more > 1:
+            np.testing.assert_array_equal(out, with_copy)
+
+
 def test_memory():
     layout = network.Layout([784, 500, 10], ["sigmoid"] * 2, "quadratic", "float32")
     vector = network.aligned_zeros(layout.n_bytes, "float32")

@@ -95,7 +95,7 @@ def test_losses_match_the_reference(name, shape, dtype):
 @pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 40])
 @pytest.mark.parametrize(("rows", "units"), simd.TILES)
 def test_every_tile(rows, units, k, dtype):
-    width = units * simd.UNIT_BYTES // np.dtype(dtype).itemsize
+    width = int(units * simd.UNIT_BYTES) // np.dtype(dtype).itemsize
     for n in (1, 3):
         a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((n * rows, k), (k, width), (n * rows, width)))
         want = a.astype("f8") @ b + c
