@@ -3,7 +3,6 @@
 import numpy as np
 from numba import njit
 
-
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
