@@ -494,11 +494,12 @@ class _Network:
 
     def predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill out on several threads, each with a workspace of its own."""
-        sweeps = [_Sweep(self) for _ in range(threads)]
+        sweeps = [self.borrow() for _ in range(threads)]
         codes = [sweep.code(inputs, None, None) for sweep in sweeps]
         stacked = np.stack([code.code for code in codes])
         n, rows = len(inputs), self.layout.block_rows
         entry.sweep_parallel(stacked, codes[0].parts, _sources(inputs, None, out), n, rows)
+        self.idle += sweeps
 
 
 class _Sweep:

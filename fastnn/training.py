@@ -164,6 +164,7 @@ class _Pace:
         self.spent = {1: [0.0, 0], threads: [0.0, 0]}  # seconds and steps not yet counted
         self.step: dict[int, float] = {}  # seconds
         self.known_at = {1: 0.0, threads: 0.0}
+        self.change = 0.0  # seconds from one way to the other
 
     def choose(self) -> tuple[int, float]:
         """(threads, what part of a usual call to try them for)."""
@@ -171,7 +172,7 @@ class _Pace:
             if threads not in self.step:
                 return threads, 1.0 if threads == self.most else TRIAL
         best, other = sorted((self.most, 1), key=self.step.__getitem__)
-        if time.perf_counter() - self.known_at[other] > TRIED_AGAIN:
+        if time.perf_counter() - self.known_at[other] > max(TRIED_AGAIN, 100 * self.change):
             return other, TRIAL
         return best, 1.0
 
@@ -277,7 +278,8 @@ class _Run:
 
     def _train(self, steps: int, threads: int) -> None:
         """One kernel call on so many threads. The others end with it, whatever happens."""
-        code, job, helpers = self.ways[threads].code, self.ways[threads].work.job, list[threading.Thread]()
+        self._take(threads)
+        code, job, helpers = self.way.code, self.way.work.job, list[threading.Thread]()
         job[:] = 0
         try:
             for thread in range(1, threads):
@@ -287,10 +289,9 @@ class _Run:
                     helper.start()
                 except RuntimeError:  # the system gives no more threads; those that run are told to end below
                     job[barrier.STOPPED] = 1
-                    threads = 1
+                    self._take(1)
                     break
                 helpers.append(helper)
-            self._take(threads)
             way, code, work = self.way, self.way.code, self.way.work
             live, kept = tuple(way.state[:2]), tuple(way.state[2:])
             rest = self.order, self.model._random, self.state.settings, self.position, self.losses
@@ -315,7 +316,10 @@ class _Run:
         before = position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP]
         position[entry.EPOCHS] = until
         threads, part = self.pace.choose()
+        changed = time.perf_counter()
+        self._take(threads)
         start = time.perf_counter()
+        self.pace.change = max(self.pace.change, start - changed)
         self._train(max(1, int(self.steps * part)), threads)
         seconds = time.perf_counter() - start
         self._record()
@@ -328,7 +332,7 @@ class _Run:
             )
         done = int(position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP] - before)
         self.pace.note(threads, seconds, done)
-        self._clock(seconds, done)
+        self._clock(time.perf_counter() - changed, done)
 
     def keep(self) -> None:
         """Take over what callbacks did to the model between two epochs."""
@@ -357,8 +361,8 @@ class _Run:
 
     def settle(self, validated: bool) -> None:
         """Leave the model as it was at the end of the last finished epoch, and the history of one length."""
-        self.show()
         self._record()
+        self.show()
         history = self.history
         history.seconds.extend([float("nan")] * (len(history.loss) - len(history.seconds)))
         if validated:

@@ -1,8 +1,8 @@
 """Every function that Python calls. Only these are compiled for their own sake and cached.
 
 They run programs (see `library`) over the blocks of a sample set. A program starts with loading its block: operation 0
-gathers X, operation 1 the targets where the sweep has any. Here those two, and the place of the outputs, are pointed
-at the block's rows; everything else in a program stays as `network` wrote it.
+gathers X, operation 1 the targets where the sweep has any; or the first few operations read X where it lies. Here
+those, and the place of the outputs, are pointed at the block's rows; everything else in a program stays as written.
 """
 
 import numpy as np

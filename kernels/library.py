@@ -19,7 +19,7 @@ from .simd import I64, MOST_ARGUMENTS, TILES
 WIDTH = 1 + MOST_ARGUMENTS  # of an operation
 # Arguments that `entry` changes between runs; the same in every operation that loads samples.
 ROWS, ORDER, LEFT, SOURCE = range(1, 5)
-IN_PLACE = 3  # the address of the samples, in operations that read them where they lie
+IN_PLACE = 3  # the address of the samples in those that read them where they lie, `tiles` and `fetch`
 UNPAD_OUT = 5
 
 

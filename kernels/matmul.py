@@ -10,7 +10,10 @@ from .simd import HALVED, TILE_ROWS, TILE_UNITS, UNIT_BYTES
 
 
 def _widths(units):
-    """Columns of tiles for a width of `units`: two units where there are many, so that tiles are nearly square."""
+    """Columns of tiles for a width of `units`: two units where there are many, so that tiles are nearly square.
+
+    Half a unit at the end makes the last column HALVED, where the CPU has such tiles, or counts as a whole one.
+    """
     halved = HALVED and units != int(units) and units >= HALVED
     units = int(units - HALVED) if halved else math.ceil(units)
     while units > 0:

@@ -75,9 +75,14 @@ class Layer:
     units: int
     panels: tuple[Panel, ...]
 
-    w = property(lambda self: self.panels[0].w)
-    b = property(lambda self: self.panels[0].b)
-    ld = property(lambda self: self.panels[0].ld)
+    @property
+    def _panel(self):
+        (panel,) = self.panels
+        return panel
+
+    w = property(lambda self: self._panel.w)
+    b = property(lambda self: self._panel.b)
+    ld = property(lambda self: self._panel.ld)
 
 
 class Layout:
@@ -123,7 +128,7 @@ class Layout:
         return matrix[:, (begin - panel.begin) * unit : (end - panel.begin) * unit]
 
     def convert(self, vector, layout, out):
-        """Copy a vector laid out like the parameters to `out`, of another layout; one has a panel for each layer."""
+        """Copy a vector laid out like the parameters to `out`, of another layout; one of them has single panels."""
         for i, layer in enumerate(self.layers):
             for panel in max(layer.panels, layout.layers[i].panels, key=len):
                 edges = i, panel.begin, panel.end
@@ -278,13 +283,17 @@ def first_product(ops, layout, parameters, work, rows, source):
     """
     layer, before = layout.layers[0], len(ops.rows)
     (panel,), out, most = layer.panels, work.a[0][0], -(-PIECE // source.row // 12) * 12
-    ops.add("fetch", 0, 0, 0, 0)  # nothing, but `entry` sees here where they lie
-    for first in range(0, rows, most):
-        n, place = min(most, rows - first), first * source.row
-        ahead = place + n * source.row
-        fetches = [("fetch", 1, 0, at, PREFETCHED) for at in range(ahead, ahead + n * source.row, PREFETCHED)]
+    ops.add("fetch", 0, 0, 0)  # nothing, but `entry` sees here where they lie
+    first = 0
+    while first < rows:
+        left, place = rows - first, first * source.row
+        n = min(most, left) - (left == most + 1)  # a single row would be summed in another order
+        length = n * source.row
+        steps = range(0, length, PREFETCHED)
+        fetches = [("fetch", min(PREFETCHED, length - at), length + at, place) for at in steps]
         places = place, source.row, layout.itemsize, parameters + panel.w, panel.ld, parameters + panel.b, 0
         matmul(ops, n, panel.width, layer.fan_in, *places, out + first * layer.row, layer.row, fetches)
+        first += n
     return len(ops.rows) - before
 
 

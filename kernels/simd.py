@@ -504,13 +504,11 @@ def prefetch(module, numba_type, name):
 
 
 def fetch(module, numba_type, name):
-    """Fetch n bytes of each of `rows` rows, `row` bytes apart, into the L2 cache. Arguments: rows, row, address, n."""
-    fn, b, (rows, row, start, n) = _function(module, name, 4)
-    with (
-        cgutils.for_range(b, rows, intp=I64) as at,
-        cgutils.for_range_slice(b, _at(0), n, _at(64), I64) as (k, _),
-    ):
-        _fetch_line(b, b.add(b.add(start, b.mul(row, at.index)), k))
+    """Fetch n bytes that lie `ahead` bytes behind an address into the L2 cache. Arguments: n, ahead, address."""
+    fn, b, (n, ahead, start) = _function(module, name, 3)
+    start = b.add(start, ahead)
+    with cgutils.for_range_slice(b, _at(0), n, _at(64), I64) as (k, _):
+        _fetch_line(b, b.add(start, k))
     b.ret_void()
     return fn
 
@@ -792,8 +790,9 @@ def tiles(module, numba_type, name, rows, units):
     """
     fn, b, (n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row) = _function(module, name, 11)
     s = Simd(b, numba_type)
-    # What an element comes to depends neither on the width of its tile nor, but for a single row, on the height.
-    ways = max(1, 8 // VECTORS_PER_UNIT) if rows == 1 else 1
+    # What an element comes to depends neither on the width of its tile nor, but for a single row, on the height. Where
+    # tiles have two rows at most, the last of an odd number is no such row.
+    ways = max(1, 8 // VECTORS_PER_UNIT) if rows == 1 and TILE_ROWS[math.ceil(units)] > 2 else 1
     with cgutils.for_range(b, n, intp=I64) as at:
         first = b.mul(at.index, _at(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))

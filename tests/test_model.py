@@ -82,7 +82,7 @@ def test_parameters_are_one_aligned_vector(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", SMOOTH)
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1100])
-@pytest.mark.parametrize("sizes", [[5, 18, 9, 3], [5, 4, 3]])
+@pytest.mark.parametrize("sizes", [[5, 18, 9, 3], [5, 4, 3], [5, 36, 3]])
 def test_padding_is_zero_before_and_after_training(sizes, activation, batch_size, dtype, padding):
     rng = np.random.default_rng(0)
     model = Model(sizes, activation=activation, output=activation, dtype=dtype, init="normal", rng=0)

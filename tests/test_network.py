@@ -149,7 +149,7 @@ def test_divergence_leaves_the_snapshot():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [[300, 20, 3], [5, 100, 7], [784, 40]])
-@pytest.mark.parametrize("more", [1, 2, 255])
+@pytest.mark.parametrize("more", [1, 2, 25, 61, 255])
 def test_samples_are_predicted_where_they_lie(sizes, more, dtype):
     """More than one block, in the network's dtype: the first layer reads them without a copy."""
     n = Net(sizes, ["sigmoid"] * (len(sizes) - 1), dtype)
