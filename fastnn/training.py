@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .model import Model
 
 CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress bar wait for it
-TRIAL, TRIED_AGAIN = 0.1, 1.0  # part of a call to try another number of threads for, and after how many seconds again
+TRIAL, WARMING = 0.1, 0.02  # parts of a call: to try another number of threads for, and before that to fill the caches
+SOON, LATE = 0.1, 2.0  # seconds until the number that was slower is tried again: at first, and at most
 MOST_EPOCHS = 10**8  # a float64 of history each
 FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
 
@@ -156,34 +157,42 @@ class _Pace:
     """Which number of threads is faster now: all of them, unless other processes take cores away.
 
     A step waits for its slowest thread, and one that shares its core may wait for milliseconds. The result has the same
-    bits for any number, so that this may be decided by the clock.
+    bits for any number, so that this may be decided by the clock. The number that seems slower is tried again, the more
+    rarely the more often it was.
     """
 
     def __init__(self, threads: int):
         self.most = threads
-        self.spent = {1: [0.0, 0], threads: [0.0, 0]}  # seconds and steps not yet counted
+        self.last = 0  # threads of the last call
+        self.spent = [0.0, 0]  # seconds and steps not yet counted
         self.step: dict[int, float] = {}  # seconds
         self.known_at = {1: 0.0, threads: 0.0}
+        self.patience = SOON
         self.change = 0.0  # seconds from one way to the other
 
     def choose(self) -> tuple[int, float]:
         """(threads, what part of a usual call to try them for)."""
-        for threads in (self.most, 1):
-            if threads not in self.step:
-                return threads, 1.0 if threads == self.most else TRIAL
-        best, other = sorted((self.most, 1), key=self.step.__getitem__)
-        if time.perf_counter() - self.known_at[other] > max(TRIED_AGAIN, 100 * self.change):
-            return other, TRIAL
-        return best, 1.0
+        unknown = [threads for threads in (self.most, 1) if threads not in self.step]
+        best, other = sorted((self.most, 1), key=lambda threads: self.step.get(threads, 0.0))
+        due = time.perf_counter() - self.known_at[other] > max(self.patience, 100 * self.change)
+        threads, part = (unknown[0], TRIAL) if unknown else (other, TRIAL) if due else (best, 1.0)
+        return threads, part if threads == self.last else WARMING
 
     def note(self, threads: int, seconds: float, steps: int) -> None:
-        """What a call took."""
-        spent = self.spent[threads]
-        spent[0] += seconds
-        spent[1] += steps
-        if spent[0] >= TRIAL * CALL_SECONDS / 2 and spent[1]:
-            self.step[threads], self.known_at[threads] = spent[0] / spent[1], time.perf_counter()
-            spent[:] = 0.0, 0
+        """What a call took. The first one after a change does not count, because the caches are cold."""
+        if threads != self.last:
+            self.last, self.spent = threads, [0.0, 0]
+            return
+        self.spent[0] += seconds
+        self.spent[1] += steps
+        if self.spent[0] < TRIAL * CALL_SECONDS / 2 or not self.spent[1]:
+            return
+        slower = len(self.step) == 2 and self.step[threads] > min(self.step.values())
+        self.step[threads], self.known_at[threads] = self.spent[0] / self.spent[1], time.perf_counter()
+        self.spent = [0.0, 0]
+        if slower:
+            still = self.step[threads] > min(self.step.values())
+            self.patience = min(2 * self.patience, LATE) if still else SOON
 
 
 @dataclass

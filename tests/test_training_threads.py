@@ -134,16 +134,34 @@ def test_little_work_is_not_shared():
 
 def test_the_pace_decides_for_the_faster_number():
     pace = training._Pace(2)
+
+    def run(threads, step):
+        """Two calls of 100 steps with the number chosen: the first one's cold caches do not count."""
+        assert pace.choose() == (threads, training.WARMING)
+        pace.note(threads, 100.0, 100)
+        assert pace.choose()[0] == threads
+        pace.note(threads, 100 * step, 100)
+
+    run(2, 0.01)
+    run(1, 0.005)
+    assert pace.choose() == (1, 1.0)
+    pace.note(1, 2.0, 100)  # now it is the slower
+    run(2, 0.01)
     assert pace.choose() == (2, 1.0)
-    pace.note(2, 1.0, 100)
-    assert pace.choose() == (1, training.TRIAL)
-    pace.note(1, 0.5, 100)
-    assert pace.choose()[0] == 1
-    pace.note(2, 0.1, 100)
-    assert pace.choose()[0] == 2
-    pace.known_at[1] -= 2 * training.TRIED_AGAIN
-    assert pace.choose() == (1, training.TRIAL)
-    assert training._Pace(1).choose() == (1, 1.0)
+    waited = []
+    for _ in range(7):  # one thread is tried again, later each time that it is slower
+        pace.known_at[1] -= 1.01 * pace.patience
+        waited.append(pace.patience)
+        run(1, 0.02)
+        run(2, 0.01)
+        assert pace.choose() == (2, 1.0)
+    assert waited[0] == training.SOON
+    assert waited[-1] == training.LATE
+    pace.known_at[1] -= 1.01 * pace.patience
+    run(1, 0.001)
+    assert pace.choose() == (1, 1.0)
+    assert pace.patience == training.SOON
+    assert training._Pace(1).choose()[0] == 1
 
 
 def test_a_system_without_more_threads(shared, monkeypatch):
