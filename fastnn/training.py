@@ -174,7 +174,7 @@ class _Pace:
         """(threads, what part of a usual call to try them for)."""
         unknown = [threads for threads in (self.most, 1) if threads not in self.step]
         best, other = sorted((self.most, 1), key=lambda threads: self.step.get(threads, 0.0))
-        due = time.perf_counter() - self.known_at[other] > max(self.patience, 100 * self.change)
+        due = time.perf_counter() - self.known_at[other] > max(self.patience, 30 * self.change)
         threads, part = (unknown[0], TRIAL) if unknown else (other, TRIAL) if due else (best, 1.0)
         return threads, part if threads == self.last else WARMING
 
@@ -328,7 +328,8 @@ class _Run:
         changed = time.perf_counter()
         self._take(threads)
         start = time.perf_counter()
-        self.pace.change = max(self.pace.change, start - changed)
+        if threads != self.pace.last:
+            self.pace.change = start - changed
         self._train(max(1, int(self.steps * part)), threads)
         seconds = time.perf_counter() - start
         self._record()
