@@ -172,6 +172,8 @@ class _Pace:
 
     def choose(self) -> tuple[int, float]:
         """(threads, what part of a usual call to try them for)."""
+        if self.most == 1:
+            return 1, 1.0
         unknown = [threads for threads in (self.most, 1) if threads not in self.step]
         best, other = sorted((self.most, 1), key=lambda threads: self.step.get(threads, 0.0))
         due = time.perf_counter() - self.known_at[other] > max(self.patience, 30 * self.change)
@@ -243,7 +245,7 @@ class _Run:
         self.optimizer, self.order = optimizer, order
         self._write_programs()
         # Compiles or loads the kernels, outside the timed part, and the helpers' here, where an error would be seen.
-        self._train(0, 1)
+        self._train(0)
         if self.threads > 1:
             code = self.ways[self.threads].code
             entry.compile_help(code.code, code.parts, self.sources)
@@ -285,13 +287,12 @@ class _Run:
         self.way.hand_over(self.ways[threads])
         self.way = self.ways[threads]
 
-    def _train(self, steps: int, threads: int) -> None:
-        """One kernel call on so many threads. The others end with it, whatever happens."""
-        self._take(threads)
+    def _train(self, steps: int) -> None:
+        """One kernel call, the way that was taken. The helping threads end with it, whatever happens."""
         code, job, helpers = self.way.code, self.way.work.job, list[threading.Thread]()
         job[:] = 0
         try:
-            for thread in range(1, threads):
+            for thread in range(1, len(code.parts)):
                 arguments = code.code, code.parts, self.sources, job, thread
                 helper = threading.Thread(target=entry.help_train, args=arguments, daemon=True)
                 try:
@@ -330,7 +331,7 @@ class _Run:
         start = time.perf_counter()
         if threads != self.pace.last:
             self.pace.change = start - changed
-        self._train(max(1, int(self.steps * part)), threads)
+        self._train(max(1, int(self.steps * part)))
         seconds = time.perf_counter() - start
         self._record()
         if position[entry.STATUS] == entry.DIVERGED:

@@ -152,7 +152,6 @@ class Workspace:
     """
 
     def __init__(self, layout, rows, threads=1):
-        self.rows = rows
         widest = max(layout.x_ld, *(layer.units * UNIT_BYTES for layer in layout.layers))
         *below, last = (rows * layer.row for layer in layout.layers)
         own = {  # of each thread
