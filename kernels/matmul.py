@@ -6,6 +6,8 @@
 
 import math
 
+import numpy as np
+
 from .simd import HALVED, TILE_ROWS, TILE_UNITS, UNIT_BYTES
 
 
@@ -31,19 +33,23 @@ def _column(m, width):
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 
 
-def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=()):
+def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=(), pack=None):
     """C = C0 + A @ B: A is (m, k) with any strides (A.T @ B too), B (k, units), C (m, units).
 
     C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place. Where `units`
     ends in a half, the other half of C's last unit may keep its value. `between` holds operations (name, *arguments) to
-    be spread evenly through the product.
+    be spread evenly through the product. `pack`, (place for k by TILE_UNITS units, itemsize), copies what a column of
+    tiles needs of B there first: its rows may lie a page each apart, more pages than the core keeps the addresses of.
     """
-    between = list(between)
+    between, one = list(between), int(np.float64(1.0).view(np.int64))
     columns = [(width, _column(m, width)) for width in _widths(units)]
     total = sum(n for _, column in columns for _, n in column)
     done = added = 0  # tiles, and operations between them
     for width, column in columns:
-        pa, pc0, pc = a, c0, c
+        pa, pb, pb_row, pc0, pc = a, b, b_row, c0, c
+        if pack:
+            (pb, size), pb_row = pack, math.ceil(width) * UNIT_BYTES
+            ops.add("gather", k, 0, 0, b, b_row, pb, pb_row, pb_row // size, one)
         for rows, n in column:
             while n:
                 due = total if added == len(between) else total * (added + 1) // (len(between) + 1)
@@ -52,7 +58,7 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
                     added += 1
                     continue
                 now = min(n, due - done)
-                ops.add(f"tiles_{rows}x{width}", now, k, pa, a_row, a_k, b, b_row, pc0, c0_row, pc, c_row)
+                ops.add(f"tiles_{rows}x{width}", now, k, pa, a_row, a_k, pb, pb_row, pc0, c0_row, pc, c_row)
                 height = now * rows
                 pa, pc0, pc = pa + height * a_row, pc0 + height * c0_row, pc + height * c_row
                 n, done = n - now, done + now

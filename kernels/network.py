@@ -31,6 +31,7 @@ from .simd import TILE_UNITS, UNIT_BYTES
 IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
 PIECE = 2**16  # bytes of samples that are multiplied at a time where they lie
 PREFETCHED = 2**10  # bytes fetched at a time: about what the core can have under way
+FAR = 2**10  # bytes between a delta's rows, from which on a gradient's product reads copies of its columns
 
 
 def padded(n_bytes):
@@ -157,7 +158,7 @@ class Workspace:
         own = {  # of each thread
             "x": rows * layout.x_ld,
             "y": last,
-            "panels": widest // layout.itemsize * TILE_UNITS * UNIT_BYTES,
+            "panels": max(rows, widest // layout.itemsize) * TILE_UNITS * UNIT_BYTES,
             "sums": widest,
         }
         shared = {"zeros": widest, "one": UNIT_BYTES}
@@ -427,7 +428,9 @@ def gradients(ops, layout, work, rows, target, team=ALONE, single=False, between
             ops.add("rank_one", units, layer.fan_in, below, d, *start, w, ld)
         else:
             spread = between if i == layout.lowest else ()
-            matmul(ops, stop - first, panel.width, rows, below, size, below_row, d, row, *start, w, ld, spread)
+            places = below, size, below_row, d, row, *start, w, ld
+            pack = (work.panels[team.thread], size) if row >= FAR else None
+            matmul(ops, stop - first, panel.width, rows, *places, spread, pack)
             if stop == layer.fan_in:  # the batch is summed first, then added once
                 into = b if target.fresh else sums
                 matmul(ops, 1, units, rows, work.one, 0, 0, d, row, work.zeros, 0, into, row)

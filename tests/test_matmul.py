@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import matmul, reference, simd
+from fastnn.kernels import matmul, network, reference, simd
 
 from .kernel_calls import DTYPES, EPS, padded, run
 
@@ -32,8 +32,14 @@ def test_matmul(dtype, transposed, start):
         c0_row = c.shape[1] * size if start == "itself" else 0
         sizes, row = (m, c.strides[0] // simd.UNIT_BYTES, k), c.strides[0]
         places = a.ctypes.data, a_row, a_k, b.ctypes.data, b.strides[0], c0.ctypes.data, c0_row, c.ctypes.data, row
+        before, panel = c.copy(), network.aligned_zeros(k * simd.TILE_UNITS * simd.UNIT_BYTES, dtype)
         run(dtype, lambda ops, arguments=(*sizes, *places): matmul.matmul(ops, *arguments))
         np.testing.assert_allclose(c, want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
+        unpacked = c.copy()
+        c[...] = before
+        packed = *sizes, *places, (), (panel.ctypes.data, size)
+        run(dtype, lambda ops, arguments=packed: matmul.matmul(ops, *arguments))
+        np.testing.assert_array_equal(c, unpacked, err_msg=f"{m} x {k} x {n}, packed")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -59,6 +59,20 @@ def test_predict_and_gradients(seed, dtype):
     np.testing.assert_array_equal(out_with_loss, out)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_from_copied_columns(dtype, monkeypatch):
+    """Deltas whose rows lie far apart are copied first: the same bits."""
+    n = Net([40, 70, 50, 7], ["sigmoid"] * 3, dtype, 5)
+    x, y = rng.standard_normal((37, 40)).astype(dtype), rng.standard_normal((37, 7)).astype(dtype)
+    assert programs._kind(n.layout, 37) == "wide"
+    want = gradients(n, x, y)
+    assert np.abs(want[1]).max() > 0
+    monkeypatch.setattr(network, "FAR", 0)
+    got = gradients(n, x, y)
+    assert got[0] == want[0]
+    np.testing.assert_array_equal(got[1], want[1])
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_gradients_by_central_differences(seed):
     r = np.random.default_rng(seed)
