@@ -36,7 +36,8 @@ def _emit(module, kind):
     for name, source in (("gather", kind), ("gather_bytes", types.uint8)):
         yield name, simd.gather(module, kind, name, source)
         yield f"{name}_columns", simd.gather_columns(module, kind, f"{name}_columns", source)
-    yield "prefetch", simd.prefetch(module, kind, "prefetch")
+    yield "prefetch", simd.prefetch(module, kind, "prefetch", 2)
+    yield "prefetch_near", simd.prefetch(module, kind, "prefetch_near", 1)
     yield "fetch", simd.fetch(module, kind, "fetch")
     yield "one_hot", simd.one_hot(module, kind, "one_hot")
     yield "one_hot_columns", simd.one_hot_columns(module, kind, "one_hot_columns")
@@ -68,6 +69,7 @@ NAMES = [
         "gather_bytes",
         "gather_bytes_columns",
         "prefetch",
+        "prefetch_near",
         "fetch",
         "one_hot",
         "one_hot_columns",

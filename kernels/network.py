@@ -29,6 +29,7 @@ from .optimizers import N_CELLS, SCALE, TOTAL
 from .simd import TILE_UNITS, UNIT_BYTES
 
 IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched ahead
+NEAR = 2**13  # bytes of a batch of samples that are fetched into the L1 cache, a part of it, rather than the L2 cache
 PIECE = 2**16  # bytes of samples that are multiplied at a time where they lie
 PREFETCHED = 2**10  # bytes fetched at a time: about what the core can have under way
 FAR = 2**10  # bytes between a delta's rows, from which on a gradient's product reads copies of its columns
@@ -196,7 +197,7 @@ class Program:
 
     def add(self, name, *arguments):
         """Append a call of the library's function `name`."""
-        if name == "prefetch":
+        if name.startswith("prefetch"):
             arguments = (*arguments, -len(self.rows) * WIDTH * 8)  # from here to the first operation
         self.rows.append((self.library[name], *arguments, *[0] * (WIDTH - 1 - len(arguments))))
 
@@ -336,10 +337,11 @@ def prefetches(x, rows, ahead):
     """
     if x.n * x.row <= IN_CACHE:
         return []
+    name = "prefetch_near" if rows * x.row <= NEAR else "prefetch"
     step = max(1, PREFETCHED // x.row)
     parts = -(-x.row // PREFETCHED)
     return [
-        ("prefetch", first, min(first + step, rows), x.row * part // parts, x.row * (part + 1) // parts, ahead)
+        (name, first, min(first + step, rows), x.row * part // parts, x.row * (part + 1) // parts, ahead)
         for first in range(0, rows, step)
         for part in range(parts)
     ]

@@ -475,15 +475,15 @@ def gather_columns(module, numba_type, name, source_type):
     return fn
 
 
-def _fetch_line(b, place):
-    """Fetch a line into the L2 cache, to read it."""
+def _fetch_line(b, place, level):
+    """Fetch a line into the L1 or L2 cache, to read it."""
     signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
     function = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-    b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 2, 1))])
+    b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 4 - level, 1))])
 
 
-def prefetch(module, numba_type, name):
-    """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache.
+def prefetch(module, numba_type, name, level):
+    """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache of a level, 1 or 2.
 
     Arguments: first, stop, start, end, ahead, distance. The next batch's rows come `ahead` numbers further in the order
     of this one's gather, which lies `distance` bytes from this operation.
@@ -498,7 +498,7 @@ def prefetch(module, numba_type, name):
     with cgutils.for_range_slice(b, first, stop, _at(1), I64) as (i, _):
         place = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(ahead, i), _at(4))))))
         with cgutils.for_range_slice(b, start, end, _at(64), I64) as (k, _):
-            _fetch_line(b, b.add(place, k))
+            _fetch_line(b, b.add(place, k), level)
     b.ret_void()
     return fn
 
@@ -508,7 +508,7 @@ def fetch(module, numba_type, name):
     fn, b, (n, ahead, start) = _function(module, name, 3)
     start = b.add(start, ahead)
     with cgutils.for_range_slice(b, _at(0), n, _at(64), I64) as (k, _):
-        _fetch_line(b, b.add(start, k))
+        _fetch_line(b, b.add(start, k), 2)
     b.ret_void()
     return fn
 
