@@ -198,7 +198,8 @@ class Program:
     def add(self, name, *arguments):
         """Append a call of the library's function `name`."""
         if name.startswith("prefetch"):
-            arguments = (*arguments, -len(self.rows) * WIDTH * 8)  # from here to the first operation
+            *arguments, gather = arguments
+            arguments = (*arguments, (gather - len(self.rows)) * WIDTH * 8)  # from here to there
         self.rows.append((self.library[name], *arguments, *[0] * (WIDTH - 1 - len(arguments))))
 
     def array(self):
@@ -330,21 +331,23 @@ def loss(ops, layout, work, rows, team=ALONE):
     ops.add(layout.loss, rows, last.fan_out, last.row, *places)
 
 
-def prefetches(x, rows, ahead):
-    """Operations that fetch as many rows of the source x, `ahead` rows further on than the program's first operation.
+def prefetches(sources, rows, ahead):
+    """Operations that fetch as many rows of the sources, `ahead` rows further on than the program gathers them.
 
-    None where all of x fits into the L2 cache anyhow.
+    It gathers in its first operations, in the order of the sources. None of those that fit into the L2 cache anyhow.
     """
-    if x.n * x.row <= IN_CACHE:
-        return []
-    name = "prefetch_near" if rows * x.row <= NEAR else "prefetch"
-    step = max(1, PREFETCHED // x.row)
-    parts = -(-x.row // PREFETCHED)
-    return [
-        (name, first, min(first + step, rows), x.row * part // parts, x.row * (part + 1) // parts, ahead)
-        for first in range(0, rows, step)
-        for part in range(parts)
-    ]
+    fetches = []
+    for gather, source in enumerate(sources):
+        if source.n * source.row <= IN_CACHE:
+            continue
+        name = "prefetch_near" if rows * source.row <= NEAR else "prefetch"
+        step, parts = max(1, PREFETCHED // source.row), -(-source.row // PREFETCHED)
+        fetches += [
+            (name, first, min(first + step, rows), *(source.row * (part + i) // parts for i in (0, 1)), ahead, gather)
+            for first in range(0, rows, step)
+            for part in range(parts)
+        ]
+    return fetches
 
 
 @dataclass(frozen=True)

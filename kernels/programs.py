@@ -148,7 +148,7 @@ def _wide(ops, layout, parameters, work, x, y, rows, input_scale, target, ahead,
     """`_block` with a row for each sample, or of a single one."""
     network.load(ops, x, rows, layout.sizes[0], work.x[team.thread], layout.x_ld, input_scale)
     network.load(ops, y, rows, layout.sizes[-1], work.y[team.thread], layout.layers[-1].row)
-    fetches = network.prefetches(x, rows, rows) if ahead else []
+    fetches = network.prefetches((x, y), rows, rows) if ahead else []
     if single:  # no product takes long enough to fetch beside it
         for fetch in fetches:
             ops.add(*fetch)
@@ -181,7 +181,7 @@ def _narrow(ops, layout, parameters, work, x, y, rows, input_scale, target, ahea
     feature_major.load(ops, layout, samples, x, y, input_scale)
     if team is not whole:
         whole.meet(ops, work)
-    for fetch in network.prefetches(x, stop - first, rows) if ahead else []:
+    for fetch in network.prefetches((x, y), stop - first, rows) if ahead else []:
         ops.add(*fetch)
     partials = [work.partial(layout, i) for i in range(len(shards))] if len(shards) > 1 else []
     losses, total = work.losses.ctypes.data, work.cells[TOTAL:].ctypes.data
