@@ -17,7 +17,7 @@ from .kernels import optimizers as kernel
 from .layers import Dense, architecture
 from .metrics import Metric
 from .optimizers import SGD, Optimizer
-from .training import History, State
+from .training import History, State, _Pace
 
 INITS = ("scaled", "normal", "zeros")
 _THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
@@ -98,6 +98,7 @@ class Model:
         self._split_seed = int(generator.integers(2**63))  # of validation_fraction
         self.history: History | None = None
         self._state: State | None = None  # of the optimizer, for a further fit
+        self._pace: tuple[tuple[Any, ...], _Pace] | None = None  # and the kind of fit that it is of
         self._fitting = False
 
     # ---- structure ----
@@ -162,6 +163,7 @@ class Model:
         parameters = state.pop("parameters")
         self.__dict__.update(state)
         self._random = self._random.copy()
+        self._pace = None
         self._fitting = False
         self._network = self._lay_out()
         self._network.parameters[...] = parameters

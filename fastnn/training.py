@@ -158,11 +158,12 @@ class _Pace:
 
     A step waits for its slowest thread, and one that shares its core may wait for milliseconds. The result has the same
     bits for any number, so that this may be decided by the clock. The number that seems slower is tried again, the more
-    rarely the more often it was.
+    rarely the more often it was. A model keeps what it knows for its next fit of the same kind.
     """
 
     def __init__(self, threads: int):
         self.most = threads
+        self.clock = 0.0  # seconds of training
         self.last = 0  # threads of the last call
         self.spent = [0.0, 0]  # seconds and steps not yet counted
         self.step: dict[int, float] = {}  # seconds
@@ -176,12 +177,13 @@ class _Pace:
             return 1, 1.0
         unknown = [threads for threads in (self.most, 1) if threads not in self.step]
         best, other = sorted((self.most, 1), key=lambda threads: self.step.get(threads, 0.0))
-        due = time.perf_counter() - self.known_at[other] > max(self.patience, 30 * self.change)
+        due = self.clock - self.known_at[other] > max(self.patience, 30 * self.change)
         threads, part = (unknown[0], TRIAL) if unknown else (other, TRIAL) if due else (best, 1.0)
         return threads, part if threads == self.last else WARMING
 
     def note(self, threads: int, seconds: float, steps: int) -> None:
         """What a call took. The first one after a change does not count, because the caches are cold."""
+        self.clock += seconds
         if threads != self.last:
             self.last, self.spent = threads, [0.0, 0]
             return
@@ -189,12 +191,13 @@ class _Pace:
         self.spent[1] += steps
         if self.spent[0] < TRIAL * CALL_SECONDS / 2 or not self.spent[1]:
             return
-        slower = len(self.step) == 2 and self.step[threads] > min(self.step.values())
-        self.step[threads], self.known_at[threads] = self.spent[0] / self.spent[1], time.perf_counter()
+        best = min(self.step, key=self.step.__getitem__, default=threads)
+        self.step[threads], self.known_at[threads] = self.spent[0] / self.spent[1], self.clock
         self.spent = [0.0, 0]
-        if slower:
-            still = self.step[threads] > min(self.step.values())
-            self.patience = min(2 * self.patience, LATE) if still else SOON
+        if best != min(self.step, key=self.step.__getitem__):
+            self.patience = SOON
+        elif threads != best:
+            self.patience = min(2 * self.patience, LATE)
 
 
 @dataclass
@@ -261,9 +264,20 @@ class _Run:
         self.state = state = model._state
         self.vectors_before = state.vectors.copy()
         self.threads = programs.worth(layout, self.batch_size, self.most_threads)
-        self.pace = _Pace(self.threads)
+        self.pace = self._known_pace()
         self.ways = {n: self._way(n) for n in {1, self.threads}}
         self.way = self.ways[1]
+
+    def _known_pace(self) -> _Pace:
+        """The pace of the model's last fit on threads, if it was of this kind."""
+        if self.threads == 1:
+            return _Pace(1)
+        kind = self.layout, self.batch_size, self.optimizer._kernel, self.threads
+        if self.model._pace is None or self.model._pace[0] != kind:
+            self.model._pace = kind, _Pace(self.threads)
+        pace = self.model._pace[1]
+        pace.last = 0
+        return pace
 
     def _way(self, threads: int) -> _Way:
         """For so many threads: the model's own memory where it has their layout, or as much again."""

@@ -1,6 +1,7 @@
 """Training on several threads: the bits of one thread, and no hang, crash or wrong result in any company."""
 
 import os
+import pickle
 import threading
 
 import numpy as np
@@ -138,30 +139,52 @@ def test_the_pace_decides_for_the_faster_number():
     def run(threads, step):
         """Two calls of 100 steps with the number chosen: the first one's cold caches do not count."""
         assert pace.choose() == (threads, training.WARMING)
-        pace.note(threads, 100.0, 100)
+        pace.note(threads, 0.03, 100)
         assert pace.choose()[0] == threads
         pace.note(threads, 100 * step, 100)
 
-    run(2, 0.01)
-    run(1, 0.005)
+    run(2, 1e-4)
+    run(1, 5e-5)
     assert pace.choose() == (1, 1.0)
-    pace.note(1, 2.0, 100)  # now it is the slower
-    run(2, 0.01)
+    pace.note(1, 0.02, 100)  # now it is the slower
+    run(2, 1e-4)
     assert pace.choose() == (2, 1.0)
     waited = []
     for _ in range(7):  # one thread is tried again, later each time that it is slower
         pace.known_at[1] -= 1.01 * pace.patience
         waited.append(pace.patience)
-        run(1, 0.02)
-        run(2, 0.01)
+        run(1, 2e-4)
+        run(2, 1e-4)
         assert pace.choose() == (2, 1.0)
     assert waited[0] == training.SOON
     assert waited[-1] == training.LATE
-    pace.known_at[1] -= 1.01 * pace.patience
-    run(1, 0.001)
-    assert pace.choose() == (1, 1.0)
+    pace.note(2, 0.04, 100)  # another process wants a core
     assert pace.patience == training.SOON
+    run(1, 4e-5)
+    assert pace.choose() == (1, 1.0)
     assert training._Pace(1).choose() == (1, 1.0)
+
+
+def test_a_model_keeps_its_pace_for_fits_of_the_same_kind(shared):
+    X, y = rng.standard_normal((400, 20)).astype("f4"), rng.integers(0, 5, 400)
+    model = Model([20, 70, 5], rng=0)
+
+    def pace(batch_size=40, threads=2, optimizer="sgd"):
+        model.fit(X, y, epochs=1, batch_size=batch_size, threads=threads, optimizer=optimizer)
+        return model._pace[1]
+
+    first = pace()
+    clock = first.clock
+    assert clock > 0
+    assert pace() is first
+    assert first.clock > clock
+    assert pace(threads=1) is first  # which one thread has no use for
+    assert pace() is first
+    assert pace(batch_size=50) is not first
+    assert pace(batch_size=50, optimizer="adam").clock > 0
+    assert pickle.loads(pickle.dumps(model))._pace is None
+    model.freeze(0)
+    assert pace(batch_size=50, optimizer="adam").clock > 0
 
 
 def test_a_system_without_more_threads(shared, monkeypatch):
