@@ -79,7 +79,7 @@ def forward(ops, layout, parameters, own, x, x_ld):
         places = parameters + layer.w, layout.itemsize, layer.ld, *below, own.zeros, 0, a, ld
         matmul(ops, layer.fan_out, width // UNIT_BYTES, layer.fan_in + 1, *places)
         if layer.activation != "identity":
-            ops.add(layer.activation, layer.fan_out, width, ld, a, a, a)
+            ops.add(layer.activation, 1, layer.fan_out * ld, 0, a, a, a)
         below = a, ld
 
 
@@ -95,7 +95,7 @@ def deltas(ops, layout, parameters, own):
     for i in range(len(layout.layers) - 1, layout.lowest - 1, -1):
         layer, a, d = layout.layers[i], own.a[i], own.d[i]
         if layer.activation not in UNIT_SLOPE:
-            ops.add(f"{layer.activation}_slope", layer.fan_out, width, ld, d, d, a)
+            ops.add(f"{layer.activation}_slope", 1, layer.fan_out * ld, 0, d, d, a)
         if i > layout.lowest:
             places = parameters + layer.w, layer.ld, layout.itemsize, d, ld, own.zeros, 0, own.d[i - 1], ld
             matmul(ops, layer.fan_in, width // UNIT_BYTES, layer.fan_out, *places)

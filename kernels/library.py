@@ -45,7 +45,7 @@ def _emit(module, kind):
     yield "unpad", simd.unpad(module, kind, "unpad")
     yield "barrier", barrier.emit(module, "barrier")
     for name, (value, slope) in ACTIVATIONS.items():
-        yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z))
+        yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z), simd.AT_ONCE)
         yield f"{name}_slope", simd.elementwise(module, kind, f"{name}_slope", slope)
         yield f"{name}_row", simd.row(module, kind, f"{name}_row", value)
         yield f"{name}_dots", simd.dots(module, kind, f"{name}_dots", slope)

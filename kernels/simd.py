@@ -56,6 +56,8 @@ TILES = [(rows, units) for units in range(1, TILE_UNITS + 1) for rows in range(1
 # Where a unit is one vector and the last unit at most half full, half a vector takes half the time.
 HALVED = TILE_UNITS - 0.5 if VECTORS_PER_UNIT == 1 else None
 TILES += [(rows, HALVED) for rows in range(1, TILE_ROWS[TILE_UNITS] + 1) if HALVED]
+# Vectors of an activation at once: each step of it waits for the one before, so the CPU needs others to go on with.
+AT_ONCE = 8 if VECTOR_BYTES == 64 else 4
 WIDTHS_OF_ONE_ROW = (2, 1)  # in units: more would be too few additions at once per loop, fewer too many loads
 
 
@@ -172,27 +174,33 @@ class Simd:
     def _scale(self, x, n, n_int):
         """x * 2^n, through the subnormals and to infinity. n is given as floats and as ints."""
         if VECTOR_BYTES == 64:
-            return self._scalef(x, n)
+            return self._avx512("mask.scalef", x, n, x, rounding=[4])  # as the CPU is set
         half = self.b.ashr(n_int, self.int_const(1))  # two factors: 2^n alone may lie outside the normal numbers
         return x * self._power_of_two(half) * self._power_of_two(self.b.sub(n_int, half))
 
-    def _scalef(self, x, n):
-        """AVX-512's own x * 2^n."""
-        mask, rounding = ir.IntType(self.lanes), ir.Constant(I32, 4)  # all lanes; round as the CPU is set
-        kind = ir.FunctionType(self.vector, [self.vector] * 3 + [mask, I32])
-        name = f"llvm.x86.avx512.mask.scalef.p{'d' if self.double else 's'}.512"
+    def _avx512(self, name, *vectors, rounding=()):
+        """An instruction that only AVX-512 has, on each of the registers that the vectors fill; all lanes."""
+        lanes = VECTOR_BYTES // self.itemsize
+        register, mask = ir.VectorType(self.scalar, lanes), ir.IntType(lanes)
+        kind = ir.FunctionType(register, [register] * len(vectors) + [mask] + [I32] * len(rounding))
+        name = f"llvm.x86.avx512.{name}.p{'d' if self.double else 's'}.512"
         fn = cgutils.get_or_insert_function(self.b.module, kind, name)
-        return Vec(self, self.b.call(fn, [x.v, n.v, x.v, ir.Constant(mask, -1), rounding]))
+        rest = ir.Constant(mask, -1), *(ir.Constant(I32, r) for r in rounding)
+        results = []
+        for first in range(0, self.lanes, lanes):
+            here = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
+            results.append(self.b.call(fn, [*(self.b.shuffle_vector(v.v, v.v, here) for v in vectors), *rest]))
+        while len(results) > 1:  # side by side
+            lanes *= 2
+            both = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+            results = [self.b.shuffle_vector(x, y, both) for x, y in zip(results[::2], results[1::2], strict=True)]
+        return Vec(self, results[0])
 
     def _inverse(self, y, rest=None):
         """1 / (y + rest); AVX-512 has a start of 14 bits, from which Newton steps are faster than a division."""
         if VECTOR_BYTES < 64:
             return self.const(1.0) / y
-        mask = ir.IntType(self.lanes)
-        kind = ir.FunctionType(self.vector, [self.vector, self.vector, mask])
-        name = f"llvm.x86.avx512.rcp14.p{'d' if self.double else 's'}.512"
-        fn = cgutils.get_or_insert_function(self.b.module, kind, name)
-        inverse = Vec(self, self.b.call(fn, [y.v, y.v, ir.Constant(mask, -1)]))
+        inverse = self._avx512("rcp14", y, y)
         for last in (False, True) if self.double else (True,):
             error = self.fma(-y, inverse, self.const(1.0))
             if last and rest is not None:
@@ -300,18 +308,22 @@ def _splat_int(b, x, lanes):
     return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
-def elementwise(module, numba_type, name, function):
+def elementwise(module, numba_type, name, function, at_once=1):
     """out[i, j] = function(simd, x[i, j], y[i, j]) over `rows` rows of n bytes, whole units; out may be x or y.
 
-    Arguments: rows, n, stride, out, x, y; the rows of all three lie `stride` bytes apart.
+    Arguments: rows, n, stride, out, x, y; the rows of all three lie `stride` bytes apart. The function is written for
+    `at_once` vectors side by side, and for what is left over for one.
     """
     fn, b, (rows, n, stride, out, x, y) = _function(module, name, 6)
-    s = Simd(b, numba_type)
     with cgutils.for_range(b, rows, intp=I64) as row:
         start = b.mul(row.index, stride)
         p, q, r = (b.add(start, place) for place in (out, x, y))
-        with cgutils.for_range_slice(b, _at(0), n, _at(VECTOR_BYTES), I64) as (i, _):
-            s.store(function(s, s.load(b.add(q, i)), s.load(b.add(r, i))), b.add(p, i))
+        first = _at(0)
+        for width in sorted({at_once * VECTOR_BYTES, VECTOR_BYTES}, reverse=True):
+            s, stop = Simd(b, numba_type, width), b.and_(n, _at(-width))
+            with cgutils.for_range_slice(b, first, stop, _at(width), I64) as (i, _):
+                s.store(function(s, s.load(b.add(q, i)), s.load(b.add(r, i))), b.add(p, i))
+            first = stop
     b.ret_void()
     return fn
 
