@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def measure(case, sides, threads, rounds, seconds):
         times = {side: [] for side in children}
         for _ in range(rounds):
             for side, child in children.items():
+                time.sleep(seconds / 2)  # threads of the last one may still spin, OpenBLAS's for a tenth of a second
                 times[side].append(child.ask("run", repeats[side])["seconds"])
         peaks.append(children["fastnn"].ask("peak")["gflops"])
         about = {side: child.ask("describe") for side, child in children.items() if side != "fastnn"}

@@ -32,7 +32,7 @@ IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched a
 NEAR = 2**13  # bytes of a batch of samples that are fetched into the L1 cache, a part of it, rather than the L2 cache
 PIECE = 2**16  # bytes of samples that are multiplied at a time where they lie
 PREFETCHED = 2**10  # bytes fetched at a time: about what the core can have under way
-FAR = 2**10  # bytes between a delta's rows, from which on a gradient's product reads copies of its columns
+FAR, SHARED = 2**10, 64  # a gradient's product copies columns of d if its rows lie so far apart and W has so many rows
 
 
 def padded(n_bytes):
@@ -434,7 +434,7 @@ def gradients(ops, layout, work, rows, target, team=ALONE, single=False, between
         else:
             spread = between if i == layout.lowest else ()
             places = below, size, below_row, d, row, *start, w, ld
-            pack = (work.panels[team.thread], size) if row >= FAR else None
+            pack = (work.panels[team.thread], size) if row >= FAR and stop - first >= SHARED else None
             matmul(ops, stop - first, panel.width, rows, *places, spread, pack)
             if stop == layer.fan_in:  # the batch is summed first, then added once
                 into = b if target.fresh else sums

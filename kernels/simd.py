@@ -174,7 +174,7 @@ class Simd:
     def _scale(self, x, n, n_int):
         """x * 2^n, through the subnormals and to infinity. n is given as floats and as ints."""
         if VECTOR_BYTES == 64:
-            return self._avx512("mask.scalef", x, n, x, rounding=[4])  # as the CPU is set
+            return self._avx512("mask.scalef", x, n, x, rounding=[4])  # round as the CPU is set
         half = self.b.ashr(n_int, self.int_const(1))  # two factors: 2^n alone may lie outside the normal numbers
         return x * self._power_of_two(half) * self._power_of_two(self.b.sub(n_int, half))
 

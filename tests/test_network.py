@@ -68,6 +68,7 @@ def test_gradients_from_copied_columns(dtype, monkeypatch):
     want = gradients(n, x, y)
     assert np.abs(want[1]).max() > 0
     monkeypatch.setattr(network, "FAR", 0)
+    monkeypatch.setattr(network, "SHARED", 1)
     got = gradients(n, x, y)
     assert got[0] == want[0]
     np.testing.assert_array_equal(got[1], want[1])
