@@ -127,7 +127,7 @@ def measure(case, sides, threads, rounds, seconds):
         times = {side: [] for side in children}
         for _ in range(rounds):
             for side, child in children.items():
-                time.sleep(seconds / 2)  # threads of the last one may still spin, OpenBLAS's for a tenth of a second
+                time.sleep(seconds / 2)  # threads of the side before may still spin
                 times[side].append(child.ask("run", repeats[side])["seconds"])
         peaks.append(children["fastnn"].ask("peak")["gflops"])
         about = {side: child.ask("describe") for side, child in children.items() if side != "fastnn"}

@@ -32,7 +32,7 @@ IN_CACHE = 2**18  # bytes of X that stay in the L2 cache without being fetched a
 NEAR = 2**13  # bytes of a batch of samples that are fetched into the L1 cache, a part of it, rather than the L2 cache
 PIECE = 2**16  # bytes of samples that are multiplied at a time where they lie
 PREFETCHED = 2**10  # bytes fetched at a time: about what the core can have under way
-FAR, SHARED = 2**10, 64  # a gradient's product copies columns of d if its rows lie so far apart and W has so many rows
+FAR, SHARED = 2**9, 64  # a gradient's product copies columns of d if its rows lie so far apart and W has so many rows
 
 
 def padded(n_bytes):
