@@ -5,6 +5,7 @@ Python writes programs (`network`), once a fit; running one is a loop over its r
 options are plain Python, and the compiled code knows nothing but vectors.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -21,6 +22,11 @@ WIDTH = 1 + MOST_ARGUMENTS  # of an operation
 ROWS, ORDER, LEFT, SOURCE = range(1, 5)
 IN_PLACE = 3  # the address of the samples in those that read them where they lie, `tiles` and `fetch`
 UNPAD_OUT = 5
+
+
+def bits(x):
+    """A float64 as the int64 argument of an operation."""
+    return int(np.float64(x).view(np.int64))
 
 
 def _emit(module, kind):

@@ -6,8 +6,7 @@
 
 import math
 
-import numpy as np
-
+from .library import bits
 from .simd import HALVED, TILE_ROWS, TILE_UNITS, UNIT_BYTES
 
 
@@ -41,7 +40,7 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
     be spread evenly through the product. `pack`, (place for k by TILE_UNITS units, itemsize), copies what a column of
     tiles needs of B there first: its rows may lie a page each apart, more pages than the core keeps the addresses of.
     """
-    between, one = list(between), int(np.float64(1.0).view(np.int64))
+    between = list(between)
     columns = [(width, _column(m, width)) for width in _widths(units)]
     total = sum(n for _, column in columns for _, n in column)
     done = added = 0  # tiles, and operations between them
@@ -49,7 +48,7 @@ def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, betw
         pa, pb, pb_row, pc0, pc = a, b, b_row, c0, c
         if pack:
             (pb, size), pb_row = pack, math.ceil(width) * UNIT_BYTES
-            ops.add("gather", k, 0, 0, b, b_row, pb, pb_row, pb_row // size, one)
+            ops.add("gather", k, 0, 0, b, b_row, pb, pb_row, pb_row // size, bits(1.0))
         for rows, n in column:
             while n:
                 due = total if added == len(between) else total * (added + 1) // (len(between) + 1)

@@ -23,7 +23,7 @@ import numpy as np
 
 from .activations import UNIT_SLOPE
 from .barrier import JOB_SIZE
-from .library import WIDTH
+from .library import WIDTH, bits
 from .matmul import matmul, matmul_nt
 from .optimizers import N_CELLS, SCALE, TOTAL
 from .simd import TILE_UNITS, UNIT_BYTES
@@ -265,8 +265,8 @@ ALONE = Team()
 
 def load(ops, source, rows, width, out, out_row, scale=1.0, columns=False):
     """out = the next `rows` rows of a source, as its columns on demand; `entry` fills in which rows these are."""
-    bits = int(np.float64(scale).view(np.int64))
-    ops.add(source.operation + "_columns" * columns, rows, 0, 0, source.address, source.row, out, out_row, width, bits)
+    places = source.address, source.row, out, out_row
+    ops.add(source.operation + "_columns" * columns, rows, 0, 0, *places, width, bits(scale))
 
 
 def elementwise(ops, name, rows, layer, begin, end, *places):

@@ -1,6 +1,7 @@
 """The benchmark suite works and compares like with like. No test here looks at a time."""
 
 import json
+import platform
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cases, inference, report, roofline, sides
+from bench import cases, inference, operations, report, roofline, sides
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
@@ -300,3 +301,13 @@ def test_command_line_compares_with_what_is_installed(tmp_path, monkeypatch, cap
     assert set(result["samples_per_second"]) - {"numpy-avx512"} == {"fastnn", "numpy"}
     assert len(content["inference"]["1"]) == len(inference.CASES)
     assert (tmp_path / "peers.md").read_text() == report.text(content)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the clock of x86 CPUs")
+def test_operations_of_a_step():
+    measured = operations.measure(Case((64, 128, 16), 8, 100), rounds=1, seconds=0.001)
+    assert [name for name, *_ in measured[:2]] == ["gather", "one_hot"]
+    assert {k for _, k, _, done in measured if done} == {64, 128, 16, 8}
+    weights = 64 * 128 + 128 * 16
+    # Forward and gradient of each weight, the delta of the hidden layer, and the sums of the biases: no padding.
+    assert sum(done for *_, done in measured) == 8 * (2 * weights + 128 * 16 + 128 + 16)

@@ -74,6 +74,27 @@ def test_gradients_from_copied_columns(dtype, monkeypatch):
     np.testing.assert_array_equal(got[1], want[1])
 
 
+@pytest.mark.parametrize("layout", ["feature major", "row major"])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("targets", ["labels", "values"])
+def test_fetching_ahead_changes_no_bit(targets, batch_size, layout, monkeypatch):
+    """Of samples and targets, into either cache, past the end of the order too."""
+    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
+    x, y = rng.standard_normal((150, 40)).astype("f4"), rng.standard_normal((150, 3)).astype("f4")
+    if targets == "labels":
+        y = np.arange(150, dtype=np.int32) % 3
+    results = []
+    for in_cache in (network.IN_CACHE, 0):
+        monkeypatch.setattr(network, "IN_CACHE", in_cache)
+        fetches = network.prefetches([network.Source.of(x), network.Source.of(y)], batch_size, batch_size)
+        assert {fetch[-1] for fetch in fetches} == (set() if in_cache else {0, 1})
+        n = Net([40, 9, 3], ["sigmoid", "tanh"], "float32", 4)
+        order = np.empty((1, 150), np.int32)
+        results.append((n.train(x, y, order, batch_size, 0.5, 2, entry.DRAWN)[0].tolist(), n.parameters.tobytes()))
+    assert results[0] == results[1]
+    assert {fetch[0] for fetch in fetches} == {"prefetch_near"} | ({"prefetch"} if batch_size == 64 else set())
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_gradients_by_central_differences(seed):
     r = np.random.default_rng(seed)
