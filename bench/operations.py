@@ -2,7 +2,7 @@
 
 Batches of a random order run one after another on one core, as in `fit`, and the CPU's clock (x86) is read between
 operations. Of each operation the median over the batches, in the round that took least: a quiet moment's. Operations of
-one kind are a line, and tiles of one k, with their share of the multiply-add peak, padding counted.
+one kind are a line, and products of one k, with their share of the multiply-add peak, padding not counted.
 """
 
 import argparse
@@ -17,7 +17,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 import fastnn
-from fastnn.kernels import entry, library, network, optimizers, programs, simd
+from fastnn import training
+from fastnn.kernels import interpreter
+from fastnn.kernels.function import OPERATION_BYTES
+from fastnn.kernels.library import library
+from fastnn.kernels.program import Code
 
 from .cases import CASES, LEARNING_RATE, data
 from .roofline import fma_peak
@@ -43,19 +47,19 @@ def _now():
 
 
 @njit
-def _timed(code, order, batch_size, ticks):
-    """Run a step's operations on one batch of the order after another; ticks, int64 (batches, operations)."""
+def _timed(operations, patches, bindings, batch_size, n_samples, ticks):
+    """Run a block's operations on one batch of the order after another; ticks, int64 (batches, operations)."""
     first = 0
     for batch in range(ticks.shape[0]):
-        if first + 2 * batch_size > order.size:
+        if first + 2 * batch_size > n_samples:
             first = 0
-        for gather in range(2):
-            code[gather, library.ORDER] = simd.address(order) + 4 * first
-            code[gather, library.LEFT] = order.size - first
+        for patch in patches:
+            symbol = bindings[patch.symbol]
+            operations[patch.word] = symbol.address + first * symbol.stride + patch.offset
         first += batch_size
         before = _clock()
-        for i in range(code.shape[0]):
-            library.run_program(simd.address(code) + i * code.shape[1] * 8, 1)
+        for i in range(ticks.shape[1]):
+            interpreter.run_program(interpreter.address(operations) + i * OPERATION_BYTES, 1)
             after = _clock()
             ticks[batch, i] = after - before
             before = after
@@ -68,35 +72,37 @@ def _tick():
     return (time.perf_counter_ns() - start) / (_now() - ticks)
 
 
+class Step:
+    """A training step on one thread, as `fit` runs it; `program` is that of a batch, which is one block."""
+
+    def __init__(self, case):
+        X, y = data(case)
+        optimizer, order = fastnn.SGD(LEARNING_RATE), np.random.default_rng(0).permutation(case.n_samples)
+        self.case, self.model, self.arrays = case, fastnn.Model(case.sizes, rng=0), (X, y, order.astype(np.int32)[None])
+        self.plan = training.plan_for(self.model._network, optimizer, X, y, case.batch_size, 1)
+        self.plan.bind(optimizer, X, y, training.GIVEN, self.arrays[2])
+        schedule = self.plan.schedules[1]
+        schedule.work.step["scale"] = -LEARNING_RATE / case.batch_size
+        (self.program,) = (each for each in schedule.programs[0] if each.rows == case.batch_size)
+
+    def measure(self, rounds=ROUNDS, seconds=ROUND_SECONDS):
+        """[(name of the operation, k of a product or 0, nanoseconds of a batch, multiply-adds), ..]."""
+        code, case = Code([self.program], library("float32")), self.case
+        batches, medians = max(3, int(seconds * 5e10 / (case.flops * case.batch_size))), []
+        ticks = np.zeros((batches, len(self.program)), np.int64)
+        for _ in range(rounds):
+            _timed(code.operations, code.patches, self.plan.bindings, case.batch_size, case.n_samples, ticks)
+            medians.append(np.median(ticks, 0))
+        nanoseconds, result = min(medians, key=np.sum) * _tick(), []
+        for (name, arguments, _), spent in zip(self.program.operations, nanoseconds.tolist(), strict=True):
+            k = arguments["A"].cols if "C" in arguments and "A" in arguments else 0  # of C += A @ B
+            result.append((name, k, spent, arguments["C"].rows * arguments["C"].cols * k if k else 0))
+        return result
+
+
 def measure(case, rounds=ROUNDS, seconds=ROUND_SECONDS):
-    """[(name of the operation, k of a product or 0, nanoseconds of a batch, multiply-adds), ..] of a step."""
-    X, y = data(case)
-    model = fastnn.Model(case.sizes, rng=0)
-    layout, names = model._layout, {address: name for name, address in entry.library("float32").items()}
-    work = programs.Workspace(layout, case.batch_size)
-    work.cells[optimizers.SCALE] = -LEARNING_RATE / case.batch_size
-    places = entry.library("float32"), layout, model.parameters.ctypes.data, work
-    sources = network.Source.of(X), network.Source.of(y)
-    program = programs.train(*places, *sources, case.batch_size, 1.0, "sgd", 0, [])
-    first, count = next(part[:2] for part in program.parts[0] if part[2] == case.batch_size)
-    code = program.code[first : first + count].copy()
-    code[:2, library.SOURCE] = [source.address for source in sources]
-    order = np.random.default_rng(0).permutation(case.n_samples).astype(np.int32)
-    ticks = np.zeros((max(3, int(seconds * 5e10 / (case.flops * case.batch_size))), count), np.int64)
-    medians = []
-    for _ in range(rounds):
-        _timed(code, order, case.batch_size, ticks)
-        medians.append(np.median(ticks, 0))
-    nanoseconds = min(medians, key=np.sum) * _tick()
-    result = []
-    for operation, spent in zip(code, nanoseconds, strict=True):
-        name, k, work_done = names[operation[0]], 0, 0.0
-        if name.startswith("tiles_"):
-            rows, units = name.removeprefix("tiles_").split("x")
-            tiles, k = operation[1:3].tolist()
-            work_done = tiles * k * int(rows) * float(units) * simd.UNIT_BYTES / layout.itemsize
-        result.append((name, k, float(spent), work_done))
-    return result
+    """`Step.measure` of a case."""
+    return Step(case).measure(rounds, seconds)
 
 
 def main(arguments=None):
@@ -104,15 +110,17 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m bench.operations", description=__doc__.split("\n")[0])
     names = [case.name for case in CASES]
     parser.add_argument("--case", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    chosen = parser.parse_args(arguments).case
+    parser.add_argument("--listing", action="store_true", help="print each operation with its nanoseconds too")
+    options = parser.parse_args(arguments)
     if platform.machine().lower() not in ("x86_64", "amd64"):
         sys.exit("this needs the clock of an x86 CPU")
     peak = 0.0
-    for case in (case for case in CASES if case.name in chosen):
-        operations, peak = measure(case), max(peak, fma_peak())
+    for case in (case for case in CASES if case.name in options.case):
+        step = Step(case)
+        operations, peak = step.measure(), max(peak, fma_peak())
         kinds = {}
         for name, k, spent, done in operations:
-            kind = kinds.setdefault(f"tiles, k = {k}" if k else name, [0.0, 0.0])
+            kind = kinds.setdefault(f"products, k = {k}" if k else name, [0.0, 0.0])
             kind[0] += spent
             kind[1] += done
         total = sum(spent for _, _, spent, _ in operations)
@@ -122,7 +130,10 @@ def main(arguments=None):
         )
         for name, (spent, done) in kinds.items():
             share = f"{2 * done / spent / peak:6.0%} of the peak" if done else ""
-            print(f"    {name:18} {spent / case.batch_size:9.2f} ns {spent / total:6.1%} {share}".rstrip(), flush=True)
+            print(f"    {name:22} {spent / case.batch_size:9.2f} ns {spent / total:6.1%} {share}".rstrip(), flush=True)
+        if options.listing:
+            for line, (_, _, spent, _) in zip(str(step.program).splitlines(), operations, strict=True):
+                print(f"    {spent:9.1f} ns  {line}")
 
 
 if __name__ == "__main__":

@@ -8,17 +8,21 @@ import time
 import numpy as np
 from numba import njit
 
-from fastnn.kernels import entry, library, simd
-from fastnn.kernels.network import Program, aligned_zeros
+from fastnn.kernels import interpreter
+from fastnn.kernels.library import library
+from fastnn.kernels.matrix import LINE_BYTES, Matrix
+from fastnn.kernels.memory import aligned_zeros
+from fastnn.kernels.program import Code, Program
+from fastnn.kernels.target import HOST
 
 L1_BYTES = 24 * 1024  # of operands: fits in a first-level cache of 32 KiB
 
 
 @njit(nogil=True)
-def _repeat(program, times):
-    """Run a program, int64 (operations, WIDTH), several times."""
+def _repeat(operations, times):
+    """Run a program of one operation several times."""
     for _ in range(times):
-        library.run_program(simd.address(program), program.shape[0])
+        interpreter.run_program(interpreter.address(operations), 1)
 
 
 @njit(nogil=True, fastmath={"reassoc", "nsz"})
@@ -44,23 +48,23 @@ def fma_peak(dtype="float32", repeats=10, seconds=0.005):
     rng = np.random.default_rng(0)
     itemsize = np.dtype(dtype).itemsize
     best = 0.0
-    for units in range(1, simd.TILE_UNITS + 1):
-        rows, columns = simd.TILE_ROWS[units], units * simd.UNIT_BYTES // itemsize
+    for lines in range(1, HOST.tile_lines + 1):
+        rows, columns = HOST.tile_rows[lines], lines * LINE_BYTES // itemsize
         k = L1_BYTES // ((rows + columns) * itemsize)
         a, b, c = (
             aligned_zeros(n * itemsize, dtype).reshape(-1, width)
             for n, width in ((k * rows, rows), ((k + 1) * columns, columns), (rows * columns, columns))
         )
         a[...], b[...] = rng.random(a.shape), rng.random(b.shape)
-        ops, row = Program(entry.library(dtype)), columns * itemsize  # c = b[0] + a.T @ b[1:]
-        places = a.ctypes.data, itemsize, rows * itemsize, b.ctypes.data + row, row, b.ctypes.data, 0, c.ctypes.data
-        ops.add(f"tiles_{rows}x{units}", 1, k, *places, row)
-        program = ops.array()
-        _repeat(program, 1)
+        A, B, C = (Matrix.row_major(x.ctypes.data, *x.shape, x.strides[0], dtype) for x in (a, b, c))
+        program = Program(HOST, dtype)  # c = b[0] + a.T @ b[1:]
+        program.add(f"tiles_{rows}x{lines}", C=C, A=A.T, B=B[1:, :], C0=B[:1, :].broadcast(rows), tiles=1)
+        operations = Code([program], library(dtype)).operations
+        _repeat(operations, 1)
         if not np.allclose(c, b[0] + a.T @ b[1:], rtol=1e-4):
-            raise ArithmeticError(f"the tile of {rows} rows and {units} units is wrong")
-        calls = max(1, int(seconds / _best(lambda program=program: _repeat(program, 100), 3) * 100))
-        least = _best(lambda program=program, calls=calls: _repeat(program, calls), repeats)
+            raise ArithmeticError(f"the tile of {rows} rows and {lines} lines is wrong")
+        calls = max(1, int(seconds / _best(lambda operations=operations: _repeat(operations, 100), 3) * 100))
+        least = _best(lambda operations=operations, calls=calls: _repeat(operations, calls), repeats)
         best = max(best, 2 * k * rows * columns * calls / least / 1e9)
     return best
 

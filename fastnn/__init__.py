@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .data import load_digits, load_idx, one_hot
+    from .history import DivergenceError, History
     from .layers import Dense
-    from .model import Model
+    from .model import Model, load
     from .optimizers import SGD, Adam, Momentum
-    from .storage import load
-    from .training import DivergenceError, History
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Adam": "optimizers",
     "Dense": "layers",
-    "DivergenceError": "training",
-    "History": "training",
+    "DivergenceError": "history",
+    "History": "history",
     "Model": "model",
     "Momentum": "optimizers",
     "SGD": "optimizers",
-    "load": "storage",
+    "load": "model",
     "load_digits": "data",
     "load_idx": "data",
     "one_hot": "data",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 DTYPES = ("float32", "float64")
+SMALL = 2**13  # elements of an array that is checked without regard for memory
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> str:
@@ -22,8 +23,8 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
     return value
 
 
-def integer(name: str, value: Any, low: int) -> int:
-    """value as an int of at least low; a bool or a float is refused."""
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """value as an int of at least low and at most high; a bool or a float is refused."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -32,7 +33,20 @@ def integer(name: str, value: Any, low: int) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if number < low:
         raise ValueError(f"{name} must be at least {low}, got {number}")
+    if high is not None and number > high:
+        raise ValueError(f"{name} must be at most {high}, got {number}")
     return number
+
+
+def callables(name: str, value: Any) -> list[Callable[..., object]]:
+    """The callables of an iterable."""
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence of callables, got {value!r}")
+    found = list(value)
+    for item in found:
+        if not callable(item):
+            raise TypeError(f"{name} must be callables that take the model, got {item!r}")
+    return found
 
 
 def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
@@ -89,6 +103,16 @@ def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
 
 def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> NDArray[Any]:
     """X, (n, n_inputs), as the kernels read it: C-ordered in dtype or uint8, not copied where it is so already."""
+    if (
+        type(X) is np.ndarray
+        and X.flags.carray
+        and X.dtype == dtype
+        and X.ndim == 2
+        and X.shape[1] == n_inputs
+        and 0 < X.size < SMALL
+        and np.isfinite(X).all()
+    ):
+        return X  # what small fits have: nothing is done that need not be
     array = _numeric(name, X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
         raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}")
@@ -125,6 +149,11 @@ def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name:
     With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output unit
     decides between two classes.
     """
+    if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
+        labels = y.copy()  # they become addresses, so nobody may change them from now on
+        if labels.view(np.uint64).max() < n_out:  # none is negative either
+            labels = labels.astype(np.int32)
+            return Targets(labels, labels)
     array = _numeric(name, y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -10,23 +10,37 @@ import numpy as np
 
 
 def warmup(dtypes: Sequence[str]) -> None:
-    """Compile every kernel and keep it in the cache, so that no later process waits: for images and CI."""
-    from . import Model
-    from .kernels import entry, library
-    from .kernels.cache import KernelCache
+    """Compile every kernel and keep it in the cache, so that no later process waits: for images and CI.
 
+    Those are all vector functions, of which any network, loss and optimizer is made, and the functions that run them.
+    """
+    from .kernels.cache import CodeFiles
+    from .kernels.library import functions, library
+    from .kernels.target import HOST
+
+    names = list(functions(HOST))
     for dtype in dtypes:
         start = time.perf_counter()
-        model = Model([2, 2], dtype=dtype, rng=0)
-        X, y = np.zeros((600, 2), dtype), np.zeros(600, np.int64)
-        model.fit(X, y, epochs=1, batch_size=600)
-        model.evaluate(X, y)
-        model.predict(X[:1])
-        model._network.predict_on(2, X, np.empty((600, 2), dtype))
-        print(f"{dtype}: {time.perf_counter() - start:.1f} s")
-    nothing = np.zeros((1, library.WIDTH), np.int64), np.zeros((1, 3, 4), np.int64), np.zeros((2, 2), np.int64)
-    entry.compile_help(*nothing)
-    print(f"kernels are kept in {KernelCache.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
+        library(dtype).addresses(names)
+        _run_once(dtype)
+        print(f"{dtype}: {len(names)} vector functions and what runs them, {time.perf_counter() - start:.1f} s")
+    print(f"kernels are kept in {CodeFiles.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
+
+
+def _run_once(dtype: str) -> None:
+    """Call every function of `kernels.entry` as a model calls it, those for several threads on any machine."""
+    from . import SGD, Model
+    from .training import plan_for
+
+    model = Model([64, 64, 4], dtype=dtype, rng=0)
+    X, labels, targets = np.zeros((600, 64), dtype), np.zeros(600, np.int64), np.zeros((600, 4), dtype)
+    plan_for(model._network, SGD(), X, targets, 512, 2)
+    model.evaluate(X, labels)
+    model.predict(X[:1])
+    model._network.inference.predict(X, np.empty_like(targets), 2)
+    for inputs in (X, X.astype(np.uint8)):
+        for y in (labels, targets):
+            model.partial_fit(inputs[:8], y[:8])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

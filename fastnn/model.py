@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
+import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, metrics, parallel, storage, training
+from . import _validation, metrics, optimizers, storage, training
+from . import threads as _threads
 from ._validation import Targets
-from .kernels import entry, losses, network, programs
-from .kernels import optimizers as kernel
+from .history import DivergenceError, History
+from .kernels.losses import LOSSES
+from .kernels.memory import Layout
 from .layers import Dense, architecture
 from .metrics import Metric
+from .network import Network
 from .optimizers import SGD, Optimizer
-from .training import History, State, _Pace
 
 INITS = ("scaled", "normal", "zeros")
+MAX_EPOCHS = 10**8  # a float64 of history each
 _THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
 
 
@@ -83,7 +90,7 @@ class Model:
         rng: int | np.random.Generator | None = None,
     ):
         self._n_inputs, self._layers = architecture(sizes_or_layers, activation, output)
-        self.loss_name = _validation.choice("loss", loss, losses.LOSSES)
+        self.loss_name = _validation.choice("loss", loss, LOSSES)
         self._dtype = _validation.choice("dtype", dtype, _validation.DTYPES)
         _validation.choice("init", init, INITS)
         self.input_scale = None if input_scale is None else _validation.number("input_scale", input_scale, -np.inf)
@@ -94,24 +101,24 @@ class Model:
         self._network = self._lay_out()
         for i in range(len(self._layers)):
             self._network.initialise(i, init, generator)
-        self._random = np.repeat(generator.integers(2**64, dtype=np.uint64), 2)  # see entry.train
+        self._network.state["random"] = generator.integers(2**64, dtype=np.uint64)
         self._split_seed = int(generator.integers(2**63))  # of validation_fraction
         self.history: History | None = None
-        self._state: State | None = None  # of the optimizer, for a further fit
-        self._pace: tuple[tuple[Any, ...], _Pace] | None = None  # and the kind of fit that it is of
         self._fitting = False
 
     # ---- structure ----
 
-    def _lay_out(self, parameters: NDArray[Any] | None = None) -> _Network:
-        """A network of the model's sizes and frozen layers, with new parameters (zeros) or the ones given."""
+    def _lay_out(self, old: Network | None = None, parameters: NDArray[Any] | None = None) -> Network:
+        """A network of the model's sizes and frozen layers, with the parameters given or zeros, after an old one."""
         names = [layer.activation for layer in self._layers]
-        layout = network.Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
-        return _Network(layout, 1.0 if self.input_scale is None else self.input_scale, parameters)
+        layout = Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
+        scale = 1.0 if self.input_scale is None else self.input_scale
+        return Network(layout, scale, None if old is None else old.state, parameters)
 
     @property
-    def _layout(self) -> network.Layout:
-        return self._network.layout
+    def _random(self) -> NDArray[np.uint64]:
+        """The state of the generator that draws the orders."""
+        return self._network.state["random"]
 
     @property
     def weights(self) -> tuple[NDArray[Any], ...]:
@@ -154,19 +161,19 @@ class Model:
         return f"Model([{inner}], loss={self.loss_name!r}{scale}, dtype={self._dtype!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_n_inputs", "_layers", "loss_name", "_dtype", "input_scale", "_frozen", "_random", "_split_seed")
-        state = {name: self.__dict__[name] for name in (*kept, "history", "_state")}
-        return {**state, "parameters": self.parameters}
+        kept = ("_n_inputs", "_layers", "loss_name", "_dtype", "input_scale", "_frozen", "_split_seed", "history")
+        network = self._network
+        arrays = {"parameters": network.parameters, "state": network.state, "optimizer": network.optimizer_state}
+        return {name: self.__dict__[name] for name in kept} | {"arrays": arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        parameters = state.pop("parameters")
-        self.__dict__.update(state)
-        self._random = self._random.copy()
-        self._pace = None
+        arrays = state["arrays"]
+        self.__dict__.update({name: value for name, value in state.items() if name != "arrays"})
         self._fitting = False
         self._network = self._lay_out()
-        self._network.parameters[...] = parameters
+        self._network.parameters[...], self._network.state[...] = arrays["parameters"], arrays["state"]
+        if arrays["optimizer"] is not None:
+            self._network.optimizer_state = arrays["optimizer"].copy()
 
     # ---- training ----
 
@@ -236,7 +243,8 @@ class Model:
         """
         if validation_data is not None and validation_fraction is not None:
             raise ValueError("validation_data and validation_fraction exclude each other, got both")
-        threads = parallel.resolve_threads(threads)
+        if threads is not None:
+            threads = _validation.integer("threads", threads, 1)
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         self._check_trainable()
@@ -249,20 +257,112 @@ class Model:
             validation = validation_inputs, validation_targets
         elif validation_fraction is not None:
             inputs, targets, validation = self._split(inputs, targets, validation_fraction)
-        return training.fit(
-            self,
-            inputs,
-            targets,
+        epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
+        batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
+        optimizer = optimizers.resolve(optimizer)
+        callbacks = _validation.callables("callbacks", callbacks)
+        if progress is not None and not isinstance(progress, (bool, np.bool_)):
+            raise TypeError(f"progress must be True, False or None, got {progress!r}")
+        ordered, order = training.sample_order(shuffle, epochs, len(inputs))
+        name, score = metrics.resolve(metric, validation[1] if validation else targets)
+        work = 3 * epochs * len(inputs) * self.n_parameters
+        shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
+        max_threads = _threads.resolve_threads(threads) if shared else 1
+        options = training.Options(
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
-            validation=validation,
-            shuffle=shuffle,
-            metric=metric,
-            callbacks=callbacks,
-            progress=progress,
-            threads=threads,
+            ordered=ordered,
+            order=order,
+            callbacks=[functools.partial(callback, self) for callback in callbacks],
+            max_threads=max_threads,
         )
+
+        def validate() -> tuple[float, float]:
+            held, truth = validation  # type: ignore[misc]
+            loss, outputs = self._network.inference.evaluate(held, truth.array)
+            return loss, self._score(score, truth, outputs)
+
+        history = History(metric=name if validation else None)
+        with self._training(), training.ProgressBar(bool(progress), epochs, history) as bar:
+            fit = training.Fit(lambda: self._network, inputs, targets.array, options, history)
+            self.history = history
+            fit.run(validate if validation else None, bar)
+        return history
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, *, optimizer: Optimizer | str = SGD(0.1)) -> float:
+        """One step of training on all rows given; gives their mean loss before it.
+
+        X, y and optimizer are as in `fit`. A further step or fit with an equal optimizer goes on from its state.
+        Nothing is shuffled, and `history` stays as it is. Steps on as many rows as the last ones take microseconds.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an argument that cannot be used; the model is unchanged.
+        DivergenceError
+            When the loss or a parameter is not finite; the model then is as it was before.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn
+        >>> model = fastnn.Model([2, 1], output="identity", rng=0)
+        >>> X, y = np.array([[0, 1], [1, 0], [1, 1]]), np.array([1, 2, 3])
+        >>> losses = [model.partial_fit(X, y) for _ in range(200)]
+        >>> losses[-1] < 0.01 * losses[0]
+        True
+        """
+        network = self._network
+        stepper = network.stepper
+        if (
+            stepper is None
+            or type(X) is not np.ndarray
+            or type(y) is not np.ndarray
+            or not stepper.takes(X, y)
+            or stepper.optimizer is not optimizer
+            or network.optimizer_state.optimizer is not optimizer  # type: ignore[union-attr]
+            or network.optimizer_state.vectors is not stepper.plan.optimizer_vectors  # type: ignore[union-attr]
+            or self._fitting
+        ):
+            stepper, X, y = self._stepper(X, y, optimizers.resolve(optimizer))
+        self._fitting = True
+        try:
+            status = stepper(X, y)
+            if status:
+                self._inputs(X)
+                self._targets(y, len(X))
+                raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
+            loss: float = stepper.step["total"][0] / stepper.rows
+            return float(loss)
+        finally:
+            self._fitting = False
+
+    def _stepper(self, X: Any, y: Any, optimizer: Optimizer) -> tuple[training.Stepper, NDArray[Any], NDArray[Any]]:
+        """What does a step on such rows, and the rows as it takes them."""
+        inputs = self._inputs(X)
+        targets = self._targets(y, len(inputs)).array
+        self._check_trainable()
+        given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
+        inputs = np.require(inputs, requirements="W")
+        network = self._network
+        with self._training():
+            plan = training.plan_for(network, optimizer, inputs, targets, len(inputs), 1)
+            stepper = plan.stepper
+            if stepper is None or not stepper.takes(inputs, given) or stepper.optimizer is not optimizer:
+                stepper = training.Stepper(plan, optimizer, inputs, targets, given)
+            network.stepper = stepper
+        return stepper, inputs, given
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """Nobody else trains the model meanwhile."""
+        if self._fitting:
+            raise RuntimeError("fit was called on a model while it is being fitted, by a callback or another thread")
+        self._fitting = True
+        try:
+            yield
+        finally:
+            self._fitting = False
 
     def _check_trainable(self) -> None:
         steps = [layer.activation == "step" for layer in self._layers]
@@ -304,23 +404,24 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        net = self._network
+        inference = self._network.inference
+        layout = inference.layout
         if threads is not None:
             _validation.integer("threads", threads, 1)
-        if type(X) is np.ndarray and X.flags.carray and X.dtype == net.layout.dtype and X.ndim == 2:
+        if type(X) is np.ndarray and X.flags.carray and X.dtype == layout.dtype and X.ndim == 2:
             # As the kernels take it: a few rows cost microseconds, so nothing is done that need not be.
             n, width = X.shape
-            if width == self._n_inputs and 0 < n <= net.layout.block_rows:
-                return net.predict_block(X)
+            if width == self._n_inputs and 0 < n <= layout.block_rows:
+                return inference.predict_block(X)
         inputs = self._inputs(X, finite=False)
-        out = net.outputs(len(inputs))
-        threads = min(parallel.resolve_threads(threads), -(-len(inputs) // net.layout.block_rows))
-        if threads > 1 and len(inputs) * self.n_parameters > parallel.WORTH_IT:
-            with parallel.door() as opened:
+        out = inference.outputs(len(inputs))
+        max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // layout.block_rows))
+        if max_threads > 1 and len(inputs) * self.n_parameters > _threads.PARALLEL_MULTIPLY_ADDS:
+            with _threads.door() as opened:
                 if opened:
-                    net.predict_on(threads, inputs, out)
+                    inference.predict(inputs, out, max_threads)
                     return out
-        net.sweep(inputs, None, out)
+        inference.predict(inputs, out)
         return out
 
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
@@ -342,13 +443,13 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         name, score = metrics.resolve(metric, targets)
-        loss, outputs = self._network.evaluate(inputs, targets)
+        loss, outputs = self._network.inference.evaluate(inputs, targets.array)
         return {"loss": loss, name: self._score(score, targets, outputs)}
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""
         inputs = self._inputs(X)
-        return self._network.evaluate(inputs, self._targets(y, len(inputs)))[0]
+        return self._network.inference.evaluate(inputs, self._targets(y, len(inputs)).array)[0]
 
     def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """The gradient of `loss`, averaged over the samples, by backpropagation (Nielsen, eq. BP1 to BP4).
@@ -359,10 +460,8 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         self._check_trainable()
-        net = self._network
-        gradient = network.aligned_zeros(net.layout.n_bytes, self._dtype)
-        net.sweep(inputs, targets, None, gradient)
-        return [(dw.T, db) for dw, db in net.layout.views(gradient)]
+        gradient = self._network.inference.gradients(inputs, targets.array)
+        return [(dw.T, db) for dw, db in self._network.layout.views(gradient)]
 
     def _score(self, score: Metric, targets: Targets, outputs: NDArray[Any]) -> float:
         return float(score(targets.truth, outputs if targets.classes is None else self._decide(outputs)))
@@ -400,8 +499,7 @@ class Model:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
         self._frozen = frozenset(i % n for i in chosen)
-        self._network = self._lay_out(self.parameters)
-        self._state = None
+        self._network = self._lay_out(self._network, self.parameters)
 
     def replace_head(
         self,
@@ -421,12 +519,12 @@ class Model:
         generator = _generator(rng)
         self._layers = (*self._layers[:-1], head)
         self._frozen -= {len(self._layers) - 1}
-        old, new = self._network, self._lay_out()
+        old = self._network
+        new = self._lay_out(old)
         for i in range(len(self._layers) - 1):
             new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
         new.initialise(len(self._layers) - 1, init, generator)
         self._network = new
-        self._state = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, which `fastnn.load` reads.
@@ -434,136 +532,63 @@ class Model:
         One unpadded tensor an array ("layers.0.weight" (fan_out, fan_in), "layers.0.bias"); the architecture, the
         state of the shuffling and a format version in the header. The file appears whole or not at all.
         """
-        storage.save(self, Path(path))
+        description = {
+            "n_inputs": self._n_inputs,
+            "layers": [{"units": layer.units, "activation": layer.activation} for layer in self._layers],
+            "loss": self.loss_name,
+            "dtype": self._dtype,
+            "input_scale": self.input_scale,
+            "frozen": sorted(self._frozen),
+            "random": int(self._random[0]),
+            "split_seed": self._split_seed,
+        }
+        tensors: dict[str, NDArray[Any]] = {}
+        for i, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
+            tensors |= {f"layers.{i}.weight": weights, f"layers.{i}.bias": biases}
+        storage.write(Path(path), description, tensors)
+
+    @classmethod
+    def _restored(cls, d: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model:
+        """The model of a description and its tensors, as `save` wrote them; raises where they do not fit each other."""
+        layers = [Dense(layer["units"], layer["activation"]) for layer in d["layers"]]
+        sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            shapes |= {f"layers.{i}.weight": (fan_out, fan_in), f"layers.{i}.bias": (fan_out,)}
+        if shapes.keys() != tensors.keys():
+            raise ValueError(f"its tensors are {sorted(tensors)}, not {sorted(shapes)}")
+        for name, tensor in tensors.items():
+            if tensor.shape != shapes[name] or tensor.dtype != d["dtype"]:
+                raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {shapes[name]}")
+        settings = {"loss": d["loss"], "dtype": d["dtype"], "input_scale": d["input_scale"]}
+        model = cls([sizes[0], *layers], init="zeros", rng=0, **settings)
+        for i, (weights, biases) in enumerate(zip(model.weights, model.biases, strict=True)):
+            weights[...], biases[...] = tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]
+        model.freeze(d["frozen"])
+        model._random[:] = _validation.integer("random", d["random"], 0)
+        model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
+        return model
 
 
-class _Network:
-    """A layout, parameters in it, and what runs them. A model replaces it as a whole: a call sees one or the other."""
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model that `Model.save` wrote to the file.
 
-    def __init__(self, layout: network.Layout, scale: float, parameters: NDArray[Any] | None = None):
-        self.layout, self.scale = layout, scale
-        self.parameters = network.aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
-        views = layout.views(self.parameters)
-        self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
-        self.idle: list[_Sweep] = []  # each is used by one call at a time
+    Raises ValueError for a file that is truncated, not safetensors, not fastnn's or of a newer format version, and
+    FileNotFoundError.
 
-    def initialise(self, i: int, init: str, generator: np.random.Generator) -> None:
-        """Draw layer i's parameters."""
-        weights, biases = self.weights[i], self.biases[i]
-        biases[...] = generator.standard_normal(biases.shape) if init == "normal" else 0
-        if init == "zeros":
-            weights[...] = 0
-        else:
-            scale = 1 / np.sqrt(weights.shape[1]) if init == "scaled" else 1.0
-            weights[...] = scale * generator.standard_normal(weights.shape)
-
-    def outputs(self, n: int) -> NDArray[Any]:
-        """Room for the outputs of n samples."""
-        return np.empty((n, self.layout.sizes[-1]), self.layout.dtype)
-
-    def borrow(self) -> _Sweep:
-        """An idle sweep, or a new one; append it to `idle` afterwards."""
-        try:
-            return self.idle.pop()
-        except IndexError:
-            return _Sweep(self)
-
-    def predict_block(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The outputs for at most a block of rows, C-ordered in the layout's dtype."""
-        sweep = self.borrow()
-        out = self.outputs(len(X))
-        entry.run_block(sweep.block(X), X, out)
-        self.idle.append(sweep)
-        return out
-
-    def sweep(
-        self,
-        inputs: NDArray[Any],
-        targets: Targets | None,
-        out: NDArray[Any] | None,
-        gradient: NDArray[Any] | None = None,
-    ) -> float:
-        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
-        sweep = self.borrow()
-        loss = sweep(inputs, targets, out, gradient)
-        self.idle.append(sweep)
-        return loss
-
-    def evaluate(self, inputs: NDArray[Any], targets: Targets) -> tuple[float, NDArray[Any]]:
-        """(mean loss, outputs)."""
-        out = self.outputs(len(inputs))
-        return self.sweep(inputs, targets, out), out
-
-    def predict_on(self, threads: int, inputs: NDArray[Any], out: NDArray[Any]) -> None:
-        """Fill out on several threads, each with a workspace of its own."""
-        sweeps = [self.borrow() for _ in range(threads)]
-        codes = [sweep.code(inputs, None, None) for sweep in sweeps]
-        stacked = np.stack([code.code for code in codes])
-        n, rows = len(inputs), self.layout.block_rows
-        entry.sweep_parallel(stacked, codes[0].parts, _sources(inputs, None, out), n, rows)
-        self.idle += sweeps
-
-
-class _Sweep:
-    """A workspace and the programs in it for passes over samples without training, kept for the next call."""
-
-    KEPT = 8  # programs: one for every number of rows seen lately
-
-    def __init__(self, net: _Network):
-        self.layout, self.parameters, self.scale = net.layout, net.parameters, net.scale
-        self.library = entry.library(net.layout.dtype)
-        self.work = programs.Workspace(self.layout, self.layout.block_rows)
-        self.codes: dict[Any, programs.Code] = {}
-        self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
-
-    def code(self, inputs: NDArray[Any], targets: Targets | None, gradient: NDArray[Any] | None) -> programs.Code:
-        """The programs for the blocks of so many rows of such inputs and targets."""
-        key = (len(inputs), inputs.dtype, None if targets is None else targets.array.ndim)
-        if gradient is None and key in self.codes:
-            return self.codes[key]
-        x, y = network.Source.of(inputs), None if targets is None else network.Source.of(targets.array)
-        arguments = self.library, self.layout, self.parameters.ctypes.data, self.work, x, y
-        sizes = programs.block_sizes(self.layout, [len(inputs)])
-        if gradient is not None:
-            self.work.forget()
-            target = network.Target(gradient.ctypes.data)
-            return programs.Code([(programs.gradients(*arguments, n, self.scale, target), n) for n in sizes])
-        if len(self.codes) == self.KEPT:
-            self.codes.clear()
-            self.blocks.clear()
-        if y is None and x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows:
-            code = programs.Code([programs.predict_in_place(*arguments[:-1], n) for n in sizes])
-        else:
-            code = programs.Code([(programs.predict(*arguments, n, self.scale), n) for n in sizes])
-        self.codes[key] = code
-        return code
-
-    def block(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """The one program that predicts as many rows as X has, in the layout's dtype."""
-        n = len(X)
-        try:
-            return self.blocks[n]
-        except KeyError:
-            code: NDArray[np.int64] = self.code(X, None, None).code
-            return self.blocks.setdefault(n, code)
-
-    def __call__(
-        self,
-        inputs: NDArray[Any],
-        targets: Targets | None,
-        out: NDArray[Any] | None,
-        gradient: NDArray[Any] | None,
-    ) -> float:
-        n, code = len(inputs), self.code(inputs, targets, gradient)
-        self.work.cells[[kernel.SCALE, kernel.TOTAL]] = 1 / n, 0
-        entry.sweep(code.code, code.parts, _sources(inputs, targets, out), n, self.layout.block_rows)
-        return float(self.work.cells[kernel.TOTAL] / n)
-
-
-def _sources(inputs: NDArray[Any], targets: Targets | None, out: NDArray[Any] | None) -> NDArray[np.int64]:
-    """Addresses and row strides of the arrays of a sweep; 0 for one that is not there."""
-    arrays = (inputs, None if targets is None else targets.array, out)
-    return np.array([(0, 0) if a is None else (a.ctypes.data, a.strides[0]) for a in arrays], np.int64)
+    Examples
+    --------
+    >>> import fastnn, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> fastnn.Model([4, 3], rng=0).save(path)
+    >>> fastnn.load(path).sizes
+    (4, 3)
+    """
+    description, tensors = storage.read(Path(path))
+    try:
+        return Model._restored(json.loads(description), tensors)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
 
 
 def _brief(value: object) -> str:

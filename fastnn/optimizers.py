@@ -8,16 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from . import _validation
-from .kernels.optimizers import BETA_1, BETA_2, EPSILON, KEPT_1, KEPT_2, KIND, KINDS, POWER_1, POWER_2, RATE
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all have in common: their kernel's name and settings."""
+    """What all have in common: a learning rate, and the name of their kernel (see `kernels.optimizers`)."""
 
     learning_rate: float
 
@@ -35,13 +31,6 @@ class Optimizer:
     @property
     def _kernel(self) -> str:
         return type(self).__name__.lower()
-
-    def _settings(self) -> NDArray[np.float64]:
-        """The optimizer as the kernel takes it, at its first step."""
-        settings = np.zeros(KEPT_2 + 1)
-        settings[[KIND, RATE]] = KINDS[self._kernel], self.learning_rate
-        settings[[POWER_1, POWER_2, KEPT_1, KEPT_2]] = 1.0
-        return settings
 
 
 @dataclass(frozen=True)
@@ -99,11 +88,6 @@ class Momentum(Optimizer):
     def _kernel(self) -> str:
         return "nesterov" if self.nesterov else "momentum"
 
-    def _settings(self) -> NDArray[np.float64]:
-        settings = super()._settings()
-        settings[BETA_1] = self.momentum
-        return settings
-
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
@@ -138,11 +122,6 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "epsilon", _validation.number("epsilon", self.epsilon, 1e-30))
-
-    def _settings(self) -> NDArray[np.float64]:
-        settings = super()._settings()
-        settings[[BETA_1, BETA_2, EPSILON]] = self.beta1, self.beta2, self.epsilon
-        return settings
 
 
 BY_NAME: dict[str, type[SGD | Momentum | Adam]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}

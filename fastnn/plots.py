@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .training import History
 
-
-def plot_history(history: History, ax: Axes | None = None) -> Axes:
+def plot_curves(
+    loss: list[float], val_loss: list[float], val_metric: list[float], metric: str | None, ax: Axes | None = None
+) -> Axes:
     """Training and validation loss by epoch; the validation metric, where there is one, on a second axis."""
     import matplotlib.pyplot as plt
 
     if ax is None:
         _, ax = plt.subplots(layout="constrained")
-    epochs = np.arange(1, len(history.loss) + 1)
-    ax.plot(epochs, history.loss, label="training loss")
-    if history.val_loss:
-        ax.plot(epochs, history.val_loss, label="validation loss")
+    epochs = np.arange(1, len(loss) + 1)
+    ax.plot(epochs, loss, label="training loss")
+    if val_loss:
+        ax.plot(epochs, val_loss, label="validation loss")
     ax.set(xlabel="epoch", ylabel="loss")
     handles, labels = ax.get_legend_handles_labels()
-    if history.val_metric:
+    if val_metric:
         right = ax.twinx()
-        right.plot(epochs, history.val_metric, "k--", linewidth=1, label=f"validation {history.metric}")
-        right.set_ylabel(str(history.metric))
+        right.plot(epochs, val_metric, "k--", linewidth=1, label=f"validation {metric}")
+        right.set_ylabel(str(metric))
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
     ax.legend(handles, labels, loc="center right")

@@ -1,371 +1,381 @@
-"""The fit loop: epochs, validation, stopping, History."""
+"""The fit loop: plans, epochs, validation, stopping."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, metrics, optimizers
-from ._validation import Targets
-from .kernels import barrier, entry, network, programs
-from .kernels import optimizers as kernel
-from .metrics import Metric
+from .history import DivergenceError, History
+from .kernels import entry, schedule, strategy
+from .kernels.library import library
+from .kernels.memory import STATE, Workspace, aligned_zeros
+from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
+from .kernels.program import ORDER, REMAINING, SAMPLES, TARGETS, Code, bind, bindings
+from .kernels.schedule import Source
+from .network import Network
 from .optimizers import Optimizer
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from .model import Model
+from .threads import ThreadTuner
 
 CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress bar wait for it
-TRIAL, WARMING = 0.1, 0.02  # parts of a call: to try another number of threads for, and before that to fill the caches
-SOON, LATE = 0.1, 2.0  # seconds until the number that was slower is tried again: at first, and at most
-MOST_EPOCHS = 10**8  # a float64 of history each
 FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
+MAX_PLANS = 2  # that a network keeps
+AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
-class DivergenceError(ArithmeticError):
-    """Training ended an epoch with a loss or a parameter that is not finite.
+class Schedule:
+    """How so many threads train: in which layout, in which memory, and by which programs, which know it by address."""
 
-    `epoch` counts from 1. The model holds the parameters of the epoch before it.
-    """
+    def __init__(self, plan: Plan, threads: int):
+        layout, kind = plan.layout, plan.kind
+        self.threads, self.library = threads, library(layout.dtype)
+        self.layout = strategy.sharded(layout, kind.batch_size, threads)
+        # Parameters and the optimizer's vectors, and both as they were at the end of the last finished epoch: the
+        # network's own memory where it has this layout, or as much again.
+        self.live, self.kept = [plan.parameters, plan.optimizer_vectors], plan.kept
+        if self.layout is not layout:
+            lengths = [a.nbytes // layout.n_bytes * self.layout.n_bytes for a in self.live]
+            self.live, self.kept = ([aligned_zeros(n, layout.dtype) for n in lengths] for _ in range(2))
+        needed = schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
+        self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
+        self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads)
+        training = schedule.Training(
+            layout=self.layout,
+            work=self.work,
+            x=kind.x,
+            y=kind.y,
+            input_scale=plan.scale,
+            n_samples=kind.remainder,
+            batch_size=kind.batch_size,
+            optimizer=kind.optimizer,
+            live=self.live,
+            kept=self.kept,
+            gradient=self.gradient,
+            settings=plan.settings,
+            state=plan.state,
+            kept_state=plan.kept_state,
+        )
+        self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
+        self.code = Code((program for programs in self.programs for program in programs), self.library)
+        self.parts = self.code.parts.reshape(threads, -1)
 
-    def __init__(self, message: str, epoch: int):
-        super().__init__(message, epoch)
-        self.epoch = epoch
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-@dataclass
-class History:
-    """What a fit recorded, one entry an epoch.
-
-    loss is the mean over the epoch's samples of the loss before each update; val_loss and val_metric are taken on
-    the validation set after the epoch (empty without one); seconds is the time of the epoch without validation.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_metric: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    metric: str | None = None
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the curves with matplotlib: the losses, and the validation metric on a second axis."""
-        from .plots import plot_history
-
-        return plot_history(self, ax)
-
-
-class State:
-    """What an optimizer knows of a model's training: its own vectors, laid out like the parameters, and settings."""
-
-    def __init__(self, optimizer: Optimizer, n_bytes: int, dtype: str):
-        self.optimizer = optimizer
-        self.settings = optimizer._settings()
-        self.vectors = network.aligned_zeros(kernel.VECTORS[optimizer._kernel] * n_bytes, dtype)
-
-
-def fit(
-    model: Model,
-    inputs: NDArray[Any],
-    targets: Targets,
-    *,
-    epochs: int,
-    batch_size: int,
-    optimizer: Optimizer | str,
-    validation: tuple[NDArray[Any], Targets] | None,
-    shuffle: bool | ArrayLike,
-    metric: str | Metric | None,
-    callbacks: Sequence[Callable[[Model], object]],
-    progress: bool | None,
-    threads: int,
-) -> History:
-    """`Model.fit` after its data was checked."""
-    epochs = _validation.integer("epochs", epochs, 0)
-    if epochs > MOST_EPOCHS:
-        raise ValueError(f"epochs must be at most {MOST_EPOCHS}, got {epochs}")
-    batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
-    optimizer = optimizers.resolve(optimizer)
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not callable(callback):
-            raise TypeError(f"callbacks must be callables that take the model, got {callback!r}")
-    if progress is not None and not isinstance(progress, (bool, np.bool_)):
-        raise TypeError(f"progress must be True, False or None, got {progress!r}")
-    mode, order = _order(shuffle, epochs, len(inputs))
-    scored = metrics.resolve(metric, validation[1] if validation else targets)
-
-    if model._fitting:
-        raise RuntimeError("fit was called on a model while it is being fitted, by a callback or another thread")
-    model._fitting = True
-    try:
-        history = History(metric=scored[0] if validation else None)
-        run = _Run(model, inputs, targets, epochs, batch_size, optimizer, mode, order, history, threads)
-        with _progress_bar(progress, epochs) as bar:
-            model.history = history
-            _epochs(run, epochs, validation, scored[1], callbacks, bar)
-    finally:
-        model._fitting = False
-    return history
-
-
-def _epochs(
-    run: _Run,
-    epochs: int,
-    validation: tuple[NDArray[Any], Targets] | None,
-    score: Metric,
-    callbacks: Sequence[Callable[[Model], object]],
-    bar: _progress_bar,
-) -> None:
-    """The loop: train, validate, call back; however it ends, the run is settled."""
-    model, history = run.model, run.history
-    try:
-        while run.epoch < epochs:
-            before = run.epoch
-            run.advance(before + 1 if validation is not None or callbacks else epochs)
-            stop = False
-            if run.epoch > before and (validation is not None or callbacks):
-                run.show()
-                if validation is not None:
-                    loss, outputs = model._network.evaluate(*validation)
-                    value = model._score(score, validation[1], outputs)
-                    history.val_loss.append(loss)
-                    history.val_metric.append(value)
-                answers = [callback(model) for callback in callbacks]
-                stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
-                if callbacks and not stop:
-                    run.keep()
-            bar(run.epoch - before, history)
-            if stop:
-                break
-    finally:
-        run.settle(validated=validation is not None)
-
-
-class _Pace:
-    """Which number of threads is faster now: all of them, unless other processes take cores away.
-
-    A step waits for its slowest thread, and one that shares its core may wait for milliseconds. The result has the same
-    bits for any number, so that this may be decided by the clock. The number that seems slower is tried again, the more
-    rarely the more often it was. A model keeps what it knows for its next fit of the same kind.
-    """
-
-    def __init__(self, threads: int):
-        self.most = threads
-        self.clock = 0.0  # seconds of training
-        self.last = 0  # threads of the last call
-        self.spent = [0.0, 0]  # seconds and steps not yet counted
-        self.step: dict[int, float] = {}  # seconds
-        self.known_at = {1: 0.0, threads: 0.0}
-        self.patience = SOON
-        self.change = 0.0  # seconds from one way to the other
-
-    def choose(self) -> tuple[int, float]:
-        """(threads, what part of a usual call to try them for)."""
-        if self.most == 1:
-            return 1, 1.0
-        unknown = [threads for threads in (self.most, 1) if threads not in self.step]
-        best, other = sorted((self.most, 1), key=lambda threads: self.step.get(threads, 0.0))
-        due = self.clock - self.known_at[other] > max(self.patience, 30 * self.change)
-        threads, part = (unknown[0], TRIAL) if unknown else (other, TRIAL) if due else (best, 1.0)
-        return threads, part if threads == self.last else WARMING
-
-    def note(self, threads: int, seconds: float, steps: int) -> None:
-        """What a call took. The first one after a change does not count, because the caches are cold."""
-        self.clock += seconds
-        if threads != self.last:
-            self.last, self.spent = threads, [0.0, 0]
-            return
-        self.spent[0] += seconds
-        self.spent[1] += steps
-        if self.spent[0] < TRIAL * CALL_SECONDS / 2 or not self.spent[1]:
-            return
-        best = min(self.step, key=self.step.__getitem__, default=threads)
-        self.step[threads], self.known_at[threads] = self.spent[0] / self.spent[1], self.clock
-        self.spent = [0.0, 0]
-        if best != min(self.step, key=self.step.__getitem__):
-            self.patience = SOON
-        elif threads != best:
-            self.patience = min(2 * self.patience, LATE)
-
-
-@dataclass
-class _Way:
-    """How so many threads train: in which layout, with what memory, which the program knows by address, and program."""
-
-    layout: network.Layout
-    state: list[NDArray[Any]]  # parameters, the optimizer's vectors, and both at the end of the last finished epoch
-    gradient: NDArray[Any]
-    work: programs.Workspace
-    code: programs.Code
-
-    def hand_over(self, other: _Way) -> None:
+    def hand_over(self, other: Schedule) -> None:
         """Let another go on from here."""
         if other.layout is self.layout:
             return
-        n, other_n = (layout.n_bytes // layout.itemsize for layout in (self.layout, other.layout))
-        for mine, its in zip(self.state, other.state, strict=True):
-            for vector, out in zip(mine.reshape(-1, n), its.reshape(-1, other_n), strict=True):
-                self.layout.convert(vector, other.layout, out)
+        mine, its = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
+        for array, out in zip([*self.live, *self.kept], [*other.live, *other.kept], strict=True):
+            for vector, place in zip(array.reshape(-1, mine), out.reshape(-1, its), strict=True):
+                self.layout.convert(vector, other.layout, place)
+
+    def arguments(self, plan: Plan) -> tuple[Any, ...]:
+        """What every worker's function takes."""
+        return self.code.operations, self.code.patches, self.parts, plan.bindings, self.work.mailbox
 
 
-class _Run:
-    """One fit's buffers and position. The kernel alone moves it, so an exception anywhere leaves it consistent."""
+@dataclass(frozen=True)
+class FitKind:
+    """What the programs of a fit depend on beside the network."""
 
-    def __init__(
-        self,
-        model: Model,
-        inputs: NDArray[Any],
-        targets: Targets,
-        epochs: int,
-        batch_size: int,
-        optimizer: Optimizer,
-        mode: int,
-        order: NDArray[np.int32],
-        history: History,
-        threads: int,
-    ):
-        self.model, self.history, self.most_threads = model, history, threads
-        self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
-        self.sources = np.array([(a.ctypes.data, a.strides[0]) for a in (inputs, targets.array)], np.int64)
-        self.steps_per_epoch = -(-len(inputs) // batch_size)
-        self.position = np.zeros(8, np.int64)
-        fixed = [entry.N_SAMPLES, entry.BATCH_SIZE, entry.BLOCK_ROWS, entry.ORDERED]
-        self.position[fixed] = len(inputs), batch_size, model._layout.block_rows, mode
-        self.losses = np.zeros(epochs)
-        self.parameters, self.snapshot = model.parameters, model.parameters.copy()
-        self.optimizer, self.order = optimizer, order
-        self._write_programs()
-        # Compiles or loads the kernels, outside the timed part, and the helpers' here, where an error would be seen.
-        self._train(0)
-        if self.threads > 1:
-            code = self.ways[self.threads].code
-            entry.compile_help(code.code, code.parts, self.sources)
-        self.steps = max(1, int(FIRST_CALL / (3 * batch_size * model.n_parameters)))
-        self.window = [0.0, 0]  # seconds and steps since the last finished epoch
+    batch_size: int
+    remainder: int  # samples of an epoch's last batch, if it is a smaller one
+    optimizer: str
+    max_threads: int
+    x: Source
+    y: Source
 
-    def _write_programs(self) -> None:
-        """The kernel's arguments, for the layers that train now."""
-        model = self.model
-        self.layout = layout = model._layout
-        if model._state is None or model._state.optimizer != self.optimizer:
-            model._state = State(self.optimizer, layout.n_bytes, model.dtype)
-        self.state = state = model._state
-        self.vectors_before = state.vectors.copy()
-        self.threads = programs.worth(layout, self.batch_size, self.most_threads)
-        self.pace = self._known_pace()
-        self.ways = {n: self._way(n) for n in {1, self.threads}}
-        self.way = self.ways[1]
 
-    def _known_pace(self) -> _Pace:
-        """The pace of the model's last fit on threads, if it was of this kind."""
-        if self.threads == 1:
-            return _Pace(1)
-        kind = self.layout, self.batch_size, self.optimizer._kernel, self.threads
-        if self.model._pace is None or self.model._pace[0] != kind:
-            self.model._pace = kind, _Pace(self.threads)
-        pace = self.model._pace[1]
-        pace.last = 0
-        return pace
+class Plan:
+    """The programs and buffers of a kind of fit, for one thread and for several. A further fit of the kind binds them.
 
-    def _way(self, threads: int) -> _Way:
-        """For so many threads: the model's own memory where it has their layout, or as much again."""
-        layout, batch_size, name = self.layout, self.batch_size, self.optimizer._kernel
-        parted = programs.parted(layout, batch_size, threads)
-        state = [self.parameters, self.state.vectors, self.snapshot, self.vectors_before]
-        if parted is not layout:
-            lengths = [a.nbytes // layout.n_bytes * parted.n_bytes for a in state]
-            state = [network.aligned_zeros(length, layout.dtype) for length in lengths]
-        needed = programs.needs_gradient(layout, batch_size, name)
-        gradient = network.aligned_zeros(parted.n_bytes if needed else 0, layout.dtype)
-        work = programs.Workspace(parted, min(batch_size, layout.block_rows), threads)
-        vectors = [state[1].ctypes.data + i * parted.n_bytes for i in range(kernel.VECTORS[name])]
-        samples = network.Source.of(self.inputs), network.Source.of(self.targets.array)
-        places = entry.library(layout.dtype), parted, state[0].ctypes.data, work, *samples
-        step = batch_size, self.model._network.scale, name, gradient.ctypes.data, vectors
-        return _Way(parted, state, gradient, work, programs.train(*places, *step, threads))
+    It outlives the fit, but holds no reference to a user's data.
+    """
 
-    def _take(self, threads: int) -> None:
-        """Go on the way that so many threads train."""
-        self.way.hand_over(self.ways[threads])
-        self.way = self.ways[threads]
+    def __init__(self, network: Network, kind: FitKind, optimizer_vectors: NDArray[Any]):
+        self.layout, self.scale, self.kind = network.layout, network.scale, kind
+        self.parameters, self.optimizer_vectors, self.state = network.parameters, optimizer_vectors, network.state
+        self.process = os.getpid()
+        self.kept = [aligned_zeros(array.nbytes, array.dtype) for array in (self.parameters, optimizer_vectors)]
+        self.kept_state = aligned_zeros(STATE.itemsize, STATE)
+        self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
+        self.bindings = bindings()
+        self.order = np.empty(0, np.int32)  # drawn
+        self.run = np.zeros(1, entry.RUN)
+        self.stepper: Stepper | None = None
+        self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
+        self.tuner = ThreadTuner(self.threads, CALL_SECONDS)
+        self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
+        self.schedule = self.schedules[1]
+        self._compile()
 
-    def _train(self, steps: int) -> None:
-        """One kernel call, the way that was taken. The helping threads end with it, whatever happens."""
-        code, job, helpers = self.way.code, self.way.work.job, list[threading.Thread]()
-        job[:] = 0
+    def _compile(self) -> None:
+        """Compile or load the kernels, outside the timed part, and the helpers' here, where an error would be seen."""
+        for threads, made in self.schedules.items():
+            arguments = made.arguments(self)
+            made.work.mailbox["stopped"] = 1
+            entry.train(*arguments, made.work.step, self.run, np.zeros(1), 0)
+            if threads > 1:
+                entry.help_train(*arguments, 0)
+
+    def bind(self, optimizer: Optimizer, inputs: NDArray[Any], targets: NDArray[Any], ordered: int, order: Any) -> None:
+        """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
+        n, run, table = len(inputs), self.run, self.bindings
+        if ordered == DRAWN:
+            if len(self.order) != n:
+                self.order = np.empty(n, np.int32)
+            order = self.order
+        if ordered == AS_IS:
+            bind(table, ORDER, 0)
+            bind(table, REMAINING, 0)  # there is no order to prefetch by
+            bind(table, SAMPLES, inputs.ctypes.data, inputs.strides[0])
+            bind(table, TARGETS, targets.ctypes.data, targets.strides[0])
+        else:
+            bind(table, REMAINING, n, -1)
+            bind(table, ORDER, order.ctypes.data, 4)
+            bind(table, SAMPLES, inputs.ctypes.data)
+            bind(table, TARGETS, targets.ctypes.data)
+        names = OPTIMIZERS[self.kind.optimizer].settings
+        self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
+        self.stepper = None  # binds the plan for itself
+        run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, entry.RUNNING)
+        self.tuner.last = 0
+        self.keep()
+
+    def release(self) -> None:
+        """Forget the samples."""
+        self.bindings[...] = 0
+
+    def keep(self) -> None:
+        """What the memory holds now is what is to be kept."""
+        self.kept[0][:] = self.parameters
+        self.kept[1][:] = self.optimizer_vectors
+        self.kept_state[:] = self.state
+
+    def restore(self) -> None:
+        """Go back to what was kept."""
+        self.parameters[:] = self.kept[0]
+        self.optimizer_vectors[:] = self.kept[1]
+        self.state[:] = self.kept_state
+
+    def take(self, threads: int) -> None:
+        """Go on with so many threads."""
+        if threads != self.schedule.threads:
+            self.schedule.hand_over(self.schedules[threads])
+            self.schedule = self.schedules[threads]
+
+    def train(self, losses: NDArray[np.float64], steps: int) -> None:
+        """One kernel call, with the threads that were taken. The helping threads end with it, whatever happens."""
+        made = self.schedule
+        if made.threads > 1:
+            self._train_on_threads(losses, steps)
+        else:
+            entry.train(*made.arguments(self), made.work.step, self.run, losses, steps)
+
+    def _train_on_threads(self, losses: NDArray[np.float64], steps: int) -> None:
+        made, helpers = self.schedule, list[threading.Thread]()
+        mailbox, arguments = made.work.mailbox, made.arguments(self)
+        mailbox[...] = 0
         try:
-            for thread in range(1, len(code.parts)):
-                arguments = code.code, code.parts, self.sources, job, thread
-                helper = threading.Thread(target=entry.help_train, args=arguments, daemon=True)
+            for worker in range(1, made.threads):
+                helper = threading.Thread(target=entry.help_train, args=(*arguments, worker), daemon=True)
                 try:
                     helper.start()
                 except RuntimeError:  # the system gives no more threads; those that run are told to end below
-                    job[barrier.STOPPED] = 1
-                    self._take(1)
+                    mailbox["stopped"] = 1
+                    self.take(1)
                     break
                 helpers.append(helper)
-            way, code, work = self.way, self.way.code, self.way.work
-            live, kept = tuple(way.state[:2]), tuple(way.state[2:])
-            rest = self.order, self.model._random, self.state.settings, self.position, self.losses
-            entry.train(code.code, code.parts, self.sources, work.cells, work.job, live, kept, *rest, steps)
+            now = self.schedule
+            entry.train(*now.arguments(self), now.work.step, self.run, losses, steps)
         finally:
-            job[barrier.STOPPED] = 1
+            mailbox["stopped"] = 1
             for helper in helpers:
                 helper.join()
 
-    def show(self) -> None:
-        """Let the model have the parameters of now."""
-        self._take(1)
+
+def plan_for(
+    network: Network,
+    optimizer: Optimizer,
+    inputs: NDArray[Any],
+    targets: NDArray[Any],
+    batch_size: int,
+    max_threads: int,
+) -> Plan:
+    """The network's plan for this kind of fit, kept from the last one or made now."""
+    state = network.prepare(optimizer)
+    x, y = Source.of("samples", inputs), Source.of("targets", targets)
+    kind = FitKind(batch_size, len(inputs) % batch_size, optimizer._kernel, max_threads, x, y)
+    plans: dict[FitKind, Plan] = network.plans  # the one used last is the last
+    plan = plans.pop(kind, None)
+    if plan is None or plan.optimizer_vectors is not state.vectors or plan.process != os.getpid():
+        while len(plans) >= MAX_PLANS:
+            del plans[next(iter(plans))]
+        plan = Plan(network, kind, state.vectors)
+    return plans.setdefault(kind, plan)
+
+
+class Stepper:
+    """Single steps of training, for `Model.partial_fit`: as little Python as can be.
+
+    It serves X (n, n_inputs) in the network's dtype or uint8, and y int64 (n,) or (n, n_out) in the network's dtype, of
+    the shapes that it was made for.
+    """
+
+    def __init__(self, plan: Plan, optimizer: Optimizer, inputs: NDArray[Any], targets: NDArray[Any], given: Any):
+        plan.bind(optimizer, inputs, targets, AS_IS, None)
+        plan.release()
+        self.plan, self.optimizer, self.rows = plan, optimizer, len(inputs)
+        self.x_shape, self.x_dtype, self.y_shape, self.y_dtype = inputs.shape, inputs.dtype, given.shape, given.dtype
+        self.labels = np.zeros(self.rows, np.int32)
+        table = plan.bindings
+        bind(table, SAMPLES, 0, inputs.strides[0])
+        bind(table, TARGETS, 0, targets.strides[0])
+        made = plan.schedules[1]
+        self.step = made.work.step
+        self.arrays = made.code.operations, made.code.patches, made.parts[0], table, self.step
+        plan.stepper = self
+
+    def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
+        """Whether these are as it was made for, and nobody has used its plan since."""
+        return (
+            X.shape == self.x_shape
+            and y.shape == self.y_shape
+            and X.dtype is self.x_dtype
+            and y.dtype is self.y_dtype
+            and X.flags.carray
+            and y.flags.carray
+            and self.plan.stepper is self
+        )
+
+    def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> int:
+        """One step; gives what `entry.train_step` does."""
+        status: int = entry.train_step(*self.arrays, X, y, self.labels, self.plan.layout.sizes[-1])
+        if status == 3:
+            self.plan.restore()
+        return status
+
+
+@dataclass
+class Options:
+    """The arguments of `Model.fit` after they were checked; callbacks are bound to the model."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    ordered: int
+    order: NDArray[np.int32] | None  # (epochs, n) where it is given
+    callbacks: Sequence[Callable[[], object]]
+    max_threads: int
+
+
+Validate = Callable[[], tuple[float, float]]
+
+
+class Fit:
+    """One fit's position. The kernel alone moves it, so an exception anywhere leaves it consistent.
+
+    `current` gives the network that the model has now, because a callback may put another in its place.
+    """
+
+    def __init__(
+        self,
+        current: Callable[[], Network],
+        inputs: NDArray[Any],
+        targets: NDArray[Any],
+        options: Options,
+        history: History,
+    ):
+        self.current, self.network, self.inputs, self.targets = current, current(), inputs, targets
+        self.options, self.history = options, history
+        self.steps_per_epoch = -(-len(inputs) // options.batch_size)
+        self.losses = np.zeros(max(1, options.epochs))
+        self.plan = self._bound_plan(options.order)
+        per_step = 3 * options.batch_size * sum(w.size + b.size for w, b in self._arrays())
+        self.steps = max(1, int(FIRST_CALL / per_step))
+        self.window = [0.0, 0]  # seconds and steps since the last finished epoch
+
+    def _arrays(self) -> Any:
+        return zip(self.network.weights, self.network.biases, strict=True)
+
+    def _bound_plan(self, order: NDArray[np.int32] | None) -> Plan:
+        o = self.options
+        plan = plan_for(self.network, o.optimizer, self.inputs, self.targets, o.batch_size, o.max_threads)
+        plan.bind(o.optimizer, self.inputs, self.targets, o.ordered, order)
+        return plan
 
     @property
     def epoch(self) -> int:
         """Epochs finished."""
-        return int(self.position[entry.EPOCH])
+        return int(self.plan.run["epoch"][0])
+
+    def run(self, validate: Validate | None, report: Callable[[int], None]) -> None:
+        """The loop: train, validate, call back; however it ends, the network is left as a finished epoch left it."""
+        options, history = self.options, self.history
+        watched = validate is not None or bool(options.callbacks)
+        try:
+            while self.epoch < options.epochs:
+                before = self.epoch
+                self.advance(before + 1 if watched else options.epochs)
+                stop = False
+                if self.epoch > before and watched:
+                    self.plan.take(1)
+                    if validate is not None:
+                        loss, value = validate()
+                        history.val_loss.append(loss)
+                        history.val_metric.append(value)
+                    answers = [callback() for callback in options.callbacks]
+                    stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+                    if options.callbacks and not stop:
+                        self._follow()
+                report(self.epoch - before)
+                if stop:
+                    break
+        finally:
+            self._settle(validated=validate is not None)
 
     def advance(self, until: int) -> None:
         """One kernel call: up to about CALL_SECONDS of steps, but not past the epoch `until`."""
-        position = self.position
-        before = position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP]
-        position[entry.EPOCHS] = until
-        threads, part = self.pace.choose()
-        changed = time.perf_counter()
-        self._take(threads)
+        plan, run = self.plan, self.plan.run[0]
+        before = run["epoch"] * self.steps_per_epoch + run["step"]
+        run["epochs"] = until
+        threads, part = plan.tuner.choose()
+        switched = time.perf_counter()
+        plan.take(threads)
         start = time.perf_counter()
-        if threads != self.pace.last:
-            self.pace.change = start - changed
-        self._train(max(1, int(self.steps * part)))
+        if threads != plan.tuner.last:
+            plan.tuner.switch_seconds = start - switched
+        plan.train(self.losses, max(1, int(self.steps * part)))
         seconds = time.perf_counter() - start
         self._record()
-        if position[entry.STATUS] == entry.DIVERGED:
+        if run["status"] == entry.DIVERGED:
             epoch = self.epoch + 1
             raise DivergenceError(
                 f"training diverged in epoch {epoch}: its loss is {self.losses[epoch - 1]:g} or a parameter is not "
                 f"finite. The model holds the parameters after {self.epoch} epochs; try a lower learning_rate.",
                 epoch,
             )
-        done = int(position[entry.EPOCH] * self.steps_per_epoch + position[entry.STEP] - before)
-        self.pace.note(threads, seconds, done)
-        self._clock(time.perf_counter() - changed, done)
+        done = int(run["epoch"] * self.steps_per_epoch + run["step"] - before)
+        plan.tuner.note(threads, seconds, done)
+        self._clock(time.perf_counter() - switched, done)
 
-    def keep(self) -> None:
+    def _follow(self) -> None:
         """Take over what callbacks did to the model between two epochs."""
-        if self.model.parameters is not self.parameters:
+        network = self.current()
+        if network.parameters is not self.network.parameters:
             raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
-        if self.model._layout is not self.layout:  # it called freeze
-            self._write_programs()
-        self.snapshot[:] = self.parameters
+        if network is not self.network:  # it called freeze
+            self.network, position, old = network, self.plan.run.copy(), self.plan
+            order = None if self.options.order is None else self.options.order[int(position["epoch"][0]) :]
+            self.plan = self._bound_plan(order)
+            self.plan.run[:] = position
+            old.release()
+        self.plan.keep()
 
     def _clock(self, seconds: float, done: int) -> None:
         """Share the seconds among the epochs that ended, and choose the length of the next call."""
@@ -384,29 +394,26 @@ class _Run:
         loss = self.history.loss
         loss.extend(self.losses[len(loss) : self.epoch].tolist())
 
-    def settle(self, validated: bool) -> None:
-        """Leave the model as it was at the end of the last finished epoch, and the history of one length."""
+    def _settle(self, validated: bool) -> None:
+        """Leave the network as it was at the end of the last finished epoch, and the history of one length."""
         self._record()
-        self.show()
+        self.plan.take(1)
         history = self.history
         history.seconds.extend([float("nan")] * (len(history.loss) - len(history.seconds)))
         if validated:
             for values in (history.val_loss, history.val_metric):
                 values.extend([float("nan")] * (len(history.loss) - len(values)))
-        if self.position[entry.STEP] != 0:
-            self.model.parameters[:] = self.snapshot
-            self.model._random[0] = self.model._random[1]
-            self.state.vectors[:] = self.vectors_before
-            settings = self.state.settings
-            settings[[kernel.POWER_1, kernel.POWER_2]] = settings[[kernel.KEPT_1, kernel.KEPT_2]]
+        if self.plan.run["step"][0] != 0:
+            self.plan.restore()
+        self.plan.release()
 
 
-def _order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32]]:
-    """(mode, order) for the kernel."""
+def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
+    """(kind of order, the order where it is given) of `Model.fit`'s argument."""
     if n > np.iinfo(np.int32).max:
         raise ValueError(f"X must hold at most {np.iinfo(np.int32).max} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
-        return (entry.DRAWN, np.empty((1, n), np.int32)) if shuffle else (entry.AS_IS, np.empty((1, 0), np.int32))
+        return (DRAWN if shuffle else AS_IS), None
     order = np.asarray(shuffle)
     if order.dtype.kind not in "iu" or order.shape != (epochs, n):
         raise ValueError(
@@ -415,29 +422,31 @@ def _order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray
         )
     if order.size and not (order.min() >= 0 and order.max() < n):
         raise ValueError(f"shuffle must hold sample indices in [0, {n}), got {order.min()} to {order.max()}")
-    return entry.GIVEN, np.array(order, np.int32, order="C")
+    return GIVEN, np.array(order, np.int32, order="C")
 
 
-class _progress_bar:
+class ProgressBar:
     """A tqdm bar that counts epochs and shows the losses, or nothing."""
 
-    def __init__(self, shown: bool | None, epochs: int):
-        self.bar = None
+    def __init__(self, shown: bool, epochs: int, history: History):
+        self.bar, self.history = None, history
         if shown:
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=epochs, unit="epoch")
 
-    def __enter__(self) -> _progress_bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self.bar is not None:
             self.bar.close()
 
-    def __call__(self, epochs: int, history: History) -> None:
+    def __call__(self, epochs: int) -> None:
+        """So many more epochs have ended."""
         if self.bar is None or not epochs:
             return
+        history = self.history
         shown = {"loss": history.loss[-1]}
         if history.val_loss:
             shown |= {"val_loss": history.val_loss[-1], f"val_{history.metric}": history.val_metric[-1]}

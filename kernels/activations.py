@@ -1,9 +1,24 @@
 """Activations: value and derivative, a pair of vector functions each.
 
-The value takes z. The derivative takes the activation's output a, which determines it for all of these, and
-multiplies the delta d by it. Both write LLVM vector code (see `simd.Simd`). A new activation is a row of
-`ACTIVATIONS` and its twin in `reference`.
+The value takes z. `backward` multiplies the delta d by the derivative, which the activation's output a determines for
+all of these; one that needs z instead says `from_z`, and its layer keeps z. Both write vector code (see `simd.Simd`). A
+new activation is a row of `ACTIVATIONS` and its twin in `reference`.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .simd import Simd, Vec
+
+
+@dataclass(frozen=True)
+class Activation:
+    """value(simd, z), and backward(simd, d, a), or backward(simd, d, z) with `from_z`."""
+
+    value: Callable[[Simd, Vec], Vec]
+    backward: Callable[[Simd, Vec, Vec], Vec]
+    from_z: bool = False
+    unit_derivative: bool = False  # the delta passes as it is
 
 
 def _if_positive(s, x, value):
@@ -16,13 +31,16 @@ def _step(s, z):
     return s.select(s.b.fcmp_unordered("uno", z.v, z.v), z, one)
 
 
+def _unchanged(s, d, a):
+    return d
+
+
 # The step has no useful derivative: its delta passes as it is, and so a single layer of step neurons learns by the
 # perceptron rule (Rosenblatt 1958).
 ACTIVATIONS = {
-    "identity": (lambda s, z: z, lambda s, d, a: d),
-    "sigmoid": (lambda s, z: s.sigmoid(z), lambda s, d, a: d * (a - a * a)),
-    "tanh": (lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
-    "relu": (lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
-    "step": (_step, lambda s, d, a: d),
+    "identity": Activation(lambda s, z: z, _unchanged, unit_derivative=True),
+    "sigmoid": Activation(lambda s, z: s.sigmoid(z), lambda s, d, a: d * (a - a * a)),
+    "tanh": Activation(lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
+    "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
+    "step": Activation(_step, _unchanged, unit_derivative=True),
 }
-UNIT_SLOPE = ("identity", "step")  # nothing to multiply the delta by

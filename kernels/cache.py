@@ -70,11 +70,47 @@ def _find_folder():
         return None
 
 
+class CodeFiles:
+    """The folder of the cache, and the files in it: a checksum, then what was kept."""
+
+    folder: Path | None = _find_folder()
+    source = _source_hash()[:16]  # of the kernels and the versions
+
+    @classmethod
+    def path(cls, name: str, key: object) -> Path:
+        """The file of what is called `name` and depends on `key` and on the source."""
+        digest = hashlib.sha256(repr((cls.source, name, key)).encode()).hexdigest()
+        return Path(cls.folder or "") / f"{name}-{digest[:32]}.fastnn"
+
+    @classmethod
+    def read(cls, name: str, key: object) -> bytes | None:
+        """What was kept, or None."""
+        if cls.folder is None:
+            return None
+        try:
+            content = cls.path(name, key).read_bytes()
+        except OSError:
+            return None
+        checksum, data = content[:32], content[32:]
+        return data if hashlib.sha256(data).digest() == checksum else None
+
+    @classmethod
+    def write(cls, name: str, key: object, data: bytes) -> None:
+        """Keep data, if that can be done."""
+        if cls.folder is None:
+            return
+        temporary = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=cls.folder, delete=False) as temporary:
+                temporary.write(hashlib.sha256(data).digest() + data)
+            os.replace(temporary.name, cls.path(name, key))
+        except OSError:  # a full disk, say
+            if temporary is not None:
+                Path(temporary.name).unlink(missing_ok=True)
+
+
 class KernelCache(_Cache):
     """What a Numba dispatcher asks before it compiles, and tells afterwards."""
-
-    folder = None  # set below, once for all functions
-    source = None
 
     def __init__(self, py_func):
         self._name = py_func.__name__
@@ -82,7 +118,7 @@ class KernelCache(_Cache):
 
     @property
     def cache_path(self):
-        return str(self.folder)
+        return str(CodeFiles.folder)
 
     def enable(self):
         pass
@@ -93,39 +129,23 @@ class KernelCache(_Cache):
     def flush(self):
         pass
 
-    def path(self, signature, codegen):
-        """The file for a signature on a CPU."""
-        key = repr((self.source, self._name, str(signature), codegen.magic_tuple()))
-        return self.folder / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
+    def key(self, signature, codegen):
+        """What the machine code depends on beside the source."""
+        return str(signature), codegen.magic_tuple()
 
     def load_overload(self, sig, target_context):
         """The compiled function, or None."""
         rtsys.initialize(target_context)  # the rest of what Numba loads, 0.2 s, is for compiling
         try:
-            content = self.path(sig, target_context.codegen()).read_bytes()
-            checksum, data = content[:32], content[32:]
-            if hashlib.sha256(data).digest() != checksum:
-                return None
-            return self._impl.rebuild(target_context, pickle.loads(data))
+            data = CodeFiles.read(self._name, self.key(sig, target_context.codegen()))
+            return None if data is None else self._impl.rebuild(target_context, pickle.loads(data))
         except Exception:  # whatever is wrong with the file, compiling again is the answer
             return None
 
     def save_overload(self, sig, data):
         """Store a compiled function, if that can be done."""
-        temporary = None
-        try:
-            payload = pickle.dumps(self._impl.reduce(data), protocol=pickle.HIGHEST_PROTOCOL)
-            with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as temporary:
-                temporary.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary.name, self.path(sig, data.codegen))
-        except OSError:  # a full disk, say
-            if temporary is not None:
-                Path(temporary.name).unlink(missing_ok=True)
-
-
-KernelCache.folder = _find_folder()
-if KernelCache.folder is not None:
-    KernelCache.source = _source_hash()
+        payload = pickle.dumps(self._impl.reduce(data), protocol=pickle.HIGHEST_PROTOCOL)
+        CodeFiles.write(self._name, self.key(sig, data.codegen), payload)
 
 
 def cached(function=None, *, parallel=False):
@@ -133,6 +153,6 @@ def cached(function=None, *, parallel=False):
     if function is None:
         return lambda f: cached(f, parallel=parallel)
     dispatcher = njit(nogil=True, parallel=parallel)(function)
-    if KernelCache.folder is not None:
+    if CodeFiles.folder is not None:
         dispatcher._cache = KernelCache(function)
     return dispatcher

@@ -1,215 +1,194 @@
-"""Every function that Python calls. Only these are compiled for their own sake and cached.
+"""Every function that Python calls. Only these are compiled by Numba, and cached.
 
-They run programs (see `library`) over the blocks of a sample set. A program starts with loading its block: operation 0
-gathers X, operation 1 the targets where the sweep has any; or the first few operations read X where it lies. Here
-those, and the place of the outputs, are pointed at the block's rows; everything else in a program stays as written.
+They run programs (see `program`) over the blocks of a sample set: before each run they write what its symbols stand for
+into its operations, as a table of bindings says.
 """
 
 import numpy as np
 from numba import njit, prange
 
-from .barrier import ARRIVED, BEGINS, COUNT, ENDS, FIRST, JOB_SIZE, OF, ORDER_AT, POSTED, STOPPED, grow, wait
-from .batches import draw_order
 from .cache import cached
-from .library import IN_PLACE, LEFT, NAMES, ORDER, SOURCE, UNPAD_OUT, WIDTH, fill_table, run_program
-from .optimizers import KEPT_1, KEPT_2, POWER_1, POWER_2, TOTAL, prepare
-from .simd import address
+from .function import OPERATION_BYTES
+from .interpreter import address, run_part, run_program
+from .program import ORDER, SAMPLES, TARGETS
+from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, KEEP
+from .threads import MAILBOX, grow, wait
 
-# The vector `run` of `train`: what to do, and how far it is.
-N_SAMPLES, BATCH_SIZE, BLOCK_ROWS, EPOCHS, ORDERED, EPOCH, STEP, STATUS = range(8)
-AS_IS, DRAWN, GIVEN = range(3)  # values of ORDERED
-RUNNING, DIVERGED = range(2)  # values of STATUS
+AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
+RUNNING, DIVERGED = range(2)  # values of a run's status
+
+# A run of training, and how far it is.
+RUN = np.dtype(
+    [
+        *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered")),
+        *((name, "i8") for name in ("epochs", "epoch", "step", "status")),
+    ]
+)
+_ARRIVED, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("arrived", "posted", "stopped"))
 
 
 @cached
-def fill_library(dt, table):
-    """Fill the int64 table (len(NAMES),) with the library's addresses, for the dtype of the scalar dt."""
-    fill_table(dt, address(table))
+def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_steps):
+    """Do at most `max_steps` batches of training, going on from where `run` says.
+
+    operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
+    and the others run `help_train` meanwhile. bindings (n,), mailbox (1,), step (1,) and run (1,) are records.
+    losses[epoch], float64, sums the batches' losses and becomes their mean when the epoch ends. An epoch that ends with
+    a loss or a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    """
+    this, box, now = run[0], mailbox[0], step[0]
+    box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
+    while max_steps > 0 and this.epoch < this.epochs:
+        max_steps -= 1
+        if this.step == 0 and this.ordered == DRAWN:
+            run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
+        first = this.step * this.batch_size
+        stop = min(first + this.batch_size, this.n_samples)
+        if helpers > 0:
+            wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+        now.count = stop - first
+        now.total = 0.0
+        run_part(operations, patches, mine, ADVANCE, bindings, first)
+        start = first
+        while start < stop:
+            rows = min(this.block_rows, stop - start)
+            if helpers > 0:  # until every helper has done the blocks posted so far
+                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+                box.first, box.rows = start, rows
+                box.begins, box.ends = start == first, start + rows == stop
+                grow(box_at + _POSTED)
+                posted += 1
+            if start == first:
+                run_part(operations, patches, mine, BEFORE, bindings, first)
+            i = BLOCKS
+            while mine[i].rows != rows:
+                i += 1
+            run_part(operations, patches, mine, i, bindings, start + mine[i].first_row)
+            start += rows
+        run_part(operations, patches, mine, AFTER, bindings, first)
+        losses[this.epoch] += now.total
+        this.step += 1
+        if stop == this.n_samples:
+            if helpers > 0:
+                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+            losses[this.epoch] /= this.n_samples
+            run_part(operations, patches, mine, CHECK, bindings, 0)
+            if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.spread == 0.0):
+                this.status = DIVERGED
+                return
+            run_part(operations, patches, mine, KEEP, bindings, 0)
+            if this.ordered == GIVEN:
+                bindings[ORDER].address += 4 * this.n_samples
+            this.epoch += 1
+            this.step = 0
+    if helpers > 0:
+        wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
 
 
-_libraries = {}
-
-
-def library(dtype):
-    """{name: address} of the vector functions for a dtype. They live as long as the process."""
-    dtype = np.dtype(dtype)
-    if dtype not in _libraries:
-        table = np.zeros(len(NAMES), np.int64)
-        fill_library(dtype.type(0), table)
-        _libraries[dtype] = dict(zip(NAMES, table.tolist(), strict=True))
-    return _libraries[dtype]
-
-
-@njit(nogil=True)
-def _point(code, operation, sources, i, first, n, order):
-    """Point a gather at the rows from `first` on of sources[i] (address, row stride), or of an order that is not 0."""
-    if order != 0:
-        code[operation, ORDER] = order + 4 * first
-        code[operation, LEFT] = n - first
-        code[operation, SOURCE] = sources[i, 0]
-    else:
-        code[operation, SOURCE] = sources[i, 0] + first * sources[i, 1]
-
-
-@njit(nogil=True)
+@njit(nogil=True, fastmath={"reassoc"})
 def _all_finite(x):
-    total = x[0] * 0
-    for i in range(x.size):
-        total += abs(x[i] - x[i])  # zero for every finite number
+    total = x.dtype.type(0)
+    for value in x.flat:
+        total += value - value  # zero for every finite number, NaN for the others
     return total == 0
 
 
-@njit(nogil=True)
-def _copy(source, out):
-    for i in range(source.size):
-        out[i] = source[i]
-
-
-@njit(nogil=True)
-def _part(parts, i, rows):
-    """The index, from i on, of the program for blocks of so many rows; see `programs.Code`."""
-    while parts[i, 2] != rows:
-        i += 1
-    return i
-
-
-@njit(nogil=True)
-def _await_helpers(job_at, helpers, posted):
-    """Until every helper has done the blocks posted so far."""
-    wait(job_at + 8 * ARRIVED, helpers * (posted + 1), job_at + 8 * STOPPED)
-
-
 @cached
-def train(code, parts, sources, cells, job, live, kept, order, random, settings, run, losses, steps):
-    """Do at most `steps` batches of training, going on from where `run` says.
+def train_step(operations, patches, parts, bindings, step, x, y, labels, n_out):
+    """One step on all rows of x (n, n_inputs) and y, by the programs of a single worker whose batches are as large.
 
-    parts, int64 (threads, n, 4): for each thread the program before a batch, the one after it, then those of blocks;
-    this is thread 0, and the others run `help_train` meanwhile. sources, int64 (2, 2): address and row stride of X
-    and of the targets. cells and settings are float64, see `optimizers`; job is int64, see `barrier`. live is a pair
-    of 1-D arrays, the parameters and the optimizer's own vectors; order is int32: (1, n) to draw into, (epochs, n)
-    given, or (1, 0). random is uint64 (2,): the generator's state, and what it was at the end of the last finished
-    epoch; kept holds the arrays of `live` as they were then. losses[epoch], float64, sums the batches' losses and
-    becomes their mean when the epoch ends. An epoch that ends with a loss or a parameter that is not finite sets
-    STATUS to DIVERGED and leaves what was kept.
+    y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype.
+    0: it is done; 1: x is not finite; 2: y is not; nothing was changed then; 3: the loss or a parameter is not finite.
+    What KEEP copies is what was before.
     """
-    n, helpers, posted, mine = run[N_SAMPLES], parts.shape[0] - 1, 0, parts[0]
-    job_at, code_at = address(job), address(code)
-    while steps > 0 and run[EPOCH] < run[EPOCHS]:
-        steps -= 1
-        epoch = run[EPOCH]
-        indices = order[epoch if run[ORDERED] == GIVEN else 0]
-        if run[ORDERED] == DRAWN and run[STEP] == 0:
-            draw_order(indices, random)
-        order_at = address(indices) if run[ORDERED] != AS_IS else 0
-        first = run[STEP] * run[BATCH_SIZE]
-        count = min(run[BATCH_SIZE], n - first)
-        if helpers > 0:
-            _await_helpers(job_at, helpers, posted)
-        prepare(settings, cells, count)
-        for start in range(first, first + count, run[BLOCK_ROWS]):
-            rows = min(run[BLOCK_ROWS], first + count - start)
-            begins, ends = start == first, start + rows == first + count
-            if helpers > 0:
-                _await_helpers(job_at, helpers, posted)
-                job[FIRST], job[COUNT], job[OF] = start, rows, n
-                job[ORDER_AT], job[BEGINS], job[ENDS] = order_at, begins, ends
-                grow(job_at + 8 * POSTED)
-                posted += 1
-            if begins:
-                run_program(code_at + mine[0, 0] * (8 * WIDTH), mine[0, 1])
-            i = _part(mine, 2, rows)
-            _point(code, mine[i, 0], sources, 0, start + mine[i, 3], n, order_at)
-            _point(code, mine[i, 0] + 1, sources, 1, start + mine[i, 3], n, order_at)
-            run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
-            if ends:
-                run_program(code_at + mine[1, 0] * (8 * WIDTH), mine[1, 1])
-        losses[epoch] += cells[TOTAL]
-        run[STEP] += 1
-        if first + count == n:
-            if helpers > 0:
-                _await_helpers(job_at, helpers, posted)
-            losses[epoch] /= n
-            if not (losses[epoch] - losses[epoch] == 0 and _all_finite(live[0])):
-                run[STATUS] = DIVERGED
-                return
-            _copy(live[0], kept[0])
-            _copy(live[1], kept[1])
-            random[1] = random[0]
-            settings[KEPT_1], settings[KEPT_2] = settings[POWER_1], settings[POWER_2]
-            run[EPOCH] += 1
-            run[STEP] = 0
-    if helpers > 0:
-        _await_helpers(job_at, helpers, posted)
+    now, n = step[0], x.shape[0]
+    if not _all_finite(x):
+        return 1
+    if y.ndim == 1:
+        for i in range(n):
+            if y[i] < 0 or y[i] >= n_out:
+                return 2
+            labels[i] = y[i]
+        bindings[TARGETS].address = address(labels)
+    else:
+        if not _all_finite(y):
+            return 2
+        bindings[TARGETS].address = address(y)
+    bindings[SAMPLES].address = address(x)
+    run_part(operations, patches, parts, KEEP, bindings, 0)
+    now.count = n
+    now.total = 0.0
+    run_part(operations, patches, parts, ADVANCE, bindings, 0)
+    run_part(operations, patches, parts, BEFORE, bindings, 0)
+    start, block_rows = 0, parts[parts.shape[0] - 1].rows  # the largest
+    while start < n:
+        rows = min(block_rows, n - start)
+        i = BLOCKS
+        while parts[i].rows != rows:
+            i += 1
+        run_part(operations, patches, parts, i, bindings, start)
+        start += rows
+    run_part(operations, patches, parts, AFTER, bindings, 0)
+    run_part(operations, patches, parts, CHECK, bindings, 0)
+    bindings[SAMPLES].address = 0
+    bindings[TARGETS].address = 0
+    return 0 if now.total - now.total == 0.0 and now.spread == 0.0 else 3
 
 
 @cached
-def help_train(code, parts, sources, job, thread):
-    """Another thread's part of `train`, until job[STOPPED] is set."""
-    at, code_at, posted, mine = address(job), address(code), 0, parts[thread]
+def help_train(operations, patches, parts, bindings, mailbox, worker):
+    """Another worker's part of `train`, until it is stopped."""
+    box, box_at, mine, posted = mailbox[0], address(mailbox), parts[worker], 0
     while True:
-        grow(at + 8 * ARRIVED)
+        grow(box_at + _ARRIVED)
         posted += 1
-        if wait(at + 8 * POSTED, posted, at + 8 * STOPPED) != 0:
+        if wait(box_at + _POSTED, posted, box_at + _STOPPED) != 0:
             return
-        if job[BEGINS] != 0:
-            run_program(code_at + mine[0, 0] * (8 * WIDTH), mine[0, 1])
-        i = _part(mine, 2, job[COUNT])
-        _point(code, mine[i, 0], sources, 0, job[FIRST] + mine[i, 3], job[OF], job[ORDER_AT])
-        _point(code, mine[i, 0] + 1, sources, 1, job[FIRST] + mine[i, 3], job[OF], job[ORDER_AT])
-        run_program(code_at + mine[i, 0] * (8 * WIDTH), mine[i, 1])
-        if job[ENDS] != 0:
-            run_program(code_at + mine[1, 0] * (8 * WIDTH), mine[1, 1])
-
-
-def compile_help(code, parts, sources):
-    """Compile `help_train`, or load it from the cache."""
-    job = np.zeros(JOB_SIZE, np.int64)
-    job[STOPPED] = 1
-    help_train(code, parts, sources, job, 0)
+        if box.begins != 0:
+            run_part(operations, patches, mine, BEFORE, bindings, box.first)
+        i = BLOCKS
+        while mine[i].rows != box.rows:
+            i += 1
+        run_part(operations, patches, mine, i, bindings, box.first + mine[i].first_row)
+        if box.ends != 0:
+            run_part(operations, patches, mine, AFTER, bindings, box.first)
 
 
 @njit(nogil=True)
-def _sweep(code, parts, sources, first, stop, block_rows):
-    """`sweep` of the rows from `first` to `stop`."""
+def _sweep(operations, patches, parts, bindings, first, stop, block_rows):
+    """Run the blocks' programs over the rows from `first` to `stop`."""
     for start in range(first, stop, block_rows):
-        i = _part(parts, 0, min(block_rows, stop - start))
-        operation, count, in_place = parts[i, 0], parts[i, 1], parts[i, 3]
-        if in_place == 0:
-            _point(code, operation, sources, 0, start, stop, 0)
-        else:  # the first of them reads the block's first sample
-            move = sources[0, 0] + start * sources[0, 1] - code[operation, IN_PLACE]
-            for j in range(operation, operation + in_place):
-                code[j, IN_PLACE] += move
-        if sources[1, 0] != 0:
-            _point(code, operation + 1, sources, 1, start, stop, 0)
-        if sources[2, 0] != 0:
-            code[operation + count - 1, UNPAD_OUT] = sources[2, 0] + start * sources[2, 1]
-        run_program(address(code) + operation * (8 * WIDTH), count)
+        i = 0
+        while parts[i].rows != min(block_rows, stop - start):
+            i += 1
+        run_part(operations, patches, parts, i, bindings, start)
 
 
 @cached
-def sweep(code, parts, sources, n, block_rows):
-    """Run the blocks' programs over all n samples, in their order.
-
-    code and parts as in `train`, parts of blocks alone. sources, int64 (3, 2): address and row stride of X, of the
-    targets and of the outputs, which the program's last operation writes; 0 where there are none.
-    """
-    _sweep(code, parts, sources, 0, n, block_rows)
-
-
-@cached
-def run_block(code, x, out):
-    """Run the one program `code` on all rows of x and out, (n, n_inputs) and (n, n_out) in the network's dtype."""
-    code[0, SOURCE] = address(x)
-    code[code.shape[0] - 1, UNPAD_OUT] = address(out)
-    run_program(address(code), code.shape[0])
+def sweep(operations, patches, parts, bindings, n, block_rows):
+    """Run the blocks' programs over all n rows, in their order: predict, evaluate, gradients."""
+    _sweep(operations, patches, parts, bindings, 0, n, block_rows)
 
 
 @cached(parallel=True)
-def sweep_parallel(codes, parts, sources, n, block_rows):
-    """`sweep` on len(codes) threads, each with a program and workspace of its own and whole blocks: the same bits."""
+def sweep_parallel(operations, patches, parts, bindings, n, block_rows):
+    """`sweep` on several threads, each with operations (threads, words) and memory of its own, and whole blocks.
+
+    The bits are the same.
+    """
     blocks = (n + block_rows - 1) // block_rows
-    threads = codes.shape[0]
+    threads = operations.shape[0]
     for t in prange(threads):
         first, stop = blocks * t // threads * block_rows, min(blocks * (t + 1) // threads * block_rows, n)
-        _sweep(codes[t], parts, sources, first, stop, block_rows)
+        _sweep(operations[t], patches, parts, bindings, first, stop, block_rows)
+
+
+@cached
+def run_block(operations, place_of_x, place_of_out, x, out):
+    """Run one program on all rows of x and out, (n, n_inputs) and (n, n_out) in the network's dtype.
+
+    The places are those of their addresses in the operations.
+    """
+    operations[place_of_x] = address(x)
+    operations[place_of_out] = address(out)
+    run_program(address(operations), operations.shape[0] * 8 // OPERATION_BYTES)

@@ -1,119 +1,144 @@
-"""The library: every vector function, compiled once per dtype and called by address; and programs of such calls.
+"""The library: every vector function by name, compiled for a dtype when a program first asks for it.
 
-A program is an int64 array of operations, one a row: the address of a function of the library, then its arguments.
-Python writes programs (`network`), once a fit; running one is a loop over its rows. So all decisions about shapes and
-options are plain Python, and the compiled code knows nothing but vectors.
+A network, a loss or an optimizer is a program of calls of these functions (see `program`), so that nothing is compiled
+for a network, and a process compiles only what its programs use. Machine code is kept on disk, a file a function.
 """
 
-import numpy as np
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core.compiler_lock import global_compiler_lock
 
-from . import barrier, simd
+from . import batches, elementwise, reductions, samples, threads, tile
 from .activations import ACTIVATIONS
+from .cache import CodeFiles
+from .function import Function, Signature
 from .losses import LOSSES
-from .optimizers import N_SCALARS, OPTIMIZERS, VECTORS
-from .simd import I64, MOST_ARGUMENTS, TILES
-
-WIDTH = 1 + MOST_ARGUMENTS  # of an operation
-# Arguments that `entry` changes between runs; the same in every operation that loads samples.
-ROWS, ORDER, LEFT, SOURCE = range(1, 5)
-IN_PLACE = 3  # the address of the samples in those that read them where they lie, `tiles` and `fetch`
-UNPAD_OUT = 5
+from .optimizers import OPTIMIZERS
+from .target import HOST, Target
 
 
-def bits(x):
-    """A float64 as the int64 argument of an operation."""
-    return int(np.float64(x).view(np.int64))
+@cache
+def functions(target: Target) -> dict[str, Function]:
+    """Every function there is, by name. A new one is a line here, or a row of the table that it comes from."""
+    found = {}
 
+    def state(name: str, emit: Any, *arguments: Any, signature: str = "") -> None:
+        found[name] = Function(Signature.of(signature or emit.signature), lambda code: emit(code, *arguments))
 
-def _emit(module, kind):
-    """Yield (name, function) for all of them."""
-    for rows, units in TILES:
-        yield f"tiles_{rows}x{units}", simd.tiles(module, kind, f"tiles_{rows}x{units}", rows, units)
-    yield "transpose", simd.transpose(module, kind, "transpose")
-    yield "rank_one", simd.rank_one(module, kind, "rank_one")
-    yield "outer", simd.outer(module, kind, "outer")
-    yield "add", simd.elementwise(module, kind, "add", lambda s, x, y: x + y)
-    yield "zero", simd.elementwise(module, kind, "zero", lambda s, x, y: s.const(0.0))
-    yield "exp", simd.elementwise(module, kind, "exp", lambda s, x, y: s.exp(x))
-    for name, source in (("gather", kind), ("gather_bytes", types.uint8)):
-        yield name, simd.gather(module, kind, name, source)
-        yield f"{name}_columns", simd.gather_columns(module, kind, f"{name}_columns", source)
-    yield "prefetch", simd.prefetch(module, kind, "prefetch", 2)
-    yield "prefetch_near", simd.prefetch(module, kind, "prefetch_near", 1)
-    yield "fetch", simd.fetch(module, kind, "fetch")
-    yield "one_hot", simd.one_hot(module, kind, "one_hot")
-    yield "one_hot_columns", simd.one_hot_columns(module, kind, "one_hot_columns")
-    yield "collect", simd.collect(module, kind, "collect")
-    yield "unpad", simd.unpad(module, kind, "unpad")
-    yield "barrier", barrier.emit(module, "barrier")
-    for name, (value, slope) in ACTIVATIONS.items():
-        yield name, simd.elementwise(module, kind, name, lambda s, z, _, f=value: f(s, z), simd.AT_ONCE)
-        yield f"{name}_slope", simd.elementwise(module, kind, f"{name}_slope", slope)
-        yield f"{name}_row", simd.row(module, kind, f"{name}_row", value)
-        yield f"{name}_dots", simd.dots(module, kind, f"{name}_dots", slope)
-    for name, function in OPTIMIZERS.items():
-        yield name, simd.update(module, kind, name, function, VECTORS[name], N_SCALARS)
+    for rows, lines in target.tiles:
+        state(f"tiles_{rows}x{lines}", tile.tiles, rows, lines)
+    state("ger", tile.ger)
+    state("inner", reductions.inner)
+    state("transpose", reductions.transpose)
+    state("add", elementwise.binary, lambda s, x, y: x + y)
+    state("copy", elementwise.unary, lambda s, x: x)
+    state("exp", elementwise.unary, lambda s, x: s.exp(x))
+    state("zero", elementwise.fill, 0.0)
+    state("spread", elementwise.spread)
+    state("collect", elementwise.collect)
+    for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
+        state(name, samples.gather, source)
+        state(f"{name}_columns", samples.gather_columns, source)
+    state("one_hot", samples.one_hot)
+    state("one_hot_columns", samples.one_hot_columns)
+    state("prefetch_L1", samples.prefetch, 1)
+    state("prefetch_L2", samples.prefetch, 2)
+    state("prefetch_in_place", samples.prefetch_in_place)
+    state("unpad", samples.unpad)
+    state("draw_order", batches.draw_order)
+    state("barrier", threads.barrier)
+    for name, activation in ACTIVATIONS.items():
+        state(name, elementwise.unary, activation.value)
+        state(f"{name}_backward", elementwise.binary, activation.backward)
+        state(f"{name}_gemv", tile.gemv, activation.value)
+        state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward)
     for name, function in LOSSES.items():
-        yield name, simd.summed(module, kind, name, function)
+        state(name, elementwise.loss, function)
+    for name, optimizer in OPTIMIZERS.items():
+        state(f"{name}_advance", elementwise.advance, optimizer.advance, len(optimizer.settings), len(optimizer.state))
+        if optimizer.update:
+            signature = elementwise.update_signature(optimizer.vectors)
+            state(name, elementwise.update, optimizer.update, optimizer.n_scalars, signature=signature)
+    return found
 
 
-NAMES = [
-    *(f"tiles_{rows}x{units}" for rows, units in TILES),
-    *(
-        "transpose",
-        "rank_one",
-        "outer",
-        "add",
-        "zero",
-        "exp",
-        "gather",
-        "gather_columns",
-        "gather_bytes",
-        "gather_bytes_columns",
-        "prefetch",
-        "prefetch_near",
-        "fetch",
-        "one_hot",
-        "one_hot_columns",
-        "collect",
-        "unpad",
-        "barrier",
-    ),
-    *(name + suffix for name in ACTIVATIONS for suffix in ("", "_slope", "_row", "_dots")),
-    *OPTIMIZERS,
-    *LOSSES,
-]
+class Library:
+    """The addresses of functions for a dtype and a target. They live as long as the process."""
+
+    def __init__(self, dtype: str, target: Target = HOST):
+        self.dtype, self.target = dtype, target
+        self._addresses: dict[str, int] = {}
+        self._code: list[bytes] = []  # LLVM reads it where it lies
+
+    def addresses(self, names: Iterable[str]) -> dict[str, int]:
+        """{name: address}, compiled or loaded where they are not there yet; nothing changes if that fails."""
+        names = list(dict.fromkeys(names))
+        if not all(name in self._addresses for name in names):
+            with global_compiler_lock:
+                missing = [name for name in names if name not in self._addresses]
+                code = [self._machine_code(name) for name in missing]
+                self._code += code
+                engine = _engine()
+                for each in code:
+                    engine.add_object_file(llvm.ObjectFileRef.from_data(each))
+                engine.finalize_object()
+                self._addresses |= {name: engine.get_function_address(self._symbol(name)) for name in missing}
+        return self._addresses
+
+    def _symbol(self, name: str) -> str:
+        """The function's name for the linker, unique among dtypes, targets and versions of the source."""
+        features = hashlib.sha256(self.target.features.encode()).hexdigest()[:8]
+        return f"fastnn.{CodeFiles.source}.{self.target.cpu}.{features}.{self.dtype}.{name}"
+
+    def _machine_code(self, name: str) -> bytes:
+        """An object file that holds the function, from the cache or compiled."""
+        key = self._symbol(name), self.target.triple, self.target.cpu, self.target.features
+        code = CodeFiles.read(name, key)
+        if code is None:
+            code = _machine(self.target).emit_object(self.module(name))
+            CodeFiles.write(name, key, code)
+        return code
+
+    def module(self, name: str) -> llvm.ModuleRef:
+        """The function's optimised code."""
+        module = ir.Module(self._symbol(name))
+        module.triple = self.target.triple
+        functions(self.target)[name].define(module, self._symbol(name), self.target, self.dtype)
+        machine = _machine(self.target)
+        module.data_layout = str(machine.target_data)
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+        builder.getModulePassManager().run(parsed, builder)
+        return parsed
+
+    def assembly(self, name: str) -> str:
+        """What a person can read of the function's machine code."""
+        return str(_machine(self.target).emit_assembly(self.module(name)))
 
 
-@intrinsic
-def fill_table(typing_context, dt, table):
-    """Write the addresses of NAMES, for dt's dtype, to the int64 table at an address."""
-
-    def codegen(context, b, signature, arguments):
-        start = b.inttoptr(arguments[1], ir.PointerType())
-        for name, function in _emit(b.module, signature.args[0]):
-            slot = b.gep(start, [ir.Constant(I64, NAMES.index(name))], source_etype=I64)
-            b.store(b.ptrtoint(function, I64), slot)
-        return context.get_dummy_value()
-
-    return types.void(dt, types.int64), codegen
+@cache
+def _machine(target: Target) -> llvm.TargetMachine:
+    if target != HOST:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    options = {"cpu": target.cpu, "features": target.features, "opt": 3, "reloc": "default", "codemodel": "jitdefault"}
+    return llvm.Target.from_triple(target.triple).create_target_machine(jit=True, **options)
 
 
-@intrinsic
-def run_program(typing_context, program, n):
-    """Run the n operations at the address `program`."""
+@cache
+def _engine() -> llvm.ExecutionEngine:
+    """What loads machine code into this process."""
+    empty = llvm.parse_assembly(f'target triple = "{HOST.triple}"')
+    return llvm.create_mcjit_compiler(empty, llvm.Target.from_triple(HOST.triple).create_target_machine(jit=True))
 
-    def codegen(context, b, signature, arguments):
-        program, n = arguments
-        kind = ir.PointerType(ir.FunctionType(ir.VoidType(), [I64]))
-        with cgutils.for_range(b, n, intp=I64) as at:
-            operation = b.add(program, b.mul(at.index, ir.Constant(I64, 8 * WIDTH)))
-            function = b.load(b.inttoptr(operation, ir.PointerType()), typ=I64)
-            b.call(b.inttoptr(function, kind), [operation])
-        return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), codegen
+@cache
+def library(dtype: str) -> Library:
+    """The library that this process runs programs with."""
+    return Library(dtype)

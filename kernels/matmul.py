@@ -1,84 +1,206 @@
-"""Products of matrices over the tile: the operations that make one up.
+"""Products of matrices over the tile: the operations that make one up, whichever way the operands lie.
 
-`ops` is a `Program`. Sizes count elements, addresses and strides bytes. Columns of B and C are counted in units of
-64 bytes, because every row is padded to them.
+A row of C is walked in columns of tiles. The tile wants C and B with contiguous rows, and takes A with any strides. So
+where C's columns are contiguous, the transposed product is computed (C.T = C0.T + B.T @ A.T); and where B's are, B is
+packed: transposed into the pack buffer, a column of tiles at a time.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from .library import bits
-from .simd import HALVED, TILE_ROWS, TILE_UNITS, UNIT_BYTES
+from .matrix import Matrix, padded
+from .program import Program, elementwise
+from .target import LINE_BYTES, Target
+
+PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
+TRANSPOSE, INNER_SUMS = 90, 60  # vector operations: of a square in registers, and of summing a block's lanes
+
+Operation = tuple[str, dict[str, Any]]
 
 
-def _widths(units):
-    """Columns of tiles for a width of `units`: two units where there are many, so that tiles are nearly square.
+def _tile_widths(target: Target, lines: float) -> Iterator[float]:
+    """The widths of the columns of tiles: two lines where there are many, so that tiles are nearly square.
 
-    Half a unit at the end makes the last column HALVED, where the CPU has such tiles, or counts as a whole one.
+    Half a line at the end makes the last column half a line narrower, where the CPU has such tiles, or counts whole.
     """
-    halved = HALVED and units != int(units) and units >= HALVED
-    units = int(units - HALVED) if halved else math.ceil(units)
-    while units > 0:
-        width = units if units <= TILE_UNITS else min(2, TILE_UNITS)
+    narrow = target.half_line_width or math.inf
+    halved = lines != int(lines) and lines >= narrow
+    left = int(lines - narrow) if halved else math.ceil(lines)
+    while left > 0:
+        width = left if left <= target.tile_lines else min(2, target.tile_lines)
         yield width
-        units -= width
+        left -= width
     if halved:
-        yield HALVED
+        yield narrow
 
 
-def _column(m, width):
-    """One column of tiles, as even as they come: (height, number) twice at most."""
-    count = -(-m // TILE_ROWS[math.ceil(width)])
+def _tile_heights(target: Target, m: int, width: float) -> list[tuple[int, int]]:
+    """A column of tiles, as even as they come: (height, number) twice at most."""
+    count = -(-m // target.tile_rows[math.ceil(width)])
     low, high = m // count, m % count
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 
 
-def matmul(ops, m, units, k, a, a_row, a_k, b, b_row, c0, c0_row, c, c_row, between=(), pack=None):
-    """C = C0 + A @ B: A is (m, k) with any strides (A.T @ B too), B (k, units), C (m, units).
+def matmul(
+    program: Program,
+    c: Matrix,
+    a: Matrix,
+    b: Matrix | Sequence[Matrix],
+    c0: Matrix,
+    *,
+    pack_buffer: Matrix | None = None,
+    zeros: Matrix | None = None,
+    copy: bool = False,
+    between: Iterable[Operation] = (),
+) -> None:
+    """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
-    C0 is what the sum starts from: a bias (c0_row = 0), zeros, or C itself, which updates it in place. Where `units`
-    ends in a half, the other half of C's last unit may keep its value. `between` holds operations (name, *arguments) to
-    be spread evenly through the product. `pack`, (place for k by TILE_UNITS units, itemsize), copies what a column of
-    tiles needs of B there first: its rows may lie a page each apart, more pages than the core keeps the addresses of.
+    C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. B may be
+    several matrices, one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to
+    be copied (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a
+    row of at least that width, read behind B's last column. `between` holds operations to spread evenly through the
+    product.
     """
+    blocks = [b] if isinstance(b, Matrix) else list(b)
+    k, n = sum(block.rows for block in blocks), blocks[0].cols
+    if (a.rows, a.cols, n) != (c.rows, k, c.cols) or any(block.cols != n for block in blocks):
+        raise ValueError(f"{c} = {a} @ {' '.join(map(str, blocks))}: the shapes do not fit")
+    swap = not c.is_row_major
+    if swap:
+        (block,) = blocks
+        a, blocks, c, c0 = block.T, [a.T], c.T, c0.T
+    pack = copy or not blocks[0].is_row_major
+    target, per_line = program.target, LINE_BYTES // c.itemsize
+    # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
+    whole = swap or not blocks[0].is_row_major
+    lines = math.ceil(2 * c.cols / per_line) / 2
+    widths = _tile_widths(target, math.ceil(lines) if whole else lines)
+    columns = [(width, _tile_heights(target, c.rows, width)) for width in widths]
     between = list(between)
-    columns = [(width, _column(m, width)) for width in _widths(units)]
-    total = sum(n for _, column in columns for _, n in column)
+    total = sum(count for _, heights in columns for _, count in heights)
     done = added = 0  # tiles, and operations between them
-    for width, column in columns:
-        pa, pb, pb_row, pc0, pc = a, b, b_row, c0, c
+    first = 0  # column
+    for width, heights in columns:
+        stop = min(first + math.ceil(width) * per_line, c.cols)
+        b_column = blocks[0][:, first:stop]
         if pack:
-            (pb, size), pb_row = pack, math.ceil(width) * UNIT_BYTES
-            ops.add("gather", k, 0, 0, b, b_row, pb, pb_row, pb_row // size, bits(1.0))
-        for rows, n in column:
-            while n:
+            b_column = _packed(program, blocks, first, stop, width, pack_buffer, zeros)
+        row = 0
+        for height, count in heights:
+            while count:
                 due = total if added == len(between) else total * (added + 1) // (len(between) + 1)
                 if due <= done:
-                    ops.add(*between[added])
+                    _add(program, between[added])
                     added += 1
                     continue
-                now = min(n, due - done)
-                ops.add(f"tiles_{rows}x{width}", now, k, pa, a_row, a_k, pb, pb_row, pc0, c0_row, pc, c_row)
-                height = now * rows
-                pa, pc0, pc = pa + height * a_row, pc0 + height * c0_row, pc + height * c_row
-                n, done = n - now, done + now
-        skip = math.ceil(width) * UNIT_BYTES
-        b, c0, c = b + skip, c0 + skip, c + skip
+                now = min(count, due - done)
+                rows = slice(row, row + now * height)
+                program.add(
+                    f"tiles_{height}x{width}",
+                    C=c[rows, first:stop],
+                    A=a[rows, :],
+                    B=b_column,
+                    C0=c0[rows, first:stop],
+                    tiles=now,
+                )
+                row, count, done = row + now * height, count - now, done + now
+        first = stop
     for operation in between[added:]:
-        ops.add(*operation)
+        _add(program, operation)
 
 
-def matmul_nt(ops, itemsize, m, n, a, a_row, bs, zeros, c, c_row, panel):
-    """C = A @ B.T: A is (m, k), B (n, k), C (m, n padded with zeros to whole units); rows are padded to units.
+def _add(program: Program, operation: Operation) -> None:
+    name, arguments = operation
+    program.add(name, **arguments)
 
-    bs are the parts that B's columns lie in: (columns, address, stride of rows), whole units but for the last. B is
-    transposed in registers into `panel`: k padded to units, by at most TILE_UNITS units. `zeros` holds as many units
-    as the widest panel.
+
+def _packed(
+    program: Program,
+    blocks: Sequence[Matrix],
+    first: int,
+    stop: int,
+    width: float,
+    pack_buffer: Matrix | None,
+    zeros: Matrix | None,
+) -> Matrix:
+    """Columns `first` to `stop` of B, from here on in the pack buffer, whose rows are as wide as a tile."""
+    if pack_buffer is None:
+        raise ValueError(f"{blocks[0]} has to be packed, and there is no pack buffer")
+    row_stride = math.ceil(width) * LINE_BYTES
+    size = pack_buffer.itemsize
+    k, done = sum(block.rows for block in blocks), 0
+    packed = Matrix.row_major(pack_buffer.address, k, row_stride // size, row_stride, pack_buffer.dtype, "pack_buffer")
+    for block in blocks:
+        place = packed[done : done + block.rows, :]
+        if block.is_row_major:
+            source = block[:, first:stop].with_padding()
+            program.add("gather", out=place, source=source, order=0, remaining=0, scale=1.0)
+        else:
+            # All columns from the first on: the transpose reads only as many as a row of `place` has room for.
+            program.add("transpose", source=block[:, first:].T, out=place, zeros=zeros)
+        done += block.rows
+    return packed[:, : stop - first]
+
+
+def zeros_like(matrix: Matrix, zeros: Matrix) -> Matrix:
+    """Zeros of a matrix's shape, a row of them repeated along its contiguous axis."""
+    if matrix.is_row_major:
+        return zeros[:, : matrix.cols].broadcast(matrix.rows)
+    return zeros[:, : matrix.rows].broadcast(matrix.cols).T
+
+
+def affine(program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, zeros: Matrix) -> None:
+    """out = x @ W + b. Where out is feature-major, a column of ones lies behind x, and b as one more row behind W."""
+    if out.is_row_major:
+        matmul(program, out, x, w, b.broadcast(out.rows))
+    else:
+        matmul(program, out, x.T.taller(1).T, w.taller(1), zeros_like(out, zeros))
+
+
+def matmul_tn(
+    program: Program,
+    c: Matrix,
+    a: Matrix,
+    b: Matrix,
+    c0: Matrix,
+    *,
+    pack_buffer: Matrix,
+    zeros: Matrix,
+    between: Iterable[Operation] = (),
+) -> None:
+    """C = C0 + A.T @ B: the sum over the samples, rows of A and B, of their outer products.
+
+    Where samples are contiguous in both, inner products of their columns may take fewer operations than transposing B.
     """
-    unit, k, done = UNIT_BYTES // itemsize, sum(part[0] for part in bs), 0
-    for width in _widths(-(-n // unit)):
-        panel_row, at = width * UNIT_BYTES, panel
-        for part_k, b, b_row in bs:
-            ops.add("transpose", n - done, part_k, b + done * b_row, b_row, zeros, at, panel_row)
-            at += part_k * panel_row
-        matmul(ops, m, width, k, a, a_row, itemsize, panel, panel_row, zeros, 0, c, c_row)
-        c, done = c + panel_row, done + width * unit
+    if not b.is_row_major and _inner_pays(program.target, a, b):
+        if c0 is not c:
+            elementwise(program, "zero", c)
+        program.add("inner", A=a.T, B=b.T, C=c, zeros=zeros)
+        return
+    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS
+    matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, between=between)
+
+
+def _inner_pays(target: Target, a: Matrix, b: Matrix) -> bool:
+    over_lanes, transposed = tn_operations(target, a.itemsize, a.rows, a.cols, b.cols)
+    return over_lanes <= transposed
+
+
+def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -> tuple[int, int]:
+    """Vector operations of A.T @ B over contiguous samples: as inner products, and as a product with B transposed."""
+    lengths = padded(samples * itemsize) // target.vector_bytes
+    across = padded(n * itemsize) // target.vector_bytes
+    blocks = -(-m // 4) * -(-n // 4)
+    return blocks * (16 * lengths + INNER_SUMS), across * (lengths * TRANSPOSE + (samples + 4) * m)
+
+
+def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:
+    """out = the sums of D's columns, zeros in its padding: a row of ones times D."""
+    if d.is_row_major:
+        out, d = out.with_padding(), d.with_padding()
+        matmul(program, out, ones, d, zeros[:, : out.cols])
+    else:
+        program.add("identity_gemv_backward", out=out, x=ones, B=d.T, zeros=zeros, a=out)

@@ -1,64 +1,87 @@
-"""Optimizers other than plain SGD: a vector function each, and the scalars of a step.
+"""Optimizers, each stated in one place: its settings, what it keeps, how its scalars advance, and the update.
 
-A function takes the parameters p, the gradient g and the optimizer's own vectors, and returns the new p and vectors;
-`c` holds the scalars that `prepare` sets once a step. Plain SGD has none: its update is part of the gradient's product.
+A new optimizer is a row of `OPTIMIZERS`, its twin in `reference` and a class of settings in `fastnn.optimizers`.
 """
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-from numba import njit
+MAX_NUMBERS = 7  # float64 numbers of an optimizer's state, and of its scalars
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What training needs to know of an optimizer.
+
+    advance(simd, count, *settings, *state) gives, for a batch of `count` samples, three tuples of float64 numbers: the
+    scale that the loss's derivative is multiplied by, the new state, and the scalars of the update.
+
+    update(simd, scalars, p, g, *vectors) gives the new parameters p and the optimizer's own vectors; g is the gradient.
+    None is plain SGD: its scale holds the learning rate, and its update is part of the gradient's product.
+    """
+
+    settings: tuple[str, ...]  # constants of a fit, by their names in `fastnn.optimizers`
+    advance: Callable[..., tuple[tuple[Any, ...], ...]]
+    update: Callable[..., tuple[Any, ...]] | None = None
+    state: dict[str, float] = field(default_factory=dict)  # numbers that each step changes, before the first one
+    vectors: tuple[str, ...] = ()  # of its own, laid out like the parameters, zero before the first step
+    n_scalars: int = 0
+
+
+def _sgd_advance(s, count, learning_rate):
+    return (-learning_rate / count,), (), ()
+
+
+def _momentum_advance(s, count, learning_rate, momentum):
+    return (1.0 / count,), (), (learning_rate, momentum)
 
 
 def _momentum(s, c, p, g, v):
     """v = momentum * v - learning_rate * g; p += v (Polyak 1964, as in scikit-learn)."""
-    rate, momentum = c[:2]
+    rate, momentum = c
     v = momentum * v - rate * g
     return p + v, v
 
 
 def _nesterov(s, c, p, g, v):
     """As `_momentum`, but p takes the step from where v leads (Sutskever et al. 2013, as in scikit-learn)."""
-    rate, momentum = c[:2]
+    rate, momentum = c
     v = momentum * v - rate * g
     return p + (momentum * v - rate * g), v
 
 
+def _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2):
+    """power1 and power2 are beta1^t and beta2^t; the bias corrections are in two scalars (section 2 of the paper)."""
+    power1, power2 = power1 * beta1, power2 * beta2
+    root = s.sqrt(1.0 - power2)
+    return (1.0 / count,), (power1, power2), (learning_rate * root / (1.0 - power1), epsilon * root, beta1, beta2)
+
+
 def _adam(s, c, p, g, m, v):
-    """Kingma and Ba 2015, with the bias corrections in the two scalars (their section 2)."""
-    step, epsilon, beta_1, beta_2 = c[:4]
-    m = s.fma(beta_1, m - g, g)
-    v = s.fma(beta_2, v - g * g, g * g)
-    return p - step * m / (s.call("sqrt", v) + epsilon), m, v
+    """Kingma and Ba 2015."""
+    step, epsilon, beta1, beta2 = c
+    m = s.fma(beta1, m - g, g)
+    v = s.fma(beta2, v - g * g, g * g)
+    return p - step * m / (s.sqrt(v) + epsilon), m, v
 
 
-OPTIMIZERS = {"momentum": _momentum, "nesterov": _nesterov, "adam": _adam}
-VECTORS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # of their own, like the parameters
-N_SCALARS = 4
-
-# cells: what a step's operations read and write. The scalars begin at SCALARS; what is written has a line of its own.
-SCALE, SCALARS, TOTAL = 0, 1, 8
-N_CELLS = 16
-
-# settings: the optimizer as `entry.train` takes it; the last four are Adam's running powers of beta_1 and beta_2,
-# and what they were at the end of the last finished epoch.
-KIND, RATE, BETA_1, BETA_2, EPSILON, POWER_1, POWER_2, KEPT_1, KEPT_2 = range(9)
-KINDS = {name: kind for kind, name in enumerate(VECTORS)}
-_SGD, _ADAM = KINDS["sgd"], KINDS["adam"]
-
-
-@njit(nogil=True)
-def prepare(settings, cells, count):
-    """Set the cells for a batch of `count` samples: the scale of its gradient, and the scalars."""
-    cells[TOTAL] = 0.0
-    if settings[KIND] == _SGD:
-        cells[SCALE] = -settings[RATE] / count
-        return
-    cells[SCALE] = 1.0 / count
-    cells[SCALARS], cells[SCALARS + 1] = settings[RATE], settings[BETA_1]
-    if settings[KIND] == _ADAM:
-        settings[POWER_1] *= settings[BETA_1]
-        settings[POWER_2] *= settings[BETA_2]
-        root = math.sqrt(1.0 - settings[POWER_2])
-        cells[SCALARS] = settings[RATE] * root / (1.0 - settings[POWER_1])
-        cells[SCALARS + 1] = settings[EPSILON] * root
-        cells[SCALARS + 2], cells[SCALARS + 3] = settings[BETA_1], settings[BETA_2]
+_MOMENTUM: dict[str, Any] = {
+    "settings": ("learning_rate", "momentum"),
+    "advance": _momentum_advance,
+    "vectors": ("v",),
+    "n_scalars": 2,
+}
+OPTIMIZERS = {
+    "sgd": Optimizer(("learning_rate",), _sgd_advance),
+    "momentum": Optimizer(update=_momentum, **_MOMENTUM),
+    "nesterov": Optimizer(update=_nesterov, **_MOMENTUM),
+    "adam": Optimizer(
+        ("learning_rate", "beta1", "beta2", "epsilon"),
+        _adam_advance,
+        _adam,
+        state={"power1": 1.0, "power2": 1.0},
+        vectors=("m", "v"),
+        n_scalars=4,
+    ),
+}

@@ -1,75 +1,141 @@
 """The kernels, called from NumPy arrays: what the tests of kernels/ share."""
 
-import numpy as np
-from numba import njit
+import collections
+import dataclasses
+import functools
+import threading
+from types import SimpleNamespace
 
-from fastnn.kernels import entry, library, network, optimizers, programs, simd
-from fastnn.optimizers import SGD
+import numpy as np
+import pytest
+
+from fastnn.kernels import entry, schedule, strategy
+from fastnn.kernels.library import Library
+from fastnn.kernels.matrix import Matrix
+from fastnn.kernels.matrix import padded as padded_bytes
+from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
+from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
+from fastnn.kernels.program import GRADIENT, ORDER, OUTPUTS, REMAINING, SAMPLES, TARGETS, Code, Program, bind, bindings
+from fastnn.kernels.schedule import Source
+from fastnn.kernels.target import AVX2, HOST, SSE
 
 DTYPES = ("float32", "float64")
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
+# The other targets' code runs in this process, so their triple is this one's.
+_OTHERS = {"avx2": dataclasses.replace(AVX2, triple=HOST.triple), "sse": dataclasses.replace(SSE, triple=HOST.triple)}
+_NAMED = {"host": HOST, **_OTHERS}
+
+
+def _runs(target):
+    """Whether this CPU has every instruction that code for a target may use."""
+    is_x86 = HOST.triple.startswith("x86_64")
+    return target == HOST or (is_x86 and set(target.features.split(",")) <= set(HOST.features.split(",")))
+
+
+def _parameter(name, *case):
+    """A named target and perhaps a case, as a pytest parameter; skipped where this CPU cannot run the target's code."""
+    target = _NAMED[name]
+    marks = pytest.mark.skipif(not _runs(target), reason=f"this CPU does not run code for {target.cpu}")
+    labels = ["-".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in case]
+    return pytest.param(target, *case, marks=marks, id="-".join([name, *labels]))
+
+
+def on_targets(cases, others=None):
+    """pytest parameters (target, case): all cases on the CPU at hand, those in `others` or all on the other targets."""
+    return [
+        _parameter(name, case) for name in _NAMED for case in (cases if name == "host" or others is None else others)
+    ]
+
+
+EVERY_TARGET = [_parameter(name) for name in _NAMED]
+TARGETS_HERE = [target for target in _NAMED.values() if _runs(target)]
+
+
+@functools.cache
+def library(dtype, target=HOST):
+    """One a dtype and target, so that nothing is loaded twice."""
+    return Library(str(np.dtype(dtype)), target)
+
 
 def padded(array):
-    """A copy of a 2-D array with rows padded by zeros to whole units, aligned."""
-    row = network.padded(array.shape[1] * array.dtype.itemsize)
-    out = network.aligned_zeros(array.shape[0] * row, array.dtype).reshape(array.shape[0], -1)
+    """A copy of a 2-D array with rows padded by zeros to whole cache lines, aligned."""
+    row = padded_bytes(array.shape[1] * array.dtype.itemsize)
+    out = aligned_zeros(array.shape[0] * row, array.dtype).reshape(array.shape[0], -1)
     out[:, : array.shape[1]] = array
     return out
 
 
-@njit
-def _run(code):
-    library.run_program(simd.address(code), code.shape[0])
+_latest = collections.deque(maxlen=500)  # a Matrix does not keep an array alive
 
 
-def run(dtype, write):
-    """Run the program that write(ops) writes."""
-    ops = network.Program(entry.library(dtype))
-    write(ops)
-    _run(ops.array())
+def matrix(array, name=""):
+    """An array, or the row that a 1-D array is, as an operand of a program that is run soon."""
+    _latest.append(array)
+    array = array.reshape(1, -1) if array.ndim == 1 else array
+    return Matrix(array.ctypes.data, *array.shape, *array.strides, array.dtype.name, name)
 
 
-def call(dtype, name, *arguments):
-    """Run one operation; an array stands for its address."""
-    addresses = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
-    run(dtype, lambda ops: ops.add(name, *addresses))
+def contents(matrix):
+    """What lies where a matrix says, as a view of that memory."""
+    place = {"data": (matrix.address, False), "strides": (matrix.row_stride, matrix.col_stride)}
+    place |= {"shape": (matrix.rows, matrix.cols), "typestr": np.dtype(matrix.dtype).str, "version": 3}
+    return np.asarray(SimpleNamespace(__array_interface__=place))
 
 
-def activate(name, z, dtype):
-    """The activation's value, at any number of points."""
+def run(dtype, write, target=HOST):
+    """Run the program that write(program) writes."""
+    program = Program(target, str(np.dtype(dtype)), rows=1)
+    write(program)
+    run_code(Code([program], library(dtype, target)))
+
+
+def run_code(code):
+    """Run the one program of a code, written for one row, that has no symbols."""
+    entry.sweep(code.operations, code.patches, code.parts, bindings(), 1, 1)
+
+
+def call(dtype, name, target=HOST, **arguments):
+    """Run one operation; an array stands for its matrix."""
+    given = {key: matrix(a) if isinstance(a, np.ndarray) else a for key, a in arguments.items()}
+    run(dtype, lambda program: program.add(name, **given), target)
+
+
+def activate(name, z, dtype, target=HOST):
+    """The activation's value, or another function's of one operand, at any number of points."""
     x = padded(np.asarray(z, dtype).reshape(1, -1))
-    out = padded(np.empty_like(x))
-    call(dtype, name, 1, x.nbytes, 0, out, x, x)
+    out = np.full_like(x, np.nan)
+    call(dtype, name, target, out=out, x=x)
     return out[0, : np.size(z)]
 
 
-def slope(name, d, a, dtype):
+def backward(name, d, a, dtype, target=HOST):
     """d times the activation's derivative, from its outputs a."""
+    n = np.size(d)
     d, a = (padded(np.asarray(v, dtype).reshape(1, -1)) for v in (d, a))
-    call(dtype, f"{name}_slope", 1, d.nbytes, 0, d, d, a)
-    return d[0]
+    call(dtype, f"{name}_backward", target, out=d, x=d, y=a)
+    return d[0, :n]
 
 
-def loss(name, a, y, scale, dtype):
+def loss(name, a, y, scale, dtype, target=HOST):
     """(summed loss, scaled derivative with its padding)."""
+    n = a.shape[1]
     a_padded, y_padded = padded(np.asarray(a, dtype)), padded(np.asarray(y, dtype))
-    a_padded[:, a.shape[1] :] = 0.5  # what a sigmoid leaves in the padding must not count
+    a_padded[:, n:] = 0.5  # what a sigmoid leaves in the padding must not count
     d, scale, total = np.full_like(a_padded, np.nan), np.array([scale]), np.array([7.0])
     y_apart = np.hstack([y_padded, y_padded])  # its rows lie further apart than d's
-    call(dtype, name, *a.shape, d.strides[0], d, a_padded, y_apart, y_apart.strides[0], scale, total)
+    call(dtype, name, target, d=d[:, :n], a=a_padded[:, :n], y=y_apart[:, :n], scale=scale, total=total)
     return total[0] - 7.0, d
 
 
 class Net:
     """A random network in the kernels' memory, and its float64 twin for `reference`."""
 
-    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=()):
+    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST):
         rng = np.random.default_rng(seed)
-        self.layout = network.Layout(sizes, names, loss, dtype, frozen)
-        self.dtype = self.layout.dtype
-        self.parameters = network.aligned_zeros(self.layout.n_bytes, dtype)
-        self.library = entry.library(dtype)
+        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target)
+        self.dtype, self.library = dtype, library(dtype, target)
+        self.parameters = aligned_zeros(self.layout.n_bytes, dtype)
         for w, b in self.layout.views(self.parameters):
             w[...] = rng.standard_normal(w.shape) / np.sqrt(w.shape[0])
             b[...] = rng.standard_normal(b.shape) / 2
@@ -87,51 +153,144 @@ class Net:
             w[...], b[...] = True, True
         return vector[~used]
 
+    def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False):
+        """The programs of `sweep`."""
+        places = Vector(self.layout, self.parameters.ctypes.data), work, Source.of("samples", x)
+        y, programs = None if y is None else Source.of("targets", y), []
+        for rows in schedule.block_sizes(self.layout, [len(x)]):
+            if gradient:
+                programs.append(schedule.gradient_program(*places, y, rows, scale))
+            else:
+                programs.append(schedule.predict_program(*places, y, rows, scale, in_place))
+        return Code(programs, self.library)
+
     def sweep(self, x, y=None, out=None, gradient=None, scale=1.0):
         """One pass over the samples: fills out, adds the mean gradient to gradient; returns the mean loss."""
-        work = programs.Workspace(self.layout, self.layout.block_rows)
-        arrays = [x, y, out]
-        sources = [None if a is None else network.Source.of(a) for a in arrays[:2]]
-        arguments = self.library, self.layout, self.parameters.ctypes.data, work, *sources
-        blocks = []
-        for rows in programs.block_sizes(self.layout, [len(x)]):
-            if gradient is None:
-                blocks.append((programs.predict(*arguments, rows, scale), rows))
-            else:
-                blocks.append((programs.gradients(*arguments, rows, scale, network.Target(gradient.ctypes.data)), rows))
-        code = programs.Code(blocks)
-        work.cells[[optimizers.SCALE, optimizers.TOTAL]] = 1 / len(x), 0
-        places = np.array([(0, 0) if a is None else (a.ctypes.data, a.strides[0]) for a in arrays], np.int64)
-        entry.sweep(code.code, code.parts, places, len(x), self.layout.block_rows)
-        return work.cells[optimizers.TOTAL] / len(x)
+        if out is None and gradient is None:
+            out = np.empty((len(x), self.layout.sizes[-1]), self.dtype)
+        work = Workspace(self.layout, self.layout.block_rows)
+        code = self.sweep_code(work, x, y, gradient is not None, scale)
+        work.step["scale"], work.step["total"] = 1 / len(x), 0
+        self.run_sweep(code, x, y, out, gradient)
+        return float(work.step["total"][0]) / len(x)
 
-    def train(self, x, y, order, batch_size, rate, epochs, mode, scale=1.0, seed=1, steps=2):
-        """(losses, snapshot, state of the random numbers, run) after training by SGD, `steps` batches a call."""
-        layout, n = self.layout, len(x)
-        work = programs.Workspace(layout, min(batch_size, layout.block_rows))
-        gradient, nothing = network.aligned_zeros(layout.n_bytes, self.dtype), np.empty(0, self.dtype)
-        sources = network.Source.of(x), network.Source.of(y)
-        arguments = self.library, layout, self.parameters.ctypes.data, work, *sources
-        code = programs.train(*arguments, batch_size, scale, "sgd", gradient.ctypes.data, [])
-        run = np.array([n, batch_size, layout.block_rows, epochs, mode, 0, 0, 0])
-        losses, snapshot, random = np.zeros(epochs), self.parameters.copy(), np.array([seed, seed], np.uint64)
-        places = np.array([(s.address, s.row) for s in sources], np.int64)
-        settings = SGD(rate)._settings()
-        live, kept = (self.parameters, nothing), (snapshot, nothing)
-        while run[entry.EPOCH] < epochs and run[entry.STATUS] == entry.RUNNING:
-            entry.train(
-                code.code,
-                code.parts,
-                places,
-                work.cells,
-                work.job,
-                live,
-                kept,
-                order,
-                random,
-                settings,
-                run,
-                losses,
-                steps,
-            )
-        return losses, snapshot, random, run
+    def run_sweep(self, code, x, y=None, out=None, gradient=None, operations=None):
+        """Run the programs of `sweep_code` on samples of the same kind, on as many threads as there are operations."""
+        table = bindings()
+        bind(table, ORDER, 0)
+        bind(table, REMAINING, len(x), -1)
+        for symbol, array in ((SAMPLES, x), (TARGETS, y), (OUTPUTS, out)):
+            if array is not None:
+                bind(table, symbol, array.ctypes.data, array.strides[0])
+        if gradient is not None:
+            bind(table, GRADIENT, gradient.ctypes.data)
+        rest = code.patches, code.parts, table, len(x), self.layout.block_rows
+        if operations is None:
+            entry.sweep(code.operations, *rest)
+        else:
+            entry.sweep_parallel(operations, *rest)
+
+    def gradients(self, x, y):
+        """(mean loss, its gradient laid out like the parameters)."""
+        gradient = aligned_zeros(self.layout.n_bytes, self.dtype)
+        return self.sweep(x, y, gradient=gradient), gradient
+
+    def train(self, x, y, batch_size, settings, epochs, ordered, order=None, **options):
+        """Train in this memory, and give what a `Run` holds; see there for the options."""
+        return Run(self, x, y, batch_size, settings, epochs, ordered, order, **options)
+
+
+class Run:
+    """Training by an optimizer with these settings, `steps` batches a call, on a number of threads.
+
+    order is int32 (epochs, n) where it is given. Afterwards: the mean losses, the network's parameters as they were at
+    the end of the last finished epoch (kept), STATE now and then (state, kept_state), a record of entry.RUN (run), and
+    the programs of each worker.
+    """
+
+    def __init__(
+        self,
+        net,
+        x,
+        y,
+        batch_size,
+        settings,
+        epochs,
+        ordered,
+        order=None,
+        *,
+        scale=1.0,
+        seed=1,
+        steps=2,
+        optimizer="sgd",
+        threads=1,
+    ):
+        n, dtype, one = len(x), net.dtype, net.layout
+        layout = strategy.sharded(one, batch_size, threads)
+        kind = OPTIMIZERS[optimizer]
+        vectors = aligned_zeros(len(kind.vectors) * layout.n_bytes, dtype)
+        self.live = [net.parameters, vectors]
+        if layout is not one:
+            self.live[0] = aligned_zeros(layout.n_bytes, dtype)
+            one.convert(net.parameters, layout, self.live[0])
+        kept = [array.copy() for array in self.live]
+        self.state, self.kept_state = np.zeros(1, STATE), np.zeros(1, STATE)
+        self.state["random"] = seed
+        self.state["numbers"][0, : len(kind.state)] = list(kind.state.values())
+        self.kept_state[:] = self.state
+        numbers = np.zeros(MAX_NUMBERS)
+        numbers[: len(settings)] = settings
+        needed = schedule.needs_gradient(one, batch_size, optimizer)
+        gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
+        work = Workspace(layout, min(batch_size, layout.block_rows), threads)
+        training = schedule.Training(
+            layout=layout,
+            work=work,
+            x=Source.of("samples", x),
+            y=Source.of("targets", y),
+            input_scale=scale,
+            n_samples=n,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            live=self.live,
+            kept=kept,
+            gradient=gradient,
+            settings=numbers,
+            state=self.state,
+            kept_state=self.kept_state,
+        )
+        self.programs = training.programs(threads)
+        code = Code([program for programs in self.programs for program in programs], net.library)
+        table = self._bindings(x, y, ordered, order)
+        shared = code.operations, code.patches, code.parts.reshape(threads, -1), table, work.mailbox
+        self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
+        self.run[0] = (n, batch_size, layout.block_rows, ordered, epochs, 0, 0, entry.RUNNING)
+        now = self.run[0]
+        while now["epoch"] < epochs and now["status"] == entry.RUNNING:
+            work.mailbox[...] = 0
+            helpers = [threading.Thread(target=entry.help_train, args=(*shared, i)) for i in range(1, threads)]
+            for helper in helpers:
+                helper.start()
+            entry.train(*shared, work.step, self.run, self.losses, steps)
+            work.mailbox["stopped"] = 1
+            for helper in helpers:
+                helper.join()
+        self.layout, self.kept, self.kept_arrays = layout, kept[0], kept
+        if layout is not one:
+            self.kept = aligned_zeros(one.n_bytes, dtype)
+            for vector, out in zip((self.live[0], kept[0]), (net.parameters, self.kept), strict=True):
+                layout.convert(vector, one, out)
+
+    def _bindings(self, x, y, ordered, order):
+        table, n = bindings(), len(x)
+        bind(table, REMAINING, n, -1)
+        if ordered == entry.AS_IS:
+            bind(table, ORDER, 0)
+            bind(table, SAMPLES, x.ctypes.data, x.strides[0])
+            bind(table, TARGETS, y.ctypes.data, y.strides[0])
+            return table
+        self.order = np.empty(n, np.int32) if ordered == entry.DRAWN else np.ascontiguousarray(order, np.int32)
+        bind(table, ORDER, self.order.ctypes.data, 4)
+        bind(table, SAMPLES, x.ctypes.data)
+        bind(table, TARGETS, y.ctypes.data)
+        return table

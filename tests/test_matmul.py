@@ -1,83 +1,264 @@
-"""matmul: the products on random shapes, remainders of rows, columns and k included."""
+"""matmul: the products on random shapes, whichever way the operands lie, remainders of rows, columns and k included."""
 
 import numpy as np
 import pytest
 
-from fastnn.kernels import matmul, network, reference, simd
+from fastnn.kernels import matmul, reference
+from fastnn.kernels.matrix import LINE_BYTES
+from fastnn.kernels.program import Program
+from fastnn.kernels.target import HOST
 
-from .kernel_calls import DTYPES, EPS, padded, run
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, matrix, on_targets, padded, run
 
 rng = np.random.default_rng(1)
 EDGES = [(1, 1, 1), (1, 300, 1), (300, 1, 1), (1, 1, 300), (12, 16, 32), (13, 17, 33), (24, 48, 64), (11, 31, 49)]
 SHAPES = EDGES + [tuple(int(v) for v in np.exp(rng.uniform(0, np.log(300), 3))) for _ in range(40)]
+FEW = EDGES[1:4] + EDGES[5:] + SHAPES[8:14]  # for other targets than the CPU at hand
 
 
-def tolerance(dtype, k):
-    return 4 * EPS[dtype] * (k + 4)
+def shapes_for(target):
+    return SHAPES if target == HOST else FEW
+
+
+def draw(dtype, *shapes):
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def laid(array, kind):
+    """(memory, view): an array whose rows, or whose columns, are contiguous and padded; or "as is"."""
+    if kind == "as is":
+        return array, array
+    memory = padded(array if kind == "rows" else array.T)
+    rows, cols = array.shape
+    return memory, memory[:, :cols] if kind == "rows" else memory[:, :rows].T
+
+
+def pack_buffer(target, dtype, k):
+    """Room for k rows, up to whole vectors of them, and a guard behind it."""
+    row, lanes = (n // np.dtype(dtype).itemsize for n in (target.tile_lines * LINE_BYTES, target.vector_bytes))
+    pack = np.full((-(-k // lanes) * lanes + 1, row), np.nan, dtype)
+    pack[-1] = 7
+    return pack
+
+
+def multiply(target, c, a, b, c0, pack=None, copy=False):
+    """Run the product of these matrices; `pack` is from `pack_buffer`."""
+    given = {} if pack is None else {"pack_buffer": matrix(pack[:1]), "zeros": matrix(np.zeros((1, 512), c.dtype))}
+    run(c.dtype, lambda program: matmul.matmul(program, c, a, b, c0, copy=copy, **given), target)
+
+
+def close(got, want, k, *case):
+    tolerance = 4 * EPS[got.dtype.name] * (k + 4)
+    np.testing.assert_allclose(got, want, atol=tolerance, err_msg=" x ".join(map(str, case)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("start", ["zeros", "bias", "itself"])
-def test_matmul(dtype, transposed, start):
-    for m, k, n in SHAPES:
-        a = rng.standard_normal((k, m) if transposed else (m, k)).astype(dtype)
-        b, c = padded(rng.standard_normal((k, n)).astype(dtype)), padded(rng.standard_normal((m, n)).astype(dtype))
-        c0 = {"zeros": np.zeros_like(c[:1]), "bias": padded(rng.standard_normal((1, n)).astype(dtype)), "itself": c}[
-            start
-        ]
-        size = a.itemsize
-        want = reference.matmul((a.T if transposed else a).astype("f8"), b.astype("f8"), c0.astype("f8"))
-        a_row, a_k = (size, m * size) if transposed else (k * size, size)
-        c0_row = c.shape[1] * size if start == "itself" else 0
-        sizes, row = (m, c.strides[0] // simd.UNIT_BYTES, k), c.strides[0]
-        places = a.ctypes.data, a_row, a_k, b.ctypes.data, b.strides[0], c0.ctypes.data, c0_row, c.ctypes.data, row
-        before, panel = c.copy(), network.aligned_zeros(k * simd.TILE_UNITS * simd.UNIT_BYTES, dtype)
-        run(dtype, lambda ops, arguments=(*sizes, *places): matmul.matmul(ops, *arguments))
-        np.testing.assert_allclose(c, want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
-        unpacked = c.copy()
-        c[...] = before
-        packed = *sizes, *places, (), (panel.ctypes.data, size)
-        run(dtype, lambda ops, arguments=packed: matmul.matmul(ops, *arguments))
-        np.testing.assert_array_equal(c, unpacked, err_msg=f"{m} x {k} x {n}, packed")
+@pytest.mark.parametrize("kind_of_a", ["as is", "columns"])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_row_major(dtype, kind_of_a, start, target):
+    """C's rows are contiguous. B's may be, or are copied, or are not and B is transposed: the same bits."""
+    for m, k, n in shapes_for(target):
+        a, b, c, row = draw(dtype, (m, k), (k, n), (m, n), (1, n))
+        row *= start == "bias"
+        want = reference.matmul(a.astype("f8"), b.astype("f8"), (c if start == "itself" else row).astype("f8"))
+        results = []
+        for kind_of_b, copy in (("rows", False), ("rows", True), ("columns", False)):
+            memory, view = laid(c, "rows")
+            c0 = matrix(view) if start == "itself" else matrix(laid(row, "rows")[1]).broadcast(m)
+            pack = pack_buffer(target, dtype, k) if copy or kind_of_b == "columns" else None
+            operands = matrix(laid(a, kind_of_a)[1]), matrix(laid(b, kind_of_b)[1])
+            multiply(target, matrix(view), *operands, c0, pack, copy)
+            close(view, want, k, m, k, n, kind_of_b, copy)
+            assert not memory[:, n:].any()
+            assert pack is None or (pack[-1] == 7).all()
+            results.append(view)
+        np.testing.assert_array_equal(results[1], results[0], err_msg=f"{m} x {k} x {n}, copied")
+        np.testing.assert_array_equal(results[2], results[0], err_msg=f"{m} x {k} x {n}, transposed")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_half_of_the_last_unit(dtype):
+@pytest.mark.parametrize("start", ["zeros", "itself"])
+@pytest.mark.parametrize("kind_of_a", ["rows", "columns"])
+@pytest.mark.parametrize("kind_of_b", ["as is", "columns"])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_feature_major(dtype, kind_of_a, kind_of_b, start, target):
+    """C's columns are contiguous: the transposed product. The padding of the columns stays zero."""
+    for m, k, n in shapes_for(target):
+        a, b, c = draw(dtype, (m, k), (k, n), (m, n))
+        want = reference.matmul(a.astype("f8"), b.astype("f8"), c.astype("f8") if start == "itself" else 0)
+        memory, view = laid(c, "columns")
+        zeros = matrix(padded(np.zeros((1, m), dtype)))[:, :m].broadcast(n).T
+        pack = pack_buffer(target, dtype, k) if kind_of_a == "rows" else None
+        operands = matrix(laid(a, kind_of_a)[1]), matrix(laid(b, kind_of_b)[1])
+        multiply(target, matrix(view), *operands, matrix(view) if start == "itself" else zeros, pack)
+        close(view, want, k, m, k, n)
+        assert not memory[:, m:].any()
+        assert pack is None or (pack[-1] == 7).all()
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_b_in_several_parts(dtype, target):
+    """D @ W.T with the columns of W in two shards, one line and the others: the same bits; padding becomes zero."""
+    line = LINE_BYTES // np.dtype(dtype).itemsize
+    for m, k, n in shapes_for(target):
+        a, w = draw(dtype, (m, k), (n, k))
+        want = reference.matmul_nt(a.astype("f8"), w.astype("f8"))
+        results = []
+        for parts in [[w], [w[:, :line], w[:, line:]]] if k > line else [[w]]:
+            memory = np.full_like(padded(np.zeros((m, n), dtype)), np.nan)
+            zeros, pack = matrix(padded(np.zeros((1, n), dtype))[:, :n]), pack_buffer(target, dtype, k)
+            blocks = [matrix(laid(part, "rows")[1]).T for part in parts]
+            multiply(target, matrix(memory[:, :n]), matrix(laid(a, "rows")[1]), blocks, zeros.broadcast(m), pack)
+            close(memory[:, :n], want, k, m, k, n)
+            assert not memory[:, n:].any()
+            assert (pack[-1] == 7).all()
+            results.append(memory)
+            np.testing.assert_array_equal(memory, results[0])
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_half_of_the_last_line(dtype, target):
     """Neurons that fill at most half of it: the same bits as with all of it."""
-    half = simd.UNIT_BYTES // np.dtype(dtype).itemsize // 2
-    for units in range(6):
+    half = LINE_BYTES // np.dtype(dtype).itemsize // 2
+    left_alone = 0  # halves of lines
+    for lines in range(6):
         for m, k, n in [(1, 9, 1), (5, 30, half), (37, 12, half - 1)]:
-            n = n + 2 * half * units
-            a = rng.standard_normal((m, k)).astype(dtype)
-            b, c0 = padded(rng.standard_normal((k, n)).astype(dtype)), padded(rng.standard_normal((1, n)).astype(dtype))
-            results = []
-            for width in (units + 1, units + 0.5):
-                c = np.full((m, b.shape[1]), 7, dtype)
-                places = a.ctypes.data, a.strides[0], a.itemsize, b.ctypes.data, b.strides[0], c0.ctypes.data, 0
-                places = *places, c.ctypes.data, c.strides[0]
-                run(dtype, lambda ops, w=width, p=places, s=(m, k): matmul.matmul(ops, s[0], w, s[1], *p))
-                results.append(c[:, :n])
-            np.testing.assert_array_equal(*results)
+            n = n + 2 * half * lines
+            a, b, c0 = draw(dtype, (m, k), (k, n), (1, n))
             want = reference.matmul(a.astype("f8"), b.astype("f8"), c0.astype("f8"))
-            np.testing.assert_allclose(results[1], want[:, :n], atol=tolerance(dtype, k))
+            b, c0, results = padded(b), padded(c0), []
+            for width in (b.shape[1], n):
+                c = np.full((m, b.shape[1]), 7, dtype)
+                start = matrix(c0[:, :width]).broadcast(m)
+                multiply(target, matrix(c[:, :width]), matrix(a), matrix(b[:, :width]), start)
+                results.append(c[:, :n])
+            left_alone += (c[:, n:] == 7).any()
+            np.testing.assert_array_equal(*results)
+            close(results[1], want, k, m, k, n)
+    assert bool(left_alone) == (target.half_line_width is not None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul_nt(dtype):
-    for m, k, n in SHAPES:
-        a, b = padded(rng.standard_normal((m, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))
-        c = np.full_like(padded(np.zeros((m, n), dtype)), np.nan)
-        zeros = np.zeros(c.shape[1], dtype)
-        panel = np.full(b.shape[1] * simd.TILE_UNITS * simd.UNIT_BYTES // a.itemsize, np.nan, dtype)
-        whole = [(k, b.ctypes.data, b.strides[0])]
-        unit = simd.UNIT_BYTES // a.itemsize
-        left = np.ascontiguousarray(b[:, :unit])
-        parts = [(unit, left.ctypes.data, left.strides[0]), (k - unit, b[:, unit:].ctypes.data, b.strides[0])]
-        want = reference.matmul_nt(a.astype("f8"), b.astype("f8"))
-        for bs in [whole, parts] if k > unit else [whole]:
-            c[...] = np.nan
-            places = a.ctypes.data, a.strides[0], bs, zeros.ctypes.data, c.ctypes.data, c.strides[0], panel.ctypes.data
-            run(dtype, lambda ops, s=(a.itemsize, m, n), p=places: matmul.matmul_nt(ops, *s, *p))
-            np.testing.assert_allclose(c[:, :n], want, atol=tolerance(dtype, k), err_msg=f"{m} x {k} x {n}")
-            assert not c[:, n:].any()
+@pytest.mark.parametrize("kind", ["rows", "columns"])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_affine(dtype, kind, target):
+    """x @ W + b, where b lies behind W, and behind feature-major samples a column of ones."""
+    for m, k, n in shapes_for(target)[:20]:
+        x, w, b = draw(dtype, (m, k), (k, n), (1, n))
+        want = reference.matmul(x.astype("f8"), w.astype("f8"), b.astype("f8"))
+        both, with_ones = padded(np.vstack([w, b])), laid(np.hstack([x, np.ones((m, 1), dtype)]), kind)[1]
+        _, view = laid(np.full((m, n), np.nan, dtype), kind)
+        zeros = np.zeros((1, 512), dtype)
+        given = [matrix(array) for array in (view, with_ones[:, :k], both[:k, :n], both[k:, :n], zeros)]
+        run(dtype, lambda program, given=given: matmul.affine(program, *given), target)
+        close(view, want, k, m, k, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("start", ["zeros", "itself"])
+@pytest.mark.parametrize("way", ["row-major", "row-major, copied", "inner products", "transposed"])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_sums_over_the_samples(dtype, start, way, target, monkeypatch):
+    """The gradient of W, C0 + x.T @ d, in each of its ways."""
+    monkeypatch.setattr(matmul, "_inner_pays", lambda *_: way == "inner products")
+    least = (0, 1) if way == "row-major, copied" else (2**20, 2**20)
+    monkeypatch.setattr(matmul, "PACK_MIN_STRIDE", least[0])
+    monkeypatch.setattr(matmul, "PACK_MIN_ROWS", least[1])
+    function = {"row-major, copied": "gather", "inner products": "inner", "transposed": "transpose"}.get(way)
+    kind = "rows" if way.startswith("row-major") else "columns"
+    for m, samples, n in shapes_for(target)[:20]:
+        x, d, c = draw(dtype, (samples, m), (samples, n), (m, n))
+        want = reference.matmul(x.T.astype("f8"), d.astype("f8"), c.astype("f8") if start == "itself" else 0)
+        memory, view = laid(c, "rows")
+        pack, zeros, out = pack_buffer(target, dtype, samples), matrix(np.zeros((1, 512), dtype)), matrix(view)
+        c0 = out if start == "itself" else zeros[:, :n].broadcast(m)
+        operands, functions = [out, *(matrix(laid(array, kind)[1]) for array in (x, d)), c0], []
+
+        def write(program, operands=operands, pack=pack, zeros=zeros, functions=functions):
+            matmul.matmul_tn(program, *operands, pack_buffer=matrix(pack[:1]), zeros=zeros)
+            functions += [name for name, *_ in program.operations]
+
+        run(dtype, write, target)
+        assert [name for name in ("gather", "inner", "transpose") if name in functions] == [function] * bool(function)
+        close(view, want, samples, m, samples, n)
+        assert not memory[:, n:].any()
+        assert (pack[-1] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["rows", "columns"])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_column_sums(dtype, kind, target):
+    """The gradient of b. What is added to b are whole lines, so the padding must come out as zero."""
+    for n in [1, 7, 16, 17, 33, 40, 72, 100, 300]:
+        for samples in (2, 23, 64):
+            (d,) = draw(dtype, (samples, n))
+            sums = np.full_like(padded(np.zeros((1, n), dtype)), np.nan)
+            ones, zeros = padded(np.ones((1, samples), dtype))[:, :samples], np.zeros((1, 512), dtype)
+            given = [matrix(array) for array in (sums[:, :n], laid(d, kind)[1], ones, zeros)]
+            run(dtype, lambda program, given=given: matmul.column_sums(program, *given), target)
+            close(sums[:, :n], d.astype("f8").sum(axis=0, keepdims=True), samples, samples, n)
+            assert not sums[:, n:].any()
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_operations_are_spread_through_a_product(target):
+    """Each of them once, in their order, with about as many tiles between any two; and the same bits."""
+    m, k, n = 200, 5, 100
+    a, b = draw("float32", (m, k), (k, n))
+    results = []
+    for count in (0, 1, 7, 1000):
+        numbers = np.zeros((2, 16 * max(1, count)), "f4")
+        numbers[0, ::16] = np.arange(1, max(1, count) + 1)
+        cells = [matrix(numbers)[:, 16 * i : 16 * i + 1] for i in range(count)]
+        given = [{"out": cell[1:, :], "x": cell[:1, :]} for cell in cells]
+        memory, view = laid(np.zeros((m, n), "f4"), "rows")
+        operands = matrix(view), matrix(a), matrix(laid(b, "rows")[1]), matrix(view)
+        written = []
+
+        def write(program, operands=operands, given=given, written=written):
+            matmul.matmul(program, *operands, between=[("copy", arguments) for arguments in given])
+            written += program.operations
+
+        run("float32", write, target)
+        results.append(memory)
+        assert [arguments for name, arguments, _ in written if name == "copy"] == given
+        np.testing.assert_array_equal(numbers[1, : 16 * count : 16], numbers[0, : 16 * count : 16])
+        tiles = [0]
+        for name, arguments, _ in written:
+            if name == "copy":
+                tiles.append(0)
+            else:
+                tiles[-1] += arguments["tiles"]
+        assert max(tiles) - min(tiles) <= 1
+    for memory in results[1:]:
+        np.testing.assert_array_equal(memory, results[0])
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written():
+    program = Program(HOST, "float32")
+    a, b, c = (matrix(laid(array, "rows")[1]) for array in draw("float32", (3, 4), (4, 5), (3, 5)))
+    for wrong in ((c, a.T, b), (c, a, b[:3, :]), (c[:2, :], a, b), (c[:, :4], a, b), (c, a, [b[:2, :], b[2:, :4]])):
+        with pytest.raises(ValueError, match="the shapes do not fit"):
+            matmul.matmul(program, *wrong, wrong[0])
+    turned = matrix(laid(np.zeros((4, 5), "f4"), "columns")[1])
+    with pytest.raises(ValueError, match="has to be packed, and there is no pack buffer"):
+        matmul.matmul(program, c, a, turned, c)
+    assert len(program) == 0
+
+
+@pytest.mark.parametrize(("target", "m"), on_targets([*range(1, 40), 100, 300]))
+def test_columns_of_tiles_are_as_even_as_they_come(m, target):
+    """They cover the rows and the lines with tiles that exist, of at most two heights a column."""
+    for lines in np.arange(0.5, 30, 0.5):
+        widths = list(matmul._tile_widths(target, lines))
+        assert 0 <= sum(widths) - lines < 1
+        for width in widths:
+            heights = matmul._tile_heights(target, m, width)
+            assert sum(rows * count for rows, count in heights) == m
+            assert {(rows, width) for rows, _ in heights} <= set(target.tiles)
+            tallest, *others = (rows for rows, _ in heights)
+            assert others in ([], [tallest - 1])

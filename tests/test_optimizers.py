@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import SGD, Adam, DivergenceError, Model, Momentum
-from fastnn.kernels import feature_major, reference
+from fastnn.kernels import reference, strategy
 
 CASES = {
     "sgd": (SGD(0.02), "sgd", (0.02,)),
@@ -34,12 +34,12 @@ def twin(model):
 @pytest.mark.parametrize("layout", ["feature major", "row major"])
 def test_against_the_reference(name, n, batch_size, dtype, layout, monkeypatch):
     """Batches of one, with a remainder, of the whole set, and of more than one block."""
-    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
     optimizer, reference_name, settings = CASES[name]
     sizes = [5, 9, 18, 3]
     X, y, order = problem(n, sizes, dtype)
     model = Model(sizes, activation="tanh", output="identity", dtype=dtype, rng=1)
-    assert (model._layout.block_rows < batch_size) == (batch_size > 1024)
+    assert (model._network.layout.block_rows < batch_size) == (batch_size > 1024)
     want_losses, want = reference.train(
         twin(model), X.astype("f8"), y.astype("f8"), order, batch_size, *settings, optimizer=reference_name
     )
@@ -50,7 +50,7 @@ def test_against_the_reference(name, n, batch_size, dtype, layout, monkeypatch):
         np.testing.assert_allclose(w, want_w.T, atol=tolerance)
         np.testing.assert_allclose(b, want_b, atol=tolerance)
     used = np.zeros(model.parameters.size, bool)
-    for w, b in model._layout.views(used):
+    for w, b in model._network.layout.views(used):
         w[...], b[...] = True, True
     assert not model.parameters[~used].any()
 
@@ -101,7 +101,7 @@ def test_divergence_with_momentum_keeps_the_last_good_epoch():
     again = Model([5, 3], output="identity", rng=1)
     again.fit(X, y, epochs=error.value.epoch - 1, batch_size=8, optimizer=Momentum(3.0), shuffle=False)
     np.testing.assert_array_equal(model.parameters, again.parameters)
-    np.testing.assert_array_equal(model._state.vectors, again._state.vectors)
+    np.testing.assert_array_equal(model._network.optimizer_state.vectors, again._network.optimizer_state.vectors)
 
 
 @pytest.mark.parametrize("name", CASES)

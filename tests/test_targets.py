@@ -1,48 +1,145 @@
-"""Other CPUs: the kernels' tests again on code for AVX2, and for x86-64 without AVX or FMA."""
+"""target: what follows from a CPU's registers, and that the code for each CPU uses these registers and no others."""
 
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
+import dataclasses
+import re
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-CPUS = {"avx2": ("haswell", "+avx,+avx2,+fma"), "sse": ("nehalem", "+sse2,+sse3,+ssse3,+sse4.1")}
-KERNEL_TESTS = ["test_simd.py", "test_matmul.py", "test_network.py", "test_feature_major.py", "test_batches.py"]
+from fastnn.kernels.library import Library, functions
+from fastnn.kernels.target import AVX2, AVX512, HOST, MAX_ACCUMULATORS, NEON, SSE, Target
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="these are x86-64 targets, and this is another CPU"
+from .kernel_calls import DTYPES
+
+EACH = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
+# Of every module that writes vector code.
+WATCHED = ["copy", "sigmoid", "tanh", "relu_backward", "quadratic", "adam", "spread", "zero", "ger", "sigmoid_gemv"]
+WATCHED += ["tanh_gemv_backward", "inner", "transpose", "gather", "gather_uint8", "gather_columns", "one_hot"]
+
+
+@pytest.mark.parametrize(
+    ("target", "vector_bytes", "registers", "has_fma", "tile_rows", "half_line_width", "at_once"),
+    [
+        (AVX512, 64, 32, True, (0, 12, 6, 4), 2.5, 8),
+        (AVX2, 32, 16, True, (0, 6), None, 4),
+        (SSE, 16, 16, False, (0, 2), None, 4),
+        (NEON, 16, 32, True, (0, 6), None, 4),
+    ],
+    ids=["avx512", "avx2", "sse", "neon"],
 )
+def test_what_follows_from_the_registers(target, vector_bytes, registers, has_fma, tile_rows, half_line_width, at_once):
+    assert (target.vector_bytes, target.registers, target.has_fma) == (vector_bytes, registers, has_fma)
+    assert target.vectors_per_line == 64 // vector_bytes
+    assert target.vectors_at_once == at_once
+    assert target.tile_rows == tile_rows
+    assert target.tile_lines == len(tile_rows) - 1
+    assert target.half_line_width == half_line_width
 
 
-def run_for(cpu, tmp_path, *arguments):
-    name, features = CPUS[cpu]
-    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    environment["FASTNN_CACHE_DIR"] = str(tmp_path / "cache")
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600
-    )
+@EACH
+def test_tiles_fit_the_registers(target):
+    """Accumulators, a row of B and an element of A; with every height from one row up."""
+    tiles = target.tiles
+    assert len(set(tiles)) == len(tiles)
+    for rows, lines in tiles:
+        vectors = -(-lines * 64 // target.vector_bytes)
+        assert rows * vectors + vectors + 1 <= target.registers
+        assert rows * int(lines) <= MAX_ACCUMULATORS
+    for width in {lines for _, lines in tiles}:
+        heights = sorted(rows for rows, lines in tiles if lines == width)
+        assert heights == list(range(1, target.tile_rows[-int(-width // 1)] + 1))
+    assert {lines for _, lines in tiles} == {
+        *range(1, target.tile_lines + 1),
+        *([target.half_line_width] if target.half_line_width else []),
+    }
 
 
-@pytest.mark.parametrize("cpu", CPUS)
-def test_kernels(cpu, tmp_path):
-    done = run_for(cpu, tmp_path, "-m", "pytest", "-q", "-x", *(f"tests/{name}" for name in KERNEL_TESTS))
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("triple", "features", "want"),
+    [
+        ("x86_64-pc-linux-gnu", "+avx512f,+avx2,+avx,+fma", (64, 32, True)),
+        ("x86_64-apple-darwin", "-avx512f,+avx2,+avx,+fma", (32, 16, True)),
+        ("x86_64-pc-linux-gnu", "+avx,-fma", (32, 16, False)),
+        ("x86_64-pc-linux-gnu", "+sse4.2,+sse2", (16, 16, False)),
+        ("x86_64-pc-linux-gnu", "", (16, 16, False)),
+        ("i686-pc-windows-msvc", "+avx,+fma", (32, 16, True)),
+        ("aarch64-apple-darwin", "+neon,+sve", (16, 32, True)),
+    ],
+)
+def test_the_widest_vectors_that_the_features_allow(triple, features, want):
+    target = Target.of(triple, "some", features)
+    assert (target.vector_bytes, target.registers, target.has_fma) == want
+    assert (target.triple, target.cpu, target.features) == (triple, "some", features)
 
 
-ASSEMBLY = """
-import re
+def test_a_target_is_a_value():
+    again = Target.of(AVX2.triple, AVX2.cpu, AVX2.features)
+    assert again == AVX2
+    assert hash(again) == hash(AVX2)
+    assert functions(again) is functions(AVX2)
+    assert again != dataclasses.replace(AVX2, has_fma=False)
+
+
+def assembly(target, dtype, names):
+    library = Library(dtype, target)
+    return {name: library.assembly(name) for name in names}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("target", "widest"), [(AVX512, "z"), (AVX2, "y"), (SSE, "x")], ids=["avx512", "avx2", "sse"])
+def test_code_uses_the_target_s_registers(target, widest, dtype):
+    """All of the width it has, in each function, and none wider."""
+    tiles = [f"tiles_{target.tile_rows[lines]}x{lines}" for lines in range(1, target.tile_lines + 1)]
+    for name, text in assembly(target, dtype, [*WATCHED, *tiles]).items():
+        registers = set(re.findall(r"%([xyz])mm", text))
+        assert max(registers) == widest, name
+        fused = "vfmadd" in text or "vfnmadd" in text
+        assert not fused or target.has_fma, name
+        assert fused or not (target.has_fma and name.startswith("tiles")), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_code_without_fma_calls_no_c_library(dtype):
+    """Which is what LLVM would make of a fused multiply-add, for each lane."""
+    tiles = [f"tiles_{rows}x{lines}" for rows, lines in SSE.tiles]
+    for name, text in assembly(SSE, dtype, [*WATCHED, *tiles]).items():
+        assert not re.search(r"\bcall|\bjmpq?\s+\*?[a-z]*fma", text), name
+        assert "mulp" in text or not name.startswith("tiles"), name
+    assert re.search(r"\bcall", assembly(SSE, dtype, ["barrier"])["barrier"])  # where a call can be seen
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tile_keeps_its_accumulators_in_registers(dtype):
+    """Nothing goes to the stack and back."""
+    for target in (AVX512, AVX2, SSE):
+        lines = target.tile_lines
+        text = assembly(target, dtype, [f"tiles_{target.tile_rows[lines]}x{lines}"]).popitem()[1]
+        spilled = [line for line in text.splitlines() if "mm" in line and re.search(r"\(%r[sb]p\)", line)]
+        assert spilled == [], target.cpu
+
+
+def test_code_for_another_architecture():
+    """It is written on this machine, with NEON's vectors and fused multiply-add."""
+    text = assembly(NEON, "float32", ["tiles_6x1"])["tiles_6x1"]
+    assert re.search(r"fmla\s+v\d+\.4s", text)
+    assert "fmadd" not in text
+
+
+@pytest.mark.parametrize(
+    ("cpu", "features", "want"),
+    [
+        ("haswell", "+avx,+avx2,+fma", "haswell 32 True 6"),
+        ("nehalem", "+sse2,+sse3,+ssse3,+sse4.1", "nehalem 16 False 2"),
+    ],
+)
+@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="these are x86-64 CPUs")
+def test_numba_s_variables_name_the_host(cpu, features, want, run_python):
+    """For a process as a whole."""
+    source = """
+from fastnn.kernels.target import HOST
+print(HOST.cpu, HOST.vector_bytes, HOST.has_fma, HOST.tile_rows[-1])
 import numpy as np
-from fastnn.kernels import entry, simd
-entry.library("float32"), entry.library("float64")
-registers = set(re.findall(r"%([xyz])mm", "".join(entry.fill_library.inspect_asm().values())))
-print(simd.VECTOR_BYTES, simd.HAS_FMA, *sorted(registers))
+from fastnn import Model
+print(Model([3, 4, 2], rng=0).predict(np.ones((5, 3), "f4")).shape)
 """
-
-
-@pytest.mark.parametrize(("cpu", "want"), [("avx2", "32 True x y"), ("sse", "16 False x")])
-def test_assembly(cpu, want, tmp_path):
-    done = run_for(cpu, tmp_path, "-c", ASSEMBLY)
-    assert done.stdout.strip() == want, done.stderr
+    done = run_python(source, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
+    assert done.stdout.split("\n")[:2] == [want, "(5, 2)"]

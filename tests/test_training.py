@@ -95,11 +95,13 @@ def test_the_loss_is_taken_before_each_update(naive):
         assert model.history.loss == pytest.approx(expected[-1:], rel=1e-13)
 
 
-def test_shuffle_false_is_the_order_of_x(blobs):
-    X, y = blobs
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 1400])
+@pytest.mark.parametrize("n", [300, 12_000])  # samples of 7 KiB, and more than are read without being prefetched
+def test_shuffle_false_is_the_order_of_x(n, batch_size, blobs):
+    X, y = (np.tile(array.T, n // 300).T for array in blobs)
     first, second = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
-    first.fit(X, y, epochs=2, batch_size=7, shuffle=False)
-    second.fit(X, y, epochs=2, batch_size=7, shuffle=np.tile(np.arange(300), (2, 1)))
+    first.fit(X, y, epochs=2, batch_size=batch_size, shuffle=False)
+    second.fit(X, y, epochs=2, batch_size=batch_size, shuffle=np.tile(np.arange(n), (2, 1)))
     assert bits(first) == bits(second)
     assert first.history.loss == second.history.loss
 
@@ -676,7 +678,7 @@ def test_a_progress_bar_that_fails_leaves_the_model_usable(blobs, monkeypatch):
         raise OSError("no terminal")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_progress_bar", broken)
+        patch.setattr(training, "ProgressBar", broken)
         with pytest.raises(OSError, match="no terminal"):
             model.fit(X, y, epochs=3, batch_size=10, progress=True)
     np.testing.assert_array_equal(model.parameters, before)

@@ -1,15 +1,14 @@
 """Training on several threads: the bits of one thread, and no hang, crash or wrong result in any company."""
 
 import os
-import pickle
 import threading
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Model, parallel, training
-from fastnn.kernels import entry, feature_major, network, programs
+from fastnn import Model, threads
+from fastnn.kernels import entry, memory, strategy
 
 rng = np.random.default_rng(7)
 
@@ -18,9 +17,10 @@ rng = np.random.default_rng(7)
 def shared(monkeypatch):
     """Whatever can be shared among threads is, on any machine; a list notes the threads that helped."""
     helped, kernel = [], entry.help_train
-    monkeypatch.setattr(parallel, "available_threads", lambda: 8)
-    monkeypatch.setattr(programs, "MULTIPLY_ADDS", 1)
-    monkeypatch.setattr(training._Pace, "choose", lambda self: (self.most, 1.0))
+    monkeypatch.setattr(threads, "available_threads", lambda: 8)
+    monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(threads.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
     monkeypatch.setattr(entry, "help_train", lambda *a: (helped.append(a[-1]), kernel(*a)))
     return helped
 
@@ -50,67 +50,68 @@ CASES = [
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize(("layout", "sizes", "batch_size", "n"), CASES)
 def test_any_number_of_threads_gives_the_same_bits(layout, sizes, batch_size, n, optimizer, dtype, shared, monkeypatch):
-    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
     X, y = rng.integers(0, 9, (n, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], n)
     alone = trained(1, sizes, X, y, batch_size, optimizer, dtype)
     assert not shared
-    for threads in (2, 3, 5):
-        assert trained(threads, sizes, X, y, batch_size, optimizer, dtype) == alone
+    for count in (2, 3, 5):
+        assert trained(count, sizes, X, y, batch_size, optimizer, dtype) == alone
     assert shared
 
 
 @pytest.mark.parametrize("layout", ["row major", "feature major"])
 @pytest.mark.parametrize("seed", range(10))
 def test_random_networks(seed, layout, shared, monkeypatch):
-    monkeypatch.setattr(feature_major, "pays", lambda *_: layout == "feature major")
-    monkeypatch.setattr(feature_major, "SHARD", 32)
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
+    monkeypatch.setattr(strategy, "SHARD_SAMPLES", 32)
     r = np.random.default_rng(seed)
     sizes = [int(r.integers(1, 90)) for _ in range(r.integers(2, 5))]
     batch_size, n = int(r.integers(2, 300)), int(r.integers(300, 700))
     X, y = r.standard_normal((n, sizes[0])).astype("f4"), r.standard_normal((n, sizes[-1])).astype("f4")
     frozen = [i for i in range(len(sizes) - 2) if r.random() < 0.3]
     alone = trained(1, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen)
-    for threads in (2, 3):
-        assert trained(threads, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen) == alone
+    for count in (2, 3):
+        assert trained(count, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen) == alone
 
 
 def test_bytes_labels_and_given_orders(shared):
     X, y = rng.integers(0, 256, (500, 30)).astype(np.uint8), rng.integers(0, 4, 500)
     order = np.array([rng.permutation(500) for _ in range(2)])
     results = []
-    for threads in (1, 2):
+    for count in (1, 2):
         model = Model([30, 40, 4], input_scale=1 / 255, rng=0)
-        model.fit(X, y, epochs=2, batch_size=50, shuffle=order, threads=threads)
+        model.fit(X, y, epochs=2, batch_size=50, shuffle=order, threads=count)
         results.append(model.parameters.tobytes())
     assert results[0] == results[1]
     assert shared
 
 
-@pytest.mark.parametrize("threads", [2, 3])
-def test_panels_hold_the_same_parameters(threads):
-    layout = network.Layout([5, 70, 20, 40], ["sigmoid"] * 3, "quadratic", "float32")
-    parted = layout.for_threads(threads)
-    vector, other, back = (network.aligned_zeros(x.n_bytes, "float32") for x in (layout, parted, layout))
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_hold_the_same_parameters(count):
+    layout = memory.Layout([5, 70, 20, 40], ["sigmoid"] * 3, "quadratic", "float32")
+    sharded = layout.for_threads(count)
+    vector, other, back = (memory.aligned_zeros(x.n_bytes, "float32") for x in (layout, sharded, layout))
     for w, b in layout.views(vector):
         w[...], b[...] = rng.random(w.shape), rng.random(b.shape)
-    layout.convert(vector, parted, other)
-    parted.convert(other, layout, back)
+    layout.convert(vector, sharded, other)
+    sharded.convert(other, layout, back)
     np.testing.assert_array_equal(back, vector)
-    assert [len(layer.panels) for layer in parted.layers] == [threads, 2 if threads == 2 else 1, threads]
-    for (w, b), layer in zip(layout.views(vector), parted.layers, strict=True):
-        for panel in layer.panels:
-            first, ld = 16 * panel.begin, panel.ld // 4
-            n = min(16 * panel.end, layer.fan_out) - first
-            np.testing.assert_array_equal(other[panel.b // 4 :][:n], b[first : first + n])
+    assert [len(layer.shards) for layer in sharded.layers] == [count, 2 if count == 2 else 1, count]
+    for (w, b), layer in zip(layout.views(vector), sharded.layers, strict=True):
+        assert [shard.begin for shard in layer.shards] + [layer.fan_out] == [0, *(s.end for s in layer.shards)]
+        for shard in layer.shards:
+            n, stride = shard.end - shard.begin, shard.row_stride // 4
+            np.testing.assert_array_equal(other[shard.b // 4 :][:n], b[shard.begin : shard.end])
             for k in range(layer.fan_in):
-                np.testing.assert_array_equal(other[panel.w // 4 + k * ld :][:n], w[k, first : first + n])
+                row = other[shard.w // 4 + k * stride :][:n]
+                np.testing.assert_array_equal(row, w[k, shard.begin : shard.end])
 
 
 def test_callbacks_see_and_change_the_parameters_of_now(shared):
     """Threads train a copy laid out for them."""
     X, y = rng.random((300, 20)).astype("f4"), rng.integers(0, 40, 300)
     results = []
-    for threads in (1, 2):
+    for count in (1, 2):
         seen = []
 
         def callback(model, seen=seen):
@@ -118,73 +119,41 @@ def test_callbacks_see_and_change_the_parameters_of_now(shared):
             model.weights[0][0, 0] = len(seen)
 
         model = Model([20, 40, 40], rng=0)
-        model.fit(X, y, epochs=3, batch_size=25, optimizer="adam", callbacks=[callback], threads=threads)
+        model.fit(X, y, epochs=3, batch_size=25, optimizer="adam", callbacks=[callback], threads=count)
         results.append((seen, model.parameters.tobytes()))
     assert results[0] == results[1]
     assert len(set(results[0][0])) == 3
 
 
 def test_little_work_is_not_shared():
-    layout = network.Layout([64, 32, 10], ["sigmoid"] * 2, "quadratic", "float32")
-    assert programs.worth(layout, 1, 8) == programs.worth(layout, 8, 8) == 1
-    layout = network.Layout([784, 100, 10], ["sigmoid"] * 2, "quadratic", "float32")
-    assert programs.worth(layout, 32, 1) == 1
-    assert programs.worth(layout, 32, 2) == 2
-    assert 2 <= programs.worth(layout, 32, 100) <= 7  # units of 16 neurons
+    layout = memory.Layout([64, 32, 10], ["sigmoid"] * 2, "quadratic", "float32")
+    assert strategy.max_threads(layout, 1, 8) == strategy.max_threads(layout, 8, 8) == 1
+    layout = memory.Layout([784, 100, 10], ["sigmoid"] * 2, "quadratic", "float32")
+    assert strategy.max_threads(layout, 32, 1) == 1
+    assert strategy.max_threads(layout, 32, 2) == 2
+    assert 2 <= strategy.max_threads(layout, 32, 100) <= 7  # lines of 16 neurons
 
 
-def test_the_pace_decides_for_the_faster_number():
-    pace = training._Pace(2)
-
-    def run(threads, step):
-        """Two calls of 100 steps with the number chosen: the first one's cold caches do not count."""
-        assert pace.choose() == (threads, training.WARMING)
-        pace.note(threads, 0.03, 100)
-        assert pace.choose()[0] == threads
-        pace.note(threads, 100 * step, 100)
-
-    run(2, 1e-4)
-    run(1, 5e-5)
-    assert pace.choose() == (1, 1.0)
-    pace.note(1, 0.02, 100)  # now it is the slower
-    run(2, 1e-4)
-    assert pace.choose() == (2, 1.0)
-    waited = []
-    for _ in range(7):  # one thread is tried again, later each time that it is slower
-        pace.known_at[1] -= 1.01 * pace.patience
-        waited.append(pace.patience)
-        run(1, 2e-4)
-        run(2, 1e-4)
-        assert pace.choose() == (2, 1.0)
-    assert waited[0] == training.SOON
-    assert waited[-1] == training.LATE
-    pace.note(2, 0.04, 100)  # another process wants a core
-    assert pace.patience == training.SOON
-    run(1, 4e-5)
-    assert pace.choose() == (1, 1.0)
-    assert training._Pace(1).choose() == (1, 1.0)
-
-
-def test_a_model_keeps_its_pace_for_fits_of_the_same_kind(shared):
+def test_a_model_keeps_its_tuner_for_fits_of_the_same_kind(shared):
     X, y = rng.standard_normal((400, 20)).astype("f4"), rng.integers(0, 5, 400)
     model = Model([20, 70, 5], rng=0)
 
-    def pace(batch_size=40, threads=2, optimizer="sgd"):
+    def tuner(batch_size=40, threads=2, optimizer="sgd"):
         model.fit(X, y, epochs=1, batch_size=batch_size, threads=threads, optimizer=optimizer)
-        return model._pace[1]
+        kinds = [(kind.batch_size, kind.max_threads, kind.optimizer) for kind in model._network.plans]
+        return list(model._network.plans.values())[kinds.index((batch_size, threads, optimizer))].tuner
 
-    first = pace()
+    first = tuner()
     clock = first.clock
     assert clock > 0
-    assert pace() is first
+    assert tuner() is first
     assert first.clock > clock
-    assert pace(threads=1) is first  # which one thread has no use for
-    assert pace() is first
-    assert pace(batch_size=50) is not first
-    assert pace(batch_size=50, optimizer="adam").clock > 0
-    assert pickle.loads(pickle.dumps(model))._pace is None
+    assert tuner(threads=1) is not first
+    assert tuner() is first
+    assert tuner(batch_size=50) is not first
+    assert tuner(batch_size=50, optimizer="adam").clock > 0
     model.freeze(0)
-    assert pace(batch_size=50, optimizer="adam").clock > 0
+    assert tuner(batch_size=50, optimizer="adam").clock > 0
 
 
 def test_a_system_without_more_threads(shared, monkeypatch):
@@ -201,10 +170,10 @@ def test_a_system_without_more_threads(shared, monkeypatch):
 def test_divergence_on_two_threads(shared):
     X, y = rng.standard_normal((400, 30)).astype("f4"), rng.standard_normal((400, 33)).astype("f4")
     ends = []
-    for threads in (1, 2):
+    for count in (1, 2):
         model = Model([30, 40, 33], activation="identity", output="identity", rng=0)
         with pytest.raises(fastnn.DivergenceError) as error:
-            model.fit(X, y, epochs=500, batch_size=40, optimizer=fastnn.SGD(3.0), threads=threads)
+            model.fit(X, y, epochs=500, batch_size=40, optimizer=fastnn.SGD(3.0), threads=count)
         ends.append((error.value.epoch, model.parameters.tobytes()))
     assert ends[0] == ends[1]
     assert np.isfinite(model.parameters).all()
@@ -215,11 +184,11 @@ def test_divergence_on_two_threads(shared):
 FIT = """
 import multiprocessing, os, signal, sys, threading, warnings
 import numpy as np
-from fastnn import Model, SGD, parallel, training
-from fastnn.kernels import programs
+from fastnn import Model, SGD, threads
+from fastnn.kernels import strategy
 
-parallel.available_threads = lambda: 2  # on any machine
-training._Pace.choose = lambda self: (self.most, 1.0)
+threads.available_threads, threads.FIT_MULTIPLY_ADDS = lambda: 2, 0  # on any machine
+threads.ThreadTuner.choose = lambda self: (self.threads, 1.0)
 X = np.random.default_rng(0).normal(size=(2_000, 40)).astype(np.float32)
 y = np.arange(2_000) % 5
 
@@ -228,7 +197,7 @@ def fit(threads=None):
     model.fit(X, y, epochs=3, batch_size=50, threads=threads)
     return model.parameters.tobytes()
 
-assert programs.worth(Model([40, 64, 5])._layout, 50, 2) == 2
+assert strategy.max_threads(Model([40, 64, 5])._network.layout, 50, 2) == 2
 """
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -275,7 +244,7 @@ print("done")
 
 def test_four_threads_that_fit_and_predict_at_once(run_python):
     source = """
-parallel.available_threads = lambda: 5  # more than there are cores
+threads.available_threads = lambda: 5  # more than there are cores
 expected, wrong, start = fit(1), [], threading.Barrier(4)
 shared = Model([40, 64, 5], rng=0)
 outputs = shared.predict(X, threads=1)

@@ -6,17 +6,17 @@ import threading
 import numpy as np
 import pytest
 
-from fastnn import Model, parallel
+from fastnn import Model, threads
 from fastnn.kernels import entry
 
 # Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
 MODEL = """
 import os, sys, threading, warnings
 import numpy as np
-from fastnn import Model, parallel
+from fastnn import Model, threads
 from fastnn.kernels import entry
 
-parallel.available_threads = lambda: 2  # on any machine
+threads.available_threads = lambda: 2  # on any machine
 model = Model([40, 60, 5], rng=0)
 X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
 calls = []
@@ -31,7 +31,7 @@ assert not calls
 def several(monkeypatch):
     """A list that notes calls of the parallel kernel, on a machine with eight CPUs, however small it is."""
     calls, kernel = [], entry.sweep_parallel
-    monkeypatch.setattr(parallel, "available_threads", lambda: 8)
+    monkeypatch.setattr(threads, "available_threads", lambda: 8)
     monkeypatch.setattr(entry, "sweep_parallel", lambda *arguments: (calls.append(1), kernel(*arguments)))
     return calls
 
@@ -40,14 +40,14 @@ def several(monkeypatch):
 @pytest.mark.parametrize("n", [2000, 5000, 20_001])
 @pytest.mark.parametrize("stored", ["floats", "bytes"])
 def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, monkeypatch, naive):
-    monkeypatch.setattr(parallel, "WORTH_IT", 0)
+    monkeypatch.setattr(threads, "PARALLEL_MULTIPLY_ADDS", 0)
     X = np.random.default_rng(0).integers(0, 256, (n, 20), dtype=np.uint8)
     X = X if stored == "bytes" else X.astype(dtype)
     model = Model([20, 30, 18, 3], dtype=dtype, input_scale=1 / 255, rng=0)
     alone = model.predict(X, threads=1)
     assert not several
-    for threads in (2, 3, 8, None):
-        np.testing.assert_array_equal(model.predict(X, threads=threads), alone)
+    for most in (2, 3, 8, None):
+        np.testing.assert_array_equal(model.predict(X, threads=most), alone)
     assert len(several) == 4
     np.testing.assert_allclose(alone, naive(model).predict(X / 255), rtol=1e-4)
 
@@ -248,17 +248,17 @@ def test_available_threads(variables, expected, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert parallel.available_threads() == expected
+    assert threads.available_threads() == expected
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
 def test_a_limit_of_one_thread_is_kept(name, run_python):
     source = (
-        MODEL.replace("parallel.available_threads =", "_ =")
+        MODEL.replace("threads.available_threads =", "_ =")
         + """
 assert np.array_equal(model.predict(X), expected)
 assert np.array_equal(model.predict(X, threads=2), expected)
-print(parallel.available_threads(), len(calls), threading.active_count())
+print(threads.available_threads(), len(calls), threading.active_count())
 """
     )
     assert run_python(source, **{name: "1"}).stdout == "1 0 1\n"
@@ -267,11 +267,11 @@ print(parallel.available_threads(), len(calls), threading.active_count())
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_the_cpu_affinity_is_kept(run_python):
     source = (
-        MODEL.replace("parallel.available_threads =", "_ =")
+        MODEL.replace("threads.available_threads =", "_ =")
         + """
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 assert np.array_equal(model.predict(X), expected)
-print(parallel.available_threads(), len(calls))
+print(threads.available_threads(), len(calls))
 """
     )
     assert run_python(source, OMP_NUM_THREADS="").stdout == "1 0\n"
@@ -279,23 +279,81 @@ print(parallel.available_threads(), len(calls))
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 8), (1, 1), (3, 3), (8, 8), (100, 8), (np.int64(2), 2)])
 def test_threads_is_a_maximum(asked, given, several):
-    assert parallel.resolve_threads(asked) == given
+    assert threads.resolve_threads(asked) == given
 
 
 def test_the_door_lets_one_in():
-    with parallel.door() as first:
+    with threads.door() as first:
         assert first
-        with parallel.door() as second:
+        with threads.door() as second:
             assert not second
-    with parallel.door() as again:
+    with threads.door() as again:
         assert again
 
 
 def test_the_door_opens_again_after_an_error():
-    with pytest.raises(OSError, match="x"), parallel.door():
+    with pytest.raises(OSError, match="x"), threads.door():
         raise OSError("x")
-    with parallel.door() as opened:
+    with threads.door() as opened:
         assert opened
+
+
+# ---- which number is faster now ----
+
+
+def test_the_tuner_decides_for_the_faster_number():
+    tuner = threads.ThreadTuner(2, call_seconds=0.05)
+
+    def run(count, step):
+        """Two calls of 100 steps with the number chosen: the first one's cold caches do not count."""
+        assert tuner.choose() == (count, threads.WARM_UP)
+        tuner.note(count, 0.03, 100)
+        assert tuner.choose()[0] == count
+        tuner.note(count, 100 * step, 100)
+
+    run(2, 1e-4)
+    run(1, 5e-5)
+    assert tuner.choose() == (1, 1.0)
+    tuner.note(1, 0.02, 100)  # now it is the slower
+    run(2, 1e-4)
+    assert tuner.choose() == (2, 1.0)
+    waited = []
+    for _ in range(7):  # one thread is tried again, later each time that it is slower
+        tuner.measured_at[1] -= 1.01 * tuner.patience
+        waited.append(tuner.patience)
+        run(1, 2e-4)
+        run(2, 1e-4)
+        assert tuner.choose() == (2, 1.0)
+    assert waited[0] == threads.FIRST_PATIENCE
+    assert waited[-1] == threads.MAX_PATIENCE
+    tuner.note(2, 0.04, 100)  # another process wants a core
+    assert tuner.patience == threads.FIRST_PATIENCE
+    run(1, 4e-5)
+    assert tuner.choose() == (1, 1.0)
+
+
+def test_the_tuner_waits_longer_where_a_change_takes_longer():
+    tuner = threads.ThreadTuner(2, call_seconds=0.05)
+    for count, seconds in ((2, 0.01), (1, 0.02)):
+        for _ in range(2):
+            assert tuner.choose()[0] == count
+            tuner.note(count, seconds, 100)
+    tuner.note(2, 0.01, 100)
+    tuner.switch_seconds = 1.0
+    tuner.measured_at[1] -= 2 * threads.MAX_PATIENCE
+    assert tuner.choose() == (2, 1.0)
+    tuner.measured_at[1] -= 30.0
+    assert tuner.choose() == (1, threads.WARM_UP)
+
+
+def test_the_tuner_of_one_thread_has_no_choice():
+    tuner = threads.ThreadTuner(1, call_seconds=0.05)
+    for _ in range(3):
+        assert tuner.choose() == (1, 1.0)
+        tuner.note(1, 0.04, 100)
+
+
+# ---- a model that changes meanwhile ----
 
 
 def test_predict_while_the_head_is_replaced():

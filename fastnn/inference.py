@@ -1,0 +1,146 @@
+"""Programs that go over samples without training: predict, evaluate, gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import entry, schedule
+from .kernels.library import library
+from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
+from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, SYMBOLS, TARGETS, Code, bind, bindings
+from .kernels.schedule import Source
+
+KEPT_PROGRAMS = 8  # of a sweep: one for every number of rows seen lately
+
+
+class Inference:
+    """What passes over samples need, kept for the next one. Each `Sweep` is used by one call at a time."""
+
+    def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float):
+        self.layout, self.parameters, self.scale = layout, parameters, scale
+        self.idle: list[Sweep] = []
+
+    def outputs(self, n: int) -> NDArray[Any]:
+        """Room for the outputs of n samples."""
+        return np.empty((n, self.layout.sizes[-1]), self.layout.dtype)
+
+    def _borrow(self) -> Sweep:
+        """An idle sweep, or a new one; append it to `idle` afterwards."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return Sweep(self.layout, self.parameters, self.scale)
+
+    def predict_block(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The outputs for at most a block of rows, C-ordered in the layout's dtype."""
+        sweep, n = self._borrow(), len(X)
+        out = np.empty((n, self.layout.sizes[-1]), self.layout.dtype)
+        try:
+            operations, place_of_x, place_of_out = sweep.blocks[n]
+        except KeyError:
+            operations, place_of_x, place_of_out = sweep.block(X)
+        entry.run_block(operations, place_of_x, place_of_out, X, out)
+        self.idle.append(sweep)
+        return out
+
+    def predict(self, inputs: NDArray[Any], out: NDArray[Any], threads: int = 1) -> None:
+        """Fill out, on several threads if asked for."""
+        if threads == 1:
+            sweep = self._borrow()
+            sweep(inputs, None, out, None)
+            self.idle.append(sweep)
+            return
+        sweeps = [self._borrow() for _ in range(threads)]
+        codes = [sweep.code(inputs, None, False) for sweep in sweeps]
+        stacked = np.stack([code.operations for code in codes])
+        n, table = len(inputs), _bindings(inputs, None, out, None)
+        entry.sweep_parallel(stacked, codes[0].patches, codes[0].parts, table, n, self.layout.block_rows)
+        self.idle += sweeps
+
+    def evaluate(self, inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """(mean loss, outputs)."""
+        out, sweep = self.outputs(len(inputs)), self._borrow()
+        loss = sweep(inputs, targets, out, None)
+        self.idle.append(sweep)
+        return loss, out
+
+    def gradients(self, inputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
+        """The gradient of the mean loss, laid out like the parameters."""
+        gradient, sweep = aligned_zeros(self.layout.n_bytes, self.layout.dtype), self._borrow()
+        sweep(inputs, targets, None, gradient)
+        self.idle.append(sweep)
+        return gradient
+
+
+class Sweep:
+    """A workspace and the programs in it."""
+
+    def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float):
+        self.parameters, self.scale = Vector(layout, parameters.ctypes.data), scale
+        self.layout, self.library = layout, library(layout.dtype)
+        self.work = Workspace(layout, layout.block_rows)
+        self.codes: dict[Any, Code] = {}
+        self.blocks: dict[int, tuple[NDArray[np.int64], int, int]] = {}  # of `block`
+
+    def code(self, inputs: NDArray[Any], targets: NDArray[Any] | None, gradient: bool) -> Code:
+        """The programs for the blocks of so many rows of such inputs and targets."""
+        key = (len(inputs), inputs.dtype, None if targets is None else targets.ndim, gradient)
+        if key in self.codes:
+            return self.codes[key]
+        if len(self.codes) == KEPT_PROGRAMS:
+            self._forget()
+        x = Source.of("samples", inputs)
+        y = None if targets is None else Source.of("targets", targets)
+        places = self.parameters, self.work, x
+        # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
+        in_place = y is None and x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows
+        programs = []
+        for rows in schedule.block_sizes(self.layout, [len(inputs)]):
+            if gradient and y is not None:
+                programs.append(schedule.gradient_program(*places, y, rows, self.scale))
+            else:
+                programs.append(schedule.predict_program(*places, y, rows, self.scale, in_place))
+        return self.codes.setdefault(key, Code(programs, self.library))
+
+    def _forget(self) -> None:
+        """Drop all programs, and the memory that only they know."""
+        self.codes.clear()
+        self.blocks.clear()
+        self.work = Workspace(self.layout, self.layout.block_rows)
+
+    def block(self, X: NDArray[Any]) -> tuple[NDArray[np.int64], int, int]:
+        """The one program that predicts as many rows as X has, in the layout's dtype, and where two addresses go."""
+        code = self.code(X, None, False)
+        place = {SYMBOLS[patch["symbol"]]: int(patch["word"]) for patch in code.patches}
+        operations: NDArray[np.int64] = code.operations.copy()
+        return self.blocks.setdefault(len(X), (operations, place["samples"], place["outputs"]))
+
+    def __call__(
+        self,
+        inputs: NDArray[Any],
+        targets: NDArray[Any] | None,
+        out: NDArray[Any] | None,
+        gradient: NDArray[Any] | None,
+    ) -> float:
+        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
+        n, code = len(inputs), self.code(inputs, targets, gradient is not None)
+        step, table = self.work.step, _bindings(inputs, targets, out, gradient)
+        step["scale"], step["total"] = 1 / n, 0
+        entry.sweep(code.operations, code.patches, code.parts, table, n, self.layout.block_rows)
+        return float(step["total"][0] / n)
+
+
+def _bindings(
+    inputs: NDArray[Any], targets: NDArray[Any] | None, out: NDArray[Any] | None, gradient: NDArray[Any] | None
+) -> NDArray[Any]:
+    """What the symbols of a sweep stand for: the rows come in their order."""
+    table = bindings()
+    for symbol, array in ((SAMPLES, inputs), (TARGETS, targets), (OUTPUTS, out)):
+        if array is not None:
+            bind(table, symbol, array.ctypes.data, array.strides[0])
+    if gradient is not None:
+        bind(table, GRADIENT, gradient.ctypes.data)
+    return table

@@ -1,0 +1,128 @@
+"""Functions of each element: activations, backward, losses, updates; and what becomes of a step's scalars."""
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .function import Code, vector_function
+from .simd import DOUBLE, I64, Vec, int64, load_double, store_double
+from .target import LINE_BYTES
+
+
+def _each_element(code: Code, function, rows, n, stride, out, *inputs, at_once=1):
+    """out[i, j] = function(simd, *inputs[i, j]) over rows of n bytes, whole lines; out may be one of the inputs.
+
+    The function is written for `at_once` vectors side by side, and for what is left over for one.
+    """
+    b, width = code.b, code.target.vector_bytes
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.mul(row.index, stride)
+        places = [b.add(start, place) for place in (out, *inputs)]
+        first = int64(0)
+        for step in sorted({at_once * width, width}, reverse=True):
+            s, stop = code.simd(step), b.and_(n, int64(-step))
+            with cgutils.for_range_slice(b, first, stop, int64(step), I64) as (i, _):
+                values = [s.load(b.add(place, i)) for place in places[1:]]
+                s.store(function(s, *values), b.add(places[0], i))
+            first = stop
+
+
+@vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c]")
+def fill(code, value):
+    """out = value."""
+    _each_element(code, lambda s: s.const(value), *code.arguments)
+
+
+@vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c]")
+def unary(code, function):
+    """out = function(simd, x), for several vectors at once."""
+    _each_element(code, function, *code.arguments, at_once=code.target.vectors_at_once)
+
+
+@vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]")
+def binary(code, function):
+    """out = function(simd, x, y)."""
+    _each_element(code, function, *code.arguments)
+
+
+def update_signature(vectors: tuple[str, ...]) -> str:
+    """The signature of `update` for an optimizer's vectors; `scalars` are float64."""
+    own = " ".join(f"{name}:rw[1,n]" for name in vectors)
+    return f"n=p.row_bytes scalars:r*[1,s] p:rw[1,n] g:r[1,n] {own}"
+
+
+def update(code, function, n_scalars):
+    """p, *vectors = function(simd, scalars, p, g, *vectors), each a row."""
+    b, s = code.b, code.simd()
+    n, scalars, *places = code.arguments
+    values = [s.splat_double(load_double(b, b.add(scalars, int64(8 * i)))) for i in range(n_scalars)]
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        p, g, *own = (b.add(place, i) for place in places)
+        results = function(s, values, *map(s.load, (p, g, *own)))
+        for result, place in zip(results, (p, *own), strict=True):
+            s.store(result, place)
+
+
+@vector_function("settings:r*[1,k] state:rw*[1,s] count:r*[1,1] scale:w*[1,1] scalars:w*[1,m]")
+def advance(code, function, n_settings, n_state):
+    """Go on to the next step: scale, state, scalars = function(simd, count, settings, state), all float64."""
+    s = code.double()
+    settings, state, count, scale, scalars = code.arguments
+
+    def numbers(start, n):
+        return [s.load(start, i) for i in range(n)]
+
+    results = function(s, s.load(count), *numbers(settings, n_settings), *numbers(state, n_state))
+    for place, values in zip((scale, state, scalars), results, strict=True):
+        for i, value in enumerate(values):
+            s.store(value if isinstance(value, Vec) else s.const(value), place, i)
+
+
+@vector_function("n=x.row_bytes x:r[1,n] spread:w*[1,1]")
+def spread(code):
+    """spread = sum over x of x - x, a float64: zero where all are finite, NaN where one is not."""
+    b, s = code.b, code.simd()
+    n, x, out = code.arguments
+    total = cgutils.alloca_once_value(b, ir.Constant(s.vector, [0.0] * s.lanes))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        value = s.load(b.add(x, i))
+        b.store(b.fadd(b.load(total), (value - value).v), total)
+    store_double(b, s.sum_of_lanes(s.wide(b.load(total))), out)
+
+
+@vector_function(
+    "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
+)
+def loss(code, function):
+    """total += the sum of value, and d = scale * slope, where function(simd, a, y) = (value, slope).
+
+    Rows are padded to whole lines; the padding does not count and is written as zero. scale and total are float64; so
+    is the sum.
+    """
+    b, s = code.b, code.simd()
+    rows, n, stride, d, a, y, y_stride, scale, cell = code.arguments
+    wide = ir.VectorType(DOUBLE, s.lanes)
+    total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
+    scale = s.splat_double(load_double(b, scale))
+    size = int64(s.itemsize)
+    width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.mul(row.index, stride)
+        with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
+            p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
+            value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)))
+            inside = s.lanes_below(b.sub(n, b.sdiv(j, size)))
+            s.store(s.select(inside, slope * scale, s.const(0.0)), b.add(d, p))
+            value = s.wide(s.select(inside, value, s.const(0.0)).v)
+            b.store(b.fadd(b.load(total), value), total)
+    store_double(b, s.sum_of_lanes(b.load(total), load_double(b, cell)), cell)
+
+
+@vector_function("n=values.rows values:rw*[n,1] total:rw*[1,1]")
+def collect(code):
+    """total += each of the values, float64 on lines of their own, in their order; they become zero."""
+    b = code.b
+    n, values, total = code.arguments
+    with cgutils.for_range(b, n, intp=I64) as at:
+        value = b.add(values, b.mul(at.index, int64(LINE_BYTES)))
+        store_double(b, b.fadd(load_double(b, total), load_double(b, value)), total)
+        store_double(b, ir.Constant(DOUBLE, 0.0), value)

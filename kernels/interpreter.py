@@ -1,0 +1,92 @@
+"""Running programs: what compiled code of `entry` calls. Arrays are C-ordered."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .function import OPERATION_BYTES
+from .program import BINDING, PART, PATCH
+from .simd import I64, int64
+
+
+def _run_program(b, program, n):
+    """Run the n operations at an address."""
+    kind = ir.PointerType(ir.FunctionType(ir.VoidType(), [I64]))
+    with cgutils.for_range(b, n, intp=I64) as at:
+        operation = b.add(program, b.mul(at.index, int64(OPERATION_BYTES)))
+        function = b.load(b.inttoptr(operation, ir.PointerType()), typ=I64)
+        b.call(b.inttoptr(function, kind), [operation])
+
+
+@intrinsic
+def run_program(typing_context, program, n):
+    """Run the n operations at the address `program`."""
+
+    def codegen(context, b, signature, arguments):
+        _run_program(b, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+def _fields(b, record, dtype, *names):
+    """Some int64 fields of a record at an address."""
+    places = (b.add(record, int64(dtype.fields[name][1])) for name in names)
+    return [b.load(b.inttoptr(place, ir.PointerType()), typ=I64) for place in places]
+
+
+def _element(b, start, dtype, i):
+    """The address of element i of an array."""
+    return b.add(start, b.mul(i, int64(dtype.itemsize)))
+
+
+def _part_runner(module):
+    """The function run(operations, patches, part, bindings, first) of a module; see `run_part`."""
+    name = "fastnn_run_part"
+    if name in module.globals:
+        return module.globals[name]
+    fn = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 5), name)
+    fn.linkage = "internal"
+    b = ir.IRBuilder(fn.append_basic_block("entry"))
+    operations, patches, part, bindings, first = fn.args
+    operation, n_operations, patch, n_patches = _fields(b, part, PART, "operation", "operations", "patch", "patches")
+    with cgutils.for_range(b, n_patches, intp=I64) as at:
+        here = _element(b, patches, PATCH, b.add(patch, at.index))
+        word, symbol, offset = _fields(b, here, PATCH, "word", "symbol", "offset")
+        address, stride = _fields(b, _element(b, bindings, BINDING, symbol), BINDING, "address", "stride")
+        value = b.add(b.add(address, b.mul(first, stride)), offset)
+        b.store(value, b.inttoptr(b.add(operations, b.mul(word, int64(8))), ir.PointerType()))
+    _run_program(b, b.add(operations, b.mul(operation, int64(OPERATION_BYTES))), n_operations)
+    b.ret_void()
+    return fn
+
+
+@intrinsic
+def run_part(typing_context, operations, patches, parts, i, bindings, first):
+    """Run part i of a code on the rows from `first` on: fill in what its symbols stand for, then its operations."""
+
+    def codegen(context, b, signature, arguments):
+        *_, i, _, first = arguments
+        starts = [_data(context, b, signature, n, arguments) for n in (0, 1, 2, 4)]
+        part = _element(b, starts[2], PART, i)
+        b.call(_part_runner(b.module), [*starts[:2], part, starts[3], first])
+        return context.get_dummy_value()
+
+    return types.void(operations, patches, parts, types.int64, bindings, types.int64), codegen
+
+
+def _data(context, b, signature, n, arguments):
+    """The address of the first element of argument n, an array."""
+    array = context.make_array(signature.args[n])(context, b, arguments[n])
+    return b.ptrtoint(array.data, I64)
+
+
+@intrinsic
+def address(typing_context, array):
+    """The int64 address of a C-ordered array's first element. It does not keep the array alive."""
+
+    def codegen(context, b, signature, arguments):
+        return _data(context, b, signature, 0, arguments)
+
+    return types.int64(array), codegen

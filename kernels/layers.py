@@ -1,0 +1,151 @@
+"""Forward, loss, delta backpropagation and gradients of a block of samples: the mathematics, written once.
+
+Every matrix is (samples, neurons), whichever way it lies in memory; `matmul` sees to that. A batch of a single sample
+takes three fused operations, each behind one `if`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .activations import ACTIVATIONS
+from .matmul import Operation, affine, column_sums, matmul, matmul_tn, zeros_like
+from .matrix import Matrix
+from .memory import Block, Layer, Vector
+from .program import Program, elementwise
+from .threads import Worker
+
+
+def forward(program: Program, parameters: Vector, block: Block, worker: Worker, multiplied: bool = False) -> None:
+    """a = f(x @ W + b) for every layer, each one's a being the next one's x.
+
+    `multiplied` says that the first layer's a holds x @ W + b already.
+    """
+    x = block.x
+    for layer, a in zip(parameters.layout.layers, block.a, strict=True):
+        shard = layer.shard(worker)
+        w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), a[:, shard.begin : shard.end]
+        if block.single:
+            program.add(f"{layer.activation}_gemv", out=out, x=x, W=w, C0=b)
+        else:
+            if not multiplied:
+                affine(program, out, x, w, b, block.zeros)
+            multiplied = False
+            if layer.activation != "identity":
+                elementwise(program, layer.activation, out, out)
+        if layer.is_shared:
+            worker.barrier(program)
+        x = a
+
+
+def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix) -> None:
+    """The last layer's d = scale * dC/da, and the block's loss added to the total."""
+    a, d, y = block.a[-1], block.d[-1], block.y
+    if not a.is_row_major:
+        a, d, y = a.T, d.T, y.T
+    program.add(name, d=d, a=a, y=y, scale=scale, total=total)
+
+
+def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -> None:
+    """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da."""
+    layers = parameters.layout.layers
+    for layer in reversed(layers[parameters.layout.lowest :]):
+        d, a, last = block.d[layer.index], block.a[layer.index], layer is layers[-1]
+        shard = layer.shard(worker)
+        mine = slice(None) if last else slice(shard.begin, shard.end)  # the last d every worker computes for itself
+        if not ACTIVATIONS[layer.activation].unit_derivative and (last or not block.single):
+            elementwise(program, f"{layer.activation}_backward", d[:, mine], d[:, mine], a[:, mine])
+        if layer.index == parameters.layout.lowest:
+            break
+        below = layers[layer.index - 1]
+        d_below, a_below = block.d[below.index], block.a[below.index]
+        if block.single:
+            w, name = parameters.w(layer, shard), f"{below.activation}_gemv_backward"
+            program.add(name, out=d_below, x=d, B=w, zeros=block.zeros[:, : d.padded_cols], a=a_below)
+            continue
+        if layer.is_shared and not last:
+            worker.barrier(program)
+        shard = below.shard(worker)
+        ws = [parameters.w(layer, s)[shard.begin : shard.end, :].T for s in layer.shards]
+        out, zeros = d_below[:, shard.begin : shard.end], block.zeros
+        matmul(program, out, d, ws, zeros_like(out, zeros), pack_buffer=block.pack_buffer, zeros=zeros)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a batch's gradient goes: a gradient's vector, or the parameters themselves.
+
+    The parameters where the scale is -learning_rate / batch: that is the SGD update, without a gradient ever stored.
+    `overwrite` says that what was there does not count. `update` is run as soon as a layer's gradient is complete.
+    """
+
+    vector: Vector
+    overwrite: bool = False
+    update: Update | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """An optimizer's update of the parameters, from a gradient and with the optimizer's own vectors by name."""
+
+    name: str
+    parameters: Vector
+    vectors: dict[str, Vector]
+    scalars: Matrix
+
+    def add(self, program: Program, layer: Layer, gradient: Vector, worker: Worker) -> None:
+        """The operation for what a worker updates of a layer."""
+        p, g = self.parameters.flat_rows(layer, worker), gradient.flat_rows(layer, worker)
+        if p is not None:
+            own = {name: vector.flat_rows(layer, worker) for name, vector in self.vectors.items()}
+            program.add(self.name, p=p, g=g, scalars=self.scalars, **own)
+
+
+def gradients(
+    program: Program, destination: Destination, block: Block, worker: Worker, between: Iterable[Operation] = ()
+) -> None:
+    """dW = x.T @ d and db = the sum of d over the samples, of every layer that trains, to the destination.
+
+    Each worker takes what it updates of W. `between` holds operations to be spread through the largest product, the
+    lowest layer's.
+    """
+    layout = destination.vector.layout
+    for layer in layout.trained:
+        mine = destination.vector.rows(layer, worker)
+        if mine is None:
+            continue
+        w, b = mine
+        first = 0 if layer.is_shared else worker.share(layer.fan_in, least=4)[0]
+        shard, x = layer.shard(worker), block.a[layer.index - 1] if layer.index else block.x
+        x, d = x[:, first : first + w.rows], block.d[layer.index][:, shard.begin : shard.end]
+        zeros = zeros_like(w, block.zeros)
+        if block.single:
+            both, c0 = w.taller(1), zeros.taller(1) if destination.overwrite else w.taller(1)
+            program.add("ger", C=both, C0=c0, x=x, d=d)
+        else:
+            spread = between if layer.index == layout.lowest else ()
+            places = {"pack_buffer": block.pack_buffer, "zeros": block.zeros}
+            matmul_tn(program, w, x, d, zeros if destination.overwrite else w, **places, between=spread)
+            if b is not None:  # the batch is summed first, then added once
+                out = b if destination.overwrite else block.sums[:, : b.cols]
+                column_sums(program, out, d, block.ones, block.zeros)
+                if not destination.overwrite:
+                    program.add("add", out=b, x=b, y=out)
+        if destination.update:
+            destination.update.add(program, layer, destination.vector, worker)
+
+
+def collect_gradients(program: Program, destination: Destination, partials: list[Vector], worker: Worker) -> None:
+    """Add the gradients of shards to where they go in their order, whichever worker computed them, and update."""
+    for layer in reversed(destination.vector.layout.trained):
+        out = destination.vector.flat_rows(layer, worker)
+        for i, partial in enumerate(partials):
+            part = partial.flat_rows(layer, worker)
+            if out is not None and part is not None:
+                if destination.overwrite and i == 0:
+                    program.add("copy", out=out, x=part)
+                else:
+                    program.add("add", out=out, x=out, y=part)
+        if destination.update:
+            destination.update.add(program, layer, destination.vector, worker)

@@ -1,0 +1,351 @@
+"""Where everything of a network lies: the vector of its parameters, and the buffers of a block of samples.
+
+One flat vector holds every parameter. Layer l's W, (fan_in, fan_out) from neuron k to neuron j, has padded rows, and b
+lies right behind it as one more row. For several threads a layer wide enough has a `ColumnShard` for each in its place.
+Rows are padded to whole lines, and one line more where rows so far apart would fall into the same few sets of a cache.
+The padding of W, b and d is zero, and stays zero.
+
+A block's matrices are (samples, neurons). Row-major: a row for each sample, lanes hold neurons. Feature-major: a row
+for each neuron, lanes hold samples, which fill them where layers are narrow.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .matrix import ITEMSIZE, Matrix, padded
+from .optimizers import MAX_NUMBERS
+from .target import HOST, LINE_BYTES, Target
+from .threads import MAILBOX, Worker
+
+MAX_SHARDS, SHARD_SAMPLES = 8, 128  # of a feature-major block: parts whose gradients are summed for themselves
+MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
+
+# What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
+STEP = np.dtype(
+    {
+        "names": ["scale", "scalars", "total", "count", "spread"],
+        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8"],
+        "offsets": [0, 8, 64, 72, 80],
+        "itemsize": 128,
+    }
+)
+# What a further fit goes on from beside vectors: the generator of the orders, and the optimizer's state.
+STATE = np.dtype([("random", "u8"), ("numbers", "f8", (MAX_NUMBERS,))])
+
+
+def apart(stride: int) -> int:
+    """A row stride at which the rows do not fall into the same few sets of a cache."""
+    return stride + LINE_BYTES if stride % 1024 == 0 else stride
+
+
+def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
+    """A zeroed 1-D array of n_bytes that starts at a multiple of 64 bytes."""
+    itemsize = np.dtype(dtype).itemsize
+    n_bytes = -(-n_bytes // itemsize) * itemsize
+    buffer = np.zeros(n_bytes + LINE_BYTES, np.uint8)
+    start = -buffer.ctypes.data % LINE_BYTES
+    return buffer[start : start + n_bytes].view(dtype)
+
+
+def field(record: NDArray[Any], name: str, cols: int = 1) -> Matrix:
+    """A field of a record, an array of one, as a row of float64."""
+    dtype: Any = record.dtype
+    address = record.ctypes.data + dtype.fields[name][1]
+    return Matrix.row_major(address, 1, cols, 8 * cols, "float64", name)
+
+
+@dataclass(frozen=True)
+class ColumnShard:
+    """Some columns of a layer's W and b, neurons `begin` to `end`, and their place in the vector, in bytes."""
+
+    begin: int
+    end: int
+    w: int
+    b: int
+    row_stride: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Sizes of a layer, and its shards: one, or one for each thread."""
+
+    index: int
+    fan_in: int
+    fan_out: int
+    activation: str
+    frozen: bool
+    row_stride: int  # of row-major a and d
+    shards: tuple[ColumnShard, ...]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether each thread has columns of its own."""
+        return len(self.shards) > 1
+
+    def shard(self, worker: Worker) -> ColumnShard:
+        """The columns that a worker computes."""
+        return self.shards[worker.index if self.is_shared else 0]
+
+
+class Layout:
+    """Where the parameters of a network lie in their vector.
+
+    What a core prefetches beside the columns it works on must not be another's (false sharing): so for several threads
+    the columns of each are a shard of their own.
+    """
+
+    def __init__(
+        self,
+        sizes: Iterable[int],
+        activations: Iterable[str],
+        loss: str,
+        dtype: str,
+        frozen: Iterable[int] = (),
+        threads: int = 1,
+        target: Target = HOST,
+    ):
+        self.sizes, self.activations, self.loss, self.dtype = tuple(sizes), tuple(activations), loss, str(dtype)
+        self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
+        per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
+            n_bytes, last = padded(fan_out * self.itemsize), i == len(self.sizes) - 2
+            lines = n_bytes // LINE_BYTES
+            parts, shards = threads if lines >= threads else 1, []
+            for first, stop in itertools.pairwise(lines * part // parts for part in range(parts + 1)):
+                row_stride = apart((stop - first) * LINE_BYTES)
+                begin, end = first * per_line, min(stop * per_line, fan_out)
+                shards.append(ColumnShard(begin, end, offset, offset + fan_in * row_stride, row_stride))
+                offset += (fan_in + 1) * row_stride
+            activation, row_stride = self.activations[i], n_bytes if last else apart(n_bytes)
+            layers.append(Layer(i, fan_in, fan_out, activation, i in self.frozen, row_stride, tuple(shards)))
+        self.layers = tuple(layers)
+        self.n_bytes = offset
+        self.x_stride = apart(padded(self.sizes[0] * self.itemsize))
+        # The lowest layer that trains: nothing below it needs a delta.
+        self.lowest = min((layer.index for layer in layers if not layer.frozen), default=len(layers))
+        # A block goes through the whole network at once, about 128 KiB of it where the network is small.
+        row_bytes = self.x_stride + 2 * sum(layer.row_stride for layer in layers)
+        self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes))
+
+    @property
+    def trained(self) -> tuple[Layer, ...]:
+        """The layers that train, the last one first."""
+        return tuple(layer for layer in reversed(self.layers) if not layer.frozen)
+
+    def for_threads(self, threads: int) -> Layout:
+        """The same network with shards for so many threads."""
+        arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
+        return Layout(*arguments, threads=threads, target=self.target)
+
+    def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
+        """Layer i's columns from `begin` to `end`, b as the last row, a view of a vector; all in one shard."""
+        layer = self.layers[i]
+        (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
+        w, stride = shard.w // self.itemsize, shard.row_stride // self.itemsize
+        matrix = vector[w : w + (layer.fan_in + 1) * stride].reshape(-1, stride)
+        return matrix[:, begin - shard.begin : end - shard.begin]
+
+    def convert(self, vector: NDArray[Any], layout: Layout, out: NDArray[Any]) -> None:
+        """Copy a vector laid out like the parameters to `out`, of another layout; one of them has single shards."""
+        for layer, other in zip(self.layers, layout.layers, strict=True):
+            for shard in max(layer.shards, other.shards, key=len):
+                edges = layer.index, shard.begin, shard.end
+                layout._columns(out, *edges)[...] = self._columns(vector, *edges)
+
+    def views(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """[(W (fan_in, fan_out), b (fan_out,)), ..], views of a vector laid out like the parameters, single shards."""
+        both = (self._columns(vector, layer.index, 0, layer.fan_out) for layer in self.layers)
+        return [(matrix[:-1], matrix[-1]) for matrix in both]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector laid out like the parameters, as matrices: the parameters themselves, a gradient, an optimizer's own."""
+
+    layout: Layout
+    address: Any
+    name: str = ""
+
+    def w(self, layer: Layer, shard: ColumnShard) -> Matrix:
+        """A shard of W, (fan_in, its columns)."""
+        return self._matrix(layer.fan_in, shard, shard.w, f"W{layer.index}")
+
+    def b(self, layer: Layer, shard: ColumnShard) -> Matrix:
+        """A shard of b, a row."""
+        return self._matrix(1, shard, shard.b, f"b{layer.index}")
+
+    def _matrix(self, rows: int, shard: ColumnShard, offset: int, name: str) -> Matrix:
+        place = rows, shard.end - shard.begin, shard.row_stride, self.layout.dtype
+        return Matrix.row_major(self.address + offset, *place, f"{self.name}{name}")
+
+    def rows(self, layer: Layer, worker: Worker) -> tuple[Matrix, Matrix | None] | None:
+        """What a worker updates of a layer: (rows of W, b or None), or None where nothing is left for it.
+
+        That is its shard; of a layer that is not shared some rows, and b belongs to whoever has the last of them.
+        """
+        shard, first, stop = layer.shard(worker), 0, layer.fan_in
+        if not layer.is_shared:
+            first, stop = worker.share(layer.fan_in, least=4)
+        if first == stop:
+            return None
+        return self.w(layer, shard)[first:stop, :], self.b(layer, shard) if stop == layer.fan_in else None
+
+    def flat_rows(self, layer: Layer, worker: Worker) -> Matrix | None:
+        """The same memory, b included, as one row."""
+        both = self.rows(layer, worker)
+        if both is None:
+            return None
+        w, b = both
+        return (w if b is None else w.taller(1)).flat()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of samples on its way through the network: matrices (samples, neurons), all row-major or all not.
+
+    Feature-major x and a have a column of ones behind them, which multiplies the bias. `single` says that one sample
+    takes operations of its own.
+    """
+
+    x: Matrix
+    y: Matrix
+    a: tuple[Matrix, ...]  # each layer's outputs
+    d: tuple[Matrix, ...]  # dC/dz
+    ones: Matrix  # a row, as long as there are samples
+    zeros: Matrix  # a row, as long as the widest matrix or a column of samples
+    pack_buffer: Matrix
+    sums: Matrix  # a row for sums over samples
+    single: bool = False
+
+
+class Workspace:
+    """The buffers for blocks of at most `rows` samples, and what the operations of a step share.
+
+    Feature-major ones are made for the exact number of samples when a program asks for them, because the lanes behind
+    the samples must hold zeros.
+    """
+
+    def __init__(self, layout: Layout, rows: int, threads: int = 1):
+        self.layout, self.max_rows = layout, rows
+        self.step = aligned_zeros(STEP.itemsize, STEP)
+        self.mailbox = aligned_zeros(MAILBOX.itemsize, MAILBOX)
+        self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # of shards, each on its own line
+        self.ignored = aligned_zeros(threads * LINE_BYTES, np.float64)  # sums that nobody reads
+        self._made: dict[Any, Any] = {}
+        self._buffers: list[NDArray[Any]] = []
+        widths = [padded(layer.fan_out * layout.itemsize) for layer in layout.layers]
+        widest = max(layout.x_stride, layout.target.tile_lines * LINE_BYTES, *widths)
+        sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest}
+        sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.tile_lines * LINE_BYTES
+        shared = {"zeros": widest, "one": LINE_BYTES}
+        for layer in layout.layers:
+            length, last = rows * layer.row_stride, layer is layout.layers[-1]
+            (shared if layer.is_shared else sizes)[f"a{layer.index}"] = length
+            # The last d every thread computes for itself.
+            (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
+        lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
+        self._places = self._allocate(lengths)
+        self._widest = widest // layout.itemsize
+        self._array(self._places["one"], 1)[0] = 1
+
+    def _allocate(self, lengths: dict[str, int]) -> dict[str, int]:
+        """The addresses of named buffers in one allocation."""
+        self._buffers.append(aligned_zeros(sum(lengths.values()), self.layout.dtype))
+        starts = itertools.accumulate(lengths.values(), initial=self._buffers[-1].ctypes.data)
+        return dict(zip(lengths, starts, strict=False))
+
+    def _array(self, address: int, n: int) -> NDArray[Any]:
+        """n elements of the latest allocation."""
+        buffer = self._buffers[-1]
+        first = (address - buffer.ctypes.data) // self.layout.itemsize
+        return buffer[first : first + n]
+
+    def worker(self, index: int, count: int) -> Worker:
+        """One of so many threads."""
+        mailbox = Matrix.row_major(self.mailbox.ctypes.data, 1, 1, MAILBOX.itemsize, "int64", "mailbox")
+        return Worker(index, count, mailbox)
+
+    def row_major(self, rows: int, worker: Worker, single: bool = False) -> Block:
+        """The buffers of a worker for a block of so many samples."""
+        layout, size = self.layout, self.layout.itemsize
+
+        def matrix(name: str, cols: int, row_stride: int, n: int = rows) -> Matrix:
+            place = self._places.get(name) or self._places[f"{name}@{worker.index}"]
+            return Matrix.row_major(place, n, cols, row_stride, layout.dtype, name)
+
+        last, lines = layout.layers[-1], layout.target.tile_lines
+        one = matrix("one", 1, 0, 1)
+        return Block(
+            x=matrix("x", layout.sizes[0], layout.x_stride),
+            y=matrix("y", last.fan_out, last.row_stride),
+            a=tuple(matrix(f"a{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
+            d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
+            ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
+            zeros=matrix("zeros", self._widest, self._widest * size, 1),
+            pack_buffer=matrix("pack_buffer", lines * LINE_BYTES // size, lines * LINE_BYTES, 1),
+            sums=matrix("sums", self._widest, self._widest * size, 1),
+            single=single,
+        )
+
+    def feature_major_samples(self, rows: int, worker: Worker) -> tuple[Matrix, Matrix]:
+        """x and y of a worker's part of a block, exactly so many samples."""
+        key = "samples", rows, worker.index
+        if key not in self._made:
+            layout, stride = self.layout, apart(padded(rows * self.layout.itemsize))
+            n_in, n_out = layout.sizes[0], layout.sizes[-1]
+            places = self._allocate({"x": (n_in + 1) * stride, "y": n_out * stride})
+            self._array(places["x"] + n_in * stride, rows)[:] = 1
+            self._made[key] = (
+                Matrix.feature_major(places["x"], rows, n_in, stride, layout.dtype, "x"),
+                Matrix.feature_major(places["y"], rows, n_out, stride, layout.dtype, "y"),
+            )
+        return self._made[key]
+
+    def feature_major(self, x: Matrix, y: Matrix, worker: Worker) -> Block:
+        """The buffers of a worker for a shard of exactly these samples; shards of as many share them."""
+        layout, rows = self.layout, x.rows
+        key = "shard", rows, worker.index
+        if key not in self._made:
+            stride, lines = apart(padded(rows * layout.itemsize)), layout.target.tile_lines
+            last = layout.layers[-1]
+            lengths = {f"a{i.index}": (i.fan_out + (i is not last)) * stride for i in layout.layers}
+            lengths |= {f"d{i.index}": i.fan_out * stride for i in layout.layers}
+            lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
+            lengths["pack_buffer"] = padded(rows * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
+            places = self._allocate(lengths)
+            for layer in layout.layers[:-1]:
+                self._array(places[f"a{layer.index}"] + layer.fan_out * stride, rows)[:] = 1
+            self._array(places["ones"], rows)[:] = 1
+
+            def matrix(name: str, layer: Layer) -> Matrix:
+                return Matrix.feature_major(places[name], rows, layer.fan_out, stride, layout.dtype, name)
+
+            def row(name: str, cols: int) -> Matrix:
+                return Matrix.row_major(places[name], 1, cols, cols * layout.itemsize, layout.dtype, name)
+
+            self._made[key] = Block(
+                x=x,
+                y=y,
+                a=tuple(matrix(f"a{layer.index}", layer) for layer in layout.layers),
+                d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
+                ones=row("ones", rows),
+                zeros=row("zeros", lengths["zeros"] // layout.itemsize),
+                pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
+                sums=self.row_major(1, worker).sums,
+            )
+        block: Block = self._made[key]
+        return Block(**{**vars(block), "x": x, "y": y})
+
+    def partial(self, i: int) -> Vector:
+        """Shard i's own gradient."""
+        key = "partial", i
+        if key not in self._made:
+            self._made[key] = aligned_zeros(self.layout.n_bytes, self.layout.dtype)
+        return Vector(self.layout, self._made[key].ctypes.data, f"partial{i}.")

@@ -1,0 +1,108 @@
+"""Programs: lists of operations over matrices, as Python writes them and as compiled code runs them.
+
+An operation is a row of int64: the address of a vector function, then its arguments. Where a program has a symbol in
+place of an address, `entry` writes the address into the row before each run; a patch says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .function import OPERATION_BYTES
+from .library import Library, functions
+from .matrix import Matrix, Symbol
+from .target import Target
+
+OPERATION_WORDS = OPERATION_BYTES // 8
+
+# What a program may leave open. While rows from `first` on are due, the value of a symbol is address + first * stride,
+# as `entry` finds it in a table of BINDING, a row a symbol.
+SYMBOLS = ("samples", "targets", "order", "remaining", "outputs", "gradient")
+SAMPLES, TARGETS, ORDER, REMAINING, OUTPUTS, GRADIENT = range(len(SYMBOLS))
+BINDING = np.dtype([("address", "i8"), ("stride", "i8")])
+PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
+# A part of a code: its operations and patches, and for how many rows of the block that starts `first_row` rows on.
+PART = np.dtype([(name, "i8") for name in ("operation", "operations", "patch", "patches", "rows", "first_row")])
+
+
+class Program:
+    """A list of operations in the making, for a target and a dtype. print() shows it."""
+
+    def __init__(self, target: Target, dtype: str, rows: int = 0, first_row: int = 0):
+        """rows and first_row are for whoever runs it: the rows of the block that it is for, and where its own begin."""
+        self.target, self.dtype = target, dtype
+        self.rows, self.first_row = rows, first_row
+        self.operations: list[tuple[str, dict[str, Any], list[int | Symbol]]] = []
+        self._functions = functions(target)
+
+    def add(self, name: str, **arguments: Any) -> int:
+        """Append a call of the library's function `name`; gives its number in the program.
+
+        Raises where an argument is missing or unknown, or where the matrices do not fit each other.
+        """
+        try:
+            signature = self._functions[name].signature
+        except KeyError:
+            raise ValueError(f"there is no function {name!r} for {self.target.cpu}") from None
+        signature.check(name, arguments, self.dtype)
+        place = len(self.operations)
+        self.operations.append((name, arguments, signature.values(arguments, place)))
+        return place
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def __str__(self) -> str:
+        """A line an operation: its function and arguments."""
+        width = max((len(name) for name, *_ in self.operations), default=0)
+        lines = []
+        for name, arguments, _ in self.operations:
+            shown = "  ".join(f"{key}={value}" for key, value in arguments.items())
+            lines.append(f"{name:{width}}  {shown}")
+        return "\n".join(lines)
+
+
+class Code:
+    """Programs laid end to end, as `entry` takes them."""
+
+    def __init__(self, programs: Iterable[Program], library: Library):
+        programs = list(programs)
+        names = {name for program in programs for name, *_ in program.operations}
+        addresses = library.addresses(sorted(names))
+        rows: list[tuple[int, ...]] = []
+        patches: list[tuple[int, int, int]] = []
+        parts: list[tuple[int, ...]] = []
+        for program in programs:
+            parts.append((len(rows), len(program), len(patches), 0, program.rows, program.first_row))
+            for name, _, values in program.operations:
+                for column, value in enumerate(values, 1):
+                    if isinstance(value, Symbol):
+                        if value.name not in SYMBOLS:
+                            raise ValueError(f"a symbol is one of {SYMBOLS}, not {value.name!r}")
+                        patches.append((len(rows) * OPERATION_WORDS + column, SYMBOLS.index(value.name), value.offset))
+                row = [0 if isinstance(value, Symbol) else value for value in values]
+                rows.append((addresses[name], *row, *[0] * (OPERATION_WORDS - 1 - len(row))))
+            parts[-1] = (*parts[-1][:3], len(patches) - parts[-1][2], *parts[-1][4:])
+        self.operations: NDArray[np.int64] = np.array(rows, np.int64).reshape(-1)
+        self.patches = np.array(patches, PATCH)
+        self.parts = np.array(parts, PART)
+
+
+def bindings() -> NDArray[Any]:
+    """A table of symbols, all unknown."""
+    return np.zeros(len(SYMBOLS), BINDING)
+
+
+def bind(table: NDArray[Any], symbol: int, address: int, stride: int = 0) -> None:
+    """What a symbol stands for from now on."""
+    table[symbol] = address, stride
+
+
+def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix) -> None:
+    """A function of each element, its inputs called x and y; all of a kind of storage, which may be the same memory."""
+    given = dict(zip(("x", "y"), (matrix.flat() for matrix in inputs), strict=False))
+    program.add(name, out=out.flat(), **given)

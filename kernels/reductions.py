@@ -1,0 +1,145 @@
+"""Across lanes: the transpose, and products that are summed over the lanes of their operands."""
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .function import vector_function
+from .simd import I32, I64, Vec, int64
+
+
+def _swap(s, x, y, half):
+    """Rows x and y = x + half of a matrix with the off-diagonal halves of its blocks of 2 * half rows swapped."""
+    low = [j + s.lanes - half if j & half else j for j in range(s.lanes)]
+    high = [j + s.lanes if j & half else j + half for j in range(s.lanes)]
+    masks = (ir.Constant(ir.VectorType(I32, s.lanes), m) for m in (low, high))
+    return tuple(Vec(s, s.b.shuffle_vector(x.v, y.v, m)) for m in masks)
+
+
+def _sum_lanes(s, vectors):
+    """The vector of the sums over the lanes of as many vectors: a transpose that adds the two rows at each stage."""
+    half = 1
+    while half < s.lanes:
+        vectors = [x + y for x, y in (_swap(s, x, y, half) for x, y in zip(vectors[::2], vectors[1::2], strict=True))]
+        half *= 2
+    return vectors[0]
+
+
+def transposed(s, rows):
+    """The columns of a square of as many vectors as there are lanes, by blocks of 2, 4, .. rows (Eklundh 1972)."""
+    vectors, half = list(rows), 1
+    while half < s.lanes:
+        for i in range(s.lanes):
+            if not i & half:
+                vectors[i], vectors[i + half] = _swap(s, vectors[i], vectors[i + half], half)
+        half *= 2
+    return vectors
+
+
+def _load_rows(s, n, source, row, zeros):
+    """One vector from each of as many rows as there are lanes; rows from n on give the vector at `zeros`."""
+    b = s.b
+    for i in range(s.lanes):
+        yield s.load(b.select(b.icmp_signed("<", int64(i), n), b.add(source, b.mul(row, int64(i))), zeros))
+
+
+@vector_function("n=source.rows k=source.cols source:r[n,k] source.row_stride zeros:r[1,z] out:w[k,w] out.row_stride")
+def transpose(code):
+    """out = source.T, its rows filled up with zeros to their stride; rows of the source from n on read `zeros`."""
+    b, s = code.b, code.simd()
+    n, k, source, row, zeros, out, out_row = code.arguments
+    step, size = int64(s.lanes), int64(s.itemsize)
+    with (
+        cgutils.for_range_slice(b, int64(0), b.sdiv(out_row, size), step, I64) as (i0, _),
+        cgutils.for_range_slice(b, int64(0), k, step, I64) as (j0, _),
+    ):
+        corner = b.add(source, b.add(b.mul(row, i0), b.mul(j0, size)))
+        vectors = transposed(s, _load_rows(s, b.sub(n, i0), corner, row, zeros))
+        end = b.add(out, b.add(b.mul(out_row, j0), b.mul(i0, size)))
+        for j, vector in enumerate(vectors):
+            s.store(vector, b.add(end, b.mul(out_row, int64(j))))
+
+
+@vector_function(
+    "n=B.rows width=out.padded_cols length=x.row_bytes x:r[1,k] B:r[n,k] B.row_stride zeros:r[1,z] out:w[1,n] a:r[1,n]"
+)
+def gemv_backward(code, backward):
+    """out[j] = backward(simd, the inner product of x and row B[j], a[j]); zeros up to whole lines.
+
+    The padding of x and B is zero, and so is `zeros`, which is read in place of rows behind the last.
+    """
+    b, s = code.b, code.simd()
+    n, width, length, a, bb, b_row, zeros, c, below = code.arguments
+    with cgutils.for_range_slice(b, int64(0), width, int64(s.lanes), I64) as (j, _):
+        left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
+        entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
+        b.branch(body)
+        b.position_at_end(body)
+        k = b.phi(I64)
+        sums = [b.phi(s.vector) for _ in range(s.lanes)]
+        x = s.load(b.add(a, k))
+        rows = _load_rows(s, left, b.add(start, k), b_row, zeros)
+        new = [s.fma(x, y, Vec(s, total)) for y, total in zip(rows, sums, strict=True)]
+        following = b.add(k, int64(s.vector_bytes))
+        for phi, first, after in [
+            (k, int64(0), following),
+            *((p, s.const(0.0).v, v.v) for p, v in zip(sums, new, strict=True)),
+        ]:
+            phi.add_incoming(first, entry)
+            phi.add_incoming(after, body)
+        b.cbranch(b.icmp_signed("<", following, length), body, done)
+        b.position_at_end(done)
+        skip = b.mul(j, int64(s.itemsize))
+        s.store(backward(s, _sum_lanes(s, new), s.load(b.add(below, skip))), b.add(c, skip))
+
+
+@vector_function(
+    "m=A.rows n=B.rows length=A.row_bytes A:r[m,k] A.row_stride B:r[n,k] B.row_stride zeros:r[1,z] "
+    "C:rw[m,n] C.row_stride"
+)
+def inner(code):
+    """C[i, j] += the inner product of rows A[i] and B[j], in lanes that are summed when all are done.
+
+    The padding of A and B is zero. Columns of C from n on, up to a multiple of four, keep their value.
+    """
+    b, s = code.b, code.simd()
+    m, n, length, a, a_row, bb, b_row, zeros, c, c_row = code.arguments
+    side = 4  # a block of side x side sums stays in registers
+    four = ir.VectorType(s.scalar, side)
+    with (
+        cgutils.for_range_slice(b, int64(0), m, int64(side), I64) as (i0, _),
+        cgutils.for_range_slice(b, int64(0), n, int64(side), I64) as (j0, _),
+    ):
+
+        def rows(start, row, first, count):
+            for i in range(side):
+                at = b.add(first, int64(i))
+                yield b.select(b.icmp_signed("<", at, count), b.add(start, b.mul(row, at)), zeros)
+
+        xs, ys = list(rows(a, a_row, i0, m)), list(rows(bb, b_row, j0, n))
+        entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
+        b.branch(body)
+        b.position_at_end(body)
+        k = b.phi(I64)
+        sums = [b.phi(s.vector) for _ in range(side * side)]
+        x, y = ([s.load(b.add(p, k)) for p in pointers] for pointers in (xs, ys))
+        new = [s.fma(x[t // side], y[t % side], Vec(s, total)) for t, total in enumerate(sums)]
+        following = b.add(k, int64(s.vector_bytes))
+        zero = s.const(0.0).v
+        for phi, first, after in [(k, int64(0), following), *((p, zero, v.v) for p, v in zip(sums, new, strict=True))]:
+            phi.add_incoming(first, entry)
+            phi.add_incoming(after, body)
+        b.cbranch(b.icmp_signed("<", following, length), body, done)
+        b.position_at_end(done)
+        summed_up = [_sum_lanes(s, new[t : t + s.lanes]) for t in range(0, side * side, s.lanes)]
+        for i in range(side):
+            at = b.add(i0, int64(i))
+            start = i * side
+            parts = summed_up[start // s.lanes], summed_up[min((start + side - 1) // s.lanes, len(summed_up) - 1)]
+            lanes = [
+                (start + j) % s.lanes + (s.lanes if (start + j) // s.lanes != start // s.lanes else 0)
+                for j in range(side)
+            ]
+            values = b.shuffle_vector(parts[0].v, parts[1].v, ir.Constant(ir.VectorType(I32, side), lanes))
+            with b.if_then(b.icmp_signed("<", at, m)):
+                p = s.pointer(b.add(c, b.add(b.mul(c_row, at), b.mul(j0, int64(s.itemsize)))))
+                b.store(b.fadd(b.load(p, typ=four, align=s.itemsize), values), p, align=s.itemsize)

@@ -1,0 +1,356 @@
+"""Whole programs: a step of training for each worker, a gradient, a prediction.
+
+What changes between runs (samples, targets, order, outputs, a gradient) is left open; see `program`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import layers, strategy
+from .layers import Destination, Update
+from .matmul import Operation, matmul
+from .matrix import ITEMSIZE, Matrix, Symbol
+from .memory import Block, Layout, Vector, Workspace, field
+from .optimizers import MAX_NUMBERS, OPTIMIZERS
+from .program import Program
+from .target import LINE_BYTES
+from .threads import Worker
+
+L2_SAMPLE_BYTES = 2**18  # of a sample set that stays in the L2 cache without being prefetched
+L1_PREFETCH_BYTES = 2**13  # of a batch's samples that are prefetched into the L1 cache, a part of it; more into L2
+PREFETCH_BYTES = 2**10  # at a time: about what the core can have under way
+IN_PLACE_BYTES = 2**16  # of samples that are multiplied at a time where they lie
+
+# The programs of training before those of blocks: what is run at the start of an epoch, before a batch's first block
+# and before anybody else knows of it (by the first worker), before and after a batch, at the end of an epoch to see
+# whether it is to be kept, and to keep it.
+BEGIN_EPOCH, ADVANCE, BEFORE, AFTER, CHECK, KEEP, BLOCKS = range(7)
+
+
+_NAMES = {np.dtype(name): name for name in ITEMSIZE}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of array of samples, of which a symbol will be the address: how it is read, and whether ahead."""
+
+    symbol: str
+    operation: str
+    dtype: str
+    cols: int
+    row_stride: int
+    prefetch: bool
+
+    @classmethod
+    def of(cls, symbol: str, array: NDArray[Any]) -> Source:
+        """Of (n, width) in the network's dtype or uint8, or of int32 class indices (n,)."""
+        dtype = _NAMES[array.dtype]
+        operation = "one_hot" if array.ndim == 1 else "gather_uint8" if dtype == "uint8" else "gather"
+        cols = 1 if array.ndim == 1 else array.shape[1]
+        return cls(symbol, operation, dtype, cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
+
+    def matrix(self, rows: int) -> Matrix:
+        """So many rows of it."""
+        place = self.row_stride, ITEMSIZE[self.dtype], self.dtype, self.symbol
+        return Matrix(Symbol(self.symbol), rows, self.cols, *place)
+
+    def load(self, program: Program, out: Matrix, scale: float = 1.0) -> int:
+        """out = scale * the next rows in the order; gives the number of the operation."""
+        name, rows = self.operation, out.rows
+        if not out.is_row_major:
+            name, out = f"{name}_columns", out.T
+        given: dict[str, Any] = {"scale": scale} if name.startswith("gather") else {}
+        order, remaining = Symbol("order"), Symbol("remaining")
+        return program.add(name, out=out, source=self.matrix(rows), order=order, remaining=remaining, **given)
+
+    def prefetches(self, gather: int, rows: int, ahead: int) -> list[Operation]:
+        """Operations that fetch as many rows, `ahead` rows further on than operation `gather` reads them."""
+        if not self.prefetch:
+            return []
+        name = "prefetch_L1" if rows * self.row_stride <= L1_PREFETCH_BYTES else "prefetch_L2"
+        step, parts = max(1, PREFETCH_BYTES // self.row_stride), -(-self.row_stride // PREFETCH_BYTES)
+        edges = [self.row_stride * part // parts for part in range(parts + 1)]
+        return [
+            (name, {"first": i, "stop": min(i + step, rows), "start": s, "end": e, "ahead": ahead, "gather": gather})
+            for i in range(0, rows, step)
+            for s, e in itertools.pairwise(edges)
+        ]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the programs of training are about."""
+
+    layout: Layout
+    work: Workspace
+    x: Source
+    y: Source
+    input_scale: float
+    n_samples: int
+    batch_size: int
+    optimizer: str
+    live: list[NDArray[Any]]  # the parameters and the optimizer's vectors, which training changes
+    kept: list[NDArray[Any]]  # as many: what they were at the end of the last finished epoch
+    gradient: NDArray[Any]  # empty where none is needed
+    settings: NDArray[np.float64]  # of the optimizer
+    state: NDArray[Any]  # STATE, live
+    kept_state: NDArray[Any]
+
+    @property
+    def parameters(self) -> Vector:
+        return Vector(self.layout, self.live[0].ctypes.data)
+
+    @property
+    def destination(self) -> Destination:
+        """Where the gradients of a block go."""
+        optimizer, one_block = OPTIMIZERS[self.optimizer], self.batch_size <= self.layout.block_rows
+        if optimizer.update is None and one_block:
+            return Destination(self.parameters)
+        gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
+        return Destination(gradient, overwrite=True, update=self.update) if one_block else Destination(gradient)
+
+    @property
+    def update(self) -> Update | None:
+        optimizer, start = OPTIMIZERS[self.optimizer], self.live[1].ctypes.data
+        if optimizer.update is None:
+            return None
+        vectors = {
+            name: Vector(self.layout, start + i * self.layout.n_bytes, f"{name}.")
+            for i, name in enumerate(optimizer.vectors)
+        }
+        return Update(self.optimizer, self.parameters, vectors, field(self.work.step, "scalars", MAX_NUMBERS))
+
+    def programs(self, threads: int = 1) -> list[list[Program]]:
+        """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
+        result = []
+        for index in range(threads):
+            worker = self.work.worker(index, threads)
+            around = [self._program() for _ in range(BLOCKS)]
+            self._around_a_batch(around[BEFORE], around[AFTER], worker)
+            if index == 0:
+                self._around_an_epoch(around)
+            sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
+            how = strategy.choose(self.layout, self.batch_size)
+            places = self.parameters, self.work, self.x, self.y
+            blocks = [block_program(how, *places, rows, self.input_scale, self.destination, worker) for rows in sizes]
+            result.append([*around, *blocks])
+        return result
+
+    def _program(self) -> Program:
+        return Program(self.layout.target, self.layout.dtype)
+
+    def _around_an_epoch(self, programs: list[Program]) -> None:
+        step, state = self.work.step, self.state.ctypes.data
+        programs[BEGIN_EPOCH].add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=state)
+        programs[ADVANCE].add(
+            f"{self.optimizer}_advance",
+            settings=_row(self.settings, "settings", "float64"),
+            state=field(self.state, "numbers", MAX_NUMBERS),
+            count=field(step, "count"),
+            scale=field(step, "scale"),
+            scalars=field(step, "scalars", MAX_NUMBERS),
+        )
+        everything = _row(self.live[0], "parameters", self.layout.dtype)
+        programs[CHECK].add("spread", x=everything, spread=field(step, "spread"))
+        for live, kept in zip([*self.live, self.state], [*self.kept, self.kept_state], strict=True):
+            if live.size:
+                dtype = self.layout.dtype
+                programs[KEEP].add("copy", out=_row(kept, "kept", dtype), x=_row(live, "live", dtype))
+
+    def _around_a_batch(self, before: Program, after: Program, worker: Worker) -> None:
+        """A batch of several blocks sums their gradients first, because all must see the same parameters."""
+        if self.batch_size <= self.layout.block_rows:
+            return
+        gradient = self.destination.vector
+        for layer in self.layout.layers:
+            mine = gradient.flat_rows(layer, worker)
+            if layer.frozen or mine is None:
+                continue
+            before.add("zero", out=mine)
+            if self.update:
+                self.update.add(after, layer, gradient, worker)
+            else:
+                parameters = self.parameters.flat_rows(layer, worker)
+                after.add("add", out=parameters, x=parameters, y=mine)
+
+
+def _row(array: NDArray[Any], name: str, dtype: str) -> Matrix:
+    """All of an array's memory as a row of a dtype."""
+    cols = array.nbytes // ITEMSIZE[dtype]
+    return Matrix.row_major(array.ctypes.data, 1, cols, array.nbytes, dtype, name)
+
+
+def needs_gradient(layout: Layout, batch_size: int, optimizer: str) -> bool:
+    """Whether training needs a gradient vector."""
+    return OPTIMIZERS[optimizer].update is not None or batch_size > layout.block_rows
+
+
+def block_sizes(layout: Layout, batches: Iterable[int]) -> list[int]:
+    """The different numbers of rows in the blocks that batches of these sizes split into."""
+    sizes: set[int] = set()
+    for batch in batches:
+        sizes |= {min(batch, layout.block_rows), batch % layout.block_rows} - {0}
+    return sorted(sizes)
+
+
+def gradient_program(
+    parameters: Vector, work: Workspace, x: Source, y: Source, rows: int, input_scale: float
+) -> Program:
+    """A block of samples: its loss, and its gradient added to the one that the symbol stands for."""
+    destination = Destination(Vector(parameters.layout, Symbol("gradient"), "d"))
+    how = strategy.choose(parameters.layout, rows)
+    return block_program(how, parameters, work, x, y, rows, input_scale, destination, Worker(), ahead=False)
+
+
+def block_program(
+    how: str,
+    parameters: Vector,
+    work: Workspace,
+    x: Source,
+    y: Source,
+    rows: int,
+    input_scale: float,
+    destination: Destination,
+    worker: Worker,
+    ahead: bool = True,
+) -> Program:
+    """A worker's part of a block of samples, by one of the strategies.
+
+    Each number is computed as one worker would, so the bits do not depend on how many there are. `ahead` fetches the
+    next block's samples meanwhile.
+    """
+    layout = parameters.layout
+    program = Program(layout.target, layout.dtype, rows)
+    if how == strategy.FEATURE_MAJOR:
+        _feature_major(program, parameters, work, x, y, input_scale, destination, worker, ahead)
+        return program
+    block = work.row_major(rows, worker, single=how == strategy.SINGLE)
+    fetches = _load(program, x, y, block.x, block.y, input_scale, rows if ahead else 0)
+    if block.single:  # no product takes long enough to fetch beside it
+        for name, arguments in fetches:
+            program.add(name, **arguments)
+        fetches = []
+    layers.forward(program, parameters, block, worker)
+    # Every worker computes all of the last d, but one keeps the sum.
+    total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
+    layers.loss(program, layout.loss, block, field(work.step, "scale"), total)
+    layers.deltas(program, parameters, block, worker)
+    worker.barrier(program)  # nobody reads W any more
+    layers.gradients(program, destination, block, worker, fetches)
+    return program
+
+
+def _ignored(work: Workspace, worker: Worker) -> Matrix:
+    return Matrix.row_major(work.ignored.ctypes.data + worker.index * LINE_BYTES, 1, 1, 8, "float64", "ignored")
+
+
+def _load(
+    program: Program, x: Source, y: Source, x_out: Matrix, y_out: Matrix, input_scale: float, ahead: int
+) -> list[Operation]:
+    """Load samples and targets; gives the operations that fetch those `ahead` rows further on, none where it is 0."""
+    gathers = [(x, x.load(program, x_out, input_scale)), (y, y.load(program, y_out))]
+    return [op for source, gather in gathers for op in source.prefetches(gather, x_out.rows, ahead)] if ahead else []
+
+
+def _feature_major(
+    program: Program,
+    parameters: Vector,
+    work: Workspace,
+    x: Source,
+    y: Source,
+    input_scale: float,
+    destination: Destination,
+    worker: Worker,
+    ahead: bool,
+) -> None:
+    """Shards of samples, each worker its own, whose gradients are then added in their order.
+
+    Where there are fewer shards than workers the first worker does them all. The others wait before and after, because
+    each runs the programs around a batch for its own rows of W.
+    """
+    shards, everybody = strategy.sample_shards(program.rows, parameters.layout.itemsize), worker
+    if len(shards) < worker.count:
+        if worker.index > 0:
+            everybody.barrier(program)
+            everybody.barrier(program)
+            return
+        worker = Worker()
+    begin, end = worker.share(len(shards))
+    first, stop = shards[begin][0], shards[end - 1][1]
+    program.first_row = first
+    block_x, block_y = work.feature_major_samples(stop - first, worker)
+    fetches = _load(program, x, y, block_x, block_y, input_scale, program.rows if ahead else 0)
+    if worker is not everybody:
+        everybody.barrier(program)
+    for name, arguments in fetches:
+        program.add(name, **arguments)
+    partials = [work.partial(i) for i in range(len(shards))] if len(shards) > 1 else []
+    total, scale = field(work.step, "total"), field(work.step, "scale")
+    losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
+    for i in range(begin, end):
+        rows = slice(shards[i][0] - first, shards[i][1] - first)
+        block: Block = work.feature_major(block_x[rows, :], block_y[rows, :], worker)
+        layers.forward(program, parameters, block, Worker())
+        layers.loss(program, parameters.layout.loss, block, scale, losses[i : i + 1, :] if partials else total)
+        layers.deltas(program, parameters, block, Worker())
+        own = Destination(destination.vector, destination.overwrite)
+        into = Destination(partials[i], overwrite=True) if partials else own
+        layers.gradients(program, into, block, Worker())
+    worker.barrier(program)
+    if partials and worker.index == 0:
+        program.add("collect", values=losses, total=total)
+    layers.collect_gradients(program, destination, partials, worker)
+    if worker is not everybody:
+        everybody.barrier(program)
+
+
+def predict_program(
+    parameters: Vector, work: Workspace, x: Source, y: Source | None, rows: int, input_scale: float, in_place: bool
+) -> Program:
+    """A block of samples: its outputs, and its loss if there are targets y.
+
+    `in_place` reads samples of the network's dtype where they lie, and scales none.
+    """
+    layout, worker = parameters.layout, Worker()
+    program = Program(layout.target, layout.dtype, rows)
+    block = work.row_major(rows, worker, single=rows == 1 and not in_place)
+    if in_place:
+        _multiply_in_place(program, parameters, block, x)
+    else:
+        x.load(program, block.x, input_scale)
+    if y is not None:
+        y.load(program, block.y)
+    layers.forward(program, parameters, block, worker, multiplied=in_place)
+    if y is not None:
+        layers.loss(program, layout.loss, block, field(work.step, "scale"), field(work.step, "total"))
+    out = block.a[-1]
+    row_bytes = out.cols * out.itemsize
+    outputs = Matrix.row_major(Symbol("outputs"), rows, out.cols, row_bytes, layout.dtype, "outputs")
+    program.add("unpad", out=outputs, source=out)
+    return program
+
+
+def _multiply_in_place(program: Program, parameters: Vector, block: Block, source: Source) -> None:
+    """The first layer's x @ W + b, by pieces that stay in the L2 cache; each prefetches the next one meanwhile."""
+    layer = parameters.layout.layers[0]
+    (shard,) = layer.shards
+    samples, out, rows = source.matrix(block.x.rows), block.a[0], block.x.rows
+    w, b = parameters.w(layer, shard), parameters.b(layer, shard)
+    largest, first = -(-IN_PLACE_BYTES // source.row_stride // 12) * 12, 0
+    while first < rows:
+        left = rows - first
+        n = min(largest, left) - (left == largest + 1)  # a single row would be summed in another order
+        piece, length = samples[first : first + n, :], n * source.row_stride
+        fetches: list[Operation] = [
+            ("prefetch_in_place", {"n_bytes": min(PREFETCH_BYTES, length - at), "ahead": length + at, "source": piece})
+            for at in range(0, length, PREFETCH_BYTES)
+        ]
+        matmul(program, out[first : first + n, :], piece, w, b.broadcast(n), between=fetches)
+        first += n

@@ -1,0 +1,76 @@
+"""How a batch is computed: as a single sample, row-major or feature-major; in which shards, and on how many threads.
+
+Everything here depends on sizes, batch size, dtype and lanes alone, never on threads or on timings, because the bits
+depend on it; but for the number of threads, which changes no bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from .matmul import INNER_SUMS, TRANSPOSE, tn_operations
+from .matrix import padded
+from .memory import MAX_SHARDS, SHARD_SAMPLES, Layout
+from .target import LINE_BYTES
+
+SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
+ACTIVATION = 34  # vector operations of an activation and its backward
+THREAD_MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting costs more than threads give
+
+
+def choose(layout: Layout, batch_size: int) -> str:
+    """How the blocks of such batches are computed, the last and smaller ones too."""
+    if batch_size == 1:
+        return SINGLE
+    pays = feature_major_pays(layout, min(batch_size, layout.block_rows))
+    return FEATURE_MAJOR if pays else ROW_MAJOR
+
+
+def sample_shards(rows: int, itemsize: int) -> list[tuple[int, int]]:
+    """The parts of a feature-major block whose gradients are summed for themselves: (first, stop), in whole lines."""
+    per_line = LINE_BYTES // itemsize
+    lines, parts = -(-rows // per_line), max(1, min(MAX_SHARDS, rows // SHARD_SAMPLES))
+    edges = (min(lines * i // parts * per_line, rows) for i in range(parts + 1))
+    return list(itertools.pairwise(edges))
+
+
+def feature_major_pays(layout: Layout, rows: int) -> bool:
+    """Whether a block of so many rows takes fewer vector operations feature-major than row-major."""
+    target, itemsize = layout.target, layout.itemsize
+    lanes, parts = target.vector_bytes // itemsize, max(1, min(MAX_SHARDS, rows // SHARD_SAMPLES))
+
+    def vectors(n: int) -> int:
+        return padded(n * itemsize) // target.vector_bytes
+
+    shard_rows = -(-rows // parts)
+    samples = vectors(shard_rows)
+    wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * TRANSPOSE
+    for layer in layout.layers:
+        fan_in, fan_out = layer.fan_in, layer.fan_out
+        across_in, across_out = vectors(fan_in), vectors(fan_out)
+        wide += rows * (2 * fan_in * across_out + ACTIVATION * across_out)
+        narrow += samples * ((fan_in + 1) * fan_out + ACTIVATION * fan_out)
+        narrow += min(tn_operations(target, itemsize, shard_rows, fan_in, fan_out))
+        narrow += across_out * (lanes * samples + INNER_SUMS)
+        if layer.index:
+            wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
+            narrow += samples * fan_in * fan_out
+    return parts * narrow < wide
+
+
+def max_threads(layout: Layout, batch_size: int, threads: int) -> int:
+    """How many of at most so many threads make a step of training faster."""
+    rows, strategy = min(batch_size, layout.block_rows), choose(layout, batch_size)
+    if strategy == SINGLE:
+        return 1
+    weights = sum((layer.fan_in + 1) * layer.fan_out for layer in layout.layers)
+    useful = max(1, min(threads, 3 * weights * rows // THREAD_MULTIPLY_ADDS))
+    if strategy == FEATURE_MAJOR:
+        return min(useful, len(sample_shards(rows, layout.itemsize)))
+    return min(useful, padded(layout.layers[0].fan_out * layout.itemsize) // LINE_BYTES)
+
+
+def sharded(layout: Layout, batch_size: int, threads: int) -> Layout:
+    """The layout that so many threads train such batches in."""
+    shared = threads > 1 and choose(layout, batch_size) == ROW_MAJOR
+    return layout.for_threads(threads) if shared else layout

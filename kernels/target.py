@@ -1,0 +1,84 @@
+"""The CPU that vector code is written for, as a value: its registers, and what they mean for tiles and activations.
+
+Programs can be written for any target on any machine; running them needs a CPU that has the target's instructions.
+"""
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+from numba.core.registry import cpu_target
+
+LINE_BYTES = 64  # of a cache line; rows are padded to whole lines on every CPU: one AVX-512 register, two of AVX
+MAX_ACCUMULATORS = 12  # lines of a tile: more take longer to load and store than neighbouring tiles overlap
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU as LLVM knows it (triple, name, features), and its vector registers."""
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    has_fma: bool
+
+    @classmethod
+    def of(cls, triple: str, cpu: str, features: str) -> "Target":
+        """The widest vectors that the features allow; 128 bits on everything that is not x86."""
+        has = set(features.split(","))
+        if not triple.startswith(("x86_64", "i686")):
+            return cls(triple, cpu, features, 16, 32, True)
+        if "+avx512f" in has:
+            return cls(triple, cpu, features, 64, 32, True)
+        if "+avx" in has:
+            return cls(triple, cpu, features, 32, 16, "+fma" in has)
+        return cls(triple, cpu, features, 16, 16, False)
+
+    @property
+    def vectors_per_line(self) -> int:
+        return LINE_BYTES // self.vector_bytes
+
+    @property
+    def vectors_at_once(self) -> int:
+        """Vectors of an activation at once: each step of it waits for the one before, so the CPU needs others."""
+        return 8 if self.vector_bytes == 64 else 4
+
+    def _max_tile_rows(self, lines: int) -> int:
+        """The accumulators, the vectors of B and one of A fit the registers."""
+        width = lines * self.vectors_per_line
+        return min(MAX_ACCUMULATORS // lines, (self.registers - width - 1) // width)
+
+    @cached_property
+    def tile_rows(self) -> tuple[int, ...]:
+        """The most rows of a tile by its width in lines; wider than one line only where three rows fit."""
+        wider = itertools.takewhile(lambda rows: rows >= 3, map(self._max_tile_rows, (2, 3)))
+        return 0, self._max_tile_rows(1), *wider
+
+    @property
+    def tile_lines(self) -> int:
+        """The width of the widest tiles, in lines."""
+        return len(self.tile_rows) - 1
+
+    @property
+    def half_line_width(self) -> float | None:
+        """The width of tiles whose last line is half a one: half a vector takes half the time on some CPUs."""
+        return self.tile_lines - 0.5 if self.vectors_per_line == 1 else None
+
+    @cached_property
+    def tiles(self) -> tuple[tuple[int, float], ...]:
+        """(rows, width in lines) of every tile there is."""
+        widths: list[float] = list(range(1, self.tile_lines + 1))
+        tiles = [(rows, width) for width in widths for rows in range(1, self.tile_rows[int(width)] + 1)]
+        if self.half_line_width:
+            tiles += [(rows, self.half_line_width) for rows in range(1, self.tile_rows[self.tile_lines] + 1)]
+        return tuple(tiles)
+
+
+_X86, _ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
+AVX512 = Target.of(_X86, "skylake-avx512", "+avx512f,+avx512vl,+avx512bw,+avx512dq,+avx512cd,+avx2,+avx,+fma")
+AVX2 = Target.of(_X86, "haswell", "+avx2,+avx,+fma")
+SSE = Target.of(_X86, "nehalem", "+sse4.1,+ssse3,+sse3,+sse2")
+NEON = Target.of(_ARM, "generic", "+neon")
+HOST = Target.of(*cpu_target.target_context.codegen().magic_tuple())  # NUMBA_CPU_NAME and _FEATURES can change it

@@ -1,0 +1,135 @@
+"""Threads that share a batch: what each of them computes, and where they wait for each other.
+
+They share by neurons: each computes its columns of a layer's a and d and updates its columns of W, so that weights and
+samples stay in its own cache, and waits where all columns of a layer are needed. A layer too narrow to share every
+thread computes for itself, and they share its update by rows of W.
+
+A barrier is a counter that only grows, a bounded spin, and then the CPU is offered to others: a thread whose partner
+lost its core must not burn its own while it waits, or both run hundreds of times slower.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .function import vector_function
+from .matrix import Matrix
+from .simd import I64, int64
+
+MAX_SPINS = 1000  # a few microseconds to tens of them, longer than threads with equal shares wait for each other
+
+# What threads tell each other: counters on cache lines of their own (false sharing), then the block that is due.
+MAILBOX: Any = np.dtype(
+    {
+        "names": ["barrier", "arrived", "posted", "stopped", "first", "rows", "begins", "ends"],
+        "formats": ["i8"] * 8,
+        "offsets": [0, 64, 128, 192, 256, 264, 272, 280],
+        "itemsize": 320,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of `count` threads that share a batch, and the mailbox in which they meet."""
+
+    index: int = 0
+    count: int = 1
+    mailbox: Matrix | None = None
+
+    def barrier(self, program: Any) -> None:
+        """Wait for the others."""
+        if self.count > 1:
+            program.add("barrier", mailbox=self.mailbox, workers=self.count)
+
+    def share(self, n: int, least: int = 1) -> tuple[int, int]:
+        """(first, stop) of this one's part of n things; at least so many each, or none."""
+        sharing = max(1, min(self.count, n // least))
+        if self.index >= sharing:
+            return 0, 0
+        return n * self.index // sharing, n * (self.index + 1) // sharing
+
+
+def _pointer(b, address):
+    return b.inttoptr(address, ir.PointerType())
+
+
+def _grow(b, address):
+    """Add one to a counter; gives what it was."""
+    return b.atomic_rmw("add", _pointer(b, address), int64(1), ordering="acq_rel")
+
+
+def _waiter(module):
+    """The function wait(counter, value, stop): until counter >= value, 0, or until *stop is not 0, 1."""
+    kind = ir.FunctionType(I64, [I64] * 3)
+    if "fastnn_wait" in module.globals:
+        return module.globals["fastnn_wait"]
+    fn = ir.Function(module, kind, "fastnn_wait")
+    fn.linkage = "internal"
+    b = ir.IRBuilder(fn.append_basic_block("entry"))
+    counter, value, stop = fn.args
+    entry = b.block
+    look, again, rest = (fn.append_basic_block(name) for name in ("look", "again", "rest"))
+    spin, give, reached, stopped = (fn.append_basic_block(name) for name in ("spin", "give", "reached", "stopped"))
+    b.branch(look)
+    b.position_at_end(look)
+    spins = b.phi(I64)
+    spins.add_incoming(int64(0), entry)
+    seen = b.load_atomic(_pointer(b, counter), "acquire", 8, typ=I64)
+    b.cbranch(b.icmp_signed(">=", seen, value), reached, again)
+    b.position_at_end(again)
+    told = b.load_atomic(_pointer(b, stop), "acquire", 8, typ=I64)
+    b.cbranch(b.icmp_signed("!=", told, int64(0)), stopped, rest)
+    b.position_at_end(rest)
+    more = b.add(spins, int64(1))
+    b.cbranch(b.icmp_signed("<", spins, int64(MAX_SPINS)), spin, give)
+    b.position_at_end(spin)
+    if module.triple.startswith(("x86_64", "i686")):
+        b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+    b.branch(look)
+    spins.add_incoming(more, b.block)
+    b.position_at_end(give)
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+    b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), name), [])
+    b.branch(look)
+    spins.add_incoming(spins, b.block)
+    for block, result in ((reached, 0), (stopped, 1)):
+        b.position_at_end(block)
+        b.ret(int64(result))
+    return fn
+
+
+@vector_function("mailbox:rw*[1,m] workers")
+def barrier(code):
+    """Go on when as many workers have come here."""
+    b = code.b
+    mailbox, workers = code.arguments
+    counter, stopped = (b.add(mailbox, int64(MAILBOX.fields[name][1])) for name in ("barrier", "stopped"))
+    value = b.mul(b.add(b.sdiv(_grow(b, counter), workers), int64(1)), workers)
+    b.call(_waiter(code.module), [counter, value, stopped])
+
+
+@intrinsic
+def grow(typing_context, address):
+    """Add one to the counter at an address; gives what it was."""
+
+    def codegen(context, b, signature, arguments):
+        return _grow(b, arguments[0])
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def wait(typing_context, counter, value, stop):
+    """Wait until the counter at an address has reached the value: 0; or until what lies at `stop` is not 0: 1."""
+
+    def codegen(context, b, signature, arguments):
+        return b.call(_waiter(b.module), arguments)
+
+    return types.int64(types.int64, types.int64, types.int64), codegen

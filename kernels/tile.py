@@ -1,0 +1,137 @@
+"""The tile, the one generator behind all products, and a single sample's product and rank-one update."""
+
+import math
+
+from numba.core import cgutils
+
+from .function import vector_function
+from .simd import I64, Simd, Vec, int64
+from .target import LINE_BYTES
+
+ROW_WIDTHS = (2, 1)  # in lines, of a single row: more would be too few additions at once a loop, fewer too many loads
+
+
+def _tile(s, rows, lines, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finish=lambda s, total: total):
+    """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `lines`, kept in registers.
+
+    A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
+    the lines may be half a one.
+    """
+    b = s.b
+    columns = [s] * int(lines * s.target.vectors_per_line)  # what writes each vector of a row
+    if lines != int(lines):
+        columns.append(Simd(b, s.dtype, s.target, s.vector_bytes // 2))
+    block = [(i, j) for i in range(rows) for j in range(len(columns))]
+    a_rows = [b.mul(a_row, int64(i)) for i in range(rows)]
+    first = {(i, j): columns[j].load(b.add(c0, b.mul(c0_row, int64(i))), j * s.lanes) for i, j in block}
+
+    def loop(a, bb, count, sums):
+        """Walk `count` times len(sums) steps of k; step u of each adds to the accumulators sums[u]."""
+        entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
+        b.cbranch(b.icmp_signed(">", count, int64(0)), body, done)
+        b.position_at_end(body)
+        left, pa, pb = (b.phi(I64) for _ in range(3))
+        phis = [{(i, j): b.phi(columns[j].vector) for i, j in block} for _ in sums]
+        new = []
+        x, y = pa, pb
+        for u in range(len(sums)):
+            bv = [column.load(y, j * s.lanes) for j, column in enumerate(columns)]
+            av = [s.load_scalar(b.add(x, a_rows[i])) for i in range(rows)]
+            new.append(
+                {
+                    (i, j): columns[j].fma(columns[j].splat(av[i]), bv[j], Vec(columns[j], phis[u][i, j]))
+                    for i, j in block
+                }
+            )
+            x, y = b.add(x, a_k), b.add(y, b_k)
+        carried = [(left, count, b.sub(left, int64(1))), (pa, a, x), (pb, bb, y)]
+        carried += [(phis[u][ij], sums[u][ij].v, new[u][ij].v) for u in range(len(sums)) for ij in block]
+        for phi, start, following in carried:
+            phi.add_incoming(start, entry)
+            phi.add_incoming(following, body)
+        b.cbranch(b.icmp_signed(">", carried[0][2], int64(0)), body, done)
+        b.position_at_end(done)
+        ends = []
+        for phi, start, following in carried[1:]:
+            end = b.phi(phi.type)
+            end.add_incoming(start, entry)
+            end.add_incoming(following, body)
+            ends.append(end)
+        sums = [
+            {ij: Vec(columns[ij[1]], ends[2 + u * len(block) + n]) for n, ij in enumerate(block)}
+            for u in range(len(sums))
+        ]
+        return ends[0], ends[1], sums
+
+    if ways == 1:
+        _, _, (total,) = loop(a, bb, k, [first])
+    else:
+        zero = {(i, j): columns[j].const(0.0) for i, j in block}
+        a, bb, sums = loop(a, bb, b.sdiv(k, int64(ways)), [first] + [zero] * (ways - 1))
+        while len(sums) > 1:
+            pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
+            sums = [{ij: x[ij] + y[ij] for ij in block} for x, y in pairs]
+        _, _, (total,) = loop(a, bb, b.srem(k, int64(ways)), sums)
+    for i, j in block:
+        columns[j].store(finish(columns[j], total[i, j]), b.add(c, b.mul(c_row, int64(i))), j * s.lanes)
+
+
+@vector_function(
+    "tiles k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] B.row_stride C0:r[m,n] C0.row_stride "
+    "C:w[m,n] C.row_stride"
+)
+def tiles(code, rows, lines):
+    """C = C0 + A @ B for tiles of `rows` x `lines`, one below the other. A has any strides.
+
+    A row stride of 0 starts every row from the same one, a bias or zeros; C0 = C accumulates.
+    """
+    b, s, target = code.b, code.simd(), code.target
+    n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row = code.arguments
+    # What an element comes to depends neither on the width of its tile nor, but for a single row, on the height. Where
+    # tiles have two rows at most, the last of an odd number is no such row.
+    ways = max(1, 8 // target.vectors_per_line) if rows == 1 and target.tile_rows[math.ceil(lines)] > 2 else 1
+    with cgutils.for_range(b, n, intp=I64) as at:
+        first = b.mul(at.index, int64(rows))
+        pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
+        _tile(s, rows, lines, ways, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
+
+
+@vector_function("lines=out.lines k=x.cols x:r[1,k] W:r[k,n] W.row_stride C0:r[1,n] out:w[1,n]")
+def gemv(code, activation):
+    """out = activation(simd, C0 + x @ W) for a single row x."""
+    b, s = code.b, code.simd()
+    lines, k, x, w, w_row, c0, out = code.arguments
+    nothing, size, first = int64(0), int64(s.itemsize), int64(0)
+    for width in ROW_WIDTHS:
+        stop = b.and_(lines, int64(-width))
+        with cgutils.for_range_slice(b, first, stop, int64(width), I64) as (j, _):
+            skip = b.mul(j, int64(LINE_BYTES))
+            pw, pc0, pc = (b.add(p, skip) for p in (w, c0, out))
+            ways = max(1, 8 // (width * s.target.vectors_per_line))
+            _tile(s, 1, width, ways, k, x, nothing, size, pw, w_row, pc0, nothing, pc, nothing, activation)
+        first = stop
+
+
+def _add_row(s, factor, ds, start, end):
+    """The vectors from `end` on = those from `start` on + factor * ds."""
+    for i, d in enumerate(ds):
+        s.store(s.fma(factor, d, s.load(start, i * s.lanes)), end, i * s.lanes)
+
+
+@vector_function("lines=d.lines m=x.cols x:r[1,m] d:r[1,n] C0:r[p,n] C0.row_stride C:w[p,n] C.row_stride")
+def ger(code):
+    """C[i] = C0[i] + x[i] * d for i < m, and C[m] = C0[m] + d: one sample's gradient of W and, behind it, of b."""
+    b, s = code.b, code.simd()
+    lines, m, x, d, c0, c0_row, c, c_row = code.arguments
+    first = int64(0)
+    for width in ROW_WIDTHS:
+        stop = b.and_(lines, int64(-width))
+        with cgutils.for_range_slice(b, first, stop, int64(width), I64) as (column, _):
+            skip = b.mul(column, int64(LINE_BYTES))
+            ds = [s.load(b.add(d, skip), i * s.lanes) for i in range(width * s.target.vectors_per_line)]
+            start, end = b.add(c0, skip), b.add(c, skip)
+            with cgutils.for_range(b, m, intp=I64) as row:
+                factor = s.splat(s.load_scalar(b.add(x, b.mul(row.index, int64(s.itemsize)))))
+                _add_row(s, factor, ds, b.add(start, b.mul(row.index, c0_row)), b.add(end, b.mul(row.index, c_row)))
+            _add_row(s, s.const(1.0), ds, b.add(start, b.mul(m, c0_row)), b.add(end, b.mul(m, c_row)))
+        first = stop

@@ -1,0 +1,130 @@
+"""elementwise, activations, losses, optimizers: functions of each element, remainders included, and the reference."""
+
+import numpy as np
+import pytest
+
+from fastnn.kernels import reference
+from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
+
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, activate, backward, call, loss, on_targets, padded
+
+rng = np.random.default_rng(0)
+SHAPES = [(1, 1), (3, 10), (5, 16), (7, 33), (2, 300)]
+SETTINGS = {"sgd": (0.3,), "momentum": (0.3, 0.8), "nesterov": (0.3, 0.8), "adam": (0.02, 0.8, 0.95, 1e-6)}
+
+
+def vector(n, dtype):
+    """A row of n random numbers, padded."""
+    return padded(rng.standard_normal((1, n)).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("target", "name"), on_targets(reference.ACTIVATIONS))
+def test_activations_and_backward_match_the_reference(name, dtype, target):
+    value, derivative = reference.ACTIVATIONS[name]
+    z = rng.normal(0, 3, 160)
+    a = activate(name, z, dtype, target)
+    np.testing.assert_allclose(a, value(z.astype(dtype).astype("f8")), rtol=4 * EPS[dtype])
+    d = rng.standard_normal(160).astype(dtype)
+    got = backward(name, d, a, dtype, target)
+    np.testing.assert_allclose(got, d * derivative(a.astype("f8")), atol=4 * EPS[dtype])
+
+
+@pytest.mark.parametrize(("target", "name"), on_targets(["identity", "sigmoid", "tanh", "relu"]))
+def test_backward_by_central_differences(name, target):
+    z, h = rng.normal(0, 2, 64), 1e-6
+    z = z[np.abs(z) > 1e-3]  # relu has no derivative at 0
+    ends = [activate(name, z + step, "float64", target) for step in (h, -h)]
+    numeric = (ends[0] - ends[1]) / (2 * h)
+    analytic = backward(name, np.ones_like(z), activate(name, z, "float64", target), "float64", target)
+    np.testing.assert_allclose(analytic, numeric, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
+def test_rows_may_lie_apart(shape, dtype, target):
+    """Whole lines are written, and nothing between them."""
+    rows, n = shape
+    x, y = (padded(rng.standard_normal(shape).astype(dtype)) for _ in range(2))
+    width = x.shape[1]
+    apart = [np.hstack([array, np.full((rows, 16), np.nan, dtype)]) for array in (x, y, x)]
+    wide_x, wide_y, out = (array[:, :n] for array in apart)
+    for name, inputs, want in (
+        ("add", {"x": wide_x, "y": wide_y}, x.astype("f8") + y),
+        ("copy", {"x": wide_x}, x),
+        ("tanh", {"x": wide_x}, np.tanh(x.astype("f8"))),
+        ("zero", {}, np.zeros_like(x)),
+    ):
+        apart[2][...] = 7
+        call(dtype, name, target, out=out, **inputs)
+        np.testing.assert_allclose(apart[2][:, :width], want, rtol=4 * EPS[dtype], err_msg=name)
+        assert (apart[2][:, width:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.LOSSES)
+@pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
+def test_losses_match_the_reference(name, shape, dtype, target):
+    a, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    total, d = loss(name, a, y, -0.25, dtype, target)
+    value, derivative = reference.loss(name, a.astype("f8"), y.astype("f8"))
+    assert total == pytest.approx(value, rel=10 * EPS[dtype])
+    np.testing.assert_allclose(d[:, : shape[1]], -0.25 * derivative, atol=4 * EPS[dtype])
+    assert not d[:, shape[1] :].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(("target", "n"), on_targets([1, 40]))
+def test_steps_of_optimizers_match_the_reference(name, n, dtype, target):
+    """advance, then update: three batches of four samples, one of two; the loss's derivative carries the scale."""
+    optimizer, settings = OPTIMIZERS[name], SETTINGS[name]
+    p, own = vector(n, dtype), [np.zeros_like(vector(n, dtype)) for _ in optimizer.vectors]
+    want, want_own = p.astype("f8"), [np.zeros(p.shape)] * 2
+    state, numbers = np.zeros(MAX_NUMBERS), np.zeros(MAX_NUMBERS)
+    state[: len(optimizer.state)] = list(optimizer.state.values())
+    numbers[: len(settings)] = settings
+    for t, count in enumerate((4, 4, 4, 2), 1):
+        scale, scalars = np.full(1, np.nan), np.full(MAX_NUMBERS, np.nan)
+        arrays = {"settings": numbers, "state": state, "scale": scale, "scalars": scalars}
+        call(dtype, f"{name}_advance", target, count=np.array([float(count)]), **arrays)
+        summed = vector(n, dtype)
+        g = (summed * scale).astype(dtype)
+        if optimizer.update:
+            vectors = dict(zip(optimizer.vectors, own, strict=True))
+            call(dtype, name, target, p=p, g=g, scalars=scalars, **vectors)
+        else:
+            call(dtype, "add", target, out=p, x=p, y=g)
+        want, want_own = reference.OPTIMIZERS[name](want, summed.astype("f8") / count, t, want_own, *settings)
+    np.testing.assert_allclose(p, want, atol=20 * EPS[dtype])
+    for got, expected in zip(own, want_own, strict=False):
+        np.testing.assert_allclose(got, expected, atol=20 * EPS[dtype])
+    assert not p[:, n:].any()
+    if name == "adam":
+        np.testing.assert_allclose(state[:2], [0.8**4, 0.95**4], rtol=1e-15)
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spread_shows_a_number_that_is_not_finite(dtype, target):
+    for n in (1, 16, 75):
+        for value in (0.0, 1e30, np.nan, np.inf, -np.inf):
+            for at in {0, n // 2, n - 1}:
+                x, spread = vector(n, dtype), np.full(1, 7.0)
+                x[0, at] = value
+                call(dtype, "spread", target, x=x[:, :n], spread=spread)
+                np.testing.assert_array_equal(spread, 0.0 if np.isfinite(value) else np.nan)
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_collect(dtype, target):
+    """The float64 sums of shards, each on a line of its own, are added in their order and become zero."""
+    lines, total = rng.standard_normal((5, 8)), np.array([0.1])
+    rest, want = lines[:, 1:].copy(), 0.1
+    for value in lines[:, 0]:
+        want += value
+    call(dtype, "collect", target, values=lines[:, :1], total=total)
+    assert total[0] == want
+    assert not lines[:, 0].any()
+    np.testing.assert_array_equal(lines[:, 1:], rest)

@@ -1,0 +1,497 @@
+"""Plans: the programs of training that a model keeps for the next fit of the same kind. They change no bits."""
+
+import copy
+import gc
+import os
+import pickle
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import SGD, Adam, DivergenceError, Model, Momentum, training
+from fastnn import threads as fastnn_threads
+from fastnn.kernels import strategy
+
+# What is special in it: (layout, sizes, batch size, samples). The last batch is a smaller one in all but the first.
+WAYS = {
+    "single": ("row major", [5, 9, 3], 1, 40),
+    "row major": ("row major", [5, 40, 3], 7, 61),
+    "feature major": ("feature major", [4, 10, 3], 256, 700),
+    "several blocks": ("row major", [6, 40, 3], 1400, 3000),
+    "several feature-major blocks": ("feature major", [6, 10, 3], 1400, 3000),
+}
+OPTIMIZERS = {
+    "sgd": SGD(0.2),
+    "momentum": Momentum(0.05),
+    "nesterov": Momentum(0.05, nesterov=True),
+    "adam": Adam(0.01),
+}
+
+
+@pytest.fixture
+def way(monkeypatch):
+    """A function of how a batch is computed: (sizes, batch size, samples)."""
+
+    def choose(name):
+        layout, *rest = WAYS[name]
+        monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
+        return rest
+
+    return choose
+
+
+def samples(n, sizes, seed=0, dtype="float32"):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], n)
+
+
+def plans(model):
+    return list(model._network.plans.values())
+
+
+def bits(model):
+    state = model._network.optimizer_state
+    return model.parameters.tobytes(), model._random.tobytes(), None if state is None else state.vectors.tobytes()
+
+
+def bound(plan):
+    """The addresses that a plan's bindings hold."""
+    return np.flatnonzero(plan.bindings["address"]).tolist()
+
+
+# ---- the same bits ----
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("name", WAYS)
+def test_a_second_fit_uses_the_plan_and_gives_the_bits_of_one_longer_fit(name, shuffle, optimizer, way):
+    sizes, batch_size, n = way(name)
+    X, y = samples(n, sizes)
+    options = {"batch_size": batch_size, "shuffle": shuffle, "optimizer": OPTIMIZERS[optimizer]}
+    once, again, afresh = (Model(sizes, rng=0) for _ in range(3))
+    once.fit(X, y, epochs=5, **options)
+    for model in (again, afresh):
+        model.fit(X, y, epochs=2, **options)
+    (plan,) = plans(again)
+    afresh._network.plans.clear()
+    for model in (again, afresh):
+        model.fit(X, y, epochs=3, **options)
+    assert plans(again) == [plan]
+    assert plans(afresh) != [plan]
+    assert bits(again) == bits(once) == bits(afresh)
+    assert again.history.loss == once.history.loss[2:] == afresh.history.loss
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_other_samples_of_the_same_kind(name, way, naive):
+    """Each fit against the textbook's SGD, from other arrays and in other orders."""
+    sizes, batch_size, n = way(name)
+    model = Model(sizes, dtype="float64", rng=0)
+    twin, seen = naive(model), []
+    for seed in range(4):
+        X, y = samples(n, sizes, seed, "float64")
+        order = np.array([np.random.default_rng(seed).permutation(n) for _ in range(2)])
+        history = model.fit(X, y, epochs=2, batch_size=batch_size, shuffle=order, optimizer=SGD(0.2))
+        losses = twin.sgd(X, np.eye(sizes[-1])[y], order, batch_size, 0.2)
+        assert history.loss == pytest.approx(losses, rel=1e-11)
+        assert twin.relative_error(model) < 1e-11
+        seen += plans(model)
+    assert len({*map(id, seen)}) == 1
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_another_number_of_samples_with_the_same_remainder(name, way):
+    sizes, batch_size, n = way(name)
+    model, twin = Model(sizes, rng=0), Model(sizes, rng=0)
+    for rows in (n, n + 2 * batch_size, n - batch_size, n):
+        X, y = samples(rows, sizes, rows)
+        for each in (model, twin):
+            each.fit(X, y, epochs=2, batch_size=batch_size)
+        twin._network.plans.clear()
+        assert len(plans(model)) == 1
+        assert bits(model) == bits(twin)
+    X, y = samples(n + 1, sizes)
+    for each in (model, twin):
+        each.fit(X, y, epochs=2, batch_size=batch_size)
+    assert len(plans(model)) == (1 if batch_size == 1 else 2)  # another remainder
+    assert bits(model) == bits(twin)
+
+
+def test_orders_of_each_kind_in_turn(naive):
+    X, y = samples(61, [5, 40, 3], dtype="float64")
+    model = Model([5, 40, 3], dtype="float64", rng=0)
+    twin = naive(model)
+    given = np.array([np.random.default_rng(1).permutation(61) for _ in range(2)])
+    for shuffle, order in ((False, np.tile(np.arange(61), (2, 1))), (given, given), (given[:, ::-1], given[:, ::-1])):
+        for _ in range(2):
+            model.fit(X, y, epochs=2, batch_size=7, shuffle=shuffle)
+            twin.sgd(X, np.eye(3)[y], order, 7, 0.1)
+            assert twin.relative_error(model) < 1e-11
+    assert len(plans(model)) == 1
+
+
+def test_bytes_then_floats():
+    """Two kinds, whose bits are the same where the numbers are."""
+    sizes = [5, 40, 3]
+    X = np.random.default_rng(0).integers(0, 256, (61, 5), dtype=np.uint8)
+    y = np.arange(61) % 3
+    model, twin = Model(sizes, input_scale=1 / 255, rng=0), Model(sizes, input_scale=1 / 255, rng=0)
+    for _ in range(3):
+        for given in (X, X.astype(np.float32)):
+            model.fit(given, y, epochs=2, batch_size=7)
+            twin.fit(X, y, epochs=2, batch_size=7)
+            assert bits(model) == bits(twin)
+    assert [plan.kind.x.dtype for plan in plans(model)] == ["uint8", "float32"]
+    assert len(plans(twin)) == 1
+
+
+def test_class_indices_then_rows_of_targets():
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+    for _ in range(3):
+        for target in (y, fastnn.one_hot(y, 3)):
+            model.fit(X, target, epochs=2, batch_size=7)
+            twin.fit(X, y, epochs=2, batch_size=7)
+            assert bits(model) == bits(twin)
+    assert len(plans(model)) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(SGD(0.2), SGD(0.05)), (Momentum(0.05), Momentum(0.01, 0.5)), (Adam(0.01), Adam(0.02, 0.8))]
+)
+def test_other_settings_of_the_optimizer(first, second):
+    """The plan is the same, and its state starts afresh."""
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+    for optimizer in (first, second, first, first):
+        for each in (model, twin):
+            each.fit(X, y, epochs=2, batch_size=7, optimizer=optimizer)
+        twin._network.plans.clear()
+        assert bits(model) == bits(twin)
+    assert len(plans(model)) == 1
+
+
+def test_another_optimizer_in_between():
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+    for name in ("adam", "sgd", "adam", "momentum", "momentum", "adam"):
+        for each in (model, twin):
+            each.fit(X, y, epochs=2, batch_size=7, optimizer=OPTIMIZERS[name])
+        twin._network.plans.clear()
+        assert bits(model) == bits(twin)
+
+
+def test_steps_among_fits():
+    """A step uses a plan of its own kind; what other optimizers did in between is not undone."""
+    X, y = samples(20, [5, 40, 3])
+    adam = Adam(0.01)
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+
+    def both(train):
+        for each in (model, twin):
+            train(each)
+        twin._network.plans.clear()
+        twin._network.stepper = None
+        assert bits(model) == bits(twin)
+
+    for optimizer in (SGD(0.1), adam, Momentum(0.1), adam):
+        both(lambda m: m.partial_fit(X, y, optimizer=adam))
+        both(lambda m, optimizer=optimizer: m.fit(X, y, epochs=2, batch_size=7, optimizer=optimizer))
+        both(lambda m: m.fit(X, y, epochs=1, batch_size=7, optimizer=adam))
+        both(lambda m: m.partial_fit(X, y, optimizer=adam))
+        both(lambda m: m.fit(X, y, epochs=1, batch_size=20, optimizer=adam))  # the plan of a step
+        both(lambda m: m.partial_fit(X, y, optimizer=adam))
+
+
+def test_on_two_threads(monkeypatch):
+    """Threads train in memory of their own, which the next fit finds as the last one left it."""
+    monkeypatch.setattr(fastnn_threads, "available_threads", lambda: 2)
+    monkeypatch.setattr(fastnn_threads, "FIT_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: False)
+    monkeypatch.setattr(fastnn_threads.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+    X, y = samples(200, [20, 70, 40])
+    model, alone = Model([20, 70, 40], rng=0), Model([20, 70, 40], rng=0)
+    for epochs in (1, 2, 1):
+        model.fit(X, y, epochs=epochs, batch_size=32, optimizer="adam", threads=2)
+        model.weights[0][0, 0] = epochs
+        alone.fit(X, y, epochs=epochs, batch_size=32, optimizer="adam", threads=1)
+        alone.weights[0][0, 0] = epochs
+        assert bits(model) == bits(alone)
+    assert [plan.threads for plan in plans(model)] == [2]
+
+
+def test_two_models_in_two_threads():
+    data = [samples(61, [5, 40, 3], seed) for seed in range(2)]
+
+    def train(seed, model, results):
+        X, y = data[seed]
+        for batch_size in (7, 10, 7, 61, 10, 7):
+            model.fit(X, y, epochs=3, batch_size=batch_size, optimizer="adam")
+        results[seed] = bits(model)
+
+    expected, results, start = {}, {}, threading.Barrier(2)
+    for seed in range(2):
+        train(seed, Model([5, 40, 3], rng=seed), expected)
+
+    def work(seed):
+        start.wait()
+        train(seed, Model([5, 40, 3], rng=seed), results)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert results == expected
+
+
+# ---- how many are kept, and how long ----
+
+
+def test_fits_in_turn_find_their_plans():
+    X, y = samples(61, [5, 40, 3])
+    model = Model([5, 40, 3], rng=0)
+    kept = []
+    for batch_size in (7, 10, 7, 10):
+        model.fit(X, y, epochs=1, batch_size=batch_size)
+        kept.append(next(plan for plan in plans(model) if plan.kind.batch_size == batch_size))
+    assert kept[0] is kept[2]
+    assert kept[1] is kept[3]
+    model.fit(X, y, epochs=1, batch_size=12)
+    model.fit(X, y, epochs=1, batch_size=13)
+    assert sorted(plan.kind.batch_size for plan in plans(model)) == [12, 13]
+    assert len(plans(model)) == training.MAX_PLANS
+
+
+def test_fifty_kinds_leave_the_memory_of_two():
+    """Without the collector of circles: a plan and its buffers go with the last reference."""
+    X, y = samples(61, [5, 40, 3])
+    model, made = Model([5, 40, 3], rng=0), []
+    gc.collect()
+    gc.disable()
+    try:
+        for batch_size in range(1, 51):
+            model.fit(X, y, epochs=1, batch_size=batch_size, optimizer="adam")
+            plan = plans(model)[-1]
+            works = [schedule.work for schedule in plan.schedules.values()]
+            made += [weakref.ref(each) for each in (plan, plan.kept[0].base, *works)]
+            del plan, works
+            alive = [ref() for ref in made[::3] if ref() is not None]
+            assert alive == plans(model)
+            assert len(alive) <= 2
+            del alive
+        assert sum(ref() is not None for ref in made) == 6
+    finally:
+        gc.enable()
+
+
+def test_no_sample_is_kept_alive():
+    model = Model([5, 40, 3], rng=0)
+    for shuffle in (True, False, np.zeros((1, 61), int)):
+        X, y = samples(61, [5, 40, 3])
+        targets = fastnn.one_hot(y, 3)
+        model.fit(X, targets, epochs=1, batch_size=7, shuffle=shuffle)
+        data = [weakref.ref(X), weakref.ref(targets)]
+        del X, targets
+        assert [ref() for ref in data] == [None, None]
+
+
+@pytest.mark.parametrize("change", [lambda m: m.freeze(0), lambda m: m.freeze([]), lambda m: m.replace_head(3, rng=1)])
+def test_another_network_drops_them(change):
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+    for each in (model, twin):
+        each.fit(X, y, epochs=2, batch_size=7)
+    twin._network.plans.clear()
+    old = weakref.ref(plans(model)[0])
+    for each in (model, twin):
+        change(each)
+    assert plans(model) == []
+    assert old() is None
+    for each in (model, twin):
+        each.fit(X, y, epochs=2, batch_size=7)
+    assert bits(model) == bits(twin)
+
+
+def test_a_callback_that_freezes_a_layer(naive):
+    """From the second epoch on another network trains, with a plan of its own."""
+    X, y = samples(61, [5, 40, 3], dtype="float64")
+    order = np.array([np.random.default_rng(1).permutation(61) for _ in range(3)])
+    model = Model([5, 40, 3], dtype="float64", rng=0)
+    twin, seen = naive(model), []
+
+    def freeze(m):
+        seen.extend(plans(m))
+        if len(m.history.loss) == 1:
+            m.freeze(0)
+
+    model.fit(X, y, epochs=3, batch_size=7, shuffle=order, callbacks=[freeze])
+    twin.sgd(X, np.eye(3)[y], order[:1], 7, 0.1)
+    twin.sgd(X, np.eye(3)[y], order[1:], 7, 0.1, frozen=(0,))
+    assert twin.relative_error(model) < 1e-11
+    assert seen[0] is not seen[1]
+    assert seen[1:] == [plans(model)[0]] * 2
+    assert [bound(plan) for plan in seen] == [[]] * 3
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_carry_none(copied):
+    X, y = samples(61, [5, 40, 3])
+    model = Model([5, 40, 3], rng=0)
+    model.fit(X, y, epochs=1, batch_size=7, optimizer="adam")
+    size = len(pickle.dumps(model))
+    model.fit(X, y, epochs=1, batch_size=10, optimizer="adam")
+    other = copied(model)
+    assert plans(other) == []
+    assert len(plans(model)) == 2
+    assert len(pickle.dumps(model)) == size
+    for each in (model, other):
+        each.fit(X, y, epochs=2, batch_size=7, optimizer="adam")
+    assert bits(model) == bits(other)
+    assert not set(map(id, plans(model))) & set(map(id, plans(other)))
+
+
+# ---- after a fit, however it ended ----
+
+
+def test_no_address_is_left():
+    X, y = samples(61, [5, 40, 3])
+    model, during = Model([5, 40, 3], rng=0), []
+    for shuffle in (True, False, np.zeros((2, 61), int)):
+        model.fit(X, y, epochs=2, batch_size=7, shuffle=shuffle, callbacks=[lambda m: during.append(bound(*plans(m)))])
+        assert [bound(plan) for plan in plans(model)] == [[]]
+    assert all(during)  # there were some
+
+
+class Stop(Exception):
+    """What a callback raises."""
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+def test_after_an_exception(error):
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+
+    def stop(m):
+        if len(m.history.loss) == 2:
+            raise error
+
+    with pytest.raises(error):
+        model.fit(X, y, epochs=5, batch_size=7, optimizer="adam", callbacks=[stop])
+    assert [bound(plan) for plan in plans(model)] == [[]]
+    (plan,) = plans(model)
+    model.fit(X, y, epochs=3, batch_size=7, optimizer="adam")
+    twin.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
+    assert plans(model) == [plan]
+    assert bits(model) == bits(twin)
+
+
+def test_after_an_interrupt_within_an_epoch(monkeypatch):
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+    train, calls = training.entry.train, []
+
+    def interrupted(*arguments):
+        train(*arguments)
+        calls.append(1)
+        if len(calls) == 14:  # the first does no step, and an epoch has nine
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "FIRST_CALL", 0)
+        patch.setattr(training, "CALL_SECONDS", 0)
+        patch.setattr(training.entry, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
+    assert [bound(plan) for plan in plans(model)] == [[]]
+    (plan,) = plans(model)
+    model.fit(X, y, epochs=4, batch_size=7, optimizer="adam")
+    twin.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
+    assert plans(model) == [plan]
+    assert bits(model) == bits(twin)
+
+
+def test_after_divergence():
+    X, y = samples(61, [5, 3])
+    model = Model([5, 3], activation="identity", output="identity", rng=0)
+    with pytest.raises(DivergenceError) as error:
+        model.fit(X, y, epochs=500, batch_size=7, optimizer=Momentum(3.0))
+    assert [bound(plan) for plan in plans(model)] == [[]]
+    (plan,) = plans(model)
+    twin = Model([5, 3], activation="identity", output="identity", rng=0)
+    twin.fit(X, y, epochs=error.value.epoch - 1, batch_size=7, optimizer=Momentum(3.0))
+    assert bits(model) == bits(twin)
+    twin._network.plans.clear()
+    for each in (model, twin):
+        each.parameters[...] *= 1e-20
+        each.fit(X, y, epochs=2, batch_size=7, optimizer=Momentum(0.01))
+    assert plans(model) == [plan]
+    assert bits(model) == bits(twin)
+
+
+def test_after_a_progress_bar_that_fails(monkeypatch):
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+
+    def broken(*_):
+        raise OSError("no terminal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "ProgressBar", broken)
+        with pytest.raises(OSError, match="no terminal"):
+            model.fit(X, y, epochs=3, batch_size=7, progress=True)
+    assert not any(bound(plan) for plan in plans(model))
+    for each in (model, twin):
+        each.fit(X, y, epochs=2, batch_size=7)
+    assert bits(model) == bits(twin)
+
+
+# ---- fork ----
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_in_between(run_python):
+    """The child makes plans of its own, and the parent goes on with its."""
+    source = """
+import os, signal, warnings
+import numpy as np
+from fastnn import Model, threads
+from fastnn.kernels import strategy
+
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
+threads.available_threads, threads.FIT_MULTIPLY_ADDS, strategy.THREAD_MULTIPLY_ADDS = lambda: 2, 0, 1
+threads.ThreadTuner.choose = lambda self: (self.threads, 1.0)
+strategy.feature_major_pays = lambda *_: False
+X = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
+y = np.arange(300) % 40
+
+def fit(model, **options):
+    model.fit(X, y, epochs=2, batch_size=32, optimizer="adam", **options)
+    return model.parameters.tobytes()
+
+alone, model = Model([20, 70, 40], rng=0), Model([20, 70, 40], rng=0)
+expected = [fit(alone, threads=1) for _ in range(3)]
+assert fit(model, threads=2) == expected[0]
+(plan,) = model._network.plans.values()
+assert plan.threads == 2
+child = os.fork()
+if child == 0:
+    signal.alarm(100)
+    try:
+        right = [fit(model, threads=2) for _ in range(2)] == expected[1:]
+        (mine,) = model._network.plans.values()
+        os._exit(0 if right and mine is not plan else 3)
+    finally:
+        os._exit(4)
+assert fit(model, threads=2) == expected[1]
+assert os.waitpid(child, 0)[1] == 0
+assert fit(model, threads=2) == expected[2]
+assert list(model._network.plans.values()) == [plan]
+print("done")
+"""
+    assert run_python(source, timeout=120).stdout == "done\n"

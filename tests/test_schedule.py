@@ -1,0 +1,325 @@
+"""schedule, entry, threads: programs of training and prediction, run as they will be, against the reference."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fastnn.kernels import entry, reference, schedule, strategy
+from fastnn.kernels.library import functions
+from fastnn.kernels.matrix import LINE_BYTES
+from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
+from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
+from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Source
+from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
+
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
+
+rng = np.random.default_rng(2)
+CASES = list(
+    itertools.product(DTYPES, [1, 7, 32, 1500], ["given", "drawn", "as is"], ["values", "uint8"], ["labels", "values"])
+)
+SETTINGS = {"sgd": (0.02,), "momentum": (0.01, 0.6), "nesterov": (0.01, 0.6), "adam": (0.005, 0.8, 0.95, 1e-6)}
+
+
+def close(got, want, dtype, factor=60):
+    scale = max(1.0, np.abs(want).max())
+    np.testing.assert_allclose(got, want, atol=factor * EPS[dtype] * scale)
+
+
+@pytest.mark.parametrize(("target", "case"), on_targets(CASES, CASES[::7]))
+def test_train(case, target):
+    """Batches of one row, with a remainder, of the whole set, and larger than a block of rows."""
+    dtype, batch_size, mode, inputs, targets = case
+    sizes, names = [13, 20, 17, 5], ["sigmoid", "tanh", "sigmoid"]
+    rows, epochs, rate, scale = 1500 if batch_size == 1500 else 150, 2, 0.5, 0.25
+    n = Net(sizes, names, dtype, 3, target=target)
+    assert (batch_size > n.layout.block_rows) == (batch_size == 1500)
+    x = rng.integers(0, 9, (rows, 13)).astype(np.uint8)
+    if inputs == "values":
+        x = x.astype(dtype)
+    labels = rng.integers(0, 5, rows)
+    y = reference.one_hot(labels, 5)
+    state, order = 12345, None
+    if mode == "given":
+        order = want_order = np.array([rng.permutation(rows) for _ in range(epochs)], np.int32)
+    elif mode == "drawn":
+        want_order = []
+        for _ in range(epochs):
+            drawn, state = reference.draw_order(rows, state)
+            want_order.append(drawn)
+    else:
+        want_order = [np.arange(rows)] * epochs
+    want_losses, want = reference.train(n.twin, scale * x.astype("f8"), y, want_order, batch_size, rate)
+
+    kind = {"as is": entry.AS_IS, "drawn": entry.DRAWN, "given": entry.GIVEN}[mode]
+    y = labels.astype(np.int32) if targets == "labels" else y.astype(dtype)
+    done = n.train(x, y, batch_size, (rate,), epochs, kind, order, scale=scale, seed=12345)
+    np.testing.assert_allclose(done.losses, want_losses, rtol=100 * EPS[dtype])
+    for (w, b), (want_w, want_b, _) in zip(n.layout.views(n.parameters), want, strict=True):
+        close(w, want_w, dtype, 500)
+        close(b, want_b, dtype, 500)
+    assert not n.padding(n.parameters).any()
+    np.testing.assert_array_equal(done.kept, n.parameters)
+    assert int(done.state["random"][0]) == int(done.kept_state["random"][0]) == state
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("how", ["feature-major", "row-major"])
+@pytest.mark.parametrize(("target", "batch_size"), on_targets([1, 7, 1100], [7]))
+def test_every_optimizer(batch_size, how, optimizer, dtype, target, monkeypatch):
+    """Against the reference; padding stays zero, where lines are half full and others of the network are longer too."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    n = Net([9, 72, 40, 20, 3], ["tanh", "sigmoid", "tanh", "identity"], dtype, 2, target=target)
+    rows, settings = 1250 if batch_size == 1100 else 61, SETTINGS[optimizer]
+    x, y = rng.standard_normal((rows, 9)).astype(dtype), rng.standard_normal((rows, 3)).astype(dtype)
+    order = np.array([rng.permutation(rows) for _ in range(2)])
+    want_losses, want = reference.train(
+        n.twin, x.astype("f8"), y.astype("f8"), order, batch_size, *settings, optimizer=optimizer
+    )
+    done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, optimizer=optimizer)
+    tolerance = 5000 * EPS[dtype]  # Adam divides by small numbers
+    np.testing.assert_allclose(done.losses, want_losses, rtol=tolerance)
+    for (w, b), (want_w, want_b, _) in zip(n.layout.views(n.parameters), want, strict=True):
+        close(w, want_w, dtype, 5000)
+        close(b, want_b, dtype, 5000)
+    for vector in (*done.live, *done.kept_arrays):
+        for part in vector.reshape(-1, n.parameters.size):
+            assert not n.padding(part).any()
+    for live, kept in zip(done.live, done.kept_arrays, strict=True):
+        np.testing.assert_array_equal(live, kept)
+    np.testing.assert_array_equal(done.state, done.kept_state)
+
+
+@pytest.mark.parametrize("how", ["feature-major", "row-major"])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize(("target", "targets"), on_targets(["labels", "values"]))
+def test_fetching_ahead_changes_no_bit(targets, batch_size, how, target, monkeypatch):
+    """Of samples and targets, into either cache, past the end of the order too."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    x, y = rng.standard_normal((150, 40)).astype("f4"), rng.standard_normal((150, 3)).astype("f4")
+    if targets == "labels":
+        y = np.arange(150, dtype=np.int32) % 3
+    results = []
+    for in_cache in (schedule.L2_SAMPLE_BYTES, 0):
+        monkeypatch.setattr(schedule, "L2_SAMPLE_BYTES", in_cache)
+        n = Net([40, 9, 3], ["sigmoid", "tanh"], "float32", 4, target=target)
+        done = n.train(x, y, batch_size, (0.5,), 2, entry.DRAWN)
+        results.append((done.losses.tolist(), n.parameters.tobytes()))
+        for program in done.programs[0][BLOCKS:]:
+            fetches = [operation for operation in program.operations if operation[0].startswith("prefetch")]
+            assert {arguments["gather"] for _, arguments, _ in fetches} == (set() if in_cache else {0, 1})
+            assert in_cache or {name for name, *_ in fetches} == (
+                {"prefetch_L1", "prefetch_L2"} if program.rows == 64 else {"prefetch_L1"}
+            )
+    assert results[0] == results[1]
+
+
+def test_divergence_leaves_what_was_kept():
+    n = Net([3, 2], ["identity"], "float32", 5)
+    x, y = rng.standard_normal((64, 3)).astype("f4"), rng.standard_normal((64, 2)).astype("f4")
+    done = n.train(x, y, 8, (3.0,), 500, entry.AS_IS, steps=10**6)
+    run = done.run[0]
+    assert run["status"] == entry.DIVERGED
+    assert 0 < run["epoch"] < 500
+    assert np.isfinite(done.losses[: run["epoch"]]).all()
+    assert np.isfinite(done.kept).all()
+    assert not np.isfinite(n.parameters).all() or not np.isfinite(done.losses[run["epoch"]])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10**6])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_how_training_is_chunked_changes_no_bit(steps, optimizer):
+    x, y = rng.standard_normal((50, 6)).astype("f4"), rng.standard_normal((50, 2)).astype("f4")
+    results = []
+    for chunk in (2, steps):
+        n = Net([6, 20, 2], ["tanh", "identity"], "float32", 1)
+        done = n.train(x, y, 8, SETTINGS[optimizer], 3, entry.DRAWN, optimizer=optimizer, steps=chunk)
+        results.append((done.losses.tolist(), n.parameters.tobytes(), done.state.tobytes()))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("how", ["feature-major", "row-major"])
+@pytest.mark.parametrize(("target", "batch_size"), on_targets([20, 300, 1100], [300]))
+def test_any_number_of_threads_gives_the_same_bits(batch_size, how, optimizer, dtype, target, monkeypatch):
+    """Also more threads than a layer has lines, or a block has shards."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    rows = 1250 if batch_size == 1100 else 650
+    x, y = rng.standard_normal((rows, 7)).astype(dtype), rng.standard_normal((rows, 3)).astype(dtype)
+    results = []
+    for threads in (1, 2, 3):
+        n = Net([7, 40, 20, 3], ["tanh", "sigmoid", "identity"], dtype, 3, target=target)
+        settings = SETTINGS[optimizer]
+        done = n.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
+        results.append((done.losses.tolist(), n.parameters.tobytes(), done.kept.tobytes(), done.state.tobytes()))
+    assert results[1] == results[0]
+    assert results[2] == results[0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [[300, 20, 3], [5, 100, 7], [784, 40]])
+@pytest.mark.parametrize(("target", "more"), on_targets([1, 2, 25, 61, 255], [1, 25]))
+def test_samples_are_predicted_where_they_lie(sizes, more, dtype, target):
+    """More than one block, in the network's dtype: the first layer reads them without a copy."""
+    n = Net(sizes, ["sigmoid"] * (len(sizes) - 1), dtype, target=target)
+    x = rng.standard_normal((n.layout.block_rows + more, sizes[0])).astype(dtype)
+    work = Workspace(n.layout, n.layout.block_rows)
+    code = n.sweep_code(work, x, in_place=True)
+    want = reference.forward(n.twin, x.astype("f8"))[-1]
+    for copy in (x, x.copy()):  # the second time it moves
+        out = np.zeros((len(x), sizes[-1]), dtype)
+        n.run_sweep(code, copy, out=out)
+        np.testing.assert_allclose(out, want, atol=100 * EPS[dtype])
+        with_copy = np.zeros_like(out)
+        n.sweep(x, out=with_copy)
+        if more > 1:
+            np.testing.assert_array_equal(out, with_copy)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+def test_samples_may_be_bytes(scale, dtype, target):
+    n = Net([20, 9, 3], ["sigmoid", "identity"], dtype, 2, target=target)
+    x, y = rng.integers(0, 256, (70, 20)).astype(np.uint8), rng.integers(0, 3, 70).astype(np.int32)
+    out = np.empty((70, 3), dtype)
+    value = n.sweep(x, y, out, scale=scale)
+    want = reference.forward(n.twin, np.dtype(dtype).type(scale) * x.astype("f8"))[-1]
+    close(out, want, dtype, 200)
+    assert value == pytest.approx(
+        reference.loss("quadratic", want, reference.one_hot(y, 3))[0] / 70, rel=1e4 * EPS[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_swept_on_several_threads_give_the_same_bits(dtype):
+    n = Net([5, 30, 2], ["tanh", "identity"], dtype)
+    x = rng.standard_normal((3 * n.layout.block_rows + 17, 5)).astype(dtype)
+    results = []
+    for threads in (1, 2, 3, 5):
+        works = [Workspace(n.layout, n.layout.block_rows) for _ in range(threads)]
+        codes = [n.sweep_code(work, x) for work in works]
+        out = np.full((len(x), 2), np.nan, dtype)
+        n.run_sweep(codes[0], x, out=out, operations=np.stack([code.operations for code in codes]))
+        results.append(out)
+    for out in results[1:]:
+        np.testing.assert_array_equal(out, results[0])
+
+
+def lines(matrix):
+    """The numbers of the cache lines that hold a matrix."""
+    m = matrix if matrix.row_stride > matrix.col_stride else matrix.T
+    row = np.arange(m.address // LINE_BYTES, (m.address + (m.cols - 1) * m.col_stride) // LINE_BYTES + 1)
+    starts = np.unique(m.address + np.arange(m.rows) * m.row_stride)
+    return set(np.add.outer((starts - m.address) // LINE_BYTES, row).ravel().tolist())
+
+
+def between_barriers(programs):
+    """[(lines read, lines written), ..] of what a worker does between the barriers."""
+    result = [(set(), set())]
+    for program in programs:
+        for name, arguments, _ in program.operations:
+            if name == "barrier":
+                result.append((set(), set()))
+                continue
+            for key, operand in functions(program.target)[name].signature.operands.items():
+                if isinstance(arguments[key].address, int):
+                    for lines_of, access in zip(result[-1], "rw", strict=True):
+                        if access in operand.access:
+                            lines_of |= lines(arguments[key])
+    return result
+
+
+@pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
+@pytest.mark.parametrize("batch_size", [20, 300, 1100])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("how", ["feature-major", "row-major"])
+def test_no_two_workers_use_a_line_that_one_of_them_writes(how, threads, optimizer, batch_size, target, monkeypatch):
+    """Between two barriers; all pass as many of them, before, in and after the last block of a batch."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    for frozen in ((), (1,)):
+        programs = written(target, "float32", batch_size, optimizer, threads, frozen)[1]
+        for block in range(BLOCKS, len(programs[0])):
+            workers = [between_barriers([own[i] for i in (BEFORE, block, AFTER)]) for own in programs]
+            assert len({len(parts) for parts in workers}) == 1
+            assert len(workers[0]) > 1
+            for parts in zip(*workers, strict=True):
+                for (_, wrote), (other_read, other_wrote) in itertools.permutations(parts, 2):
+                    assert not wrote & (other_read | other_wrote)
+
+
+def written(target, dtype, batch_size, optimizer, threads, frozen=()):
+    """(a layout for one thread, the programs of training of each worker, (parameters, a workspace, sources)), not run.
+
+    Of a network with layers that threads share, and others that are too narrow.
+    """
+    one = Layout([9, 100, 40, 3], ["relu", "tanh", "sigmoid"], "quadratic", dtype, frozen, target=target)
+    layout = strategy.sharded(one, batch_size, threads)
+    x, y = np.zeros((700, 9), dtype), np.zeros(700, np.int32)
+    sources = Source.of("samples", x), Source.of("targets", y)
+    vectors = len(OPTIMIZERS[optimizer].vectors)
+    live = [aligned_zeros(n * layout.n_bytes, dtype) for n in (1, vectors)]
+    needed = schedule.needs_gradient(one, batch_size, optimizer)
+    training = schedule.Training(
+        layout=layout,
+        work=Workspace(layout, min(batch_size, layout.block_rows), threads),
+        x=sources[0],
+        y=sources[1],
+        input_scale=1.0,
+        n_samples=700 + batch_size,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        live=live,
+        kept=[np.zeros_like(array) for array in live],
+        gradient=aligned_zeros(layout.n_bytes if needed else 0, dtype),
+        settings=aligned_zeros(8 * MAX_NUMBERS, np.float64),
+        state=aligned_zeros(STATE.itemsize, STATE),
+        kept_state=aligned_zeros(STATE.itemsize, STATE),
+    )
+    parameters = Vector(one, live[0].ctypes.data)
+    return one, training.programs(threads), (parameters, Workspace(one, one.block_rows), *sources)
+
+
+@pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
+@pytest.mark.parametrize("batch_size", [1, 10, 300, 1500])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, target, monkeypatch):
+    """Training, gradients and predictions, by either strategy; nothing is compiled."""
+    for how, dtype in itertools.product((True, False), DTYPES):
+        monkeypatch.setattr(strategy, "feature_major_pays", lambda *_, how=how: how)
+        layout, programs, (parameters, work, x, y) = written(target, dtype, batch_size, optimizer, threads)
+        assert len(programs) == threads
+        assert len({len(own) for own in programs}) == 1
+        assert {program.target for own in programs for program in own} == {target}
+        assert {program.dtype for own in programs for program in own} == {dtype}
+        rows = schedule.block_sizes(layout, [batch_size, 700 % batch_size])
+        assert all([program.rows for program in own[BLOCKS:]] == rows for own in programs)
+        for n in schedule.block_sizes(layout, [700]):
+            names = [name for name, *_ in schedule.gradient_program(parameters, work, x, y, n, 1.0).operations]
+            assert {"quadratic", "tanh_backward", "relu_backward"} <= set(names)
+            for in_place in (False, True):
+                program = schedule.predict_program(parameters, work, x, None, n, 1.0, in_place)
+                names = [name for name, *_ in program.operations]
+                assert names[-1] == "unpad"
+                assert ("gather" in names) != in_place
+
+
+def test_block_sizes():
+    layout = Layout([4, 3], ["sigmoid"], "quadratic", "float32")
+    full = layout.block_rows
+    assert schedule.block_sizes(layout, [10]) == [10]
+    assert schedule.block_sizes(layout, [10, 3]) == [3, 10]
+    assert schedule.block_sizes(layout, [full, 0]) == [full]
+    assert schedule.block_sizes(layout, [2 * full + 1]) == [1, full]
+
+
+def test_a_gradient_is_kept_only_where_it_is_needed():
+    layout = Layout([4, 3], ["sigmoid"], "quadratic", "float32")
+    assert not schedule.needs_gradient(layout, layout.block_rows, "sgd")
+    assert schedule.needs_gradient(layout, layout.block_rows + 1, "sgd")
+    assert schedule.needs_gradient(layout, 1, "momentum")

@@ -1,0 +1,62 @@
+"""tile: every tile that a target has, and the product and rank-one update of a single sample, against NumPy."""
+
+import numpy as np
+import pytest
+
+from fastnn.kernels import reference
+from fastnn.kernels.matrix import LINE_BYTES
+
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, call, matrix, on_targets, padded
+
+rng = np.random.default_rng(0)
+LAYERS = [(1, 1), (4, 24), (7, 40), (24, 3), (64, 32), (101, 100)]
+UPDATES = [(1, 1), (4, 24), (7, 40), (24, 3), (64, 32), (33, 100)]
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 40])
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_every_tile(tiles, k, dtype, target):
+    for rows, lines in target.tiles:
+        width, m = int(lines * LINE_BYTES) // np.dtype(dtype).itemsize, tiles * rows
+        a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, width), (m, width)))
+        want, a_columns = a.astype("f8") @ b + c, np.asfortranarray(a)
+        bias = rng.standard_normal(width).astype(dtype)
+        for x, c0, wanted in (
+            (matrix(a), None, want),
+            (matrix(a_columns), None, want),
+            (matrix(a), matrix(bias).broadcast(m), want - c + bias),
+        ):
+            out = np.full_like(c, np.nan) if c0 else c.copy()
+            operands = {"A": x, "B": b, "C0": c0 or matrix(out), "C": out}
+            call(dtype, f"tiles_{rows}x{lines}", target, tiles=tiles, **operands)
+            np.testing.assert_allclose(out, wanted, atol=4 * EPS[dtype] * (k + 1), err_msg=f"{rows} x {lines}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+@pytest.mark.parametrize(("target", "shape"), on_targets(LAYERS, [(1, 1), (7, 40), (101, 100)]))
+def test_a_single_sample_through_a_layer(name, shape, dtype, target):
+    k, n = shape
+    x, w, bias = (rng.standard_normal(s).astype(dtype) for s in ((1, k), (k, n), (1, n)))
+    w_padded, b_padded = padded(w), padded(bias)
+    out = np.full_like(b_padded, np.nan)
+    call(dtype, f"{name}_gemv", target, x=x, W=w_padded[:, :n], C0=b_padded[:, :n], out=out[:, :n])
+    want = reference.ACTIVATIONS[name][0](x.astype("f8") @ w + bias)
+    np.testing.assert_allclose(out[:, :n], want, atol=8 * EPS[dtype] * (k + 4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(("target", "shape"), on_targets(UPDATES, [(1, 1), (7, 40), (33, 100)]))
+def test_the_rank_one_update_of_a_single_sample(shape, overwrite, dtype, target):
+    """Of W, and of b, which lies behind it."""
+    m, n = shape
+    x, d = rng.standard_normal((1, m)).astype(dtype), padded(rng.standard_normal((1, n)).astype(dtype))
+    c = padded(rng.standard_normal((m + 1, n)).astype(dtype))
+    zeros = np.zeros_like(d)
+    start = matrix(zeros[:, :n]).broadcast(m + 1) if overwrite else matrix(c[:, :n])
+    want = np.append(x, 1).astype("f8")[:, None] * d + (0 if overwrite else c)
+    call(dtype, "ger", target, x=x, d=d[:, :n], C0=start, C=c[:, :n])
+    np.testing.assert_allclose(c, want, atol=4 * EPS[dtype])
