@@ -128,6 +128,19 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
     return rows
 
 
+def _probabilities(name: str, values: NDArray[Any], sum_to_one: bool) -> None:
+    """Raise where a target is no probability, or a row of them does not sum to 1."""
+    outside = np.argwhere((values < 0) | (values > 1))
+    if len(outside):
+        i, j = outside[0]
+        raise ValueError(f"{name} must hold probabilities in [0, 1], got {name}[{i}, {j}] = {values[i, j]}")
+    if sum_to_one:
+        sums = values.sum(axis=1, dtype=np.float64)
+        wrong = np.flatnonzero(np.abs(sums - 1) > 1e-3)
+        if len(wrong):
+            raise ValueError(f"each row of {name} must sum to 1, got {sums[wrong[0]]:g} in row {wrong[0]}")
+
+
 class Targets(NamedTuple):
     """y as the kernels read it: rows (n, n_out) in the model's dtype, or int32 class indices (n,).
 
@@ -143,11 +156,14 @@ class Targets(NamedTuple):
         return self.array if self.classes is None else self.classes
 
 
-def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name: str = "y") -> Targets:
+def targets(
+    y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, probabilities: str = "", name: str = "y"
+) -> Targets:
     """y, class indices (n,) or targets (n,) or (n, n_out), for the kernels.
 
     With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output unit
-    decides between two classes.
+    decides between two classes. `probabilities` names the output activation where the loss is the cross-entropy, whose
+    targets are probabilities; those of "softmax" sum to 1 in each row.
     """
     if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
         labels = y.copy()  # they become addresses, so nobody may change them from now on
@@ -177,6 +193,8 @@ def targets(y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, name:
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
         _finite(name, values.reshape(array.shape), array)
+    if probabilities:
+        _probabilities(name, values, probabilities == "softmax")
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )

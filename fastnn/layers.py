@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from . import _validation
-from .kernels.activations import ACTIVATIONS
+from .kernels.activations import ACTIVATIONS, ROW_WISE
+
+NAMES = (*ACTIVATIONS, *ROW_WISE)
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Dense:
     units : int
         Number of neurons, at least 1.
     activation : str
-        "sigmoid" 1/(1 + e^-z), "tanh", "relu" max(z, 0), "identity" z, or "step" (1 where z > 0, the perceptron).
+        "sigmoid" 1/(1 + e^-z), "tanh", "relu" max(z, 0), "identity" z, or "step" (1 where z > 0, the perceptron); for
+        the last layer also "softmax" e^z / sum e^z over the layer's neurons.
 
     Examples
     --------
@@ -32,13 +35,13 @@ class Dense:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", _validation.integer("units", self.units, 1))
-        _validation.choice("activation", self.activation, ACTIVATIONS)
+        _validation.choice("activation", self.activation, NAMES)
 
 
 def architecture(layers: Iterable[int | Dense], activation: str, output: str) -> tuple[int, tuple[Dense, ...]]:
     """(n_inputs, layers) of a list such as [784, 30, 10] or [784, Dense(30, "tanh"), 10]."""
     _validation.choice("activation", activation, ACTIVATIONS)
-    _validation.choice("output", output, ACTIVATIONS)
+    _validation.choice("output", output, NAMES)
     if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
         raise TypeError(f"sizes must be a sequence such as [784, 30, 10], got {layers!r}")
     items: Sequence[int | Dense] = list(layers)

@@ -18,7 +18,7 @@ from . import _validation, metrics, optimizers, storage, training
 from . import threads as _threads
 from ._validation import Targets
 from .history import DivergenceError, History
-from .kernels.losses import LOSSES
+from .kernels import losses
 from .kernels.memory import Layout
 from .layers import Dense, architecture
 from .metrics import Metric
@@ -39,9 +39,11 @@ class Model:
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`.
     activation, output : str
         Activation of hidden layers and of the last one where an entry is an int: "sigmoid", "tanh", "relu",
-        "identity" or "step".
+        "identity" or "step"; of the last one also "softmax", with the loss "cross_entropy".
     loss : str
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
+        "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that
+        sum to 1 in each row. It is taken from the logits, so that it is finite for any of them.
     init : str
         "scaled": weights normal with standard deviation 1/sqrt(fan_in), biases zero. "normal": weights and biases
         unit Gaussian, as in Nielsen's first network. "zeros".
@@ -90,7 +92,8 @@ class Model:
         rng: int | np.random.Generator | None = None,
     ):
         self._n_inputs, self._layers = architecture(sizes_or_layers, activation, output)
-        self.loss_name = _validation.choice("loss", loss, LOSSES)
+        self.loss_name = _validation.choice("loss", loss, losses.NAMES)
+        _check_loss(self._layers, loss)
         self._dtype = _validation.choice("dtype", dtype, _validation.DTYPES)
         _validation.choice("init", init, INITS)
         self.input_scale = None if input_scale is None else _validation.number("input_scale", input_scale, -np.inf)
@@ -111,7 +114,7 @@ class Model:
     def _lay_out(self, old: Network | None = None, parameters: NDArray[Any] | None = None) -> Network:
         """A network of the model's sizes and frozen layers, with the parameters given or zeros, after an old one."""
         names = [layer.activation for layer in self._layers]
-        layout = Layout(self.sizes, names, self.loss_name, self._dtype, self._frozen)
+        layout = Layout(self.sizes, names, losses.kernel_name(self.loss_name, names[-1]), self._dtype, self._frozen)
         scale = 1.0 if self.input_scale is None else self.input_scale
         return Network(layout, scale, None if old is None else old.state, parameters)
 
@@ -476,7 +479,9 @@ class Model:
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
         last = self._layers[-1]
-        return _validation.targets(y, n, last.units, self._dtype, binary=last.activation in _THRESHOLDS, name=name)
+        binary = last.activation in _THRESHOLDS
+        kind = last.activation if self.loss_name == "cross_entropy" else ""
+        return _validation.targets(y, n, last.units, self._dtype, binary=binary, probabilities=kind, name=name)
 
     # ---- transfer learning and files ----
 
@@ -515,6 +520,7 @@ class Model:
         """
         n_out = _validation.integer("n_out", n_out, 1)
         head = Dense(n_out, self._layers[-1].activation if activation is None else activation)
+        _check_loss((*self._layers[:-1], head), self.loss_name)
         _validation.choice("init", init, INITS)
         generator = _generator(rng)
         self._layers = (*self._layers[:-1], head)
@@ -589,6 +595,17 @@ def load(path: str | os.PathLike[str]) -> Model:
         return Model._restored(json.loads(description), tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
+
+
+def _check_loss(layers: tuple[Dense, ...], loss: str) -> None:
+    """Raise where the output activation and the loss do not go together."""
+    output = layers[-1]
+    if any(layer.activation == "softmax" for layer in layers[:-1]):
+        raise ValueError('"softmax" is an activation of the last layer only')
+    if not losses.kernel_name(loss, output.activation):
+        raise ValueError(f"loss {loss!r} does not go with the output activation {output.activation!r}")
+    if output.activation == "softmax" and output.units == 1:
+        raise ValueError('"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output')
 
 
 def _brief(value: object) -> str:

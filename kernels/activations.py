@@ -44,3 +44,4 @@ ACTIVATIONS = {
     "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }
+ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

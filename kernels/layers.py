@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .activations import ACTIVATIONS
+from .activations import ACTIVATIONS, ROW_WISE
+from .losses import LOSSES
 from .matmul import Operation, affine, column_sums, matmul, matmul_tn, zeros_like
 from .matrix import Matrix
 from .memory import Block, Layer, Vector
@@ -17,8 +18,10 @@ from .program import Program, elementwise
 from .threads import Worker
 
 
-def forward(program: Program, parameters: Vector, block: Block, worker: Worker, multiplied: bool = False) -> None:
-    """a = f(x @ W + b) for every layer, each one's a being the next one's x.
+def forward(
+    program: Program, parameters: Vector, block: Block, worker: Worker, logits: bool = False, multiplied: bool = False
+) -> None:
+    """a = f(x @ W + b) for every layer, each one's a being the next one's x; `logits` leaves the last one's f out.
 
     `multiplied` says that the first layer's a holds x @ W + b already.
     """
@@ -26,24 +29,34 @@ def forward(program: Program, parameters: Vector, block: Block, worker: Worker, 
     for layer, a in zip(parameters.layout.layers, block.a, strict=True):
         shard = layer.shard(worker)
         w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), a[:, shard.begin : shard.end]
+        activation = "identity" if logits and layer is parameters.layout.layers[-1] else layer.activation
+        fused = block.single and activation not in ROW_WISE
         if block.single:
-            program.add(f"{layer.activation}_gemv", out=out, x=x, W=w, C0=b)
-        else:
-            if not multiplied:
-                affine(program, out, x, w, b, block.zeros)
-            multiplied = False
-            if layer.activation != "identity":
-                elementwise(program, layer.activation, out, out)
+            program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
+        elif not multiplied:
+            affine(program, out, x, w, b, block.zeros)
+        multiplied = False
+        if not fused:
+            activate(program, activation, out)
         if layer.is_shared:
             worker.barrier(program)
         x = a
 
 
+def activate(program: Program, activation: str, a: Matrix) -> None:
+    """a = f(a), of all samples."""
+    if activation in ROW_WISE:
+        program.add(activation, out=a, z=a)
+    elif activation != "identity":
+        elementwise(program, activation, a, a)
+
+
 def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix) -> None:
-    """The last layer's d = scale * dC/da, and the block's loss added to the total."""
+    """The last layer's d = scale * dC/da, or dC/dz if a holds logits, and the block's loss added to the total."""
     a, d, y = block.a[-1], block.d[-1], block.y
     if not a.is_row_major:
         a, d, y = a.T, d.T, y.T
+        name = name if LOSSES[name].function else f"{name}_columns"
     program.add(name, d=d, a=a, y=y, scale=scale, total=total)
 
 
@@ -54,7 +67,8 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -
         d, a, last = block.d[layer.index], block.a[layer.index], layer is layers[-1]
         shard = layer.shard(worker)
         mine = slice(None) if last else slice(shard.begin, shard.end)  # the last d every worker computes for itself
-        if not ACTIVATIONS[layer.activation].unit_derivative and (last or not block.single):
+        done = LOSSES[parameters.layout.loss].from_logits if last else block.single  # the loss or the product did it
+        if not done and not ACTIVATIONS[layer.activation].unit_derivative:
             elementwise(program, f"{layer.activation}_backward", d[:, mine], d[:, mine], a[:, mine])
         if layer.index == parameters.layout.lowest:
             break

@@ -57,8 +57,12 @@ def functions(target: Target) -> dict[str, Function]:
         state(f"{name}_backward", elementwise.binary, activation.backward)
         state(f"{name}_gemv", tile.gemv, activation.value)
         state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward)
-    for name, function in LOSSES.items():
-        state(name, elementwise.loss, function)
+    for name, loss in LOSSES.items():
+        if loss.function:
+            state(name, elementwise.loss, loss.function)
+    state("softmax", reductions.softmax)
+    state("softmax_cross_entropy", reductions.softmax_cross_entropy)
+    state("softmax_cross_entropy_columns", reductions.softmax_cross_entropy_columns)
     for name, optimizer in OPTIMIZERS.items():
         state(f"{name}_advance", elementwise.advance, optimizer.advance, len(optimizer.settings), len(optimizer.state))
         if optimizer.update:

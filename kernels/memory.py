@@ -111,7 +111,8 @@ class Layout:
         threads: int = 1,
         target: Target = HOST,
     ):
-        self.sizes, self.activations, self.loss, self.dtype = tuple(sizes), tuple(activations), loss, str(dtype)
+        self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
+        self.loss = loss  # its name in LOSSES
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):

@@ -1,10 +1,11 @@
-"""Across lanes: the transpose, and products that are summed over the lanes of their operands."""
+"""Across lanes: the transpose, products that are summed over the lanes of their operands, and softmax."""
 
 from llvmlite import ir
 from numba.core import cgutils
 
 from .function import vector_function
-from .simd import I32, I64, Vec, int64
+from .simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
+from .target import LINE_BYTES
 
 
 def _swap(s, x, y, half):
@@ -143,3 +144,132 @@ def inner(code):
             with b.if_then(b.icmp_signed("<", at, m)):
                 p = s.pointer(b.add(c, b.add(b.mul(c_row, at), b.mul(j0, int64(s.itemsize)))))
                 b.store(b.fadd(b.load(p, typ=four, align=s.itemsize), values), p, align=s.itemsize)
+
+
+class _Softmax:
+    """A sample's outputs, or a vector of samples': what `softmax` and its loss walk over.
+
+    Row by row the lanes are outputs of one sample, and the last ones may be padding; column by column each lane is a
+    sample of its own.
+    """
+
+    def __init__(self, code, count, step, n, across):
+        """The next vector lies `step` bytes further; there are `count` of them, of n outputs or samples in all."""
+        self.b, self.s, self.count, self.step, self.n, self.across = code.b, code.simd(), count, step, n, across
+        self.lowest = self.s.const(-1.7e308 if self.s.double else -3.4e38)
+
+    def _walk(self):
+        """A loop over the vectors: gives each one's offset, and which of its lanes count, None for all."""
+        b, s = self.b, self.s
+        return cgutils.for_range(b, self.count, intp=I64), lambda i: (
+            b.mul(i, self.step),
+            s.lanes_below(b.sub(self.n, b.mul(i, int64(s.lanes)))) if self.across else None,
+        )
+
+    def exponentials(self, z, out):
+        """out = exp(z - max z); gives (max z, the sum of out) in every lane that shares them."""
+        b, s = self.b, self.s
+        most, total = (cgutils.alloca_once_value(b, ir.Constant(s.vector, ir.Undefined)) for _ in range(2))
+        b.store(self.lowest.v, most)
+        b.store(s.const(0.0).v, total)
+        loop, at = self._walk()
+        with loop as i:
+            offset, inside = at(i.index)
+            x = s.load(b.add(z, offset))
+            x = x if inside is None else s.select(inside, x, self.lowest)
+            b.store(s.select(s.less(Vec(s, b.load(most)), x), x, Vec(s, b.load(most))).v, most)
+        largest = Vec(s, b.load(most))
+        if self.across:
+            largest = s.splat(s.reduce("fmax", largest.v))
+        loop, at = self._walk()
+        with loop as i:
+            offset, inside = at(i.index)
+            e = s.exp(s.load(b.add(z, offset)) - largest, negative=True)
+            e = e if inside is None else s.select(inside, e, s.const(0.0))
+            s.store(e, b.add(out, offset))
+            b.store((Vec(s, b.load(total)) + e).v, total)
+        sums = Vec(s, b.load(total))
+        return largest, s.splat(s.sum_of_lanes(sums.v)) if self.across else sums
+
+    def divide(self, out, sums):
+        """out = out / sums, zeros behind."""
+        loop, at = self._walk()
+        with loop as i:
+            place = self.b.add(out, at(i.index)[0])
+            self.s.store(self.s.load(place) / sums, place)
+
+    def losses(self, z, y, d, largest, sums, scale, inside, y_step):
+        """d = scale * (d / sums - y); gives the sum over the outputs of y (log sums + max z - z), float64, by lanes."""
+        b, s = self.b, self.s
+        wide = ir.VectorType(DOUBLE, s.lanes)
+        total = cgutils.alloca_once_value(b, ir.Constant(wide, ir.Undefined))
+        b.store(ir.Constant(wide, [0.0] * s.lanes), total)
+        log_sum, most = s.wide(s.log(sums).v), s.wide(largest.v)
+        loop, at = self._walk()
+        with loop as i:
+            offset, part = at(i.index)
+            part = inside if part is None else part
+            target = s.load(b.add(y, b.mul(i.index, y_step)))
+            place = b.add(d, offset)
+            delta = (s.load(place) / sums - target) * scale
+            s.store(s.select(part, delta, s.const(0.0)), place)
+            below = b.fsub(most, s.wide(s.load(b.add(z, offset)).v))
+            value = b.fmul(s.wide(target.v), b.fadd(below, log_sum))
+            value = b.select(part, value, ir.Constant(wide, [0.0] * s.lanes))
+            b.store(b.fadd(b.load(total), value), total)
+        return b.load(total)
+
+
+def _vectors(code, n):
+    """The vectors that n numbers fill, in whole lines."""
+    b, s = code.b, code.simd()
+    n_bytes = b.and_(b.add(b.mul(n, int64(s.itemsize)), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    return b.sdiv(n_bytes, int64(s.vector_bytes))
+
+
+@vector_function("rows=z.rows n=z.cols z.row_stride out:w[r,c] z:r[r,c]")
+def softmax(code):
+    """out[i, j] = exp(z[i, j]) / the sum over j of exp(z[i, j]), written with the row's largest taken off."""
+    b = code.b
+    rows, n, stride, out, z = code.arguments
+    walk = _Softmax(code, _vectors(code, n), int64(code.target.vector_bytes), n, across=True)
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, out))
+        _, sums = walk.exponentials(here, there)
+        walk.divide(there, sums)
+
+
+_LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
+
+
+@vector_function(_LOSS)
+def softmax_cross_entropy(code):
+    """total -= the sum of y log softmax(a), and d = scale * (softmax(a) - y): a holds logits, a sample a row.
+
+    The value is log(sum exp(a - max a)) + max a - a, taken in float64, so that it is finite for any logits.
+    """
+    b, s = code.b, code.simd()
+    rows, n, stride, d, z, y, y_stride, scale, cell = code.arguments
+    scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)
+    walk = _Softmax(code, _vectors(code, n), step, n, across=True)
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, d))
+        target = b.add(y, b.mul(row.index, y_stride))
+        largest, sums = walk.exponentials(here, there)
+        value = walk.losses(here, target, there, largest, sums, scale, None, step)
+        store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)
+
+
+@vector_function(_LOSS)
+def softmax_cross_entropy_columns(code):
+    """The same, a sample a column."""
+    b, s = code.b, code.simd()
+    rows, n, stride, d, z, y, y_stride, scale, cell = code.arguments
+    scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)
+    walk = _Softmax(code, rows, stride, n, across=False)
+    with cgutils.for_range(b, _vectors(code, n), intp=I64) as column:
+        here, there, target = (b.add(p, b.mul(column.index, step)) for p in (z, d, y))
+        inside = s.lanes_below(b.sub(n, b.mul(column.index, int64(s.lanes))))
+        largest, sums = walk.exponentials(here, there)
+        value = walk.losses(here, target, there, largest, sums, scale, inside, y_stride)
+        store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)

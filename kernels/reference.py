@@ -19,6 +19,24 @@ LOSSES = {
 }
 
 
+def softmax(z):
+    """exp(z) / sum of exp(z) over the outputs, rows."""
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def _softmax_cross_entropy(z, y):
+    largest = z.max(axis=1, keepdims=True)
+    log_sum = largest + np.log(np.exp(z - largest).sum(axis=1, keepdims=True))
+    return np.sum(y * (log_sum - z))
+
+
+# name: (output activation, summed value, derivative in z), of the logits z
+LOGIT_LOSSES = {
+    "softmax_cross_entropy": (softmax, _softmax_cross_entropy, lambda z, y: softmax(z) - y),
+}
+
+
 def matmul(a, b, c0):
     """C0 + A @ B; for A.T @ B pass A.T."""
     return c0 + a @ b
@@ -67,7 +85,7 @@ def forward(network, x):
     """[x, the outputs of each layer]."""
     outputs = [x]
     for w, b, activation in network:
-        value, _ = ACTIVATIONS[activation]
+        value = softmax if activation == "softmax" else ACTIVATIONS[activation][0]
         outputs.append(value(matmul(outputs[-1], w, b)))
     return outputs
 
@@ -81,13 +99,20 @@ def loss(name, a, y):
 def gradients(network, x, y, loss_name="quadratic"):
     """(summed loss, [(dW, db), ..]): the gradients summed over the samples."""
     outputs = forward(network, x)
-    total, d = loss(loss_name, outputs[-1], y)
+    if loss_name in LOGIT_LOSSES:
+        w, b, _ = network[-1]
+        _, value, slope = LOGIT_LOSSES[loss_name]
+        z = matmul(outputs[-2], w, b)
+        total, d = value(z, y), slope(z, y)
+    else:
+        total, d = loss(loss_name, outputs[-1], y)
+        d = d * ACTIVATIONS[network[-1][2]][1](outputs[-1])
     result = []
-    for (w, _, activation), below, a in zip(network[::-1], outputs[-2::-1], outputs[:0:-1], strict=True):
-        _, slope = ACTIVATIONS[activation]
-        d = d * slope(a)
-        result.append((below.T @ d, d.sum(axis=0)))
-        d = matmul_nt(d, w)
+    for i in range(len(network) - 1, -1, -1):
+        w, _, _ = network[i]
+        result.append((outputs[i].T @ d, d.sum(axis=0)))
+        if i:
+            d = matmul_nt(d, w) * ACTIVATIONS[network[i - 1][2]][1](outputs[i])
     return total, result[::-1]
 
 

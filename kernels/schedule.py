@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import layers, strategy
 from .layers import Destination, Update
+from .losses import LOSSES
 from .matmul import Operation, matmul
 from .matrix import ITEMSIZE, Matrix, Symbol
 from .memory import Block, Layout, Vector, Workspace, field
@@ -237,7 +238,7 @@ def block_program(
         for name, arguments in fetches:
             program.add(name, **arguments)
         fetches = []
-    layers.forward(program, parameters, block, worker)
+    layers.forward(program, parameters, block, worker, logits=LOSSES[layout.loss].from_logits)
     # Every worker computes all of the last d, but one keeps the sum.
     total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
     layers.loss(program, layout.loss, block, field(work.step, "scale"), total)
@@ -297,7 +298,7 @@ def _feature_major(
     for i in range(begin, end):
         rows = slice(shards[i][0] - first, shards[i][1] - first)
         block: Block = work.feature_major(block_x[rows, :], block_y[rows, :], worker)
-        layers.forward(program, parameters, block, Worker())
+        layers.forward(program, parameters, block, Worker(), logits=LOSSES[parameters.layout.loss].from_logits)
         layers.loss(program, parameters.layout.loss, block, scale, losses[i : i + 1, :] if partials else total)
         layers.deltas(program, parameters, block, Worker())
         own = Destination(destination.vector, destination.overwrite)
@@ -327,10 +328,12 @@ def predict_program(
         x.load(program, block.x, input_scale)
     if y is not None:
         y.load(program, block.y)
-    layers.forward(program, parameters, block, worker, multiplied=in_place)
+    out, logits = block.a[-1], y is not None and LOSSES[layout.loss].from_logits
+    layers.forward(program, parameters, block, worker, logits, multiplied=in_place)
     if y is not None:
         layers.loss(program, layout.loss, block, field(work.step, "scale"), field(work.step, "total"))
-    out = block.a[-1]
+    if logits:
+        layers.activate(program, layout.activations[-1], out)
     row_bytes = out.cols * out.itemsize
     outputs = Matrix.row_major(Symbol("outputs"), rows, out.cols, row_bytes, layout.dtype, "outputs")
     program.add("unpad", out=outputs, source=out)

@@ -77,12 +77,18 @@ class Simd:
         """A vector's lanes as float64, an LLVM value."""
         return v if self.double else self.b.fpext(v, ir.VectorType(DOUBLE, self.lanes))
 
+    def reduce(self, name, vector, *start, **flags):
+        """One number of a vector's lanes, LLVM values: "fadd" needs the number to start from."""
+        scalar = vector.type.element
+        kind = ir.FunctionType(scalar, [*(scalar for _ in start), vector.type])
+        suffix = f"v{self.lanes}f{64 if scalar == DOUBLE else 32}"
+        function = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.vector.reduce.{name}.{suffix}")
+        return self.b.call(function, [*start, vector], **flags)
+
     def sum_of_lanes(self, vector, start=None):
-        """start + the sum of the lanes of a vector of float64, LLVM values."""
-        kind = ir.FunctionType(DOUBLE, [DOUBLE, vector.type])
-        reduce = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.vector.reduce.fadd.v{self.lanes}f64")
-        start = ir.Constant(DOUBLE, 0.0) if start is None else start
-        return self.b.call(reduce, [start, vector], fastmath=("reassoc",))
+        """start + the sum of the lanes of a vector, LLVM values."""
+        start = ir.Constant(vector.type.element, 0.0) if start is None else start
+        return self.reduce("fadd", vector, start, fastmath=("reassoc",))
 
     # Memory: `p` is a byte address (an i64 value), `offset` a constant count of elements
     def pointer(self, p, offset=0):
@@ -235,6 +241,27 @@ class Simd:
             x = self.select(self.less(high, x), high, x)
         n_int, n, r, _ = self._reduce(x)
         return self._scale(self._expm1_reduced(r) + 1.0, n, n_int)
+
+    # log. With x = 2^k (1 + f), |log(1 + f)| <= log(2)/2 and s = f / (2 + f), log(1 + f) = f - s (f - R(s^2)) (fdlibm).
+    LOG32 = (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)
+    LOG64 = (
+        *(1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01),
+        *(2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01),
+    )
+
+    def log(self, x):
+        """The natural logarithm of normal numbers x > 0; NaN gives NaN."""
+        shift, magic = (52, 1.5 * 2.0**52) if self.double else (23, 1.5 * 2.0**23)
+        bits, root = self.bits(x), self.bits(self.const(math.sqrt(0.5)))
+        k = self.b.ashr(self.b.sub(bits, root), self.int_const(shift))
+        f = Vec(self, self.b.bitcast(self.b.sub(bits, self.b.shl(k, self.int_const(shift))), self.vector)) - 1.0
+        n = Vec(self, self.b.bitcast(self.b.add(k, self.bits(self.const(magic))), self.vector)) - magic
+        s, half = f / (f + 2.0), f * f * 0.5
+        z = s * s
+        series = z * self.horner(z, self.LOG64 if self.double else self.LOG32)
+        high, low = self._LOG2[self.double]
+        result = n * high - ((half - self.fma(s, half + series, n * low)) - f)
+        return self.select(self.b.fcmp_unordered("uno", x.v, x.v), x, result)
 
     def sigmoid(self, x):
         """1 / (1 + e^-x), written with e^-|x| so that it keeps its relative accuracy for negative x."""

@@ -1,0 +1,230 @@
+"""Losses taken from the logits: against the reference on every target, by central differences, at the limits."""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import Dense, Model
+from fastnn.kernels import entry, reference, strategy
+
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, activate, call, matrix, padded
+
+rng = np.random.default_rng(11)
+CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy"}  # by output activation
+HOW = ["feature-major", "row-major"]
+
+
+def targets(kind, rows, n_out, dtype):
+    """(what the kernels get, the rows of float64 that it stands for)."""
+    if kind == "labels":
+        labels = rng.integers(0, n_out, rows)
+        return labels.astype(np.int32), reference.one_hot(labels, n_out)
+    values = rng.random((rows, n_out))
+    values = (values / values.sum(axis=1, keepdims=True)).astype(dtype)
+    return values, values.astype("f8")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("shape", [(1, 2), (3, 10), (17, 16), (5, 33), (40, 3)])
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("output", CROSS_ENTROPIES)
+def test_a_loss_and_its_derivative(output, columns, shape, dtype, target):
+    """What lies in the padding counts neither in the maximum nor in the sum."""
+    rows, n = shape
+    name = CROSS_ENTROPIES[output]
+    _, value, slope = reference.LOGIT_LOSSES[name]
+    z = (20 * rng.standard_normal(shape)).astype(dtype)
+    y, _ = targets("values", rows, n, dtype)
+    (z_there, y_there) = ((a.T if columns else a) for a in (z, y))
+    a, b = padded(z_there), padded(y_there)
+    length = z_there.shape[1]
+    a[:, length:] = 1000
+    d, total = np.full_like(a, np.nan), np.array([7.0])
+    suffix = "_columns" if columns and output == "softmax" else ""
+    given = {"d": d[:, :length], "a": a[:, :length], "y": b[:, :length], "scale": np.array([0.25]), "total": total}
+    call(dtype, name + suffix, target, **given)
+    got = d[:, :length].T if columns else d[:, :length]
+    z, y = z.astype("f8"), y.astype("f8")
+    np.testing.assert_allclose(total[0] - 7, value(z, y), rtol=20 * EPS[dtype])
+    np.testing.assert_allclose(got, 0.25 * slope(z, y), atol=4 * EPS[dtype])
+    assert not d[:, length:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("n", [2, 5, 16, 100])
+def test_softmax(n, dtype, target):
+    z = (10 * rng.standard_normal((9, n))).astype(dtype)
+    a = padded(z)
+    a[:, n:] = 1000
+    call(dtype, "softmax", target, out=matrix(a[:, :n]), z=matrix(a[:, :n]))
+    np.testing.assert_allclose(a[:, :n], reference.softmax(z.astype("f8")), atol=4 * EPS[dtype])
+    assert not a[:, n:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_the_logarithm_that_the_value_needs(dtype, target):
+    """Through softmax: log(sum of exp(z)) of two equal logits is z + log(2), whatever z is."""
+    for z in (0.0, 1e-3, 50.0, -50.0, 1e4):
+        logits, y = padded(np.full((1, 2), z, dtype)), padded(np.array([[0.25, 0.75]], dtype))
+        d, total = np.empty_like(logits), np.zeros(1)
+        given = {"d": d[:, :2], "a": logits[:, :2], "y": y[:, :2], "scale": np.ones(1), "total": total}
+        call(dtype, "softmax_cross_entropy", target, **given)
+        np.testing.assert_allclose(total[0], np.log(2), rtol=4 * EPS[dtype])
+        np.testing.assert_allclose(d[0, :2], [0.25, -0.25], rtol=4 * EPS[dtype])
+    assert np.isnan(activate("exp", [np.nan], dtype, target)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+@pytest.mark.parametrize("kind", ["labels", "values"])
+@pytest.mark.parametrize("output", CROSS_ENTROPIES)
+def test_training_as_the_reference_does(output, kind, batch_size, how, dtype, target, monkeypatch):
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    name = CROSS_ENTROPIES[output]
+    sizes, rows = [5, 18, 7], 61
+    n = Net(sizes, ["tanh", output], dtype, 3, loss=name, target=target)
+    x = rng.standard_normal((rows, 5)).astype(dtype)
+    y, y_rows = targets(kind, rows, 7, dtype)
+    order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)
+    outputs = reference.forward(n.twin, x.astype("f8"))[-1]
+    want_value, want_gradient = reference.gradients(n.twin, x.astype("f8"), y_rows, name)
+    out = np.empty((rows, 7), dtype)
+    assert n.sweep(x, y, out) == pytest.approx(want_value / rows, rel=50 * EPS[dtype])
+    np.testing.assert_allclose(out, outputs, atol=20 * EPS[dtype])
+    n.sweep(x, out=out)
+    np.testing.assert_allclose(out, outputs, atol=20 * EPS[dtype])
+    value, gradient = n.gradients(x, y)
+    assert value == pytest.approx(want_value / rows, rel=50 * EPS[dtype])
+    for got, pair in zip(n.layout.views(gradient), want_gradient, strict=True):
+        for g, w in zip(got, pair, strict=True):
+            np.testing.assert_allclose(g, w / rows, atol=50 * EPS[dtype])
+    assert not n.padding(gradient).any()
+    want_losses, want = reference.train(n.twin, x.astype("f8"), y_rows, order, batch_size, 0.3, loss_name=name)
+    done = n.train(x, y, batch_size, (0.3,), 2, entry.GIVEN, order)
+    np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
+    for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
+        for g, w in zip(got, pair[:2], strict=True):
+            np.testing.assert_allclose(g, w, atol=500 * EPS[dtype])
+    assert not n.padding(n.parameters).any()
+
+
+@pytest.mark.parametrize("output", CROSS_ENTROPIES)
+@pytest.mark.parametrize("how", HOW)
+def test_gradients_by_central_differences(how, output, monkeypatch):
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    n = Net([4, 5, 3], ["sigmoid", output], "float64", 5, loss=CROSS_ENTROPIES[output])
+    x = rng.standard_normal((20, 4))
+    y, _ = targets("values", 20, 3, "float64")
+    _, gradient = n.gradients(x, y)
+    used = np.zeros(gradient.size, bool)
+    for w, b in n.layout.views(used):
+        w[...], b[...] = True, True
+    h = 1e-6
+    for i in np.flatnonzero(used):
+        before, ends = n.parameters[i], []
+        for step in (h, -h):
+            n.parameters[i] = before + step
+            ends.append(n.sweep(x, y))
+        n.parameters[i] = before
+        assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(gradient[i], abs=1e-8)
+
+
+@pytest.mark.parametrize("output", CROSS_ENTROPIES)
+@pytest.mark.parametrize("sizes", [[20, 70, 40], [4, 24, 3]])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_any_number_of_threads_gives_the_same_bits(output, sizes, optimizer):
+    n, batch_size = 600, 300
+    x = rng.standard_normal((n, sizes[0])).astype("f4")
+    y, _ = targets("labels", n, sizes[-1], "f4")
+    settings = {"sgd": (0.1,), "adam": (0.01, 0.9, 0.999, 1e-8)}[optimizer]
+    results = []
+    for threads in (1, 2, 3):
+        net = Net(sizes, ["tanh", output], "float32", 3, loss=CROSS_ENTROPIES[output])
+        done = net.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
+        results.append((net.parameters.tobytes(), done.losses.tobytes()))
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("output", CROSS_ENTROPIES)
+def test_the_value_is_finite_for_any_logits(output):
+    largest = float(np.finfo("f4").max)
+    model = Model([2, 3], output=output, loss="cross_entropy", init="zeros")
+    model.biases[0][:] = [largest, -largest, 0]
+    X = np.zeros((3, 2))
+    assert np.isfinite(model.loss(X, [0, 1, 2]))
+    assert np.isfinite(model.gradients(X, [0, 1, 2])[0][1]).all()
+    np.testing.assert_allclose(model.predict(X)[0][[0, 1]], [1, 0])
+    assert model.loss(X, [0, 0, 0]) < (1 if output == "softmax" else largest)
+
+
+def test_nan_stays_visible():
+    model = Model([2, 3], output="softmax", loss="cross_entropy", rng=0)
+    X = np.array([[0, 1], [np.nan, 0]], "f4")
+    out = model.predict(X)
+    assert np.isfinite(out[0]).all()
+    assert np.isnan(out[1]).all()
+
+
+def test_softmax_learns_three_classes(blobs):
+    X, y = blobs
+    model = Model([6, 12, 3], output="softmax", loss="cross_entropy", rng=0)
+    model.fit(X, y, epochs=60, batch_size=20, optimizer="adam", validation_data=(X, y))
+    outputs = model.predict(X)
+    np.testing.assert_allclose(outputs.sum(axis=1), 1, rtol=1e-5)
+    assert model.evaluate(X, y)["accuracy"] == np.mean(outputs.argmax(axis=1) == y)
+    assert model.history.val_loss[-1] == pytest.approx(-np.log(outputs[np.arange(len(y)), y]).mean(), rel=1e-5)
+    assert model.history.val_loss[-1] < 0.5 * model.history.val_loss[0]
+    large = np.tile(X, (20, 1))
+    np.testing.assert_array_equal(model.predict(large)[: len(X)], outputs)
+    np.testing.assert_allclose(np.concatenate([model.predict(row[None]) for row in X[:5]]), outputs[:5], rtol=1e-5)
+
+
+def test_saved_and_loaded(blobs, tmp_path):
+    model = Model([6, Dense(9, "tanh"), Dense(3, "softmax")], loss="cross_entropy", rng=0)
+    model.save(tmp_path / "model")
+    again = fastnn.load(tmp_path / "model")
+    assert repr(again) == repr(model)
+    assert again.loss(*blobs) == model.loss(*blobs)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Model([2, 3], output="softmax"), "'quadratic' does not go with the output activation 'softmax'"),
+        (lambda: Model([2, 3], output="tanh", loss="cross_entropy"), "'cross_entropy' does not go with .* 'tanh'"),
+        (lambda: Model([2, Dense(3, "softmax"), 2]), "last layer only"),
+        (lambda: Model([2, 1], output="softmax", loss="cross_entropy"), "at least two outputs, got 1"),
+        (lambda: Model([2, 3], activation="softmax"), "activation must be one of"),
+    ],
+)
+def test_what_does_not_go_together(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_replace_head_keeps_to_the_rules(state):
+    model = Model([4, 5, 3], output="softmax", loss="cross_entropy", rng=0)
+    before = state(model)
+    with pytest.raises(ValueError, match="at least two outputs"):
+        model.replace_head(1)
+    assert state(model) == before
+    model.replace_head(2)
+    assert model.predict(np.zeros((1, 4))).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        ([[1.0, 1.0, 1.0]], r"each row of y must sum to 1, got 3 in row 0"),
+        ([[2.0, -0.5, -0.5]], r"y must hold probabilities in \[0, 1\], got y\[0, 0\] = 2"),
+    ],
+)
+def test_targets_are_probabilities(y, match):
+    model = Model([2, 3], output="softmax", loss="cross_entropy", rng=0)
+    with pytest.raises(ValueError, match=match):
+        model.loss([[0, 1]], y)
