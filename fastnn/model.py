@@ -43,7 +43,8 @@ class Model:
     loss : str
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
         "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that
-        sum to 1 in each row. It is taken from the logits, so that it is finite for any of them.
+        sum to 1 in each row. With a sigmoid output: C = -1/n sum (y log a + (1 - y) log(1 - a)), each output a
+        probability of its own (Nielsen, eq. 57 and 63). Both are taken from the logits, and so finite for any of them.
     init : str
         "scaled": weights normal with standard deviation 1/sqrt(fan_in), biases zero. "normal": weights and biases
         unit Gaussian, as in Nielsen's first network. "zeros".

@@ -27,9 +27,16 @@ def _quadratic(s, a, y):
     return difference * difference * 0.5, difference
 
 
+def _sigmoid_cross_entropy(s, z, y):
+    """-y log a - (1 - y) log(1 - a) with a = sigmoid(z) is max(z, 0) - z y + log(1 + e^-|z|)."""
+    value = s.select(s.less(s.const(0.0), z), z, s.const(0.0)) - z * y + s.log1p(s.exp(-s.abs(z), negative=True))
+    return value, s.sigmoid(z) - y
+
+
 # By name, and by name and output activation where that makes a difference.
 LOSSES = {
     "quadratic": Loss(_quadratic),
+    "sigmoid_cross_entropy": Loss(_sigmoid_cross_entropy, from_logits=True),
     "softmax_cross_entropy": Loss(None, from_logits=True),
 }
 NAMES = ("quadratic", "cross_entropy")  # for `Model`

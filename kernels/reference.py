@@ -31,8 +31,17 @@ def _softmax_cross_entropy(z, y):
     return np.sum(y * (log_sum - z))
 
 
+def _sigmoid_cross_entropy(z, y):
+    return np.sum(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z))))
+
+
 # name: (output activation, summed value, derivative in z), of the logits z
 LOGIT_LOSSES = {
+    "sigmoid_cross_entropy": (
+        ACTIVATIONS["sigmoid"][0],
+        _sigmoid_cross_entropy,
+        lambda z, y: ACTIVATIONS["sigmoid"][0](z) - y,
+    ),
     "softmax_cross_entropy": (softmax, _softmax_cross_entropy, lambda z, y: softmax(z) - y),
 }
 

@@ -263,6 +263,11 @@ class Simd:
         result = n * high - ((half - self.fma(s, half + series, n * low)) - f)
         return self.select(self.b.fcmp_unordered("uno", x.v, x.v), x, result)
 
+    def log1p(self, x):
+        """log(1 + x) for 0 <= x <= 1: the logarithm of what 1 + x rounds to, and what rounding took, divided by it."""
+        y = x + 1.0
+        return self.log(y) + (x - (y - 1.0)) / y
+
     def sigmoid(self, x):
         """1 / (1 + e^-x), written with e^-|x| so that it keeps its relative accuracy for negative x."""
         e = self.exp(-self.abs(x), negative=True)

@@ -10,7 +10,8 @@ from fastnn.kernels import entry, reference, strategy
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, activate, call, matrix, padded
 
 rng = np.random.default_rng(11)
-CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy"}  # by output activation
+# By output activation.
+CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "sigmoid": "sigmoid_cross_entropy"}
 HOW = ["feature-major", "row-major"]
 
 
@@ -160,6 +161,22 @@ def test_the_value_is_finite_for_any_logits(output):
     assert np.isfinite(model.gradients(X, [0, 1, 2])[0][1]).all()
     np.testing.assert_allclose(model.predict(X)[0][[0, 1]], [1, 0])
     assert model.loss(X, [0, 0, 0]) < (1 if output == "softmax" else largest)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("z", [-80.0, -20.0, -1e-3, 0.0, 3.0, 40.0])
+def test_one_output_decides_between_two_classes(z, dtype):
+    """The value keeps its relative accuracy where it is small."""
+    model = Model([1, 1], loss="cross_entropy", init="zeros", dtype=dtype)
+    model.biases[0][:] = z
+    z = float(model.biases[0][0])
+    want = [np.log1p(np.exp(z)), np.log1p(np.exp(-z))]
+    for label in (0, 1):
+        assert model.loss([[0]], [label]) == pytest.approx(want[label], rel=4 * EPS[dtype], abs=1e-37)
+        assert model.gradients([[0]], [label])[0][1][0] == pytest.approx(
+            1 / (1 + np.exp(-z)) - label, rel=4 * EPS[dtype]
+        )
+    assert model.evaluate([[0], [0]], [0, 1])["accuracy"] == 0.5
 
 
 def test_nan_stays_visible():
