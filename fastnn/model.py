@@ -39,7 +39,7 @@ class Model:
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`.
     activation, output : str
         Activation of hidden layers and of the last one where an entry is an int: "sigmoid", "tanh", "relu",
-        "identity" or "step"; of the last one also "softmax", with the loss "cross_entropy".
+        "gelu", "identity" or "step"; of the last one also "softmax", with the loss "cross_entropy".
     loss : str
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
         "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that

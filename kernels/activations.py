@@ -35,6 +35,16 @@ def _unchanged(s, d, a):
     return d
 
 
+def _gelu(s, z):
+    """z Phi(z) (Hendrycks and Gimpel 2016, the exact form)."""
+    return s.normal(z)[0] * s.select(s.less(z, s.const(-40.0)), s.const(-40.0), z)  # 0 for -infinity
+
+
+def _gelu_backward(s, d, z):
+    below, density = s.normal(z)
+    return d * (below + s.clip(z, 40.0) * density)
+
+
 # The step has no useful derivative: its delta passes as it is, and so a single layer of step neurons learns by the
 # perceptron rule (Rosenblatt 1958).
 ACTIVATIONS = {
@@ -42,6 +52,7 @@ ACTIVATIONS = {
     "sigmoid": Activation(lambda s, z: s.sigmoid(z), lambda s, d, a: d * (a - a * a)),
     "tanh": Activation(lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
     "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
+    "gelu": Activation(_gelu, _gelu_backward, from_z=True),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }
 ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

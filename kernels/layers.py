@@ -26,29 +26,30 @@ def forward(
     `multiplied` says that the first layer's a holds x @ W + b already.
     """
     x = block.x
-    for layer, a in zip(parameters.layout.layers, block.a, strict=True):
+    for layer, a, z in zip(parameters.layout.layers, block.a, block.z, strict=True):
         shard = layer.shard(worker)
-        w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), a[:, shard.begin : shard.end]
+        mine = slice(shard.begin, shard.end)
+        w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, mine]
         activation = "identity" if logits and layer is parameters.layout.layers[-1] else layer.activation
-        fused = block.single and activation not in ROW_WISE
+        fused = block.single and activation not in ROW_WISE and a is z
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:
             affine(program, out, x, w, b, block.zeros)
         multiplied = False
         if not fused:
-            activate(program, activation, out)
+            activate(program, activation, a[:, mine], out)
         if layer.is_shared:
             worker.barrier(program)
         x = a
 
 
-def activate(program: Program, activation: str, a: Matrix) -> None:
-    """a = f(a), of all samples."""
+def activate(program: Program, activation: str, a: Matrix, z: Matrix) -> None:
+    """a = f(z), of all samples; a may be z."""
     if activation in ROW_WISE:
-        program.add(activation, out=a, z=a)
-    elif activation != "identity":
-        elementwise(program, activation, a, a)
+        program.add(activation, out=a, z=z)
+    elif activation != "identity" or a != z:
+        elementwise(program, activation, a, z)
 
 
 def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix) -> None:
@@ -64,19 +65,19 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -
     """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da."""
     layers = parameters.layout.layers
     for layer in reversed(layers[parameters.layout.lowest :]):
-        d, a, last = block.d[layer.index], block.a[layer.index], layer is layers[-1]
+        d, z, last = block.d[layer.index], block.z[layer.index], layer is layers[-1]
         shard = layer.shard(worker)
         mine = slice(None) if last else slice(shard.begin, shard.end)  # the last d every worker computes for itself
         done = LOSSES[parameters.layout.loss].from_logits if last else block.single  # the loss or the product did it
         if not done and not ACTIVATIONS[layer.activation].unit_derivative:
-            elementwise(program, f"{layer.activation}_backward", d[:, mine], d[:, mine], a[:, mine])
+            elementwise(program, f"{layer.activation}_backward", d[:, mine], d[:, mine], z[:, mine])
         if layer.index == parameters.layout.lowest:
             break
         below = layers[layer.index - 1]
-        d_below, a_below = block.d[below.index], block.a[below.index]
+        d_below, z_below = block.d[below.index], block.z[below.index]
         if block.single:
             w, name = parameters.w(layer, shard), f"{below.activation}_gemv_backward"
-            program.add(name, out=d_below, x=d, B=w, zeros=block.zeros[:, : d.padded_cols], a=a_below)
+            program.add(name, out=d_below, x=d, B=w, zeros=block.zeros[:, : d.padded_cols], z=z_below)
             continue
         if layer.is_shared and not last:
             worker.barrier(program)

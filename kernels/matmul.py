@@ -203,4 +203,4 @@ def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: M
         out, d = out.with_padding(), d.with_padding()
         matmul(program, out, ones, d, zeros[:, : out.cols])
     else:
-        program.add("identity_gemv_backward", out=out, x=ones, B=d.T, zeros=zeros, a=out)
+        program.add("identity_gemv_backward", out=out, x=ones, B=d.T, zeros=zeros, z=out)

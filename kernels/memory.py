@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .activations import ACTIVATIONS
 from .matrix import ITEMSIZE, Matrix, padded
 from .optimizers import MAX_NUMBERS
 from .target import HOST, LINE_BYTES, Target
@@ -88,6 +89,17 @@ class Layer:
     def is_shared(self) -> bool:
         """Whether each thread has columns of its own."""
         return len(self.shards) > 1
+
+    @property
+    def a(self) -> str:
+        """The name of the buffer of its outputs."""
+        return f"a{self.index}"
+
+    @property
+    def z(self) -> str:
+        """That of its weighted inputs: the same, unless the derivative of its activation needs them."""
+        from_z = self.activation in ACTIVATIONS and ACTIVATIONS[self.activation].from_z
+        return f"z{self.index}" if from_z else self.a
 
     def shard(self, worker: Worker) -> ColumnShard:
         """The columns that a worker computes."""
@@ -218,6 +230,7 @@ class Block:
     x: Matrix
     y: Matrix
     a: tuple[Matrix, ...]  # each layer's outputs
+    z: tuple[Matrix, ...]  # each layer's weighted inputs where its derivative needs them; else its a, in place of z
     d: tuple[Matrix, ...]  # dC/dz
     ones: Matrix  # a row, as long as there are samples
     zeros: Matrix  # a row, as long as the widest matrix or a column of samples
@@ -248,7 +261,8 @@ class Workspace:
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]
-            (shared if layer.is_shared else sizes)[f"a{layer.index}"] = length
+            for name in {layer.a, layer.z}:
+                (shared if layer.is_shared else sizes)[name] = length
             # The last d every thread computes for itself.
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
@@ -286,7 +300,8 @@ class Workspace:
         return Block(
             x=matrix("x", layout.sizes[0], layout.x_stride),
             y=matrix("y", last.fan_out, last.row_stride),
-            a=tuple(matrix(f"a{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
+            a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
+            z=tuple(matrix(layer.z, layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
             ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
             zeros=matrix("zeros", self._widest, self._widest * size, 1),
@@ -316,7 +331,8 @@ class Workspace:
         if key not in self._made:
             stride, lines = apart(padded(rows * layout.itemsize)), layout.target.tile_lines
             last = layout.layers[-1]
-            lengths = {f"a{i.index}": (i.fan_out + (i is not last)) * stride for i in layout.layers}
+            lengths = {i.z: i.fan_out * stride for i in layout.layers}
+            lengths |= {i.a: (i.fan_out + (i is not last)) * stride for i in layout.layers}
             lengths |= {f"d{i.index}": i.fan_out * stride for i in layout.layers}
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
             lengths["pack_buffer"] = padded(rows * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
@@ -334,7 +350,8 @@ class Workspace:
             self._made[key] = Block(
                 x=x,
                 y=y,
-                a=tuple(matrix(f"a{layer.index}", layer) for layer in layout.layers),
+                a=tuple(matrix(layer.a, layer) for layer in layout.layers),
+                z=tuple(matrix(layer.z, layer) for layer in layout.layers),
                 d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
                 ones=row("ones", rows),
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),

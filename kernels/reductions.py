@@ -61,10 +61,10 @@ def transpose(code):
 
 
 @vector_function(
-    "n=B.rows width=out.padded_cols length=x.row_bytes x:r[1,k] B:r[n,k] B.row_stride zeros:r[1,z] out:w[1,n] a:r[1,n]"
+    "n=B.rows width=out.padded_cols length=x.row_bytes x:r[1,k] B:r[n,k] B.row_stride zeros:r[1,w] out:w[1,n] z:r[1,n]"
 )
 def gemv_backward(code, backward):
-    """out[j] = backward(simd, the inner product of x and row B[j], a[j]); zeros up to whole lines.
+    """out[j] = backward(simd, the inner product of x and row B[j], z[j]); zeros up to whole lines.
 
     The padding of x and B is zero, and so is `zeros`, which is read in place of rows behind the last.
     """

@@ -3,14 +3,27 @@
 A network is a list of (W, b, activation) with W of shape (fan_in, fan_out), as the kernels hold it. Samples are rows.
 """
 
+import math
+from typing import Any
+
 import numpy as np
 
-# name: (value of z, derivative in terms of the output a)
-ACTIVATIONS = {
+_erfc = np.vectorize(math.erfc, otypes=[float])
+
+
+def _normal_below(z):
+    """The standard normal distribution at z."""
+    return 0.5 * _erfc(-z / np.sqrt(2))
+
+
+# name: (value of z, derivative in terms of the output a, or of z for those in FROM_Z)
+FROM_Z = ("gelu",)
+ACTIVATIONS: dict[str, Any] = {
     "identity": (lambda z: z, lambda a: np.ones_like(a)),
     "sigmoid": (lambda z: np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z))), lambda a: a * (1 - a)),
     "tanh": (np.tanh, lambda a: 1 - a**2),
     "relu": (lambda z: np.where(np.isnan(z) | (z > 0), z, 0.0), lambda a: (a > 0) * 1.0),
+    "gelu": (lambda z: z * _normal_below(z), lambda z: _normal_below(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)),
     "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
 }
 # name: (summed value, derivative in a)
@@ -92,11 +105,17 @@ def draw_order(n, state):
 
 def forward(network, x):
     """[x, the outputs of each layer]."""
-    outputs = [x]
+    return _forward(network, x)[0]
+
+
+def _forward(network, x):
+    """([x, the outputs of each layer], [what each layer's derivative is taken from])."""
+    outputs, sources = [x], []
     for w, b, activation in network:
-        value = softmax if activation == "softmax" else ACTIVATIONS[activation][0]
-        outputs.append(value(matmul(outputs[-1], w, b)))
-    return outputs
+        z = matmul(outputs[-1], w, b)
+        outputs.append(softmax(z) if activation == "softmax" else ACTIVATIONS[activation][0](z))
+        sources.append(z if activation in FROM_Z else outputs[-1])
+    return outputs, sources
 
 
 def loss(name, a, y):
@@ -107,7 +126,7 @@ def loss(name, a, y):
 
 def gradients(network, x, y, loss_name="quadratic"):
     """(summed loss, [(dW, db), ..]): the gradients summed over the samples."""
-    outputs = forward(network, x)
+    outputs, sources = _forward(network, x)
     if loss_name in LOGIT_LOSSES:
         w, b, _ = network[-1]
         _, value, slope = LOGIT_LOSSES[loss_name]
@@ -115,13 +134,13 @@ def gradients(network, x, y, loss_name="quadratic"):
         total, d = value(z, y), slope(z, y)
     else:
         total, d = loss(loss_name, outputs[-1], y)
-        d = d * ACTIVATIONS[network[-1][2]][1](outputs[-1])
+        d = d * ACTIVATIONS[network[-1][2]][1](sources[-1])
     result = []
     for i in range(len(network) - 1, -1, -1):
         w, _, _ = network[i]
         result.append((outputs[i].T @ d, d.sum(axis=0)))
         if i:
-            d = matmul_nt(d, w) * ACTIVATIONS[network[i - 1][2]][1](outputs[i])
+            d = matmul_nt(d, w) * ACTIVATIONS[network[i - 1][2]][1](sources[i - 1])
     return total, result[::-1]
 
 

@@ -333,7 +333,7 @@ def predict_program(
     if y is not None:
         layers.loss(program, layout.loss, block, field(work.step, "scale"), field(work.step, "total"))
     if logits:
-        layers.activate(program, layout.activations[-1], out)
+        layers.activate(program, layout.activations[-1], out, out)
     row_bytes = out.cols * out.itemsize
     outputs = Matrix.row_major(Symbol("outputs"), rows, out.cols, row_bytes, layout.dtype, "outputs")
     program.add("unpad", out=outputs, source=out)
@@ -344,7 +344,7 @@ def _multiply_in_place(program: Program, parameters: Vector, block: Block, sourc
     """The first layer's x @ W + b, by pieces that stay in the L2 cache; each prefetches the next one meanwhile."""
     layer = parameters.layout.layers[0]
     (shard,) = layer.shards
-    samples, out, rows = source.matrix(block.x.rows), block.a[0], block.x.rows
+    samples, out, rows = source.matrix(block.x.rows), block.z[0], block.x.rows
     w, b = parameters.w(layer, shard), parameters.b(layer, shard)
     largest, first = -(-IN_PLACE_BYTES // source.row_stride // 12) * 12, 0
     while first < rows:

@@ -1,5 +1,6 @@
 """What the tests share: the network in plain float64 NumPy, written for clarity and independent of the package."""
 
+import math
 import os
 import subprocess
 import sys
@@ -12,11 +13,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
+def normal_distribution(z):
+    """The standard normal distribution at z."""
+    return np.vectorize(math.erf, otypes=[float])(z / np.sqrt(2)) / 2 + 0.5
+
+
 VALUE = {
     "identity": lambda z: z,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
+    "gelu": lambda z: z * normal_distribution(z),
     "step": lambda z: (z > 0).astype(float),
 }
 # da/dz in terms of z. For the step it is 1 by the perceptron rule.
@@ -25,6 +33,7 @@ SLOPE = {
     "sigmoid": lambda z: 1 / ((1 + np.exp(-z)) * (1 + np.exp(z))),
     "tanh": lambda z: 1 / np.cosh(z) ** 2,
     "relu": lambda z: (z > 0).astype(float),
+    "gelu": lambda z: normal_distribution(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
     "step": np.ones_like,
 }
 

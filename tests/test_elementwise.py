@@ -24,19 +24,38 @@ def test_activations_and_backward_match_the_reference(name, dtype, target):
     value, derivative = reference.ACTIVATIONS[name]
     z = rng.normal(0, 3, 160)
     a = activate(name, z, dtype, target)
-    np.testing.assert_allclose(a, value(z.astype(dtype).astype("f8")), rtol=4 * EPS[dtype])
+    inexact = 60 if name == "gelu" and dtype == "float64" else 0  # z / sqrt(2) in the reference's tail
+    np.testing.assert_allclose(a, value(z.astype(dtype).astype("f8")), rtol=(4 + inexact) * EPS[dtype])
     d = rng.standard_normal(160).astype(dtype)
-    got = backward(name, d, a, dtype, target)
-    np.testing.assert_allclose(got, d * derivative(a.astype("f8")), atol=4 * EPS[dtype])
+    source = z.astype(dtype) if name in reference.FROM_Z else a
+    got = backward(name, d, source, dtype, target)
+    np.testing.assert_allclose(got, d * derivative(source.astype("f8")), atol=4 * EPS[dtype])
 
 
-@pytest.mark.parametrize(("target", "name"), on_targets(["identity", "sigmoid", "tanh", "relu"]))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_gelu_over_the_whole_range(dtype, target):
+    """To where the distribution's tail is no longer a normal number, and beyond."""
+    edge = 13.0 if dtype == "float32" else 37.0
+    z = np.concatenate([rng.uniform(-edge, 50, 3000), rng.normal(0, 1, 3000)]).astype(dtype)
+    z = z[z != 0]
+    want = reference.ACTIVATIONS["gelu"][0](z.astype("f8"))
+    # The reference rounds z / sqrt(2), which the tail e^(-z^2 / 2) multiplies by z^2.
+    inexact = 4 * EPS[dtype] + z.astype("f8") ** 2 * EPS["float64"]
+    assert (np.abs(activate("gelu", z, dtype, target) - want) <= inexact * np.abs(want)).all()
+    ends = np.array([np.nan, np.inf, -np.inf, 0.0, -1e4, 1e4], dtype)
+    np.testing.assert_array_equal(activate("gelu", ends, dtype, target), [np.nan, np.inf, 0, 0, 0, 1e4])
+    np.testing.assert_array_equal(backward("gelu", np.ones(6), ends, dtype, target), [np.nan, 1, 0, 0.5, 0, 1])
+
+
+@pytest.mark.parametrize(("target", "name"), on_targets(["identity", "sigmoid", "tanh", "relu", "gelu"]))
 def test_backward_by_central_differences(name, target):
     z, h = rng.normal(0, 2, 64), 1e-6
     z = z[np.abs(z) > 1e-3]  # relu has no derivative at 0
     ends = [activate(name, z + step, "float64", target) for step in (h, -h)]
     numeric = (ends[0] - ends[1]) / (2 * h)
-    analytic = backward(name, np.ones_like(z), activate(name, z, "float64", target), "float64", target)
+    source = z if name in reference.FROM_Z else activate(name, z, "float64", target)
+    analytic = backward(name, np.ones_like(z), source, "float64", target)
     np.testing.assert_allclose(analytic, numeric, atol=1e-9)
 
 

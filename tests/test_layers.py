@@ -8,7 +8,7 @@ from fastnn.kernels import matmul, reference, strategy
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(2)
-NAMES = ["sigmoid", "tanh", "relu", "identity"]
+NAMES = ["sigmoid", "tanh", "relu", "identity", "gelu"]
 
 
 def random_case(seed):
@@ -76,7 +76,7 @@ def test_gradients_by_central_differences(seed, how, target, monkeypatch):
     monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     r = np.random.default_rng(seed)
     sizes = [int(r.integers(1, 9)) for _ in range(r.integers(2, 5))]
-    names = [["sigmoid", "tanh", "identity"][i] for i in r.integers(0, 3, len(sizes) - 1)]
+    names = [["sigmoid", "tanh", "identity", "gelu"][i] for i in r.integers(0, 4, len(sizes) - 1)]
     n = Net(sizes, names, "float64", seed, target=target)
     x, y = r.standard_normal((7, sizes[0])), r.standard_normal((7, sizes[-1]))
     _, gradient = n.gradients(x, y)

@@ -138,14 +138,15 @@ def test_gradients_by_central_differences(how, output, monkeypatch):
 @pytest.mark.parametrize("output", CROSS_ENTROPIES)
 @pytest.mark.parametrize("sizes", [[20, 70, 40], [4, 24, 3]])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_any_number_of_threads_gives_the_same_bits(output, sizes, optimizer):
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_any_number_of_threads_gives_the_same_bits(activation, output, sizes, optimizer):
     n, batch_size = 600, 300
     x = rng.standard_normal((n, sizes[0])).astype("f4")
     y, _ = targets("labels", n, sizes[-1], "f4")
     settings = {"sgd": (0.1,), "adam": (0.01, 0.9, 0.999, 1e-8)}[optimizer]
     results = []
     for threads in (1, 2, 3):
-        net = Net(sizes, ["tanh", output], "float32", 3, loss=CROSS_ENTROPIES[output])
+        net = Net(sizes, [activation, output], "float32", 3, loss=CROSS_ENTROPIES[output])
         done = net.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
         results.append((net.parameters.tobytes(), done.losses.tobytes()))
     assert len(set(results)) == 1

@@ -21,7 +21,7 @@ def test_the_delta_of_a_single_sample(name, shape, dtype, target):
     d, w = padded(rng.standard_normal((1, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))
     below = padded(rng.uniform(0.1, 0.9, (1, n)).astype(dtype))
     out, zeros = np.full_like(below, np.nan), np.zeros(LINE_BYTES // d.itemsize, dtype)
-    operands = {"x": d[:, :k], "B": w[:, :k], "zeros": zeros, "out": out[:, :n], "a": below[:, :n]}
+    operands = {"x": d[:, :k], "B": w[:, :k], "zeros": zeros, "out": out[:, :n], "z": below[:, :n]}
     call(dtype, f"{name}_gemv_backward", target, **operands)
     slopes = reference.ACTIVATIONS[name][1](below.astype("f8"))
     want = reference.matmul_nt(d.astype("f8"), w.astype("f8")) * slopes[:, :n]

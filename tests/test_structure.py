@@ -38,7 +38,7 @@ MAY_IMPORT = {
     ],
     "program": ["target", "matrix", "function", "library"],
     "interpreter": ["simd", "function", "program"],
-    "memory": ["target", "optimizers", "matrix", "threads"],
+    "memory": ["activations", "target", "optimizers", "matrix", "threads"],
     "matmul": ["target", "matrix", "program"],
     "layers": ["activations", "losses", "matrix", "threads", "program", "memory", "matmul"],
     "strategy": ["target", "matrix", "memory", "matmul"],
