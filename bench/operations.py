@@ -79,8 +79,9 @@ class Step:
         X, y = data(case)
         optimizer, order = fastnn.SGD(LEARNING_RATE), np.random.default_rng(0).permutation(case.n_samples)
         self.case, self.model, self.arrays = case, fastnn.Model(case.sizes, rng=0), (X, y, order.astype(np.int32)[None])
-        self.plan = training.plan_for(self.model._network, optimizer, X, y, case.batch_size, 1)
-        self.plan.bind(optimizer, X, y, training.GIVEN, self.arrays[2])
+        samples = training.Samples(X, y)
+        self.plan = training.plan_for(self.model._network, optimizer, samples, case.batch_size, 1)
+        self.plan.bind(optimizer, samples, training.GIVEN, self.arrays[2])
         schedule = self.plan.schedules[1]
         schedule.work.step["scale"] = -LEARNING_RATE / case.batch_size
         (self.program,) = (each for each in schedule.programs[0] if each.rows == case.batch_size)

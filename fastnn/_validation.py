@@ -141,6 +141,23 @@ def _probabilities(name: str, values: NDArray[Any], sum_to_one: bool) -> None:
             raise ValueError(f"each row of {name} must sum to 1, got {sums[wrong[0]]:g} in row {wrong[0]}")
 
 
+def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_weight") -> NDArray[Any] | None:
+    """The weights of n samples, (n,) in dtype, none negative and not all zero; None for None."""
+    if value is None:
+        return None
+    array = _numeric(name, value)
+    if array.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
+    result = _for_kernel(array, dtype)
+    _finite(name, result, array)
+    negative = np.flatnonzero(result < 0)
+    if len(negative):
+        raise ValueError(f"{name} must not be negative, got {name}[{negative[0]}] = {array[negative[0]]}")
+    if not result.any():
+        raise ValueError(f"{name} must have an element above zero, got {n} zeros")
+    return result
+
+
 class Targets(NamedTuple):
     """y as the kernels read it: rows (n, n_out) in the model's dtype, or int32 class indices (n,).
 

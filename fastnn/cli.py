@@ -30,11 +30,11 @@ def warmup(dtypes: Sequence[str]) -> None:
 def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it, those for several threads on any machine."""
     from . import SGD, Model
-    from .training import plan_for
+    from .training import Samples, plan_for
 
     model = Model([64, 64, 4], dtype=dtype, rng=0)
     X, labels, targets = np.zeros((600, 64), dtype), np.zeros(600, np.int64), np.zeros((600, 4), dtype)
-    plan_for(model._network, SGD(), X, targets, 512, 2)
+    plan_for(model._network, SGD(), Samples(X, targets), 512, 2)
     model.evaluate(X, labels)
     model.predict(X[:1])
     model._network.inference.predict(X, np.empty_like(targets), 2)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .kernels import entry, schedule
 from .kernels.library import library
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
-from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, SYMBOLS, TARGETS, Code, bind, bindings
-from .kernels.schedule import Source
+from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, SYMBOLS, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.schedule import Source, Sources
 
 KEPT_PROGRAMS = 8  # of a sweep: one for every number of rows seen lately
 
@@ -50,27 +50,29 @@ class Inference:
         """Fill out, on several threads if asked for."""
         if threads == 1:
             sweep = self._borrow()
-            sweep(inputs, None, out, None)
+            sweep(inputs, out=out)
             self.idle.append(sweep)
             return
         sweeps = [self._borrow() for _ in range(threads)]
-        codes = [sweep.code(inputs, None, False) for sweep in sweeps]
+        codes = [sweep.code(inputs) for sweep in sweeps]
         stacked = np.stack([code.operations for code in codes])
-        n, table = len(inputs), _bindings(inputs, None, out, None)
+        n, table = len(inputs), _bindings(inputs, out=out)
         entry.sweep_parallel(stacked, codes[0].patches, codes[0].parts, table, n, self.layout.block_rows)
         self.idle += sweeps
 
-    def evaluate(self, inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """(mean loss, outputs)."""
+    def evaluate(
+        self, inputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None
+    ) -> tuple[float, NDArray[Any]]:
+        """(mean loss, outputs); the mean is a weighted one where samples have weights."""
         out, sweep = self.outputs(len(inputs)), self._borrow()
-        loss = sweep(inputs, targets, out, None)
+        loss = sweep(inputs, targets, weights, out=out)
         self.idle.append(sweep)
         return loss, out
 
     def gradients(self, inputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
         """The gradient of the mean loss, laid out like the parameters."""
         gradient, sweep = aligned_zeros(self.layout.n_bytes, self.layout.dtype), self._borrow()
-        sweep(inputs, targets, None, gradient)
+        sweep(inputs, targets, gradient=gradient)
         self.idle.append(sweep)
         return gradient
 
@@ -85,24 +87,32 @@ class Sweep:
         self.codes: dict[Any, Code] = {}
         self.blocks: dict[int, tuple[NDArray[np.int64], int, int]] = {}  # of `block`
 
-    def code(self, inputs: NDArray[Any], targets: NDArray[Any] | None, gradient: bool) -> Code:
-        """The programs for the blocks of so many rows of such inputs and targets."""
-        key = (len(inputs), inputs.dtype, None if targets is None else targets.ndim, gradient)
+    def code(
+        self,
+        inputs: NDArray[Any],
+        targets: NDArray[Any] | None = None,
+        weights: NDArray[Any] | None = None,
+        gradient: bool = False,
+    ) -> Code:
+        """The programs for the blocks of so many rows of such inputs, targets and weights."""
+        key = (len(inputs), inputs.dtype, None if targets is None else targets.ndim, weights is None, gradient)
         if key in self.codes:
             return self.codes[key]
         if len(self.codes) == KEPT_PROGRAMS:
             self._forget()
         x = Source.of("samples", inputs)
-        y = None if targets is None else Source.of("targets", targets)
-        places = self.parameters, self.work, x
+        sources = None if targets is None else Sources.of(inputs, targets, weights)
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
-        in_place = y is None and x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows
+        in_place = (
+            sources is None and x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows
+        )
         programs = []
         for rows in schedule.block_sizes(self.layout, [len(inputs)]):
-            if gradient and y is not None:
-                programs.append(schedule.gradient_program(*places, y, rows, self.scale))
+            if gradient and sources is not None:
+                programs.append(schedule.gradient_program(self.parameters, self.work, sources, rows, self.scale))
             else:
-                programs.append(schedule.predict_program(*places, y, rows, self.scale, in_place))
+                places = self.parameters, self.work, x, rows, self.scale
+                programs.append(schedule.predict_program(*places, in_place, sources))
         return self.codes.setdefault(key, Code(programs, self.library))
 
     def _forget(self) -> None:
@@ -113,7 +123,7 @@ class Sweep:
 
     def block(self, X: NDArray[Any]) -> tuple[NDArray[np.int64], int, int]:
         """The one program that predicts as many rows as X has, in the layout's dtype, and where two addresses go."""
-        code = self.code(X, None, False)
+        code = self.code(X)
         place = {SYMBOLS[patch["symbol"]]: int(patch["word"]) for patch in code.patches}
         operations: NDArray[np.int64] = code.operations.copy()
         return self.blocks.setdefault(len(X), (operations, place["samples"], place["outputs"]))
@@ -121,24 +131,30 @@ class Sweep:
     def __call__(
         self,
         inputs: NDArray[Any],
-        targets: NDArray[Any] | None,
-        out: NDArray[Any] | None,
-        gradient: NDArray[Any] | None,
+        targets: NDArray[Any] | None = None,
+        weights: NDArray[Any] | None = None,
+        out: NDArray[Any] | None = None,
+        gradient: NDArray[Any] | None = None,
     ) -> float:
         """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
-        n, code = len(inputs), self.code(inputs, targets, gradient is not None)
-        step, table = self.work.step, _bindings(inputs, targets, out, gradient)
-        step["scale"], step["total"] = 1 / n, 0
+        n, code = len(inputs), self.code(inputs, targets, weights, gradient is not None)
+        step, table = self.work.step, _bindings(inputs, targets, weights, out, gradient)
+        count = n if weights is None else weights.sum(dtype=np.float64)
+        step["scale"], step["total"] = 1 / count, 0
         entry.sweep(code.operations, code.patches, code.parts, table, n, self.layout.block_rows)
-        return float(step["total"][0] / n)
+        return float(step["total"][0] / count)
 
 
 def _bindings(
-    inputs: NDArray[Any], targets: NDArray[Any] | None, out: NDArray[Any] | None, gradient: NDArray[Any] | None
+    inputs: NDArray[Any],
+    targets: NDArray[Any] | None = None,
+    weights: NDArray[Any] | None = None,
+    out: NDArray[Any] | None = None,
+    gradient: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """What the symbols of a sweep stand for: the rows come in their order."""
     table = bindings()
-    for symbol, array in ((SAMPLES, inputs), (TARGETS, targets), (OUTPUTS, out)):
+    for symbol, array in ((SAMPLES, inputs), (TARGETS, targets), (WEIGHTS, weights), (OUTPUTS, out)):
         if array is not None:
             bind(table, symbol, array.ctypes.data, array.strides[0])
     if gradient is not None:

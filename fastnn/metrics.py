@@ -11,23 +11,24 @@ from numpy.typing import NDArray
 from . import _validation
 from ._validation import Targets
 
-Metric = Callable[[NDArray[Any], NDArray[Any]], float]
+Metric = Callable[..., float]
 
 
-def accuracy(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
-    """The share of class indices, (n,), that agree."""
-    return float(np.mean(y_true == y_pred))
+def accuracy(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
+    """The share of class indices, (n,), that agree; each sample counts by its weight, (n,)."""
+    return float(np.average(y_true == y_pred, weights=sample_weight))
 
 
-def r2(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+def r2(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The coefficient of determination, 1 - sum (y - a)^2 / sum (y - mean y)^2, averaged over the outputs.
 
     As in scikit-learn, an output whose targets are all equal scores 1 where it is met exactly, else 0.
     """
     y_true = y_true.astype(np.float64)
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight.astype(np.float64)
     with np.errstate(over="ignore"):  # a model about to diverge scores -inf, as it should
-        residual = ((y_true - y_pred) ** 2).sum(axis=0)
-    spread = ((y_true - y_true.mean(axis=0)) ** 2).sum(axis=0)
+        residual = weights @ (y_true - y_pred) ** 2
+    spread = weights @ (y_true - np.average(y_true, axis=0, weights=weights)) ** 2
     constant = spread == 0
     scores = 1 - residual / np.where(constant, 1, spread)
     return float(np.mean(np.where(constant, residual == 0, scores)))

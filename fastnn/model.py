@@ -30,6 +30,9 @@ MAX_EPOCHS = 10**8  # a float64 of history each
 _THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
 
 
+_Labelled = tuple[NDArray[Any], Targets, NDArray[Any] | None]  # samples, targets, weights
+
+
 class Model:
     """A feedforward network of fully connected layers, trained by backpropagation.
 
@@ -191,6 +194,7 @@ class Model:
         optimizer: Optimizer | str = SGD(0.1),
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         validation_fraction: float | None = None,
+        sample_weight: ArrayLike | None = None,
         shuffle: bool | ArrayLike = True,
         metric: str | Metric | None = None,
         callbacks: Sequence[Callable[[Model], object]] = (),
@@ -219,6 +223,9 @@ class Model:
         validation_fraction : float or None
             Set this share of the samples aside for validation instead, in (0, 1); the choice follows the seed and
             is the same in a further fit.
+        sample_weight : array (n,) or None
+            How much each sample counts, at least 0: the loss and the gradient of a batch are divided by the sum of its
+            samples' weights. A batch whose weights are all zero changes nothing.
         shuffle : bool or array (epochs, n)
             True: a new random order each epoch. False: the order of X. An integer array: the order of each epoch.
         metric : str, callable or None
@@ -251,16 +258,17 @@ class Model:
             threads = _validation.integer("threads", threads, 1)
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
+        weights = _validation.weights(sample_weight, len(inputs), self._dtype)
         self._check_trainable()
-        validation = None
+        validation: _Labelled | None = None
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
                 raise TypeError(f"validation_data must be a pair (X, y), got {_brief(validation_data)}")
             validation_inputs = self._inputs(validation_data[0], "validation_data[0]")
             validation_targets = self._targets(validation_data[1], len(validation_inputs), "validation_data[1]")
-            validation = validation_inputs, validation_targets
+            validation = validation_inputs, validation_targets, None
         elif validation_fraction is not None:
-            inputs, targets, validation = self._split(inputs, targets, validation_fraction)
+            (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
         batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
         optimizer = optimizers.resolve(optimizer)
@@ -282,23 +290,27 @@ class Model:
             max_threads=max_threads,
         )
 
-        def validate() -> tuple[float, float]:
-            held, truth = validation  # type: ignore[misc]
-            loss, outputs = self._network.inference.evaluate(held, truth.array)
-            return loss, self._score(score, truth, outputs)
-
         history = History(metric=name if validation else None)
+        samples = training.Samples(inputs, targets.array, weights)
         with self._training(), training.ProgressBar(bool(progress), epochs, history) as bar:
-            fit = training.Fit(lambda: self._network, inputs, targets.array, options, history)
+            fit = training.Fit(lambda: self._network, samples, options, history)
             self.history = history
-            fit.run(validate if validation else None, bar)
+            fit.run(validation and functools.partial(self._evaluate, *validation, score), bar)
         return history
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, *, optimizer: Optimizer | str = SGD(0.1)) -> float:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        optimizer: Optimizer | str = SGD(0.1),
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """One step of training on all rows given; gives their mean loss before it.
 
-        X, y and optimizer are as in `fit`. A further step or fit with an equal optimizer goes on from its state.
-        Nothing is shuffled, and `history` stays as it is. Steps on as many rows as the last ones take microseconds.
+        X, y, optimizer and sample_weight are as in `fit`. A further step or fit with an equal optimizer goes on from
+        its state. Nothing is shuffled, and `history` stays as it is. A step on as many rows as the last one has the
+        least overhead.
 
         Raises
         ------
@@ -326,8 +338,11 @@ class Model:
             or stepper.optimizer is not optimizer
             or network.optimizer_state.optimizer is not optimizer  # type: ignore[union-attr]
             or network.optimizer_state.vectors is not stepper.plan.optimizer_vectors  # type: ignore[union-attr]
+            or sample_weight is not None
             or self._fitting
         ):
+            if sample_weight is not None:
+                return self._weighted_step(X, y, optimizers.resolve(optimizer), sample_weight)
             stepper, X, y = self._stepper(X, y, optimizers.resolve(optimizer))
         self._fitting = True
         try:
@@ -350,12 +365,27 @@ class Model:
         inputs = np.require(inputs, requirements="W")
         network = self._network
         with self._training():
-            plan = training.plan_for(network, optimizer, inputs, targets, len(inputs), 1)
+            samples = training.Samples(inputs, targets)
+            plan = training.plan_for(network, optimizer, samples, len(inputs), 1)
             stepper = plan.stepper
             if stepper is None or not stepper.takes(inputs, given) or stepper.optimizer is not optimizer:
-                stepper = training.Stepper(plan, optimizer, inputs, targets, given)
+                stepper = training.Stepper(plan, optimizer, samples, given)
             network.stepper = stepper
         return stepper, inputs, given
+
+    def _weighted_step(self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike) -> float:
+        """`partial_fit` with weights: an epoch of a single batch."""
+        inputs = self._inputs(X)
+        targets = self._targets(y, len(inputs))
+        weights = _validation.weights(sample_weight, len(inputs), self._dtype)
+        self._check_trainable()
+        samples = training.Samples(inputs, targets.array, weights)
+        options = training.Options(1, len(inputs), optimizer, training.AS_IS, None, [], 1)
+        history = History()
+        with self._training():
+            fit = training.Fit(lambda: self._network, samples, options, history)
+            fit.run(None, lambda epochs: None)
+        return history.loss[0]
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
@@ -378,8 +408,9 @@ class Model:
             )
 
     def _split(
-        self, inputs: NDArray[Any], targets: Targets, fraction: float
-    ) -> tuple[NDArray[Any], Targets, tuple[NDArray[Any], Targets]]:
+        self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, fraction: float
+    ) -> tuple[_Labelled, _Labelled]:
+        """The samples to train on, and those that are held out."""
         fraction = _validation.number("validation_fraction", fraction, 0.0, 1.0, open_low=True)
         n_held = round(fraction * len(inputs))
         if not 0 < n_held < len(inputs):
@@ -387,12 +418,17 @@ class Model:
                 f"validation_fraction must leave a sample on both sides, got {fraction:g} of {len(inputs)} samples"
             )
         order = np.random.default_rng(self._split_seed).permutation(len(inputs))
-        held, rest = np.sort(order[:n_held]), np.sort(order[n_held:])
 
-        def part(rows: NDArray[Any]) -> Targets:
-            return Targets(targets.array[rows], None if targets.classes is None else targets.classes[rows])
+        def part(rows: NDArray[Any]) -> _Labelled:
+            classes = None if targets.classes is None else targets.classes[rows]
+            chosen = None if weights is None else weights[rows]
+            if chosen is not None and not chosen.any():
+                raise ValueError(
+                    "validation_fraction must leave a sample of some weight on both sides, got none on one"
+                )
+            return inputs[rows], Targets(targets.array[rows], classes), chosen
 
-        return inputs[rest], part(rest), (inputs[held], part(held))
+        return part(np.sort(order[n_held:])), part(np.sort(order[:n_held]))
 
     # ---- use ----
 
@@ -435,8 +471,18 @@ class Model:
         """
         return self._decide(self.predict(X, threads=threads))
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike, *, metric: str | Metric | None = None) -> dict[str, float]:
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        metric: str | Metric | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
         """{"loss": the mean loss, metric's name: its value}; the metric as in `fit`.
+
+        With sample_weight, (n,), the mean is a weighted one, and so are "accuracy" and "r2"; a callable metric gets no
+        weights.
 
         Examples
         --------
@@ -446,9 +492,20 @@ class Model:
         """
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
+        weights = _validation.weights(sample_weight, len(inputs), self._dtype)
         name, score = metrics.resolve(metric, targets)
-        loss, outputs = self._network.inference.evaluate(inputs, targets.array)
-        return {"loss": loss, name: self._score(score, targets, outputs)}
+        loss, value = self._evaluate(inputs, targets, weights, score)
+        return {"loss": loss, name: value}
+
+    def _evaluate(
+        self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, score: Metric
+    ) -> tuple[float, float]:
+        """(mean loss, score)."""
+        loss, outputs = self._network.inference.evaluate(inputs, targets.array, weights)
+        predicted = outputs if targets.classes is None else self._decide(outputs)
+        if weights is not None and score in metrics.METRICS.values():
+            score = functools.partial(score, sample_weight=weights)
+        return loss, float(score(targets.truth, predicted))
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""
@@ -466,9 +523,6 @@ class Model:
         self._check_trainable()
         gradient = self._network.inference.gradients(inputs, targets.array)
         return [(dw.T, db) for dw, db in self._network.layout.views(gradient)]
-
-    def _score(self, score: Metric, targets: Targets, outputs: NDArray[Any]) -> float:
-        return float(score(targets.truth, outputs if targets.classes is None else self._decide(outputs)))
 
     def _decide(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
         if outputs.shape[1] > 1:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,8 @@ from .kernels import entry, schedule, strategy
 from .kernels.library import library
 from .kernels.memory import STATE, Workspace, aligned_zeros
 from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from .kernels.program import ORDER, REMAINING, SAMPLES, TARGETS, Code, bind, bindings
-from .kernels.schedule import Source
+from .kernels.program import ORDER, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.schedule import Sources
 from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner
@@ -27,6 +27,14 @@ CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress
 FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
 MAX_PLANS = 2  # that a network keeps
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
+
+
+class Samples(NamedTuple):
+    """A sample set as the kernels read it: C-ordered arrays of as many rows; weights (n,) where samples have any."""
+
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    weights: NDArray[Any] | None = None
 
 
 class Schedule:
@@ -48,8 +56,7 @@ class Schedule:
         training = schedule.Training(
             layout=self.layout,
             work=self.work,
-            x=kind.x,
-            y=kind.y,
+            sources=kind.sources,
             input_scale=plan.scale,
             n_samples=kind.remainder,
             batch_size=kind.batch_size,
@@ -87,8 +94,7 @@ class FitKind:
     remainder: int  # samples of an epoch's last batch, if it is a smaller one
     optimizer: str
     max_threads: int
-    x: Source
-    y: Source
+    sources: Sources
 
 
 class Plan:
@@ -123,9 +129,9 @@ class Plan:
             if threads > 1:
                 entry.help_train(*arguments, 0)
 
-    def bind(self, optimizer: Optimizer, inputs: NDArray[Any], targets: NDArray[Any], ordered: int, order: Any) -> None:
+    def bind(self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None) -> None:
         """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
-        n, run, table = len(inputs), self.run, self.bindings
+        n, run, table = len(samples.inputs), self.run, self.bindings
         if ordered == DRAWN:
             if len(self.order) != n:
                 self.order = np.empty(n, np.int32)
@@ -133,17 +139,16 @@ class Plan:
         if ordered == AS_IS:
             bind(table, ORDER, 0)
             bind(table, REMAINING, 0)  # there is no order to prefetch by
-            bind(table, SAMPLES, inputs.ctypes.data, inputs.strides[0])
-            bind(table, TARGETS, targets.ctypes.data, targets.strides[0])
         else:
             bind(table, REMAINING, n, -1)
             bind(table, ORDER, order.ctypes.data, 4)
-            bind(table, SAMPLES, inputs.ctypes.data)
-            bind(table, TARGETS, targets.ctypes.data)
+        for symbol, array in zip((SAMPLES, TARGETS, WEIGHTS), samples, strict=True):
+            if array is not None:
+                bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
         self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
         self.stepper = None  # binds the plan for itself
-        run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, entry.RUNNING)
+        run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, entry.RUNNING, 0.0)
         self.tuner.last = 0
         self.keep()
 
@@ -199,18 +204,11 @@ class Plan:
                 helper.join()
 
 
-def plan_for(
-    network: Network,
-    optimizer: Optimizer,
-    inputs: NDArray[Any],
-    targets: NDArray[Any],
-    batch_size: int,
-    max_threads: int,
-) -> Plan:
+def plan_for(network: Network, optimizer: Optimizer, samples: Samples, batch_size: int, max_threads: int) -> Plan:
     """The network's plan for this kind of fit, kept from the last one or made now."""
     state = network.prepare(optimizer)
-    x, y = Source.of("samples", inputs), Source.of("targets", targets)
-    kind = FitKind(batch_size, len(inputs) % batch_size, optimizer._kernel, max_threads, x, y)
+    remainder = len(samples.inputs) % batch_size
+    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, Sources.of(*samples))
     plans: dict[FitKind, Plan] = network.plans  # the one used last is the last
     plan = plans.pop(kind, None)
     if plan is None or plan.optimizer_vectors is not state.vectors or plan.process != os.getpid():
@@ -227,8 +225,10 @@ class Stepper:
     the shapes that it was made for.
     """
 
-    def __init__(self, plan: Plan, optimizer: Optimizer, inputs: NDArray[Any], targets: NDArray[Any], given: Any):
-        plan.bind(optimizer, inputs, targets, AS_IS, None)
+    def __init__(self, plan: Plan, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
+        """given is what y is when `samples.targets` was made of it."""
+        inputs, targets, _ = samples
+        plan.bind(optimizer, samples, AS_IS)
         plan.release()
         self.plan, self.optimizer, self.rows = plan, optimizer, len(inputs)
         self.x_shape, self.x_dtype, self.y_shape, self.y_dtype = inputs.shape, inputs.dtype, given.shape, given.dtype
@@ -286,14 +286,13 @@ class Fit:
     def __init__(
         self,
         current: Callable[[], Network],
-        inputs: NDArray[Any],
-        targets: NDArray[Any],
+        samples: Samples,
         options: Options,
         history: History,
     ):
-        self.current, self.network, self.inputs, self.targets = current, current(), inputs, targets
+        self.current, self.network, self.samples = current, current(), samples
         self.options, self.history = options, history
-        self.steps_per_epoch = -(-len(inputs) // options.batch_size)
+        self.steps_per_epoch = -(-len(samples.inputs) // options.batch_size)
         self.losses = np.zeros(max(1, options.epochs))
         self.plan = self._bound_plan(options.order)
         per_step = 3 * options.batch_size * sum(w.size + b.size for w, b in self._arrays())
@@ -305,8 +304,8 @@ class Fit:
 
     def _bound_plan(self, order: NDArray[np.int32] | None) -> Plan:
         o = self.options
-        plan = plan_for(self.network, o.optimizer, self.inputs, self.targets, o.batch_size, o.max_threads)
-        plan.bind(o.optimizer, self.inputs, self.targets, o.ordered, order)
+        plan = plan_for(self.network, o.optimizer, self.samples, o.batch_size, o.max_threads)
+        plan.bind(o.optimizer, self.samples, o.ordered, order)
         return plan
 
     @property

@@ -11,7 +11,7 @@ from .cache import cached
 from .function import OPERATION_BYTES
 from .interpreter import address, run_part, run_program
 from .program import ORDER, SAMPLES, TARGETS
-from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, KEEP
+from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, KEEP
 from .threads import MAILBOX, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
@@ -22,6 +22,7 @@ RUN = np.dtype(
     [
         *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered")),
         *((name, "i8") for name in ("epochs", "epoch", "step", "status")),
+        ("count", "f8"),  # of the epoch's samples so far, by their weights
     ]
 )
 _ARRIVED, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("arrived", "posted", "stopped"))
@@ -33,8 +34,8 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
 
     operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
     and the others run `help_train` meanwhile. bindings (n,), mailbox (1,), step (1,) and run (1,) are records.
-    losses[epoch], float64, sums the batches' losses and becomes their mean when the epoch ends. An epoch that ends with
-    a loss or a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends. An epoch
+    that ends with a loss or a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     this, box, now = run[0], mailbox[0], step[0]
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
@@ -48,8 +49,11 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
         now.count = stop - first
         now.total = 0.0
-        run_part(operations, patches, mine, ADVANCE, bindings, first)
-        start = first
+        run_part(operations, patches, mine, COUNT, bindings, first)
+        this.count += now.count
+        start = first if now.count > 0.0 else stop  # a batch of no weight changes nothing
+        if start < stop:
+            run_part(operations, patches, mine, ADVANCE, bindings, first)
         while start < stop:
             rows = min(this.block_rows, stop - start)
             if helpers > 0:  # until every helper has done the blocks posted so far
@@ -65,13 +69,15 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
                 i += 1
             run_part(operations, patches, mine, i, bindings, start + mine[i].first_row)
             start += rows
-        run_part(operations, patches, mine, AFTER, bindings, first)
+            if start == stop:
+                run_part(operations, patches, mine, AFTER, bindings, first)
         losses[this.epoch] += now.total
         this.step += 1
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
-            losses[this.epoch] /= this.n_samples
+            losses[this.epoch] /= this.count
+            this.count = 0.0
             run_part(operations, patches, mine, CHECK, bindings, 0)
             if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.spread == 0.0):
                 this.status = DIVERGED

@@ -53,12 +53,17 @@ def activate(program: Program, activation: str, a: Matrix, z: Matrix) -> None:
 
 
 def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix) -> None:
-    """The last layer's d = scale * dC/da, or dC/dz if a holds logits, and the block's loss added to the total."""
-    a, d, y = block.a[-1], block.d[-1], block.y
-    if not a.is_row_major:
+    """The last layer's d = scale * dC/da, or dC/dz if a holds logits, and the block's loss added to the total.
+
+    Where samples have weights, these multiply both.
+    """
+    a, d, y, columns = block.a[-1], block.d[-1], block.y, not block.a[-1].is_row_major
+    if columns:
         a, d, y = a.T, d.T, y.T
-        name = name if LOSSES[name].function else f"{name}_columns"
-    program.add(name, d=d, a=a, y=y, scale=scale, total=total)
+    weights = {} if block.w is None else {"w": block.w.T}
+    each_apart = weights or LOSSES[name].function is None  # what treats samples that are columns in another way
+    name = f"{name}{'_weighted' * bool(weights)}{'_columns' * bool(columns and each_apart)}"
+    program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights)
 
 
 def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -> None:

@@ -57,12 +57,21 @@ def functions(target: Target) -> dict[str, Function]:
         state(f"{name}_backward", elementwise.binary, activation.backward)
         state(f"{name}_gemv", tile.gemv, activation.value)
         state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward)
-    for name, loss in LOSSES.items():
-        if loss.function:
-            state(name, elementwise.loss, loss.function)
+    state("sum_of_weights", samples.sum_of_weights)
     state("softmax", reductions.softmax)
-    state("softmax_cross_entropy", reductions.softmax_cross_entropy)
-    state("softmax_cross_entropy_columns", reductions.softmax_cross_entropy_columns)
+    for samples_are, weights in elementwise.WEIGHTS.items():
+        signature, suffix = elementwise.LOSS + weights, "_weighted" if weights else ""
+        for name, loss in LOSSES.items():
+            if loss.function:
+                columns = "_columns" * (samples_are == "columns")
+                each = elementwise.loss, loss.function, samples_are
+                state(f"{name}{suffix}{columns}", *each, signature=signature)
+        if samples_are != "columns":
+            by_rows = reductions.softmax_cross_entropy
+            state(f"softmax_cross_entropy{suffix}", by_rows, samples_are, signature=signature)
+        if samples_are != "rows":
+            by_columns = reductions.softmax_cross_entropy_columns
+            state(f"softmax_cross_entropy{suffix}_columns", by_columns, samples_are, signature=signature)
     for name, optimizer in OPTIMIZERS.items():
         state(f"{name}_advance", elementwise.advance, optimizer.advance, len(optimizer.settings), len(optimizer.state))
         if optimizer.update:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -236,6 +236,7 @@ class Block:
     zeros: Matrix  # a row, as long as the widest matrix or a column of samples
     pack_buffer: Matrix
     sums: Matrix  # a row for sums over samples
+    w: Matrix | None = None  # the samples' weights, a contiguous column
     single: bool = False
 
 
@@ -257,6 +258,7 @@ class Workspace:
         widths = [padded(layer.fan_out * layout.itemsize) for layer in layout.layers]
         widest = max(layout.x_stride, layout.target.tile_lines * LINE_BYTES, *widths)
         sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest}
+        sizes["w"] = padded(rows * layout.itemsize)
         sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.tile_lines * LINE_BYTES
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
@@ -287,6 +289,11 @@ class Workspace:
         mailbox = Matrix.row_major(self.mailbox.ctypes.data, 1, 1, MAILBOX.itemsize, "int64", "mailbox")
         return Worker(index, count, mailbox)
 
+    def weights(self, rows: int, worker: Worker) -> Matrix:
+        """A worker's column of so many samples' weights."""
+        stride = padded(rows * self.layout.itemsize)
+        return Matrix.feature_major(self._places[f"w@{worker.index}"], rows, 1, stride, self.layout.dtype, "w")
+
     def row_major(self, rows: int, worker: Worker, single: bool = False) -> Block:
         """The buffers of a worker for a block of so many samples."""
         layout, size = self.layout, self.layout.itemsize
@@ -310,56 +317,54 @@ class Workspace:
             single=single,
         )
 
-    def feature_major_samples(self, rows: int, worker: Worker) -> tuple[Matrix, Matrix]:
-        """x and y of a worker's part of a block, exactly so many samples."""
+    def feature_major_samples(self, rows: int, worker: Worker) -> Block:
+        """A worker's part of a block, exactly so many samples: where x and y are loaded."""
         key = "samples", rows, worker.index
         if key not in self._made:
             layout, stride = self.layout, apart(padded(rows * self.layout.itemsize))
             n_in, n_out = layout.sizes[0], layout.sizes[-1]
             places = self._allocate({"x": (n_in + 1) * stride, "y": n_out * stride})
             self._array(places["x"] + n_in * stride, rows)[:] = 1
-            self._made[key] = (
-                Matrix.feature_major(places["x"], rows, n_in, stride, layout.dtype, "x"),
-                Matrix.feature_major(places["y"], rows, n_out, stride, layout.dtype, "y"),
-            )
-        return self._made[key]
+            x = Matrix.feature_major(places["x"], rows, n_in, stride, layout.dtype, "x")
+            y = Matrix.feature_major(places["y"], rows, n_out, stride, layout.dtype, "y")
+            self._made[key] = replace(self.row_major(1, worker), x=x, y=y)
+        block: Block = self._made[key]
+        return block
 
-    def feature_major(self, x: Matrix, y: Matrix, worker: Worker) -> Block:
-        """The buffers of a worker for a shard of exactly these samples; shards of as many share them."""
-        layout, rows = self.layout, x.rows
-        key = "shard", rows, worker.index
+    def feature_major(self, samples: Block, rows: slice, worker: Worker) -> Block:
+        """The buffers of a worker for a shard, some rows of its samples; shards of as many share them."""
+        layout, n = self.layout, rows.stop - rows.start
+        key = "shard", n, worker.index
         if key not in self._made:
-            stride, lines = apart(padded(rows * layout.itemsize)), layout.target.tile_lines
+            stride, lines = apart(padded(n * layout.itemsize)), layout.target.tile_lines
             last = layout.layers[-1]
             lengths = {i.z: i.fan_out * stride for i in layout.layers}
             lengths |= {i.a: (i.fan_out + (i is not last)) * stride for i in layout.layers}
             lengths |= {f"d{i.index}": i.fan_out * stride for i in layout.layers}
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
-            lengths["pack_buffer"] = padded(rows * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
+            lengths["pack_buffer"] = padded(n * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
             places = self._allocate(lengths)
             for layer in layout.layers[:-1]:
-                self._array(places[f"a{layer.index}"] + layer.fan_out * stride, rows)[:] = 1
-            self._array(places["ones"], rows)[:] = 1
+                self._array(places[layer.a] + layer.fan_out * stride, n)[:] = 1
+            self._array(places["ones"], n)[:] = 1
 
             def matrix(name: str, layer: Layer) -> Matrix:
-                return Matrix.feature_major(places[name], rows, layer.fan_out, stride, layout.dtype, name)
+                return Matrix.feature_major(places[name], n, layer.fan_out, stride, layout.dtype, name)
 
             def row(name: str, cols: int) -> Matrix:
                 return Matrix.row_major(places[name], 1, cols, cols * layout.itemsize, layout.dtype, name)
 
-            self._made[key] = Block(
-                x=x,
-                y=y,
+            self._made[key] = replace(
+                samples,
                 a=tuple(matrix(layer.a, layer) for layer in layout.layers),
                 z=tuple(matrix(layer.z, layer) for layer in layout.layers),
                 d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
-                ones=row("ones", rows),
+                ones=row("ones", n),
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),
                 pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
-                sums=self.row_major(1, worker).sums,
             )
-        block: Block = self._made[key]
-        return Block(**{**vars(block), "x": x, "y": y})
+        w = None if samples.w is None else samples.w[rows, :]
+        return replace(self._made[key], x=samples.x[rows, :], y=samples.y[rows, :], w=w)
 
     def partial(self, i: int) -> Vector:
         """Shard i's own gradient."""

@@ -21,8 +21,8 @@ OPERATION_WORDS = OPERATION_BYTES // 8
 
 # What a program may leave open. While rows from `first` on are due, the value of a symbol is address + first * stride,
 # as `entry` finds it in a table of BINDING, a row a symbol.
-SYMBOLS = ("samples", "targets", "order", "remaining", "outputs", "gradient")
-SAMPLES, TARGETS, ORDER, REMAINING, OUTPUTS, GRADIENT = range(len(SYMBOLS))
+SYMBOLS = ("samples", "targets", "weights", "order", "remaining", "outputs", "gradient")
+SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT = range(len(SYMBOLS))
 BINDING = np.dtype([("address", "i8"), ("stride", "i8")])
 PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
 # A part of a code: its operations and patches, and for how many rows of the block that starts `first_row` rows on.

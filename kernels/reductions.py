@@ -198,10 +198,14 @@ class _Softmax:
             place = self.b.add(out, at(i.index)[0])
             self.s.store(self.s.load(place) / sums, place)
 
-    def losses(self, z, y, d, largest, sums, scale, inside, y_step):
-        """d = scale * (d / sums - y); gives the sum over the outputs of y (log sums + max z - z), float64, by lanes."""
+    def losses(self, z, y, d, largest, sums, scale, inside, y_step, weight=None):
+        """d = scale * weight * (d / sums - y); gives the losses by lanes, float64.
+
+        That is weight times the sum over the outputs of y (log sums + max z - z).
+        """
         b, s = self.b, self.s
         wide = ir.VectorType(DOUBLE, s.lanes)
+        scale = scale if weight is None else scale * weight
         total = cgutils.alloca_once_value(b, ir.Constant(wide, ir.Undefined))
         b.store(ir.Constant(wide, [0.0] * s.lanes), total)
         log_sum, most = s.wide(s.log(sums).v), s.wide(largest.v)
@@ -217,7 +221,7 @@ class _Softmax:
             value = b.fmul(s.wide(target.v), b.fadd(below, log_sum))
             value = b.select(part, value, ir.Constant(wide, [0.0] * s.lanes))
             b.store(b.fadd(b.load(total), value), total)
-        return b.load(total)
+        return b.load(total) if weight is None else b.fmul(b.load(total), s.wide(weight.v))
 
 
 def _vectors(code, n):
@@ -239,37 +243,34 @@ def softmax(code):
         walk.divide(there, sums)
 
 
-_LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
-
-
-@vector_function(_LOSS)
-def softmax_cross_entropy(code):
+def softmax_cross_entropy(code, weighted=""):
     """total -= the sum of y log softmax(a), and d = scale * (softmax(a) - y): a holds logits, a sample a row.
 
     The value is log(sum exp(a - max a)) + max a - a, taken in float64, so that it is finite for any logits.
     """
     b, s = code.b, code.simd()
-    rows, n, stride, d, z, y, y_stride, scale, cell = code.arguments
+    rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
     scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)
     walk = _Softmax(code, _vectors(code, n), step, n, across=True)
     with cgutils.for_range(b, rows, intp=I64) as row:
         here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, d))
         target = b.add(y, b.mul(row.index, y_stride))
         largest, sums = walk.exponentials(here, there)
-        value = walk.losses(here, target, there, largest, sums, scale, None, step)
+        weight = s.splat_element(weights[0], row.index) if weighted else None
+        value = walk.losses(here, target, there, largest, sums, scale, None, step, weight)
         store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)
 
 
-@vector_function(_LOSS)
-def softmax_cross_entropy_columns(code):
+def softmax_cross_entropy_columns(code, weighted=""):
     """The same, a sample a column."""
     b, s = code.b, code.simd()
-    rows, n, stride, d, z, y, y_stride, scale, cell = code.arguments
+    rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
     scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)
     walk = _Softmax(code, rows, stride, n, across=False)
     with cgutils.for_range(b, _vectors(code, n), intp=I64) as column:
         here, there, target = (b.add(p, b.mul(column.index, step)) for p in (z, d, y))
         inside = s.lanes_below(b.sub(n, b.mul(column.index, int64(s.lanes))))
         largest, sums = walk.exponentials(here, there)
-        value = walk.losses(here, target, there, largest, sums, scale, inside, y_stride)
+        weight = s.load(b.add(weights[0], b.mul(column.index, step))) if weighted else None
+        value = walk.losses(here, target, there, largest, sums, scale, inside, y_stride, weight)
         store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)

@@ -124,8 +124,13 @@ def loss(name, a, y):
     return value(a, y), slope(a, y)
 
 
-def gradients(network, x, y, loss_name="quadratic"):
-    """(summed loss, [(dW, db), ..]): the gradients summed over the samples."""
+def gradients(network, x, y, loss_name="quadratic", weights=None):
+    """(summed loss, [(dW, db), ..]): the gradients summed over the samples, each by its weight."""
+    if weights is not None:
+        parts = [gradients(network, x[i : i + 1], y[i : i + 1], loss_name) for i in range(len(x))]
+        total = sum(w * value for w, (value, _) in zip(weights, parts, strict=True))
+        layers = zip(*(part for _, part in parts), strict=True)
+        return total, [tuple(sum(w * g[k] for w, g in zip(weights, x, strict=True)) for k in (0, 1)) for x in layers]
     outputs, sources = _forward(network, x)
     if loss_name in LOGIT_LOSSES:
         w, b, _ = network[-1]
@@ -170,20 +175,27 @@ OPTIMIZERS = {
 }
 
 
-def train(network, x, y, order, batch_size, *settings, loss_name="quadratic", optimizer="sgd"):
-    """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's."""
+def train(network, x, y, order, batch_size, *settings, loss_name="quadratic", optimizer="sgd", weights=None):
+    """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
+
+    weights (n,) are the samples', one each if there are none.
+    """
+    weights = np.ones(len(x)) if weights is None else weights
     losses, t = [], 0
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer[:2]] for layer in network]
     for indices in order:
         total = 0.0
         for first in range(0, len(indices), batch_size):
             batch = indices[first : first + batch_size]
-            value, summed = gradients(network, x[batch], y[batch], loss_name)
+            count = weights[batch].sum()
+            if count == 0:
+                continue
+            value, summed = gradients(network, x[batch], y[batch], loss_name, weights[batch])
             total += value
             t += 1
             network = [list(layer) for layer in network]
             for layer, gradient, own in zip(network, summed, vectors, strict=True):
                 for i, g in enumerate(gradient):
-                    layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / len(batch), t, own[i], *settings)
-        losses.append(total / len(indices))
+                    layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, own[i], *settings)
+        losses.append(total / weights[indices].sum())
     return losses, [tuple(layer) for layer in network]

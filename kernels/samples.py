@@ -10,7 +10,7 @@ from numba.core import cgutils
 
 from .function import vector_function
 from .reductions import transposed
-from .simd import DOUBLE, I32, I64, Vec, int64
+from .simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
 
 
 @contextlib.contextmanager
@@ -135,6 +135,18 @@ def one_hot_columns(code):
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, int64(4))))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, int64(s.itemsize)))))
+
+
+@vector_function("order source:r* source.row_stride count:rw*[1,1]")
+def sum_of_weights(code):
+    """count = the sum of source[order[i]] over the `count` samples of a batch, in float64 and in their order."""
+    b, s = code.b, code.simd()
+    order, source, row, count = code.arguments
+    total = cgutils.alloca_once_value(b, ir.Constant(DOUBLE, 0.0))
+    with _each_row(b, b.fptosi(load_double(b, count), I64), order) as (_, j):
+        weight = s.load_scalar(b.add(source, b.mul(row, j)))
+        b.store(b.fadd(b.load(total), weight if s.double else b.fpext(weight, DOUBLE)), total)
+    store_double(b, b.load(total), count)
 
 
 def _prefetch_line(b, place, level):

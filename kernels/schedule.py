@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,10 @@ L1_PREFETCH_BYTES = 2**13  # of a batch's samples that are prefetched into the L
 PREFETCH_BYTES = 2**10  # at a time: about what the core can have under way
 IN_PLACE_BYTES = 2**16  # of samples that are multiplied at a time where they lie
 
-# The programs of training before those of blocks: what is run at the start of an epoch, before a batch's first block
-# and before anybody else knows of it (by the first worker), before and after a batch, at the end of an epoch to see
-# whether it is to be kept, and to keep it.
-BEGIN_EPOCH, ADVANCE, BEFORE, AFTER, CHECK, KEEP, BLOCKS = range(7)
+# The programs of training before those of blocks: what the first worker runs at the start of an epoch, to count a batch
+# by its samples' weights, and to advance the optimizer; what all run before and after a batch; what the first worker
+# runs at the end of an epoch to see whether it is to be kept, and to keep it.
+BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, CHECK, KEEP, BLOCKS = range(8)
 
 
 _NAMES = {np.dtype(name): name for name in ITEMSIZE}
@@ -51,9 +51,9 @@ class Source:
 
     @classmethod
     def of(cls, symbol: str, array: NDArray[Any]) -> Source:
-        """Of (n, width) in the network's dtype or uint8, or of int32 class indices (n,)."""
+        """Of (n, width) in the network's dtype or uint8, of int32 class indices (n,), or of weights (n,)."""
         dtype = _NAMES[array.dtype]
-        operation = "one_hot" if array.ndim == 1 else "gather_uint8" if dtype == "uint8" else "gather"
+        operation = {"int32": "one_hot", "uint8": "gather_uint8"}.get(dtype, "gather")
         cols = 1 if array.ndim == 1 else array.shape[1]
         return cls(symbol, operation, dtype, cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
 
@@ -86,13 +86,27 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """The kinds of arrays of a sample set: samples, targets, and weights if it has any."""
+
+    x: Source
+    y: Source
+    w: Source | None = None
+
+    @classmethod
+    def of(cls, x: NDArray[Any], y: NDArray[Any], w: NDArray[Any] | None = None) -> Sources:
+        """Of arrays as `Source.of` takes them."""
+        weights = None if w is None else Source.of("weights", w)
+        return cls(Source.of("samples", x), Source.of("targets", y), weights)
+
+
+@dataclass(frozen=True)
 class Training:
     """What the programs of training are about."""
 
     layout: Layout
     work: Workspace
-    x: Source
-    y: Source
+    sources: Sources
     input_scale: float
     n_samples: int
     batch_size: int
@@ -139,7 +153,7 @@ class Training:
                 self._around_an_epoch(around)
             sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
             how = strategy.choose(self.layout, self.batch_size)
-            places = self.parameters, self.work, self.x, self.y
+            places = self.parameters, self.work, self.sources
             blocks = [block_program(how, *places, rows, self.input_scale, self.destination, worker) for rows in sizes]
             result.append([*around, *blocks])
         return result
@@ -150,6 +164,9 @@ class Training:
     def _around_an_epoch(self, programs: list[Program]) -> None:
         step, state = self.work.step, self.state.ctypes.data
         programs[BEGIN_EPOCH].add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=state)
+        if self.sources.w is not None:
+            weights, count = self.sources.w.matrix(self.batch_size), field(step, "count")
+            programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
         programs[ADVANCE].add(
             f"{self.optimizer}_advance",
             settings=_row(self.settings, "settings", "float64"),
@@ -201,21 +218,18 @@ def block_sizes(layout: Layout, batches: Iterable[int]) -> list[int]:
     return sorted(sizes)
 
 
-def gradient_program(
-    parameters: Vector, work: Workspace, x: Source, y: Source, rows: int, input_scale: float
-) -> Program:
+def gradient_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
     """A block of samples: its loss, and its gradient added to the one that the symbol stands for."""
     destination = Destination(Vector(parameters.layout, Symbol("gradient"), "d"))
     how = strategy.choose(parameters.layout, rows)
-    return block_program(how, parameters, work, x, y, rows, input_scale, destination, Worker(), ahead=False)
+    return block_program(how, parameters, work, sources, rows, input_scale, destination, Worker(), ahead=False)
 
 
 def block_program(
     how: str,
     parameters: Vector,
     work: Workspace,
-    x: Source,
-    y: Source,
+    sources: Sources,
     rows: int,
     input_scale: float,
     destination: Destination,
@@ -230,10 +244,10 @@ def block_program(
     layout = parameters.layout
     program = Program(layout.target, layout.dtype, rows)
     if how == strategy.FEATURE_MAJOR:
-        _feature_major(program, parameters, work, x, y, input_scale, destination, worker, ahead)
+        _feature_major(program, parameters, work, sources, input_scale, destination, worker, ahead)
         return program
     block = work.row_major(rows, worker, single=how == strategy.SINGLE)
-    fetches = _load(program, x, y, block.x, block.y, input_scale, rows if ahead else 0)
+    block, fetches = _load(program, sources, block, work, worker, input_scale, rows if ahead else 0)
     if block.single:  # no product takes long enough to fetch beside it
         for name, arguments in fetches:
             program.add(name, **arguments)
@@ -253,19 +267,24 @@ def _ignored(work: Workspace, worker: Worker) -> Matrix:
 
 
 def _load(
-    program: Program, x: Source, y: Source, x_out: Matrix, y_out: Matrix, input_scale: float, ahead: int
-) -> list[Operation]:
-    """Load samples and targets; gives the operations that fetch those `ahead` rows further on, none where it is 0."""
-    gathers = [(x, x.load(program, x_out, input_scale)), (y, y.load(program, y_out))]
-    return [op for source, gather in gathers for op in source.prefetches(gather, x_out.rows, ahead)] if ahead else []
+    program: Program, sources: Sources, block: Block, work: Workspace, worker: Worker, input_scale: float, ahead: int
+) -> tuple[Block, list[Operation]]:
+    """Load samples, targets and weights into a block; gives it and the operations that fetch those `ahead` rows on."""
+    x, y, w = sources.x, sources.y, sources.w
+    gathers = [(x, x.load(program, block.x, input_scale)), (y, y.load(program, block.y))]
+    if w is not None:
+        weights = work.weights(block.x.rows, worker)
+        block = replace(block, w=weights)
+        gathers.append((w, w.load(program, weights)))
+    rows = block.x.rows
+    return block, [op for source, gather in gathers for op in source.prefetches(gather, rows, ahead)] if ahead else []
 
 
 def _feature_major(
     program: Program,
     parameters: Vector,
     work: Workspace,
-    x: Source,
-    y: Source,
+    sources: Sources,
     input_scale: float,
     destination: Destination,
     worker: Worker,
@@ -286,8 +305,8 @@ def _feature_major(
     begin, end = worker.share(len(shards))
     first, stop = shards[begin][0], shards[end - 1][1]
     program.first_row = first
-    block_x, block_y = work.feature_major_samples(stop - first, worker)
-    fetches = _load(program, x, y, block_x, block_y, input_scale, program.rows if ahead else 0)
+    samples = work.feature_major_samples(stop - first, worker)
+    samples, fetches = _load(program, sources, samples, work, worker, input_scale, program.rows if ahead else 0)
     if worker is not everybody:
         everybody.barrier(program)
     for name, arguments in fetches:
@@ -297,7 +316,7 @@ def _feature_major(
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
     for i in range(begin, end):
         rows = slice(shards[i][0] - first, shards[i][1] - first)
-        block: Block = work.feature_major(block_x[rows, :], block_y[rows, :], worker)
+        block = work.feature_major(samples, rows, worker)
         layers.forward(program, parameters, block, Worker(), logits=LOSSES[parameters.layout.loss].from_logits)
         layers.loss(program, parameters.layout.loss, block, scale, losses[i : i + 1, :] if partials else total)
         layers.deltas(program, parameters, block, Worker())
@@ -313,9 +332,15 @@ def _feature_major(
 
 
 def predict_program(
-    parameters: Vector, work: Workspace, x: Source, y: Source | None, rows: int, input_scale: float, in_place: bool
+    parameters: Vector,
+    work: Workspace,
+    x: Source,
+    rows: int,
+    input_scale: float,
+    in_place: bool = False,
+    sources: Sources | None = None,
 ) -> Program:
-    """A block of samples: its outputs, and its loss if there are targets y.
+    """A block of samples: its outputs, and its loss if there are targets, whose sources are given.
 
     `in_place` reads samples of the network's dtype where they lie, and scales none.
     """
@@ -324,13 +349,13 @@ def predict_program(
     block = work.row_major(rows, worker, single=rows == 1 and not in_place)
     if in_place:
         _multiply_in_place(program, parameters, block, x)
-    else:
+    elif sources is None:
         x.load(program, block.x, input_scale)
-    if y is not None:
-        y.load(program, block.y)
-    out, logits = block.a[-1], y is not None and LOSSES[layout.loss].from_logits
+    else:
+        block, _ = _load(program, sources, block, work, worker, input_scale, 0)
+    out, logits = block.a[-1], sources is not None and LOSSES[layout.loss].from_logits
     layers.forward(program, parameters, block, worker, logits, multiplied=in_place)
-    if y is not None:
+    if sources is not None:
         layers.loss(program, layout.loss, block, field(work.step, "scale"), field(work.step, "total"))
     if logits:
         layers.activate(program, layout.activations[-1], out, out)

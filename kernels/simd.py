@@ -102,6 +102,10 @@ class Simd:
     def load_scalar(self, p):
         return self.b.load(self.pointer(p), typ=self.scalar, align=self.itemsize)
 
+    def splat_element(self, p, i):
+        """Element i, an int64 value, of the array at p in every lane."""
+        return self.splat(self.load_scalar(self.b.add(p, self.b.mul(i, int64(self.itemsize)))))
+
     def store(self, value, p, offset=0):
         self.b.store(value.v, self.pointer(p, offset), align=self.itemsize)
 

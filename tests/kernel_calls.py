@@ -15,8 +15,20 @@ from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.matrix import padded as padded_bytes
 from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
 from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from fastnn.kernels.program import GRADIENT, ORDER, OUTPUTS, REMAINING, SAMPLES, TARGETS, Code, Program, bind, bindings
-from fastnn.kernels.schedule import Source
+from fastnn.kernels.program import (
+    GRADIENT,
+    ORDER,
+    OUTPUTS,
+    REMAINING,
+    SAMPLES,
+    TARGETS,
+    WEIGHTS,
+    Code,
+    Program,
+    bind,
+    bindings,
+)
+from fastnn.kernels.schedule import Source, Sources
 from fastnn.kernels.target import AVX2, HOST, SSE
 
 DTYPES = ("float32", "float64")
@@ -153,33 +165,33 @@ class Net:
             w[...], b[...] = True, True
         return vector[~used]
 
-    def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False):
+    def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False, weights=None):
         """The programs of `sweep`."""
-        places = Vector(self.layout, self.parameters.ctypes.data), work, Source.of("samples", x)
-        y, programs = None if y is None else Source.of("targets", y), []
+        places, programs = (Vector(self.layout, self.parameters.ctypes.data), work), []
+        sources = None if y is None else Sources.of(x, y, weights)
         for rows in schedule.block_sizes(self.layout, [len(x)]):
             if gradient:
-                programs.append(schedule.gradient_program(*places, y, rows, scale))
+                programs.append(schedule.gradient_program(*places, sources, rows, scale))
             else:
-                programs.append(schedule.predict_program(*places, y, rows, scale, in_place))
+                source = Source.of("samples", x)
+                programs.append(schedule.predict_program(*places, source, rows, scale, in_place, sources))
         return Code(programs, self.library)
 
-    def sweep(self, x, y=None, out=None, gradient=None, scale=1.0):
+    def sweep(self, x, y=None, out=None, gradient=None, scale=1.0, weights=None):
         """One pass over the samples: fills out, adds the mean gradient to gradient; returns the mean loss."""
         if out is None and gradient is None:
             out = np.empty((len(x), self.layout.sizes[-1]), self.dtype)
         work = Workspace(self.layout, self.layout.block_rows)
-        code = self.sweep_code(work, x, y, gradient is not None, scale)
-        work.step["scale"], work.step["total"] = 1 / len(x), 0
-        self.run_sweep(code, x, y, out, gradient)
-        return float(work.step["total"][0]) / len(x)
+        code = self.sweep_code(work, x, y, gradient is not None, scale, weights=weights)
+        count = len(x) if weights is None else weights.sum(dtype="f8")
+        work.step["scale"], work.step["total"] = 1 / count, 0
+        self.run_sweep(code, x, y, out, gradient, weights=weights)
+        return float(work.step["total"][0]) / count
 
-    def run_sweep(self, code, x, y=None, out=None, gradient=None, operations=None):
+    def run_sweep(self, code, x, y=None, out=None, gradient=None, operations=None, weights=None):
         """Run the programs of `sweep_code` on samples of the same kind, on as many threads as there are operations."""
         table = bindings()
-        bind(table, ORDER, 0)
-        bind(table, REMAINING, len(x), -1)
-        for symbol, array in ((SAMPLES, x), (TARGETS, y), (OUTPUTS, out)):
+        for symbol, array in ((SAMPLES, x), (TARGETS, y), (WEIGHTS, weights), (OUTPUTS, out)):
             if array is not None:
                 bind(table, symbol, array.ctypes.data, array.strides[0])
         if gradient is not None:
@@ -224,6 +236,7 @@ class Run:
         steps=2,
         optimizer="sgd",
         threads=1,
+        weights=None,
     ):
         n, dtype, one = len(x), net.dtype, net.layout
         layout = strategy.sharded(one, batch_size, threads)
@@ -246,8 +259,7 @@ class Run:
         training = schedule.Training(
             layout=layout,
             work=work,
-            x=Source.of("samples", x),
-            y=Source.of("targets", y),
+            sources=Sources.of(x, y, weights),
             input_scale=scale,
             n_samples=n,
             batch_size=batch_size,
@@ -261,10 +273,10 @@ class Run:
         )
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
-        table = self._bindings(x, y, ordered, order)
+        table = self._bindings(x, y, weights, ordered, order)
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table, work.mailbox
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
-        self.run[0] = (n, batch_size, layout.block_rows, ordered, epochs, 0, 0, entry.RUNNING)
+        self.run[0] = (n, batch_size, layout.block_rows, ordered, epochs, 0, 0, entry.RUNNING, 0.0)
         now = self.run[0]
         while now["epoch"] < epochs and now["status"] == entry.RUNNING:
             work.mailbox[...] = 0
@@ -281,16 +293,13 @@ class Run:
             for vector, out in zip((self.live[0], kept[0]), (net.parameters, self.kept), strict=True):
                 layout.convert(vector, one, out)
 
-    def _bindings(self, x, y, ordered, order):
+    def _bindings(self, x, y, weights, ordered, order):
         table, n = bindings(), len(x)
-        bind(table, REMAINING, n, -1)
-        if ordered == entry.AS_IS:
-            bind(table, ORDER, 0)
-            bind(table, SAMPLES, x.ctypes.data, x.strides[0])
-            bind(table, TARGETS, y.ctypes.data, y.strides[0])
-            return table
-        self.order = np.empty(n, np.int32) if ordered == entry.DRAWN else np.ascontiguousarray(order, np.int32)
-        bind(table, ORDER, self.order.ctypes.data, 4)
-        bind(table, SAMPLES, x.ctypes.data)
-        bind(table, TARGETS, y.ctypes.data)
+        for symbol, array in ((SAMPLES, x), (TARGETS, y), (WEIGHTS, weights)):
+            if array is not None:
+                bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == entry.AS_IS else 0)
+        if ordered != entry.AS_IS:
+            self.order = np.empty(n, np.int32) if ordered == entry.DRAWN else np.ascontiguousarray(order, np.int32)
+            bind(table, ORDER, self.order.ctypes.data, 4)
+            bind(table, REMAINING, n, -1)
         return table

@@ -148,11 +148,12 @@ def test_feature_major_buffers_are_made_for_the_exact_number_of_samples(rows, dt
     """Ones lie behind x and a, for exactly these samples; zeros reach as far as any row, and any layer's neurons."""
     layout = layout_of([4, 100, 3], dtype, target=target)
     work, worker = Workspace(layout, 64), Worker()
-    x, y = work.feature_major_samples(rows, worker)
-    block = work.feature_major(x, y, worker)
-    assert work.feature_major_samples(rows, worker)[0] is x
-    assert work.feature_major(x, y, worker) == block
-    assert (block.x, block.y) == (x, y)
+    samples = work.feature_major_samples(rows, worker)
+    x, y = samples.x, samples.y
+    block = work.feature_major(samples, slice(0, rows), worker)
+    assert work.feature_major_samples(rows, worker) is samples
+    assert work.feature_major(samples, slice(0, rows), worker) == block
+    assert [(m.address, m.rows, m.cols) for m in (block.x, block.y)] == [(m.address, rows, m.cols) for m in (x, y)]
     for matrix in (x, *block.a[:-1]):
         behind = contents(matrix.T.taller(1).with_padding())[-1]
         np.testing.assert_array_equal(behind, np.arange(behind.size) < rows)
@@ -164,7 +165,7 @@ def test_feature_major_buffers_are_made_for_the_exact_number_of_samples(rows, dt
     longest = max(m.col_stride for m in matrices)
     assert block.zeros.row_bytes >= max(longest, target.tile_lines * LINE_BYTES)
     assert block.zeros.cols >= 100
-    other = work.feature_major_samples(rows + 1, worker)[0]
+    other = work.feature_major_samples(rows + 1, worker).x
     assert other.address != x.address
 
 

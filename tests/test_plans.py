@@ -145,7 +145,7 @@ def test_bytes_then_floats():
             model.fit(given, y, epochs=2, batch_size=7)
             twin.fit(X, y, epochs=2, batch_size=7)
             assert bits(model) == bits(twin)
-    assert [plan.kind.x.dtype for plan in plans(model)] == ["uint8", "float32"]
+    assert [plan.kind.sources.x.dtype for plan in plans(model)] == ["uint8", "float32"]
     assert len(plans(twin)) == 1
 
 

@@ -210,7 +210,7 @@ def test_a_listing():
     layout = Layout([4, 24, 24, 3], ["sigmoid"] * 3, "quadratic", "float32", target=AVX512)
     work, samples = Workspace(layout, 16), np.zeros((100, 4), "f4")
     places = Vector(layout, 6400), work, Source.of("samples", samples)
-    program = schedule.predict_program(*places, None, 16, 1.0, in_place=False)
+    program = schedule.predict_program(*places, 16, 1.0)
     assert str(program).splitlines() == LISTING.strip().splitlines()
 
 

@@ -10,7 +10,7 @@ from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
 from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Source
+from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
@@ -260,15 +260,14 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
     one = Layout([9, 100, 40, 3], ["relu", "tanh", "sigmoid"], "quadratic", dtype, frozen, target=target)
     layout = strategy.sharded(one, batch_size, threads)
     x, y = np.zeros((700, 9), dtype), np.zeros(700, np.int32)
-    sources = Source.of("samples", x), Source.of("targets", y)
+    sources = Sources.of(x, y)
     vectors = len(OPTIMIZERS[optimizer].vectors)
     live = [aligned_zeros(n * layout.n_bytes, dtype) for n in (1, vectors)]
     needed = schedule.needs_gradient(one, batch_size, optimizer)
     training = schedule.Training(
         layout=layout,
         work=Workspace(layout, min(batch_size, layout.block_rows), threads),
-        x=sources[0],
-        y=sources[1],
+        sources=sources,
         input_scale=1.0,
         n_samples=700 + batch_size,
         batch_size=batch_size,
@@ -281,7 +280,7 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
         kept_state=aligned_zeros(STATE.itemsize, STATE),
     )
     parameters = Vector(one, live[0].ctypes.data)
-    return one, training.programs(threads), (parameters, Workspace(one, one.block_rows), *sources)
+    return one, training.programs(threads), (parameters, Workspace(one, one.block_rows), sources)
 
 
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
@@ -292,7 +291,7 @@ def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, tar
     """Training, gradients and predictions, by either strategy; nothing is compiled."""
     for how, dtype in itertools.product((True, False), DTYPES):
         monkeypatch.setattr(strategy, "feature_major_pays", lambda *_, how=how: how)
-        layout, programs, (parameters, work, x, y) = written(target, dtype, batch_size, optimizer, threads)
+        layout, programs, (parameters, work, sources) = written(target, dtype, batch_size, optimizer, threads)
         assert len(programs) == threads
         assert len({len(own) for own in programs}) == 1
         assert {program.target for own in programs for program in own} == {target}
@@ -300,10 +299,10 @@ def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, tar
         rows = schedule.block_sizes(layout, [batch_size, 700 % batch_size])
         assert all([program.rows for program in own[BLOCKS:]] == rows for own in programs)
         for n in schedule.block_sizes(layout, [700]):
-            names = [name for name, *_ in schedule.gradient_program(parameters, work, x, y, n, 1.0).operations]
+            names = [name for name, *_ in schedule.gradient_program(parameters, work, sources, n, 1.0).operations]
             assert {"quadratic", "tanh_backward", "relu_backward"} <= set(names)
             for in_place in (False, True):
-                program = schedule.predict_program(parameters, work, x, None, n, 1.0, in_place)
+                program = schedule.predict_program(parameters, work, sources.x, n, 1.0, in_place)
                 names = [name for name, *_ in program.operations]
                 assert names[-1] == "unpad"
                 assert ("gather" in names) != in_place

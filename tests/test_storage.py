@@ -282,7 +282,7 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
         ({"layers": 3}, "int"),
         ({"layers": [{"units": 9}, {"units": 3}]}, "activation"),
         ({"layers": [{"units": 9, "activation": "sigmoid"}]}, "its tensors are"),
-        ({"layers": [{"units": 9, "activation": "gelu"}, {"units": 3, "activation": "sigmoid"}]}, "gelu"),
+        ({"layers": [{"units": 9, "activation": "swish"}, {"units": 3, "activation": "sigmoid"}]}, "swish"),
         ({"dtype": 5}, ""),
         ({"loss": "mse"}, "loss must be one of"),
         ({"dtype": "float16"}, "is float32 .* not float16"),

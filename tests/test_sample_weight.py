@@ -1,0 +1,166 @@
+"""Sample weights in fit, partial_fit and evaluate, against the reference; a batch of no weight changes nothing."""
+
+import numpy as np
+import pytest
+
+from fastnn import SGD, Adam, Model
+from fastnn.kernels import entry, reference, strategy
+
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net
+
+rng = np.random.default_rng(12)
+LOSSES = {"quadratic": "sigmoid", "sigmoid_cross_entropy": "sigmoid", "softmax_cross_entropy": "softmax"}
+HOW = ["feature-major", "row-major"]
+
+
+def weights_of(n, dtype="float64"):
+    """Of n samples, a third of them zero."""
+    weights = rng.uniform(0.1, 3, n).astype(dtype)
+    weights[rng.random(n) < 0.33] = 0
+    weights[0] = 1
+    return weights
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("batch_size", [1, 7, 300])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_as_the_reference_does(loss, batch_size, how, dtype, target, monkeypatch):
+    """Losses and gradients are divided by the batch's sum of weights; some batches have none."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    rows = 700 if batch_size == 300 else 40
+    n = Net([5, 9, 3], ["tanh", LOSSES[loss]], dtype, 3, loss=loss, target=target)
+    x, labels = rng.standard_normal((rows, 5)).astype(dtype), rng.integers(0, 3, rows)
+    y, weights = reference.one_hot(labels, 3), weights_of(rows, dtype)
+    order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)
+    if batch_size == 7:
+        weights[order[0][7:14]] = 0
+    exact = x.astype("f8"), y, order, batch_size
+    want_losses, want = reference.train(n.twin, *exact, 0.3, loss_name=loss, weights=weights.astype("f8"))
+    total, _ = reference.gradients(n.twin, x.astype("f8"), y, loss, weights.astype("f8"))
+    value = n.sweep(x, labels.astype(np.int32), weights=weights)
+    assert value == pytest.approx(total / weights.sum(dtype="f8"), rel=50 * EPS[dtype])
+    done = n.train(x, labels.astype(np.int32), batch_size, (0.3,), 2, entry.GIVEN, order, weights=weights)
+    np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
+    for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
+        for g, w in zip(got, pair[:2], strict=True):
+            np.testing.assert_allclose(g, w, atol=500 * EPS[dtype])
+    assert not n.padding(n.parameters).any()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("sizes", [[20, 70, 40], [4, 24, 3]])
+def test_any_number_of_threads_gives_the_same_bits(loss, sizes):
+    x, y = rng.standard_normal((700, sizes[0])).astype("f4"), rng.integers(0, sizes[-1], 700).astype(np.int32)
+    weights, results = weights_of(700, "f4"), []
+    for threads in (1, 2, 3):
+        net = Net(sizes, ["tanh", LOSSES[loss]], "float32", 3, loss=loss)
+        settings = (0.01, 0.9, 0.999, 1e-8)
+        options = {"optimizer": "adam", "threads": threads, "weights": weights}
+        done = net.train(x, y, 300, settings, 2, entry.DRAWN, **options)
+        results.append((net.parameters.tobytes(), done.losses.tobytes()))
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5), Adam(0.05)])
+@pytest.mark.parametrize("batch_size", [1, 6, 30])
+def test_equal_weights_are_no_weights(optimizer, batch_size):
+    X, y = rng.standard_normal((30, 4)), rng.integers(0, 3, 30)
+    models = [Model([4, 8, 3], dtype="float64", rng=0) for _ in range(3)]
+    options = {"epochs": 3, "batch_size": batch_size, "optimizer": optimizer, "shuffle": False}
+    for model, weights in zip(models, (None, np.ones(30), np.full(30, 2)), strict=True):
+        model.fit(X, y, sample_weight=weights, **options)
+    np.testing.assert_allclose(models[1].parameters, models[0].parameters, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(models[2].parameters, models[0].parameters, rtol=1e-10, atol=1e-14)
+
+
+def test_a_weight_of_three_is_a_sample_taken_three_times():
+    X, y, times = rng.standard_normal((30, 4)), rng.integers(0, 3, 30), rng.integers(1, 4, 30)
+    one, other = (Model([4, 8, 3], dtype="float64", rng=0) for _ in range(2))
+    options = {"epochs": 3, "shuffle": False, "optimizer": "adam"}
+    one.fit(X, y, sample_weight=times, batch_size=30, **options)
+    other.fit(np.repeat(X, times, axis=0), np.repeat(y, times), batch_size=int(times.sum()), **options)
+    np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_a_batch_of_no_weight_changes_nothing(optimizer):
+    """Neither parameters nor the optimizer's state: as if the batch were not there."""
+    X, y = rng.standard_normal((24, 4)), rng.integers(0, 3, 24)
+    weights = np.ones(24)
+    weights[8:16] = 0
+    one, other = Model([4, 8, 3], rng=0), Model([4, 8, 3], rng=0)
+    options = {"epochs": 2, "batch_size": 8, "shuffle": False, "optimizer": optimizer}
+    one.fit(X, y, sample_weight=weights, **options)
+    rest = np.r_[0:8, 16:24]
+    other.fit(X[rest], y[rest], sample_weight=weights[rest], **options)
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+    assert one.history.loss == other.history.loss
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_evaluate(output):
+    loss = "cross_entropy" if output == "softmax" else "quadratic"
+    model = Model([4, 8, 3], output=output, loss=loss, dtype="float64", rng=0)
+    X, y, weights = rng.standard_normal((700, 4)), rng.integers(0, 3, 700), weights_of(700)
+    each = [model.loss(X[i : i + 1], y[i : i + 1]) for i in range(700)]
+    found = model.evaluate(X, y, sample_weight=weights)
+    assert found["loss"] == pytest.approx(np.average(each, weights=weights), rel=1e-12)
+    assert found["accuracy"] == pytest.approx(np.average(model.classify(X) == y, weights=weights), rel=1e-12)
+    assert model.evaluate(X, y, sample_weight=np.full(700, 0.5)) == pytest.approx(model.evaluate(X, y), rel=1e-12)
+
+
+def test_evaluate_with_other_metrics():
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    model = Model([4, 8, 2], output="identity", dtype="float64", rng=0)
+    X, y, weights = rng.standard_normal((50, 4)), rng.standard_normal((50, 2)), weights_of(50)
+    want = metrics.r2_score(y, model.predict(X), sample_weight=weights)
+    assert model.evaluate(X, y, sample_weight=weights)["r2"] == pytest.approx(want, rel=1e-12)
+
+    def metric(y_true, y_pred):
+        return len(y_true)
+
+    assert model.evaluate(X, y, sample_weight=weights, metric=metric)["metric"] == 50
+
+
+def test_steps_are_epochs_of_one_batch():
+    X, y, weights = rng.standard_normal((9, 5)), rng.integers(0, 3, 9), weights_of(9)
+    one, other = Model([5, 7, 3], rng=0), Model([5, 7, 3], rng=0)
+    losses = [one.partial_fit(X, y, sample_weight=weights, optimizer="adam") for _ in range(4)]
+    other.fit(X, y, epochs=4, batch_size=9, shuffle=False, sample_weight=weights, optimizer="adam")
+    assert losses == other.history.loss
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+def test_validation_fraction_takes_the_weights_along():
+    X, y, weights = rng.standard_normal((60, 4)), rng.integers(0, 3, 60), weights_of(60)
+    model = Model([4, 8, 3], rng=0)
+    model.fit(X, y, epochs=1, batch_size=5, validation_fraction=0.25, sample_weight=weights)
+    held = np.sort(np.random.default_rng(model._split_seed).permutation(60)[:15])
+    scored = model.evaluate(X[held], y[held], sample_weight=weights[held])
+    assert (model.history.val_loss, model.history.val_metric) == ([scored["loss"]], [scored["accuracy"]])
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "match"),
+    [
+        (np.zeros(9), ValueError, "must have an element above zero, got 9 zeros"),
+        (np.r_[1.0, -0.5, np.ones(7)], ValueError, r"must not be negative, got sample_weight\[1\] = -0.5"),
+        (np.ones(3), ValueError, r"must have shape \(9,\), got \(3,\)"),
+        (np.full(9, np.inf), ValueError, r"must be finite in float32, got sample_weight\[0\] = inf"),
+        (["a"] * 9, TypeError, "must hold numbers"),
+    ],
+)
+def test_bad_weights(weights, error, match, state):
+    X, y = rng.standard_normal((9, 4)), rng.integers(0, 3, 9)
+    model = Model([4, 3], rng=0)
+    before = state(model)
+    for call in (
+        lambda: model.fit(X, y, epochs=1, batch_size=3, sample_weight=weights),
+        lambda: model.partial_fit(X, y, sample_weight=weights),
+        lambda: model.evaluate(X, y, sample_weight=weights),
+    ):
+        with pytest.raises(error, match=f"sample_weight {match}"):
+            call()
+    assert state(model) == before
