@@ -1,16 +1,32 @@
-"""Every ```python block of README.md and docs/*.md runs, in order and in one namespace per page."""
+"""Every ```python block of README.md and docs/*.md runs, in order and in one namespace per page.
 
+What a block prints stands below it in a ```text block, with nothing between the two.
+"""
+
+import contextlib
 import doctest
+import io
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+
+from fastnn.kernels import schedule, strategy
+from fastnn.kernels.layers import Destination
+from fastnn.kernels.memory import Layout, Vector, Workspace
+from fastnn.kernels.schedule import Source
+from fastnn.kernels.target import AVX512
+from fastnn.kernels.threads import Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MUST_HAVE_BLOCKS = [ROOT / "README.md", ROOT / "docs" / "mechanics.md"]
+MECHANICS = ROOT / "docs" / "mechanics.md"
+MUST_HAVE_BLOCKS = [ROOT / "README.md", MECHANICS]
 CHECKER_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 class Block(NamedTuple):
@@ -19,6 +35,7 @@ class Block(NamedTuple):
     heading: str
     line: int  # of the block's first line, counted from 1
     source: str
+    output: str  # what it prints, as the page shows it
 
     def __str__(self) -> str:
         return f"{self.page.stem}-{self.line}-{self.heading}"
@@ -28,16 +45,21 @@ def blocks(page: Path) -> list[Block]:
     """The page's python blocks in order."""
     found: list[Block] = []
     heading, fence, start = "top", None, 0
+    after_block = False  # only blank lines since the latest python block
     lines = page.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
         if fence is None and line.startswith("```"):
             fence, start = line[3:].strip(), number + 1
         elif fence is not None and line.startswith("```"):
+            content = "\n".join(lines[start - 1 : number - 1]) + "\n"
             if fence == "python":
-                source = "\n".join(lines[start - 1 : number - 1]) + "\n"
-                found.append(Block(page, len(found), heading, start, source))
-            fence = None
-        elif fence is None and line.startswith("#"):
+                found.append(Block(page, len(found), heading, start, content, ""))
+            elif fence == "text" and after_block:
+                found[-1] = found[-1]._replace(output=content)
+            fence, after_block = None, fence == "python"
+        elif fence is None and line.strip():
+            after_block = False
+        if fence is None and line.startswith("#"):
             heading = re.sub(r"[^a-z0-9]+", "-", line.lower()).strip("-")
     assert fence is None, f"{page}: the block that starts at line {start} has no end"
     return found
@@ -67,6 +89,22 @@ def directory(block, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(path)
 
 
+def same_output(printed: str, shown: str) -> bool:
+    """Whether words and whole numbers are equal. A number with decimals may differ by one unit of its last place.
+
+    So a figure rounded for the page is the same on every CPU. The amount of white space does not matter.
+    """
+    texts = printed, shown
+    words = ["".join(NUMBER.sub("#", text).split()) for text in texts]
+    numbers = [[Decimal(number) for number in NUMBER.findall(text)] for text in texts]
+
+    def close(a: Decimal, b: Decimal) -> bool:
+        place = max(a.as_tuple().exponent, b.as_tuple().exponent)
+        return a == b or (place < 0 and abs(a - b) <= Decimal(10) ** place)
+
+    return words[0] == words[1] and all(close(a, b) for a, b in zip(*numbers, strict=True))
+
+
 def execute(block: Block, names: dict) -> None:
     if re.search(r"^>>> ", block.source, re.M):
         test = doctest.DocTestParser().get_doctest(block.source, {}, str(block), str(block.page), block.line - 1)
@@ -76,7 +114,10 @@ def execute(block: Block, names: dict) -> None:
         assert outcome.attempted
         assert not outcome.failed, "".join(report)
     else:  # newlines before it, so that a traceback shows the page's line
-        exec(compile("\n" * (block.line - 1) + block.source, str(block.page), "exec"), names)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * (block.line - 1) + block.source, str(block.page), "exec"), names)
+        assert same_output(printed.getvalue(), block.output), f"printed:\n{printed.getvalue()}shown:\n{block.output}"
 
 
 @pytest.mark.parametrize("block", [block for page in PAGES for block in BLOCKS[page]], ids=str)
@@ -90,7 +131,30 @@ def test_block(block, runs):
 
 @pytest.mark.parametrize("block", [block for page in MUST_HAVE_BLOCKS for block in BLOCKS[page]], ids=str)
 def test_block_checks_a_value(block):
-    assert re.search(r"^\s*assert |^>>> ", block.source, re.M)
+    assert block.output or re.search(r"^\s*assert |^>>> ", block.source, re.M)
+
+
+@pytest.mark.parametrize("block", BLOCKS[MECHANICS], ids=str)
+def test_block_shows_its_output(block):
+    assert block.output
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "same"),
+    [
+        ("loss: 0.125\n", "loss: 0.125\n", True),
+        ("loss: 0.126\n", "loss: 0.125\n", True),
+        ("loss: 0.127\n", "loss: 0.125\n", False),
+        ("-0.00", "0.00", True),
+        ("[ 0.1   -0.25]", "[0.101 -0.25]", True),
+        ("3 classes", "4 classes", False),
+        ("True", "False", False),
+        ("1 2", "12", False),
+        ("", "0.5", False),
+    ],
+)
+def test_same_output(printed, shown, same):
+    assert same_output(printed, shown) is same
 
 
 @pytest.mark.parametrize("page", MUST_HAVE_BLOCKS, ids=lambda page: page.name)
@@ -105,3 +169,15 @@ def test_links_within_a_page(page):
     headings = re.findall(r"^#+ (.*)$", text, re.M)
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_the_listings_of_architecture(batch_size):
+    """The program of a batch of 4-8-3, for AVX-512 on any machine: nothing is compiled."""
+    layout = Layout([4, 8, 3], ["sigmoid", "sigmoid"], "quadratic", "float32", target=AVX512)
+    how, parameters, work = strategy.choose(layout, batch_size), Vector(layout, 6400), Workspace(layout, batch_size)
+    x, y = np.zeros((150, 4), np.float32), np.zeros(150, np.int32)
+    sources = Source.of("samples", x), Source.of("targets", y)
+    rest = batch_size, 1.0, Destination(parameters), Worker()
+    program = schedule.block_program(how, parameters, work, *sources, *rest)
+    assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
