@@ -17,7 +17,7 @@ import pytest
 from fastnn.kernels import schedule, strategy
 from fastnn.kernels.layers import Destination
 from fastnn.kernels.memory import Layout, Vector, Workspace
-from fastnn.kernels.schedule import Source
+from fastnn.kernels.schedule import Sources
 from fastnn.kernels.target import AVX512
 from fastnn.kernels.threads import Worker
 
@@ -177,7 +177,6 @@ def test_the_listings_of_architecture(batch_size):
     layout = Layout([4, 8, 3], ["sigmoid", "sigmoid"], "quadratic", "float32", target=AVX512)
     how, parameters, work = strategy.choose(layout, batch_size), Vector(layout, 6400), Workspace(layout, batch_size)
     x, y = np.zeros((150, 4), np.float32), np.zeros(150, np.int32)
-    sources = Source.of("samples", x), Source.of("targets", y)
     rest = batch_size, 1.0, Destination(parameters), Worker()
-    program = schedule.block_program(how, parameters, work, *sources, *rest)
+    program = schedule.block_program(how, parameters, work, Sources.of(x, y), *rest)
     assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
