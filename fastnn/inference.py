@@ -21,11 +21,13 @@ class Inference:
 
     def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float):
         self.layout, self.parameters, self.scale = layout, parameters, scale
+        self.dtype, self.n_in, self.n_out = np.dtype(layout.dtype), layout.sizes[0], layout.sizes[-1]
+        self.block_rows = layout.block_rows
         self.idle: list[Sweep] = []
 
     def outputs(self, n: int) -> NDArray[Any]:
         """Room for the outputs of n samples."""
-        return np.empty((n, self.layout.sizes[-1]), self.layout.dtype)
+        return np.empty((n, self.n_out), self.dtype)
 
     def _borrow(self) -> Sweep:
         """An idle sweep, or a new one; append it to `idle` afterwards."""
@@ -37,12 +39,12 @@ class Inference:
     def predict_block(self, X: NDArray[Any]) -> NDArray[Any]:
         """The outputs for at most a block of rows, C-ordered in the layout's dtype."""
         sweep, n = self._borrow(), len(X)
-        out = np.empty((n, self.layout.sizes[-1]), self.layout.dtype)
+        out = np.empty((n, self.n_out), self.dtype)
         try:
-            operations, place_of_x, place_of_out = sweep.blocks[n]
+            operations = sweep.blocks[n]
         except KeyError:
-            operations, place_of_x, place_of_out = sweep.block(X)
-        entry.run_block(operations, place_of_x, place_of_out, X, out)
+            operations = sweep.block(X)
+        entry.run_block(operations, X, out)
         self.idle.append(sweep)
         return out
 
@@ -85,7 +87,7 @@ class Sweep:
         self.layout, self.library = layout, library(layout.dtype)
         self.work = Workspace(layout, layout.block_rows)
         self.codes: dict[Any, Code] = {}
-        self.blocks: dict[int, tuple[NDArray[np.int64], int, int]] = {}  # of `block`
+        self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
 
     def code(
         self,
@@ -121,12 +123,11 @@ class Sweep:
         self.blocks.clear()
         self.work = Workspace(self.layout, self.layout.block_rows)
 
-    def block(self, X: NDArray[Any]) -> tuple[NDArray[np.int64], int, int]:
-        """The one program that predicts as many rows as X has, in the layout's dtype, and where two addresses go."""
+    def block(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """The one program that predicts as many rows as X has, in the layout's dtype, as `entry.run_block` takes it."""
         code = self.code(X)
-        place = {SYMBOLS[patch["symbol"]]: int(patch["word"]) for patch in code.patches}
-        operations: NDArray[np.int64] = code.operations.copy()
-        return self.blocks.setdefault(len(X), (operations, place["samples"], place["outputs"]))
+        word = {SYMBOLS[patch["symbol"]]: patch["word"] for patch in code.patches}
+        return self.blocks.setdefault(len(X), np.append(code.operations, [word["samples"], word["outputs"]]))
 
     def __call__(
         self,

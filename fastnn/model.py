@@ -445,17 +445,16 @@ class Model:
         array([[0.5, 0.5]], dtype=float32)
         """
         inference = self._network.inference
-        layout = inference.layout
         if threads is not None:
             _validation.integer("threads", threads, 1)
-        if type(X) is np.ndarray and X.flags.carray and X.dtype == layout.dtype and X.ndim == 2:
+        if type(X) is np.ndarray and X.flags.carray and X.dtype == inference.dtype and X.ndim == 2:
             # As the kernels take it: a few rows cost microseconds, so nothing is done that need not be.
             n, width = X.shape
-            if width == self._n_inputs and 0 < n <= layout.block_rows:
+            if width == inference.n_in and 0 < n <= inference.block_rows:
                 return inference.predict_block(X)
         inputs = self._inputs(X, finite=False)
         out = inference.outputs(len(inputs))
-        max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // layout.block_rows))
+        max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // inference.block_rows))
         if max_threads > 1 and len(inputs) * self.n_parameters > _threads.PARALLEL_MULTIPLY_ADDS:
             with _threads.door() as opened:
                 if opened:

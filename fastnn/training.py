@@ -206,7 +206,7 @@ class Plan:
 
 def plan_for(network: Network, optimizer: Optimizer, samples: Samples, batch_size: int, max_threads: int) -> Plan:
     """The network's plan for this kind of fit, kept from the last one or made now."""
-    state = network.prepare(optimizer)
+    state = network.state_for(optimizer)
     remainder = len(samples.inputs) % batch_size
     kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, Sources.of(*samples))
     plans: dict[FitKind, Plan] = network.plans  # the one used last is the last
@@ -215,6 +215,7 @@ def plan_for(network: Network, optimizer: Optimizer, samples: Samples, batch_siz
         while len(plans) >= MAX_PLANS:
             del plans[next(iter(plans))]
         plan = Plan(network, kind, state.vectors)
+    network.start(optimizer, state)  # nothing can fail from here on
     return plans.setdefault(kind, plan)
 
 

@@ -190,11 +190,12 @@ def sweep_parallel(operations, patches, parts, bindings, n, block_rows):
 
 
 @cached
-def run_block(operations, place_of_x, place_of_out, x, out):
+def run_block(operations, x, out):
     """Run one program on all rows of x and out, (n, n_inputs) and (n, n_out) in the network's dtype.
 
-    The places are those of their addresses in the operations.
+    Behind the operations stand the two words in them that hold the addresses of x and out.
     """
-    operations[place_of_x] = address(x)
-    operations[place_of_out] = address(out)
-    run_program(address(operations), operations.shape[0] * 8 // OPERATION_BYTES)
+    end = operations.shape[0]
+    operations[operations[end - 2]] = address(x)
+    operations[operations[end - 1]] = address(out)
+    run_program(address(operations), (end - 2) * 8 // OPERATION_BYTES)

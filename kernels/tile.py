@@ -1,7 +1,9 @@
 """The tile, the one generator behind all products, and a single sample's product and rank-one update."""
 
 import math
+from typing import NamedTuple
 
+from llvmlite import ir
 from numba.core import cgutils
 
 from .function import vector_function
@@ -11,21 +13,33 @@ from .target import LINE_BYTES
 ROW_WIDTHS = (2, 1)  # in lines, of a single row: more would be too few additions at once a loop, fewer too many loads
 
 
-def _tile(s, rows, lines, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row, finish=lambda s, total: total):
+class _At(NamedTuple):
+    """Where an operand starts, and its strides: int64 values."""
+
+    address: ir.Value
+    row_stride: ir.Value
+    col_stride: ir.Value | None = None
+
+
+def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: total):
     """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `lines`, kept in registers.
 
     A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
-    the lines may be half a one.
+    the lines may be half a one. The operands are `_At`.
     """
     b = s.b
     columns = [s] * int(lines * s.target.vectors_per_line)  # what writes each vector of a row
     if lines != int(lines):
         columns.append(Simd(b, s.dtype, s.target, s.vector_bytes // 2))
     block = [(i, j) for i in range(rows) for j in range(len(columns))]
-    a_rows = [b.mul(a_row, int64(i)) for i in range(rows)]
-    first = {(i, j): columns[j].load(b.add(c0, b.mul(c0_row, int64(i))), j * s.lanes) for i, j in block}
+    a_rows = [b.mul(a.row_stride, int64(i)) for i in range(rows)]
 
-    def loop(a, bb, count, sums):
+    def row_of(operand, i):
+        return b.add(operand.address, b.mul(operand.row_stride, int64(i)))
+
+    first = {(i, j): columns[j].load(row_of(c0, i), j * s.lanes) for i, j in block}
+
+    def loop(a_at, b_at, count, sums):
         """Walk `count` times len(sums) steps of k; step u of each adds to the accumulators sums[u]."""
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
         b.cbranch(b.icmp_signed(">", count, int64(0)), body, done)
@@ -43,8 +57,8 @@ def _tile(s, rows, lines, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row,
                     for i, j in block
                 }
             )
-            x, y = b.add(x, a_k), b.add(y, b_k)
-        carried = [(left, count, b.sub(left, int64(1))), (pa, a, x), (pb, bb, y)]
+            x, y = b.add(x, a.col_stride), b.add(y, b_operand.row_stride)
+        carried = [(left, count, b.sub(left, int64(1))), (pa, a_at, x), (pb, b_at, y)]
         carried += [(phis[u][ij], sums[u][ij].v, new[u][ij].v) for u in range(len(sums)) for ij in block]
         for phi, start, following in carried:
             phi.add_incoming(start, entry)
@@ -64,16 +78,17 @@ def _tile(s, rows, lines, ways, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row,
         return ends[0], ends[1], sums
 
     if ways == 1:
-        _, _, (total,) = loop(a, bb, k, [first])
+        _, _, (total,) = loop(a.address, b_operand.address, k, [first])
     else:
         zero = {(i, j): columns[j].const(0.0) for i, j in block}
-        a, bb, sums = loop(a, bb, b.sdiv(k, int64(ways)), [first] + [zero] * (ways - 1))
+        starts = a.address, b_operand.address
+        *starts, sums = loop(*starts, b.sdiv(k, int64(ways)), [first] + [zero] * (ways - 1))
         while len(sums) > 1:
             pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
             sums = [{ij: x[ij] + y[ij] for ij in block} for x, y in pairs]
-        _, _, (total,) = loop(a, bb, b.srem(k, int64(ways)), sums)
+        _, _, (total,) = loop(*starts, b.srem(k, int64(ways)), sums)
     for i, j in block:
-        columns[j].store(finish(columns[j], total[i, j]), b.add(c, b.mul(c_row, int64(i))), j * s.lanes)
+        columns[j].store(finish(columns[j], total[i, j]), row_of(c, i), j * s.lanes)
 
 
 @vector_function(
@@ -93,7 +108,8 @@ def tiles(code, rows, lines):
     with cgutils.for_range(b, n, intp=I64) as at:
         first = b.mul(at.index, int64(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
-        _tile(s, rows, lines, ways, k, pa, a_row, a_k, bb, b_k, pc0, c0_row, pc, c_row)
+        places = _At(pa, a_row, a_k), _At(bb, b_k), _At(pc0, c0_row), _At(pc, c_row)
+        _tile(s, rows, lines, ways, k, *places)
 
 
 @vector_function("lines=out.lines k=x.cols x:r[1,k] W:r[k,n] W.row_stride C0:r[1,n] out:w[1,n]")
@@ -108,7 +124,8 @@ def gemv(code, activation):
             skip = b.mul(j, int64(LINE_BYTES))
             pw, pc0, pc = (b.add(p, skip) for p in (w, c0, out))
             ways = max(1, 8 // (width * s.target.vectors_per_line))
-            _tile(s, 1, width, ways, k, x, nothing, size, pw, w_row, pc0, nothing, pc, nothing, activation)
+            places = _At(x, nothing, size), _At(pw, w_row), _At(pc0, nothing), _At(pc, nothing)
+            _tile(s, 1, width, ways, k, *places, activation)
         first = stop
 
 

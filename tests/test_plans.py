@@ -13,7 +13,7 @@ import pytest
 import fastnn
 from fastnn import SGD, Adam, DivergenceError, Model, Momentum, training
 from fastnn import threads as fastnn_threads
-from fastnn.kernels import strategy
+from fastnn.kernels import library, strategy
 
 # What is special in it: (layout, sizes, batch size, samples). The last batch is a smaller one in all but the first.
 WAYS = {
@@ -461,7 +461,7 @@ def test_a_fork_in_between(run_python):
 import os, signal, warnings
 import numpy as np
 from fastnn import Model, threads
-from fastnn.kernels import strategy
+from fastnn.kernels import library, strategy
 
 warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, strategy.THREAD_MULTIPLY_ADDS = lambda: 2, 0, 1
@@ -495,3 +495,25 @@ assert list(model._network.plans.values()) == [plan]
 print("done")
 """
     assert run_python(source, timeout=120).stdout == "done\n"
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5), Momentum(0.02), Adam(0.01)])
+def test_a_compilation_that_fails_leaves_the_model_as_it_was(optimizer, monkeypatch, state):
+    """Its optimizer's state too: the next fit goes on from there."""
+    X, y = samples(61, [5, 40, 3])
+    model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
+    for each in (model, twin):
+        each.fit(X, y, epochs=2, batch_size=7, optimizer=Momentum(0.01))
+    before = state(model)
+
+    def broken(*_):
+        raise RuntimeError("no compiler")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library.Library, "addresses", broken)
+        with pytest.raises(RuntimeError, match="no compiler"):
+            model.fit(X, y, epochs=1, batch_size=9, optimizer=optimizer)
+    assert state(model) == before
+    for each in (model, twin):
+        each.fit(X, y, epochs=1, batch_size=7, optimizer=Momentum(0.01))
+    assert bits(model) == bits(twin)
