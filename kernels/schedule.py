@@ -153,9 +153,8 @@ class Training:
                 self._around_an_epoch(around)
             sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
             how = strategy.choose(self.layout, self.batch_size)
-            places = self.parameters, self.work, self.sources
-            blocks = [block_program(how, *places, rows, self.input_scale, self.destination, worker) for rows in sizes]
-            result.append([*around, *blocks])
+            task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination)
+            result.append([*around, *(block_program(task, how, rows, worker) for rows in sizes)])
         return result
 
     def _program(self) -> Program:
@@ -218,84 +217,89 @@ def block_sizes(layout: Layout, batches: Iterable[int]) -> list[int]:
     return sorted(sizes)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What the programs of blocks have in common: parameters, buffers, samples, and where gradients go."""
+
+    parameters: Vector
+    work: Workspace
+    sources: Sources
+    input_scale: float
+    destination: Destination
+
+    @property
+    def layout(self) -> Layout:
+        return self.parameters.layout
+
+
 def gradient_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
     """A block of samples: its loss, and its gradient added to the one that the symbol stands for."""
     destination = Destination(Vector(parameters.layout, Symbol("gradient"), "d"))
-    how = strategy.choose(parameters.layout, rows)
-    return block_program(how, parameters, work, sources, rows, input_scale, destination, Worker(), ahead=False)
+    task = Task(parameters, work, sources, input_scale, destination)
+    return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
 
 
-def block_program(
-    how: str,
-    parameters: Vector,
-    work: Workspace,
-    sources: Sources,
-    rows: int,
-    input_scale: float,
-    destination: Destination,
-    worker: Worker,
-    ahead: bool = True,
-) -> Program:
+def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
     """A worker's part of a block of samples, by one of the strategies.
 
     Each number is computed as one worker would, so the bits do not depend on how many there are. `ahead` fetches the
     next block's samples meanwhile.
     """
-    layout = parameters.layout
+    layout, work = task.layout, task.work
     program = Program(layout.target, layout.dtype, rows)
     if how == strategy.FEATURE_MAJOR:
-        _feature_major(program, parameters, work, sources, input_scale, destination, worker, ahead)
+        _feature_major(program, task, worker, ahead)
         return program
     block = work.row_major(rows, worker, single=how == strategy.SINGLE)
-    block, fetches = _load(program, sources, block, work, worker, input_scale, rows if ahead else 0)
+    block, fetches = _load(program, task, block, worker, ahead)
     if block.single:  # no product takes long enough to fetch beside it
-        for name, arguments in fetches:
-            program.add(name, **arguments)
-        fetches = []
-    layers.forward(program, parameters, block, worker, logits=LOSSES[layout.loss].from_logits)
+        fetches = _add_all(program, fetches)
     # Every worker computes all of the last d, but one keeps the sum.
     total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
-    layers.loss(program, layout.loss, block, field(work.step, "scale"), total)
-    layers.deltas(program, parameters, block, worker)
+    _to_deltas(program, task, block, worker, total)
     worker.barrier(program)  # nobody reads W any more
-    layers.gradients(program, destination, block, worker, fetches)
+    layers.gradients(program, task.destination, block, worker, fetches)
     return program
+
+
+def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
+    """Forward, loss and deltas of a block."""
+    name = task.layout.loss
+    layers.forward(program, task.parameters, block, worker, logits=LOSSES[name].from_logits)
+    layers.loss(program, name, block, field(task.work.step, "scale"), total)
+    layers.deltas(program, task.parameters, block, worker)
+
+
+def _add_all(program: Program, operations: list[Operation]) -> list[Operation]:
+    """Append operations; gives those that are left: none."""
+    for name, arguments in operations:
+        program.add(name, **arguments)
+    return []
 
 
 def _ignored(work: Workspace, worker: Worker) -> Matrix:
     return Matrix.row_major(work.ignored.ctypes.data + worker.index * LINE_BYTES, 1, 1, 8, "float64", "ignored")
 
 
-def _load(
-    program: Program, sources: Sources, block: Block, work: Workspace, worker: Worker, input_scale: float, ahead: int
-) -> tuple[Block, list[Operation]]:
-    """Load samples, targets and weights into a block; gives it and the operations that fetch those `ahead` rows on."""
-    x, y, w = sources.x, sources.y, sources.w
-    gathers = [(x, x.load(program, block.x, input_scale)), (y, y.load(program, block.y))]
+def _load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool) -> tuple[Block, list[Operation]]:
+    """Load samples, targets and weights into a block; gives it, and the operations that fetch the next block's."""
+    x, y, w = task.sources.x, task.sources.y, task.sources.w
+    gathers = [(x, x.load(program, block.x, task.input_scale)), (y, y.load(program, block.y))]
     if w is not None:
-        weights = work.weights(block.x.rows, worker)
+        weights = task.work.weights(block.x.rows, worker)
         block = replace(block, w=weights)
         gathers.append((w, w.load(program, weights)))
-    rows = block.x.rows
-    return block, [op for source, gather in gathers for op in source.prefetches(gather, rows, ahead)] if ahead else []
+    fetches = (source.prefetches(gather, block.x.rows, program.rows) for source, gather in gathers)
+    return block, list(itertools.chain(*fetches)) if ahead else []
 
 
-def _feature_major(
-    program: Program,
-    parameters: Vector,
-    work: Workspace,
-    sources: Sources,
-    input_scale: float,
-    destination: Destination,
-    worker: Worker,
-    ahead: bool,
-) -> None:
+def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) -> None:
     """Shards of samples, each worker its own, whose gradients are then added in their order.
 
     Where there are fewer shards than workers the first worker does them all. The others wait before and after, because
     each runs the programs around a batch for its own rows of W.
     """
-    shards, everybody = strategy.sample_shards(program.rows, parameters.layout.itemsize), worker
+    work, shards, everybody = task.work, strategy.sample_shards(program.rows, task.layout.itemsize), worker
     if len(shards) < worker.count:
         if worker.index > 0:
             everybody.barrier(program)
@@ -305,28 +309,22 @@ def _feature_major(
     begin, end = worker.share(len(shards))
     first, stop = shards[begin][0], shards[end - 1][1]
     program.first_row = first
-    samples = work.feature_major_samples(stop - first, worker)
-    samples, fetches = _load(program, sources, samples, work, worker, input_scale, program.rows if ahead else 0)
+    samples, fetches = _load(program, task, work.feature_major_samples(stop - first, worker), worker, ahead)
     if worker is not everybody:
         everybody.barrier(program)
-    for name, arguments in fetches:
-        program.add(name, **arguments)
+    _add_all(program, fetches)
     partials = [work.partial(i) for i in range(len(shards))] if len(shards) > 1 else []
-    total, scale = field(work.step, "total"), field(work.step, "scale")
+    total, own = field(work.step, "total"), replace(task.destination, update=None)
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
     for i in range(begin, end):
-        rows = slice(shards[i][0] - first, shards[i][1] - first)
-        block = work.feature_major(samples, rows, worker)
-        layers.forward(program, parameters, block, Worker(), logits=LOSSES[parameters.layout.loss].from_logits)
-        layers.loss(program, parameters.layout.loss, block, scale, losses[i : i + 1, :] if partials else total)
-        layers.deltas(program, parameters, block, Worker())
-        own = Destination(destination.vector, destination.overwrite)
+        block = work.feature_major(samples, slice(shards[i][0] - first, shards[i][1] - first), worker)
+        _to_deltas(program, task, block, Worker(), losses[i : i + 1, :] if partials else total)
         into = Destination(partials[i], overwrite=True) if partials else own
         layers.gradients(program, into, block, Worker())
     worker.barrier(program)
     if partials and worker.index == 0:
         program.add("collect", values=losses, total=total)
-    layers.collect_gradients(program, destination, partials, worker)
+    layers.collect_gradients(program, task.destination, partials, worker)
     if worker is not everybody:
         everybody.barrier(program)
 
@@ -352,7 +350,8 @@ def predict_program(
     elif sources is None:
         x.load(program, block.x, input_scale)
     else:
-        block, _ = _load(program, sources, block, work, worker, input_scale, 0)
+        task = Task(parameters, work, sources, input_scale, Destination(parameters))
+        block, _ = _load(program, task, block, worker, ahead=False)
     out, logits = block.a[-1], sources is not None and LOSSES[layout.loss].from_logits
     layers.forward(program, parameters, block, worker, logits, multiplied=in_place)
     if sources is not None:

@@ -175,8 +175,7 @@ def test_links_within_a_page(page):
 def test_the_listings_of_architecture(batch_size):
     """The program of a batch of 4-8-3, for AVX-512 on any machine: nothing is compiled."""
     layout = Layout([4, 8, 3], ["sigmoid", "sigmoid"], "quadratic", "float32", target=AVX512)
-    how, parameters, work = strategy.choose(layout, batch_size), Vector(layout, 6400), Workspace(layout, batch_size)
-    x, y = np.zeros((150, 4), np.float32), np.zeros(150, np.int32)
-    rest = batch_size, 1.0, Destination(parameters), Worker()
-    program = schedule.block_program(how, parameters, work, Sources.of(x, y), *rest)
+    parameters, sources = Vector(layout, 6400), Sources.of(np.zeros((150, 4), np.float32), np.zeros(150, np.int32))
+    task = schedule.Task(parameters, Workspace(layout, batch_size), sources, 1.0, Destination(parameters))
+    program = schedule.block_program(task, strategy.choose(layout, batch_size), batch_size, Worker())
     assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
