@@ -70,7 +70,9 @@ def run_part(typing_context, operations, patches, parts, i, bindings, first):
         *_, i, _, first = arguments
         starts = [_data(context, b, signature, n, arguments) for n in (0, 1, 2, 4)]
         part = _element(b, starts[2], PART, i)
-        b.call(_part_runner(b.module), [*starts[:2], part, starts[3], first])
+        (operations,) = _fields(b, part, PART, "operations")
+        with b.if_then(b.icmp_signed(">", operations, int64(0))):  # many programs around a batch are empty
+            b.call(_part_runner(b.module), [*starts[:2], part, starts[3], first])
         return context.get_dummy_value()
 
     return types.void(operations, patches, parts, types.int64, bindings, types.int64), codegen

@@ -68,7 +68,7 @@ class Source:
         if not out.is_row_major:
             name, out = f"{name}_columns", out.T
         given: dict[str, Any] = {"scale": scale} if name.startswith("gather") else {}
-        order, remaining = Symbol("order"), Symbol("remaining")
+        order, remaining = Symbol("order"), Symbol("remaining") if self.prefetch else 0  # prefetches read it
         return program.add(name, out=out, source=self.matrix(rows), order=order, remaining=remaining, **given)
 
     def prefetches(self, gather: int, rows: int, ahead: int) -> list[Operation]:

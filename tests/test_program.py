@@ -192,7 +192,7 @@ def test_elementwise_takes_matrices_of_one_kind_of_storage():
 # ---- reading a program ----
 
 LISTING = """
-gather     out=x  source=samples  order=<order>  remaining=<remaining>  scale=1.0
+gather     out=x  source=samples  order=<order>  remaining=0  scale=1.0
 tiles_6x2  C=a0[0:6, 0:24]  A=x[0:6, 0:4]  B=W0  C0=b0 in each row  tiles=1
 tiles_5x2  C=a0[6:16, 0:24]  A=x[6:16, 0:4]  B=W0  C0=b0 in each row  tiles=2
 sigmoid    out=a0  x=a0
