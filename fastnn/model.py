@@ -335,29 +335,29 @@ class Model:
             or type(X) is not np.ndarray
             or type(y) is not np.ndarray
             or not stepper.takes(X, y)
-            or stepper.optimizer is not optimizer
-            or network.optimizer_state.optimizer is not optimizer  # type: ignore[union-attr]
-            or network.optimizer_state.vectors is not stepper.plan.optimizer_vectors  # type: ignore[union-attr]
+            or stepper.asked_for is not optimizer
             or sample_weight is not None
             or self._fitting
         ):
             if sample_weight is not None:
                 return self._weighted_step(X, y, optimizers.resolve(optimizer), sample_weight)
-            stepper, X, y = self._stepper(X, y, optimizers.resolve(optimizer))
+            stepper, X, y = self._stepper(X, y, optimizer)
         self._fitting = True
         try:
-            status = stepper(X, y)
+            status, loss = stepper(X, y)
             if status:
                 self._inputs(X)
                 self._targets(y, len(X))
                 raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
-            loss: float = stepper.step["total"][0] / stepper.rows
-            return float(loss)
+            return loss
         finally:
             self._fitting = False
 
-    def _stepper(self, X: Any, y: Any, optimizer: Optimizer) -> tuple[training.Stepper, NDArray[Any], NDArray[Any]]:
+    def _stepper(
+        self, X: Any, y: Any, asked_for: Optimizer | str
+    ) -> tuple[training.Stepper, NDArray[Any], NDArray[Any]]:
         """What does a step on such rows, and the rows as it takes them."""
+        optimizer = optimizers.resolve(asked_for)
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()
@@ -367,11 +367,9 @@ class Model:
         with self._training():
             samples = training.Samples(inputs, targets)
             plan = training.plan_for(network, optimizer, samples, len(inputs), 1)
-            stepper = plan.stepper
-            if stepper is None or not stepper.takes(inputs, given) or stepper.optimizer is not optimizer:
-                stepper = training.Stepper(plan, optimizer, samples, given)
-            network.stepper = stepper
-        return stepper, inputs, given
+            network.stepper = training.Stepper(plan, optimizer, samples, given)
+            network.stepper.asked_for = asked_for
+        return network.stepper, inputs, given
 
     def _weighted_step(self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike) -> float:
         """`partial_fit` with weights: an epoch of a single batch."""

@@ -66,7 +66,7 @@ class Network:
         self.inference = Inference(layout, self.parameters, scale)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.plans: dict[Any, Any] = {}  # of training, by the kind of fit
-        self.stepper: Any = None  # of the last step
+        self.stepper: Any = None  # of the last call of partial_fit, if no plan has been asked for since
 
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""

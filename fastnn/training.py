@@ -113,7 +113,6 @@ class Plan:
         self.bindings = bindings()
         self.order = np.empty(0, np.int32)  # drawn
         self.run = np.zeros(1, entry.RUN)
-        self.stepper: Stepper | None = None
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         self.tuner = ThreadTuner(self.threads, CALL_SECONDS)
         self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
@@ -147,7 +146,6 @@ class Plan:
                 bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
         self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
-        self.stepper = None  # binds the plan for itself
         run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, entry.RUNNING, 0.0)
         self.tuner.last = 0
         self.keep()
@@ -206,6 +204,7 @@ class Plan:
 
 def plan_for(network: Network, optimizer: Optimizer, samples: Samples, batch_size: int, max_threads: int) -> Plan:
     """The network's plan for this kind of fit, kept from the last one or made now."""
+    network.stepper = None  # another one binds the plans now
     state = network.state_for(optimizer)
     remainder = len(samples.inputs) % batch_size
     kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, Sources.of(*samples))
@@ -231,19 +230,18 @@ class Stepper:
         inputs, targets, _ = samples
         plan.bind(optimizer, samples, AS_IS)
         plan.release()
-        self.plan, self.optimizer, self.rows = plan, optimizer, len(inputs)
+        self.plan, self.rows = plan, len(inputs)
+        self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
         self.x_shape, self.x_dtype, self.y_shape, self.y_dtype = inputs.shape, inputs.dtype, given.shape, given.dtype
-        self.labels = np.zeros(self.rows, np.int32)
         table = plan.bindings
         bind(table, SAMPLES, 0, inputs.strides[0])
         bind(table, TARGETS, 0, targets.strides[0])
         made = plan.schedules[1]
-        self.step = made.work.step
-        self.arrays = made.code.operations, made.code.patches, made.parts[0], table, self.step
-        plan.stepper = self
+        arrays = made.code.operations, made.code.patches, made.parts[0], table, made.work.step
+        self.arguments = (*arrays, np.zeros(self.rows, np.int32), plan.layout.sizes[-1])
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
-        """Whether these are as it was made for, and nobody has used its plan since."""
+        """Whether these are as it was made for."""
         return (
             X.shape == self.x_shape
             and y.shape == self.y_shape
@@ -251,15 +249,14 @@ class Stepper:
             and y.dtype is self.y_dtype
             and X.flags.carray
             and y.flags.carray
-            and self.plan.stepper is self
         )
 
-    def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> int:
-        """One step; gives what `entry.train_step` does."""
-        status: int = entry.train_step(*self.arrays, X, y, self.labels, self.plan.layout.sizes[-1])
+    def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[int, float]:
+        """One step; gives the status of `entry.train_step` and the mean loss."""
+        status, total = entry.train_step(*self.arguments, X, y)
         if status == 3:
             self.plan.restore()
-        return status
+        return status, total / self.rows
 
 
 @dataclass

@@ -100,25 +100,25 @@ def _all_finite(x):
 
 
 @cached
-def train_step(operations, patches, parts, bindings, step, x, y, labels, n_out):
+def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
     """One step on all rows of x (n, n_inputs) and y, by the programs of a single worker whose batches are as large.
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype.
-    0: it is done; 1: x is not finite; 2: y is not; nothing was changed then; 3: the loss or a parameter is not finite.
-    What KEEP copies is what was before.
+    Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; nothing was changed then;
+    3: the loss or a parameter is not finite. What KEEP copies is what was before.
     """
     now, n = step[0], x.shape[0]
     if not _all_finite(x):
-        return 1
+        return 1, 0.0
     if y.ndim == 1:
         for i in range(n):
             if y[i] < 0 or y[i] >= n_out:
-                return 2
+                return 2, 0.0
             labels[i] = y[i]
         bindings[TARGETS].address = address(labels)
     else:
         if not _all_finite(y):
-            return 2
+            return 2, 0.0
         bindings[TARGETS].address = address(y)
     bindings[SAMPLES].address = address(x)
     run_part(operations, patches, parts, KEEP, bindings, 0)
@@ -138,7 +138,7 @@ def train_step(operations, patches, parts, bindings, step, x, y, labels, n_out):
     run_part(operations, patches, parts, CHECK, bindings, 0)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
-    return 0 if now.total - now.total == 0.0 and now.spread == 0.0 else 3
+    return (0 if now.total - now.total == 0.0 and now.spread == 0.0 else 3), now.total
 
 
 @cached
