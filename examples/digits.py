@@ -104,7 +104,7 @@ def main():
     X, y = fastnn.load_digits()
     training, validation, test = ((X[part], y[part]) for part in (slice(1400), slice(1400, 1597), slice(1597, None)))
     print(f"{'-'.join(map(str, SIZES))} sigmoid network, batches of {BATCH_SIZE}, learning rate {LEARNING_RATE:g}")
-    print("The first run on a machine compiles the kernels, which takes a few seconds.", flush=True)
+    print("The first run on a machine compiles the kernels, which takes a second or two.", flush=True)
     model, rows = train(training, validation, arguments.epochs)
     print_table(rows)
     print(f"\ntest accuracy: {model.evaluate(*test)['accuracy']:.4f}")

@@ -31,7 +31,7 @@ def forward(
         mine = slice(shard.begin, shard.end)
         w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, mine]
         activation = "identity" if logits and layer is parameters.layout.layers[-1] else layer.activation
-        fused = block.single and activation not in ROW_WISE and a is z
+        fused = block.single and activation not in ROW_WISE and layer.a == layer.z
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:

@@ -263,7 +263,7 @@ class Workspace:
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]
-            for name in {layer.a, layer.z}:
+            for name in dict.fromkeys((layer.a, layer.z)):
                 (shared if layer.is_shared else sizes)[name] = length
             # The last d every thread computes for itself.
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length

@@ -322,3 +322,20 @@ def test_a_gradient_is_kept_only_where_it_is_needed():
     assert not schedule.needs_gradient(layout, layout.block_rows, "sgd")
     assert schedule.needs_gradient(layout, layout.block_rows + 1, "sgd")
     assert schedule.needs_gradient(layout, 1, "momentum")
+
+
+def test_a_single_sample_takes_fused_operations():
+    """An activation of its own only where z is kept, or where all outputs of a sample are needed."""
+    names = ["sigmoid", "gelu", "softmax"]
+    layout = Layout([4, 24, 9, 3], names, "softmax_cross_entropy", "float32", target=AVX512)
+    x, y = np.zeros((50, 4), np.float32), np.zeros(50, np.int32)
+    parameters, work, sources = Vector(layout, 6400), Workspace(layout, 1), Sources.of(x, y)
+    training = schedule.gradient_program(parameters, work, sources, 1, 1.0)
+    assert [name for name, *_ in training.operations] == [
+        *("gather", "one_hot", "sigmoid_gemv", "identity_gemv", "gelu", "identity_gemv", "softmax_cross_entropy"),
+        *("gelu_gemv_backward", "sigmoid_gemv_backward", "ger", "ger", "ger"),
+    ]
+    prediction = schedule.predict_program(parameters, work, sources.x, 1, 1.0)
+    assert [name for name, *_ in prediction.operations] == [
+        *("gather", "sigmoid_gemv", "identity_gemv", "gelu", "identity_gemv", "softmax", "unpad"),
+    ]
