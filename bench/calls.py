@@ -14,9 +14,9 @@ NETWORKS = (((4, 8, 3), 32), ((4, 24, 24, 3), 32), ((4, 24, 24, 3), 1), ((64, 32
 CALLS, EPOCHS = 300, 100
 
 
-def microseconds(function, calls=CALLS):
+def microseconds(function, calls=None):
     """The median time of a call, after a few that do not count."""
-    times = []
+    times, calls = [], calls or CALLS
     for i in range(calls + 20):
         start = time.perf_counter()
         function()

@@ -27,6 +27,7 @@ from .optimizers import SGD, Optimizer
 
 INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
+_BUSY = "fit or partial_fit was called on a model while it is being fitted, by a callback or another thread"
 _THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
 
 
@@ -111,7 +112,7 @@ class Model:
         self._network.state["random"] = generator.integers(2**64, dtype=np.uint64)
         self._split_seed = int(generator.integers(2**63))  # of validation_fraction
         self.history: History | None = None
-        self._fitting = False
+        self._trained_by: dict[str, object] = {}  # see `_training`
 
     # ---- structure ----
 
@@ -176,7 +177,7 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays = state["arrays"]
         self.__dict__.update({name: value for name, value in state.items() if name != "arrays"})
-        self._fitting = False
+        self._trained_by = {}
         self._network = self._lay_out()
         self._network.parameters[...], self._network.state[...] = arrays["parameters"], arrays["state"]
         if arrays["optimizer"] is not None:
@@ -328,22 +329,21 @@ class Model:
         >>> losses[-1] < 0.01 * losses[0]
         True
         """
-        network = self._network
-        stepper = network.stepper
-        if (
-            stepper is None
-            or type(X) is not np.ndarray
-            or type(y) is not np.ndarray
-            or not stepper.takes(X, y)
-            or stepper.asked_for is not optimizer
-            or sample_weight is not None
-            or self._fitting
-        ):
+        me = object()
+        try:
+            if self._trained_by.setdefault("owner", me) is not me:
+                raise RuntimeError(_BUSY)
             if sample_weight is not None:
                 return self._weighted_step(X, y, optimizers.resolve(optimizer), sample_weight)
-            stepper, X, y = self._stepper(X, y, optimizer)
-        self._fitting = True
-        try:
+            stepper = self._network.stepper
+            if (
+                stepper is None
+                or type(X) is not np.ndarray
+                or type(y) is not np.ndarray
+                or not stepper.takes(X, y)
+                or stepper.asked_for is not optimizer
+            ):
+                stepper, X, y = self._stepper(X, y, optimizer)
             status, loss = stepper(X, y)
             if status:
                 self._inputs(X)
@@ -351,7 +351,8 @@ class Model:
                 raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
             return loss
         finally:
-            self._fitting = False
+            if self._trained_by.get("owner") is me:
+                del self._trained_by["owner"]
 
     def _stepper(
         self, X: Any, y: Any, asked_for: Optimizer | str
@@ -363,13 +364,13 @@ class Model:
         self._check_trainable()
         given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
         inputs = np.require(inputs, requirements="W")
-        network = self._network
-        with self._training():
-            samples = training.Samples(inputs, targets)
-            plan = training.plan_for(network, optimizer, samples, len(inputs), 1)
-            network.stepper = training.Stepper(plan, optimizer, samples, given)
-            network.stepper.asked_for = asked_for
-        return network.stepper, inputs, given
+        network, samples = self._network, training.Samples(inputs, targets)
+        plan = training.plan_for(network, optimizer, samples, len(inputs), 1)
+        stepper = training.Stepper(plan, optimizer, samples, given)
+        stepper.asked_for = asked_for
+        if self.loss_name != "cross_entropy" or targets.ndim == 1:  # the step itself does not check probabilities
+            network.stepper = stepper
+        return stepper, inputs, given
 
     def _weighted_step(self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike) -> float:
         """`partial_fit` with weights: an epoch of a single batch."""
@@ -380,21 +381,21 @@ class Model:
         samples = training.Samples(inputs, targets.array, weights)
         options = training.Options(1, len(inputs), optimizer, training.AS_IS, None, [], 1)
         history = History()
-        with self._training():
-            fit = training.Fit(lambda: self._network, samples, options, history)
-            fit.run(None, lambda epochs: None)
+        fit = training.Fit(lambda: self._network, samples, options, history)
+        fit.run(None, lambda epochs: None)
         return history.loss[0]
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
-        """Nobody else trains the model meanwhile."""
-        if self._fitting:
-            raise RuntimeError("fit was called on a model while it is being fitted, by a callback or another thread")
-        self._fitting = True
+        """Nobody else trains the model meanwhile. An exception anywhere, an interrupt too, ends the claim."""
+        me = object()
         try:
+            if self._trained_by.setdefault("owner", me) is not me:
+                raise RuntimeError(_BUSY)
             yield
         finally:
-            self._fitting = False
+            if self._trained_by.get("owner") is me:
+                del self._trained_by["owner"]
 
     def _check_trainable(self) -> None:
         steps = [layer.activation == "step" for layer in self._layers]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cases, inference, operations, report, roofline, sides
+from bench import calls, cases, inference, operations, report, roofline, sides
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
@@ -311,3 +311,11 @@ def test_operations_of_a_step():
     weights = 64 * 128 + 128 * 16
     # Forward and gradient of each weight, the delta of the hidden layer, and the sums of the biases: no padding.
     assert sum(done for *_, done in measured) == 8 * (2 * weights + 128 * 16 + 128 + 16)
+
+
+def test_what_a_small_call_costs(monkeypatch):
+    monkeypatch.setattr(calls, "CALLS", 10)
+    monkeypatch.setattr(calls, "EPOCHS", 2)
+    found = calls.row((4, 8, 3), 5)
+    assert next(iter(found)) == "fit, 1 epoch"
+    assert all(value > 0 for name, value in found.items() if name != "beside its arithmetic")

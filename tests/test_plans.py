@@ -517,3 +517,45 @@ def test_a_compilation_that_fails_leaves_the_model_as_it_was(optimizer, monkeypa
     for each in (model, twin):
         each.fit(X, y, epochs=1, batch_size=7, optimizer=Momentum(0.01))
     assert bits(model) == bits(twin)
+
+
+def test_a_step_while_another_thread_takes_one(monkeypatch):
+    X, y = samples(7, [5, 3])
+    model, alone = Model([5, 3], rng=0), Model([5, 3], rng=0)
+    for each in (model, alone):
+        each.partial_fit(X, y)
+    step, refused = training.Stepper.__call__, []
+
+    def other(call):
+        try:
+            call()
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    def slow(stepper, inputs, targets):
+        for call in (lambda: model.partial_fit(X, y), lambda: model.fit(X, y, epochs=1, batch_size=7)):
+            thread = threading.Thread(target=other, args=(call,))
+            thread.start()
+            thread.join()
+        return step(stepper, inputs, targets)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Stepper, "__call__", slow)
+        model.partial_fit(X, y)
+    assert len(refused) == 2
+    assert all("while it is being fitted" in text for text in refused)
+    alone.partial_fit(X, y)
+    assert bits(model) == bits(alone)
+    model.partial_fit(X, y)  # the claim has ended
+
+
+def test_each_step_checks_that_targets_are_probabilities():
+    X = samples(4, [5, 3])[0]
+    model = Model([5, fastnn.Dense(3, "softmax")], loss="cross_entropy", rng=0)
+    good, bad = np.full((4, 3), 1 / 3, np.float32), np.full((4, 3), 0.5, np.float32)
+    model.partial_fit(X, good)
+    before = bits(model)
+    with pytest.raises(ValueError, match="y must sum to 1"):
+        model.partial_fit(X, bad)
+    assert bits(model) == before
+    assert model.partial_fit(X, good) > 0
