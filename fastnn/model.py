@@ -330,7 +330,7 @@ class Model:
         True
         """
         me = object()
-        try:
+        try:  # `_training`, written out: a context manager takes several times as long
             if self._trained_by.setdefault("owner", me) is not me:
                 raise RuntimeError(_BUSY)
             if sample_weight is not None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from .activations import ACTIVATIONS, ROW_WISE
 from .losses import LOSSES
-from .matmul import Operation, affine, column_sums, matmul, matmul_tn, zeros_like
+from .matmul import affine, column_sums, matmul, matmul_tn, zeros_like
 from .matrix import Matrix
 from .memory import Block, Layer, Vector
-from .program import Program, elementwise
+from .program import Operation, Program, elementwise
 from .threads import Worker
 
 

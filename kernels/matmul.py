@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from .matrix import Matrix, padded
-from .program import Program, elementwise
+from .program import Operation, Program, elementwise
 from .target import LINE_BYTES, Target
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
 TRANSPOSE, INNER_SUMS = 90, 60  # vector operations: of a square in registers, and of summing a block's lanes
-
-Operation = tuple[str, dict[str, Any]]
 
 
 def _tile_widths(target: Target, lines: float) -> Iterator[float]:
@@ -93,7 +90,7 @@ def matmul(
             while count:
                 due = total if added == len(between) else total * (added + 1) // (len(between) + 1)
                 if due <= done:
-                    _add(program, between[added])
+                    program.extend([between[added]])
                     added += 1
                     continue
                 now = min(count, due - done)
@@ -108,13 +105,7 @@ def matmul(
                 )
                 row, count, done = row + now * height, count - now, done + now
         first = stop
-    for operation in between[added:]:
-        _add(program, operation)
-
-
-def _add(program: Program, operation: Operation) -> None:
-    name, arguments = operation
-    program.add(name, **arguments)
+    program.extend(between[added:])
 
 
 def _packed(

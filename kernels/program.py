@@ -29,6 +29,9 @@ PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
 PART = np.dtype([(name, "i8") for name in ("operation", "operations", "patch", "patches", "rows", "first_row")])
 
 
+Operation = tuple[str, dict[str, Any]]  # a function's name and arguments, as `Program.add` takes them
+
+
 class Program:
     """A list of operations in the making, for a target and a dtype. print() shows it."""
 
@@ -52,6 +55,11 @@ class Program:
         place = len(self.operations)
         self.operations.append((name, arguments, signature.values(arguments, place)))
         return place
+
+    def extend(self, operations: Iterable[Operation]) -> None:
+        """Append several."""
+        for name, arguments in operations:
+            self.add(name, **arguments)
 
     def __len__(self) -> int:
         return len(self.operations)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from . import layers, strategy
 from .layers import Destination, Update
 from .losses import LOSSES
-from .matmul import Operation, matmul
+from .matmul import matmul
 from .matrix import ITEMSIZE, Matrix, Symbol
 from .memory import Block, Layout, Vector, Workspace, field
 from .optimizers import MAX_NUMBERS, OPTIMIZERS
-from .program import Program
+from .program import Operation, Program
 from .target import LINE_BYTES
 from .threads import Worker
 
@@ -33,7 +33,6 @@ IN_PLACE_BYTES = 2**16  # of samples that are multiplied at a time where they li
 # by its samples' weights, and to advance the optimizer; what all run before and after a batch; what the first worker
 # runs at the end of an epoch to see whether it is to be kept, and to keep it.
 BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, CHECK, KEEP, BLOCKS = range(8)
-
 
 _NAMES = {np.dtype(name): name for name in ITEMSIZE}
 
@@ -253,7 +252,8 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
     block = work.row_major(rows, worker, single=how == strategy.SINGLE)
     block, fetches = _load(program, task, block, worker, ahead)
     if block.single:  # no product takes long enough to fetch beside it
-        fetches = _add_all(program, fetches)
+        program.extend(fetches)
+        fetches = []
     # Every worker computes all of the last d, but one keeps the sum.
     total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
     _to_deltas(program, task, block, worker, total)
@@ -268,13 +268,6 @@ def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total
     layers.forward(program, task.parameters, block, worker, logits=LOSSES[name].from_logits)
     layers.loss(program, name, block, field(task.work.step, "scale"), total)
     layers.deltas(program, task.parameters, block, worker)
-
-
-def _add_all(program: Program, operations: list[Operation]) -> list[Operation]:
-    """Append operations; gives those that are left: none."""
-    for name, arguments in operations:
-        program.add(name, **arguments)
-    return []
 
 
 def _ignored(work: Workspace, worker: Worker) -> Matrix:
@@ -312,7 +305,7 @@ def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) ->
     samples, fetches = _load(program, task, work.feature_major_samples(stop - first, worker), worker, ahead)
     if worker is not everybody:
         everybody.barrier(program)
-    _add_all(program, fetches)
+    program.extend(fetches)
     partials = [work.partial(i) for i in range(len(shards))] if len(shards) > 1 else []
     total, own = field(work.step, "total"), replace(task.destination, update=None)
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
