@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import reprlib
 from collections.abc import Callable, Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from . import calls
 
 DTYPES = ("float32", "float64")
 SMALL = 2**13  # elements of an array that is checked without regard for memory
@@ -64,38 +67,48 @@ def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low:
     return result
 
 
+def array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """value as an array of the base class, with no copy where it is one already."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError):  # rows of different lengths, for example
+        raise ValueError(f"{name} must be a rectangular array of numbers, got {reprlib.repr(value)}") from None
+
+
 def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
     """value as a base-class array of bools, ints or floats, with no copy where it is one already."""
-    try:
-        array = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        raise ValueError(f"{name} must be a rectangular array of numbers, got {reprlib.repr(value)}") from None
-    if array.dtype.kind == "O":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
-    return array
+    found = array(name, value)
+    if found.dtype.kind == "O":
+        whole = found.size > 0 and all(isinstance(item, Integral) for item in found.flat)
+        for dtype in (np.int64, np.float64) if whole else (np.float64,):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                found = found.astype(dtype)
+                break
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, got an array of dtype {found.dtype}")
+    return found
 
 
 def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """array C-ordered and aligned in dtype; itself where it is so already."""
     with np.errstate(over="ignore"):  # a value too large for dtype becomes infinite, which _finite reports
-        return np.require(array, dtype, ["C", "A"])
+        if array.nbytes <= calls.PIECE_BYTES or (array.dtype == dtype and array.flags.c_contiguous):
+            return np.require(array, dtype, ["C", "A"])
+        out = np.empty(array.shape, dtype)
+        for rows in calls.row_slices(len(array), array[:1].nbytes):
+            out[rows] = array[rows]
+        return out
 
 
 def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
     """Raise where an element is NaN or infinite. A finite sum proves that there is none, without a copy."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):
-            return
-    rows = max(1, 2**20 // max(1, array[:1].size))
-    for start in range(0, len(array), rows):
-        bad = np.argwhere(~np.isfinite(array[start : start + rows]))
+    for rows in calls.row_slices(len(array), array[:1].nbytes):
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(array[rows].sum()):
+                continue
+        bad = np.argwhere(~np.isfinite(array[rows]))
         if len(bad):
-            index = (int(bad[0][0]) + start, *map(int, bad[0][1:]))
+            index = (int(bad[0][0]) + rows.start, *map(int, bad[0][1:]))
             place = ", ".join(map(str, index))
             value = original.reshape(array.shape)[index]
             raise ValueError(f"{name} must be finite in {array.dtype}, got {name}[{place}] = {value}")
@@ -142,20 +155,29 @@ def _probabilities(name: str, values: NDArray[Any], sum_to_one: bool) -> None:
 
 
 def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_weight") -> NDArray[Any] | None:
-    """The weights of n samples, (n,) in dtype, none negative and not all zero; None for None."""
+    """The weights of n samples, (n,) in dtype, none negative and not all zero; None for None.
+
+    Only their ratios count. So those far from 1 are multiplied by a power of two, and one that is less than 1e-30 of
+    the largest is zero: the sum of a batch has a reciprocal in float32.
+    """
     if value is None:
         return None
     array = _numeric(name, value)
     if array.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
-    result = _for_kernel(array, dtype)
-    _finite(name, result, array)
-    negative = np.flatnonzero(result < 0)
+    _finite(name, array, array)
+    negative = np.flatnonzero(array < 0)
     if len(negative):
         raise ValueError(f"{name} must not be negative, got {name}[{negative[0]}] = {array[negative[0]]}")
-    if not result.any():
+    largest = float(array.max(initial=0))
+    if largest == 0:
         raise ValueError(f"{name} must have an element above zero, got {n} zeros")
-    return result
+    if not 1e-6 < largest < 1e6:
+        array = np.ldexp(array.astype(np.float64), -int(np.frexp(largest)[1]))
+        largest = 1.0
+    result = _for_kernel(array, dtype)
+    small = result < 1e-30 * largest
+    return np.where(small, 0, result).astype(dtype) if result[small].any() else result
 
 
 class Targets(NamedTuple):
@@ -216,3 +238,11 @@ def targets(
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )
     return Targets(values, classes)
+
+
+def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """array[rows], in pieces, so that Ctrl-C need not wait for all of them."""
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for piece in calls.row_slices(len(rows), array[:1].nbytes):
+        out[piece] = array[rows[piece]]
+    return out

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import calls
 from .kernels import entry, schedule
 from .kernels.library import library
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
 from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, SYMBOLS, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Source, Sources
+from .threads import door, run_on_threads
 
 KEPT_PROGRAMS = 8  # of a sweep: one for every number of rows seen lately
 
@@ -23,6 +26,7 @@ class Inference:
         self.layout, self.parameters, self.scale = layout, parameters, scale
         self.dtype, self.n_in, self.n_out = np.dtype(layout.dtype), layout.sizes[0], layout.sizes[-1]
         self.block_rows = layout.block_rows
+        self.multiply_adds = layout.multiply_adds
         self.idle: list[Sweep] = []
 
     def outputs(self, n: int) -> NDArray[Any]:
@@ -50,17 +54,34 @@ class Inference:
 
     def predict(self, inputs: NDArray[Any], out: NDArray[Any], threads: int = 1) -> None:
         """Fill out, on several threads if asked for."""
-        if threads == 1:
-            sweep = self._borrow()
-            sweep(inputs, out=out)
-            self.idle.append(sweep)
-            return
         sweeps = [self._borrow() for _ in range(threads)]
-        codes = [sweep.code(inputs) for sweep in sweeps]
-        stacked = np.stack([code.operations for code in codes])
-        n, table = len(inputs), _bindings(inputs, out=out)
-        entry.sweep_parallel(stacked, codes[0].patches, codes[0].parts, table, n, self.layout.block_rows)
+        if threads == 1:
+            sweeps[0](inputs, out=out)
+        else:
+            self._predict_on_threads(sweeps, inputs, out)
         self.idle += sweeps
+
+    def _predict_on_threads(self, sweeps: list[Sweep], inputs: NDArray[Any], out: NDArray[Any]) -> None:
+        """Numba's threads where they can be used, or Python's."""
+        codes, threads = [sweep.code(inputs) for sweep in sweeps], len(sweeps)
+        stacked = np.stack([code.operations for code in codes])
+        rest = codes[0].patches, codes[0].parts, _bindings(inputs, out=out)
+        for piece in calls.pieces(len(inputs), self.block_rows, self.multiply_adds / threads):
+            with door() as opened:
+                if opened:
+                    try:
+                        entry.sweep_parallel(stacked, *rest, *piece, self.block_rows)
+                        continue
+                    except Exception:  # Numba could not start its threads
+                        pass
+            shares = [entry.share(*piece, self.block_rows, t, threads) for t in range(threads)]
+            used = sweeps, inputs, out
+            run_on_threads(
+                [
+                    functools.partial(_sweep, used, stacked[t], *rest, *shares[t], self.block_rows)
+                    for t in range(threads)
+                ]
+            )
 
     def evaluate(
         self, inputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None
@@ -142,8 +163,15 @@ class Sweep:
         step, table = self.work.step, _bindings(inputs, targets, weights, out, gradient)
         count = n if weights is None else weights.sum(dtype=np.float64)
         step["scale"], step["total"] = 1 / count, 0
-        entry.sweep(code.operations, code.patches, code.parts, table, n, self.layout.block_rows)
+        multiply_adds = self.layout.multiply_adds * (1 if gradient is None else 3)
+        for piece in calls.pieces(n, self.layout.block_rows, multiply_adds):
+            entry.sweep(code.operations, code.patches, code.parts, table, *piece, self.layout.block_rows)
         return float(step["total"][0] / count)
+
+
+def _sweep(used: object, *arguments: Any) -> None:
+    """`entry.sweep`; what is used must live as long."""
+    entry.sweep(*arguments)
 
 
 def _bindings(

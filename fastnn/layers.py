@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from . import _validation
+from .kernels import losses
 from .kernels.activations import ACTIVATIONS, ROW_WISE
 
 NAMES = (*ACTIVATIONS, *ROW_WISE)
+MAX_UNITS = 2**31 - 1  # of a layer
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Dense:
     activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "units", _validation.integer("units", self.units, 1))
+        object.__setattr__(self, "units", _validation.integer("units", self.units, 1, MAX_UNITS))
         _validation.choice("activation", self.activation, NAMES)
 
 
@@ -54,6 +58,38 @@ def architecture(layers: Iterable[int | Dense], activation: str, output: str) ->
     for i, item in enumerate(items[1:], 1):
         if not isinstance(item, Dense):
             default = output if i == len(items) - 1 else activation
-            item = Dense(_validation.integer(f"sizes[{i}]", item, 1), default)
+            item = Dense(_validation.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
         dense.append(item)
-    return _validation.integer("sizes[0]", items[0], 1), tuple(dense)
+    return _validation.integer("sizes[0]", items[0], 1, MAX_UNITS), tuple(dense)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All of a model that is no number which training changes. It is checked when it is made."""
+
+    n_inputs: int
+    layers: tuple[Dense, ...]
+    loss: str
+    dtype: str
+    input_scale: float | None = None
+    frozen: frozenset[int] = frozenset()  # indices of layers that do not train
+
+    def __post_init__(self) -> None:
+        _validation.choice("loss", self.loss, losses.NAMES)
+        _validation.choice("dtype", self.dtype, _validation.DTYPES)
+        if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
+            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        output = self.layers[-1]
+        if any(layer.activation == "softmax" for layer in self.layers[:-1]):
+            raise ValueError('"softmax" is an activation of the last layer only')
+        if not losses.kernel_name(self.loss, output.activation):
+            raise ValueError(f"loss {self.loss!r} does not go with the output activation {output.activation!r}")
+        if output.activation == "softmax" and output.units == 1:
+            raise ValueError(
+                '"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output'
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, then each layer's neurons."""
+        return (self.n_inputs, *(layer.units for layer in self.layers))

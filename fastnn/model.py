@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import functools
 import itertools
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, metrics, optimizers, storage, training
 from . import threads as _threads
-from ._validation import Targets
+from ._validation import Targets, take_rows
 from .history import DivergenceError, History
-from .kernels import losses
-from .kernels.memory import Layout
-from .layers import Dense, architecture
+from .layers import Architecture, Dense, architecture
 from .metrics import Metric
 from .network import Network
 from .optimizers import SGD, Optimizer
 
 INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
-_BUSY = "fit or partial_fit was called on a model while it is being fitted, by a callback or another thread"
+LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 _THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
 
 
@@ -71,6 +72,8 @@ class Model:
         Their number without padding.
     sizes : tuple of int
         Inputs, then each layer's neurons.
+    loss_name, input_scale, dtype : str, float or None, str
+        As they were given.
     history : History or None
         Of the latest fit.
 
@@ -96,92 +99,92 @@ class Model:
         dtype: str = "float32",
         rng: int | np.random.Generator | None = None,
     ):
-        self._n_inputs, self._layers = architecture(sizes_or_layers, activation, output)
-        self.loss_name = _validation.choice("loss", loss, losses.NAMES)
-        _check_loss(self._layers, loss)
-        self._dtype = _validation.choice("dtype", dtype, _validation.DTYPES)
+        n_inputs, layers = architecture(sizes_or_layers, activation, output)
         _validation.choice("init", init, INITS)
-        self.input_scale = None if input_scale is None else _validation.number("input_scale", input_scale, -np.inf)
+        if input_scale is not None:
+            input_scale = _validation.number("input_scale", input_scale, -np.inf)
         generator = _generator(rng)
-        if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self._dtype).max):
-            raise ValueError(f"input_scale must be finite in {self._dtype}, got {input_scale!r}")
-        self._frozen: frozenset[int] = frozenset()
-        self._network = self._lay_out()
-        for i in range(len(self._layers)):
-            self._network.initialise(i, init, generator)
-        self._network.state["random"] = generator.integers(2**64, dtype=np.uint64)
-        self._split_seed = int(generator.integers(2**63))  # of validation_fraction
-        self.history: History | None = None
-        self._trained_by: dict[str, object] = {}  # see `_training`
+        network = Network(Architecture(n_inputs, layers, loss, dtype, input_scale))
+        for i in range(len(layers)):
+            network.initialise(i, init, generator)
+        network.state["random"] = generator.integers(2**64, dtype=np.uint64)
+        split_seed = int(generator.integers(2**63))
+        self._set(network, split_seed, None)
+
+    def _set(self, network: Network, split_seed: int, history: History | None) -> None:
+        self._network = network
+        self._split_seed = split_seed  # of validation_fraction
+        self.history = history
+        self._claims = _threads.Claims()
 
     # ---- structure ----
 
-    def _lay_out(self, old: Network | None = None, parameters: NDArray[Any] | None = None) -> Network:
-        """A network of the model's sizes and frozen layers, with the parameters given or zeros, after an old one."""
-        names = [layer.activation for layer in self._layers]
-        layout = Layout(self.sizes, names, losses.kernel_name(self.loss_name, names[-1]), self._dtype, self._frozen)
-        scale = 1.0 if self.input_scale is None else self.input_scale
-        return Network(layout, scale, None if old is None else old.state, parameters)
-
-    @property
-    def _random(self) -> NDArray[np.uint64]:
-        """The state of the generator that draws the orders."""
-        return self._network.state["random"]
-
     @property
     def weights(self) -> tuple[NDArray[Any], ...]:
-        return self._network.weights
+        return tuple(w.view() for w in self._network.weights)
 
     @property
     def biases(self) -> tuple[NDArray[Any], ...]:
-        return self._network.biases
+        return tuple(b.view() for b in self._network.biases)
 
     @property
     def parameters(self) -> NDArray[Any]:
-        return self._network.parameters
+        return self._network.parameters.view()
 
     @property
     def n_parameters(self) -> int:
-        return sum(w.size + b.size for w, b in zip(self.weights, self.biases, strict=True))
+        return self._network.layout.multiply_adds
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (self._n_inputs, *(layer.units for layer in self._layers))
+        return self._network.architecture.sizes
 
     @property
     def layers(self) -> tuple[Dense, ...]:
         """The layers' specification."""
-        return self._layers
+        return self._network.architecture.layers
+
+    @property
+    def loss_name(self) -> str:
+        """ "quadratic" or "cross_entropy"."""
+        return self._network.architecture.loss
+
+    @property
+    def input_scale(self) -> float | None:
+        return self._network.architecture.input_scale
 
     @property
     def dtype(self) -> str:
         """ "float32" or "float64"."""
-        return self._dtype
+        return self._network.architecture.dtype
 
     @property
     def frozen(self) -> frozenset[int]:
         """The indices of the layers that do not train."""
-        return self._frozen
+        return self._network.architecture.frozen
 
     def __repr__(self) -> str:
-        inner = ", ".join([str(self._n_inputs), *(f"Dense({d.units}, {d.activation!r})" for d in self._layers)])
+        inner = ", ".join([str(self.sizes[0]), *(f"Dense({d.units}, {d.activation!r})" for d in self.layers)])
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
-        return f"Model([{inner}], loss={self.loss_name!r}{scale}, dtype={self._dtype!r})"
+        return f"Model([{inner}], loss={self.loss_name!r}{scale}, dtype={self.dtype!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_n_inputs", "_layers", "loss_name", "_dtype", "input_scale", "_frozen", "_split_seed", "history")
         network = self._network
-        arrays = {"parameters": network.parameters, "state": network.state, "optimizer": network.optimizer_state}
-        return {name: self.__dict__[name] for name in kept} | {"arrays": arrays}
+        return {
+            "architecture": network.architecture,
+            "parameters": network.parameters.copy(),
+            "random": network.random,
+            "optimizer": network.optimizer_state(),
+            "split_seed": self._split_seed,
+            "history": copy.copy(self.history),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state["arrays"]
-        self.__dict__.update({name: value for name, value in state.items() if name != "arrays"})
-        self._trained_by = {}
-        self._network = self._lay_out()
-        self._network.parameters[...], self._network.state[...] = arrays["parameters"], arrays["state"]
-        if arrays["optimizer"] is not None:
-            self._network.optimizer_state = arrays["optimizer"].copy()
+        network = Network(state["architecture"], state["random"])
+        network.parameters[...] = state["parameters"]
+        if state["optimizer"] is not None:
+            network.restore_optimizer(*state["optimizer"])
+        self._set(network, state["split_seed"], state["history"])
 
     # ---- training ----
 
@@ -259,7 +262,7 @@ class Model:
             threads = _validation.integer("threads", threads, 1)
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
-        weights = _validation.weights(sample_weight, len(inputs), self._dtype)
+        weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         self._check_trainable()
         validation: _Labelled | None = None
         if validation_data is not None:
@@ -293,10 +296,14 @@ class Model:
 
         history = History(metric=name if validation else None)
         samples = training.Samples(inputs, targets.array, weights)
-        with self._training(), training.ProgressBar(bool(progress), epochs, history) as bar:
-            fit = training.Fit(lambda: self._network, samples, options, history)
+        validate = validation and functools.partial(self._evaluate, *validation, score)
+        mine = threading.Lock()
+        with mine, training.ProgressBar(bool(progress), epochs, history) as bar:
+            self._claims.take_for_fit(mine)
+            fit = training.Fit(lambda: self._network, samples, options, history, validate)
             self.history = history
-            fit.run(validation and functools.partial(self._evaluate, *validation, score), bar)
+            fit.run(bar)
+            self._claims.give_back(mine)
         return history
 
     def partial_fit(
@@ -329,76 +336,66 @@ class Model:
         >>> losses[-1] < 0.01 * losses[0]
         True
         """
-        me = object()
-        try:  # `_training`, written out: a context manager takes several times as long
-            if self._trained_by.setdefault("owner", me) is not me:
-                raise RuntimeError(_BUSY)
+        mine = threading.Lock()
+        with mine:
+            self._claims.take(mine)
             if sample_weight is not None:
-                return self._weighted_step(X, y, optimizers.resolve(optimizer), sample_weight)
-            stepper = self._network.stepper
-            if (
-                stepper is None
-                or type(X) is not np.ndarray
-                or type(y) is not np.ndarray
-                or not stepper.takes(X, y)
-                or stepper.asked_for is not optimizer
-            ):
-                stepper, X, y = self._stepper(X, y, optimizer)
-            status, loss = stepper(X, y)
-            if status:
-                self._inputs(X)
-                self._targets(y, len(X))
-                raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
+                loss = self._whole_step(X, y, optimizers.resolve(optimizer), sample_weight)
+            else:
+                stepper = self._network.stepper
+                if (
+                    stepper is None
+                    or type(X) is not np.ndarray
+                    or type(y) is not np.ndarray
+                    or not stepper.takes(X, y)
+                    or stepper.asked_for is not optimizer
+                ):
+                    loss = self._first_step(X, y, optimizer)
+                else:
+                    loss = self._step(stepper, X, y)
+            self._claims.give_back(mine)
             return loss
-        finally:
-            if self._trained_by.get("owner") is me:
-                del self._trained_by["owner"]
 
-    def _stepper(
-        self, X: Any, y: Any, asked_for: Optimizer | str
-    ) -> tuple[training.Stepper, NDArray[Any], NDArray[Any]]:
-        """What does a step on such rows, and the rows as it takes them."""
+    def _step(self, stepper: training.Stepper, X: NDArray[Any], y: NDArray[Any]) -> float:
+        status, loss = stepper(X, y)
+        if status:
+            self._inputs(X)
+            self._targets(y, len(X))
+            raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
+        return loss
+
+    def _first_step(self, X: Any, y: Any, asked_for: Optimizer | str) -> float:
+        """A step on rows unlike the last ones."""
         optimizer = optimizers.resolve(asked_for)
         inputs = self._inputs(X)
+        if 3 * len(inputs) * self.n_parameters > LONG_STEP:
+            return self._whole_step(inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()
         given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
         inputs = np.require(inputs, requirements="W")
-        network, samples = self._network, training.Samples(inputs, targets)
-        plan = training.plan_for(network, optimizer, samples, len(inputs), 1)
-        stepper = training.Stepper(plan, optimizer, samples, given)
+        stepper = training.Stepper(self._network, optimizer, training.Samples(inputs, targets), given)
         stepper.asked_for = asked_for
         if self.loss_name != "cross_entropy" or targets.ndim == 1:  # the step itself does not check probabilities
-            network.stepper = stepper
-        return stepper, inputs, given
+            self._network.stepper = stepper
+        return self._step(stepper, inputs, given)
 
-    def _weighted_step(self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike) -> float:
-        """`partial_fit` with weights: an epoch of a single batch."""
+    def _whole_step(
+        self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """`partial_fit` with weights, or on so many rows that Ctrl-C must not wait: an epoch of a single batch."""
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
-        weights = _validation.weights(sample_weight, len(inputs), self._dtype)
+        weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         self._check_trainable()
         samples = training.Samples(inputs, targets.array, weights)
         options = training.Options(1, len(inputs), optimizer, training.AS_IS, None, [], 1)
         history = History()
-        fit = training.Fit(lambda: self._network, samples, options, history)
-        fit.run(None, lambda epochs: None)
+        training.Fit(lambda: self._network, samples, options, history).run(lambda epochs: None)
         return history.loss[0]
 
-    @contextlib.contextmanager
-    def _training(self) -> Iterator[None]:
-        """Nobody else trains the model meanwhile. An exception anywhere, an interrupt too, ends the claim."""
-        me = object()
-        try:
-            if self._trained_by.setdefault("owner", me) is not me:
-                raise RuntimeError(_BUSY)
-            yield
-        finally:
-            if self._trained_by.get("owner") is me:
-                del self._trained_by["owner"]
-
     def _check_trainable(self) -> None:
-        steps = [layer.activation == "step" for layer in self._layers]
+        steps = [layer.activation == "step" for layer in self.layers]
         if any(steps) and len(steps) > 1:
             raise ValueError(
                 f"fit cannot train {self!r}: a step neuron's output does not change with small changes of its weights, "
@@ -425,7 +422,7 @@ class Model:
                 raise ValueError(
                     "validation_fraction must leave a sample of some weight on both sides, got none on one"
                 )
-            return inputs[rows], Targets(targets.array[rows], classes), chosen
+            return take_rows(inputs, rows), Targets(take_rows(targets.array, rows), classes), chosen
 
         return part(np.sort(order[n_held:])), part(np.sort(order[:n_held]))
 
@@ -443,7 +440,10 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        inference = self._network.inference
+        return self._predict(self._network, X, threads)
+
+    def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:
+        inference = network.inference
         if threads is not None:
             _validation.integer("threads", threads, 1)
         if type(X) is np.ndarray and X.flags.carray and X.dtype == inference.dtype and X.ndim == 2:
@@ -453,21 +453,24 @@ class Model:
                 return inference.predict_block(X)
         inputs = self._inputs(X, finite=False)
         out = inference.outputs(len(inputs))
-        max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // inference.block_rows))
-        if max_threads > 1 and len(inputs) * self.n_parameters > _threads.PARALLEL_MULTIPLY_ADDS:
-            with _threads.door() as opened:
-                if opened:
-                    inference.predict(inputs, out, max_threads)
-                    return out
-        inference.predict(inputs, out)
+        max_threads = 1
+        if len(inputs) * inference.multiply_adds > _threads.PARALLEL_MULTIPLY_ADDS:
+            max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // inference.block_rows))
+        inference.predict(inputs, out, max_threads)
         return out
 
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
         """The class indices, (n,), for X (n, n_inputs): the largest output, the lower index of equal ones.
 
-        A single output unit decides between 0 and 1: above 0.5 for sigmoid and step, above 0 for the others.
+        A single output unit decides between 0 and 1: above 0.5 for sigmoid and step, above 0 for the others. Raises
+        ValueError where an output is NaN, because it decides nothing.
         """
-        return self._decide(self.predict(X, threads=threads))
+        network = self._network
+        outputs = self._predict(network, X, threads)
+        undecided = _nan_rows(outputs)
+        if len(undecided):
+            raise ValueError(f"X must give outputs that are numbers, got NaN for X[{undecided[0]}]")
+        return _decide(outputs, network.architecture)
 
     def evaluate(
         self,
@@ -490,7 +493,7 @@ class Model:
         """
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
-        weights = _validation.weights(sample_weight, len(inputs), self._dtype)
+        weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         name, score = metrics.resolve(metric, targets)
         loss, value = self._evaluate(inputs, targets, weights, score)
         return {"loss": loss, name: value}
@@ -499,9 +502,14 @@ class Model:
         self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, score: Metric
     ) -> tuple[float, float]:
         """(mean loss, score)."""
-        loss, outputs = self._network.inference.evaluate(inputs, targets.array, weights)
-        predicted = outputs if targets.classes is None else self._decide(outputs)
-        if weights is not None and score in metrics.METRICS.values():
+        network = self._network
+        loss, outputs = network.inference.evaluate(inputs, targets.array, weights)
+        if targets.classes is not None and len(_nan_rows(outputs)):
+            return loss, math.nan  # an output that is no number decides for no class
+        predicted = outputs if targets.classes is None else _decide(outputs, network.architecture)
+        if score not in metrics.METRICS.values():
+            return loss, float(score(targets.truth.copy(), predicted))  # the kernels go on reading the original
+        if weights is not None:
             score = functools.partial(score, sample_weight=weights)
         return loss, float(score(targets.truth, predicted))
 
@@ -522,19 +530,14 @@ class Model:
         gradient = self._network.inference.gradients(inputs, targets.array)
         return [(dw.T, db) for dw, db in self._network.layout.views(gradient)]
 
-    def _decide(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
-        if outputs.shape[1] > 1:
-            return outputs.argmax(axis=1)
-        return (outputs[:, 0] > _THRESHOLDS.get(self._layers[-1].activation, 0.0)).astype(np.intp)
-
     def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> NDArray[Any]:
-        return _validation.inputs(X, self._n_inputs, self._dtype, name=name, finite=finite)
+        return _validation.inputs(X, self.sizes[0], self.dtype, name=name, finite=finite)
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
-        last = self._layers[-1]
+        last = self.layers[-1]
         binary = last.activation in _THRESHOLDS
         kind = last.activation if self.loss_name == "cross_entropy" else ""
-        return _validation.targets(y, n, last.units, self._dtype, binary=binary, probabilities=kind, name=name)
+        return _validation.targets(y, n, last.units, self.dtype, binary=binary, probabilities=kind, name=name)
 
     # ---- transfer learning and files ----
 
@@ -552,12 +555,16 @@ class Model:
         [0]
         """
         chosen = [layers] if not isinstance(layers, Iterable) else list(layers)
-        n = len(self._layers)
+        n = len(self.layers)
         for i in chosen:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
-        self._frozen = frozenset(i % n for i in chosen)
-        self._network = self._lay_out(self._network, self.parameters)
+        mine = threading.Lock()
+        with mine:
+            self._claims.take_for_change(mine)
+            old = self._network
+            architecture = replace(old.architecture, frozen=frozenset(i % n for i in chosen))
+            self._network = Network(architecture, old.random, old.parameters)
 
     def replace_head(
         self,
@@ -572,18 +579,20 @@ class Model:
         The optimizer's state is reset. `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
         """
         n_out = _validation.integer("n_out", n_out, 1)
-        head = Dense(n_out, self._layers[-1].activation if activation is None else activation)
-        _check_loss((*self._layers[:-1], head), self.loss_name)
+        head = Dense(n_out, self.layers[-1].activation if activation is None else activation)
         _validation.choice("init", init, INITS)
         generator = _generator(rng)
-        self._layers = (*self._layers[:-1], head)
-        self._frozen -= {len(self._layers) - 1}
-        old = self._network
-        new = self._lay_out(old)
-        for i in range(len(self._layers) - 1):
-            new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
-        new.initialise(len(self._layers) - 1, init, generator)
-        self._network = new
+        mine = threading.Lock()
+        with mine:
+            self._claims.take_for_change(mine)
+            old = self._network
+            below = old.architecture.layers[:-1]
+            frozen = old.architecture.frozen - {len(below)}
+            new = Network(replace(old.architecture, layers=(*below, head), frozen=frozen), old.random)
+            for i in range(len(below)):
+                new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
+            new.initialise(len(below), init, generator)
+            self._network = new
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, which `fastnn.load` reads.
@@ -591,18 +600,20 @@ class Model:
         One unpadded tensor an array ("layers.0.weight" (fan_out, fan_in), "layers.0.bias"); the architecture, the
         state of the shuffling and a format version in the header. The file appears whole or not at all.
         """
+        network = self._network
+        architecture = network.architecture
         description = {
-            "n_inputs": self._n_inputs,
-            "layers": [{"units": layer.units, "activation": layer.activation} for layer in self._layers],
-            "loss": self.loss_name,
-            "dtype": self._dtype,
-            "input_scale": self.input_scale,
-            "frozen": sorted(self._frozen),
-            "random": int(self._random[0]),
+            "n_inputs": architecture.n_inputs,
+            "layers": [{"units": layer.units, "activation": layer.activation} for layer in architecture.layers],
+            "loss": architecture.loss,
+            "dtype": architecture.dtype,
+            "input_scale": architecture.input_scale,
+            "frozen": sorted(architecture.frozen),
+            "random": network.random,
             "split_seed": self._split_seed,
         }
         tensors: dict[str, NDArray[Any]] = {}
-        for i, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
+        for i, (weights, biases) in enumerate(zip(network.weights, network.biases, strict=True)):
             tensors |= {f"layers.{i}.weight": weights, f"layers.{i}.bias": biases}
         storage.write(Path(path), description, tensors)
 
@@ -624,7 +635,7 @@ class Model:
         for i, (weights, biases) in enumerate(zip(model.weights, model.biases, strict=True)):
             weights[...], biases[...] = tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]
         model.freeze(d["frozen"])
-        model._random[:] = _validation.integer("random", d["random"], 0)
+        model._network.state["random"] = _validation.integer("random", d["random"], 0)
         model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
         return model
 
@@ -650,15 +661,19 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
 
 
-def _check_loss(layers: tuple[Dense, ...], loss: str) -> None:
-    """Raise where the output activation and the loss do not go together."""
-    output = layers[-1]
-    if any(layer.activation == "softmax" for layer in layers[:-1]):
-        raise ValueError('"softmax" is an activation of the last layer only')
-    if not losses.kernel_name(loss, output.activation):
-        raise ValueError(f"loss {loss!r} does not go with the output activation {output.activation!r}")
-    if output.activation == "softmax" and output.units == 1:
-        raise ValueError('"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output')
+def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp]:
+    """The class indices that outputs (n, n_out) stand for."""
+    if outputs.shape[1] > 1:
+        return outputs.argmax(axis=1)
+    return (outputs[:, 0] > _THRESHOLDS.get(architecture.layers[-1].activation, 0.0)).astype(np.intp)
+
+
+def _nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
+    """The indices of rows that hold a NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(outputs.sum()):
+            return np.empty(0, np.intp)
+    return np.flatnonzero(np.isnan(outputs).any(axis=1))
 
 
 def _brief(value: object) -> str:

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Inference
-from .kernels import strategy
+from .kernels import losses, strategy
 from .kernels.memory import STATE, Layout, aligned_zeros
 from .kernels.optimizers import OPTIMIZERS
+from .layers import Architecture
 from .optimizers import Optimizer
 
+MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
 NORMAL_PIECE = 2**13  # numbers that are drawn at a time
 
 
@@ -33,37 +35,37 @@ def _normal(generator: np.random.Generator, n: int) -> NDArray[np.float32]:
     return out
 
 
-class OptimizerState:
-    """What an optimizer knows of a network's training: vectors laid out like the parameters, C-ordered, its own."""
-
-    def __init__(self, optimizer: Optimizer, layout: Layout):
-        self.optimizer = optimizer
-        self.vectors = aligned_zeros(len(OPTIMIZERS[optimizer._kernel].vectors) * layout.n_bytes, layout.dtype)
-
-    def copy(self) -> OptimizerState:
-        """One with vectors of its own."""
-        other = object.__new__(OptimizerState)
-        other.optimizer, other.vectors = self.optimizer, aligned_zeros(self.vectors.nbytes, self.vectors.dtype)
-        other.vectors[...] = self.vectors
-        return other
+def layout_of(architecture: Architecture) -> Layout:
+    """Where the parameters lie; raises MemoryError where no memory could hold them."""
+    names = [layer.activation for layer in architecture.layers]
+    loss = losses.kernel_name(architecture.loss, names[-1])
+    layout = Layout(architecture.sizes, names, loss, architecture.dtype, architecture.frozen)
+    if layout.n_bytes > MAX_PARAMETER_BYTES:
+        sizes = list(architecture.sizes)
+        raise MemoryError(f"sizes must fit into memory, got {sizes}, whose parameters take {layout.n_bytes} bytes")
+    return layout
 
 
 class Network:
-    """Parameters in a layout. A model replaces it as a whole: a call sees one or the other, never half of each.
+    """An architecture and its parameters. A model replaces it as a whole: a call sees one or the other, never a mix.
 
-    `state`, one record of STATE, is the generator of the orders and the optimizer's numbers; it outlives the network.
+    The parameters, the optimizer's vectors and `state`, one record of STATE, are what the last finished epoch left.
+    Training works in memory of its own and copies to these in the compiled call that ends an epoch, so that an
+    exception cannot leave half of them. `parameters` may be the memory of another network of the same layout.
     """
 
-    def __init__(
-        self, layout: Layout, scale: float, state: NDArray[Any] | None = None, parameters: NDArray[Any] | None = None
-    ):
-        self.layout, self.scale = layout, scale
-        self.state = aligned_zeros(STATE.itemsize, STATE) if state is None else state
+    def __init__(self, architecture: Architecture, random: int = 0, parameters: NDArray[Any] | None = None):
+        self.architecture = architecture
+        self.layout = layout = layout_of(architecture)
+        self.scale = 1.0 if architecture.input_scale is None else architecture.input_scale
+        self.state = aligned_zeros(STATE.itemsize, STATE)
+        self.state["random"] = random
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
         views = layout.views(self.parameters)
         self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
-        self.optimizer_state: OptimizerState | None = None
-        self.inference = Inference(layout, self.parameters, scale)
+        self.vectors: dict[str, NDArray[Any]] = {}  # of optimizers, by their kernels: laid out like the parameters
+        self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
+        self.inference = Inference(layout, self.parameters, self.scale)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.plans: dict[Any, Any] = {}  # of training, by the kind of fit
         self.stepper: Any = None  # of the last call of partial_fit, if no plan has been asked for since
@@ -84,20 +86,45 @@ class Network:
             scale = 1 / np.sqrt(weights.shape[0]) if init == "scaled" else 1.0
             np.multiply(_normal(generator, weights.size).reshape(weights.shape), np.float32(scale), out=weights)
 
-    def state_for(self, optimizer: Optimizer) -> OptimizerState:
-        """The memory of a state for the optimizer: the one there is, or another where it has other vectors."""
-        state = self.optimizer_state
-        if state is None or state.optimizer._kernel != optimizer._kernel:
-            return OptimizerState(optimizer, self.layout)
-        return state
+    @property
+    def random(self) -> int:
+        """The state of the generator that draws the orders."""
+        return int(self.state["random"][0])
 
-    def start(self, optimizer: Optimizer, state: OptimizerState) -> None:
-        """Train in this memory from now on: go on from the state of an equal optimizer, or from a fresh one."""
-        if state is self.optimizer_state and state.optimizer == optimizer:
-            return
-        kernel = OPTIMIZERS[optimizer._kernel]
-        state.vectors[...] = 0
-        numbers = self.state["numbers"][0]
-        numbers[...] = 0
-        numbers[: len(kernel.state)] = list(kernel.state.values())
-        state.optimizer, self.optimizer_state = optimizer, state
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer that trained last, from whose state an equal one goes on."""
+        return self._optimizers.get(int(self.state["optimizer"][0]))
+
+    def vectors_for(self, optimizer: Optimizer) -> NDArray[Any]:
+        """The optimizer's own vectors, those of the last one of its kind."""
+        kernel = optimizer._kernel
+        if kernel not in self.vectors:
+            n_bytes = len(OPTIMIZERS[kernel].vectors) * self.layout.n_bytes
+            self.vectors[kernel] = aligned_zeros(n_bytes, self.layout.dtype)
+        return self.vectors[kernel]
+
+    def start(self, optimizer: Optimizer, vectors: NDArray[Any], state: NDArray[Any]) -> None:
+        """Make vectors and state, copies of the network's, those of a fresh optimizer."""
+        current, kernel = int(self.state["optimizer"][0]), OPTIMIZERS[optimizer._kernel]
+        number = max(self._optimizers, default=0) + 1
+        known = self._optimizers.get(current)
+        self._optimizers = {number: optimizer} if known is None else {current: known, number: optimizer}
+        kinds = {each._kernel for each in self._optimizers.values()}
+        self.vectors = {kernel: kept for kernel, kept in self.vectors.items() if kernel in kinds}
+        vectors[...] = 0
+        state["optimizer"], state["numbers"] = number, 0
+        state["numbers"][0, : len(kernel.state)] = list(kernel.state.values())
+
+    def optimizer_state(self) -> tuple[Optimizer, NDArray[Any], NDArray[Any]] | None:
+        """Copies of what an optimizer knows: itself, its vectors, its numbers."""
+        optimizer = self.optimizer
+        if optimizer is None:
+            return None
+        return optimizer, self.vectors_for(optimizer).copy(), self.state["numbers"].copy()
+
+    def restore_optimizer(self, optimizer: Optimizer, vectors: NDArray[Any], numbers: NDArray[Any]) -> None:
+        """Go on from what `optimizer_state` gave."""
+        mine = self.vectors_for(optimizer)
+        self.start(optimizer, mine, self.state)
+        mine[...], self.state["numbers"] = vectors, numbers

@@ -18,8 +18,11 @@ class Optimizer:
     learning_rate: float
 
     _rates: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1)
+    _kernel: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        if not self._kernel:
+            raise TypeError(f"optimizer must be one such as SGD(0.1), got {type(self).__name__}, which has no rule")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in self._rates:
@@ -27,10 +30,6 @@ class Optimizer:
             elif field.name == "learning_rate":
                 value = _validation.number(field.name, value, 0.0, open_low=True)
             object.__setattr__(self, field.name, value)
-
-    @property
-    def _kernel(self) -> str:
-        return type(self).__name__.lower()
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class SGD(Optimizer):
     """
 
     learning_rate: float = 0.1
+
+    _kernel: ClassVar[str] = "sgd"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Momentum(Optimizer):
             raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
 
     @property
-    def _kernel(self) -> str:
+    def _kernel(self) -> str:  # type: ignore[override]
         return "nesterov" if self.nesterov else "momentum"
 
 
@@ -118,6 +119,7 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
+    _kernel: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
         super().__post_init__()

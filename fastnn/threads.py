@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from . import _validation
+from .kernels import pool
 
 PARALLEL_MULTIPLY_ADDS = 5_000_000  # of a prediction, below which a parallel region costs more than it gives
 FIT_MULTIPLY_ADDS = 50_000_000  # of a whole fit, below which starting threads costs more than they give
 TRIAL, WARM_UP = 0.1, 0.02  # parts of a call: to try another number of threads for, and before that to fill the caches
+BUSY = (
+    "fit, partial_fit, freeze or replace_head was called on a model while it is being trained, "
+    "by a callback or another thread"
+)
 FIRST_PATIENCE, MAX_PATIENCE = 0.1, 2.0  # seconds until the slower number is tried again (exponential back-off)
 
-_lock = threading.Lock()
-_owner: int | None = None  # the process that first used Numba's threads; they do not survive a fork
+_lock = threading.Lock()  # held by whoever is in a parallel function
+_forks = 0  # since the import, up to this process
+
+
+def forks() -> int:
+    """How often this process or one before it forked since the import: another process has another number."""
+    return _forks
+
+
+def _after_fork() -> None:
+    global _forks, _lock
+    _forks += 1
+    _lock = threading.Lock()  # another thread may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def available_threads() -> int:
@@ -37,20 +58,86 @@ def resolve_threads(threads: int | None) -> int:
 
 @contextmanager
 def door() -> Iterator[bool]:
-    """Whether the caller may enter a parallel function now; if not, the serial twin gives the same bits.
+    """Whether the caller may enter a parallel function of Numba now; if not, threads of Python give the same bits.
 
-    Some of Numba's threading layers abort when two threads enter, or in a forked child of a process that used them.
+    Numba's threads do not survive a fork; for the rest see `kernels.pool`.
     """
-    global _owner
-    if not _lock.acquire(blocking=False):
+    if _forks or not _lock.acquire(blocking=False):
         yield False
         return
+    lock = _lock
     try:
-        if _owner is None:
-            _owner = os.getpid()
-        yield _owner == os.getpid()
+        yield pool.usable()
     finally:
-        _lock.release()
+        lock.release()
+
+
+def run_on_threads(tasks: Sequence[Callable[[], object]]) -> None:
+    """Call all of them, in threads where the system gives some.
+
+    After an exception some may still run. So each must hold a reference to all memory that it uses.
+    """
+    helpers: list[threading.Thread] = []
+    try:
+        for task in tasks[1:]:
+            helper = threading.Thread(target=task, daemon=True)
+            helper.start()
+            helpers.append(helper)
+    except RuntimeError:  # no more threads
+        pass
+    for task in (tasks[0], *tasks[1 + len(helpers) :]):
+        task()
+    for helper in helpers:
+        helper.join()
+
+
+class Claims:
+    """Who trains or changes a model: one at a time.
+
+    A claim is a lock that the claimant holds in a `with` statement. Of those that are held the first one in a list
+    counts. So nothing has to be undone when an exception comes, wherever it comes.
+    """
+
+    def __init__(self) -> None:
+        self._made: list[Any] = []
+        self._forks = forks()
+        self._fitting: int | None = None  # the thread whose callbacks may change the model
+
+    def take(self, mine: Any) -> None:
+        """Claim by a lock that is held; raises RuntimeError where another claim is held."""
+        self._made.append(mine)
+        if self._made[0] is not mine:
+            self._wait_no_longer(mine)
+
+    def give_back(self, mine: Any) -> None:
+        """Forget a claim: only to save time, because a lock that is no longer held does not count."""
+        with suppress(ValueError):
+            self._made.remove(mine)
+
+    def take_for_fit(self, mine: Any) -> None:
+        """Claim for a fit, whose callbacks may change the model."""
+        self.take(mine)
+        self._fitting = threading.get_ident()
+
+    def take_for_change(self, mine: Any) -> None:
+        """Claim for a change of the model's structure, unless a callback of a fit asks for it."""
+        if not (self._is_held() and self._fitting == threading.get_ident()):
+            self.take(mine)
+
+    def _is_held(self) -> bool:
+        return self._forks == forks() and any(claim.locked() for claim in list(self._made))
+
+    def _wait_no_longer(self, mine: Any) -> None:
+        """Raise where an earlier claim is held; forget those that are not."""
+        if self._forks != forks():  # the parent process's claims are not ours
+            self._made, self._forks = [mine], forks()
+            return
+        for claim in list(self._made):
+            if claim is mine:
+                return
+            if claim.locked():
+                raise RuntimeError(BUSY)
+            self.give_back(claim)
 
 
 class ThreadTuner:

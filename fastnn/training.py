@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _validation, calls
 from .history import DivergenceError, History
 from .kernels import entry, schedule, strategy
 from .kernels.library import library
@@ -21,11 +21,9 @@ from .kernels.program import ORDER, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, 
 from .kernels.schedule import Sources
 from .network import Network
 from .optimizers import Optimizer
-from .threads import ThreadTuner
+from .threads import ThreadTuner, forks
 
-CALL_SECONDS = 0.05  # how long one kernel call may run: Ctrl-C and the progress bar wait for it
-FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
-MAX_PLANS = 2  # that a network keeps
+MAX_PLANS = 3  # that a network keeps
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
@@ -44,12 +42,10 @@ class Schedule:
         layout, kind = plan.layout, plan.kind
         self.threads, self.library = threads, library(layout.dtype)
         self.layout = strategy.sharded(layout, kind.batch_size, threads)
-        # Parameters and the optimizer's vectors, and both as they were at the end of the last finished epoch: the
-        # network's own memory where it has this layout, or as much again.
-        self.live, self.kept = [plan.parameters, plan.optimizer_vectors], plan.kept
+        self.live = plan.live
         if self.layout is not layout:
-            lengths = [a.nbytes // layout.n_bytes * self.layout.n_bytes for a in self.live]
-            self.live, self.kept = ([aligned_zeros(n, layout.dtype) for n in lengths] for _ in range(2))
+            lengths = [a.nbytes // layout.n_bytes * self.layout.n_bytes for a in plan.live]
+            self.live = [aligned_zeros(n, layout.dtype) for n in lengths]
         needed = schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
         self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads)
@@ -62,7 +58,8 @@ class Schedule:
             batch_size=kind.batch_size,
             optimizer=kind.optimizer,
             live=self.live,
-            kept=self.kept,
+            kept=plan.kept,
+            kept_layout=layout,
             gradient=self.gradient,
             settings=plan.settings,
             state=plan.state,
@@ -72,12 +69,14 @@ class Schedule:
         self.code = Code((program for programs in self.programs for program in programs), self.library)
         self.parts = self.code.parts.reshape(threads, -1)
 
-    def hand_over(self, other: Schedule) -> None:
+    def hand_over(self, other: Schedule, within_a_batch: bool) -> None:
         """Let another go on from here."""
-        if other.layout is self.layout:
-            return
         mine, its = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
-        for array, out in zip([*self.live, *self.kept], [*other.live, *other.kept], strict=True):
+        pairs = [*zip(self.live, other.live, strict=True)] if other.layout is not self.layout else []
+        if within_a_batch:
+            pairs.append((self.gradient, other.gradient))
+            other.work.step[...] = self.work.step
+        for array, out in pairs:
             for vector, place in zip(array.reshape(-1, mine), out.reshape(-1, its), strict=True):
                 self.layout.convert(vector, other.layout, place)
 
@@ -95,26 +94,36 @@ class FitKind:
     optimizer: str
     max_threads: int
     sources: Sources
+    in_place: bool  # see Plan
 
 
 class Plan:
     """The programs and buffers of a kind of fit, for one thread and for several. A further fit of the kind binds them.
 
-    It outlives the fit, but holds no reference to a user's data.
+    Training changes `live`: parameters, the optimizer's vectors, and `state`. What the last finished epoch left is
+    `kept`, and that is the network's own memory, to which the compiled code copies when an epoch ends: so an exception
+    at any place leaves the network whole. A plan `in_place` has them the other way round, for single steps: the
+    network's memory is live, and what it was before the step is kept, for the compiled code to go back to.
+
+    A plan outlives the fit, but holds no reference to a user's data.
     """
 
     def __init__(self, network: Network, kind: FitKind, optimizer_vectors: NDArray[Any]):
         self.layout, self.scale, self.kind = network.layout, network.scale, kind
-        self.parameters, self.optimizer_vectors, self.state = network.parameters, optimizer_vectors, network.state
-        self.process = os.getpid()
-        self.kept = [aligned_zeros(array.nbytes, array.dtype) for array in (self.parameters, optimizer_vectors)]
-        self.kept_state = aligned_zeros(STATE.itemsize, STATE)
+        self.network_memory = [network.parameters, optimizer_vectors], network.state
+        own = [aligned_zeros(array.nbytes, array.dtype) for array in self.network_memory[0]]
+        own_memory = own, aligned_zeros(STATE.itemsize, STATE)
+        live, kept = (self.network_memory, own_memory) if kind.in_place else (own_memory, self.network_memory)
+        (self.live, self.state), (self.kept, self.kept_state), self.own_memory = live, kept, own_memory
+        self.forks = forks()
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
         self.bindings = bindings()
         self.order = np.empty(0, np.int32)  # drawn
-        self.run = np.zeros(1, entry.RUN)
+        self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
+        self.helpers: list[threading.Thread] = []
+        self.helped: object = None  # the call that they help with
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
-        self.tuner = ThreadTuner(self.threads, CALL_SECONDS)
+        self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
         self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
         self.schedule = self.schedules[1]
         self._compile()
@@ -130,7 +139,7 @@ class Plan:
 
     def bind(self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None) -> None:
         """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
-        n, run, table = len(samples.inputs), self.run, self.bindings
+        n, table = len(samples.inputs), self.bindings
         if ordered == DRAWN:
             if len(self.order) != n:
                 self.order = np.empty(n, np.int32)
@@ -146,75 +155,92 @@ class Plan:
                 bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
         self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
-        run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, entry.RUNNING, 0.0)
+        self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
+        self.run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, 0, entry.RUNNING, 0.0)
         self.tuner.last = 0
-        self.keep()
+
+    def load(self, network: Network, optimizer: Optimizer) -> None:
+        """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
+        (arrays, state), (own, own_state) = self.network_memory, self.own_memory
+        self.schedule = self.schedules[1]
+        own[0][:] = arrays[0]
+        own_state[:] = state
+        if network.optimizer == optimizer:
+            own[1][:] = arrays[1]
+        else:
+            network.start(optimizer, own[1], own_state)
 
     def release(self) -> None:
         """Forget the samples."""
         self.bindings[...] = 0
 
-    def keep(self) -> None:
-        """What the memory holds now is what is to be kept."""
-        self.kept[0][:] = self.parameters
-        self.kept[1][:] = self.optimizer_vectors
-        self.kept_state[:] = self.state
-
-    def restore(self) -> None:
-        """Go back to what was kept."""
-        self.parameters[:] = self.kept[0]
-        self.optimizer_vectors[:] = self.kept[1]
-        self.state[:] = self.kept_state
-
     def take(self, threads: int) -> None:
         """Go on with so many threads."""
         if threads != self.schedule.threads:
-            self.schedule.hand_over(self.schedules[threads])
+            self.schedule.hand_over(self.schedules[threads], within_a_batch=bool(self.run["row"][0]))
             self.schedule = self.schedules[threads]
 
-    def train(self, losses: NDArray[np.float64], steps: int) -> None:
-        """One kernel call, with the threads that were taken. The helping threads end with it, whatever happens."""
+    def train(self, samples: Samples, losses: NDArray[np.float64], blocks: int) -> None:
+        """One kernel call, with the threads that were taken. The helping threads end with it, whatever happens.
+
+        The samples are those that are bound.
+        """
         made = self.schedule
         if made.threads > 1:
-            self._train_on_threads(losses, steps)
+            self._train_on_threads(samples, losses, blocks)
         else:
-            entry.train(*made.arguments(self), made.work.step, self.run, losses, steps)
+            entry.train(*made.arguments(self), made.work.step, self.run, losses, blocks)
 
-    def _train_on_threads(self, losses: NDArray[np.float64], steps: int) -> None:
-        made, helpers = self.schedule, list[threading.Thread]()
+    def _train_on_threads(self, samples: Samples, losses: NDArray[np.float64], blocks: int) -> None:
+        made = self.schedule
         mailbox, arguments = made.work.mailbox, made.arguments(self)
+        self._join(mailbox)  # those that two exceptions at once left
+        self.helped = call = object()
         mailbox[...] = 0
         try:
             for worker in range(1, made.threads):
-                helper = threading.Thread(target=entry.help_train, args=(*arguments, worker), daemon=True)
+                helper = threading.Thread(target=self._help, args=(call, samples, arguments, worker), daemon=True)
+                self.helpers.append(helper)
                 try:
                     helper.start()
                 except RuntimeError:  # the system gives no more threads; those that run are told to end below
+                    self.helpers.pop()
                     mailbox["stopped"] = 1
                     self.take(1)
                     break
-                helpers.append(helper)
             now = self.schedule
-            entry.train(*now.arguments(self), now.work.step, self.run, losses, steps)
+            entry.train(*now.arguments(self), now.work.step, self.run, losses, blocks)
         finally:
-            mailbox["stopped"] = 1
-            for helper in helpers:
-                helper.join()
+            self._join(mailbox)
+
+    def _help(self, call: object, samples: Samples, arguments: tuple[Any, ...], worker: int) -> None:
+        """What a helping thread runs. It holds a reference to the samples, because it may end later than the fit."""
+        if call is self.helped:  # else it starts too late
+            entry.help_train(*arguments, worker)
+
+    def _join(self, mailbox: NDArray[Any]) -> None:
+        """Tell the helping threads to end, and wait for them."""
+        mailbox["stopped"], self.helped = 1, None
+        while self.helpers:
+            if self.helpers[-1].ident is not None:  # it was started
+                self.helpers[-1].join()
+            self.helpers.pop()
 
 
-def plan_for(network: Network, optimizer: Optimizer, samples: Samples, batch_size: int, max_threads: int) -> Plan:
+def plan_for(
+    network: Network, optimizer: Optimizer, samples: Samples, batch_size: int, max_threads: int, in_place: bool = False
+) -> Plan:
     """The network's plan for this kind of fit, kept from the last one or made now."""
     network.stepper = None  # another one binds the plans now
-    state = network.state_for(optimizer)
+    vectors = network.vectors_for(optimizer)
     remainder = len(samples.inputs) % batch_size
-    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, Sources.of(*samples))
+    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, Sources.of(*samples), in_place)
     plans: dict[FitKind, Plan] = network.plans  # the one used last is the last
     plan = plans.pop(kind, None)
-    if plan is None or plan.optimizer_vectors is not state.vectors or plan.process != os.getpid():
+    if plan is None or plan.network_memory[0][1] is not vectors or plan.forks != forks():
         while len(plans) >= MAX_PLANS:
             del plans[next(iter(plans))]
-        plan = Plan(network, kind, state.vectors)
-    network.start(optimizer, state)  # nothing can fail from here on
+        plan = Plan(network, kind, vectors)
     return plans.setdefault(kind, plan)
 
 
@@ -225,12 +251,13 @@ class Stepper:
     the shapes that it was made for.
     """
 
-    def __init__(self, plan: Plan, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
+    def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
         """given is what y is when `samples.targets` was made of it."""
         inputs, targets, _ = samples
+        plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
         plan.bind(optimizer, samples, AS_IS)
         plan.release()
-        self.plan, self.rows = plan, len(inputs)
+        self.rows = len(inputs)
         self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
         self.x_shape, self.x_dtype, self.y_shape, self.y_dtype = inputs.shape, inputs.dtype, given.shape, given.dtype
         table = plan.bindings
@@ -239,6 +266,9 @@ class Stepper:
         made = plan.schedules[1]
         arrays = made.code.operations, made.code.patches, made.parts[0], table, made.work.step
         self.arguments = (*arrays, np.zeros(self.rows, np.int32), plan.layout.sizes[-1])
+        if network.optimizer != optimizer:
+            plan.load(network, optimizer)
+            self(inputs[:0], given[:0])  # takes what was loaded, in one call
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
         """Whether these are as it was made for."""
@@ -254,8 +284,6 @@ class Stepper:
     def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[int, float]:
         """One step; gives the status of `entry.train_step` and the mean loss."""
         status, total = entry.train_step(*self.arguments, X, y)
-        if status == 3:
-            self.plan.restore()
         return status, total / self.rows
 
 
@@ -287,45 +315,51 @@ class Fit:
         samples: Samples,
         options: Options,
         history: History,
+        validate: Validate | None = None,
     ):
         self.current, self.network, self.samples = current, current(), samples
-        self.options, self.history = options, history
-        self.steps_per_epoch = -(-len(samples.inputs) // options.batch_size)
+        self.options, self.history, self.validate = options, history, validate
         self.losses = np.zeros(max(1, options.epochs))
         self.plan = self._bound_plan(options.order)
-        per_step = 3 * options.batch_size * sum(w.size + b.size for w, b in self._arrays())
-        self.steps = max(1, int(FIRST_CALL / per_step))
-        self.window = [0.0, 0]  # seconds and steps since the last finished epoch
-
-    def _arrays(self) -> Any:
-        return zip(self.network.weights, self.network.biases, strict=True)
+        self.run_record = record = self.plan.run
+        history._record(self.losses, lambda: int(record["epoch"][0]), validate is not None)
+        batch, rows = options.batch_size, self.network.layout.block_rows
+        whole, rest = divmod(len(samples.inputs), batch)
+        self.blocks_per_batch = -(-batch // rows)
+        self.blocks_per_epoch = whole * self.blocks_per_batch + -(-rest // rows)
+        weights = sum(w.size + b.size for w, b in zip(self.network.weights, self.network.biases, strict=True))
+        self.length = calls.CallLength(3 * min(batch, rows) * weights)
+        self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
 
     def _bound_plan(self, order: NDArray[np.int32] | None) -> Plan:
         o = self.options
         plan = plan_for(self.network, o.optimizer, self.samples, o.batch_size, o.max_threads)
         plan.bind(o.optimizer, self.samples, o.ordered, order)
+        plan.load(self.network, o.optimizer)
         return plan
 
     @property
     def epoch(self) -> int:
         """Epochs finished."""
-        return int(self.plan.run["epoch"][0])
+        return int(self.run_record["epoch"][0])
 
-    def run(self, validate: Validate | None, report: Callable[[int], None]) -> None:
-        """The loop: train, validate, call back; however it ends, the network is left as a finished epoch left it."""
-        options, history = self.options, self.history
-        watched = validate is not None or bool(options.callbacks)
+    def _blocks(self) -> int:
+        """Blocks done."""
+        run, rows = self.run_record[0], self.network.layout.block_rows
+        return int(run["epoch"] * self.blocks_per_epoch + run["step"] * self.blocks_per_batch + run["row"] // rows)
+
+    def run(self, report: Callable[[int], None]) -> None:
+        """The loop: train, validate, call back."""
+        options = self.options
+        watched = self.validate is not None or bool(options.callbacks)
         try:
             while self.epoch < options.epochs:
                 before = self.epoch
                 self.advance(before + 1 if watched else options.epochs)
                 stop = False
                 if self.epoch > before and watched:
-                    self.plan.take(1)
-                    if validate is not None:
-                        loss, value = validate()
-                        history.val_loss.append(loss)
-                        history.val_metric.append(value)
+                    if self.validate is not None:
+                        self.history._score(self.epoch, *self.validate())
                     answers = [callback() for callback in options.callbacks]
                     stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
                     if options.callbacks and not stop:
@@ -334,12 +368,12 @@ class Fit:
                 if stop:
                     break
         finally:
-            self._settle(validated=validate is not None)
+            self.plan.release()
 
     def advance(self, until: int) -> None:
-        """One kernel call: up to about CALL_SECONDS of steps, but not past the epoch `until`."""
-        plan, run = self.plan, self.plan.run[0]
-        before = run["epoch"] * self.steps_per_epoch + run["step"]
+        """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
+        plan, run = self.plan, self.run_record[0]
+        before = self._blocks()
         run["epochs"] = until
         threads, part = plan.tuner.choose()
         switched = time.perf_counter()
@@ -347,9 +381,8 @@ class Fit:
         start = time.perf_counter()
         if threads != plan.tuner.last:
             plan.tuner.switch_seconds = start - switched
-        plan.train(self.losses, max(1, int(self.steps * part)))
+        plan.train(self.samples, self.losses, max(1, int(self.length.blocks * part)))
         seconds = time.perf_counter() - start
-        self._record()
         if run["status"] == entry.DIVERGED:
             epoch = self.epoch + 1
             raise DivergenceError(
@@ -357,52 +390,42 @@ class Fit:
                 f"finite. The model holds the parameters after {self.epoch} epochs; try a lower learning_rate.",
                 epoch,
             )
-        done = int(run["epoch"] * self.steps_per_epoch + run["step"] - before)
+        done = self._blocks() - before
         plan.tuner.note(threads, seconds, done)
         self._clock(time.perf_counter() - switched, done)
 
     def _follow(self) -> None:
         """Take over what callbacks did to the model between two epochs."""
-        network = self.current()
+        network, plan = self.current(), self.plan
         if network.parameters is not self.network.parameters:
             raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
-        if network is not self.network:  # it called freeze
-            self.network, position, old = network, self.plan.run.copy(), self.plan
-            order = None if self.options.order is None else self.options.order[int(position["epoch"][0]) :]
-            self.plan = self._bound_plan(order)
-            self.plan.run[:] = position
-            old.release()
-        self.plan.keep()
+        if not np.isfinite(network.parameters).all():
+            plan.take(1)
+            network.parameters[...] = plan.live[0]
+            raise ValueError(
+                f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}. "
+                "The model holds the parameters that the epoch left."
+            )
+        if network is self.network:
+            plan.load(network, self.options.optimizer)
+            return
+        self.network = network  # it called freeze
+        order = None if self.options.order is None else self.options.order[self.epoch :]
+        self.plan = self._bound_plan(order)
+        self.plan.run = self.run_record
+        plan.release()
 
     def _clock(self, seconds: float, done: int) -> None:
         """Share the seconds among the epochs that ended, and choose the length of the next call."""
         self.window[0] += seconds
         self.window[1] += done
-        history = self.history
-        while len(history.seconds) < len(history.loss):
-            share = self.window[0] * self.steps_per_epoch / self.window[1]
-            history.seconds.append(share)
+        known = self.history._seconds
+        while len(known) < self.epoch and self.window[1] > 0:
+            share = self.window[0] * self.blocks_per_epoch / self.window[1]
+            known.append(share)
             self.window[0] -= share
-            self.window[1] -= self.steps_per_epoch
-        wanted = int(done * CALL_SECONDS / max(seconds, 1e-9))
-        self.steps = max(1, min(wanted, 4 * self.steps) if done == self.steps else max(wanted, self.steps))
-
-    def _record(self) -> None:
-        loss = self.history.loss
-        loss.extend(self.losses[len(loss) : self.epoch].tolist())
-
-    def _settle(self, validated: bool) -> None:
-        """Leave the network as it was at the end of the last finished epoch, and the history of one length."""
-        self._record()
-        self.plan.take(1)
-        history = self.history
-        history.seconds.extend([float("nan")] * (len(history.loss) - len(history.seconds)))
-        if validated:
-            for values in (history.val_loss, history.val_metric):
-                values.extend([float("nan")] * (len(history.loss) - len(values)))
-        if self.plan.run["step"][0] != 0:
-            self.plan.restore()
-        self.plan.release()
+            self.window[1] -= self.blocks_per_epoch
+        self.length.note(seconds, done)
 
 
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
@@ -411,15 +434,16 @@ def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, N
         raise ValueError(f"X must hold at most {np.iinfo(np.int32).max} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
         return (DRAWN if shuffle else AS_IS), None
-    order = np.asarray(shuffle)
+    order = _validation.array("shuffle", shuffle)
     if order.dtype.kind not in "iu" or order.shape != (epochs, n):
         raise ValueError(
             f"shuffle must be True, False or an integer array of shape ({epochs}, {n}), "
             f"got {order.dtype} of shape {order.shape}"
         )
+    order = np.array(order, order="C")  # they become addresses, so nobody may change them from now on
     if order.size and not (order.min() >= 0 and order.max() < n):
         raise ValueError(f"shuffle must hold sample indices in [0, {n}), got {order.min()} to {order.max()}")
-    return GIVEN, np.array(order, np.int32, order="C")
+    return GIVEN, order.astype(np.int32, copy=False)
 
 
 class ProgressBar:

@@ -3,3 +3,8 @@
 The folder is flat: the cache hashes `*.py` in it, and tests/test_structure.py says in which order modules import each
 other. `entry` holds every function that Python calls; `reference` is the plain NumPy float64 twin of all of them.
 """
+
+from numba import config
+
+if config.DISABLE_JIT:
+    raise ImportError("fastnn is compiled by Numba, but NUMBA_DISABLE_JIT=1 turns that off: unset the variable")

@@ -11,17 +11,17 @@ from .cache import cached
 from .function import OPERATION_BYTES
 from .interpreter import address, run_part, run_program
 from .program import ORDER, SAMPLES, TARGETS
-from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, KEEP
+from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, KEEP, RESTORE
 from .threads import MAILBOX, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
 RUNNING, DIVERGED = range(2)  # values of a run's status
 
-# A run of training, and how far it is.
+# A run of training, and how far it is: epochs, steps of the next one, samples of the next step.
 RUN = np.dtype(
     [
         *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered")),
-        *((name, "i8") for name in ("epochs", "epoch", "step", "status")),
+        *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
         ("count", "f8"),  # of the epoch's samples so far, by their weights
     ]
 )
@@ -29,32 +29,35 @@ _ARRIVED, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("arrived", "
 
 
 @cached
-def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_steps):
-    """Do at most `max_steps` batches of training, going on from where `run` says.
+def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_blocks):
+    """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
 
     operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
-    and the others run `help_train` meanwhile. bindings (n,), mailbox (1,), step (1,) and run (1,) are records.
-    losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends. An epoch
-    that ends with a loss or a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    and the others run `help_train` meanwhile; it stops them. bindings (n,), mailbox (1,), step (1,) and run (1,) are
+    records. losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends. An
+    epoch that ends with a loss or a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     this, box, now = run[0], mailbox[0], step[0]
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
-    while max_steps > 0 and this.epoch < this.epochs:
-        max_steps -= 1
-        if this.step == 0 and this.ordered == DRAWN:
-            run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
+    while max_blocks > 0 and this.epoch < this.epochs:
         first = this.step * this.batch_size
         stop = min(first + this.batch_size, this.n_samples)
-        if helpers > 0:
-            wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
-        now.count = stop - first
-        now.total = 0.0
-        run_part(operations, patches, mine, COUNT, bindings, first)
-        this.count += now.count
-        start = first if now.count > 0.0 else stop  # a batch of no weight changes nothing
-        if start < stop:
-            run_part(operations, patches, mine, ADVANCE, bindings, first)
-        while start < stop:
+        start = first + this.row
+        if start == first:
+            if this.step == 0 and this.ordered == DRAWN:
+                run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
+            if helpers > 0:
+                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+            now.count = stop - first
+            now.total = 0.0
+            run_part(operations, patches, mine, COUNT, bindings, first)
+            this.count += now.count
+            if now.count > 0.0:
+                run_part(operations, patches, mine, ADVANCE, bindings, first)
+            else:  # a batch of no weight changes nothing
+                start = stop
+                max_blocks -= 1
+        while start < stop and max_blocks > 0:
             rows = min(this.block_rows, stop - start)
             if helpers > 0:  # until every helper has done the blocks posted so far
                 wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
@@ -69,9 +72,14 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
                 i += 1
             run_part(operations, patches, mine, i, bindings, start + mine[i].first_row)
             start += rows
+            max_blocks -= 1
             if start == stop:
                 run_part(operations, patches, mine, AFTER, bindings, first)
+        if start < stop:
+            this.row = start - first
+            break
         losses[this.epoch] += now.total
+        this.row = 0
         this.step += 1
         if stop == this.n_samples:
             if helpers > 0:
@@ -81,7 +89,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             run_part(operations, patches, mine, CHECK, bindings, 0)
             if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.spread == 0.0):
                 this.status = DIVERGED
-                return
+                break
             run_part(operations, patches, mine, KEEP, bindings, 0)
             if this.ordered == GIVEN:
                 bindings[ORDER].address += 4 * this.n_samples
@@ -89,6 +97,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             this.step = 0
     if helpers > 0:
         wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+        box.stopped = 1
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -104,17 +113,21 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
     """One step on all rows of x (n, n_inputs) and y, by the programs of a single worker whose batches are as large.
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype.
-    Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; nothing was changed then;
-    3: the loss or a parameter is not finite. What KEEP copies is what was before.
+    Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3: the loss or a parameter
+    is not finite. If it is not done, nothing has changed. With no rows it goes back to what was kept.
     """
     now, n = step[0], x.shape[0]
+    if n == 0:
+        run_part(operations, patches, parts, RESTORE, bindings, 0)
+        return 0, 0.0
     if not _all_finite(x):
         return 1, 0.0
     if y.ndim == 1:
         for i in range(n):
-            if y[i] < 0 or y[i] >= n_out:
+            label = y[i]
+            if label < 0 or label >= n_out:
                 return 2, 0.0
-            labels[i] = y[i]
+            labels[i] = label
         bindings[TARGETS].address = address(labels)
     else:
         if not _all_finite(y):
@@ -138,7 +151,10 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
     run_part(operations, patches, parts, CHECK, bindings, 0)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
-    return (0 if now.total - now.total == 0.0 and now.spread == 0.0 else 3), now.total
+    if now.total - now.total == 0.0 and now.spread == 0.0:
+        return 0, now.total
+    run_part(operations, patches, parts, RESTORE, bindings, 0)
+    return 3, now.total
 
 
 @cached
@@ -171,22 +187,34 @@ def _sweep(operations, patches, parts, bindings, first, stop, block_rows):
 
 
 @cached
-def sweep(operations, patches, parts, bindings, n, block_rows):
-    """Run the blocks' programs over all n rows, in their order: predict, evaluate, gradients."""
-    _sweep(operations, patches, parts, bindings, 0, n, block_rows)
+def sweep(operations, patches, parts, bindings, first, stop, block_rows):
+    """Run the blocks' programs over the rows from `first` to `stop`, in their order: predict, evaluate, gradients.
+
+    All blocks but the last of the sample set have block_rows rows.
+    """
+    _sweep(operations, patches, parts, bindings, first, stop, block_rows)
+
+
+def share(first: int, stop: int, block_rows: int, t: int, threads: int) -> tuple[int, int]:
+    """(first, stop) of thread t's share of the rows from `first` to `stop`, whole blocks."""
+    blocks = (stop - first + block_rows - 1) // block_rows
+    begin, end = blocks * t // threads, blocks * (t + 1) // threads
+    return first + begin * block_rows, min(first + end * block_rows, stop)
+
+
+_share = njit(nogil=True)(share)
 
 
 @cached(parallel=True)
-def sweep_parallel(operations, patches, parts, bindings, n, block_rows):
+def sweep_parallel(operations, patches, parts, bindings, first, stop, block_rows):
     """`sweep` on several threads, each with operations (threads, words) and memory of its own, and whole blocks.
 
     The bits are the same.
     """
-    blocks = (n + block_rows - 1) // block_rows
     threads = operations.shape[0]
     for t in prange(threads):
-        first, stop = blocks * t // threads * block_rows, min(blocks * (t + 1) // threads * block_rows, n)
-        _sweep(operations[t], patches, parts, bindings, first, stop, block_rows)
+        begin, end = _share(first, stop, block_rows, t, threads)
+        _sweep(operations[t], patches, parts, bindings, begin, end, block_rows)
 
 
 @cached

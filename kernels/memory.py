@@ -12,6 +12,7 @@ for each neuron, lanes hold samples, which fill them where layers are narrow.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,8 +38,18 @@ STEP = np.dtype(
         "itemsize": 128,
     }
 )
-# What a further fit goes on from beside vectors: the generator of the orders, and the optimizer's state.
-STATE = np.dtype([("random", "u8"), ("numbers", "f8", (MAX_NUMBERS,))])
+# What a further fit goes on from beside vectors: the generator of the orders, which optimizer trained last (a number
+# that the network gave it; 0 is none), and the numbers of that optimizer's state. Whole lines, because it is copied.
+STATE = np.dtype(
+    {
+        "names": ["random", "optimizer", "numbers"],
+        "formats": ["u8", "i8", ("f8", (MAX_NUMBERS,))],
+        "offsets": [0, 8, 16],
+        "itemsize": 128,
+    }
+)
+
+_REFERENCES: dict[int, Any] = {}  # to all memory, by id: NumPy resizes no array that has a weak reference
 
 
 def apart(stride: int) -> int:
@@ -47,10 +58,12 @@ def apart(stride: int) -> int:
 
 
 def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
-    """A zeroed 1-D array of n_bytes that starts at a multiple of 64 bytes."""
+    """A zeroed 1-D array of n_bytes that starts at a multiple of 64 bytes. Nobody can resize the memory behind it."""
     itemsize = np.dtype(dtype).itemsize
     n_bytes = -(-n_bytes // itemsize) * itemsize
     buffer = np.zeros(n_bytes + LINE_BYTES, np.uint8)
+    key = id(buffer)
+    _REFERENCES[key] = weakref.ref(buffer, lambda _: _REFERENCES.pop(key))
     start = -buffer.ctypes.data % LINE_BYTES
     return buffer[start : start + n_bytes].view(dtype)
 
@@ -141,6 +154,7 @@ class Layout:
         self.layers = tuple(layers)
         self.n_bytes = offset
         self.x_stride = apart(padded(self.sizes[0] * self.itemsize))
+        self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # of a sample's prediction
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((layer.index for layer in layers if not layer.frozen), default=len(layers))
         # A block goes through the whole network at once, about 128 KiB of it where the network is small.
@@ -197,6 +211,11 @@ class Vector:
     def _matrix(self, rows: int, shard: ColumnShard, offset: int, name: str) -> Matrix:
         place = rows, shard.end - shard.begin, shard.row_stride, self.layout.dtype
         return Matrix.row_major(self.address + offset, *place, f"{self.name}{name}")
+
+    def columns(self, layer: Layer, begin: int, end: int) -> Matrix:
+        """W and b, its last row, of neurons `begin` to `end`, which are in one shard."""
+        (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
+        return self.w(layer, shard).taller(1)[:, begin - shard.begin : end - shard.begin]
 
     def rows(self, layer: Layer, worker: Worker) -> tuple[Matrix, Matrix | None] | None:
         """What a worker updates of a layer: (rows of W, b or None), or None where nothing is left for it.

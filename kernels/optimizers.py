@@ -52,17 +52,21 @@ def _nesterov(s, c, p, g, v):
 
 
 def _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2):
-    """power1 and power2 are beta1^t and beta2^t; the bias corrections are in two scalars (section 2 of the paper)."""
+    """power1 and power2 are beta1^t and beta2^t; the bias corrections are in two scalars (section 2 of the paper).
+
+    The update gets 1 - beta, taken in float64: a float32 beta close to 1 would lose it, and the correction with it.
+    """
     power1, power2 = power1 * beta1, power2 * beta2
     root = s.sqrt(1.0 - power2)
-    return (1.0 / count,), (power1, power2), (learning_rate * root / (1.0 - power1), epsilon * root, beta1, beta2)
+    scalars = learning_rate * root / (1.0 - power1), epsilon * root, 1.0 - beta1, 1.0 - beta2
+    return (1.0 / count,), (power1, power2), scalars
 
 
 def _adam(s, c, p, g, m, v):
-    """Kingma and Ba 2015."""
-    step, epsilon, beta1, beta2 = c
-    m = s.fma(beta1, m - g, g)
-    v = s.fma(beta2, v - g * g, g * g)
+    """Kingma and Ba 2015: m += (1 - beta1) (g - m), v += (1 - beta2) (g^2 - v)."""
+    step, epsilon, rate1, rate2 = c
+    m = s.fma(rate1, g - m, m)
+    v = s.fma(rate2, s.fma(g, g, -v), v)
     return p - step * m / (s.sqrt(v) + epsilon), m, v
 
 

@@ -31,8 +31,8 @@ IN_PLACE_BYTES = 2**16  # of samples that are multiplied at a time where they li
 
 # The programs of training before those of blocks: what the first worker runs at the start of an epoch, to count a batch
 # by its samples' weights, and to advance the optimizer; what all run before and after a batch; what the first worker
-# runs at the end of an epoch to see whether it is to be kept, and to keep it.
-BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, CHECK, KEEP, BLOCKS = range(8)
+# runs at the end of an epoch to see whether it is to be kept, to keep it, or to go back to what was kept before.
+BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, CHECK, KEEP, RESTORE, BLOCKS = range(9)
 
 _NAMES = {np.dtype(name): name for name in ITEMSIZE}
 
@@ -111,7 +111,8 @@ class Training:
     batch_size: int
     optimizer: str
     live: list[NDArray[Any]]  # the parameters and the optimizer's vectors, which training changes
-    kept: list[NDArray[Any]]  # as many: what they were at the end of the last finished epoch
+    kept: list[NDArray[Any]]  # as many, what they were at the end of the last finished epoch, in
+    kept_layout: Layout  # which is the same one, or has single shards
     gradient: NDArray[Any]  # empty where none is needed
     settings: NDArray[np.float64]  # of the optimizer
     state: NDArray[Any]  # STATE, live
@@ -175,10 +176,26 @@ class Training:
         )
         everything = _row(self.live[0], "parameters", self.layout.dtype)
         programs[CHECK].add("spread", x=everything, spread=field(step, "spread"))
-        for live, kept in zip([*self.live, self.state], [*self.kept, self.kept_state], strict=True):
-            if live.size:
-                dtype = self.layout.dtype
-                programs[KEEP].add("copy", out=_row(kept, "kept", dtype), x=_row(live, "live", dtype))
+        for live, kept in [*zip(self.live, self.kept, strict=True), (self.state, self.kept_state)]:
+            if self.layout is self.kept_layout or live is self.state:
+                self._copy(programs[KEEP], live, kept)
+                self._copy(programs[RESTORE], kept, live)
+            else:
+                self._keep_shards(programs[KEEP], live, kept)
+
+    def _copy(self, program: Program, source: NDArray[Any], out: NDArray[Any]) -> None:
+        if source.size:
+            program.add("copy", out=_row(out, "out", self.layout.dtype), x=_row(source, "x", self.layout.dtype))
+
+    def _keep_shards(self, program: Program, live: NDArray[Any], kept: NDArray[Any]) -> None:
+        """Copy vectors in shards to where the network has them."""
+        for i in range(live.nbytes // self.layout.n_bytes):
+            source = Vector(self.layout, live.ctypes.data + i * self.layout.n_bytes, "live.")
+            out = Vector(self.kept_layout, kept.ctypes.data + i * self.kept_layout.n_bytes, "kept.")
+            for layer, other in zip(self.layout.layers, self.kept_layout.layers, strict=True):
+                for shard in layer.shards:
+                    edges = shard.begin, shard.end
+                    program.add("unpad", out=out.columns(other, *edges), source=source.columns(layer, *edges))
 
     def _around_a_batch(self, before: Program, after: Program, worker: Worker) -> None:
         """A batch of several blocks sums their gradients first, because all must see the same parameters."""

@@ -122,7 +122,7 @@ def state():
     """A function: everything that training may change in a model, to compare before and after."""
 
     def of(model):
-        return model.parameters.tobytes(), model._random.tobytes(), model.history, model.frozen, repr(model)
+        return model.parameters.tobytes(), model._network.state.tobytes(), model.history, model.frozen, repr(model)
 
     return of
 

@@ -104,7 +104,7 @@ def run(dtype, write, target=HOST):
 
 def run_code(code):
     """Run the one program of a code, written for one row, that has no symbols."""
-    entry.sweep(code.operations, code.patches, code.parts, bindings(), 1, 1)
+    entry.sweep(code.operations, code.patches, code.parts, bindings(), 0, 1, 1)
 
 
 def call(dtype, name, target=HOST, **arguments):
@@ -196,7 +196,7 @@ class Net:
                 bind(table, symbol, array.ctypes.data, array.strides[0])
         if gradient is not None:
             bind(table, GRADIENT, gradient.ctypes.data)
-        rest = code.patches, code.parts, table, len(x), self.layout.block_rows
+        rest = code.patches, code.parts, table, 0, len(x), self.layout.block_rows
         if operations is None:
             entry.sweep(code.operations, *rest)
         else:
@@ -213,7 +213,7 @@ class Net:
 
 
 class Run:
-    """Training by an optimizer with these settings, `steps` batches a call, on a number of threads.
+    """Training by an optimizer with these settings, `blocks` of samples a call, on a number of threads.
 
     order is int32 (epochs, n) where it is given. Afterwards: the mean losses, the network's parameters as they were at
     the end of the last finished epoch (kept), STATE now and then (state, kept_state), a record of entry.RUN (run), and
@@ -233,7 +233,7 @@ class Run:
         *,
         scale=1.0,
         seed=1,
-        steps=2,
+        blocks=2,
         optimizer="sgd",
         threads=1,
         weights=None,
@@ -246,8 +246,8 @@ class Run:
         if layout is not one:
             self.live[0] = aligned_zeros(layout.n_bytes, dtype)
             one.convert(net.parameters, layout, self.live[0])
-        kept = [array.copy() for array in self.live]
-        self.state, self.kept_state = np.zeros(1, STATE), np.zeros(1, STATE)
+        kept = [net.parameters.copy(), aligned_zeros(len(kind.vectors) * one.n_bytes, dtype)]
+        self.state, self.kept_state = (aligned_zeros(STATE.itemsize, STATE) for _ in range(2))
         self.state["random"] = seed
         self.state["numbers"][0, : len(kind.state)] = list(kind.state.values())
         self.kept_state[:] = self.state
@@ -266,6 +266,7 @@ class Run:
             optimizer=optimizer,
             live=self.live,
             kept=kept,
+            kept_layout=one,
             gradient=gradient,
             settings=numbers,
             state=self.state,
@@ -276,22 +277,19 @@ class Run:
         table = self._bindings(x, y, weights, ordered, order)
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table, work.mailbox
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
-        self.run[0] = (n, batch_size, layout.block_rows, ordered, epochs, 0, 0, entry.RUNNING, 0.0)
+        self.run[0] = (n, batch_size, layout.block_rows, ordered, epochs, 0, 0, 0, entry.RUNNING, 0.0)
         now = self.run[0]
         while now["epoch"] < epochs and now["status"] == entry.RUNNING:
             work.mailbox[...] = 0
             helpers = [threading.Thread(target=entry.help_train, args=(*shared, i)) for i in range(1, threads)]
             for helper in helpers:
                 helper.start()
-            entry.train(*shared, work.step, self.run, self.losses, steps)
-            work.mailbox["stopped"] = 1
+            entry.train(*shared, work.step, self.run, self.losses, blocks)
             for helper in helpers:
                 helper.join()
         self.layout, self.kept, self.kept_arrays = layout, kept[0], kept
         if layout is not one:
-            self.kept = aligned_zeros(one.n_bytes, dtype)
-            for vector, out in zip((self.live[0], kept[0]), (net.parameters, self.kept), strict=True):
-                layout.convert(vector, one, out)
+            layout.convert(self.live[0], one, net.parameters)
 
     def _bindings(self, x, y, weights, ordered, order):
         table, n = bindings(), len(x)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Model, Momentum, training
+from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, training
 from fastnn import threads as fastnn_threads
 from fastnn.kernels import library, strategy
 
@@ -53,8 +53,8 @@ def plans(model):
 
 
 def bits(model):
-    state = model._network.optimizer_state
-    return model.parameters.tobytes(), model._random.tobytes(), None if state is None else state.vectors.tobytes()
+    optimizer, vectors, numbers = model._network.optimizer_state() or (None, np.empty(0), np.empty(0))
+    return model.parameters.tobytes(), model._network.random, optimizer, vectors.tobytes(), numbers.tobytes()
 
 
 def bound(plan):
@@ -264,11 +264,12 @@ def test_fits_in_turn_find_their_plans():
     assert kept[1] is kept[3]
     model.fit(X, y, epochs=1, batch_size=12)
     model.fit(X, y, epochs=1, batch_size=13)
-    assert sorted(plan.kind.batch_size for plan in plans(model)) == [12, 13]
+    model.fit(X, y, epochs=1, batch_size=14)
+    assert sorted(plan.kind.batch_size for plan in plans(model)) == [12, 13, 14]
     assert len(plans(model)) == training.MAX_PLANS
 
 
-def test_fifty_kinds_leave_the_memory_of_two():
+def test_fifty_kinds_leave_the_memory_of_three():
     """Without the collector of circles: a plan and its buffers go with the last reference."""
     X, y = samples(61, [5, 40, 3])
     model, made = Model([5, 40, 3], rng=0), []
@@ -279,13 +280,13 @@ def test_fifty_kinds_leave_the_memory_of_two():
             model.fit(X, y, epochs=1, batch_size=batch_size, optimizer="adam")
             plan = plans(model)[-1]
             works = [schedule.work for schedule in plan.schedules.values()]
-            made += [weakref.ref(each) for each in (plan, plan.kept[0].base, *works)]
+            made += [weakref.ref(each) for each in (plan, plan.live[0].base, *works)]
             del plan, works
             alive = [ref() for ref in made[::3] if ref() is not None]
             assert alive == plans(model)
-            assert len(alive) <= 2
+            assert len(alive) <= 3
             del alive
-        assert sum(ref() is not None for ref in made) == 6
+        assert sum(ref() is not None for ref in made) == 9
     finally:
         gc.enable()
 
@@ -349,7 +350,7 @@ def test_copies_carry_none(copied):
     other = copied(model)
     assert plans(other) == []
     assert len(plans(model)) == 2
-    assert len(pickle.dumps(model)) == size
+    assert abs(len(pickle.dumps(model)) - size) < 16  # the length of numbers
     for each in (model, other):
         each.fit(X, y, epochs=2, batch_size=7, optimizer="adam")
     assert bits(model) == bits(other)
@@ -394,17 +395,17 @@ def test_after_an_exception(error):
 def test_after_an_interrupt_within_an_epoch(monkeypatch):
     X, y = samples(61, [5, 40, 3])
     model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
-    train, calls = training.entry.train, []
+    train, seen = training.entry.train, []
 
     def interrupted(*arguments):
         train(*arguments)
-        calls.append(1)
-        if len(calls) == 14:  # the first does no step, and an epoch has nine
+        seen.append(1)
+        if len(seen) == 14:  # the first does no step, and an epoch has nine
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "FIRST_CALL", 0)
-        patch.setattr(training, "CALL_SECONDS", 0)
+        patch.setattr(calls, "FIRST_CALL", 0)
+        patch.setattr(calls, "CALL_SECONDS", 0)
         patch.setattr(training.entry, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
@@ -543,7 +544,7 @@ def test_a_step_while_another_thread_takes_one(monkeypatch):
         patched.setattr(training.Stepper, "__call__", slow)
         model.partial_fit(X, y)
     assert len(refused) == 2
-    assert all("while it is being fitted" in text for text in refused)
+    assert all("while it is being trained" in text for text in refused)
     alone.partial_fit(X, y)
     assert bits(model) == bits(alone)
     model.partial_fit(X, y)  # the claim has ended

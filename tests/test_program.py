@@ -161,7 +161,7 @@ def test_what_symbols_stand_for_moves_with_the_rows():
     for array in (x, x + 100):
         bind(table, SAMPLES, array.ctypes.data, array.strides[0])
         bind(table, OUTPUTS, out.ctypes.data, out.strides[0])
-        entry.sweep(code.operations, code.patches, code.parts, table, 10, 5)
+        entry.sweep(code.operations, code.patches, code.parts, table, 0, 10, 5)
         np.testing.assert_array_equal(out, array[:, 1:])
 
 

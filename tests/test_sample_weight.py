@@ -148,7 +148,7 @@ def test_validation_fraction_takes_the_weights_along():
         (np.zeros(9), ValueError, "must have an element above zero, got 9 zeros"),
         (np.r_[1.0, -0.5, np.ones(7)], ValueError, r"must not be negative, got sample_weight\[1\] = -0.5"),
         (np.ones(3), ValueError, r"must have shape \(9,\), got \(3,\)"),
-        (np.full(9, np.inf), ValueError, r"must be finite in float32, got sample_weight\[0\] = inf"),
+        (np.full(9, np.inf), ValueError, r"must be finite in float64, got sample_weight\[0\] = inf"),
         (["a"] * 9, TypeError, "must hold numbers"),
     ],
 )

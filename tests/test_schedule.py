@@ -119,7 +119,7 @@ def test_fetching_ahead_changes_no_bit(targets, batch_size, how, target, monkeyp
 def test_divergence_leaves_what_was_kept():
     n = Net([3, 2], ["identity"], "float32", 5)
     x, y = rng.standard_normal((64, 3)).astype("f4"), rng.standard_normal((64, 2)).astype("f4")
-    done = n.train(x, y, 8, (3.0,), 500, entry.AS_IS, steps=10**6)
+    done = n.train(x, y, 8, (3.0,), 500, entry.AS_IS, blocks=10**6)
     run = done.run[0]
     assert run["status"] == entry.DIVERGED
     assert 0 < run["epoch"] < 500
@@ -135,7 +135,7 @@ def test_how_training_is_chunked_changes_no_bit(steps, optimizer):
     results = []
     for chunk in (2, steps):
         n = Net([6, 20, 2], ["tanh", "identity"], "float32", 1)
-        done = n.train(x, y, 8, SETTINGS[optimizer], 3, entry.DRAWN, optimizer=optimizer, steps=chunk)
+        done = n.train(x, y, 8, SETTINGS[optimizer], 3, entry.DRAWN, optimizer=optimizer, blocks=chunk)
         results.append((done.losses.tolist(), n.parameters.tobytes(), done.state.tobytes()))
     assert results[0] == results[1]
 
@@ -273,7 +273,8 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
         batch_size=batch_size,
         optimizer=optimizer,
         live=live,
-        kept=[np.zeros_like(array) for array in live],
+        kept=[aligned_zeros(n * one.n_bytes, dtype) for n in (1, vectors)],
+        kept_layout=one,
         gradient=aligned_zeros(layout.n_bytes if needed else 0, dtype),
         settings=aligned_zeros(8 * MAX_NUMBERS, np.float64),
         state=aligned_zeros(STATE.itemsize, STATE),

@@ -19,6 +19,7 @@ PACKAGE = {path.stem: path for path in (ROOT / "fastnn").glob("*.py") if path.st
 MAY_IMPORT = {
     "target": [],
     "cache": [],
+    "pool": [],
     "optimizers": [],
     "reference": [],
     "simd": ["target"],
@@ -145,7 +146,7 @@ def test_the_package_imports_itself_relatively(module):
         assert level == 1 or name.split(".")[0] not in ("fastnn", "kernels")
 
 
-LOWER = ["_validation", "layers", "optimizers", "data", "metrics", "threads", "plots", "history", "storage"]
+LOWER = ["calls", "_validation", "layers", "optimizers", "data", "metrics", "threads", "plots", "history", "storage"]
 
 
 @pytest.mark.parametrize("module", LOWER)
@@ -155,7 +156,7 @@ def test_the_model_is_above_the_rest(module):
     for level, name, names in imports(PACKAGE[module]):
         if level == 1 and name.split(".")[0] == "kernels":
             parts = [name] if "." in name else [f"kernels.{each}" for each in names]
-            assert set(parts) <= {"kernels.activations", "kernels.losses", "kernels.optimizers"}
+            assert set(parts) <= {"kernels.activations", "kernels.losses", "kernels.optimizers", "kernels.pool"}
 
 
 # ---- one cache ----
@@ -275,7 +276,7 @@ def test_star_import(run_python):
 
 @pytest.mark.parametrize("name", [name for name in vars(fastnn.Model) if not name.startswith("_")])
 def test_every_public_method_of_the_model_is_explained(name):
-    if name in ("weights", "biases", "parameters", "n_parameters", "sizes"):
+    if name in ("weights", "biases", "parameters", "n_parameters", "sizes", "loss_name", "input_scale", "dtype"):
         assert name in inspect.getdoc(fastnn.Model).split("Attributes")[1]
     else:
         assert inspect.getdoc(getattr(fastnn.Model, name))

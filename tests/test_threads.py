@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastnn import Model, threads
-from fastnn.kernels import entry
+from fastnn.kernels import entry, pool
 
 # Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
 MODEL = """
@@ -145,6 +145,7 @@ warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may
 def test_predict_in_a_forked_child(run_python):
     source = """
 assert np.array_equal(model.predict(X, threads=2), expected) and calls
+before = len(calls)
 child = os.fork()
 if child == 0:
     import signal
@@ -152,18 +153,18 @@ if child == 0:
     try:
         right = np.array_equal(model.predict(X, threads=2), expected)
         model.fit(X, np.arange(20_000) % 5, epochs=1, batch_size=100)
-        os._exit(0 if right and len(calls) == 1 else 3)
+        os._exit(0 if right and len(calls) == before else 3)
     finally:
         os._exit(4)
 assert os.waitpid(child, 0)[1] == 0
-assert np.array_equal(model.predict(X, threads=2), expected) and len(calls) == 2
+assert np.array_equal(model.predict(X, threads=2), expected) and len(calls) > before
 print("done")
 """
     assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
 
 
 @needs_fork
-def test_a_child_forked_before_the_parent_uses_threads_may_use_its_own(run_python):
+def test_a_forked_child_does_not_use_numbas_threads(run_python):
     source = """
 child = os.fork()
 if child == 0:
@@ -171,11 +172,11 @@ if child == 0:
     signal.alarm(100)
     try:
         right = np.array_equal(model.predict(X, threads=2), expected)
-        os._exit(0 if right and len(calls) == 1 else 3)
+        os._exit(0 if right and not calls else 3)
     finally:
         os._exit(4)
 assert os.waitpid(child, 0)[1] == 0
-assert np.array_equal(model.predict(X, threads=2), expected) and len(calls) == 1
+assert np.array_equal(model.predict(X, threads=2), expected) and calls
 print("done")
 """
     assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
@@ -215,11 +216,11 @@ for worker in workers:
     worker.start()
 for worker in workers:
     worker.join()
-assert not wrong and calls
-print(numba.threading_layer())
+assert not wrong
+print(bool(calls))
 """
-    out = run_python(MODEL + source, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
-    assert layer in ("default", out)
+    entered = run_python(MODEL + source, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
+    assert entered == str(layer != "workqueue" and pool.layer() != "workqueue")
 
 
 # ---- how many ----

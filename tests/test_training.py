@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Dense, DivergenceError, History, Model, training
+from fastnn import SGD, Dense, DivergenceError, History, Model, calls, training
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -25,8 +25,8 @@ def orders(epochs, n, seed=0):
 def chunks(request, monkeypatch):
     """Runs a test once more with kernel calls of a single step."""
     if request.param != "as is":
-        monkeypatch.setattr(training, "FIRST_CALL", 0)
-        monkeypatch.setattr(training, "CALL_SECONDS", 0)
+        monkeypatch.setattr(calls, "FIRST_CALL", 0)
+        monkeypatch.setattr(calls, "CALL_SECONDS", 0)
 
 
 # ---- the algorithm ----
@@ -178,7 +178,7 @@ def test_two_fits_equal_one_longer_fit(dtype, options, blobs, chunks):
     first = twice.fit(X, y, epochs=2, batch_size=7, **options)
     second = twice.fit(X, y, epochs=3, batch_size=7, **options)
     assert bits(once) == bits(twice)
-    assert once._random.tobytes() == twice._random.tobytes()
+    assert once._network.random == twice._network.random
     assert whole.loss == first.loss + second.loss
     assert whole.val_loss == first.val_loss + second.val_loss
 
@@ -189,13 +189,13 @@ def test_how_calls_are_chunked_is_invisible(shuffle, batch_size, blobs, monkeypa
     X, y = blobs
     shuffle = orders(4, 300) if shuffle == "given" else shuffle
     models = []
-    for first_call, seconds in ((training.FIRST_CALL, training.CALL_SECONDS), (0, 0), (20_000, 1e-5), (1e9, 10)):
-        monkeypatch.setattr(training, "FIRST_CALL", first_call)
-        monkeypatch.setattr(training, "CALL_SECONDS", seconds)
+    for first_call, seconds in ((calls.FIRST_CALL, calls.CALL_SECONDS), (0, 0), (20_000, 1e-5), (1e9, 10)):
+        monkeypatch.setattr(calls, "FIRST_CALL", first_call)
+        monkeypatch.setattr(calls, "CALL_SECONDS", seconds)
         models.append(Model([6, 9, 3], rng=0))
         models[-1].fit(X, y, epochs=4, batch_size=batch_size, shuffle=shuffle)
     assert len({bits(model) for model in models}) == 1
-    assert len({model._random.tobytes() for model in models}) == 1
+    assert len({model._network.random for model in models}) == 1
     assert len({tuple(model.history.loss) for model in models}) == 1
 
 
@@ -581,17 +581,17 @@ def test_an_interrupt_leaves_the_last_finished_epoch(steps, shuffle, blobs, monk
     X, y = blobs
     given = orders(4, 300)
     model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
-    train, calls = training.entry.train, []
+    train, seen = training.entry.train, []
 
     def interrupted(*arguments):
         train(*arguments)
-        calls.append(1)
-        if len(calls) == steps + 1:  # the first does no step
+        seen.append(1)
+        if len(seen) == steps + 1:  # the first does no step
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "FIRST_CALL", 0)
-        patch.setattr(training, "CALL_SECONDS", 0)
+        patch.setattr(calls, "FIRST_CALL", 0)
+        patch.setattr(calls, "CALL_SECONDS", 0)
         patch.setattr(training.entry, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, epochs=4, batch_size=7, shuffle=True if shuffle is True else given)
@@ -664,7 +664,7 @@ def test_labels_changed_by_a_callback_do_not_matter(blobs):
 def test_a_fit_within_a_fit_is_refused(blobs):
     X, y = blobs
     model = Model([6, 9, 3], rng=0)
-    with pytest.raises(RuntimeError, match="while it is being fitted"):
+    with pytest.raises(RuntimeError, match="while it is being trained"):
         model.fit(X, y, epochs=3, batch_size=10, callbacks=[lambda m: m.fit(X, y, epochs=1, batch_size=10)])
     assert len(model.history.loss) == 1
     model.fit(X, y, epochs=2, batch_size=10)
