@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import os
 import reprlib
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -246,3 +248,16 @@ def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     for piece in calls.row_slices(len(rows), array[:1].nbytes):
         out[piece] = array[rows[piece]]
     return out
+
+
+def path(value: Any) -> Path:
+    """value as a Path, if it is a string or an object that stands for one, such as a Path; bytes are refused."""
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a string or a path object, got {reprlib.repr(value)}")
+    if "\0" in text:
+        raise ValueError(f"path must not hold a null character, got {text!r}")
+    return Path(text)

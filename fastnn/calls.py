@@ -6,16 +6,17 @@ import time
 from collections.abc import Iterator
 
 CALL_SECONDS = 0.05  # how long a kernel call may run
-FIRST_CALL = 2e7  # multiply-adds of the first call, before its speed is known
+FIRST_CALL = 2e7  # multiply-adds of the first call of training, before its speed is known
+FIRST_SWEEP = 5e8  # of one that trains nothing, which mostly is the only one
 PIECE_BYTES = 2**26  # of an array that NumPy checks or copies at a time
 
 
 class CallLength:
     """How many blocks of samples the next kernel call takes on, by how long the last one took."""
 
-    def __init__(self, multiply_adds: float):
-        """multiply_adds are those of a block."""
-        self.blocks = max(1, int(FIRST_CALL / multiply_adds))
+    def __init__(self, multiply_adds: float, first: float):
+        """multiply_adds are those of a block, first those of the first call."""
+        self.blocks = max(1, int(first / multiply_adds))
 
     def note(self, seconds: float, done: int) -> None:
         """A call did so many blocks. It may have ended early, at the end of an epoch or of the samples."""
@@ -24,17 +25,17 @@ class CallLength:
         self.blocks = max(1, min(wanted, 4 * self.blocks) if whole else max(wanted, self.blocks))
 
 
-def pieces(n: int, block_rows: int, multiply_adds: float) -> Iterator[tuple[int, int]]:
-    """(first, stop) of consecutive rows, whole blocks, n in all; what is done with each piece is timed.
+def pieces(n: int, rows: int, multiply_adds: float) -> Iterator[tuple[int, int]]:
+    """(first, stop) of consecutive rows, n in all, each piece a multiple of `rows` but the last one.
 
-    multiply_adds are those of a row.
+    multiply_adds are those of a row. What is done with each piece is timed.
     """
-    length, first = CallLength(multiply_adds * block_rows), 0
+    length, first = CallLength(multiply_adds * rows, FIRST_SWEEP), 0
     while first < n:
-        stop = min(n, first + length.blocks * block_rows)
+        stop = min(n, first + length.blocks * rows)
         began = time.perf_counter()
         yield first, stop
-        length.note(time.perf_counter() - began, -(-(stop - first) // block_rows))
+        length.note(time.perf_counter() - began, -(-(stop - first) // rows))
         first = stop
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import reprlib
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,13 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MAX_DIMENSIONS = 64  # of a NumPy array
+_PIECE = 2**20  # bytes that are read at once
 
 
 def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """The array in an IDX file, the format of MNIST (http://yann.lecun.com/exdb/mnist), gzipped or not.
 
     The array has the file's shape and type, in native byte order: (60000, 28, 28) uint8 for MNIST's training
-    images. Raises ValueError for a file that is truncated, too long or not IDX, and FileNotFoundError.
+    images. Raises ValueError for a file that is truncated, too long, not IDX or of more than 64 dimensions,
+    FileNotFoundError, and TypeError for a path that is neither a string nor a path object.
+
+    The header is read first, then only what it promises. So the memory for a gzipped file too is limited by the
+    array's size, and by the amount of data that there is: a header that promises more takes no memory.
 
     Examples
     --------
@@ -30,24 +38,52 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     >>> fastnn.load_idx(path)
     array([7, 2, 1], dtype=uint8)
     """
-    path = Path(path)
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
+    path = _validation.path(path)
+    with open(path, "rb") as file:
+        if file.peek(2)[:2] != b"\x1f\x8b":
+            return _read_idx(path, file)
         try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read_idx(path, unpacked)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"path must name a whole gzip file, got {str(path)!r}: {error}") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(f"path must name an IDX file, got {str(path)!r}, which starts with {content[:4]!r}")
-    start = 4 + 4 * content[3]
-    dtype = np.dtype(_IDX_TYPES[content[2]])
-    shape = tuple(map(int, np.frombuffer(content[4:start], ">u4"))) if len(content) >= start else ()
-    size = start + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if len(content) != size:
+
+
+def _read_idx(path: Path, file: BinaryIO | gzip.GzipFile) -> NDArray[Any]:
+    """The array in an open IDX file."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_TYPES:
+        raise ValueError(f"path must name an IDX file, got {str(path)!r}, which starts with {start!r}")
+    dtype, n_dimensions = np.dtype(_IDX_TYPES[start[2]]), start[3]
+    if n_dimensions > _MAX_DIMENSIONS:
         raise ValueError(
-            f"path must name a whole IDX file, got {str(path)!r} with {len(content)} bytes where its header says {size}"
+            f"path must name an IDX file of at most {_MAX_DIMENSIONS} dimensions, got {str(path)!r} of {n_dimensions}"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    sizes = _read(file, 4 * n_dimensions)
+    shape = tuple(map(int, np.ndarray(len(sizes) // 4, ">u4", sizes)))
+    size = math.prod(shape) * dtype.itemsize
+    data = _read(file, size + 1)  # the end of a gzip file, with its checksum, is read too
+    if len(sizes) < 4 * n_dimensions or len(data) != size:
+        before = 4 + 4 * n_dimensions
+        more = "at least " if len(data) > size else ""
+        raise ValueError(
+            f"path must name a whole IDX file, got {str(path)!r} with {more}{4 + len(sizes) + len(data)} bytes where "
+            f"its header says {before + size}"
+        )
+    try:
+        array = np.ndarray(shape, dtype, data)
+    except ValueError as error:  # no elements, but the other sizes are too large
+        raise ValueError(f"path must name an IDX file of a possible shape, got {str(path)!r}: {error}") from None
+    native = dtype.newbyteorder("=")
+    return array if dtype == native else array.byteswap(inplace=True).view(native)
+
+
+def _read(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
+    """size bytes, fewer at the file's end. The memory grows with what is there, not with what size promises."""
+    data = bytearray()
+    while len(data) < size and (piece := file.read(min(_PIECE, size - len(data)))):
+        data += piece
+    return data
 
 
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -68,7 +104,8 @@ def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def one_hot(labels: ArrayLike, n_classes: int) -> NDArray[np.float32]:
     """Rows of zeros with a one at the class index: (n, n_classes) float32 for labels (n,).
 
-    `fit` does this itself; a target row for a custom loss or a plot may still want it.
+    `fit` does this itself; a target row for a custom loss or a plot may still want it. Raises ValueError for labels
+    that are not integers in [0, n_classes) of shape (n,).
 
     Examples
     --------
@@ -78,9 +115,16 @@ def one_hot(labels: ArrayLike, n_classes: int) -> NDArray[np.float32]:
            [1., 0., 0.]], dtype=float32)
     """
     n_classes = _validation.integer("n_classes", n_classes, 1)
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be integers of shape (n,), got {labels.dtype} of shape {labels.shape}")
-    if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
-        raise ValueError(f"labels must lie in [0, {n_classes}), got {labels.min()} to {labels.max()}")
-    return np.eye(n_classes, dtype=np.float32)[labels]
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"labels must be integers of shape (n,), got {reprlib.repr(labels)}") from None
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape (n,), got {array.dtype} of shape {array.shape}: {reprlib.repr(labels)}"
+        )
+    if len(array) and not (array.min() >= 0 and array.max() < n_classes):
+        raise ValueError(f"labels must lie in [0, {n_classes}), got {array.min()} to {array.max()}")
+    rows = np.zeros((len(array), n_classes), np.float32)
+    rows[np.arange(len(array)), array] = 1
+    return rows

@@ -66,7 +66,7 @@ class Inference:
         codes, threads = [sweep.code(inputs) for sweep in sweeps], len(sweeps)
         stacked = np.stack([code.operations for code in codes])
         rest = codes[0].patches, codes[0].parts, _bindings(inputs, out=out)
-        for piece in calls.pieces(len(inputs), self.block_rows, self.multiply_adds / threads):
+        for piece in calls.pieces(len(inputs), threads * self.block_rows, self.multiply_adds / threads):
             with door() as opened:
                 if opened:
                     try:

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -336,33 +335,35 @@ class Model:
         >>> losses[-1] < 0.01 * losses[0]
         True
         """
-        mine = threading.Lock()
+        mine, claims = threading.Lock(), self._claims.made
         with mine:
-            self._claims.take(mine)
-            if sample_weight is not None:
-                loss = self._whole_step(X, y, optimizers.resolve(optimizer), sample_weight)
+            claims.append(mine)
+            if claims[0] is not mine:
+                self._claims.check(mine)
+            stepper = self._network.stepper
+            if (
+                sample_weight is None
+                and stepper is not None
+                and type(X) is np.ndarray
+                and type(y) is np.ndarray
+                and stepper.takes(X, y)
+                and stepper.asked_for is optimizer
+            ):
+                status, loss = stepper(X, y)
+                if status:
+                    self._explain_step(X, y)
+            elif sample_weight is None:
+                loss = self._first_step(X, y, optimizer)
             else:
-                stepper = self._network.stepper
-                if (
-                    stepper is None
-                    or type(X) is not np.ndarray
-                    or type(y) is not np.ndarray
-                    or not stepper.takes(X, y)
-                    or stepper.asked_for is not optimizer
-                ):
-                    loss = self._first_step(X, y, optimizer)
-                else:
-                    loss = self._step(stepper, X, y)
-            self._claims.give_back(mine)
+                loss = self._whole_step(X, y, optimizers.resolve(optimizer), sample_weight)
+            claims.remove(mine)
             return loss
 
-    def _step(self, stepper: training.Stepper, X: NDArray[Any], y: NDArray[Any]) -> float:
-        status, loss = stepper(X, y)
-        if status:
-            self._inputs(X)
-            self._targets(y, len(X))
-            raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
-        return loss
+    def _explain_step(self, X: NDArray[Any], y: NDArray[Any]) -> None:
+        """Raise the error of a step that was not done."""
+        self._inputs(X)
+        self._targets(y, len(X))
+        raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
 
     def _first_step(self, X: Any, y: Any, asked_for: Optimizer | str) -> float:
         """A step on rows unlike the last ones."""
@@ -378,7 +379,10 @@ class Model:
         stepper.asked_for = asked_for
         if self.loss_name != "cross_entropy" or targets.ndim == 1:  # the step itself does not check probabilities
             self._network.stepper = stepper
-        return self._step(stepper, inputs, given)
+        status, loss = stepper(inputs, given)
+        if status:
+            self._explain_step(inputs, given)
+        return loss
 
     def _whole_step(
         self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike | None = None
@@ -598,7 +602,20 @@ class Model:
         """Write the model to a safetensors file, which `fastnn.load` reads.
 
         One unpadded tensor an array ("layers.0.weight" (fan_out, fan_in), "layers.0.bias"); the architecture, the
-        state of the shuffling and a format version in the header. The file appears whole or not at all.
+        state of the shuffling, a format version and a checksum in the header. The file appears whole or not at all,
+        even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
+        a symbolic link stays, and its target is replaced.
+
+        Raises ValueError for parameters that are not finite, before anything is written, TypeError for a path that is
+        neither a string nor a path object, and OSError where the folder does not exist or cannot be written to.
+
+        Examples
+        --------
+        >>> import fastnn, tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> fastnn.Model([4, 3], rng=0).save(path)
+        >>> os.listdir(os.path.dirname(path))
+        ['model.safetensors']
         """
         network = self._network
         architecture = network.architecture
@@ -615,7 +632,7 @@ class Model:
         tensors: dict[str, NDArray[Any]] = {}
         for i, (weights, biases) in enumerate(zip(network.weights, network.biases, strict=True)):
             tensors |= {f"layers.{i}.weight": weights, f"layers.{i}.bias": biases}
-        storage.write(Path(path), description, tensors)
+        storage.write(_validation.path(path), description, tensors)
 
     @classmethod
     def _restored(cls, d: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model:
@@ -643,8 +660,9 @@ class Model:
 def load(path: str | os.PathLike[str]) -> Model:
     """The model that `Model.save` wrote to the file.
 
-    Raises ValueError for a file that is truncated, not safetensors, not fastnn's or of a newer format version, and
-    FileNotFoundError.
+    Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
+    newer format version or with parameters that are not finite. Raises FileNotFoundError where there is no file, and
+    TypeError for a path that is neither a string nor a path object.
 
     Examples
     --------
@@ -654,10 +672,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     >>> fastnn.load(path).sizes
     (4, 3)
     """
-    description, tensors = storage.read(Path(path))
+    path = _validation.path(path)
+    description, tensors = storage.read(path)
     try:
         return Model._restored(json.loads(description), tensors)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
 
 

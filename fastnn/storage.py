@@ -1,62 +1,152 @@
-"""Models in safetensors files: one unpadded tensor an array, the architecture in the header."""
+"""Models in safetensors files: one unpadded tensor an array, the architecture and a checksum in the header."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
 import os
-import tempfile
+import stat
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT_VERSION = 1
+Tensors = dict[str, NDArray[Any]]
+
+FORMAT_VERSION = 2  # version 1 had no checksum
+OLD = 3600  # seconds; a temporary file of that age belongs to a save that was killed
 
 
-def write(path: Path, description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-    """Write the file beside its place and move it there, so that it is never half written."""
+def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
+    """Write a model file; raises ValueError, before anything is written, for parameters that are not finite.
+
+    The file appears whole or not at all, even if the process is killed: it is written beside its place and then moved
+    there. It is on the disk before it moves, so that a crash of the machine leaves the old file or the new one. An
+    existing file's permission bits are kept. The target of a symbolic link is replaced, the link stays.
+    """
     from safetensors.numpy import save as to_bytes
 
-    header = {"format": "fastnn", "format_version": str(FORMAT_VERSION), "model": json.dumps(description)}
-    content = to_bytes({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata=header)
-    if path.is_dir():
-        raise IsADirectoryError(f"path must name a file, got the folder {str(path)!r}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as temporary:
-        try:
-            temporary.write(content)
-            temporary.close()
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary.name, 0o666 & ~umask)  # as open() would have made it
-            os.replace(temporary.name, path)
-        except BaseException:
-            Path(temporary.name).unlink(missing_ok=True)
-            raise
+    tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}  # no thread changes the copies
+    if found := _not_finite(tensors):
+        raise ValueError(f"the parameters must be finite to be saved, got {found}")
+    text = json.dumps(description)
+    version = str(FORMAT_VERSION)
+    header = {"format": "fastnn", "format_version": version, "model": text, "sha256": checksum(text, tensors)}
+    content = to_bytes(tensors, metadata=header)
+    target, mode = _place(path)
+    _remove_old_temporaries(target.parent)
+    _replace(target, mode, content)
 
 
-def read(path: Path) -> tuple[str, dict[str, NDArray[Any]]]:
-    """(description as JSON, tensors) of a file; raises where it is not one of ours."""
+def read(path: Path) -> tuple[str, Tensors]:
+    """(description as JSON, tensors) of a file; raises where it is not one of ours or has changed since."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise FileNotFoundError(f"path must name a model file, got {str(path)!r}, which is not a file")
+    path.open("rb").close()  # raises PermissionError, which safetensors reports as a file that does not exist
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            names = file.keys() if header.get("format") == "fastnn" else ()  # others may hold types NumPy lacks
-            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in names}
+            _check_header(path, header)
+            names = file.keys()
+            for name in names:
+                kind = file.get_slice(name).get_dtype()
+                if kind not in ("F32", "F64"):  # NumPy lacks some of the others
+                    raise ValueError(f"path must name a file of F32 or F64, got {str(path)!r} with {name} of {kind}")
+            tensors: Tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"path must name a whole safetensors file, got {str(path)!r}: {error}") from None
+    text: str = header["model"]
+    if header["format_version"] != "1" and header.get("sha256") != checksum(text, tensors):
+        raise ValueError(
+            f"path must name a file as Model.save wrote it, got {str(path)!r}, whose content does not match "
+            "the checksum in its header"
+        )
+    if found := _not_finite(tensors):
+        raise ValueError(f"path must name a file of finite parameters, got {str(path)!r} with {found}")
+    return text, tensors
+
+
+def checksum(text: str, tensors: Tensors) -> str:
+    """SHA-256, in hexadecimal digits, of the description and the tensors.
+
+    Its input is the description and a newline; then, for each tensor in the order of the names, the JSON of
+    [name, dtype, shape], a newline, and the bytes of the elements in C order, little-endian.
+    """
+    digest = hashlib.sha256(text.encode() + b"\n")
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, tensor.dtype.name, list(tensor.shape)]).encode() + b"\n")
+        digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _check_header(path: Path, header: dict[str, str]) -> None:
+    """Raise where the header is not fastnn's, of a version that is not known, or without a description."""
     if header.get("format") != "fastnn":
         raise ValueError(f"path must name a file that Model.save wrote, got {str(path)!r} without fastnn's header")
-    if header.get("format_version") != str(FORMAT_VERSION):
+    if header.get("format_version") not in ("1", str(FORMAT_VERSION)):
         raise ValueError(
-            f"path must name a file of format version {FORMAT_VERSION}, "
+            f"path must name a file of format version 1 or {FORMAT_VERSION}, "
             f"got {str(path)!r} of version {header.get('format_version')!r}"
         )
     if "model" not in header:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: 'model'")
-    return header["model"], tensors
+
+
+def _not_finite(tensors: Tensors) -> str | None:
+    """The first element that is NaN or infinite, as "layers.0.bias[2] = nan"; None if there is none."""
+    for name, tensor in tensors.items():
+        finite = np.isfinite(tensor)
+        if not finite.all():
+            index = tuple(map(int, np.argwhere(~finite)[0]))
+            return f"{name}[{', '.join(map(str, index))}] = {tensor[index]}"
+    return None
+
+
+def _place(path: Path) -> tuple[Path, int | None]:
+    """(the file that path leads to through symbolic links, its permission bits, None if there is no file yet)."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "path must not be a symbolic link that leads back to itself", str(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"path must name a file, got the folder {str(path)!r}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target, None
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"path must name a regular file or none yet, got {str(path)!r}, which is a device or a pipe")
+    return target, mode & 0o777
+
+
+def _remove_old_temporaries(folder: Path) -> None:
+    """Remove what killed saves have left in the folder. A younger file may belong to a save that still runs."""
+    for left in folder.glob(".fastnn-*.tmp"):
+        with contextlib.suppress(OSError):  # another save has removed it, or it is another user's
+            if time.time() - left.lstat().st_mtime > OLD:
+                left.unlink()
+
+
+def _replace(target: Path, mode: int | None, content: bytes) -> None:
+    """Put the content in the place of target; mode None gives the permission bits of any new file."""
+    # A name of its own: nothing added to the target's, which may be as long as names can be.
+    temporary = target.with_name(f".fastnn-{os.urandom(8).hex()}.tmp")
+    bits = 0o666 if mode is None else mode
+    try:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, bits)) as file:
+            if mode is not None:
+                os.chmod(temporary, mode)  # with the bits that the umask took away
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

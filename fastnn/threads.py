@@ -99,20 +99,20 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._made: list[Any] = []
+        self.made: list[Any] = []
         self._forks = forks()
         self._fitting: int | None = None  # the thread whose callbacks may change the model
 
     def take(self, mine: Any) -> None:
         """Claim by a lock that is held; raises RuntimeError where another claim is held."""
-        self._made.append(mine)
-        if self._made[0] is not mine:
-            self._wait_no_longer(mine)
+        self.made.append(mine)
+        if self.made[0] is not mine:
+            self.check(mine)
 
     def give_back(self, mine: Any) -> None:
         """Forget a claim: only to save time, because a lock that is no longer held does not count."""
         with suppress(ValueError):
-            self._made.remove(mine)
+            self.made.remove(mine)
 
     def take_for_fit(self, mine: Any) -> None:
         """Claim for a fit, whose callbacks may change the model."""
@@ -125,14 +125,14 @@ class Claims:
             self.take(mine)
 
     def _is_held(self) -> bool:
-        return self._forks == forks() and any(claim.locked() for claim in list(self._made))
+        return self._forks == forks() and any(claim.locked() for claim in list(self.made))
 
-    def _wait_no_longer(self, mine: Any) -> None:
+    def check(self, mine: Any) -> None:
         """Raise where an earlier claim is held; forget those that are not."""
         if self._forks != forks():  # the parent process's claims are not ours
-            self._made, self._forks = [mine], forks()
+            self.made, self._forks = [mine], forks()
             return
-        for claim in list(self._made):
+        for claim in list(self.made):
             if claim is mine:
                 return
             if claim.locked():

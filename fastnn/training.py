@@ -328,7 +328,7 @@ class Fit:
         self.blocks_per_batch = -(-batch // rows)
         self.blocks_per_epoch = whole * self.blocks_per_batch + -(-rest // rows)
         weights = sum(w.size + b.size for w, b in zip(self.network.weights, self.network.biases, strict=True))
-        self.length = calls.CallLength(3 * min(batch, rows) * weights)
+        self.length = calls.CallLength(3 * min(batch, rows) * weights, calls.FIRST_CALL)
         self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
 
     def _bound_plan(self, order: NDArray[np.int32] | None) -> Plan:

@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,11 @@ def test_a_truncated_file(size, pack, path):
         fastnn.load_idx(path)
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("more", [b"\0", b"\0" * 4, WHOLE])
-def test_a_file_that_is_too_long(more, path):
-    path.write_bytes(WHOLE + more)
-    expected = rf"data-idx.* with {len(WHOLE + more)} bytes where its header says {len(WHOLE)}"
+def test_a_file_that_is_too_long(more, pack, path):
+    path.write_bytes(pack(WHOLE + more))
+    expected = rf"data-idx.* with at least {len(WHOLE) + 1} bytes where its header says {len(WHOLE)}"
     with pytest.raises(ValueError, match=expected):
         fastnn.load_idx(path)
 
@@ -94,17 +96,112 @@ def test_sizes_that_overflow(path):
 
 
 def test_a_damaged_gzip_file(path):
-    content = bytearray(gzip.compress(WHOLE * 50))
-    for place in (3, 10, 12, 20, len(content) // 2, len(content) - 5):
+    """The data are as long as the header says, so that nothing but the damage is wrong."""
+    content = bytearray(gzip.compress(idx(np.arange(1200), 0x0C)))
+    path.write_bytes(content)
+    np.testing.assert_array_equal(fastnn.load_idx(path), np.arange(1200))
+    for place in (3, 10, 12, 20, len(content) // 2, len(content) - 5, len(content) - 1):
         damaged = content.copy()
         damaged[place] ^= 0xFF
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="data-idx"):
             fastnn.load_idx(path)
-    for size in (2, 9, 30, len(content) - 1):
+    for size in (2, 9, 30, len(content) // 2, len(content) - 8, len(content) - 1):
         path.write_bytes(content[:size])
         with pytest.raises(ValueError, match=r"path must name a whole gzip file, got .*data-idx"):
             fastnn.load_idx(path)
+
+
+@pytest.mark.parametrize("place", [-8, -5, -4, -1])
+def test_a_wrong_checksum_or_length_at_the_end_of_a_gzip_file(place, path):
+    content = bytearray(gzip.compress(WHOLE))
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"path must name a whole gzip file, got .*data-idx"):
+        fastnn.load_idx(path)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("n", [64, 65, 255])
+def test_the_dimensions_of_an_array(n, pack, path):
+    """NumPy's arrays have at most 64."""
+    path.write_bytes(pack(bytes([0, 0, 8, n]) + struct.pack(f">{n}I", *[1] * n) + b"\7"))
+    if n == 64:
+        assert fastnn.load_idx(path).shape == (1,) * 64
+        assert fastnn.load_idx(path).item() == 7
+        return
+    with pytest.raises(
+        ValueError, match=rf"path must name an IDX file of at most 64 dimensions, got .*data-idx' of {n}$"
+    ):
+        fastnn.load_idx(path)
+
+
+def test_a_shape_without_elements_that_no_array_can_have(path):
+    path.write_bytes(bytes([0, 0, 8, 4]) + struct.pack(">4I", 0, *[2**32 - 1] * 3))
+    with pytest.raises(ValueError, match=r"path must name an IDX file of a possible shape, got .*data-idx"):
+        fastnn.load_idx(path)
+
+
+def peak(function):
+    """The most bytes of Python's and NumPy's memory that are in use at once while the function runs."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_long_file_takes_no_memory_where_its_header_promises_little(pack, path):
+    """The header promises 11 bytes, 64 MiB follow."""
+    path.write_bytes(pack(idx(np.arange(3), 0x08) + bytes(64 * MIB)))
+
+    def load():
+        with pytest.raises(ValueError, match="with at least 12 bytes where its header says 11"):
+            fastnn.load_idx(path)
+
+    load()  # what is allocated only once
+    assert peak(load) < 2 * MIB
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_header_that_promises_much_takes_no_memory(pack, path):
+    """It promises 4 GiB, 1 MiB follows."""
+    path.write_bytes(pack(bytes([0, 0, 8, 2]) + struct.pack(">2I", 2**16, 2**16) + bytes(MIB)))
+
+    def load():
+        with pytest.raises(ValueError, match=f"with {12 + MIB} bytes where its header says {12 + 2**32}"):
+            fastnn.load_idx(path)
+
+    load()
+    assert peak(load) < 4 * MIB
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("code", [0x08, 0x0C])
+def test_the_data_are_not_copied(code, pack, path):
+    """16 MiB of them: the array, an eighth more for its growth, and what is being read."""
+    n = 16 * MIB // np.dtype(TYPES[code]).itemsize
+    path.write_bytes(pack(idx(np.ones(n, TYPES[code]), code)))
+    assert fastnn.load_idx(path).sum(dtype=np.int64) == n
+    assert peak(lambda: fastnn.load_idx(path)) < 18 * MIB + 3 * MIB
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(3, "3"), (None, "None"), (b"data", "b'data'"), (["data"], r"\['data'\]")], ids=repr
+)
+def test_a_path_is_a_string_or_a_path_object(value, shown):
+    with pytest.raises(TypeError, match=rf"^path must be a string or a path object, got {shown}$"):
+        fastnn.load_idx(value)
+
+
+def test_a_path_holds_no_null_character():
+    with pytest.raises(ValueError, match=r"^path must not hold a null character, got 'a\\x00b'$"):
+        fastnn.load_idx("a\0b")
 
 
 def test_load_digits():
@@ -135,6 +232,15 @@ def test_one_hot_of_nothing():
     assert fastnn.one_hot(np.zeros(0, int), 3).shape == (0, 3)
 
 
+def test_one_hot_takes_the_memory_of_its_rows():
+    """1.2 MB here; a unit matrix of that many classes would have 360 GB."""
+    rows = fastnn.one_hot([299_999], 300_000)
+    assert rows.shape == (1, 300_000)
+    assert np.flatnonzero(rows).tolist() == [299_999]
+    assert rows[0, 299_999] == 1
+    assert peak(lambda: fastnn.one_hot([0], 300_000)) < 1.5e6
+
+
 @pytest.mark.parametrize(
     ("labels", "n", "error", "message"),
     [
@@ -143,6 +249,12 @@ def test_one_hot_of_nothing():
         ([0.0, 1.0], 3, ValueError, r"labels must be integers of shape \(n,\), got float64 of shape \(2,\)"),
         ([[0, 1]], 3, ValueError, r"labels must be integers of shape \(n,\), got int64 of shape \(1, 2\)"),
         (["a"], 3, ValueError, r"labels must be integers of shape \(n,\), got <U1"),
+        (2, 3, ValueError, r"labels must be integers of shape \(n,\), got int64 of shape \(\): 2$"),
+        ("a", 3, ValueError, r"labels must be integers of shape \(n,\), got <U1 of shape \(\): 'a'$"),
+        (None, 3, ValueError, r"labels must be integers of shape \(n,\), got object of shape \(\): None$"),
+        (["a", "b"], 3, ValueError, r"labels must be integers .* got <U1 of shape \(2,\): \['a', 'b'\]$"),
+        ([[1], [1, 2]], 3, ValueError, r"^labels must be integers of shape \(n,\), got \[\[1\], \[1, 2\]\]$"),
+        ([0.5], 3, ValueError, r"labels must be integers of shape \(n,\), got float64 of shape \(1,\): \[0.5\]$"),
         ([0], 0, ValueError, r"n_classes must be at least 1, got 0"),
         ([0], 2.0, TypeError, r"n_classes must be an integer, got 2.0"),
     ],

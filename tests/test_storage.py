@@ -1,7 +1,11 @@
 """Files: whole or not at all, the same bits back, and a clear error for everything else."""
 
+import hashlib
+import itertools
 import json
 import os
+import signal
+import stat
 import struct
 
 import numpy as np
@@ -13,6 +17,7 @@ import fastnn
 from fastnn import Dense, Model
 
 REMOVED = "removed"
+POSIX = pytest.mark.skipif(os.name != "posix", reason="permission bits, links and pipes are a matter of POSIX")
 ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "step"]
 
 
@@ -28,15 +33,27 @@ def saved(path):
     return path
 
 
+def checksum(text, tensors):
+    """The checksum of a model file, written as the docstring of fastnn.storage.checksum says."""
+    content = text.encode() + b"\n"
+    for name in sorted(tensors):
+        array = tensors[name]
+        content += f'["{name}", "{array.dtype}", {list(array.shape)}]\n'.encode() + array.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
 def rewrite(path, tensors=None, model=None, **header):
-    """Save the file again with tensors, parts of the description or of the header replaced; REMOVED takes one out."""
+    """Save the file again with tensors, parts of the description or of the header replaced; REMOVED takes one out.
+
+    The checksum is right, unless `header` says otherwise.
+    """
     with safe_open(path, "numpy") as file:
         metadata = file.metadata()
+    arrays = {k: v for k, v in (load_file(path) | (tensors or {})).items() if v is not REMOVED}
     description = json.loads(metadata["model"]) | (model or {})
-    metadata |= {"model": json.dumps({k: v for k, v in description.items() if v is not REMOVED})} | header
-    metadata = {k: v for k, v in metadata.items() if v is not REMOVED}
-    arrays = load_file(path) | (tensors or {})
-    save_file({k: v for k, v in arrays.items() if v is not REMOVED}, path, metadata)
+    text = json.dumps({k: v for k, v in description.items() if v is not REMOVED})
+    metadata |= {"model": text, "sha256": checksum(text, arrays)} | header
+    save_file(arrays, path, {k: v for k, v in metadata.items() if v is not REMOVED})
 
 
 # ---- what comes back ----
@@ -65,9 +82,12 @@ def test_options_come_back(input_scale, path):
     assert loaded.history is None
 
 
-def test_special_values_come_back(path):
-    model = Model([2, 2], dtype="float64")
-    model.weights[0][...] = [[np.nan, np.inf], [-0.0, 5e-324]]
+@pytest.mark.parametrize(("dtype", "smallest"), [("float32", 1e-45), ("float64", 5e-324)])
+def test_special_values_come_back(dtype, smallest, path):
+    """Signed zeros, the smallest number above zero, the largest number."""
+    model = Model([2, 2], dtype=dtype)
+    model.weights[0][...] = [[-0.0, 0.0], [smallest, -np.finfo(dtype).max]]
+    assert model.weights[0][1, 0] > 0
     model.save(path)
     assert fastnn.load(path).parameters.tobytes() == model.parameters.tobytes()
 
@@ -126,7 +146,8 @@ def test_the_header_describes_the_model(path):
     with safe_open(path, "numpy") as file:
         header = file.metadata()
     assert header["format"] == "fastnn"
-    assert header["format_version"] == "1"
+    assert header["format_version"] == "2"
+    assert header["sha256"] == checksum(header["model"], load_file(path))
     description = json.loads(header["model"])
     assert description["n_inputs"] == 5
     assert description["layers"] == [{"units": 8, "activation": "sigmoid"}, {"units": 3, "activation": "tanh"}]
@@ -158,11 +179,153 @@ def test_saving_replaces_a_file_and_leaves_nothing_else(saved):
     assert os.listdir(saved.parent) == [saved.name]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file modes are a matter of POSIX")
-def test_the_file_has_the_mode_of_any_new_file(saved):
-    plain = saved.parent / "plain"
-    plain.touch()
-    assert saved.stat().st_mode == plain.stat().st_mode
+@pytest.fixture
+def set_umask():
+    """A function that sets the umask, until the test ends."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def permissions(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@POSIX
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0, 0o666)])
+def test_a_new_file_has_the_permissions_of_any_new_file(umask, mode, path, set_umask, monkeypatch):
+    """And the umask, which all threads share, is left alone."""
+    set_umask(umask)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "umask", lambda _: pytest.fail("save changed the umask"))
+        Model([2, 1]).save(path)
+    assert permissions(path) == mode
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664, 0o777])
+def test_an_existing_file_keeps_its_permissions(mode, saved, set_umask, monkeypatch):
+    """The temporary file never has wider ones, since it holds the same data."""
+    set_umask(0o022)
+    saved.chmod(mode)
+    seen = []
+
+    def record(descriptor):
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", record)
+        patch.setattr(os, "umask", lambda _: pytest.fail("save changed the umask"))
+        Model([7, 2]).save(saved)
+    assert fastnn.load(saved).sizes == (7, 2)
+    assert permissions(saved) == mode
+    assert seen == [mode]
+
+
+@POSIX
+def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    Model([2, 1]).save(folder / "model-1")
+    (folder / "current").symlink_to("model-1")
+    (tmp_path / "link").symlink_to(folder / "current")
+    Model([7, 2]).save(tmp_path / "link")
+    assert fastnn.load(folder / "model-1").sizes == (7, 2)
+    assert os.readlink(folder / "current") == "model-1"
+    assert os.readlink(tmp_path / "link") == str(folder / "current")
+    assert sorted(os.listdir(folder)) == ["current", "model-1"]
+    assert sorted(os.listdir(tmp_path)) == ["link", "models"]
+
+
+@POSIX
+def test_a_symbolic_link_to_nothing_gets_its_target(tmp_path):
+    (tmp_path / "link").symlink_to("model")
+    Model([7, 2]).save(tmp_path / "link")
+    assert os.readlink(tmp_path / "link") == "model"
+    assert not (tmp_path / "model").is_symlink()
+    assert fastnn.load(tmp_path / "model").sizes == (7, 2)
+
+
+@POSIX
+def test_symbolic_links_that_lead_nowhere(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").symlink_to(tmp_path / "nowhere" / "model")
+    with pytest.raises(OSError, match=r"path must not be a symbolic link that leads back to itself: .*a'"):
+        Model([2, 1]).save(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match=r"path must lie in a folder that exists, got .*c'"):
+        Model([2, 1]).save(tmp_path / "c")
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+    assert os.readlink(tmp_path / "a") == "b"
+
+
+@POSIX
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"path must name a regular file or none yet, got .*pipe'"):
+        Model([2, 1]).save(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def longest_name(folder):
+    """The most bytes a name in the folder may have: 255 on most file systems."""
+    return os.pathconf(folder, "PC_NAME_MAX")
+
+
+@POSIX
+@pytest.mark.parametrize("character", ["n", "é", "字"])
+def test_a_name_as_long_as_the_file_system_takes(character, tmp_path):
+    width = len(character.encode())
+    name = character * (longest_name(tmp_path) // width)
+    Model([2, 1]).save(tmp_path / name)
+    assert fastnn.load(tmp_path / name).sizes == (2, 1)
+    with pytest.raises(OSError, match="too long"):
+        Model([2, 1]).save(tmp_path / (name + character))
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_what_a_killed_save_left_goes_with_a_later_save(saved, run_python):
+    before = saved.read_bytes()
+    source = """
+import os, signal, sys, fastnn
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+fastnn.Model([7, 2]).save(sys.argv[1])
+"""
+    for _ in range(2):
+        assert run_python(source, saved, check=False).returncode == -signal.SIGKILL
+    assert saved.read_bytes() == before
+    left = sorted(saved.parent.glob(".fastnn-*.tmp"))
+    assert len(left) == 2
+    hour_ago = saved.stat().st_mtime - 3700
+    os.utime(left[0], (hour_ago, hour_ago))
+    for _ in range(2):
+        Model([7, 2]).save(saved)
+        assert fastnn.load(saved).sizes == (7, 2)
+        # the other one is so young that its save may still run
+        assert [path for path in saved.parent.iterdir() if path.is_file()] in ([saved, left[1]], [left[1], saved])
+    os.utime(left[1], (hour_ago, hour_ago))
+    Model([7, 2]).save(saved)
+    assert [path for path in saved.parent.iterdir() if path.is_file()] == [saved]
+
+
+def test_the_content_is_on_the_disk_before_the_file_moves(saved, monkeypatch):
+    done = []
+    replace = os.replace
+
+    def record(descriptor):
+        done.append(("fsync", os.fstat(descriptor).st_size))
+
+    def record_and_replace(old, new):
+        done.append(("replace", os.stat(old).st_size))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "replace", record_and_replace)
+    Model([7, 2]).save(saved)
+    size = saved.stat().st_size
+    assert done == [("fsync", size), ("replace", size)]
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
@@ -193,6 +356,65 @@ def test_a_failed_save_keeps_the_old_file(error, saved, monkeypatch):
     assert os.listdir(saved.parent) == [saved.name]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_that_are_not_finite_are_not_saved(value, dtype, saved):
+    before = saved.read_bytes()
+    model = Model([4, 9, 3], rng=0, dtype=dtype)
+    model.weights[0][7, 2] = value
+    with pytest.raises(ValueError, match=rf"the parameters must be finite .* got layers\.0\.weight\[7, 2\] = {value}"):
+        model.save(saved)
+    model.weights[0][7, 2] = 0
+    model.biases[1][2] = value
+    with pytest.raises(ValueError, match=rf"the parameters must be finite .* got layers\.1\.bias\[2\] = {value}"):
+        model.save(saved.parent / "another")
+    assert os.listdir(saved.parent) == [saved.name]
+    assert saved.read_bytes() == before
+
+
+def test_a_model_that_trains_meanwhile_is_saved_as_it_was(path, monkeypatch):
+    """Another thread may change the parameters after the checksum is taken."""
+    model = Model([4, 9, 3], rng=0)
+    before = model.parameters.tobytes()
+    original = hashlib.sha256
+
+    def change_and_sum(*arguments):
+        for parameters in (*model.weights, *model.biases):
+            parameters += 1
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "sha256", change_and_sum)
+        model.save(path)
+    assert model.parameters.tobytes() != before
+    assert fastnn.load(path).parameters.tobytes() == before
+
+
+WRONG_PATHS = [
+    (3, "3"),
+    (None, "None"),
+    (b"model", "b'model'"),
+    (["model"], r"\['model'\]"),
+]
+
+
+@pytest.mark.parametrize(("value", "shown"), WRONG_PATHS, ids=repr)
+@pytest.mark.parametrize("use", [Model([2, 1], rng=0).save, fastnn.load])
+def test_a_path_is_a_string_or_a_path_object(use, value, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=rf"^path must be a string or a path object, got {shown}$"):
+        use(value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("use", [Model([2, 1], rng=0).save, fastnn.load])
+def test_a_path_holds_no_null_character(use, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^path must not hold a null character, got 'a\\x00b'$"):
+        use("a\0b")
+    assert os.listdir(tmp_path) == []
+
+
 # ---- reading what is not a model ----
 
 
@@ -206,6 +428,14 @@ def fails(path, reason):
 def test_no_such_file(path):
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         fastnn.load(path)
+
+
+def test_a_file_that_may_not_be_read(saved):
+    saved.chmod(0)
+    if os.access(saved, os.R_OK):
+        pytest.skip("this user may read every file, or this system has no such permission")
+    with pytest.raises(PermissionError, match=r"model\.safetensors"):
+        fastnn.load(saved)
 
 
 def test_a_folder(tmp_path):
@@ -246,7 +476,17 @@ def test_a_foreign_file_of_a_type_that_numpy_lacks(kind, path):
     fails(path, "without fastnn's header")
 
 
-@pytest.mark.parametrize("version", ["2", "999", "", REMOVED])
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "I32"])
+def test_a_model_file_of_other_types(kind, path):
+    size = {"BF16": 2, "F8_E4M3": 1, "I32": 4}[kind]
+    metadata = {"format": "fastnn", "format_version": "1", "model": "{}"}
+    tensor = {"dtype": kind, "shape": [4], "data_offsets": [0, 4 * size]}
+    header = json.dumps({"__metadata__": metadata, "x": tensor}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4 * size)
+    fails(path, f"with x of {kind}")
+
+
+@pytest.mark.parametrize("version", ["0", "3", "999", "", "01", REMOVED])
 def test_another_format_version(version, saved):
     rewrite(saved, format_version=version)
     fails(saved, "version")
@@ -312,8 +552,99 @@ def test_rewriting_nothing_is_fine(saved):
     assert fastnn.load(saved).parameters.tobytes() == before.parameters.tobytes()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"model"', None])
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '"model"', REMOVED, DEEP, f'{{"layers": {DEEP}}}'], ids=lambda text: text[:20]
+)
 def test_descriptions_that_are_no_description(text, saved):
-    metadata = {"format": "fastnn", "format_version": "1"} | ({} if text is None else {"model": text})
+    metadata = {"format": "fastnn", "format_version": "1"} | ({} if text is REMOVED else {"model": text})
     save_file(load_file(saved), saved, metadata)
     fails(saved, "")
+
+
+def test_a_deeply_nested_header(path):
+    header = f'{{"x": {DEEP}}}'.encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    fails(path, "recursion")
+
+
+# ---- damaged files ----
+
+
+def test_every_flipped_bit_is_found(path):
+    """Wherever it is: in the size of the header, the description, the checksum, the tensors."""
+    Model([2, 3, 1], rng=0).save(path)
+    content = path.read_bytes()
+    missed = []
+    with open(path, "r+b", buffering=0) as file:
+        for place, bit in itertools.product(range(len(content)), range(8)):
+            file.seek(place)
+            file.write(bytes([content[place] ^ 1 << bit]))
+            try:
+                fastnn.load(path)
+                missed.append((place, bit))
+            except ValueError as error:
+                assert str(path) in str(error)  # noqa: PT017
+            file.seek(place)
+            file.write(content[place : place + 1])
+    assert missed == []
+    assert fastnn.load(path).sizes == (2, 3, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_changed_bytes_of_a_tensor_are_found(seed, saved):
+    content = bytearray(saved.read_bytes())
+    rng = np.random.default_rng(seed)
+    n = 4 * (4 * 9 + 9 + 9 * 3 + 3)  # the tensors are the last bytes
+    places = rng.choice(n, 5, replace=False) + 1
+    for place in places:
+        content[-place] ^= int(rng.integers(1, 256))
+    saved.write_bytes(content)
+    fails(saved, "does not match the checksum")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "model"),
+    [
+        (None, {"input_scale": 2.0}),
+        (None, {"random": 7}),
+        (None, {"layers": [{"units": 9, "activation": "tanh"}, {"units": 3, "activation": "sigmoid"}]}),
+        ({"layers.1.bias": np.ones(3, "f4")}, None),
+    ],
+    ids=["scale", "random", "layers", "tensor"],
+)
+def test_a_changed_model_needs_a_new_checksum(tensors, model, saved):
+    with safe_open(saved, "numpy") as file:
+        old = file.metadata()["sha256"]
+    rewrite(saved, tensors, model)
+    assert fastnn.load(saved).sizes == (4, 9, 3)
+    rewrite(saved, tensors, model, sha256=old)
+    fails(saved, "does not match the checksum")
+
+
+@pytest.mark.parametrize("wrong", [REMOVED, "", "0" * 64])
+def test_a_missing_or_wrong_checksum(wrong, saved):
+    rewrite(saved, sha256=wrong)
+    fails(saved, "does not match the checksum")
+
+
+def test_a_file_of_version_1_has_no_checksum(saved):
+    expected = fastnn.load(saved)
+    rewrite(saved, format_version="1", sha256=REMOVED)
+    loaded = fastnn.load(saved)
+    assert repr(loaded) == repr(expected)
+    assert loaded.parameters.tobytes() == expected.parameters.tobytes()
+
+
+@pytest.mark.parametrize("header", [{}, {"format_version": "1", "sha256": REMOVED}], ids=["version 2", "version 1"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_file_with_parameters_that_are_not_finite(value, header, saved):
+    bias = np.array([0, value, 0], "f4")
+    rewrite(saved, {"layers.1.bias": bias}, **header)
+    fails(saved, rf"with layers\.1\.bias\[1\] = {value}")
+    weight = np.zeros((9, 4), "f4")
+    weight[8, 3] = value
+    rewrite(saved, {"layers.1.bias": np.zeros(3, "f4"), "layers.0.weight": weight}, **header)
+    fails(saved, rf"with layers\.0\.weight\[8, 3\] = {value}")
