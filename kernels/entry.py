@@ -39,11 +39,12 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
     """
     this, box, now = run[0], mailbox[0], step[0]
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
+    row, this.row = this.row, 0
     while max_blocks > 0 and this.epoch < this.epochs:
         first = this.step * this.batch_size
         stop = min(first + this.batch_size, this.n_samples)
-        start = first + this.row
-        if start == first:
+        start = first + row
+        if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
             if helpers > 0:
@@ -79,7 +80,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             this.row = start - first
             break
         losses[this.epoch] += now.total
-        this.row = 0
+        row = 0
         this.step += 1
         if stop == this.n_samples:
             if helpers > 0:
