@@ -1,6 +1,7 @@
 """Threads: the same bits for any number, one model called from many, forked children, environment variables."""
 
 import os
+import sys
 import threading
 
 import numpy as np
@@ -221,6 +222,104 @@ print(bool(calls))
 """
     entered = run_python(MODEL + source, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
     assert entered == str(layer != "workqueue" and pool.layer() != "workqueue")
+
+
+SCARCE = """
+import resource
+threads.available_threads = lambda: 2
+if os.getuid() == 0:  # no limit holds for root
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=print).start()
+    print("there is no limit")
+except RuntimeError:
+    print(np.array_equal(model.predict(X, threads=2), expected), calls)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_NPROC counts threads on Linux alone")
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_no_more_threads(layer, run_python):
+    """OpenMP would end the process, and "workqueue" would wait for ever."""
+    out = run_python(MODEL + SCARCE, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
+    if out.endswith("there is no limit"):
+        pytest.skip("this user is free of RLIMIT_NPROC")
+    assert out == "True []"
+
+
+@pytest.mark.skipif(pool.layer() == "tbb", reason="TBB is installed here")
+def test_a_layer_that_is_not_installed(run_python):
+    source = "print(np.array_equal(model.predict(X, threads=2), expected), calls)"
+    assert run_python(MODEL + source, NUMBA_THREADING_LAYER="tbb").stdout == "True []\n"
+
+
+USERS_OWN = """
+import os, warnings
+import numba
+import numpy as np
+
+@numba.njit(parallel=True, nogil=True)
+def own(a):
+    total = 0.0
+    for i in numba.prange(len(a)):
+        total += a[i] * a[i]
+    return total
+
+own(np.ones(1000))
+"""
+IN_A_CHILD = """
+if child == 0:
+    import signal
+    signal.alarm(100)
+    os._exit(0 if np.array_equal(model.predict(X, threads=2), expected) and not calls else 3)
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("order", ["prange, import, fork", "import, prange, fork", "prange, fork, import"])
+def test_a_child_of_a_process_that_used_prange_of_its_own(order, run_python):
+    steps = {"prange": USERS_OWN, "import": MODEL, "fork": FORK + "child = os.fork()\n"}
+    source = "".join(steps[step] for step in order.split(", ")) + IN_A_CHILD
+    assert run_python("import os, warnings\n" + source, timeout=120).stdout.endswith("done\n")
+
+
+def test_prange_of_the_user_beside_predict(run_python):
+    """With a layer that only one thread may enter."""
+    source = """
+end = threading.Event()
+
+def work():
+    while not end.is_set():
+        own(np.ones(100_000))
+
+user = threading.Thread(target=work)
+user.start()
+right = all(np.array_equal(model.predict(X, threads=2), expected) for _ in range(30))
+end.set()
+user.join()
+print(right, calls)
+"""
+    out = run_python(MODEL + USERS_OWN + source, timeout=120, NUMBA_THREADING_LAYER="workqueue").stdout
+    assert out == "True []\n"
+
+
+def test_numbas_error_is_no_error_of_predict(several, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
+    model = Model([40, 60, 5], rng=0)
+    expected = model.predict(X, threads=1)
+
+    def broken(*_):
+        several.append(1)
+        raise ValueError("No threading layer could be loaded.")
+
+    monkeypatch.setattr(entry, "sweep_parallel", broken)
+    np.testing.assert_array_equal(model.predict(X, threads=2), expected)
+    assert several
 
 
 # ---- how many ----
