@@ -20,7 +20,7 @@ from . import _validation, metrics, optimizers, storage, training
 from . import threads as _threads
 from ._validation import Targets, take_rows
 from .history import DivergenceError, History
-from .layers import Architecture, Dense, architecture
+from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .metrics import Metric
 from .network import Network
 from .optimizers import SGD, Optimizer
@@ -582,7 +582,7 @@ class Model:
 
         The optimizer's state is reset. `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
         """
-        n_out = _validation.integer("n_out", n_out, 1)
+        n_out = _validation.integer("n_out", n_out, 1, MAX_UNITS)
         head = Dense(n_out, self.layers[-1].activation if activation is None else activation)
         _validation.choice("init", init, INITS)
         generator = _generator(rng)

@@ -458,6 +458,51 @@ def test_a_copy_goes_on_with_the_same_bits(how, blobs):
     assert model.history.val_loss == twin.history.val_loss
 
 
+def test_a_copy_made_by_a_callback_does_not_grow(blobs):
+    X, y = blobs
+    model, copies = Model([6, 9, 3], rng=0), []
+    model.fit(X, y, epochs=3, batch_size=10, optimizer="adam", callbacks=[lambda m: copies.append(copy.copy(m))])
+    assert [len(each.history.loss) for each in copies] == [1, 2, 3]
+    copies[1].fit(X, y, epochs=1, batch_size=10, optimizer="adam")
+    assert bits(copies[1]) == bits(model) != bits(copies[0])
+
+
+def test_what_is_handed_out_are_views_that_nobody_can_resize():
+    model = Model([6, 9, 3], rng=0)
+    before = bits(model)
+    for array in (model.parameters, *model.weights, *model.biases):
+        for owner in (array, array.base):
+            with pytest.raises(ValueError, match="resize"):
+                owner.resize(10**6, refcheck=False)
+    state = model.__getstate__()
+    state["parameters"][...] = 7
+    assert bits(model) == before
+
+
+@pytest.mark.parametrize("name", ["weights", "biases", "parameters", "loss_name", "input_scale", "dtype", "sizes"])
+def test_what_a_model_is_cannot_be_assigned(name):
+    model = Model([6, 9, 3], rng=0)
+    with pytest.raises(AttributeError):
+        setattr(model, name, 3)
+
+
+def test_nan_decides_for_no_class():
+    model = Model([2, 3], rng=0)
+    X = np.array([[0, 1], [np.nan, 0], [1, 1]], np.float32)
+    with pytest.raises(ValueError, match=r"X must give outputs that are numbers, got NaN for X\[1\]"):
+        model.classify(X)
+    assert model.classify(X[[0, 2]]).shape == (2,)
+    model = Model([2, 2], activation="identity", output="identity", init="zeros")
+    model.weights[0][...] = 3e38
+    X = np.array([[1, 1], [0, 0]], np.float32)  # finite, but its outputs are not
+    model.weights[0][0] = -3e38, -3e38
+    assert model.classify(X).tolist() == [1, 0]
+    model.biases[0][...] = 3e38, -np.inf
+    model.weights[0][1] = np.inf
+    assert np.isnan(model.predict(X)).any()
+    assert np.isnan(model.evaluate(X, [1, 0])["accuracy"])
+
+
 # ---- freeze, replace_head ----
 
 
@@ -547,6 +592,33 @@ def test_replace_head_keeps_the_other_layers(n_out, padding):
     assert not model.biases[2].any()
     assert not np.isin(model.weights[2], before.weights[2]).any()
     assert not padding(model).any()
+
+
+@pytest.mark.parametrize("n_out", [2**31 - 1, 2**40])
+def test_a_head_that_is_too_large_changes_nothing(n_out, state, tmp_path):
+    model = Model([600, 9, 3], rng=0)
+    before = state(model)
+    with pytest.raises((MemoryError, ValueError)):
+        replace_head_in_little_memory(model, n_out)
+    assert state(model) == before
+    assert model.sizes == (600, 9, 3)
+    model.freeze(0)
+    model.save(tmp_path / "model")
+    assert bits(fastnn.load(tmp_path / "model")) == bits(model) == bits(copy.copy(model))
+
+
+def replace_head_in_little_memory(model, n_out):
+    """As if there were 2 GiB."""
+    zeros = np.zeros
+
+    def limited(shape, *rest, **named):
+        if np.prod(shape, dtype=float) > 2**31:
+            raise MemoryError
+        return zeros(shape, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "zeros", limited)
+        model.replace_head(n_out)
 
 
 def test_replace_head_options():

@@ -7,6 +7,7 @@ import pytest
 
 from fastnn import SGD, Adam, DivergenceError, Model, Momentum
 from fastnn.kernels import reference, strategy
+from fastnn.optimizers import Optimizer
 
 CASES = {
     "sgd": (SGD(0.02), "sgd", (0.02,)),
@@ -53,6 +54,21 @@ def test_against_the_reference(name, n, batch_size, dtype, layout, monkeypatch):
     for w, b in model._network.layout.views(used):
         w[...], b[...] = True, True
     assert not model.parameters[~used].any()
+
+
+@pytest.mark.parametrize("beta2", [0.9999999, 0.99999999, 1 - 1e-12])
+def test_adam_with_a_beta_close_to_one(beta2):
+    """float32(0.9999999) is not that, and float32(0.99999999) is 1."""
+    sizes, settings = [5, 9, 3], (0.01, 0.9, beta2, 1e-8)
+    X, y, order = problem(50, sizes, "float32")
+    model = Model(sizes, activation="tanh", output="identity", rng=1)
+    exact = twin(model), X.astype("f8"), y.astype("f8"), order, 10
+    want_losses, want = reference.train(*exact, *settings, optimizer="adam")
+    history = model.fit(X, y, epochs=3, batch_size=10, optimizer=Adam(*settings), shuffle=order)
+    np.testing.assert_allclose(history.loss, want_losses, rtol=1e-5)
+    for w, b, (want_w, want_b, _) in zip(model.weights, model.biases, want, strict=True):
+        np.testing.assert_allclose(w, want_w.T, atol=1e-5)
+        np.testing.assert_allclose(b, want_b, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -140,6 +156,7 @@ def test_frozen_layers_keep_their_bits(name, n):
         (lambda: Adam(epsilon=0), "epsilon must be .* got 0"),
         (lambda: Adam(learning_rate=0), "learning_rate must be .* got 0"),
         (lambda: SGD(-1), "learning_rate must be .* got -1"),
+        (lambda: Optimizer(0.1), "optimizer must be one such as SGD.0.1., got Optimizer, which has no rule"),
     ],
 )
 def test_settings_out_of_range(make, match):

@@ -1,5 +1,7 @@
 """The fit loop: against a naive SGD, its promises about bits, validation, callbacks, divergence, interruption."""
 
+import os
+import threading
 import time
 
 import numpy as np
@@ -648,6 +650,65 @@ def test_ctrl_c(validated, after, run_python):
     assert run_python(INTERRUPTED, validated, after, timeout=120).stdout == "interrupted\n"
 
 
+def test_what_a_metric_writes_changes_nothing(blobs):
+    """It gets copies: the kernels read labels as addresses."""
+    X, y = blobs
+    mine, expected = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+
+    def spoil(truth, predicted):
+        score = float((truth == predicted).mean())
+        truth *= 1_000_000
+        predicted[...] = -1
+        return score
+
+    expected.fit(X, y, epochs=3, batch_size=10, validation_data=(X, y))
+    mine.fit(X, y, epochs=3, batch_size=10, validation_data=(X, y), metric=spoil)
+    assert mine.history.val_loss == expected.history.val_loss
+    assert mine.history.val_metric == expected.history.val_metric
+    np.testing.assert_array_equal(mine.parameters, expected.parameters)
+    assert mine.evaluate(X, y, metric=spoil)["spoil"] == expected.evaluate(X, y)["accuracy"]
+
+
+def test_an_order_changed_by_a_callback_does_not_matter(blobs):
+    X, y = blobs
+    mine, expected = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    order = orders(3, 300).astype(np.int32)
+    expected.fit(X, y, epochs=3, batch_size=10, shuffle=order.copy())
+
+    def spoil(model):
+        order[:] = 2**30
+
+    mine.fit(X, y, epochs=3, batch_size=10, shuffle=order, callbacks=[spoil])
+    np.testing.assert_array_equal(mine.parameters, expected.parameters)
+
+
+def test_a_history_that_a_callback_spoils_stays_whole(blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+
+    def spoil(m):
+        for values in (m.history.loss, m.history.val_loss, m.history.val_metric, m.history.seconds):
+            values.clear()
+            values.extend([1.0] * 20)
+
+    history = model.fit(X, y, epochs=4, batch_size=10, validation_data=(X, y), callbacks=[spoil])
+    assert {len(v) for v in (history.loss, history.val_loss, history.val_metric, history.seconds)} == {4}
+
+
+def test_a_callback_that_leaves_nan_ends_the_fit(blobs):
+    X, y = blobs
+    model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+
+    def spoil(m):
+        if len(m.history.loss) == 2:
+            m.weights[0][0, 0] = np.nan
+
+    with pytest.raises(ValueError, match="callbacks must leave finite parameters, got one that is not after epoch 2"):
+        model.fit(X, y, epochs=4, batch_size=10, callbacks=[spoil])
+    twin.fit(X, y, epochs=2, batch_size=10)
+    assert bits(model) == bits(twin)
+
+
 def test_labels_changed_by_a_callback_do_not_matter(blobs):
     X, y = blobs
     mine, expected = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
@@ -669,6 +730,69 @@ def test_a_fit_within_a_fit_is_refused(blobs):
     assert len(model.history.loss) == 1
     model.fit(X, y, epochs=2, batch_size=10)
     assert len(model.history.loss) == 2
+
+
+@pytest.mark.parametrize("change", [lambda m: m.freeze(0), lambda m: m.replace_head(3, rng=0)])
+def test_another_thread_cannot_change_the_network_under_a_fit(change, blobs):
+    X, y = blobs
+    model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    refused = []
+
+    def work():
+        try:
+            change(model)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    def other(_):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    model.fit(X, y, epochs=2, batch_size=10, callbacks=[other])
+    twin.fit(X, y, epochs=2, batch_size=10)
+    assert len(refused) == 2
+    assert all("while it is being trained" in text for text in refused)
+    assert (model.frozen, bits(model)) == (frozenset(), bits(twin))
+    change(model)  # now it may
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("from_thread", [False, True])
+def test_a_child_forked_during_a_fit_may_fit_its_copy(from_thread, run_python):
+    source = """
+import os, sys, threading, warnings
+import numpy as np
+from fastnn import Model
+
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
+X, y = np.random.default_rng(0).normal(size=(300, 6)), np.arange(300) % 3
+model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+twin.fit(X, y, epochs=1, batch_size=10)
+twin.fit(X, y, epochs=2, batch_size=10)
+statuses = []
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        model.fit(X, y, epochs=2, batch_size=10)
+        os._exit(0 if model.parameters.tobytes() == twin.parameters.tobytes() else 3)
+    statuses.append(os.waitpid(child, 0)[1])
+
+def callback(_):
+    if len(statuses) == 0:
+        if sys.argv[1] == "True":
+            thread = threading.Thread(target=fork)
+            thread.start()
+            thread.join()
+        else:
+            fork()
+
+model.fit(X, y, epochs=3, batch_size=10, callbacks=[callback])
+assert model.parameters.tobytes() == twin.parameters.tobytes()
+print(statuses)
+"""
+    assert run_python(source, from_thread, timeout=120).stdout == "[0]\n"
 
 
 def test_a_progress_bar_that_fails_leaves_the_model_usable(blobs, monkeypatch):
