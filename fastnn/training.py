@@ -151,8 +151,8 @@ class Plan:
             bind(table, REMAINING, n, -1)
             bind(table, ORDER, order.ctypes.data, 4)
         for symbol, array in zip((SAMPLES, TARGETS, WEIGHTS), samples, strict=True):
-            if array is not None:
-                bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == AS_IS else 0)
+            if array is not None:  # the stride of a single row may be anything
+                bind(table, symbol, array.ctypes.data, array[:1].nbytes if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
         self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
         self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
@@ -256,15 +256,12 @@ class Stepper:
         inputs, targets, _ = samples
         plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
         plan.bind(optimizer, samples, AS_IS)
-        plan.release()
         self.rows = len(inputs)
         self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
         self.x_shape, self.x_dtype, self.y_shape, self.y_dtype = inputs.shape, inputs.dtype, given.shape, given.dtype
-        table = plan.bindings
-        bind(table, SAMPLES, 0, inputs.strides[0])
-        bind(table, TARGETS, 0, targets.strides[0])
+        plan.bindings["address"] = 0  # each step brings its own
         made = plan.schedules[1]
-        arrays = made.code.operations, made.code.patches, made.parts[0], table, made.work.step
+        arrays = made.code.operations, made.code.patches, made.parts[0], plan.bindings, made.work.step
         self.arguments = (*arrays, np.zeros(self.rows, np.int32), plan.layout.sizes[-1])
         if network.optimizer != optimizer:
             plan.load(network, optimizer)
