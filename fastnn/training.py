@@ -253,7 +253,7 @@ class Stepper:
 
     def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
         """given is what y is when `samples.targets` was made of it."""
-        inputs, targets, _ = samples
+        inputs = samples.inputs
         plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
         plan.bind(optimizer, samples, AS_IS)
         self.rows = len(inputs)

@@ -5,16 +5,24 @@ unseen; it fails on a truncated file and where no folder can be written. Here th
 kernel sources, the versions, the signature and the CPU; it carries a checksum and appears by an atomic rename. A
 file that cannot be read or written is a miss, and compiling goes on without it.
 
-FASTNN_CACHE_DIR names the folder; the default is the user's cache folder, or one in the temporary folder that only
-this user can write.
+FASTNN_CACHE_DIR names the folder; the default is the user's cache folder, or one in the temporary folder.
+
+The files hold machine code, so they are used only where no other user but root can write or replace them. A folder
+must be ours, and so must each file; the folders above it are ours or root's. The owner alone may write them, but a
+folder above may also have the sticky bit, by which others cannot replace what is ours. (Where an access control list
+lets others write, the group's bits show it.) A folder refused for this gives a warning. Windows has no such owners
+and modes; nothing of this is checked there.
 """
 
 import hashlib
 import os
 import pickle
+import shlex
 import stat
 import sys
 import tempfile
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import llvmlite
@@ -23,6 +31,8 @@ import numpy as np
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.runtime import rtsys
+
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH  # by the group or by others
 
 
 def _source_hash():
@@ -50,24 +60,78 @@ def _candidate_folders():
     yield Path(tempfile.gettempdir()) / f"fastnn-{user}"
 
 
+def _refusal(path, above):
+    """(reason, command that helps or None) if the cache's folder cannot be `path`, or lie below it (`above`)."""
+    info = path.lstat()
+    mine = info.st_uid == os.getuid()
+    if not mine and not (above and info.st_uid == 0):
+        return f"{path} belongs to another user", None
+    writable = stat.S_ISDIR(info.st_mode) and info.st_mode & WRITABLE
+    if not writable or (above and info.st_mode & stat.S_ISVTX):
+        return None
+    who = "others" if writable & stat.S_IWOTH else "its group"
+    change = "+t" if above and who == "others" else "go-w"  # such a folder may be meant for all, as /tmp is
+    return f"{path} is writable by {who}", f"chmod {change} {shlex.quote(str(path))}" if mine else None
+
+
+def _first_refusal(folder, real):
+    """The refusal of the folder, of a link in its place, or of a folder above it; None if all that exist are safe."""
+    if not hasattr(os, "getuid"):
+        return None
+    paths = [(real, False), *((path, True) for path in (folder, *real.parents))]
+    refusals = (_refusal(path, above) for path, above in paths if os.path.lexists(path))
+    return next(filter(None, refusals), None)
+
+
+def _warn(folder, reason, command):
+    remedy = f"run `{command}`, or " if command else ""
+    message = (
+        f"fastnn keeps no compiled code in {folder}, because {reason}. To change that, {remedy}set FASTNN_CACHE_DIR "
+        "to a folder that only you can write. Otherwise each process may have to compile, which takes seconds."
+    )
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _make(folder):
+    """Make the folder, and what is missing above it, for this user alone."""
+    for path in reversed([path for path in (folder, *folder.parents) if not path.is_dir()]):
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def _usable(folder):
-    """Whether the folder is ours to trust (the files hold machine code) and can be written; it is made if need be."""
+    """The folder without symbolic links, made if need be, or None if it is not safe or cannot be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        info = folder.stat()
-        if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & stat.S_IWOTH):
-            return False
-        with tempfile.TemporaryFile(dir=folder):
-            return True
+        real = Path(os.path.realpath(folder))
+        refusal = _first_refusal(folder, real)
+        if refusal is None:
+            _make(real)
+            refusal = _first_refusal(folder, real)  # in /tmp, another user may have made it in the meantime
+        if refusal is None:
+            with tempfile.TemporaryFile(dir=real):
+                return real
     except OSError:
-        return False
+        return None
+    _warn(folder, *refusal)
+    return None
 
 
 def _find_folder():
     try:
-        return next((folder for folder in _candidate_folders() if _usable(folder)), None)
+        return next(filter(None, map(_usable, _candidate_folders())), None)
     except OSError:  # no temporary folder at all
         return None
+
+
+def _open_without_waiting(path, flags):
+    """A file descriptor. A symbolic link is an error, and a FIFO does not wait for one who writes."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _is_safe(info):
+    """Whether what was opened is a file that is ours and that no one else can write."""
+    if not stat.S_ISREG(info.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (info.st_uid == os.getuid() and not info.st_mode & WRITABLE)
 
 
 class CodeFiles:
@@ -77,9 +141,18 @@ class CodeFiles:
     source = _source_hash()[:16]  # of the kernels and the versions
 
     @classmethod
+    def _identity(cls, name: str, key: object) -> bytes:
+        return repr((cls.source, name, key)).encode()
+
+    @classmethod
+    def _checksum(cls, name: str, key: object, data: bytes) -> bytes:
+        """It differs for the same data under another name, so that a renamed file is not used."""
+        return hashlib.sha256(cls._identity(name, key) + data).digest()
+
+    @classmethod
     def path(cls, name: str, key: object) -> Path:
         """The file of what is called `name` and depends on `key` and on the source."""
-        digest = hashlib.sha256(repr((cls.source, name, key)).encode()).hexdigest()
+        digest = hashlib.sha256(cls._identity(name, key)).hexdigest()
         return Path(cls.folder or "") / f"{name}-{digest[:32]}.fastnn"
 
     @classmethod
@@ -88,11 +161,12 @@ class CodeFiles:
         if cls.folder is None:
             return None
         try:
-            content = cls.path(name, key).read_bytes()
+            with open(cls.path(name, key), "rb", opener=_open_without_waiting) as file:
+                content = file.read() if _is_safe(os.fstat(file.fileno())) else b""
         except OSError:
             return None
         checksum, data = content[:32], content[32:]
-        return data if hashlib.sha256(data).digest() == checksum else None
+        return data if cls._checksum(name, key, data) == checksum else None
 
     @classmethod
     def write(cls, name: str, key: object, data: bytes) -> None:
@@ -101,12 +175,15 @@ class CodeFiles:
             return
         temporary = None
         try:
-            with tempfile.NamedTemporaryFile(dir=cls.folder, delete=False) as temporary:
-                temporary.write(hashlib.sha256(data).digest() + data)
+            with tempfile.NamedTemporaryFile(dir=cls.folder, suffix=".tmp", delete=False) as temporary:
+                temporary.write(cls._checksum(name, key, data) + data)
             os.replace(temporary.name, cls.path(name, key))
         except OSError:  # a full disk, say
+            pass
+        finally:  # after Ctrl-C too
             if temporary is not None:
-                Path(temporary.name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    os.unlink(temporary.name)  # after the rename there is none
 
 
 class KernelCache(_Cache):

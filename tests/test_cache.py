@@ -1,7 +1,10 @@
-"""The compile cache: it hits, it is never stale, and nothing that is wrong with its folder is fatal."""
+"""The compile cache: it hits, it is never stale, it runs nothing that others may have written, and nothing that is
+wrong with its folder is fatal."""
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from fastnn.kernels import cache
 
 PACKAGE = Path(fastnn.__file__).parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are a matter of POSIX")
+ROOT = pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a file away")
 
 # Trains and predicts, and says what came of it. `before` is replaced by what a test does first. A hit is a file that
 # was read whole, be it Numba's code of an entry function or that of a vector function; a miss is what was compiled.
@@ -225,7 +229,7 @@ print(add(2, 3), len(add.signatures))
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_the_default_folder(tmp_path, run_python):
     home, xdg, temporary = tmp_path / "home", tmp_path / "xdg", tmp_path / "temporary"
-    temporary.mkdir()
+    temporary.mkdir(mode=0o700)
     blocked = tmp_path / "file"
     blocked.touch()
 
@@ -243,20 +247,298 @@ def test_the_default_folder(tmp_path, run_python):
 
 def test_a_chosen_folder_holds_after_changing_the_working_folder(tmp_path, run_python):
     """It counts from the folder where the process started."""
+    (tmp_path / "elsewhere").chmod(0o700)
     run_python(ADD.replace("before", f"import os; os.chdir({str(tmp_path)!r})", 1), FASTNN_CACHE_DIR="here")
     assert len(list((tmp_path / "elsewhere" / "here").glob("add-*.fastnn"))) == 1
 
 
+# ---- what others may have written ----
+
+
+@pytest.fixture
+def find(monkeypatch):
+    """A function: the folder that is found if FASTNN_CACHE_DIR names this one."""
+
+    def of(folder):
+        monkeypatch.setenv("FASTNN_CACHE_DIR", str(folder))
+        return cache._find_folder()
+
+    return of
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder of ours, `home`, with our cache folder in it."""
+    (tmp_path / "home" / "cache").mkdir(parents=True)
+    for path in (tmp_path / "home", tmp_path / "home" / "cache"):
+        path.chmod(0o700)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """The folder that CodeFiles uses in this test."""
+    monkeypatch.setattr(cache.CodeFiles, "folder", tmp_path)
+    return tmp_path
+
+
+def readable(value):
+    """The name of a test's parameter: a mode in octal digits."""
+    return oct(value) if isinstance(value, int) else value
+
+
+def become_another_user(monkeypatch):
+    """From here on, what this process made belongs to someone else."""
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+
+
+def refused(find, folder, reason):
+    """The command that the warning names, if it names one; the folder is refused for this reason."""
+    with pytest.warns(RuntimeWarning) as seen:
+        assert find(folder) is None
+    (message,) = [str(warning.message) for warning in seen]
+    assert f"in {folder}, because {reason}. " in message
+    assert "set FASTNN_CACHE_DIR to a folder that only you can write" in message
+    command = re.search("run `(.*)`", message)
+    return command and command[1]
+
+
 @POSIX
-def test_a_folder_that_others_can_write_is_not_trusted(warm, run_python):
-    warm.chmod(0o777)
-    assert run_python(WHERE, FASTNN_CACHE_DIR=warm).stdout == "None\n"
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o750, 0o1700, 0o2755], ids=oct)
+def test_a_folder_that_only_its_owner_can_write_is_used(mode, find, home):
+    (home / "cache").chmod(mode)
+    assert find(home / "cache") == home / "cache"
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_another_user_is_not_trusted(warm, run_python):
-    os.chown(warm, 12345, -1)
-    assert run_python(WHERE, FASTNN_CACHE_DIR=warm).stdout == "None\n"
+@POSIX
+@pytest.mark.parametrize(
+    ("mode", "who"),
+    [(0o770, "its group"), (0o720, "its group"), (0o777, "others"), (0o702, "others"), (0o1777, "others")],
+    ids=readable,
+)
+def test_a_folder_that_others_can_write_is_refused(mode, who, find, home):
+    """The command in the warning helps. The sticky bit does not: a file could be added."""
+    folder = home / "cache"
+    folder.chmod(mode)
+    command = refused(find, folder, f"{folder} is writable by {who}")
+    assert command == f"chmod go-w {folder}"
+    subprocess.run(shlex.split(command), check=True)
+    assert find(folder) == folder
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o755, 0o711, 0o1777, 0o1775], ids=oct)
+def test_a_parent_in_which_others_cannot_replace_the_folder(mode, find, home):
+    home.chmod(mode)
+    assert find(home / "cache") == home / "cache"
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("mode", "who", "change"),
+    [(0o775, "its group", "go-w"), (0o777, "others", "+t"), (0o703, "others", "+t")],
+    ids=readable,
+)
+@pytest.mark.parametrize("below", ["cache", "cache/new/deep"])
+def test_a_parent_in_which_others_could_replace_the_folder(mode, who, change, below, find, home):
+    home.chmod(mode)
+    command = refused(find, home / below, f"{home} is writable by {who}")
+    assert command == f"chmod {change} {home}"
+    assert list((home / "cache").iterdir()) == []  # nothing was made before the check
+    subprocess.run(shlex.split(command), check=True)
+    assert find(home / below) == home / below
+
+
+@POSIX
+def test_the_command_quotes_the_path(find, tmp_path):
+    folder = tmp_path / "two words; true"
+    folder.mkdir()
+    folder.chmod(0o770)
+    subprocess.run(refused(find, folder, f"{folder} is writable by its group"), shell=True, check=True)
+    assert find(folder) == folder
+
+
+@POSIX
+def test_folders_are_made_for_their_owner_alone(find, home):
+    before = os.umask(0)
+    try:
+        assert find(home / "new" / "deep") == home / "new" / "deep"
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (home / "new", home / "new" / "deep")] == [0o700, 0o700]
+
+
+@POSIX
+def test_a_folder_of_another_user_is_refused(find, home, monkeypatch):
+    become_another_user(monkeypatch)
+    assert refused(find, home / "cache", f"{home / 'cache'} belongs to another user") is None
+
+
+@ROOT
+def test_a_folder_below_one_of_another_user_is_refused(find, home):
+    os.chown(home, 12345, -1)
+    assert refused(find, home / "cache", f"{home} belongs to another user") is None
+    assert refused(find, home / "new", f"{home} belongs to another user") is None
+    assert not (home / "new").exists()
+
+
+@ROOT
+def test_a_folder_that_another_user_makes_in_the_meantime_is_refused(find, home, monkeypatch):
+    """As it can happen in /tmp: the folder is missing when it is checked, and there when it is to be made."""
+    mkdir = Path.mkdir
+
+    def overtaken(path, *arguments, **keywords):
+        mkdir(path, *arguments, **keywords)
+        os.chown(path, 12345, -1)
+
+    home.chmod(0o1777)
+    monkeypatch.setattr(Path, "mkdir", overtaken)
+    assert refused(find, home / "new", f"{home / 'new'} belongs to another user") is None
+    assert list((home / "new").iterdir()) == []
+
+
+@POSIX
+def test_a_link_of_ours_is_followed_and_its_target_is_checked(find, home, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(home)
+    assert find(link / "cache") == home / "cache"
+    home.chmod(0o770)
+    refused(find, link / "cache", f"{home} is writable by its group")
+    home.chmod(0o700)
+    (home / "direct").symlink_to("cache")
+    assert find(home / "direct") == home / "cache"
+
+
+@ROOT
+def test_a_link_of_another_user_is_refused(find, home, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(home / "cache")
+    os.lchown(link, 12345, -1)
+    assert refused(find, link, f"{link} belongs to another user") is None
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
+def test_a_refused_home_warns_once_and_the_temporary_folder_is_used(home, tmp_path, run_python):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir(mode=0o700)
+    source = "import warnings; warnings.simplefilter('always'); import fastnn; fastnn.Model\n" + WHERE
+    environment = {"FASTNN_CACHE_DIR": "", "HOME": home, "XDG_CACHE_HOME": "", "TMPDIR": temporary}
+    home.chmod(0o770)
+    done = run_python(source, **environment)
+    assert done.stdout == f"{temporary}/fastnn-{os.getuid()}\n"
+    assert done.stderr.count("Warning: ") == 1
+    assert f"in {home}/.cache/fastnn, because {home} is writable by its group. " in done.stderr
+    assert f"run `chmod go-w {home}`" in done.stderr
+    assert not (home / ".cache").exists()
+    home.chmod(0o700)
+    done = run_python(source, **environment)
+    assert (done.stdout, done.stderr) == (f"{home}/.cache/fastnn\n", "")
+
+
+@POSIX
+def test_where_warnings_are_errors_a_refused_folder_is_a_clear_one(home, run_python):
+    home.chmod(0o770)
+    done = run_python("import fastnn; fastnn.Model", check=False, FASTNN_CACHE_DIR=home / "cache")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"RuntimeWarning: fastnn keeps no compiled code in {home / 'cache'}, because {home} is ")
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o660, 0o602, 0o666, 0o620], ids=oct)
+def test_a_file_that_others_can_write_is_a_miss(mode, in_folder):
+    cache.CodeFiles.write("f", 1, b"code")
+    path = cache.CodeFiles.path("f", 1)
+    path.chmod(mode)
+    assert cache.CodeFiles.read("f", 1) is None
+    path.chmod(0o644)
+    assert cache.CodeFiles.read("f", 1) == b"code"
+
+
+@POSIX
+def test_a_file_is_written_for_its_owner_alone(in_folder):
+    before = os.umask(0)
+    try:
+        cache.CodeFiles.write("f", 1, b"code")
+    finally:
+        os.umask(before)
+    assert cache.CodeFiles.path("f", 1).stat().st_mode & 0o777 == 0o600
+
+
+@POSIX
+def test_a_file_of_another_user_is_a_miss(in_folder, monkeypatch):
+    cache.CodeFiles.write("f", 1, b"code")
+    assert cache.CodeFiles.read("f", 1) == b"code"
+    become_another_user(monkeypatch)
+    assert cache.CodeFiles.read("f", 1) is None
+
+
+@ROOT
+def test_a_file_that_was_given_away_is_a_miss_and_is_replaced(in_folder):
+    cache.CodeFiles.write("f", 1, b"code")
+    os.chown(cache.CodeFiles.path("f", 1), 12345, -1)
+    assert cache.CodeFiles.read("f", 1) is None
+    cache.CodeFiles.write("f", 1, b"code")
+    assert cache.CodeFiles.read("f", 1) == b"code"
+
+
+@POSIX
+def test_a_symbolic_link_is_a_miss_and_is_replaced(in_folder):
+    cache.CodeFiles.write("f", 1, b"code")
+    path, target = cache.CodeFiles.path("f", 1), in_folder / "target"
+    path.rename(target)
+    path.symlink_to(target)
+    content = target.read_bytes()
+    assert cache.CodeFiles.read("f", 1) is None
+    cache.CodeFiles.write("f", 1, b"other code")
+    assert cache.CodeFiles.read("f", 1) == b"other code"
+    assert not path.is_symlink()
+    assert target.read_bytes() == content
+
+
+@POSIX
+def test_a_fifo_is_a_miss_and_is_replaced(tmp_path, run_python):
+    """In a process of its own: one that waits for a writer of the FIFO waits for ever."""
+    source = """
+import os
+from fastnn.kernels.cache import CodeFiles
+os.mkfifo(CodeFiles.path("f", 1), 0o600)
+print(CodeFiles.read("f", 1))
+CodeFiles.write("f", 1, b"code")
+print(CodeFiles.read("f", 1))
+"""
+    assert run_python(source, timeout=60, FASTNN_CACHE_DIR=tmp_path / "cache").stdout == "None\nb'code'\n"
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_miss_and_stays(in_folder):
+    cache.CodeFiles.path("f", 1).mkdir()
+    assert cache.CodeFiles.read("f", 1) is None
+    cache.CodeFiles.write("f", 1, b"code")
+    assert cache.CodeFiles.read("f", 1) is None
+    assert list(in_folder.iterdir()) == [cache.CodeFiles.path("f", 1)]  # the temporary file is gone
+
+
+@pytest.mark.parametrize(("name", "key"), [("g", 1), ("f", 2)])
+def test_a_file_in_the_place_of_another_is_a_miss(name, key, in_folder):
+    cache.CodeFiles.write("f", 1, b"code")
+    shutil.copy(cache.CodeFiles.path("f", 1), cache.CodeFiles.path(name, key))
+    assert cache.CodeFiles.read("f", 1) == b"code"
+    assert cache.CodeFiles.read(name, key) is None
+
+
+def test_an_interrupted_write_leaves_nothing(in_folder, monkeypatch):
+    there = []
+
+    def interrupted(*_):
+        there.extend(path.suffix for path in in_folder.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.CodeFiles.write("f", 1, b"code")
+    assert there == [".tmp"]
+    assert list(in_folder.iterdir()) == []
 
 
 # ---- nothing is fatal ----
@@ -265,7 +547,7 @@ def test_a_folder_of_another_user_is_not_trusted(warm, run_python):
 @POSIX
 def test_a_read_only_package(package, warm, train, tmp_path):
     """Root writes where it likes: that nothing was written is checked too."""
-    (tmp_path / "xdg").mkdir()
+    (tmp_path / "xdg").mkdir(mode=0o700)
     warm.rename(tmp_path / "xdg" / "fastnn")
     files = [package, *package.rglob("*")]
     for path in files:
@@ -369,7 +651,7 @@ def test_every_damage_is_a_miss(warm, run_python, tmp_path):
     for name, damage in DAMAGES.items():
         (tmp_path / name.replace(" ", "-")).write_bytes(damage(next(warm.glob("sweep-*")).read_bytes()))
     source = """
-import hashlib, pickle, sys
+import pickle, sys
 from pathlib import Path
 import numpy as np
 from fastnn import Model
@@ -378,22 +660,24 @@ from fastnn.kernels import cache, entry
 Model([3, 2]).predict(np.eye(3))
 (signature,) = entry.sweep.nopython_signatures
 load = lambda: entry.sweep._cache.load_overload(signature.args, entry.sweep.targetctx)
-file = cache.CodeFiles.path("sweep", entry.sweep._cache.key(signature.args, entry.sweep.targetctx.codegen()))
+key = entry.sweep._cache.key(signature.args, entry.sweep.targetctx.codegen())
+file = cache.CodeFiles.path("sweep", key)
 whole = file.read_bytes()
 assert load() is not None
 for path in map(Path, sys.argv[1:]):
     file.write_bytes(path.read_bytes())
     assert load() is None, path
 for data in (b"", b"no pickle", pickle.dumps(None), pickle.dumps((1, 2, 3))):
-    file.write_bytes(hashlib.sha256(data).digest() + data)
+    cache.CodeFiles.write("sweep", key, data)
+    assert cache.CodeFiles.read("sweep", key) == data
     assert load() is None, data
 file.unlink()
 assert load() is None
 file.mkdir()
 assert load() is None
 file.rmdir()
-file.write_bytes(whole)
-assert load() is not None
+cache.CodeFiles.write("sweep", key, whole[32:])
+assert file.read_bytes() == whole and load() is not None
 print("done")
 """
     paths = [tmp_path / name.replace(" ", "-") for name in DAMAGES]
