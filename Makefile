@@ -1,10 +1,10 @@
-# `make demo`, `make test`, `make bench`, `make lint`. Each sets up .venv first; a second call does not reinstall.
+# `make demo`, `make test`, `make bench`, `make fuzz`, `make lint`. Each sets up .venv first; a second call does not reinstall.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench fuzz lint clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
@@ -14,6 +14,9 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench
+
+fuzz: $(READY)
+	FASTNN_FUZZ_SECONDS=$${FASTNN_FUZZ_SECONDS:-3600} $(BIN)/python -m pytest tests/fuzz
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -18,13 +18,23 @@ from . import calls
 
 DTYPES = ("float32", "float64")
 SMALL = 2**13  # elements of an array that is checked without regard for memory
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120
+
+
+def shown(value: object) -> str:
+    """A value in a message: its repr, shortened where it is long."""
+    try:
+        return _SHORT.repr(value)
+    except (RecursionError, ValueError):  # a list nested very deeply, an int of very many digits
+        return f"a value of type {type(value).__name__}"
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """value, if it is one of the allowed names."""
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
     return value
 
 
@@ -35,29 +45,29 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if number < low:
-        raise ValueError(f"{name} must be at least {low}, got {number}")
+        raise ValueError(f"{name} must be at least {low}, got {shown(number)}")
     if high is not None and number > high:
-        raise ValueError(f"{name} must be at most {high}, got {number}")
+        raise ValueError(f"{name} must be at most {high}, got {shown(number)}")
     return number
 
 
 def callables(name: str, value: Any) -> list[Callable[..., object]]:
     """The callables of an iterable."""
     if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence of callables, got {value!r}")
+        raise TypeError(f"{name} must be a sequence of callables, got {shown(value)}")
     found = list(value)
     for item in found:
         if not callable(item):
-            raise TypeError(f"{name} must be callables that take the model, got {item!r}")
+            raise TypeError(f"{name} must be callables that take the model, got {shown(item)}")
     return found
 
 
 def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
     """value as a finite float in [low, high), or in (low, high) with open_low; a bool or a string is refused."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         result = float(value)
     except OverflowError:
@@ -65,7 +75,7 @@ def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low:
     if not (np.isfinite(result) and low <= result < high and not (open_low and result == low)):
         bound = f" {'above' if open_low else 'at least'} {low:g}" if low > -np.inf else ""
         top = f" and below {high:g}" if high < np.inf else ""
-        raise ValueError(f"{name} must be a finite number{bound}{top}, got {value!r}")
+        raise ValueError(f"{name} must be a finite number{bound}{top}, got {shown(value)}")
     return result
 
 
@@ -74,7 +84,7 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError):  # rows of different lengths, for example
-        raise ValueError(f"{name} must be a rectangular array of numbers, got {reprlib.repr(value)}") from None
+        raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from None
 
 
 def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -167,6 +177,7 @@ def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_
     array = _numeric(name, value)
     if array.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
+    array = array.copy()  # their sum is a divisor, so nobody may change them from now on
     _finite(name, array, array)
     negative = np.flatnonzero(array < 0)
     if len(negative):
@@ -257,7 +268,7 @@ def path(value: Any) -> Path:
     except TypeError:
         text = None
     if not isinstance(text, str):
-        raise TypeError(f"path must be a string or a path object, got {reprlib.repr(value)}")
+        raise TypeError(f"path must be a string or a path object, got {shown(value)}")
     if "\0" in text:
-        raise ValueError(f"path must not hold a null character, got {text!r}")
+        raise ValueError(f"path must not hold a null character, got {shown(text)}")
     return Path(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import reprlib
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation
+from ._validation import shown
+from .layers import MAX_UNITS
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 64  # of a NumPy array
@@ -114,14 +115,11 @@ def one_hot(labels: ArrayLike, n_classes: int) -> NDArray[np.float32]:
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
-    n_classes = _validation.integer("n_classes", n_classes, 1)
-    try:
-        array = np.asarray(labels)
-    except ValueError:  # rows of different lengths
-        raise ValueError(f"labels must be integers of shape (n,), got {reprlib.repr(labels)}") from None
+    n_classes = _validation.integer("n_classes", n_classes, 1, MAX_UNITS)
+    array = _validation.array("labels", labels)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(
-            f"labels must be integers of shape (n,), got {array.dtype} of shape {array.shape}: {reprlib.repr(labels)}"
+            f"labels must be integers of shape (n,), got {array.dtype} of shape {array.shape}: {shown(labels)}"
         )
     if len(array) and not (array.min() >= 0 and array.max() < n_classes):
         raise ValueError(f"labels must lie in [0, {n_classes}), got {array.min()} to {array.max()}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _validation
+from ._validation import shown
 from .kernels import losses
 from .kernels.activations import ACTIVATIONS, ROW_WISE
 
@@ -48,12 +49,14 @@ def architecture(layers: Iterable[int | Dense], activation: str, output: str) ->
     _validation.choice("activation", activation, ACTIVATIONS)
     _validation.choice("output", output, NAMES)
     if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
-        raise TypeError(f"sizes must be a sequence such as [784, 30, 10], got {layers!r}")
+        raise TypeError(f"sizes must be a sequence such as [784, 30, 10], got {shown(layers)}")
     items: Sequence[int | Dense] = list(layers)
     if len(items) < 2:
-        raise ValueError(f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {items!r}")
+        raise ValueError(
+            f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(items)}"
+        )
     if isinstance(items[0], Dense):
-        raise TypeError(f"sizes[0] must be the number of inputs, an integer, got {items[0]!r}")
+        raise TypeError(f"sizes[0] must be the number of inputs, an integer, got {shown(items[0])}")
     dense = []
     for i, item in enumerate(items[1:], 1):
         if not isinstance(item, Dense):

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, metrics, optimizers, storage, training
 from . import threads as _threads
-from ._validation import Targets, take_rows
+from ._validation import Targets, shown, take_rows
 from .history import DivergenceError, History
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .metrics import Metric
@@ -277,7 +277,7 @@ class Model:
         optimizer = optimizers.resolve(optimizer)
         callbacks = _validation.callables("callbacks", callbacks)
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
-            raise TypeError(f"progress must be True, False or None, got {progress!r}")
+            raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
         ordered, order = training.sample_order(shuffle, epochs, len(inputs))
         name, score = metrics.resolve(metric, validation[1] if validation else targets)
         work = 3 * epochs * len(inputs) * self.n_parameters

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from . import _validation
+from ._validation import shown
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class Momentum(Optimizer):
     _rates: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not isinstance(self.nesterov, bool):
-            raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
+            raise TypeError(f"nesterov must be True or False, got {shown(self.nesterov)}")
+        super().__post_init__()
 
     @property
     def _kernel(self) -> str:  # type: ignore[override]
@@ -135,4 +136,6 @@ def resolve(optimizer: Optimizer | str) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str):
         return BY_NAME[_validation.choice("optimizer", optimizer, BY_NAME)]()
-    raise TypeError(f"optimizer must be an optimizer such as SGD(0.1) or one of {list(BY_NAME)}, got {optimizer!r}")
+    raise TypeError(
+        f"optimizer must be an optimizer such as SGD(0.1) or one of {list(BY_NAME)}, got {shown(optimizer)}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ class Plan:
         self.bindings = bindings()
         self.order = np.empty(0, np.int32)  # drawn
         self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
-        self.helpers: list[threading.Thread] = []
+        self.helpers: list[threading.Lock] = []  # each is held by a helping thread while it works
         self.helped: object = None  # the call that they help with
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
@@ -199,12 +200,11 @@ class Plan:
         mailbox[...] = 0
         try:
             for worker in range(1, made.threads):
-                helper = threading.Thread(target=self._help, args=(call, samples, arguments, worker), daemon=True)
-                self.helpers.append(helper)
+                working = threading.Lock()
+                self.helpers.append(working)
                 try:
-                    helper.start()
+                    start_new_thread(self._help, (working, call, samples, arguments, worker))
                 except RuntimeError:  # the system gives no more threads; those that run are told to end below
-                    self.helpers.pop()
                     mailbox["stopped"] = 1
                     self.take(1)
                     break
@@ -213,17 +213,23 @@ class Plan:
         finally:
             self._join(mailbox)
 
-    def _help(self, call: object, samples: Samples, arguments: tuple[Any, ...], worker: int) -> None:
+    def _help(
+        self, working: threading.Lock, call: object, samples: Samples, arguments: tuple[Any, ...], worker: int
+    ) -> None:
         """What a helping thread runs. It holds a reference to the samples, because it may end later than the fit."""
-        if call is self.helped:  # else it starts too late
-            entry.help_train(*arguments, worker)
+        with working:
+            if call is self.helped:  # else it starts too late
+                entry.help_train(*arguments, worker)
 
     def _join(self, mailbox: NDArray[Any]) -> None:
-        """Tell the helping threads to end, and wait for them."""
+        """Tell the helping threads to end, and wait for those that work.
+
+        Not by `Thread.join`: after two exceptions in it, a further one may wait for ever (CPython 3.11).
+        """
         mailbox["stopped"], self.helped = 1, None
         while self.helpers:
-            if self.helpers[-1].ident is not None:  # it was started
-                self.helpers[-1].join()
+            with self.helpers[-1]:
+                pass
             self.helpers.pop()
 
 

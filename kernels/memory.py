@@ -11,6 +11,7 @@ for each neuron, lanes hold samples, which fill them where layers are narrow.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import weakref
 from collections.abc import Iterable
@@ -63,7 +64,8 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
     n_bytes = -(-n_bytes // itemsize) * itemsize
     buffer = np.zeros(n_bytes + LINE_BYTES, np.uint8)
     key = id(buffer)
-    _REFERENCES[key] = weakref.ref(buffer, lambda _: _REFERENCES.pop(key))
+    forget = functools.partial(_REFERENCES.pop, key)  # no function of Python: an exception would be lost in it
+    _REFERENCES[key] = weakref.ref(buffer, forget)
     start = -buffer.ctypes.data % LINE_BYTES
     return buffer[start : start + n_bytes].view(dtype)
 

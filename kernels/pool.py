@@ -53,17 +53,22 @@ def layer() -> str:
 
 def can_start(n: int) -> bool:
     """Whether the system gives n more threads at the same time. It starts them and lets them end."""
-    end = threading.Event()
-    started: list[threading.Thread] = []
+    gate, started = threading.Lock(), []
     try:
-        for _ in range(n):
-            thread = threading.Thread(target=end.wait, daemon=True)
-            thread.start()
-            started.append(thread)
+        with gate:
+            for _ in range(n):
+                thread = threading.Thread(target=_pass, args=(gate,), daemon=True)
+                thread.start()
+                started.append(thread)
         return True
     except RuntimeError:
         return False
     finally:
-        end.set()
         for thread in started:
             thread.join()
+
+
+def _pass(gate: threading.Lock) -> None:
+    """Wait until a lock is free."""
+    with gate:
+        pass

@@ -253,7 +253,7 @@ def test_one_hot_takes_the_memory_of_its_rows():
         ("a", 3, ValueError, r"labels must be integers of shape \(n,\), got <U1 of shape \(\): 'a'$"),
         (None, 3, ValueError, r"labels must be integers of shape \(n,\), got object of shape \(\): None$"),
         (["a", "b"], 3, ValueError, r"labels must be integers .* got <U1 of shape \(2,\): \['a', 'b'\]$"),
-        ([[1], [1, 2]], 3, ValueError, r"^labels must be integers of shape \(n,\), got \[\[1\], \[1, 2\]\]$"),
+        ([[1], [1, 2]], 3, ValueError, r"^labels must be a rectangular array of numbers, got \[\[1\], \[1, 2\]\]$"),
         ([0.5], 3, ValueError, r"labels must be integers of shape \(n,\), got float64 of shape \(1,\): \[0.5\]$"),
         ([0], 0, ValueError, r"n_classes must be at least 1, got 0"),
         ([0], 2.0, TypeError, r"n_classes must be an integer, got 2.0"),

@@ -151,6 +151,7 @@ def test_frozen_layers_keep_their_bits(name, n):
     [
         (lambda: Momentum(momentum=1.0), "momentum must be .* got 1.0"),
         (lambda: Momentum(nesterov=1), "nesterov must be True or False, got 1"),
+        (lambda: Momentum(nesterov=np.zeros(2)), "nesterov must be True or False, got array"),
         (lambda: Adam(beta1=-0.1), "beta1 must be .* got -0.1"),
         (lambda: Adam(beta2=1), "beta2 must be .* got 1"),
         (lambda: Adam(epsilon=0), "epsilon must be .* got 0"),

@@ -1,0 +1,14 @@
+"""The counts of the attacks, behind the summary of the tests."""
+
+import os
+
+from . import helpers
+
+
+def pytest_terminal_summary(terminalreporter):
+    tried = [attack for attack in helpers.ATTACKS if attack.done]
+    if not tried or not (helpers.SECONDS or os.environ.get("FASTNN_FUZZ_SEED")):
+        return
+    terminalreporter.section(f"fuzz, seed {helpers.SEED}")
+    for attack in tried:
+        terminalreporter.write_line(f"{attack.done:9,} {attack.name}")

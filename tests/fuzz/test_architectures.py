@@ -1,0 +1,290 @@
+"""Random networks: training against a float64 twin, and the ways that must give the same bits."""
+
+import copy
+import pickle
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import fastnn
+from fastnn import Adam
+
+from ..conftest import SLOPE, VALUE, NaiveNetwork
+from .helpers import attack, chance, check_same, check_whole, on_threads, pick, random_problem
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # relative, of an array's norm
+CHANGE_TOLERANCE = {"float32": 2e-3, "float64": 1e-9}  # of what training changed, and a hundredth of what was there
+ROUNDING = {"float32": 6e-8, "float64": 1.1e-16}
+AMPLIFIED = 100  # times as far as from a twin that starts a rounding error away, a model may be
+NEAR = {"float32": 1e-5, "float64": 1e-11}  # a relu or a step so near to its kink may fall on either side
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+class Twin(NaiveNetwork):
+    """The network in float64 with every loss and optimizer, in the textbook's formulas; it knows no kernel."""
+
+    def __init__(self, model, optimizer):
+        super().__init__(model)
+        self.crossed = model.loss_name == "cross_entropy"
+        self.frozen, self.optimizer = model.frozen, optimizer
+        arrays = [*self.weights, *self.biases]
+        self.first, self.second = ([np.zeros_like(a) for a in arrays] for _ in range(2))  # the optimizer's means
+        self.start = [a.copy() for a in arrays]
+        self.steps, self.nearest = 0, np.inf
+
+    def _forward(self, X):
+        a = np.asarray(X, np.float64)
+        zs, outputs = [], [a]
+        for w, b, name in zip(self.weights, self.biases, self.activations, strict=True):
+            zs.append(outputs[-1] @ w.T + b)
+            if name in ("relu", "step") and zs[-1].size:
+                scale = 1 + np.abs(outputs[-1]) @ np.abs(w.T) + np.abs(b)
+                self.nearest = min(self.nearest, np.abs(zs[-1] / scale).min())
+            outputs.append(softmax(zs[-1]) if name == "softmax" else VALUE[name](zs[-1]))
+        return zs, outputs
+
+    def losses(self, X, Y):
+        """The loss of each sample."""
+        if not self.crossed:
+            return super().losses(X, Y)
+        z = self._forward(X)[0][-1]
+        if self.activations[-1] == "softmax":
+            z = z - z.max(axis=1, keepdims=True)
+            return -(Y * (z - np.log(np.exp(z).sum(axis=1, keepdims=True)))).sum(axis=1)
+        return (np.maximum(z, 0) - Y * z + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
+
+    def gradients(self, X, Y, weights=None):
+        """[(dW, db)] of the mean of `losses`, a weighted one."""
+        weights = np.ones(len(X)) if weights is None else weights
+        zs, outputs = self._forward(X)
+        delta = (outputs[-1] - Y) * (weights / weights.sum())[:, None]
+        if not self.crossed:
+            delta = delta * SLOPE[self.activations[-1]](zs[-1])
+        result = []
+        for l in range(len(zs) - 1, -1, -1):
+            result.append((delta.T @ outputs[l], delta.sum(axis=0)))
+            if l:
+                delta = (delta @ self.weights[l]) * SLOPE[self.activations[l - 1]](zs[l - 1])
+        return [(0 * dw, 0 * db) if l in self.frozen else (dw, db) for l, (dw, db) in enumerate(result[::-1])]
+
+    def step(self, gradients):
+        """Change the parameters as the optimizer does."""
+        o = self.optimizer
+        self.steps += 1
+        arrays, flat = [*self.weights, *self.biases], [*(g[0] for g in gradients), *(g[1] for g in gradients)]
+        for p, g, m, v in zip(arrays, flat, self.first, self.second, strict=True):
+            if isinstance(o, fastnn.SGD):
+                p -= o.learning_rate * g
+            elif isinstance(o, Adam):
+                m[...] = o.beta1 * m + (1 - o.beta1) * g
+                v[...] = o.beta2 * v + (1 - o.beta2) * g * g
+                m_hat, v_hat = m / (1 - o.beta1**self.steps), v / (1 - o.beta2**self.steps)
+                p -= o.learning_rate * m_hat / (np.sqrt(v_hat) + o.epsilon)
+            else:
+                m[...] = o.momentum * m - o.learning_rate * g
+                p += o.momentum * m - o.learning_rate * g if o.nesterov else m
+
+    def train(self, X, Y, order, batch_size, weights=None):
+        """Train on every row of `order`, an epoch each; gives the weighted means of the losses before the steps."""
+        weights = np.ones(len(X)) if weights is None else weights
+        history = []
+        for row in order:
+            total = 0.0
+            for start in range(0, len(row), batch_size):
+                batch = row[start : start + batch_size]
+                if not weights[batch].any():
+                    continue
+                total += weights[batch] @ self.losses(X[batch], Y[batch])
+                self.step(self.gradients(X[batch], Y[batch], weights[batch]))
+            history.append(total / weights[row].sum())
+        return history
+
+    def error(self, model):
+        """The largest distance of one of the model's arrays from the one here, relative to how far training went."""
+        errors = [0.0]
+        mine, its = [*self.weights, *self.biases], [*model.weights, *model.biases]
+        for got, want, start in zip(its, mine, self.start, strict=True):
+            whole = np.linalg.norm(want - start) + 0.01 * np.linalg.norm(start) + 1e-3
+            errors.append(np.linalg.norm(got - want) / whole)
+        return max(errors)
+
+
+def exactly(problem, model):
+    """(X, Y, weights) in float64, of the values that the package gets to see."""
+    scale = 1 if model.input_scale is None else model.input_scale
+    X, y = problem.X.astype(model.dtype).astype(float) * scale, problem.y
+    if y.ndim == 1 and model.sizes[-1] > 1:
+        Y = np.eye(model.sizes[-1])[y]
+    else:
+        Y = y.reshape(len(X), -1).astype(model.dtype).astype(float)
+    return X, Y, None if problem.weights is None else problem.weights.astype(model.dtype).astype(float)
+
+
+def random_order(rng, epochs, n):
+    """The orders of some epochs, seldom with samples that come more than once."""
+    if chance(rng, 0.1):
+        return rng.integers(0, n, (epochs, n))
+    return np.array([rng.permutation(n) for _ in range(epochs)], int).reshape(epochs, n)
+
+
+def distance(got, want):
+    """The relative error of an array."""
+    got, want = np.asarray(got, float), np.asarray(want, float)
+    return np.linalg.norm(got - want) / (np.linalg.norm(want) + 1e-2)
+
+
+def check_close(got, want, tolerance, what):
+    """Raise where two arrays differ by more than rounding."""
+    error = distance(got, want)
+    assert error < tolerance, f"{what}: relative error {error:.2g}, more than {tolerance:g}"
+
+
+@attack(cases=25, share=4)
+def test_networks_against_the_twin(rng):
+    """Losses, parameters, outputs, scores and gradients are the twin's, and the padding stays zero."""
+    problem = random_problem(rng)
+    try:
+        compare_with_the_twin(rng, problem)
+    except Exception as error:
+        raise AssertionError(f"{error!r}: {problem}") from error
+
+
+def compare_with_the_twin(rng, problem):
+    model = problem.model()
+    twin = Twin(model, problem.optimizer)
+    X, Y, weights = exactly(problem, model)
+    tolerance, near = TOLERANCE[model.dtype], NEAR[model.dtype]
+    gradients, wanted = model.gradients(problem.X, problem.y), twin.gradients(X, Y)
+    if twin.nearest > near:
+        for l, (got, want) in enumerate(zip(gradients, wanted, strict=True)):
+            check_close(got[0], want[0], tolerance, f"gradient of the weights of layer {l}")
+            check_close(got[1], want[1], tolerance, f"gradient of the biases of layer {l}")
+    epochs = int(rng.integers(1, 4))
+    order = random_order(rng, epochs, len(X))
+    if weights is not None:
+        weights_seen = weights[order].sum(axis=1)
+        order = order if weights_seen.all() else np.tile(np.arange(len(X)), (epochs, 1))
+    with on_threads(rng, pick(rng, [None, "row", "feature"])):
+        history = problem.fit(model, epochs, shuffle=order, threads=int(rng.integers(1, 4)))
+    training = X, Y, order, min(problem.batch_size, len(X)), weights
+    losses = twin.train(*training)
+    check_whole(model)
+    if twin.nearest < near:
+        return
+    other = Twin(problem.model(), problem.optimizer)  # long training multiplies rounding errors: how much?
+    for array in (*other.weights, *other.biases):
+        array *= 1 + ROUNDING[model.dtype] * rng.choice([-1, 1], array.shape)
+    tolerance += AMPLIFIED * distance(other.train(*training), losses)
+    apart = CHANGE_TOLERANCE[model.dtype] + AMPLIFIED * twin.error(other)
+    check_close(history.loss, losses, tolerance, "losses")
+    assert twin.error(model) < apart, f"parameters: relative error {twin.error(model):.2g}"
+    predicted, outputs = model.predict(problem.X), twin.predict(X)
+    tolerance += AMPLIFIED * distance(other.predict(X), outputs)
+    check_close(predicted, outputs, tolerance, "outputs")
+    scores = model.evaluate(problem.X, problem.y, sample_weight=problem.weights)
+    mean, means = np.average(twin.losses(X, Y), weights=weights), np.average(other.losses(X, Y), weights=weights)
+    check_close(scores.pop("loss"), mean, tolerance + AMPLIFIED * distance(means, mean), "loss")
+    check_score(scores, model, problem, Y, predicted.astype(float), weights)
+
+
+def check_score(scores, model, problem, Y, outputs, weights):
+    """Raise where the accuracy or the r2 is not that of the outputs."""
+    ((name, score),) = scores.items()
+    if name == "accuracy":
+        truth = problem.y if problem.y.ndim == 1 else problem.y[:, 0]
+        want = np.average(model.classify(problem.X) == truth, weights=weights)
+    else:
+        residual = np.average((Y - outputs) ** 2, axis=0, weights=weights)
+        spread = np.average((Y - np.average(Y, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
+        if (spread < 1e-6).any():
+            return
+        want = np.mean(1 - residual / spread)
+    assert abs(score - want) <= 1e-6 * (1 + abs(want)), f"{name} {score}, not {want}"
+
+
+@attack(cases=15, share=3)
+def test_the_same_bits(rng):
+    """Threads, fits in two parts, steps one by one, files and copies give the bits of one plain fit."""
+    problem = random_problem(rng, most_samples=700)
+    layout = pick(rng, [None, "row", "feature"])
+    try:
+        with on_threads(rng, layout):
+            for check in (check_threads, check_parts, check_steps, check_copies):
+                check(rng, problem)
+    except Exception as error:
+        raise AssertionError(f"{error!r}: {problem}, layout {layout}") from error
+
+
+def fitted(problem, epochs, **options):
+    """(model, losses) after a fit."""
+    model = problem.model()
+    return model, list(problem.fit(model, epochs, **options).loss)
+
+
+def check_threads(rng, problem):
+    epochs = int(rng.integers(1, 3))
+    alone, losses = fitted(problem, epochs, threads=1)
+    for count in (2, 3):
+        shared, others = fitted(problem, epochs, threads=count)
+        check_same(shared, alone, f"{count} threads")
+        assert others == losses, f"other losses: {count} threads"
+        outputs = shared.predict(problem.X, threads=count)
+        assert outputs.tobytes() == alone.predict(problem.X, threads=1).tobytes(), f"other outputs: {count} threads"
+
+
+def check_parts(rng, problem):
+    first, second = int(rng.integers(0, 3)), int(rng.integers(0, 3))
+    order = random_order(rng, first + second, len(problem.X)) if problem.weights is None else None
+    whole, parts = problem.model(), problem.model()
+    for given in (False, True) if order is not None else (False,):
+        options = [{"shuffle": part} for part in (order, order[:first], order[first:])] if given else [{}] * 3
+        together = list(problem.fit(whole, first + second, **options[0]).loss)
+        apart = [*problem.fit(parts, first, **options[1]).loss, *problem.fit(parts, second, **options[2]).loss]
+        check_same(parts, whole, f"fits of {first} and {second} epochs")
+        assert apart == together, f"other losses: fits of {first} and {second} epochs"
+
+
+def check_steps(rng, problem):
+    stepped, whole = problem.model(), problem.model()
+    for _ in range(2):
+        loss = stepped.partial_fit(problem.X, problem.y, optimizer=problem.optimizer, sample_weight=problem.weights)
+        history = problem.fit(whole, 1, batch_size=len(problem.X), shuffle=False)
+        check_same(stepped, whole, "partial_fit and a fit of one batch")
+        assert loss == history.loss[0], "other loss: partial_fit and a fit of one batch"
+
+
+def through_a_file(model):
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder, "model"))
+        return fastnn.load(Path(folder, "model"))
+
+
+COPIES = {
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "a file": through_a_file,
+}
+
+
+def check_copies(rng, problem):
+    model, _ = fitted(problem, 1)
+    before = model.parameters.tobytes()
+    name = pick(rng, list(COPIES))
+    twin = COPIES[name](model)
+    check_same(twin, model, name)
+    assert repr(twin) == repr(model), name
+    assert twin.frozen == model.frozen, name
+    if name == "a file":  # it does not hold the optimizer's state
+        model = copy.copy(model)
+        for each in (model, twin):
+            each.freeze(problem.frozen)  # the optimizer begins anew
+    problem.fit(twin, 2)
+    assert model.parameters.tobytes() == before, f"{name}: training the copy changed the model"
+    problem.fit(model, 2)
+    check_same(twin, model, f"{name}, and further training")

@@ -1,0 +1,223 @@
+"""Mutated model files and IDX files: a ValueError that names the path, or a whole model or array."""
+
+import functools
+import gzip
+import json
+import struct
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import fastnn
+from fastnn import Dense, Model
+
+from .helpers import attack, chance, check_whole, little_memory, pick
+
+VALUES = (
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        2,
+        3,
+        -1,
+        2**31,
+        2**63,
+        2**64,
+        10**400,
+        0.5,
+        -0.0,
+        1e400,
+        float("nan"),
+        1e308,
+        "",
+        "0",
+        "F32",
+    ),
+    *(
+        "sigmoid",
+        "softmax",
+        "float64",
+        "\0",
+        "x" * 1000,
+        [],
+        [0],
+        [[]],
+        [0, 2**62],
+        [-1, 4],
+        [None],
+        {},
+        {"a": 1},
+        [1] * 50,
+    ),
+)
+
+
+@functools.cache
+def model_files():
+    """The bytes of some model files."""
+    models = [
+        Model([2, 1], rng=0),
+        Model([4, Dense(7, "relu"), 3], output="softmax", loss="cross_entropy", dtype="float64", rng=0),
+        Model([5, 8, Dense(6, "gelu"), 2], input_scale=1 / 255, output="tanh", rng=0),
+    ]
+    models[2].freeze([0, 1])
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            model.save(Path(folder, "model"))
+            found.append(Path(folder, "model").read_bytes())
+    return found
+
+
+def mutated_bytes(rng, content):
+    """Bytes flipped, cut off, taken out, put in or doubled."""
+    content = bytearray(content)
+    for _ in range(pick(rng, [1, 1, 1, 2, 5, 20])):
+        n, kind = len(content), pick(rng, ["bit", "byte", "cut", "out", "in", "twice", "number"])
+        at = int(rng.integers(n + 1)) if chance(rng, 0.5) else int(rng.integers(min(n, 64) + 1))
+        length = int(rng.integers(1, 9))
+        if kind == "bit" and at < n:
+            content[at] ^= 1 << int(rng.integers(8))
+        elif kind == "byte" and at < n:
+            content[at] = int(pick(rng, [0, 1, 0x7F, 0x80, 0xFF, 0x22, 0x7B, 0x5D]))
+        elif kind == "cut":
+            del content[at:]
+        elif kind == "out":
+            del content[at : at + length]
+        elif kind == "in":
+            content[at:at] = rng.bytes(length)
+        elif kind == "twice":
+            content[at:at] = content[at : at + length * 8]
+        elif kind == "number":
+            large = pick(rng, [0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1])
+            content[at : at + 8] = struct.pack(pick(rng, ["<Q", ">Q"]), large)
+    return bytes(content)
+
+
+def mutated_value(rng, value):
+    """A JSON value with something in it replaced, taken out or put in."""
+    if isinstance(value, dict) and value and chance(rng, 0.9):
+        key = pick(rng, sorted(value))
+        if chance(rng, 0.15):
+            return {k: v for k, v in value.items() if k != key}
+        if chance(rng, 0.1):
+            return {(k + "x" if k == key else k): v for k, v in value.items()}
+        return value | {key: mutated_value(rng, value[key])}
+    if isinstance(value, list) and value and chance(rng, 0.8):
+        i = int(rng.integers(len(value)))
+        return pick(
+            rng,
+            [
+                [*value[:i], mutated_value(rng, value[i]), *value[i + 1 :]],
+                [*value[:i], *value[i + 1 :]],
+                [*value, *value[i:]],
+            ],
+        )
+    if isinstance(value, int) and chance(rng, 0.5):
+        return value + int(pick(rng, [-1, 1, 2, -(2**32), 2**62]))
+    return pick(rng, VALUES)
+
+
+def mutated_header(rng, content):
+    """A safetensors file with another header: its metadata, the description of the model or of a tensor."""
+    length = int.from_bytes(content[:8], "little")
+    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    part = pick(rng, ["model", "model", "model", "metadata", "tensors", "depth", "text"])
+    metadata = header["__metadata__"]
+    description = json.loads(metadata["model"])
+    if part == "model":
+        for _ in range(pick(rng, [1, 1, 2])):
+            description = mutated_value(rng, description)
+        metadata["model"] = json.dumps(description)
+    elif part == "metadata":
+        key = pick(rng, sorted(metadata))
+        header["__metadata__"] = metadata | {key: str(pick(rng, VALUES))}
+        if chance(rng, 0.3):
+            del header["__metadata__"][key]
+    elif part == "tensors":
+        header = mutated_value(rng, {k: v for k, v in header.items() if k != "__metadata__"})
+        header = {**header, "__metadata__": metadata} if isinstance(header, dict) else header
+    elif part == "depth":
+        depth = pick(rng, [10, 900, 5000, 100_000])
+        metadata["model"] = pick(
+            rng, ["[" * depth + "]" * depth, '{"n_inputs":' * depth + "1" + "}" * depth, "9" * depth]
+        )
+    elif part == "text":
+        metadata["model"] = mutated_bytes(rng, metadata["model"].encode()).decode("latin-1")
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + tensors
+
+
+def taken(read, path):
+    """What a function makes of a file, or None where it refuses the file and says which one."""
+    try:
+        with little_memory():
+            return read(path)
+    except ValueError as error:
+        message = str(error)
+    assert str(path) in message, f"the message does not name the file: {message}"
+    assert "path" in message, f"the message does not name the argument: {message}"
+    return None
+
+
+@attack(cases=150, share=1)
+def test_mutated_model_files(rng):
+    """A file is refused, or gives a model that is whole and predicts."""
+    original = pick(rng, model_files())
+    mutate = pick(rng, [mutated_bytes, mutated_header])
+    content = mutate(rng, original)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = Path(folder, "model")
+        path.write_bytes(content)
+        model = taken(fastnn.load, path)
+        if model is None:
+            assert content != original, "an unchanged file is refused"
+            return
+        predicted = model.predict(np.ones((2, model.sizes[0])))
+        assert predicted.shape == (2, model.sizes[-1])
+        if np.isfinite(model.parameters).all():
+            check_whole(model)
+        model.save(path)
+        assert repr(fastnn.load(path)) == repr(model)
+
+
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+
+
+@attack(cases=100, share=0.5)
+def test_mutated_idx_files(rng):
+    """A file is refused, or gives an array of the size that its bytes allow; a file that is whole gives its array."""
+    dtype = pick(rng, sorted(CODES))
+    shape = tuple(int(rng.integers(0, 5)) for _ in range(int(rng.integers(0, 5))))
+    array = rng.integers(0, 100, shape).astype(dtype)
+    start = bytes([0, 0, CODES[dtype], len(shape)]) + b"".join(struct.pack(">I", n) for n in shape)
+    content = start + array.astype(f">{dtype}").tobytes()
+    whole, changed = chance(rng, 0.1), content
+    zipped = pick(rng, ["no", "before", "after"])
+    if zipped == "before":
+        changed = gzip.compress(changed, mtime=0)
+    if not whole:
+        changed = mutated_bytes(rng, changed)
+    if zipped == "after":
+        changed = gzip.compress(changed, mtime=0)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = Path(folder, "idx")
+        path.write_bytes(changed)
+        found = taken(fastnn.load_idx, path)
+    if found is None:
+        assert not whole, "a whole file is refused"
+        return
+    assert found.dtype.isnative
+    if whole:
+        assert found.dtype == dtype
+        assert found.shape == shape
+        assert np.array_equal(found, array)
+    found[...] = 0  # it can be written to
