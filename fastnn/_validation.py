@@ -53,11 +53,20 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return number
 
 
+def items(name: str, value: Any, expected: str) -> list[Any]:
+    """The items of an iterable; a string is refused."""
+    cause = None
+    if not isinstance(value, (str, bytes)):
+        try:
+            return list(value)
+        except (TypeError, NotImplementedError) as error:  # the latter from a memoryview of two dimensions
+            cause = error
+    raise TypeError(f"{name} must be {expected}, got {shown(value)}") from cause
+
+
 def callables(name: str, value: Any) -> list[Callable[..., object]]:
     """The callables of an iterable."""
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence of callables, got {shown(value)}")
-    found = list(value)
+    found = items(name, value, "a sequence of callables")
     for item in found:
         if not callable(item):
             raise TypeError(f"{name} must be callables that take the model, got {shown(item)}")
@@ -271,4 +280,8 @@ def path(value: Any) -> Path:
         raise TypeError(f"path must be a string or a path object, got {shown(value)}")
     if "\0" in text:
         raise ValueError(f"path must not hold a null character, got {shown(text)}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"path must be a name that the system can encode, got {shown(text)}") from None
     return Path(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,9 +48,7 @@ def architecture(layers: Iterable[int | Dense], activation: str, output: str) ->
     """(n_inputs, layers) of a list such as [784, 30, 10] or [784, Dense(30, "tanh"), 10]."""
     _validation.choice("activation", activation, ACTIVATIONS)
     _validation.choice("output", output, NAMES)
-    if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
-        raise TypeError(f"sizes must be a sequence such as [784, 30, 10], got {shown(layers)}")
-    items: Sequence[int | Dense] = list(layers)
+    items = _validation.items("sizes", layers, "a sequence such as [784, 30, 10]")
     if len(items) < 2:
         raise ValueError(
             f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(items)}"

@@ -369,7 +369,8 @@ class Model:
         """A step on rows unlike the last ones."""
         optimizer = optimizers.resolve(asked_for)
         inputs = self._inputs(X)
-        if 3 * len(inputs) * self.n_parameters > LONG_STEP:
+        other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
+        if other or 3 * len(inputs) * self.n_parameters > LONG_STEP:
             return self._whole_step(inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()
@@ -558,11 +559,11 @@ class Model:
         >>> sorted(model.frozen)
         [0]
         """
-        chosen = [layers] if not isinstance(layers, Iterable) else list(layers)
+        chosen = _validation.items("layers", layers, "indices") if isinstance(layers, Iterable) else [layers]
         n = len(self.layers)
         for i in chosen:
             if not -n <= _validation.integer("layers", i, -n) < n:
-                raise ValueError(f"layers must be indices in [{-n}, {n}), got {i}")
+                raise ValueError(f"layers must be indices in [{-n}, {n}), got {shown(i)}")
         mine = threading.Lock()
         with mine:
             self._claims.take_for_change(mine)

@@ -258,7 +258,7 @@ class Stepper:
     """
 
     def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
-        """given is what y is when `samples.targets` was made of it."""
+        """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
         inputs = samples.inputs
         plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
         plan.bind(optimizer, samples, AS_IS)
@@ -269,9 +269,6 @@ class Stepper:
         made = plan.schedules[1]
         arrays = made.code.operations, made.code.patches, made.parts[0], plan.bindings, made.work.step
         self.arguments = (*arrays, np.zeros(self.rows, np.int32), plan.layout.sizes[-1])
-        if network.optimizer != optimizer:
-            plan.load(network, optimizer)
-            self(inputs[:0], given[:0])  # takes what was loaded, in one call
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
         """Whether these are as it was made for."""

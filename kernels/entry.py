@@ -115,12 +115,9 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype.
     Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3: the loss or a parameter
-    is not finite. If it is not done, nothing has changed. With no rows it goes back to what was kept.
+    is not finite. If it is not done, nothing has changed.
     """
     now, n = step[0], x.shape[0]
-    if n == 0:
-        run_part(operations, patches, parts, RESTORE, bindings, 0)
-        return 0, 0.0
     if not _all_finite(x):
         return 1, 0.0
     if y.ndim == 1:

@@ -199,6 +199,12 @@ def test_a_path_is_a_string_or_a_path_object(value, shown):
         fastnn.load_idx(value)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows encodes such names")
+def test_a_path_can_be_encoded():
+    with pytest.raises(ValueError, match=r"^path must be a name that the system can encode, got '\\ud800'$"):
+        fastnn.load_idx("\ud800")
+
+
 def test_a_path_holds_no_null_character():
     with pytest.raises(ValueError, match=r"^path must not hold a null character, got 'a\\x00b'$"):
         fastnn.load_idx("a\0b")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Dense, DivergenceError, History, Model, calls, training
+from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls, training
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -546,6 +546,21 @@ def test_divergence_restores_the_random_state(blobs):
         each.parameters[...] *= 1e-30
         each.fit(X, y, epochs=3, batch_size=50, optimizer=SGD(1e-3))
     assert bits(model) == bits(twin)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Momentum(0.02), Momentum(0.01), Adam()])
+def test_a_step_that_diverges_leaves_the_state_of_another_optimizer(optimizer, blobs):
+    X, y = blobs
+    rows = np.eye(3)[y]
+    model, twin = (Model([X.shape[1], 3], activation="identity", output="identity", rng=0) for _ in range(2))
+    for each in (model, twin):
+        each.fit(X, rows, epochs=2, batch_size=10, optimizer=Momentum(0.01))
+    for _ in range(2):
+        with pytest.raises(DivergenceError):
+            model.partial_fit(X, rows * 1e30, optimizer=optimizer)
+    for each in (model, twin):
+        each.fit(X, rows, epochs=1, batch_size=10, optimizer=Momentum(0.01))
+    assert model.parameters.tobytes() == twin.parameters.tobytes()
 
 
 def test_divergence_in_the_first_epoch_leaves_the_model_as_it_was(blobs, state):

@@ -9,9 +9,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 
 import fastnn
-from fastnn import Dense, Model
+from fastnn import Dense, Model, storage
 
 from .helpers import attack, chance, check_whole, little_memory, pick
 
@@ -59,7 +60,7 @@ VALUES = (
 
 @functools.cache
 def model_files():
-    """The bytes of some model files."""
+    """[(bytes of a model file, bytes of the model's parameters)]."""
     models = [
         Model([2, 1], rng=0),
         Model([4, Dense(7, "relu"), 3], output="softmax", loss="cross_entropy", dtype="float64", rng=0),
@@ -70,7 +71,7 @@ def model_files():
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
             model.save(Path(folder, "model"))
-            found.append(Path(folder, "model").read_bytes())
+            found.append((Path(folder, "model").read_bytes(), model.parameters.tobytes()))
     return found
 
 
@@ -124,7 +125,10 @@ def mutated_value(rng, value):
 
 
 def mutated_header(rng, content):
-    """A safetensors file with another header: its metadata, the description of the model or of a tensor."""
+    """A safetensors file with another header: its metadata, the description of the model or of a tensor.
+
+    Most have a right checksum, or are of version 1, which has none.
+    """
     length = int.from_bytes(content[:8], "little")
     header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
     part = pick(rng, ["model", "model", "model", "metadata", "tensors", "depth", "text"])
@@ -136,9 +140,9 @@ def mutated_header(rng, content):
         metadata["model"] = json.dumps(description)
     elif part == "metadata":
         key = pick(rng, sorted(metadata))
-        header["__metadata__"] = metadata | {key: str(pick(rng, VALUES))}
+        metadata[key] = str(pick(rng, VALUES))
         if chance(rng, 0.3):
-            del header["__metadata__"][key]
+            del metadata[key]
     elif part == "tensors":
         header = mutated_value(rng, {k: v for k, v in header.items() if k != "__metadata__"})
         header = {**header, "__metadata__": metadata} if isinstance(header, dict) else header
@@ -149,6 +153,15 @@ def mutated_header(rng, content):
         )
     elif part == "text":
         metadata["model"] = mutated_bytes(rng, metadata["model"].encode()).decode("latin-1")
+    if "model" in metadata:
+        metadata |= pick(
+            rng,
+            [
+                {},
+                {"format_version": "1"},
+                {"sha256": storage.checksum(metadata["model"], safetensors.numpy.load(content))},
+            ],
+        )
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + tensors
@@ -169,7 +182,7 @@ def taken(read, path):
 @attack(cases=150, share=1)
 def test_mutated_model_files(rng):
     """A file is refused, or gives a model that is whole and predicts."""
-    original = pick(rng, model_files())
+    original, parameters = pick(rng, model_files())
     mutate = pick(rng, [mutated_bytes, mutated_header])
     content = mutate(rng, original)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -180,6 +193,8 @@ def test_mutated_model_files(rng):
         if model is None:
             assert content != original, "an unchanged file is refused"
             return
+        if mutate is mutated_bytes:  # the change was where nothing is read, such as the order of the header's entries
+            assert model.parameters.tobytes() == parameters, "a damaged file gives other parameters"
         predicted = model.predict(np.ones((2, model.sizes[0])))
         assert predicted.shape == (2, model.sizes[-1])
         if np.isfinite(model.parameters).all():

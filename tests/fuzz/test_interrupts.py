@@ -297,8 +297,10 @@ def check_after_call(model, states, training):
 
 
 def within_fit(frame):
-    """Whether a frame belongs to a call of fit."""
+    """Whether a frame belongs to a call of fit, and to no finalizer, in which exceptions are lost."""
     while frame is not None and frame.f_code is not Model.fit.__code__:
+        if frame.f_code.co_name == "__del__":
+            return False
         frame = frame.f_back
     return frame is not None
 
