@@ -59,7 +59,7 @@ def items(name: str, value: Any, expected: str) -> list[Any]:
     if not isinstance(value, (str, bytes)):
         try:
             return list(value)
-        except (TypeError, NotImplementedError) as error:  # the latter from a memoryview of two dimensions
+        except (TypeError, ValueError, NotImplementedError) as error:  # a memoryview of two dimensions gives the last
             cause = error
     raise TypeError(f"{name} must be {expected}, got {shown(value)}") from cause
 
@@ -75,7 +75,7 @@ def callables(name: str, value: Any) -> list[Callable[..., object]]:
 
 def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
     """value as a finite float in [low, high), or in (low, high) with open_low; a bool or a string is refused."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, (bool, np.timedelta64)):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         result = float(value)

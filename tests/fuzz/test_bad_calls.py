@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import inspect
+import itertools
 import os
 import re
 import tempfile
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import fastnn
 from fastnn import SGD, Adam, Dense, DivergenceError, Model, Momentum
 
-from .helpers import SECONDS, attack, check_history, check_whole, little_memory, on_threads, pick, snapshot
-from .values import ANYTHING, MineError
+from .helpers import CASE, SECONDS, attack, check_history, check_whole, little_memory, on_threads, pick, snapshot
+from .values import ANYTHING, MADE, NAMED, MineError, Value
 
 ALLOWED = (ValueError, TypeError, DivergenceError, OSError, MemoryError, MineError)
 X, NUMBERS = np.random.default_rng(0).normal(size=(12, 4)), np.random.default_rng(1).normal(size=(12, 2))
@@ -202,6 +204,16 @@ def test_wrong_arguments(rng):
     with in_a_folder(), little_memory():
         tried()
     return examples
+
+
+@pytest.mark.skipif(bool(CASE), reason="one case of an attack is run")
+def test_every_value_as_every_argument():
+    """As above, without chance: each of the scalars and objects in each place."""
+    with in_a_folder(), little_memory():
+        for function in (*METHODS, *FUNCTIONS):
+            kinds = itertools.cycle(sorted(MODELS) if function in METHODS else [None])
+            for argument, name in itertools.product(arguments_of(function), (*NAMED, *MADE)):
+                try_call(function, next(kinds), {argument: Value(name)})
 
 
 # ---- callbacks and metrics that misbehave ----
