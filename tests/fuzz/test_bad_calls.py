@@ -226,7 +226,7 @@ class Data:
         _, X, y = MODELS[kind]
         self.X, self.y, self.weights = X.copy(), y.copy(), np.linspace(0.5, 1.5, len(X))
         self.held = X.copy(), y.copy()
-        self.order = np.array([np.arange(12)[::-1]] * 4)
+        self.order = np.array([np.arange(12)[::-1]] * 4, np.int32)
         self.callbacks = []
 
     def fit(self, model, epochs, **options):
@@ -250,7 +250,7 @@ def spoil_labels(rng, model, data):
 
 
 def spoil_the_order(rng, model, data):
-    data.order[...] = 2**40
+    data.order[...] = 2**30
 
 
 def spoil_samples(rng, model, data):

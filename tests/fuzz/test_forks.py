@@ -34,6 +34,9 @@ class Work:
         self.fit(model, threads=1)
         self.trained_more = model.parameters.tobytes()
 
+    def __str__(self):
+        return f"{len(self.X)} samples, batches of {self.batch_size}, {self.optimizer}, {self.threads} threads"
+
     def fit(self, model, **options):
         """Train for some epochs."""
         given = {"batch_size": self.batch_size, "optimizer": self.optimizer, "threads": self.threads}
@@ -111,7 +114,7 @@ def between_fits(rng, work, children):
 
 
 def during_a_fit(rng, work, children):
-    """One thread forks while another one trains."""
+    """One thread forks while another one trains; the child can go on with its copy of that model."""
     model, errors = work.make(), []
 
     def train():
@@ -127,6 +130,10 @@ def during_a_fit(rng, work, children):
     time.sleep(rng.uniform(0, 0.01))
     if forked(children):
         work.check()
+        twin = copy.deepcopy(model)
+        work.fit(model)
+        work.fit(twin, threads=1)
+        assert model.parameters.tobytes() == twin.parameters.tobytes(), "other parameters than its copy's"
         return
     trainer.join(PATIENCE)
     assert not trainer.is_alive(), "the parent's training goes on"
@@ -176,7 +183,7 @@ def forks(seed, rounds):
                         traceback.print_exc()
                     os._exit(status)
         for child in children:
-            assert os.waitpid(child, 0)[1] == 0, f"a child failed or hung: {moment.__name__}, {vars(work)}"
+            assert os.waitpid(child, 0)[1] == 0, f"a child failed or hung: {moment.__name__}, {work}"
     print(rounds)
 
 
