@@ -530,7 +530,7 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
         ({"input_scale": "big"}, "input_scale must be a number"),
         ({"input_scale": REMOVED}, "input_scale"),
         ({"frozen": [7]}, "layers must be indices"),
-        ({"frozen": "no"}, "layers must be an integer"),
+        ({"frozen": "no"}, "layers must be indices"),
         ({"frozen": REMOVED}, "frozen"),
         ({"random": -1}, "random must be at least 0"),
         ({"random": 2**64}, "large"),
