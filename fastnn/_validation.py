@@ -64,6 +64,13 @@ def items(name: str, value: Any, expected: str) -> list[Any]:
     raise TypeError(f"{name} must be {expected}, got {shown(value)}") from cause
 
 
+def boolean(name: str, value: Any) -> bool:
+    """value, if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return value
+
+
 def callables(name: str, value: Any) -> list[Callable[..., object]]:
     """The callables of an iterable."""
     found = items(name, value, "a sequence of callables")
@@ -175,6 +182,14 @@ def _probabilities(name: str, values: NDArray[Any], sum_to_one: bool) -> None:
             raise ValueError(f"each row of {name} must sum to 1, got {sums[wrong[0]]:g} in row {wrong[0]}")
 
 
+def _counts(name: str, values: NDArray[Any]) -> None:
+    """Raise where a target is below zero."""
+    below = np.argwhere(values < 0)
+    if len(below):
+        i, j = below[0]
+        raise ValueError(f"{name} must hold numbers of at least 0, got {name}[{i}, {j}] = {values[i, j]}")
+
+
 def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_weight") -> NDArray[Any] | None:
     """The weights of n samples, (n,) in dtype, none negative and not all zero; None for None.
 
@@ -218,13 +233,13 @@ class Targets(NamedTuple):
 
 
 def targets(
-    y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, probabilities: str = "", name: str = "y"
+    y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, output: str = "", name: str = "y"
 ) -> Targets:
     """y, class indices (n,) or targets (n,) or (n, n_out), for the kernels.
 
     With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output unit
-    decides between two classes. `probabilities` names the output activation where the loss is the cross-entropy, whose
-    targets are probabilities; those of "softmax" sum to 1 in each row.
+    decides between two classes. `output` names the output activation where the loss goes with it: the targets of "exp"
+    are counts, at least 0, those of the others probabilities; those of "softmax" sum to 1 in each row.
     """
     if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
         labels = y.copy()  # they become addresses, so nobody may change them from now on
@@ -254,8 +269,10 @@ def targets(
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
         _finite(name, values.reshape(array.shape), array)
-    if probabilities:
-        _probabilities(name, values, probabilities == "softmax")
+    if output == "exp":
+        _counts(name, values)
+    elif output:
+        _probabilities(name, values, output == "softmax")
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )

@@ -38,6 +38,7 @@ def _run_once(dtype: str) -> None:
     model.evaluate(X, labels)
     model.predict(X[:1])
     model._network.inference.predict(X, np.empty_like(targets), 2)
+    model.partial_fit(X, labels)  # with a fresh optimizer: an epoch of a single batch
     for inputs in (X, X.astype(np.uint8)):
         for y in (labels, targets):
             model.partial_fit(inputs[:8], y[:8])

@@ -26,8 +26,8 @@ class Dense:
         Number of neurons, at least 1.
     activation : str
         "sigmoid" 1/(1 + e^-z), "tanh", "relu" max(z, 0), "gelu" z Phi(z) with the standard normal distribution
-        (Hendrycks and Gimpel 2016), "identity" z, or "step" (1 where z > 0, the perceptron). For the last layer also
-        "softmax" e^z / sum e^z over the layer's neurons.
+        (Hendrycks and Gimpel 2016), "identity" z, "exp" e^z, or "step" (1 where z > 0, the perceptron). For the last
+        layer also "softmax" e^z / sum e^z over the layer's neurons.
 
     Examples
     --------

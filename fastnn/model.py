@@ -43,12 +43,15 @@ class Model:
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`.
     activation, output : str
         Activation of hidden layers and of the last one where an entry is an int: "sigmoid", "tanh", "relu",
-        "gelu", "identity" or "step"; of the last one also "softmax", with the loss "cross_entropy".
+        "gelu", "identity", "exp" or "step"; of the last one also "softmax", with the loss "cross_entropy".
     loss : str
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
         "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that
         sum to 1 in each row. With a sigmoid output: C = -1/n sum (y log a + (1 - y) log(1 - a)), each output a
         probability of its own (Nielsen, eq. 57 and 63). Both are taken from the logits, and so finite for any of them.
+        "clipped_cross_entropy": the same, but its value counts -log p as at most -log(epsilon of dtype), as
+        scikit-learn's does. "poisson", with an exp output: C = 1/n sum (y log(y / a) - y + a), half the deviance of
+        counts y, at least 0.
     init : str
         "scaled": weights normal with standard deviation 1/sqrt(fan_in), biases zero. "normal": weights and biases
         unit Gaussian, as in Nielsen's first network. "zeros".
@@ -145,7 +148,7 @@ class Model:
 
     @property
     def loss_name(self) -> str:
-        """ "quadratic" or "cross_entropy"."""
+        """ "quadratic", "cross_entropy", "clipped_cross_entropy" or "poisson"."""
         return self._network.architecture.loss
 
     @property
@@ -198,6 +201,7 @@ class Model:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         validation_fraction: float | None = None,
         sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
         shuffle: bool | ArrayLike = True,
         metric: str | Metric | None = None,
         callbacks: Sequence[Callable[[Model], object]] = (),
@@ -229,6 +233,9 @@ class Model:
         sample_weight : array (n,) or None
             How much each sample counts, at least 0: the loss and the gradient of a batch are divided by the sum of its
             samples' weights. A batch whose weights are all zero changes nothing.
+        l2 : float
+            Adds l2 / 2 times the sum of the squares of all weights that train, without biases, to the mean loss of each
+            batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and val_loss do not.
         shuffle : bool or array (epochs, n)
             True: a new random order each epoch. False: the order of X. An integer array: the order of each epoch.
         metric : str, callable or None
@@ -262,6 +269,7 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
+        objective = training.Objective((_validation.number("l2", l2, 0.0), 0.0))
         self._check_trainable()
         validation: _Labelled | None = None
         if validation_data is not None:
@@ -291,6 +299,7 @@ class Model:
             order=order,
             callbacks=[functools.partial(callback, self) for callback in callbacks],
             max_threads=max_threads,
+            objective=objective,
         )
 
         history = History(metric=name if validation else None)
@@ -378,7 +387,7 @@ class Model:
         inputs = np.require(inputs, requirements="W")
         stepper = training.Stepper(self._network, optimizer, training.Samples(inputs, targets), given)
         stepper.asked_for = asked_for
-        if self.loss_name != "cross_entropy" or targets.ndim == 1:  # the step itself does not check probabilities
+        if self.loss_name == "quadratic" or targets.ndim == 1:  # the step itself does not check probabilities or counts
             self._network.stepper = stepper
         status, loss = stepper(inputs, given)
         if status:
@@ -541,8 +550,8 @@ class Model:
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
         last = self.layers[-1]
         binary = last.activation in _THRESHOLDS
-        kind = last.activation if self.loss_name == "cross_entropy" else ""
-        return _validation.targets(y, n, last.units, self.dtype, binary=binary, probabilities=kind, name=name)
+        kind = last.activation if self.loss_name != "quadratic" else ""
+        return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
 
     # ---- transfer learning and files ----
 

@@ -82,8 +82,7 @@ class Momentum(Optimizer):
     _rates: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.nesterov, bool):
-            raise TypeError(f"nesterov must be True or False, got {shown(self.nesterov)}")
+        _validation.boolean("nesterov", self.nesterov)
         super().__post_init__()
 
     @property
@@ -106,23 +105,31 @@ class Adam(Optimizer):
         Decay of the two means, in [0, 1).
     epsilon : float
         Above 0, at least 1e-30.
+    epsilon_hat : bool
+        Add epsilon to the root of v itself, before its bias is corrected: the paper's "epsilon hat" (the end of its
+        section 2), as scikit-learn and Keras do.
 
     Examples
     --------
     >>> import fastnn
     >>> fastnn.Adam()
-    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08)
+    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, epsilon_hat=False)
     """
 
     learning_rate: float = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
-    _kernel: ClassVar[str] = "adam"
+
+    @property
+    def _kernel(self) -> str:  # type: ignore[override]
+        return "adam_hat" if self.epsilon_hat else "adam"
 
     def __post_init__(self) -> None:
+        _validation.boolean("epsilon_hat", self.epsilon_hat)
         super().__post_init__()
         object.__setattr__(self, "epsilon", _validation.number("epsilon", self.epsilon, 1e-30))
 

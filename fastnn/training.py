@@ -36,6 +36,17 @@ class Samples(NamedTuple):
     weights: NDArray[Any] | None = None
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised beside the mean of the losses, and how that mean is taken."""
+
+    l2: tuple[float, float] = (0.0, 0.0)  # c / 2 times the sum of W^2, added to the mean of a batch, or to its sum
+    batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
+
+
+PLAIN = Objective()
+
+
 class Schedule:
     """How so many threads train: in which layout, in which memory, and by which programs, which know it by address."""
 
@@ -65,6 +76,7 @@ class Schedule:
             settings=plan.settings,
             state=plan.state,
             kept_state=plan.kept_state,
+            l2=plan.l2 if kind.l2 else None,
         )
         self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
         self.code = Code((program for programs in self.programs for program in programs), self.library)
@@ -96,6 +108,7 @@ class FitKind:
     max_threads: int
     sources: Sources
     in_place: bool  # see Plan
+    l2: bool
 
 
 class Plan:
@@ -118,6 +131,7 @@ class Plan:
         (self.live, self.state), (self.kept, self.kept_state), self.own_memory = live, kept, own_memory
         self.forks = forks()
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
+        self.l2 = aligned_zeros(16, np.float64)
         self.bindings = bindings()
         self.order = np.empty(0, np.int32)  # drawn
         self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
@@ -138,7 +152,9 @@ class Plan:
             if threads > 1:
                 entry.help_train(*arguments, 0)
 
-    def bind(self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None) -> None:
+    def bind(
+        self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None, objective: Objective = PLAIN
+    ) -> None:
         """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
         n, table = len(samples.inputs), self.bindings
         if ordered == DRAWN:
@@ -157,7 +173,9 @@ class Plan:
         names = OPTIMIZERS[self.kind.optimizer].settings
         self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
         self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
-        self.run[0] = (n, self.kind.batch_size, self.layout.block_rows, ordered, 0, 0, 0, 0, entry.RUNNING, 0.0)
+        self.l2[:] = objective.l2
+        size, rows, means = self.kind.batch_size, self.layout.block_rows, objective.batch_means
+        self.run[0] = (n, size, rows, ordered, means, 0, 0, 0, 0, entry.RUNNING, 0.0)
         self.tuner.last = 0
 
     def load(self, network: Network, optimizer: Optimizer) -> None:
@@ -234,13 +252,20 @@ class Plan:
 
 
 def plan_for(
-    network: Network, optimizer: Optimizer, samples: Samples, batch_size: int, max_threads: int, in_place: bool = False
+    network: Network,
+    optimizer: Optimizer,
+    samples: Samples,
+    batch_size: int,
+    max_threads: int,
+    in_place: bool = False,
+    objective: Objective = PLAIN,
 ) -> Plan:
     """The network's plan for this kind of fit, kept from the last one or made now."""
     network.stepper = None  # another one binds the plans now
     vectors = network.vectors_for(optimizer)
     remainder = len(samples.inputs) % batch_size
-    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, Sources.of(*samples), in_place)
+    sources, penalised = Sources.of(*samples), objective.l2 != PLAIN.l2
+    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, sources, in_place, penalised)
     plans: dict[FitKind, Plan] = network.plans  # the one used last is the last
     plan = plans.pop(kind, None)
     if plan is None or plan.network_memory[0][1] is not vectors or plan.forks != forks():
@@ -298,6 +323,7 @@ class Options:
     order: NDArray[np.int32] | None  # (epochs, n) where it is given
     callbacks: Sequence[Callable[[], object]]
     max_threads: int
+    objective: Objective = PLAIN
 
 
 Validate = Callable[[], tuple[float, float]]
@@ -333,8 +359,8 @@ class Fit:
 
     def _bound_plan(self, order: NDArray[np.int32] | None) -> Plan:
         o = self.options
-        plan = plan_for(self.network, o.optimizer, self.samples, o.batch_size, o.max_threads)
-        plan.bind(o.optimizer, self.samples, o.ordered, order)
+        plan = plan_for(self.network, o.optimizer, self.samples, o.batch_size, o.max_threads, objective=o.objective)
+        plan.bind(o.optimizer, self.samples, o.ordered, order, o.objective)
         plan.load(self.network, o.optimizer)
         return plan
 

@@ -53,6 +53,7 @@ ACTIVATIONS = {
     "tanh": Activation(lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
     "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
     "gelu": Activation(_gelu, _gelu_backward, from_z=True),
+    "exp": Activation(lambda s, z: s.exp(z), lambda s, d, a: d * a),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }
 ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

@@ -62,6 +62,47 @@ def update(code, function, n_scalars):
             s.store(result, place)
 
 
+@vector_function("n=out.row_bytes out:rw[1,n] x:r[1,n] factor:r*[1,1]")
+def add_scaled(code):
+    """out += factor * x, a row; the factor is float64."""
+    b, s = code.b, code.simd()
+    n, out, x, factor = code.arguments
+    factor = s.splat_double(load_double(b, factor))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place = b.add(out, i)
+        s.store(s.fma(factor, s.load(b.add(x, i)), s.load(place)), place)
+
+
+@vector_function("rows=x.rows n=x.row_bytes x.row_stride x:r[r,c] out:w*[1,m]")
+def squares(code):
+    """out[j] = the sum of the squares of column j of x, padding included; float64."""
+    b, s = code.b, code.simd()
+    rows, n, stride, x, out = code.arguments
+    wide = ir.VectorType(DOUBLE, s.lanes)
+    total = cgutils.alloca_once(b, wide)
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
+        b.store(ir.Constant(wide, [0.0] * s.lanes), total)
+        with cgutils.for_range(b, rows, intp=I64) as row:
+            value = s.wide(s.load(b.add(b.add(x, j), b.mul(row.index, stride))).v)
+            b.store(b.fadd(b.load(total), b.fmul(value, value)), total)
+        place = b.add(out, b.mul(b.sdiv(j, int64(s.itemsize)), int64(8)))
+        b.store(b.load(total), b.inttoptr(place, ir.PointerType())).align = 8
+
+
+@vector_function("n=squares.cols l2:r*[1,2] count:r*[1,1] scale:r*[1,1] squares:r*[1,n] decay:w*[1,1] total:rw*[1,1]")
+def penalty(code):
+    """c = l2[0] * count + l2[1]; total += c / 2 * the sum of squares; decay = scale * c. All are float64."""
+    b, s = code.b, code.double()
+    n, l2, count, scale, numbers, decay, total = code.arguments
+    c = s.load(l2) * s.load(count) + s.load(l2, 1)
+    s.store(s.load(scale) * c, decay)
+    sum_of_squares = cgutils.alloca_once_value(b, s.const(0.0).v)
+    with cgutils.for_range(b, n, intp=I64) as at:
+        value = s.load(b.add(numbers, b.mul(at.index, int64(8))))
+        b.store((Vec(s, b.load(sum_of_squares)) + value).v, sum_of_squares)
+    s.store(s.load(total) + c * 0.5 * Vec(s, b.load(sum_of_squares)), total)
+
+
 @vector_function("settings:r*[1,k] state:rw*[1,s] count:r*[1,1] scale:w*[1,1] scalars:w*[1,m]")
 def advance(code, function, n_settings, n_state):
     """Go on to the next step: scale, state, scalars = function(simd, count, settings, state), all float64."""

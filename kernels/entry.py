@@ -20,7 +20,7 @@ RUNNING, DIVERGED = range(2)  # values of a run's status
 # A run of training, and how far it is: epochs, steps of the next one, samples of the next step.
 RUN = np.dtype(
     [
-        *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered")),
+        *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered", "batch_means")),
         *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
         ("count", "f8"),  # of the epoch's samples so far, by their weights
     ]
@@ -34,8 +34,9 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
 
     operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
     and the others run `help_train` meanwhile; it stops them. bindings (n,), mailbox (1,), step (1,) and run (1,) are
-    records. losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends. An
-    epoch that ends with a loss or a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    records. losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends, or
+    with `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
+    a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     this, box, now = run[0], mailbox[0], step[0]
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
@@ -52,7 +53,6 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             now.count = stop - first
             now.total = 0.0
             run_part(operations, patches, mine, COUNT, bindings, first)
-            this.count += now.count
             if now.count > 0.0:
                 run_part(operations, patches, mine, ADVANCE, bindings, first)
             else:  # a batch of no weight changes nothing
@@ -79,7 +79,10 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         if start < stop:
             this.row = start - first
             break
-        losses[this.epoch] += now.total
+        if now.count > 0.0:  # a batch counts by its weight, or by its number of samples
+            share = (stop - first) / now.count if this.batch_means else 1.0
+            losses[this.epoch] += share * now.total
+            this.count += share * now.count
         row = 0
         this.step += 1
         if stop == this.n_samples:

@@ -98,11 +98,32 @@ class Destination:
 
     The parameters where the scale is -learning_rate / batch: that is the SGD update, without a gradient ever stored.
     `overwrite` says that what was there does not count. `update` is run as soon as a layer's gradient is complete.
+    `decay` is the gradient of the L2 penalty, which belongs to it.
     """
 
     vector: Vector
     overwrite: bool = False
     update: Update | None = None
+    decay: Decay | None = None
+
+    @property
+    def decays_first(self) -> bool:
+        """Whether W shrinks before the gradient is added to it, because it goes to W itself."""
+        return self.decay is not None and self.vector == self.decay.parameters
+
+
+@dataclass(frozen=True)
+class Decay:
+    """The gradient of the L2 penalty: a factor times W. The biases have none."""
+
+    parameters: Vector
+    factor: Matrix
+
+    def add(self, program: Program, layer: Layer, vector: Vector, worker: Worker) -> None:
+        """The operation that adds it to what a worker has of a gradient, or of W itself."""
+        mine, w = vector.rows(layer, worker), self.parameters.rows(layer, worker)
+        if mine is not None and w is not None:
+            program.add("add_scaled", out=mine[0].flat(), x=w[0].flat(), factor=self.factor)
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,8 @@ def gradients(
         shard, x = layer.shard(worker), block.a[layer.index - 1] if layer.index else block.x
         x, d = x[:, first : first + w.rows], block.d[layer.index][:, shard.begin : shard.end]
         zeros = zeros_like(w, block.zeros)
+        if destination.decay and destination.decays_first:
+            destination.decay.add(program, layer, destination.vector, worker)
         if block.single:
             both, c0 = w.taller(1), zeros.taller(1) if destination.overwrite else w.taller(1)
             program.add("ger", C=both, C0=c0, x=x, d=d)
@@ -152,6 +175,8 @@ def gradients(
                 column_sums(program, out, d, block.ones, block.zeros)
                 if not destination.overwrite:
                     program.add("add", out=b, x=b, y=out)
+        if destination.decay and not destination.decays_first:
+            destination.decay.add(program, layer, destination.vector, worker)
         if destination.update:
             destination.update.add(program, layer, destination.vector, worker)
 
@@ -160,6 +185,9 @@ def collect_gradients(program: Program, destination: Destination, partials: list
     """Add the gradients of shards to where they go in their order, whichever worker computed them, and update."""
     for layer in reversed(destination.vector.layout.trained):
         out = destination.vector.flat_rows(layer, worker)
+        decay = destination.decay if partials else None  # else it is in the gradient already
+        if decay and destination.decays_first:
+            decay.add(program, layer, destination.vector, worker)
         for i, partial in enumerate(partials):
             part = partial.flat_rows(layer, worker)
             if out is not None and part is not None:
@@ -167,5 +195,7 @@ def collect_gradients(program: Program, destination: Destination, partials: list
                     program.add("copy", out=out, x=part)
                 else:
                     program.add("add", out=out, x=out, y=part)
+        if decay and not destination.decays_first:
+            decay.add(program, layer, destination.vector, worker)
         if destination.update:
             destination.update.add(program, layer, destination.vector, worker)

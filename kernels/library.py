@@ -17,7 +17,7 @@ from . import batches, elementwise, reductions, samples, threads, tile
 from .activations import ACTIVATIONS
 from .cache import CodeFiles
 from .function import Function, Signature
-from .losses import LOSSES
+from .losses import LARGEST_LOG, LOSSES
 from .optimizers import OPTIMIZERS
 from .target import HOST, Target
 
@@ -37,9 +37,11 @@ def functions(target: Target) -> dict[str, Function]:
     state("transpose", reductions.transpose)
     state("add", elementwise.binary, lambda s, x, y: x + y)
     state("copy", elementwise.unary, lambda s, x: x)
-    state("exp", elementwise.unary, lambda s, x: s.exp(x))
     state("zero", elementwise.fill, 0.0)
     state("spread", elementwise.spread)
+    state("add_scaled", elementwise.add_scaled)
+    state("squares", elementwise.squares)
+    state("penalty", elementwise.penalty)
     state("collect", elementwise.collect)
     for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
         state(name, samples.gather, source)
@@ -66,12 +68,13 @@ def functions(target: Target) -> dict[str, Function]:
                 columns = "_columns" * (samples_are == "columns")
                 each = elementwise.loss, loss.function, samples_are
                 state(f"{name}{suffix}{columns}", *each, signature=signature)
-        if samples_are != "columns":
-            by_rows = reductions.softmax_cross_entropy
-            state(f"softmax_cross_entropy{suffix}", by_rows, samples_are, signature=signature)
-        if samples_are != "rows":
-            by_columns = reductions.softmax_cross_entropy_columns
-            state(f"softmax_cross_entropy{suffix}_columns", by_columns, samples_are, signature=signature)
+        for name, most in (("cross_entropy", None), ("clipped_cross_entropy", LARGEST_LOG)):
+            if samples_are != "columns":
+                by_rows = reductions.softmax_cross_entropy, most, samples_are
+                state(f"softmax_{name}{suffix}", *by_rows, signature=signature)
+            if samples_are != "rows":
+                by_columns = reductions.softmax_cross_entropy_columns, most, samples_are
+                state(f"softmax_{name}{suffix}_columns", *by_columns, signature=signature)
     for name, optimizer in OPTIMIZERS.items():
         state(f"{name}_advance", elementwise.advance, optimizer.advance, len(optimizer.settings), len(optimizer.state))
         if optimizer.update:

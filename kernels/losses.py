@@ -27,23 +27,47 @@ def _quadratic(s, a, y):
     return difference * difference * 0.5, difference
 
 
+def _poisson(s, z, y):
+    """y log (y / a) - y + a with a = e^z, which is y (log y - z) - y + e^z: half the deviance."""
+    a, least = s.exp(z), s.const(TINY[s.double])
+    log_y = s.select(s.less(y, least), s.const(0.0), s.log(s.select(s.less(y, least), s.const(1.0), y)))
+    return y * (log_y - z) - y + a, a - y
+
+
+def _clipped(s, value):
+    """value, at most -log epsilon: the losses of a probability that is clipped to [epsilon, 1 - epsilon]."""
+    most = s.const(LARGEST_LOG[s.double])
+    return s.select(s.less(most, value), most, value)
+
+
 def _sigmoid_cross_entropy(s, z, y):
     """-y log a - (1 - y) log(1 - a) with a = sigmoid(z) is max(z, 0) - z y + log(1 + e^-|z|)."""
     value = s.select(s.less(s.const(0.0), z), z, s.const(0.0)) - z * y + s.log1p(s.exp(-s.abs(z), negative=True))
     return value, s.sigmoid(z) - y
 
 
+def _clipped_sigmoid_cross_entropy(s, z, y):
+    value, slope = _sigmoid_cross_entropy(s, z, y)
+    return _clipped(s, value), slope
+
+
+TINY = {False: 1.2e-38, True: 2.3e-308}  # by whether the dtype is float64: the smallest normal number
+LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine epsilon
+
 # By name, and by name and output activation where that makes a difference.
 LOSSES = {
     "quadratic": Loss(_quadratic),
     "sigmoid_cross_entropy": Loss(_sigmoid_cross_entropy, from_logits=True),
     "softmax_cross_entropy": Loss(None, from_logits=True),
+    "sigmoid_clipped_cross_entropy": Loss(_clipped_sigmoid_cross_entropy, from_logits=True),
+    "softmax_clipped_cross_entropy": Loss(None, from_logits=True),
+    "exp_poisson": Loss(_poisson, from_logits=True),
 }
-NAMES = ("quadratic", "cross_entropy")  # for `Model`
+NAMES = ("quadratic", "cross_entropy", "clipped_cross_entropy", "poisson")  # for `Model`
 
 
 def kernel_name(loss: str, output: str) -> str:
     """The key in LOSSES of a loss with an output activation, or "" where the two do not go together."""
-    if loss == "cross_entropy":
-        return next((name for name in LOSSES if name == f"{output}_{loss}"), "")
-    return "" if output == "softmax" else loss
+    if loss in LOSSES:
+        return "" if output == "softmax" else loss
+    return name if (name := f"{output}_{loss}") in LOSSES else ""

@@ -33,10 +33,10 @@ MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
 STEP = np.dtype(
     {
-        "names": ["scale", "scalars", "total", "count", "spread"],
-        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8"],
-        "offsets": [0, 8, 64, 72, 80],
-        "itemsize": 128,
+        "names": ["scale", "scalars", "total", "count", "spread", "decay"],
+        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", "f8"],
+        "offsets": [0, 8, 64, 72, 80, 128],
+        "itemsize": 192,
     }
 )
 # What a further fit goes on from beside vectors: the generator of the orders, which optimizer trained last (a number
@@ -304,6 +304,12 @@ class Workspace:
         buffer = self._buffers[-1]
         first = (address - buffer.ctypes.data) // self.layout.itemsize
         return buffer[first : first + n]
+
+    def numbers(self, n: int) -> Matrix:
+        """A row of n float64 numbers of its own."""
+        made = aligned_zeros(8 * n, np.float64)
+        self._buffers.insert(0, made)
+        return Matrix.row_major(made.ctypes.data, 1, n, 8 * n, "float64", "numbers")
 
     def worker(self, index: int, count: int) -> Worker:
         """One of so many threads."""

@@ -62,6 +62,12 @@ def _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2
     return (1.0 / count,), (power1, power2), scalars
 
 
+def _adam_hat_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2):
+    """With the paper's "epsilon hat", which is added to the root of v as it is (the end of section 2)."""
+    scale, state, (step, _, *rates) = _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2)
+    return scale, state, (step, epsilon, *rates)
+
+
 def _adam(s, c, p, g, m, v):
     """Kingma and Ba 2015: m += (1 - beta1) (g - m), v += (1 - beta2) (g^2 - v)."""
     step, epsilon, rate1, rate2 = c
@@ -76,16 +82,17 @@ _MOMENTUM: dict[str, Any] = {
     "vectors": ("v",),
     "n_scalars": 2,
 }
+_ADAM: dict[str, Any] = {
+    "settings": ("learning_rate", "beta1", "beta2", "epsilon"),
+    "update": _adam,
+    "state": {"power1": 1.0, "power2": 1.0},
+    "vectors": ("m", "v"),
+    "n_scalars": 4,
+}
 OPTIMIZERS = {
     "sgd": Optimizer(("learning_rate",), _sgd_advance),
     "momentum": Optimizer(update=_momentum, **_MOMENTUM),
     "nesterov": Optimizer(update=_nesterov, **_MOMENTUM),
-    "adam": Optimizer(
-        ("learning_rate", "beta1", "beta2", "epsilon"),
-        _adam_advance,
-        _adam,
-        state={"power1": 1.0, "power2": 1.0},
-        vectors=("m", "v"),
-        n_scalars=4,
-    ),
+    "adam": Optimizer(advance=_adam_advance, **_ADAM),
+    "adam_hat": Optimizer(advance=_adam_hat_advance, **_ADAM),
 }

@@ -198,17 +198,17 @@ class _Softmax:
             place = self.b.add(out, at(i.index)[0])
             self.s.store(self.s.load(place) / sums, place)
 
-    def losses(self, z, y, d, largest, sums, scale, inside, y_step, weight=None):
+    def losses(self, z, y, d, largest, sums, scale, inside, y_step, weight=None, most=None):
         """d = scale * weight * (d / sums - y); gives the losses by lanes, float64.
 
-        That is weight times the sum over the outputs of y (log sums + max z - z).
+        That is weight times the sum over the outputs of y (log sums + max z - z), where `most` limits the bracket.
         """
         b, s = self.b, self.s
         wide = ir.VectorType(DOUBLE, s.lanes)
         scale = scale if weight is None else scale * weight
         total = cgutils.alloca_once_value(b, ir.Constant(wide, ir.Undefined))
         b.store(ir.Constant(wide, [0.0] * s.lanes), total)
-        log_sum, most = s.wide(s.log(sums).v), s.wide(largest.v)
+        log_sum, highest = s.wide(s.log(sums).v), s.wide(largest.v)
         loop, at = self._walk()
         with loop as i:
             offset, part = at(i.index)
@@ -217,8 +217,11 @@ class _Softmax:
             place = b.add(d, offset)
             delta = (s.load(place) / sums - target) * scale
             s.store(s.select(part, delta, s.const(0.0)), place)
-            below = b.fsub(most, s.wide(s.load(b.add(z, offset)).v))
-            value = b.fmul(s.wide(target.v), b.fadd(below, log_sum))
+            below = b.fadd(b.fsub(highest, s.wide(s.load(b.add(z, offset)).v)), log_sum)
+            if most is not None:
+                limit = ir.Constant(wide, [most[s.double]] * s.lanes)
+                below = b.select(b.fcmp_ordered(">", below, limit), limit, below)
+            value = b.fmul(s.wide(target.v), below)
             value = b.select(part, value, ir.Constant(wide, [0.0] * s.lanes))
             b.store(b.fadd(b.load(total), value), total)
         return b.load(total) if weight is None else b.fmul(b.load(total), s.wide(weight.v))
@@ -243,10 +246,11 @@ def softmax(code):
         walk.divide(there, sums)
 
 
-def softmax_cross_entropy(code, weighted=""):
+def softmax_cross_entropy(code, most=None, weighted=""):
     """total -= the sum of y log softmax(a), and d = scale * (softmax(a) - y): a holds logits, a sample a row.
 
-    The value is log(sum exp(a - max a)) + max a - a, taken in float64, so that it is finite for any logits.
+    The value is log(sum exp(a - max a)) + max a - a, taken in float64, so that it is finite for any logits. `most`
+    limits -log softmax(a).
     """
     b, s = code.b, code.simd()
     rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
@@ -257,11 +261,11 @@ def softmax_cross_entropy(code, weighted=""):
         target = b.add(y, b.mul(row.index, y_stride))
         largest, sums = walk.exponentials(here, there)
         weight = s.splat_element(weights[0], row.index) if weighted else None
-        value = walk.losses(here, target, there, largest, sums, scale, None, step, weight)
+        value = walk.losses(here, target, there, largest, sums, scale, None, step, weight, most)
         store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)
 
 
-def softmax_cross_entropy_columns(code, weighted=""):
+def softmax_cross_entropy_columns(code, most=None, weighted=""):
     """The same, a sample a column."""
     b, s = code.b, code.simd()
     rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
@@ -272,5 +276,5 @@ def softmax_cross_entropy_columns(code, weighted=""):
         inside = s.lanes_below(b.sub(n, b.mul(column.index, int64(s.lanes))))
         largest, sums = walk.exponentials(here, there)
         weight = s.load(b.add(weights[0], b.mul(column.index, step))) if weighted else None
-        value = walk.losses(here, target, there, largest, sums, scale, inside, y_stride, weight)
+        value = walk.losses(here, target, there, largest, sums, scale, inside, y_stride, weight, most)
         store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)

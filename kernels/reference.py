@@ -24,6 +24,7 @@ ACTIVATIONS: dict[str, Any] = {
     "tanh": (np.tanh, lambda a: 1 - a**2),
     "relu": (lambda z: np.where(np.isnan(z) | (z > 0), z, 0.0), lambda a: (a > 0) * 1.0),
     "gelu": (lambda z: z * _normal_below(z), lambda z: _normal_below(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)),
+    "exp": (np.exp, lambda a: a),
     "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
 }
 # name: (summed value, derivative in a)
@@ -48,6 +49,23 @@ def _sigmoid_cross_entropy(z, y):
     return np.sum(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z))))
 
 
+# -log of the machine epsilon: what -log p is limited to where probabilities are clipped, by dtype
+CLIPS = {"float32": 23 * math.log(2), "float64": 52 * math.log(2)}
+
+
+def _clipped_softmax_cross_entropy(z, y, most=CLIPS["float64"]):
+    return np.sum(y * np.minimum(-np.log(softmax(z)), most))
+
+
+def _clipped_sigmoid_cross_entropy(z, y, most=CLIPS["float64"]):
+    return np.sum(np.minimum(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z))), most))
+
+
+def _poisson(z, y):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sum(np.where(y > 0, y * np.log(y), 0) - y * z - y + np.exp(z))
+
+
 # name: (output activation, summed value, derivative in z), of the logits z
 LOGIT_LOSSES = {
     "sigmoid_cross_entropy": (
@@ -56,6 +74,19 @@ LOGIT_LOSSES = {
         lambda z, y: ACTIVATIONS["sigmoid"][0](z) - y,
     ),
     "softmax_cross_entropy": (softmax, _softmax_cross_entropy, lambda z, y: softmax(z) - y),
+    "exp_poisson": (np.exp, _poisson, lambda z, y: np.exp(z) - y),
+}
+LOGIT_LOSSES |= {
+    "sigmoid_clipped_cross_entropy": (
+        ACTIVATIONS["sigmoid"][0],
+        _clipped_sigmoid_cross_entropy,
+        LOGIT_LOSSES["sigmoid_cross_entropy"][2],
+    ),
+    "softmax_clipped_cross_entropy": (
+        softmax,
+        _clipped_softmax_cross_entropy,
+        LOGIT_LOSSES["softmax_cross_entropy"][2],
+    ),
 }
 
 
@@ -167,35 +198,60 @@ def _adam(p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon):
     return p - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), [m, v]
 
 
+def _adam_hat(p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon):
+    m = beta_1 * vectors[0] + (1 - beta_1) * g
+    v = beta_2 * vectors[1] + (1 - beta_2) * g**2
+    rate = learning_rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    return p - rate * m / (np.sqrt(v) + epsilon), [m, v]
+
+
 OPTIMIZERS = {
     "sgd": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
     "momentum": _momentum,
     "nesterov": _nesterov,
     "adam": _adam,
+    "adam_hat": _adam_hat,
 }
 
 
-def train(network, x, y, order, batch_size, *settings, loss_name="quadratic", optimizer="sgd", weights=None):
+def train(
+    network,
+    x,
+    y,
+    order,
+    batch_size,
+    *settings,
+    loss_name="quadratic",
+    optimizer="sgd",
+    weights=None,
+    l2=(0.0, 0.0),
+    batch_means=False,
+):
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
-    weights (n,) are the samples', one each if there are none.
+    weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
+    of a batch, l2[1] / 2 times it to the sum. With batch_means the mean loss is that of the batches' means.
     """
     weights = np.ones(len(x)) if weights is None else weights
     losses, t = [], 0
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer[:2]] for layer in network]
     for indices in order:
-        total = 0.0
+        total, counted = 0.0, 0.0
         for first in range(0, len(indices), batch_size):
             batch = indices[first : first + batch_size]
             count = weights[batch].sum()
             if count == 0:
                 continue
             value, summed = gradients(network, x[batch], y[batch], loss_name, weights[batch])
-            total += value
+            c = l2[0] * count + l2[1]
+            value += c / 2 * sum(np.sum(w**2) for w, *_ in network)
+            summed = [(dw + c * w, db) for (dw, db), (w, *_) in zip(summed, network, strict=True)]
+            share = len(batch) / count if batch_means else 1
+            total, counted = total + share * value, counted + share * count
             t += 1
             network = [list(layer) for layer in network]
             for layer, gradient, own in zip(network, summed, vectors, strict=True):
                 for i, g in enumerate(gradient):
                     layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, own[i], *settings)
-        losses.append(total / weights[indices].sum())
+        losses.append(total / counted)
     return losses, [tuple(layer) for layer in network]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import layers, strategy
-from .layers import Destination, Update
+from .layers import Decay, Destination, Update
 from .losses import LOSSES
 from .matmul import matmul
-from .matrix import ITEMSIZE, Matrix, Symbol
+from .matrix import ITEMSIZE, Matrix, Symbol, padded
 from .memory import Block, Layout, Vector, Workspace, field
 from .optimizers import MAX_NUMBERS, OPTIMIZERS
 from .program import Operation, Program
@@ -117,19 +117,26 @@ class Training:
     settings: NDArray[np.float64]  # of the optimizer
     state: NDArray[Any]  # STATE, live
     kept_state: NDArray[Any]
+    l2: NDArray[np.float64] | None = None  # of the mean loss, and of a batch's sum; None for no penalty
 
     @property
     def parameters(self) -> Vector:
         return Vector(self.layout, self.live[0].ctypes.data)
 
     @property
+    def decay(self) -> Decay | None:
+        return None if self.l2 is None else Decay(self.parameters, field(self.work.step, "decay"))
+
+    @property
     def destination(self) -> Destination:
         """Where the gradients of a block go."""
         optimizer, one_block = OPTIMIZERS[self.optimizer], self.batch_size <= self.layout.block_rows
         if optimizer.update is None and one_block:
-            return Destination(self.parameters)
+            return Destination(self.parameters, decay=self.decay)
         gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
-        return Destination(gradient, overwrite=True, update=self.update) if one_block else Destination(gradient)
+        if not one_block:
+            return Destination(gradient)
+        return Destination(gradient, overwrite=True, update=self.update, decay=self.decay)
 
     @property
     def update(self) -> Update | None:
@@ -174,6 +181,8 @@ class Training:
             scale=field(step, "scale"),
             scalars=field(step, "scalars", MAX_NUMBERS),
         )
+        if self.l2 is not None:
+            self._penalise(programs[ADVANCE], self.l2)
         everything = _row(self.live[0], "parameters", self.layout.dtype)
         programs[CHECK].add("spread", x=everything, spread=field(step, "spread"))
         for live, kept in [*zip(self.live, self.kept, strict=True), (self.state, self.kept_state)]:
@@ -182,6 +191,16 @@ class Training:
                 self._copy(programs[RESTORE], kept, live)
             else:
                 self._keep_shards(programs[KEEP], live, kept)
+
+    def _penalise(self, program: Program, l2: NDArray[np.float64]) -> None:
+        """Add the L2 penalty to a batch's loss. The columns' squares have one order, whatever the shards are."""
+        shards = [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
+        widths = [padded(s.row_bytes) // self.layout.itemsize for s in (self.parameters.w(*each) for each in shards)]
+        numbers = self.work.numbers(sum(widths))
+        for each, end, width in zip(shards, itertools.accumulate(widths), widths, strict=True):
+            program.add("squares", out=numbers[:, end - width : end], x=self.parameters.w(*each))
+        step = {name: field(self.work.step, name) for name in ("count", "scale", "decay", "total")}
+        program.add("penalty", squares=numbers, l2=_row(l2, "l2", "float64"), **step)
 
     def _copy(self, program: Program, source: NDArray[Any], out: NDArray[Any]) -> None:
         if source.size:
@@ -207,6 +226,8 @@ class Training:
             if layer.frozen or mine is None:
                 continue
             before.add("zero", out=mine)
+            if self.decay:
+                self.decay.add(after, layer, gradient, worker)
             if self.update:
                 self.update.add(after, layer, gradient, worker)
             else:

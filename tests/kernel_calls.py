@@ -237,6 +237,8 @@ class Run:
         optimizer="sgd",
         threads=1,
         weights=None,
+        l2=None,
+        batch_means=False,
     ):
         n, dtype, one = len(x), net.dtype, net.layout
         layout = strategy.sharded(one, batch_size, threads)
@@ -271,13 +273,15 @@ class Run:
             settings=numbers,
             state=self.state,
             kept_state=self.kept_state,
+            l2=None if l2 is None else np.array(l2, float),
         )
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
         table = self._bindings(x, y, weights, ordered, order)
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table, work.mailbox
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
-        self.run[0] = (n, batch_size, layout.block_rows, ordered, epochs, 0, 0, 0, entry.RUNNING, 0.0)
+        sizes = n, batch_size, layout.block_rows
+        self.run[0] = (*sizes, ordered, batch_means, epochs, 0, 0, 0, entry.RUNNING, 0.0)
         now = self.run[0]
         while now["epoch"] < epochs and now["status"] == entry.RUNNING:
             work.mailbox[...] = 0

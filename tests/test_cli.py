@@ -26,7 +26,8 @@ dispatcher._FunctionCompiler.compile = library.Library.module = compile
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, threads.PARALLEL_MULTIPLY_ADDS = lambda: 2, 0, 0
 strategy.THREAD_MULTIPLY_ADDS = 1
 rng = np.random.default_rng(0)
-optimizers = fastnn.SGD(), fastnn.Momentum(), fastnn.Momentum(nesterov=True), fastnn.Adam()
+optimizers = fastnn.SGD(), fastnn.Momentum(), fastnn.Momentum(nesterov=True), fastnn.Adam(), \
+    fastnn.Adam(epsilon_hat=True)
 kinds = (
     *(([9, 40, 3], batch_size, strategy.ROW_MAJOR) for batch_size in (1, 7)),
     *(([100, 90, 47], batch_size, strategy.ROW_MAJOR) for batch_size in (32, 1500)),

@@ -7,6 +7,7 @@ import pytest
 
 from fastnn import SGD, Adam, DivergenceError, Model, Momentum
 from fastnn.kernels import reference, strategy
+from fastnn.kernels.optimizers import OPTIMIZERS
 from fastnn.optimizers import Optimizer
 
 CASES = {
@@ -172,3 +173,32 @@ def test_names():
         one.fit(X, y, epochs=2, batch_size=4, optimizer=name)
         two.fit(X, y, epochs=2, batch_size=4, optimizer=optimizer)
         np.testing.assert_array_equal(one.parameters, two.parameters)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.3), Adam(0.01), Adam(0.01, epsilon=1e-3, epsilon_hat=True)])
+def test_an_l2_penalty(optimizer, blobs):
+    """A step goes down the gradient of the mean loss plus l2 / 2 times the sum of W^2, which the loss contains."""
+    X, y = blobs
+    model = Model([6, 7, 3], dtype="float64", rng=0)
+    squares = sum((w**2).sum() for w in model.weights)
+    loss = model.loss(X, y)
+    gradients = [(dw + 0.2 * w, db) for (dw, db), w in zip(model.gradients(X, y), model.weights, strict=True)]
+    name, settings = optimizer._kernel, [getattr(optimizer, name) for name in OPTIMIZERS[optimizer._kernel].settings]
+    want = []
+    for arrays, own in zip(zip(model.weights, model.biases, strict=True), gradients, strict=True):
+        for p, g in zip(arrays, own, strict=True):
+            vectors = [np.zeros_like(p), np.zeros_like(p)]
+            want.append(reference.OPTIMIZERS[name](p.copy(), g, 1, vectors, *settings)[0])
+    history = model.fit(X, y, epochs=1, batch_size=len(X), optimizer=optimizer, l2=0.2)
+    assert history.loss == [pytest.approx(loss + 0.1 * squares, rel=1e-12)]
+    got = [a for arrays in zip(model.weights, model.biases, strict=True) for a in arrays]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+
+
+def test_a_penalty_must_not_be_negative(blobs, state):
+    model = Model([6, 7, 3], rng=0)
+    before = state(model)
+    with pytest.raises(ValueError, match=r"l2 must be a finite number at least 0, got -0.1"):
+        model.fit(*blobs, epochs=1, batch_size=10, l2=-0.1)
+    assert state(model) == before

@@ -20,6 +20,7 @@ CASES = list(
     itertools.product(DTYPES, [1, 7, 32, 1500], ["given", "drawn", "as is"], ["values", "uint8"], ["labels", "values"])
 )
 SETTINGS = {"sgd": (0.02,), "momentum": (0.01, 0.6), "nesterov": (0.01, 0.6), "adam": (0.005, 0.8, 0.95, 1e-6)}
+SETTINGS["adam_hat"] = SETTINGS["adam"]
 
 
 def close(got, want, dtype, factor=60):
@@ -340,3 +341,39 @@ def test_a_single_sample_takes_fused_operations():
     assert [name for name, *_ in prediction.operations] == [
         *("gather", "sigmoid_gemv", "identity_gemv", "gelu", "identity_gemv", "softmax", "unpad"),
     ]
+
+
+# ---- the L2 penalty ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", ["feature-major", "row-major"])
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 600])
+@pytest.mark.parametrize("optimizer", SETTINGS)
+@pytest.mark.parametrize(("l2", "means", "weighted"), [((0.1, 0), False, False), ((0, 0.5), True, True)])
+def test_a_penalty_is_as_in_the_reference(l2, means, weighted, optimizer, batch_size, how, dtype, monkeypatch):
+    """On any number of threads, with the same bits; a batch of 600 has several blocks."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
+    rows = 630 if batch_size == 600 else 61
+    x, y = rng.standard_normal((rows, 6)).astype(dtype), rng.random((rows, 3)).astype(dtype)
+    weights = rng.uniform(0.5, 2, rows).astype(dtype) if weighted else None
+    sizes, settings = [6, 40, 3], SETTINGS[optimizer]
+    order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)
+    options = {"optimizer": optimizer, "weights": weights, "l2": l2, "batch_means": means}
+    results = []
+    for threads in (1, 2) if batch_size > 1 else (1, 1):
+        n = Net(sizes, ["tanh", "sigmoid"], dtype, 4)
+        twin = n.twin
+        done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, threads=threads, **options)
+        results.append((n.parameters.tobytes(), done.losses.tobytes()))
+    assert results[0] == results[1]
+    exact = {"weights": None if weights is None else weights.astype(float)}
+    want_losses, want = reference.train(
+        twin, x.astype(float), y.astype(float), order, batch_size, *settings, **options | exact
+    )
+    np.testing.assert_allclose(done.losses, want_losses, rtol=2000 * EPS[dtype])
+    for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
+        for g, w in zip(got, pair[:2], strict=True):
+            np.testing.assert_allclose(g, w, atol=4000 * EPS[dtype])
+    assert not n.padding(n.parameters).any()
