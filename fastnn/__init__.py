@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .data import load_digits, load_idx, one_hot
+    from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
     from .layers import Dense
     from .model import Model, load
@@ -28,6 +29,8 @@ _HOME = {
     "DivergenceError": "history",
     "History": "history",
     "Model": "model",
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
     "Momentum": "optimizers",
     "SGD": "optimizers",
     "load": "model",
@@ -41,6 +44,8 @@ __all__ = [
     "Dense",
     "DivergenceError",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "Model",
     "Momentum",
     "load",

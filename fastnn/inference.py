@@ -94,10 +94,16 @@ class Inference:
 
     def gradients(self, inputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
         """The gradient of the mean loss, laid out like the parameters."""
+        return self.loss_and_gradient(inputs, targets)[1]
+
+    def loss_and_gradient(
+        self, inputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None
+    ) -> tuple[float, NDArray[Any]]:
+        """(mean loss, its gradient, laid out like the parameters); a weighted mean where samples have weights."""
         gradient, sweep = aligned_zeros(self.layout.n_bytes, self.layout.dtype), self._borrow()
-        sweep(inputs, targets, gradient=gradient)
+        loss = sweep(inputs, targets, weights, gradient=gradient)
         self.idle.append(sweep)
-        return gradient
+        return loss, gradient
 
 
 class Sweep:

@@ -42,6 +42,7 @@ class Objective:
 
     l2: tuple[float, float] = (0.0, 0.0)  # c / 2 times the sum of W^2, added to the mean of a batch, or to its sum
     batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
+    n_means: int = 1  # report the losses divided by it, but not the penalty
 
 
 PLAIN = Objective()
@@ -131,7 +132,7 @@ class Plan:
         (self.live, self.state), (self.kept, self.kept_state), self.own_memory = live, kept, own_memory
         self.forks = forks()
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
-        self.l2 = aligned_zeros(16, np.float64)
+        self.l2 = aligned_zeros(24, np.float64)
         self.bindings = bindings()
         self.order = np.empty(0, np.int32)  # drawn
         self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
@@ -173,9 +174,15 @@ class Plan:
         names = OPTIMIZERS[self.kind.optimizer].settings
         self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
         self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
-        self.l2[:] = objective.l2
-        size, rows, means = self.kind.batch_size, self.layout.block_rows, objective.batch_means
-        self.run[0] = (n, size, rows, ordered, means, 0, 0, 0, 0, entry.RUNNING, 0.0)
+        self.l2[:] = *objective.l2, objective.n_means
+        fields: dict[str, Any] = {
+            "n_samples": n,
+            "batch_size": self.kind.batch_size,
+            "block_rows": self.layout.block_rows,
+        }
+        fields |= {"ordered": ordered, "batch_means": objective.batch_means, "loss_scale": 1 / objective.n_means}
+        for name, value in (fields | {"patience": -1, "best": np.inf}).items():
+            self.run[name] = value
         self.tuner.last = 0
 
     def load(self, network: Network, optimizer: Optimizer) -> None:
@@ -249,6 +256,11 @@ class Plan:
             with self.helpers[-1]:
                 pass
             self.helpers.pop()
+
+
+def bind_order(plan: Plan, order: NDArray[np.int32]) -> None:
+    """Let a fit that is given its orders go on with these."""
+    bind(plan.bindings, ORDER, order.ctypes.data, 4)
 
 
 def plan_for(

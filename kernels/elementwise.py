@@ -89,9 +89,9 @@ def squares(code):
         b.store(b.load(total), b.inttoptr(place, ir.PointerType())).align = 8
 
 
-@vector_function("n=squares.cols l2:r*[1,2] count:r*[1,1] scale:r*[1,1] squares:r*[1,n] decay:w*[1,1] total:rw*[1,1]")
+@vector_function("n=squares.cols l2:r*[1,3] count:r*[1,1] scale:r*[1,1] squares:r*[1,n] decay:w*[1,1] total:rw*[1,1]")
 def penalty(code):
-    """c = l2[0] * count + l2[1]; total += c / 2 * the sum of squares; decay = scale * c. All are float64."""
+    """c = l2[0] * count + l2[1]; total += l2[2] * c / 2 * the sum of squares; decay = scale * c. All are float64."""
     b, s = code.b, code.double()
     n, l2, count, scale, numbers, decay, total = code.arguments
     c = s.load(l2) * s.load(count) + s.load(l2, 1)
@@ -100,7 +100,7 @@ def penalty(code):
     with cgutils.for_range(b, n, intp=I64) as at:
         value = s.load(b.add(numbers, b.mul(at.index, int64(8))))
         b.store((Vec(s, b.load(sum_of_squares)) + value).v, sum_of_squares)
-    s.store(s.load(total) + c * 0.5 * Vec(s, b.load(sum_of_squares)), total)
+    s.store(s.load(total) + c * s.load(l2, 2) * 0.5 * Vec(s, b.load(sum_of_squares)), total)
 
 
 @vector_function("settings:r*[1,k] state:rw*[1,s] count:r*[1,1] scale:w*[1,1] scalars:w*[1,m]")

@@ -15,14 +15,17 @@ from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT,
 from .threads import MAILBOX, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
-RUNNING, DIVERGED = range(2)  # values of a run's status
+RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 
-# A run of training, and how far it is: epochs, steps of the next one, samples of the next step.
+# A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
+# than `patience` epochs in a row had a loss above `best` - `tol`; a negative patience never ends.
 RUN = np.dtype(
     [
         *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered", "batch_means")),
         *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
         ("count", "f8"),  # of the epoch's samples so far, by their weights
+        *((name, "i8") for name in ("patience", "waited")),
+        *((name, "f8") for name in ("best", "tol", "loss_scale")),  # the last multiplies the losses
     ]
 )
 _ARRIVED, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("arrived", "posted", "stopped"))
@@ -88,7 +91,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
-            losses[this.epoch] /= this.count
+            losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
             run_part(operations, patches, mine, CHECK, bindings, 0)
             if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.spread == 0.0):
@@ -97,8 +100,14 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             run_part(operations, patches, mine, KEEP, bindings, 0)
             if this.ordered == GIVEN:
                 bindings[ORDER].address += 4 * this.n_samples
+            loss = losses[this.epoch]
+            this.waited = this.waited + 1 if loss > this.best - this.tol else 0
+            this.best = min(this.best, loss)
             this.epoch += 1
             this.step = 0
+            if 0 <= this.patience < this.waited:
+                this.status = STALLED
+                break
     if helpers > 0:
         wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
         box.stopped = 1

@@ -117,7 +117,7 @@ class Training:
     settings: NDArray[np.float64]  # of the optimizer
     state: NDArray[Any]  # STATE, live
     kept_state: NDArray[Any]
-    l2: NDArray[np.float64] | None = None  # of the mean loss, and of a batch's sum; None for no penalty
+    l2: NDArray[np.float64] | None = None  # see `elementwise.penalty`; None for no penalty
 
     @property
     def parameters(self) -> Vector:

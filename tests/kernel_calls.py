@@ -273,15 +273,17 @@ class Run:
             settings=numbers,
             state=self.state,
             kept_state=self.kept_state,
-            l2=None if l2 is None else np.array(l2, float),
+            l2=None if l2 is None else np.array([*l2, 1.0]),
         )
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
         table = self._bindings(x, y, weights, ordered, order)
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table, work.mailbox
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
-        sizes = n, batch_size, layout.block_rows
-        self.run[0] = (*sizes, ordered, batch_means, epochs, 0, 0, 0, entry.RUNNING, 0.0)
+        fields = {"n_samples": n, "batch_size": batch_size, "block_rows": layout.block_rows, "ordered": ordered}
+        fields |= {"batch_means": batch_means, "epochs": epochs, "patience": -1, "best": np.inf, "loss_scale": 1.0}
+        for name, value in fields.items():
+            self.run[name] = value
         now = self.run[0]
         while now["epoch"] < epochs and now["status"] == entry.RUNNING:
             work.mailbox[...] = 0
