@@ -400,13 +400,31 @@ class _Run:
 def engine_outputs(network: Network, X: Any) -> NDArray[Any]:
     """The outputs for X, dense or sparse."""
     inference = network.inference
-    if scipy.sparse.issparse(X):
-        X = X.toarray()
-    X = np.ascontiguousarray(X, inference.dtype)
-    out = inference.outputs(len(X))
-    if len(X):
-        inference.predict(X, out)
+    rows = _rows(X, inference.dtype)
+    out = inference.outputs(len(rows))
+    if len(rows):
+        inference.predict(rows, out)
     return out
+
+
+def _rows(X: Any, dtype: Any) -> NDArray[Any]:
+    """X as the kernels take it. Sparse rows stay so: a table says where each one lies, in the same allocation."""
+    if not scipy.sparse.issparse(X):
+        return np.ascontiguousarray(X, dtype)
+    X = X.tocsr()
+    n, values = X.shape[0], X.nnz
+    ends = np.cumsum([24 * n, values * dtype.itemsize, 4 * values])
+    memory = np.empty(ends[-1], np.uint8)
+    table = memory[: ends[0]].view(np.int64).reshape(n, 3)
+    numbers, columns = memory[ends[0] : ends[1]].view(dtype), memory[ends[1] :].view(np.int32)
+    numbers[:], columns[:] = X.data[:values], X.indices[:values]
+    counts = np.diff(X.indptr)
+    if (columns < 0).any() or (columns >= X.shape[1]).any() or (counts < 0).any() or X.indptr[-1] != values:
+        raise ValueError("X must be a sparse matrix whose column numbers lie within its shape")
+    table[:, 0] = columns.ctypes.data + 4 * X.indptr[:-1].astype(np.int64)
+    table[:, 1] = numbers.ctypes.data + dtype.itemsize * X.indptr[:-1].astype(np.int64)
+    table[:, 2] = counts
+    return table
 
 
 def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
@@ -426,7 +444,7 @@ def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
 def _samples(engine: _Engine, X: Any, y: NDArray[Any], sample_weight: Any, output: str) -> training.Samples:
     """The samples as the kernels take them."""
     dtype = engine.network.inference.dtype
-    inputs = np.ascontiguousarray(X.toarray() if scipy.sparse.issparse(X) else X, dtype)
+    inputs = _rows(X, dtype)
     if y.ndim == 1:
         y = y.reshape(-1, 1)
     targets = y.argmax(axis=1).astype(np.int32) if output == "softmax" else np.ascontiguousarray(y, dtype)

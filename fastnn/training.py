@@ -137,7 +137,7 @@ class Plan:
         self.order = np.empty(0, np.int32)  # drawn
         self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
         self.helpers: list[threading.Lock] = []  # each is held by a helping thread while it works
-        self.helped: object = None  # the call that they help with
+        self.helped: threading.Lock | None = None  # the call that they help with, held as long as it lasts
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
         self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
@@ -151,7 +151,7 @@ class Plan:
             made.work.mailbox["stopped"] = 1
             entry.train(*arguments, made.work.step, self.run, np.zeros(1), 0)
             if threads > 1:
-                entry.help_train(*arguments, 0)
+                entry.help_train(*arguments, 0, 0)
 
     def bind(
         self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None, objective: Objective = PLAIN
@@ -221,8 +221,21 @@ class Plan:
         made = self.schedule
         mailbox, arguments = made.work.mailbox, made.arguments(self)
         self._join(mailbox)  # those that two exceptions at once left
-        self.helped = call = object()
+        self.helped = call = threading.Lock()
         mailbox[...] = 0
+        with call:
+            self._train_with_helpers(call, samples, arguments, losses, blocks)
+
+    def _train_with_helpers(
+        self,
+        call: threading.Lock,
+        samples: Samples,
+        arguments: tuple[Any, ...],
+        losses: NDArray[np.float64],
+        blocks: int,
+    ) -> None:
+        made = self.schedule
+        mailbox = made.work.mailbox
         try:
             for worker in range(1, made.threads):
                 working = threading.Lock()
@@ -239,12 +252,18 @@ class Plan:
             self._join(mailbox)
 
     def _help(
-        self, working: threading.Lock, call: object, samples: Samples, arguments: tuple[Any, ...], worker: int
+        self, working: threading.Lock, call: threading.Lock, samples: Samples, arguments: tuple[Any, ...], worker: int
     ) -> None:
-        """What a helping thread runs. It holds a reference to the samples, because it may end later than the fit."""
+        """What a helping thread runs while the call is held, whatever exceptions have done to its clean-up.
+
+        It holds a reference to the samples, because it may end later than the fit.
+        """
+        posted = 0
         with working:
-            if call is self.helped:  # else it starts too late
-                entry.help_train(*arguments, worker)
+            while call is self.helped and call.locked():  # else it starts too late
+                posted = entry.help_train(*arguments, worker, posted)
+                if not posted:
+                    break
 
     def _join(self, mailbox: NDArray[Any]) -> None:
         """Tell the helping threads to end, and wait for those that work.

@@ -15,6 +15,7 @@ from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT,
 from .threads import MAILBOX, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
+RESTS = 10_000  # that a helper takes until it looks whether it is still wanted
 RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 
 # A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
@@ -52,7 +53,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
             if helpers > 0:
-                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
             now.count = stop - first
             now.total = 0.0
             run_part(operations, patches, mine, COUNT, bindings, first)
@@ -64,7 +65,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         while start < stop and max_blocks > 0:
             rows = min(this.block_rows, stop - start)
             if helpers > 0:  # until every helper has done the blocks posted so far
-                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
                 box.first, box.rows = start, rows
                 box.begins, box.ends = start == first, start + rows == stop
                 grow(box_at + _POSTED)
@@ -90,7 +91,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         this.step += 1
         if stop == this.n_samples:
             if helpers > 0:
-                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
             losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
             run_part(operations, patches, mine, CHECK, bindings, 0)
@@ -109,7 +110,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
                 this.status = STALLED
                 break
     if helpers > 0:
-        wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED)
+        wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
         box.stopped = 1
 
 
@@ -168,14 +169,21 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
 
 
 @cached
-def help_train(operations, patches, parts, bindings, mailbox, worker):
-    """Another worker's part of `train`, until it is stopped."""
-    box, box_at, mine, posted = mailbox[0], address(mailbox), parts[worker], 0
+def help_train(operations, patches, parts, bindings, mailbox, worker, posted):
+    """Another worker's part of `train`, until it is stopped, 0.
+
+    Where no block comes for some milliseconds, it gives how many were posted and the one that it waits for. The caller
+    finds out whether worker 0 is still there, and calls again with that number. The first time it is 0.
+    """
+    box, box_at, mine, again = mailbox[0], address(mailbox), parts[worker], posted > 0
     while True:
-        grow(box_at + _ARRIVED)
-        posted += 1
-        if wait(box_at + _POSTED, posted, box_at + _STOPPED) != 0:
-            return
+        if not again:
+            grow(box_at + _ARRIVED)
+            posted += 1
+        again = False
+        answer = wait(box_at + _POSTED, posted, box_at + _STOPPED, RESTS)
+        if answer != 0:
+            return 0 if answer == 1 else posted
         if box.begins != 0:
             run_part(operations, patches, mine, BEFORE, bindings, box.first)
         i = BLOCKS

@@ -46,6 +46,8 @@ def functions(target: Target) -> dict[str, Function]:
     for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
         state(name, samples.gather, source)
         state(f"{name}_columns", samples.gather_columns, source)
+    state("gather_sparse", samples.gather_sparse)
+    state("gather_sparse_columns", samples.gather_sparse_columns)
     state("one_hot", samples.one_hot)
     state("one_hot_columns", samples.one_hot_columns)
     state("prefetch_L1", samples.prefetch, 1)

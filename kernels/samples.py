@@ -108,6 +108,62 @@ def gather_columns(code, source_dtype):
                     s.store(s.select(inside, column, s.const(0.0)), b.add(out, start))
 
 
+# A sparse row of three int64 numbers: the addresses of its int32 column numbers and of its values, and how many.
+_SPARSE = {name: 8 * i for i, name in enumerate(("columns", "values", "count"))}
+
+
+@contextlib.contextmanager
+def _each_value(code, row, scale):
+    """A loop over the values of the sparse row at an address: gives (its column, scale * the value)."""
+    b, s = code.b, code.simd()
+    columns, values, count = (
+        b.load(b.inttoptr(b.add(row, int64(offset)), ir.PointerType()), typ=I64, align=8) for offset in _SPARSE.values()
+    )
+    factor = b.bitcast(scale, DOUBLE)
+    factor = factor if s.double else b.fptrunc(factor, s.scalar)
+    with cgutils.for_range(b, count, intp=I64) as at:
+        place = b.inttoptr(b.add(values, b.mul(at.index, int64(s.itemsize))), ir.PointerType())
+        value = b.load(place, typ=s.scalar, align=s.itemsize)
+        yield _load_int32(b, b.add(columns, b.mul(at.index, int64(4)))), b.fmul(value, factor)
+
+
+def _add_to(code, address, value):
+    """Add to a number; a column may be there twice."""
+    b, s = code.b, code.simd()
+    place = b.inttoptr(address, ir.PointerType())
+    b.store(b.fadd(b.load(place, typ=s.scalar, align=s.itemsize), value), place).align = s.itemsize
+
+
+@vector_function(f"{_GATHER} out:w[r,k] out.row_stride scale:float")
+def gather_sparse(code):
+    """out[i] = scale * the sparse row source[order[i]]."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, scale = code.arguments
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, i))
+        with cgutils.for_range_slice(b, int64(0), out_row, int64(s.vector_bytes), I64) as (k, _):
+            s.store(s.const(0.0), b.add(start, k))
+        with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
+            _add_to(code, b.add(start, b.mul(column, int64(s.itemsize))), value)
+
+
+@vector_function(_GATHER_COLUMNS.replace("[n,r]", "[k,r]") + " scale:float")
+def gather_sparse_columns(code):
+    """out[k, i] = scale * column k of the sparse row source[order[i]]; zeros behind."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, n, scale = code.arguments
+    width = b.mul(rows, int64(s.itemsize))
+    with (
+        cgutils.for_range(b, n, intp=I64) as k,
+        cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (i, _),
+    ):
+        s.store(s.const(0.0), b.add(b.add(out, b.mul(out_row, k.index)), i))
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(i, int64(s.itemsize)))
+        with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
+            _add_to(code, b.add(start, b.mul(out_row, column)), value)
+
+
 @vector_function(f"{_GATHER} out:w[r,k] out.row_stride")
 def one_hot(code):
     """out[i] = zeros with a one at source[order[i]], an int32 class index."""

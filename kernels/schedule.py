@@ -50,9 +50,12 @@ class Source:
 
     @classmethod
     def of(cls, symbol: str, array: NDArray[Any]) -> Source:
-        """Of (n, width) in the network's dtype or uint8, of int32 class indices (n,), or of weights (n,)."""
+        """Of (n, width) in the network's dtype or uint8, of int32 class indices (n,), or of weights (n,).
+
+        int64 (n, 3) are sparse rows: where the column numbers and the values of each lie, and how many there are.
+        """
         dtype = _NAMES[array.dtype]
-        operation = {"int32": "one_hot", "uint8": "gather_uint8"}.get(dtype, "gather")
+        operation = {"int32": "one_hot", "uint8": "gather_uint8", "int64": "gather_sparse"}.get(dtype, "gather")
         cols = 1 if array.ndim == 1 else array.shape[1]
         return cls(symbol, operation, dtype, cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
 

@@ -66,21 +66,27 @@ def _grow(b, address):
 
 
 def _waiter(module):
-    """The function wait(counter, value, stop): until counter >= value, 0, or until *stop is not 0, 1."""
-    kind = ir.FunctionType(I64, [I64] * 3)
+    """The function wait(counter, value, stop, rests): until counter >= value, 0, or until *stop is not 0, 1.
+
+    Or until it has offered the CPU to others so many times, 2; a negative number of times has no end.
+    """
+    kind = ir.FunctionType(I64, [I64] * 4)
     if "fastnn_wait" in module.globals:
         return module.globals["fastnn_wait"]
     fn = ir.Function(module, kind, "fastnn_wait")
     fn.linkage = "internal"
     b = ir.IRBuilder(fn.append_basic_block("entry"))
-    counter, value, stop = fn.args
+    counter, value, stop, rests = fn.args
     entry = b.block
     look, again, rest = (fn.append_basic_block(name) for name in ("look", "again", "rest"))
-    spin, give, reached, stopped = (fn.append_basic_block(name) for name in ("spin", "give", "reached", "stopped"))
+    spin, tire, give, reached, stopped, tired = (
+        fn.append_basic_block(name) for name in ("spin", "tire", "give", "reached", "stopped", "tired")
+    )
     b.branch(look)
     b.position_at_end(look)
-    spins = b.phi(I64)
+    spins, left = b.phi(I64), b.phi(I64)
     spins.add_incoming(int64(0), entry)
+    left.add_incoming(rests, entry)
     seen = b.load_atomic(_pointer(b, counter), "acquire", 8, typ=I64)
     b.cbranch(b.icmp_signed(">=", seen, value), reached, again)
     b.position_at_end(again)
@@ -88,18 +94,23 @@ def _waiter(module):
     b.cbranch(b.icmp_signed("!=", told, int64(0)), stopped, rest)
     b.position_at_end(rest)
     more = b.add(spins, int64(1))
-    b.cbranch(b.icmp_signed("<", spins, int64(MAX_SPINS)), spin, give)
+    b.cbranch(b.icmp_signed("<", spins, int64(MAX_SPINS)), spin, tire)
     b.position_at_end(spin)
     if module.triple.startswith(("x86_64", "i686")):
         b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
     b.branch(look)
     spins.add_incoming(more, b.block)
+    left.add_incoming(left, b.block)
+    b.position_at_end(tire)
+    b.cbranch(b.icmp_signed("==", left, int64(0)), tired, give)
     b.position_at_end(give)
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
     b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), name), [])
+    fewer = b.sub(left, int64(1))
     b.branch(look)
     spins.add_incoming(spins, b.block)
-    for block, result in ((reached, 0), (stopped, 1)):
+    left.add_incoming(fewer, b.block)
+    for block, result in ((reached, 0), (stopped, 1), (tired, 2)):
         b.position_at_end(block)
         b.ret(int64(result))
     return fn
@@ -112,7 +123,7 @@ def barrier(code):
     mailbox, workers = code.arguments
     counter, stopped = (b.add(mailbox, int64(MAILBOX.fields[name][1])) for name in ("barrier", "stopped"))
     value = b.mul(b.add(b.sdiv(_grow(b, counter), workers), int64(1)), workers)
-    b.call(_waiter(code.module), [counter, value, stopped])
+    b.call(_waiter(code.module), [counter, value, stopped, int64(-1)])
 
 
 @intrinsic
@@ -126,10 +137,13 @@ def grow(typing_context, address):
 
 
 @intrinsic
-def wait(typing_context, counter, value, stop):
-    """Wait until the counter at an address has reached the value: 0; or until what lies at `stop` is not 0: 1."""
+def wait(typing_context, counter, value, stop, rests):
+    """Wait until the counter at an address has reached the value: 0; or until what lies at `stop` is not 0: 1.
+
+    Or until the CPU was offered to others so many times: 2; a negative number has no end.
+    """
 
     def codegen(context, b, signature, arguments):
         return b.call(_waiter(b.module), arguments)
 
-    return types.int64(types.int64, types.int64, types.int64), codegen
+    return types.int64(types.int64, types.int64, types.int64, types.int64), codegen

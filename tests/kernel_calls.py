@@ -212,6 +212,13 @@ class Net:
         return Run(self, x, y, batch_size, settings, epochs, ordered, order, **options)
 
 
+def help_train(*arguments):
+    """`entry.help_train` until it is stopped."""
+    posted = 0
+    while posted := entry.help_train(*arguments, posted):
+        pass
+
+
 class Run:
     """Training by an optimizer with these settings, `blocks` of samples a call, on a number of threads.
 
@@ -287,7 +294,7 @@ class Run:
         now = self.run[0]
         while now["epoch"] < epochs and now["status"] == entry.RUNNING:
             work.mailbox[...] = 0
-            helpers = [threading.Thread(target=entry.help_train, args=(*shared, i)) for i in range(1, threads)]
+            helpers = [threading.Thread(target=help_train, args=(*shared, i)) for i in range(1, threads)]
             for helper in helpers:
                 helper.start()
             entry.train(*shared, work.step, self.run, self.losses, blocks)

@@ -307,12 +307,16 @@ def within_fit(frame):
 
 def random_signals(seed, rounds):
     """In a process of its own: fits that signals interrupt, one or some in a row, microseconds apart."""
-    rng, left, interrupted = np.random.default_rng(seed), 0, 0
+    rng, left, here, interrupted = np.random.default_rng(seed), 0, False, 0
 
     def interrupt(number, frame):
-        nonlocal left
-        if left and within_fit(frame):
+        nonlocal left, here
+        if left and not here and within_fit(frame):
+            here = True  # signals come faster than this function ends
             left -= 1
+            if not left:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            here = False
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGALRM, interrupt)
@@ -325,12 +329,13 @@ def random_signals(seed, rounds):
             if chance(rng, 0.7):  # the plan is made by then
                 training.fit(copy.copy(model), 1)
             left = pick(rng, [1, 1, 2, 3])
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02), rng.uniform(2e-6, 3e-4))
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02), rng.uniform(2e-5, 3e-4))
             try:
                 training.fit(model, 100)
             except KeyboardInterrupt:
                 interrupted += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
+            left = 0
             try:
                 check_interrupted(training, model, before, views, old_history)
                 check_threads_ended(running)
