@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import operator
 import warnings
 from typing import Any
 
@@ -33,6 +34,7 @@ from .optimizers import Adam, Momentum, Optimizer
 
 ACTIVATIONS = {"logistic": "sigmoid", "softmax": "softmax", "exp": "exp"}  # by scikit-learn's names; others are equal
 LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic", "poisson": "poisson"}
+KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
 ORDER_BYTES = 2**20  # of the orders of samples that are drawn at a time
 MAX_ORDERS = 64
 NOT_FINITE = (
@@ -53,18 +55,25 @@ class _Engine:
         self.network = Network(self.architecture)
         views = self.network.layout.views(self.network.parameters)
         self.coefs, self.intercepts = [w for w, _ in views], [b for _, b in views]
+        self.kind = estimator.activation, estimator.out_activation_, estimator.loss
         self.take(coefs, intercepts)
+
+    def is_current(self, estimator: Any) -> bool:
+        """Whether the estimator's coefficients are the network's, and its activations and loss too."""
+        coefs, intercepts = estimator.coefs_, estimator.intercepts_
+        return (
+            len(coefs) == len(intercepts) == len(self.coefs)
+            and all(map(operator.is_, coefs, self.coefs))
+            and all(map(operator.is_, intercepts, self.intercepts))
+            and self.kind == (estimator.activation, estimator.out_activation_, estimator.loss)
+        )
 
     def fits(self, estimator: Any, coefs: list[Any]) -> bool:
         """Whether it is a network for these coefficients."""
-        layers, loss = self.architecture.layers, LOSSES[estimator.loss]
-        hidden, output = (ACTIVATIONS.get(name, name) for name in (estimator.activation, estimator.out_activation_))
         return (
             [w.shape for w in coefs] == [w.shape for w in self.coefs]
             and np.result_type(*coefs) == self.architecture.dtype
-            and self.architecture.loss == loss
-            and layers[-1].activation == output
-            and all(layer.activation == hidden for layer in layers[:-1])
+            and self.kind == (estimator.activation, estimator.out_activation_, estimator.loss)
         )
 
     def take(self, coefs: list[Any], intercepts: list[Any]) -> None:
@@ -86,7 +95,10 @@ class _Trained(BaseMultilayerPerceptron):
 
     def _network(self) -> _Engine:
         """The engine, with the parameters that the estimator has now."""
-        coefs, intercepts, engine = self.coefs_, self.intercepts_, self._engine
+        engine = self._engine
+        if engine is not None and engine.is_current(self):
+            return engine
+        coefs, intercepts = self.coefs_, self.intercepts_
         if engine is None or not engine.fits(self, coefs):
             self._engine = engine = _Engine(self, coefs, intercepts)
         else:
@@ -138,16 +150,24 @@ class _Trained(BaseMultilayerPerceptron):
 
     # ---- prediction ----
 
+    def _plain_outputs(self, X: Any) -> NDArray[Any] | None:
+        """The outputs for an array that scikit-learn would take as it is, without its validation; else None."""
+        if self._engine is None or not hasattr(self, "coefs_"):
+            return None
+        network = self._network().network
+        return engine_outputs(network, X) if _is_plain(X, network.inference.dtype, self) else None
+
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         """The outputs, (n, n_outputs)."""
-        engine = self._network()
-        dtype = engine.network.inference.dtype
-        if not (check_input and _is_plain(X, dtype, self)):
-            if check_input:
-                X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-            out_dtype = np.result_type(X.dtype, dtype) if X.dtype.kind == "f" else dtype
-            return engine_outputs(engine.network, X).astype(out_dtype, copy=False)
-        return engine_outputs(engine.network, X)
+        outputs = self._plain_outputs(X) if check_input else None
+        if outputs is not None:
+            return outputs
+        if check_input:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        network = self._network().network
+        dtype = network.inference.dtype
+        out_dtype = np.result_type(X.dtype, dtype) if X.dtype.kind == "f" else dtype
+        return engine_outputs(network, X).astype(out_dtype, copy=False)
 
     # ---- training ----
 
@@ -278,6 +298,21 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
     True
     """
 
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The classes, (n,), or for several labels (n, n_classes); see scikit-learn's."""
+        outputs = None if self._engine is None or self._label_binarizer.y_type_ not in KINDS else self._plain_outputs(X)
+        if outputs is None:
+            return super().predict(X)
+        chosen = outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.intp)
+        return self.classes_.take(chosen)
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """The probabilities, (n, n_classes); see scikit-learn's."""
+        outputs = self._plain_outputs(X)
+        if outputs is None:
+            return super().predict_proba(X)
+        return outputs if outputs.shape[1] > 1 else np.hstack([1 - outputs, outputs])
+
 
 class MLPRegressor(_Trained, originals.MLPRegressor):
     """scikit-learn's MLPRegressor with the same parameters, attributes and numbers, faster.
@@ -400,6 +435,8 @@ class _Run:
 def engine_outputs(network: Network, X: Any) -> NDArray[Any]:
     """The outputs for X, dense or sparse."""
     inference = network.inference
+    if type(X) is np.ndarray and X.dtype == inference.dtype and X.flags.carray and 0 < len(X) <= inference.block_rows:
+        return inference.predict_block(X)
     rows = _rows(X, inference.dtype)
     out = inference.outputs(len(rows))
     if len(rows):
