@@ -9,7 +9,7 @@ The ratio, the median of the rounds' ratios, compares with NumPy as installed. W
 "numpy-avx512" is NumPy with OpenBLAS told to use its kernels for it, for the BLAS builds that do not by themselves.
 
 `python -m bench --peers` measures other packages in the same way, with one and two threads, and inference too; see
-`report`, `peers` and `inference`.
+`report`, `peers` and `inference`. `python -m bench --sklearn` times the estimators; see `estimators`.
 """
 
 import argparse
@@ -50,6 +50,8 @@ def main(arguments=None):
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="with --peers: write there, not into docs/ and README.md"
     )
+    parser.add_argument("--sklearn", action="store_true", help="the estimators against scikit-learn's")
+    parser.add_argument("--mnist", metavar="DIR", help="with --sklearn: MNIST's IDX files, for one more case")
     options = parser.parse_args(arguments)
     if (options.threads is not None and options.threads < 1) or options.rounds < 1:
         parser.error("--threads and --rounds must be at least 1")
@@ -58,7 +60,11 @@ def main(arguments=None):
     samples, seconds = (QUICK_SAMPLES, QUICK_SECONDS) if options.quick else (sys.maxsize, ROUND_SECONDS)
     chosen = [case.cut(samples) for case in CASES if case.name in (options.case or names)]
     try:
-        if options.peers:
+        if options.sklearn:
+            from . import estimators
+
+            estimators.run(options.rounds, options.mnist, options.quick)
+        elif options.peers:
             rows = [case.cut(samples) for case in inference.CASES]
             counts = [options.threads] if options.threads else [1, 2]
             report.run(chosen, rows, counts, options.rounds, seconds, _target(options))

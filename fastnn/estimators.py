@@ -328,6 +328,13 @@ class MLPRegressor(_Trained, originals.MLPRegressor):
     True
     """
 
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The values, (n,), or for several outputs (n, n_outputs); see scikit-learn's."""
+        outputs = self._plain_outputs(X)
+        if outputs is None:
+            return super().predict(X)
+        return outputs if outputs.shape[1] > 1 else outputs.ravel()
+
 
 class _Run:
     """Training of an estimator, some epochs at a time."""

@@ -319,3 +319,30 @@ def test_what_a_small_call_costs(monkeypatch):
     found = calls.row((4, 8, 3), 5)
     assert next(iter(found)) == "fit, 1 epoch"
     assert all(value > 0 for name, value in found.items() if name != "beside its arithmetic")
+
+
+@pytest.fixture
+def iris(monkeypatch):
+    """bench.estimators, and its case of iris with few iterations."""
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    from bench import estimators
+
+    monkeypatch.setattr(estimators, "CALLS", 2)
+    return estimators, estimators.Case("iris", "iris", 10, parameters={"max_iter": 3})
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_the_estimators_are_compared_with_scikit_learns(iris):
+    estimators, case = iris
+    result = estimators.measure(case, case.samples(), 1)
+    assert result["iterations"] == 3
+    assert result["difference"] < 1e-9
+    assert result["fit"][2] == result["fit"][1] / result["fit"][0]
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_estimators_that_differ_are_an_error(iris, monkeypatch):
+    estimators, case = iris
+    monkeypatch.setattr(estimators, "TOLERANCE", {"float64": -1})
+    with pytest.raises(ArithmeticError, match="iris: the two differ by"):
+        estimators.measure(case, case.samples(), 1)
