@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .callbacks import EarlyStopping
     from .data import load_digits, load_idx, one_hot
     from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
@@ -27,6 +28,7 @@ _HOME = {
     "Adam": "optimizers",
     "Dense": "layers",
     "DivergenceError": "history",
+    "EarlyStopping": "callbacks",
     "History": "history",
     "Model": "model",
     "MLPClassifier": "estimators",
@@ -43,6 +45,7 @@ __all__ = [
     "Adam",
     "Dense",
     "DivergenceError",
+    "EarlyStopping",
     "History",
     "MLPClassifier",
     "MLPRegressor",

@@ -6,7 +6,7 @@ import contextlib
 import operator
 import os
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,6 +215,27 @@ def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_
     result = _for_kernel(array, dtype)
     small = result < 1e-30 * largest
     return np.where(small, 0, result).astype(dtype) if result[small].any() else result
+
+
+def class_weights(
+    value: Any, classes: NDArray[Any] | None, sample_weight: NDArray[Any] | None, dtype: str
+) -> NDArray[Any] | None:
+    """The weights of samples by their classes, times those that they have."""
+    if classes is None:
+        raise ValueError("class_weight needs class indices in y, got numeric targets")
+    found, counts = np.unique(classes, return_counts=True)
+    if isinstance(value, str):
+        choice("class_weight", value, ("balanced",))
+        by_class = dict(zip(found.tolist(), len(classes) / (len(found) * counts), strict=True))
+    elif isinstance(value, Mapping):
+        by_class = {integer("class_weight", key, 0): number("class_weight", each, 0.0) for key, each in value.items()}
+    else:
+        raise TypeError(f"class_weight must be a dict, 'balanced' or None, got {shown(value)}")
+    if missing := sorted(by_class.keys() - set(found.tolist())):
+        raise ValueError(f"class_weight must name classes that are in y, got {missing[0]}")
+    factors = np.array([by_class.get(each, 1.0) for each in found.tolist()])[np.searchsorted(found, classes)]
+    given = factors if sample_weight is None else factors * sample_weight
+    return weights(given, len(classes), dtype, name="class_weight")
 
 
 class Targets(NamedTuple):

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -201,6 +201,7 @@ class Model:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         validation_fraction: float | None = None,
         sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
         l2: float = 0.0,
         shuffle: bool | ArrayLike = True,
         metric: str | Metric | None = None,
@@ -233,6 +234,9 @@ class Model:
         sample_weight : array (n,) or None
             How much each sample counts, at least 0: the loss and the gradient of a batch are divided by the sum of its
             samples' weights. A batch whose weights are all zero changes nothing.
+        class_weight : dict {class: weight}, "balanced" or None
+            Multiplies the weights of the samples by that of their class; one that is not named has weight 1. "balanced"
+            is n / (number of classes * samples of the class), as in scikit-learn. y must hold class indices.
         l2 : float
             Adds l2 / 2 times the sum of the squares of all weights that train, without biases, to the mean loss of each
             batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and val_loss do not.
@@ -242,7 +246,8 @@ class Model:
             For the validation set: "accuracy", "r2" or `metric(y_true, y_pred)`, where y_pred are class indices if
             y holds such, else outputs. None: accuracy for class indices, else r2.
         callbacks : sequence of callables
-            Each is called with the model after every epoch; one that returns True ends the training.
+            Each is called with the model after every epoch; one that returns True ends the training. When a fit ends,
+            but not by an exception, the method on_end(model) is called of those that have one. See `EarlyStopping`.
         progress : bool or None
             True shows a progress bar on standard error.
         threads : int or None
@@ -269,6 +274,8 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
+        if class_weight is not None:
+            weights = _validation.class_weights(class_weight, targets.classes, weights, self.dtype)
         objective = training.Objective((_validation.number("l2", l2, 0.0), 0.0))
         self._check_trainable()
         validation: _Labelled | None = None
@@ -311,6 +318,9 @@ class Model:
             fit = training.Fit(lambda: self._network, samples, options, history, validate)
             self.history = history
             fit.run(bar)
+            for callback in callbacks:
+                if hasattr(callback, "on_end"):
+                    callback.on_end(self)
             self._claims.give_back(mine)
         return history
 

@@ -164,3 +164,45 @@ def test_bad_weights(weights, error, match, state):
         with pytest.raises(error, match=f"sample_weight {match}"):
             call()
     assert state(model) == before
+
+
+# ---- by classes ----
+
+
+@pytest.mark.parametrize("sizes", [[6, 8, 3], [6, 1]])
+@pytest.mark.parametrize("given", [None, "random"])
+@pytest.mark.parametrize("class_weight", [{0: 2.0, 1: 0.5}, "balanced", {1: 0}])
+def test_weights_of_classes_are_weights_of_their_samples(class_weight, given, sizes, blobs):
+    X, y = blobs
+    X, y = X[:250], y[:250] if sizes[-1] == 3 else (y[:250] > 1) * 1
+    own = None if given is None else weights_of(250)
+    counts = np.bincount(y)
+    by_class = (
+        {i: 250 / (len(counts) * n) for i, n in enumerate(counts)} if class_weight == "balanced" else class_weight
+    )
+    weights = np.array([by_class.get(i, 1.0) for i in y]) * (1 if own is None else own)
+    mine, expected = Model(sizes, rng=0), Model(sizes, rng=0)
+    mine.fit(X, y, epochs=2, batch_size=10, class_weight=class_weight, sample_weight=own)
+    expected.fit(X, y, epochs=2, batch_size=10, sample_weight=weights)
+    np.testing.assert_allclose(mine.history.loss, expected.history.loss, rtol=1e-5)
+    np.testing.assert_allclose(mine.parameters, expected.parameters, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "y", "error", "match"),
+    [
+        ("even", [0, 1], ValueError, "class_weight must be one of 'balanced', got 'even'"),
+        (3, [0, 1], TypeError, "class_weight must be a dict, 'balanced' or None, got 3"),
+        ({2: 1.0}, [0, 1], ValueError, "class_weight must name classes that are in y, got 2"),
+        ({"a": 1.0}, [0, 1], TypeError, "class_weight must be an integer, got 'a'"),
+        ({0: -1.0}, [0, 1], ValueError, "class_weight must be a finite number at least 0, got -1.0"),
+        ({0: 0, 1: 0}, [0, 1], ValueError, "class_weight must have an element above zero, got 2 zeros"),
+        ("balanced", [0.5, 1.0], ValueError, "class_weight needs class indices in y, got numeric targets"),
+    ],
+)
+def test_bad_weights_of_classes(class_weight, y, error, match, state):
+    model = Model([2, 1], rng=0)
+    before = state(model)
+    with pytest.raises(error, match=match):
+        model.fit([[0, 1], [1, 0]], y, epochs=1, batch_size=1, class_weight=class_weight)
+    assert state(model) == before

@@ -146,7 +146,19 @@ def test_the_package_imports_itself_relatively(module):
         assert level == 1 or name.split(".")[0] not in ("fastnn", "kernels")
 
 
-LOWER = ["calls", "_validation", "layers", "optimizers", "data", "metrics", "threads", "plots", "history", "storage"]
+LOWER = [
+    "calls",
+    "_validation",
+    "callbacks",
+    "layers",
+    "optimizers",
+    "data",
+    "metrics",
+    "threads",
+    "plots",
+    "history",
+    "storage",
+]
 
 
 @pytest.mark.parametrize("module", LOWER)
