@@ -56,7 +56,14 @@ class _Engine:
         views = self.network.layout.views(self.network.parameters)
         self.coefs, self.intercepts = [w for w, _ in views], [b for _, b in views]
         self.kind = estimator.activation, estimator.out_activation_, estimator.loss
+        self.lent = False  # whether an estimator's coefficients are views of its memory
         self.take(coefs, intercepts)
+
+    def go_on_from(self, other: _Engine) -> None:
+        """Take over the optimizer's state of a network of the same sizes."""
+        state = other.network.optimizer_state()
+        if state is not None and other.architecture.sizes == self.architecture.sizes:
+            self.network.restore_optimizer(*state)
 
     def is_current(self, estimator: Any) -> bool:
         """Whether the estimator's coefficients are the network's, and its activations and loss too."""
@@ -92,22 +99,30 @@ class _Trained(BaseMultilayerPerceptron):
     _no_improvement_count: int
     best_loss_: Any
     _optimizer_state: Any = None  # of the kernels', between unpickling and training
+    _diverged = False  # in a fit with early stopping, which goes on and then has the best parameters
 
     def _network(self) -> _Engine:
-        """The engine, with the parameters that the estimator has now."""
+        """The engine, with the parameters that the estimator has now.
+
+        Memory that the coefficients were views of is not overwritten when somebody assigns others, because the old ones
+        may still be in use. Then another engine takes copies, and goes on with the optimizer.
+        """
         engine = self._engine
         if engine is not None and engine.is_current(self):
             return engine
         coefs, intercepts = self.coefs_, self.intercepts_
-        if engine is None or not engine.fits(self, coefs):
-            self._engine = engine = _Engine(self, coefs, intercepts)
-        else:
-            engine.take(coefs, intercepts)
+        if engine is None or engine.lent or not engine.fits(self, coefs):
+            self._engine = _Engine(self, coefs, intercepts)
+            if engine is not None:
+                self._engine.go_on_from(engine)
+            return self._engine
+        engine.take(coefs, intercepts)
         return engine
 
     def _lend(self, engine: _Engine) -> None:
         """Make the coefficients views of the network's memory."""
         self.coefs_, self.intercepts_ = list(engine.coefs), list(engine.intercepts)
+        engine.lent = True
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -143,7 +158,7 @@ class _Trained(BaseMultilayerPerceptron):
         if hasattr(self, "_optimizer"):
             network, optimizer = self._network().network, _optimizer_of(self._optimizer)
             parameters = made.coefs_ + made.intercepts_
-            for name in ("ms", "vs") if self.solver == "adam" else ("velocities",):
+            for name in ("ms", "vs") if isinstance(self._optimizer, AdamOptimizer) else ("velocities",):
                 setattr(made._optimizer, name, [np.zeros_like(p) for p in parameters])
             _copy_vectors(made._optimizer, network, optimizer, to_network=False)
         return made
@@ -159,6 +174,8 @@ class _Trained(BaseMultilayerPerceptron):
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         """The outputs, (n, n_outputs)."""
+        if self._diverged:
+            return np.full((X.shape[0], self.n_outputs_), np.nan)
         outputs = self._plain_outputs(X) if check_input else None
         if outputs is not None:
             return outputs
@@ -166,8 +183,7 @@ class _Trained(BaseMultilayerPerceptron):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         network = self._network().network
         dtype = network.inference.dtype
-        out_dtype = np.result_type(X.dtype, dtype) if X.dtype.kind == "f" else dtype
-        return engine_outputs(network, X).astype(out_dtype, copy=False)
+        return engine_outputs(network, X).astype(np.result_type(X.dtype, dtype), copy=False)
 
     # ---- training ----
 
@@ -222,11 +238,6 @@ class _Trained(BaseMultilayerPerceptron):
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 if held is None:
                     self._no_improvement_count, self.best_loss_ = run.waited()
-                elif run.diverged:
-                    self.validation_scores_.append(np.nan)
-                    self._no_improvement_count = 0
-                    if self.verbose:
-                        print(f"Validation score: {np.nan:f}")
                 else:
                     before = self.best_validation_score_
                     self._update_no_improvement_count(True, *held)
@@ -261,10 +272,9 @@ class _Trained(BaseMultilayerPerceptron):
         return False
 
     def _fit_lbfgs(self, X: Any, y: Any, *others: Any) -> None:
-        engine = self._network()
         super()._fit_lbfgs(X, y, *others)
-        engine.take(self.coefs_, self.intercepts_)
-        self._lend(engine)
+        self._engine = None
+        self._lend(self._network())  # in float64, as SciPy's result is
 
     def _loss_grad_lbfgs(
         self, packed_coef_inter: NDArray[Any], X: Any, y: Any, sample_weight: Any, *_: Any
@@ -304,7 +314,7 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
         if outputs is None:
             return super().predict(X)
         chosen = outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.intp)
-        return self.classes_.take(chosen)
+        return self.classes_.take(chosen, mode="clip")  # of one class there is only one
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probabilities, (n, n_classes); see scikit-learn's."""
@@ -343,6 +353,7 @@ class _Run:
         self.estimator, self.network = estimator, engine.network
         self.samples = _samples(engine, X, y, sample_weight, estimator.out_activation_)
         self.n = n = len(self.samples.inputs)
+        self.zeros = sample_weight is not None and not np.all(sample_weight)
         n_means = estimator.n_outputs_ if estimator.loss == "squared_error" else 1
         objective = training.Objective((0.0, float(estimator.alpha)), sample_weight is not None, n_means)
         work = 3 * estimator.max_iter * n * self.network.layout.multiply_adds
@@ -362,12 +373,13 @@ class _Run:
         )
         self.fit = training.Fit(lambda: self.network, self.samples, options, History())
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]
-        self.diverged = False
 
     def pieces(self, epochs: int, one_by_one: bool) -> Any:
         """Train; gives how many epochs it trained, again and again."""
         estimator, run = self.estimator, self.run
-        schedule = estimator.solver == "sgd" and estimator.learning_rate == "invscaling"
+        optimizer = estimator._optimizer  # of the solver that training began with
+        descends = isinstance(optimizer, SGDOptimizer)
+        schedule = descends and optimizer.lr_schedule == "invscaling"
         stops = not estimator.early_stopping
         if stops:
             patience = estimator.n_iter_no_change
@@ -376,16 +388,20 @@ class _Run:
             run["waited"] = estimator._no_improvement_count
         epoch = 0
         while epoch < epochs:
-            most = 1 if one_by_one or schedule or self.diverged else self.rows
+            most = 1 if one_by_one or schedule or estimator._diverged else self.rows
             stop = min(epochs, epoch + most)
-            if estimator.solver == "sgd":
-                self.plan.settings[0] = estimator._optimizer.learning_rate
-            state = self._draw(stop - epoch) if estimator.shuffle else None
+            if descends:
+                self.plan.settings[0] = optimizer.learning_rate
+            state = None
+            if estimator.shuffle:
+                state = self._draw(stop - epoch)
+            else:
+                self._check_weights(self.indices)
             self._train(stop)
-            done = stop - epoch if self.diverged else int(run["epoch"]) - epoch
+            done = stop - epoch if estimator._diverged else int(run["epoch"]) - epoch
             if state is not None and done < stop - epoch:
                 self._redraw(state, done)
-            if estimator.solver == "adam":
+            if not descends:
                 self._note_adam(done)
             epoch += done
             yield done
@@ -401,8 +417,17 @@ class _Run:
             random.shuffle(order)
             self.indices = self.indices[order]
             self.order[row] = self.indices
+            self._check_weights(self.indices)
         training.bind_order(self.plan, self.order)
         return state
+
+    def _check_weights(self, order: NDArray[Any]) -> None:
+        """Raise as scikit-learn does for a batch without weight."""
+        weights = self.samples.weights
+        if weights is not None and self.zeros:
+            starts = np.arange(0, self.n, self.plan.kind.batch_size)
+            if not np.add.reduceat(weights[order], starts).all():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
     def _redraw(self, state: Any, epochs: int) -> None:
         """Bring the generator to where it is after fewer epochs."""
@@ -415,7 +440,7 @@ class _Run:
             while self.run["epoch"] < stop and self.run["status"] == entry.RUNNING:
                 self.fit.advance(stop)
         except DivergenceError:
-            self.diverged = True
+            self.estimator._diverged = True
             self.fit.losses[stop - 1 :] = np.nan
             if not self.estimator.early_stopping:  # which goes on to the end, and then has the best weights
                 raise ValueError(NOT_FINITE) from None
@@ -436,6 +461,7 @@ class _Run:
         return int(self.run["waited"]), float(self.run["best"])
 
     def close(self) -> None:
+        self.estimator._diverged = False
         self.plan.release()
 
 
