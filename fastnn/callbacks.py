@@ -63,7 +63,8 @@ class EarlyStopping:
         self.monitor = _validation.choice("monitor", monitor, MONITORS)
         self.patience = _validation.integer("patience", patience, 1)
         self.min_delta = _validation.number("min_delta", min_delta, 0.0)
-        self.mode = _validation.choice("mode", mode or ("max" if monitor == "val_metric" else "min"), ("min", "max"))
+        usual = "max" if self.monitor == "val_metric" else "min"
+        self.mode = _validation.choice("mode", usual if mode is None else mode, ("min", "max"))
         self.restore_best = _validation.boolean("restore_best", restore_best)
         self._begin(None)
 

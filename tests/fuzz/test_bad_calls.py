@@ -54,6 +54,7 @@ FUNCTIONS = {
     "SGD": (SGD, {}),
     "Momentum": (Momentum, {}),
     "Adam": (Adam, {}),
+    "EarlyStopping": (fastnn.EarlyStopping, {}),
     "load": (fastnn.load, {"path": "model"}),
     "load_idx": (fastnn.load_idx, {"path": "idx"}),
     "one_hot": (fastnn.one_hot, {"labels": [0, 2, 1], "n_classes": 3}),
