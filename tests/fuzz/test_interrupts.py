@@ -307,16 +307,15 @@ def within_fit(frame):
 
 def random_signals(seed, rounds):
     """In a process of its own: fits that signals interrupt, one or some in a row, microseconds apart."""
-    rng, left, here, interrupted = np.random.default_rng(seed), 0, False, 0
+    rng, left, pause, interrupted = np.random.default_rng(seed), 0, 0.0, 0
 
     def interrupt(number, frame):
-        nonlocal left, here
-        if left and not here and within_fit(frame):
-            here = True  # signals come faster than this function ends
-            left -= 1
-            if not left:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            here = False
+        nonlocal left
+        raises = left and within_fit(frame)
+        left -= bool(raises)
+        if left:  # the next one, not before this function is about to end
+            signal.setitimer(signal.ITIMER_REAL, pause)
+        if raises:
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGALRM, interrupt)
@@ -329,7 +328,8 @@ def random_signals(seed, rounds):
             if chance(rng, 0.7):  # the plan is made by then
                 training.fit(copy.copy(model), 1)
             left = pick(rng, [1, 1, 2, 3])
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02), rng.uniform(2e-5, 3e-4))
+            pause = rng.uniform(2e-6, 3e-4)
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02))
             try:
                 training.fit(model, 100)
             except KeyboardInterrupt:
