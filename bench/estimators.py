@@ -1,8 +1,9 @@
 """`python -m bench --sklearn`: fastnn's MLPClassifier and MLPRegressor against scikit-learn's, in turn, one thread.
 
 Both get the same data, standardised, the same parameters and the same random_state. A round is a whole `fit` of each,
-and calls of predict and predict_proba of one row. Figures are medians over rounds, ratios the medians of the rounds'
-ratios. Before a figure counts, both must have trained as many iterations and end with the same coefficients.
+one of a single epoch, and calls of predict and predict_proba of one row. Figures are medians over rounds, ratios the
+medians of the rounds' ratios. Before a figure counts, both must have trained as many iterations and end with the same
+coefficients.
 """
 
 import os
@@ -66,14 +67,17 @@ def seconds(call, times=1):
 
 
 def measure(case, samples, rounds, **parameters):
-    """{"fit", "predict", "predict_proba": (fastnn's seconds, scikit-learn's, ratio)}, iterations and difference."""
+    """{"fit", "predict", ..: (fastnn's seconds, scikit-learn's, ratio)}, iterations and difference."""
     X, y = samples
-    names = ["fit", "predict", *(["predict_proba"] if case.kind == "MLPClassifier" else [])]
-    found = {name: [] for name in names}
+    one_row = ["predict", *(["predict_proba"] if case.kind == "MLPClassifier" else [])]
+    found = {name: [] for name in ("fit", "fit, 1 epoch", *one_row)}
     for _ in range(rounds):
-        pair = [getattr(m, case.kind)(random_state=0, **case.parameters | parameters) for m in SIDES]
+        given = {"random_state": 0} | case.parameters | parameters
+        once = [getattr(m, case.kind)(**given | {"max_iter": 1}) for m in SIDES]
+        pair = [getattr(m, case.kind)(**given) for m in SIDES]
+        found["fit, 1 epoch"].append([seconds(lambda e=e: e.fit(X, y)) for e in once])
         found["fit"].append([seconds(lambda e=e: e.fit(X, y)) for e in pair])
-        for name in names[1:]:
+        for name in one_row:
             found[name].append([seconds(lambda e=e, name=name: getattr(e, name)(X[:1]), CALLS) for e in pair])
     mine, theirs = pair
     difference = max(
@@ -105,10 +109,10 @@ def run(rounds, folder=None, quick=False):
         for case, samples in cases:
             result = measure(case, samples, rounds, **({"max_iter": 2} if quick else {}))
             targets = {"fit": case.target, "predict": 10, "predict_proba": 10}
-            for name in [name for name in targets if name in result]:
+            for name in [name for name in ("fit", "fit, 1 epoch", "predict", "predict_proba") if name in result]:
                 mine, theirs, ratio = result[name]
                 print(
                     f"{case.name:24} {name:14} {1e6 * mine:8,.1f} us {1e6 * theirs:10,.1f} us {ratio:6.1f} "
-                    f"{targets[name]:7} {result['difference']:11.1e}",
+                    f"{targets.get(name, '-'):>7} {result['difference']:11.1e}",
                     flush=True,
                 )

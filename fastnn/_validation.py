@@ -128,12 +128,17 @@ def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
         return out
 
 
+def sum_is_finite(array: NDArray[Any]) -> bool:
+    """Whether the sum of all elements is finite, and so each of them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()))
+
+
 def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
     """Raise where an element is NaN or infinite. A finite sum proves that there is none, without a copy."""
     for rows in calls.row_slices(len(array), array[:1].nbytes):
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(array[rows].sum()):
-                continue
+        if sum_is_finite(array[rows]):
+            continue
         bad = np.argwhere(~np.isfinite(array[rows]))
         if len(bad):
             index = (int(bad[0][0]) + rows.start, *map(int, bad[0][1:]))
@@ -167,6 +172,28 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
     if finite and array.dtype.kind == "f":
         _finite(name, rows, array)
     return rows
+
+
+def sparse_rows(X: Any, dtype: Any) -> NDArray[np.int64]:
+    """The table of a sparse matrix's rows, (n, 3), that `kernels.samples.gather_sparse` reads.
+
+    It holds addresses. So what it leads to is copied before it is checked, to the allocation that it lies in itself.
+    """
+    X = X.tocsr()
+    n, edges = X.shape[0], X.indptr.astype(np.int64)
+    values = len(X.data)
+    ends = np.cumsum([24 * n, values * dtype.itemsize, 4 * values])
+    memory = np.empty(ends[-1], np.uint8)
+    table = memory[: ends[0]].view(np.int64).reshape(n, 3)
+    numbers, columns = memory[ends[0] : ends[1]].view(dtype), memory[ends[1] :].view(np.int32)
+    numbers[:], columns[:] = X.data, X.indices
+    inside = edges[0] == 0 and edges[-1] <= values and (np.diff(edges) >= 0).all()
+    if not inside or (values and not 0 <= columns.min() <= columns.max() < X.shape[1]):
+        raise ValueError("X must be a sparse matrix whose indptr and indices lie within its data and shape")
+    table[:, 0] = columns.ctypes.data + 4 * edges[:-1]
+    table[:, 1] = numbers.ctypes.data + dtype.itemsize * edges[:-1]
+    table[:, 2] = np.diff(edges)
+    return table
 
 
 def _probabilities(name: str, values: NDArray[Any], sum_to_one: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 CALL_SECONDS = 0.05  # how long a kernel call may run
 FIRST_CALL = 2e7  # multiply-adds of the first call of training, before its speed is known
 FIRST_SWEEP = 5e8  # of one that trains nothing, which mostly is the only one
-PIECE_BYTES = 2**26  # of an array that NumPy checks or copies at a time
+PIECE_BYTES = 2**25  # of an array that NumPy checks or copies at a time
 
 
 class CallLength:

@@ -24,15 +24,15 @@ from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptr
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import validate_data
 
+from . import _validation, training
 from . import threads as _threads
-from . import training
 from .history import DivergenceError, History
 from .kernels import entry
 from .layers import Architecture, Dense
 from .network import Network
 from .optimizers import Adam, Momentum, Optimizer
 
-ACTIVATIONS = {"logistic": "sigmoid", "softmax": "softmax", "exp": "exp"}  # by scikit-learn's names; others are equal
+ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
 LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic", "poisson": "poisson"}
 KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
 ORDER_BYTES = 2**20  # of the orders of samples that are drawn at a time
@@ -99,7 +99,6 @@ class _Trained(BaseMultilayerPerceptron):
     _no_improvement_count: int
     best_loss_: Any
     _optimizer_state: Any = None  # of the kernels', between unpickling and training
-    _diverged = False  # in a fit with early stopping, which goes on and then has the best parameters
 
     def _network(self) -> _Engine:
         """The engine, with the parameters that the estimator has now.
@@ -170,12 +169,10 @@ class _Trained(BaseMultilayerPerceptron):
         if self._engine is None or not hasattr(self, "coefs_"):
             return None
         network = self._network().network
-        return engine_outputs(network, X) if _is_plain(X, network.inference.dtype, self) else None
+        return _outputs(network, X) if _is_plain(X, network.inference.dtype, self) else None
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         """The outputs, (n, n_outputs)."""
-        if self._diverged:
-            return np.full((X.shape[0], self.n_outputs_), np.nan)
         outputs = self._plain_outputs(X) if check_input else None
         if outputs is not None:
             return outputs
@@ -183,7 +180,7 @@ class _Trained(BaseMultilayerPerceptron):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         network = self._network().network
         dtype = network.inference.dtype
-        return engine_outputs(network, X).astype(np.result_type(X.dtype, dtype), copy=False)
+        return _outputs(network, X).astype(np.result_type(X.dtype, dtype), copy=False)
 
     # ---- training ----
 
@@ -200,8 +197,7 @@ class _Trained(BaseMultilayerPerceptron):
         incremental: bool,
     ) -> None:
         if not incremental or not hasattr(self, "_optimizer"):
-            parameters = self.coefs_ + self.intercepts_
-            self._optimizer = _settings_of(self, parameters)
+            self._optimizer = _settings_of(self)
             self._optimizer_state = None
             if self._engine is not None:
                 self._engine.network.state["optimizer"] = 0  # it starts afresh
@@ -230,10 +226,7 @@ class _Trained(BaseMultilayerPerceptron):
         try:
             max_iter = 1 if incremental else self.max_iter
             for epochs in run.pieces(max_iter, held is not None or self.verbose):
-                self.n_iter_ += epochs
-                self.t_ += epochs * n_samples
-                self.loss_curve_ += run.losses(self.n_iter_, epochs)
-                self.loss_ = self.loss_curve_[-1]
+                run.note(epochs)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 if held is None:
@@ -254,6 +247,7 @@ class _Trained(BaseMultilayerPerceptron):
                         stacklevel=2,
                     )
         except KeyboardInterrupt:
+            run.note(run.epochs)
             warnings.warn("Training interrupted by user.", stacklevel=2)
         finally:
             run.close()
@@ -281,9 +275,8 @@ class _Trained(BaseMultilayerPerceptron):
     ) -> tuple[float, NDArray[Any]]:
         """(loss, its gradient), as scikit-learn packs it: all coefficients, then all intercepts."""
         self._unpack(packed_coef_inter)
-        engine = self._network()
-        network = engine.network
-        samples = _samples(engine, X, y, sample_weight, self.out_activation_)
+        network = self._network().network
+        samples = _samples(network, X, y, sample_weight, self.out_activation_)
         loss, gradient = network.inference.loss_and_gradient(*samples)
         views = network.layout.views(gradient)
         weight = len(samples.inputs) if sample_weight is None else sample_weight.sum()
@@ -351,7 +344,7 @@ class _Run:
 
     def __init__(self, estimator: Any, engine: _Engine, X: Any, y: Any, sample_weight: Any, batch_size: int):
         self.estimator, self.network = estimator, engine.network
-        self.samples = _samples(engine, X, y, sample_weight, estimator.out_activation_)
+        self.samples = _samples(self.network, X, y, sample_weight, estimator.out_activation_)
         self.n = n = len(self.samples.inputs)
         self.zeros = sample_weight is not None and not np.all(sample_weight)
         n_means = estimator.n_outputs_ if estimator.loss == "squared_error" else 1
@@ -373,9 +366,11 @@ class _Run:
         )
         self.fit = training.Fit(lambda: self.network, self.samples, options, History())
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]
+        self.begins_at = estimator.t_, len(estimator.loss_curve_)
+        self.left: NDArray[Any] | None = None  # the last finite parameters, once training has diverged
 
     def pieces(self, epochs: int, one_by_one: bool) -> Any:
-        """Train; gives how many epochs it trained, again and again."""
+        """Train some epochs again and again; gives how many are done."""
         estimator, run = self.estimator, self.run
         optimizer = estimator._optimizer  # of the solver that training began with
         descends = isinstance(optimizer, SGDOptimizer)
@@ -388,7 +383,7 @@ class _Run:
             run["waited"] = estimator._no_improvement_count
         epoch = 0
         while epoch < epochs:
-            most = 1 if one_by_one or schedule or estimator._diverged else self.rows
+            most = 1 if one_by_one or schedule or self.left is not None else self.rows
             stop = min(epochs, epoch + most)
             if descends:
                 self.plan.settings[0] = optimizer.learning_rate
@@ -398,13 +393,13 @@ class _Run:
             else:
                 self._check_weights(self.indices)
             self._train(stop)
-            done = stop - epoch if estimator._diverged else int(run["epoch"]) - epoch
+            done = stop - epoch if self.left is not None else int(run["epoch"]) - epoch
             if state is not None and done < stop - epoch:
                 self._redraw(state, done)
             if not descends:
                 self._note_adam(done)
             epoch += done
-            yield done
+            yield epoch
             if run["status"] == entry.STALLED:  # and it was told to go on
                 run["status"], run["waited"] = entry.RUNNING, 0
 
@@ -418,7 +413,7 @@ class _Run:
             self.indices = self.indices[order]
             self.order[row] = self.indices
             self._check_weights(self.indices)
-        training.bind_order(self.plan, self.order)
+        self.plan.bind_order(self.order)
         return state
 
     def _check_weights(self, order: NDArray[Any]) -> None:
@@ -440,10 +435,13 @@ class _Run:
             while self.run["epoch"] < stop and self.run["status"] == entry.RUNNING:
                 self.fit.advance(stop)
         except DivergenceError:
-            self.estimator._diverged = True
-            self.fit.losses[stop - 1 :] = np.nan
-            if not self.estimator.early_stopping:  # which goes on to the end, and then has the best weights
+            if not self.estimator.early_stopping:
                 raise ValueError(NOT_FINITE) from None
+            # scikit-learn goes on with NaN, and ends with the best parameters
+            self.left = self.network.parameters.copy()
+            for array in (*self.network.weights, *self.network.biases):
+                array[...] = np.nan
+            self.fit.losses[stop - 1 :] = np.nan
 
     def _note_adam(self, epochs: int) -> None:
         """Keep the step and the rate that scikit-learn's optimizer would have."""
@@ -452,20 +450,31 @@ class _Run:
         rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
         optimizer.learning_rate = optimizer.learning_rate_init * rate
 
-    def losses(self, stop: int, epochs: int) -> list[float]:
-        """The losses of the last epochs."""
-        return self.fit.losses[stop - epochs : stop].tolist()
+    @property
+    def epochs(self) -> int:
+        """Epochs finished."""
+        return int(self.run["epoch"])
+
+    def note(self, epochs: int) -> None:
+        """Let the estimator know of as many epochs as are done."""
+        estimator, (t, curve) = self.estimator, self.begins_at
+        estimator.n_iter_, estimator.t_ = epochs, t + epochs * self.n
+        estimator.loss_curve_[curve:] = self.fit.losses[:epochs].tolist()
+        if epochs:
+            estimator.loss_ = estimator.loss_curve_[-1]
 
     def waited(self) -> tuple[int, float]:
         """(epochs without improvement, the best loss)."""
         return int(self.run["waited"]), float(self.run["best"])
 
     def close(self) -> None:
-        self.estimator._diverged = False
+        """Forget the samples; after a fit that diverged, the parameters are those that it left."""
+        if self.left is not None:
+            self.network.parameters[...] = self.left
         self.plan.release()
 
 
-def engine_outputs(network: Network, X: Any) -> NDArray[Any]:
+def _outputs(network: Network, X: Any) -> NDArray[Any]:
     """The outputs for X, dense or sparse."""
     inference = network.inference
     if type(X) is np.ndarray and X.dtype == inference.dtype and X.flags.carray and 0 < len(X) <= inference.block_rows:
@@ -478,23 +487,8 @@ def engine_outputs(network: Network, X: Any) -> NDArray[Any]:
 
 
 def _rows(X: Any, dtype: Any) -> NDArray[Any]:
-    """X as the kernels take it. Sparse rows stay so: a table says where each one lies, in the same allocation."""
-    if not scipy.sparse.issparse(X):
-        return np.ascontiguousarray(X, dtype)
-    X = X.tocsr()
-    n, values = X.shape[0], X.nnz
-    ends = np.cumsum([24 * n, values * dtype.itemsize, 4 * values])
-    memory = np.empty(ends[-1], np.uint8)
-    table = memory[: ends[0]].view(np.int64).reshape(n, 3)
-    numbers, columns = memory[ends[0] : ends[1]].view(dtype), memory[ends[1] :].view(np.int32)
-    numbers[:], columns[:] = X.data[:values], X.indices[:values]
-    counts = np.diff(X.indptr)
-    if (columns < 0).any() or (columns >= X.shape[1]).any() or (counts < 0).any() or X.indptr[-1] != values:
-        raise ValueError("X must be a sparse matrix whose column numbers lie within its shape")
-    table[:, 0] = columns.ctypes.data + 4 * X.indptr[:-1].astype(np.int64)
-    table[:, 1] = numbers.ctypes.data + dtype.itemsize * X.indptr[:-1].astype(np.int64)
-    table[:, 2] = counts
-    return table
+    """X, validated, as the kernels take it."""
+    return _validation.sparse_rows(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
 
 
 def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
@@ -507,13 +501,13 @@ def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
         and X.shape[1] == estimator.n_features_in_
         and X.flags.carray
         and not hasattr(estimator, "feature_names_in_")
-        and bool(np.isfinite(X.sum()))
+        and _validation.sum_is_finite(X)
     )
 
 
-def _samples(engine: _Engine, X: Any, y: NDArray[Any], sample_weight: Any, output: str) -> training.Samples:
+def _samples(network: Network, X: Any, y: NDArray[Any], sample_weight: Any, output: str) -> training.Samples:
     """The samples as the kernels take them."""
-    dtype = engine.network.inference.dtype
+    dtype = network.inference.dtype
     inputs = _rows(X, dtype)
     if y.ndim == 1:
         y = y.reshape(-1, 1)
@@ -522,7 +516,7 @@ def _samples(engine: _Engine, X: Any, y: NDArray[Any], sample_weight: Any, outpu
     return training.Samples(inputs, targets, weights)
 
 
-def _settings_of(estimator: Any, parameters: list[Any]) -> Any:
+def _settings_of(estimator: Any) -> Any:
     """scikit-learn's optimizer object, for its settings and its rules of learning rate and stopping."""
     if estimator.solver == "adam":
         settings = estimator.learning_rate_init, estimator.beta_1, estimator.beta_2, estimator.epsilon

@@ -709,9 +709,8 @@ def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.int
 
 def _nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
     """The indices of rows that hold a NaN."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(outputs.sum()):
-            return np.empty(0, np.intp)
+    if _validation.sum_is_finite(outputs):
+        return np.empty(0, np.intp)
     return np.flatnonzero(np.isnan(outputs).any(axis=1))
 
 

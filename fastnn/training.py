@@ -167,7 +167,7 @@ class Plan:
             bind(table, REMAINING, 0)  # there is no order to prefetch by
         else:
             bind(table, REMAINING, n, -1)
-            bind(table, ORDER, order.ctypes.data, 4)
+            self.bind_order(order)
         for symbol, array in zip((SAMPLES, TARGETS, WEIGHTS), samples, strict=True):
             if array is not None:  # the stride of a single row may be anything
                 bind(table, symbol, array.ctypes.data, array[:1].nbytes if ordered == AS_IS else 0)
@@ -184,6 +184,10 @@ class Plan:
         for name, value in (fields | {"patience": -1, "best": np.inf}).items():
             self.run[name] = value
         self.tuner.last = 0
+
+    def bind_order(self, order: NDArray[np.int32]) -> None:
+        """Go on with these orders, (epochs, n), in a fit that is given them."""
+        bind(self.bindings, ORDER, order.ctypes.data, 4)
 
     def load(self, network: Network, optimizer: Optimizer) -> None:
         """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
@@ -218,38 +222,29 @@ class Plan:
             entry.train(*made.arguments(self), made.work.step, self.run, losses, blocks)
 
     def _train_on_threads(self, samples: Samples, losses: NDArray[np.float64], blocks: int) -> None:
-        made = self.schedule
-        mailbox, arguments = made.work.mailbox, made.arguments(self)
+        mailbox = self.schedule.work.mailbox
         self._join(mailbox)  # those that two exceptions at once left
         self.helped = call = threading.Lock()
         mailbox[...] = 0
         with call:
-            self._train_with_helpers(call, samples, arguments, losses, blocks)
+            try:
+                self._start_helpers(call, samples)
+                now = self.schedule
+                entry.train(*now.arguments(self), now.work.step, self.run, losses, blocks)
+            finally:
+                self._join(mailbox)
 
-    def _train_with_helpers(
-        self,
-        call: threading.Lock,
-        samples: Samples,
-        arguments: tuple[Any, ...],
-        losses: NDArray[np.float64],
-        blocks: int,
-    ) -> None:
+    def _start_helpers(self, call: threading.Lock, samples: Samples) -> None:
         made = self.schedule
-        mailbox = made.work.mailbox
-        try:
-            for worker in range(1, made.threads):
-                working = threading.Lock()
-                self.helpers.append(working)
-                try:
-                    start_new_thread(self._help, (working, call, samples, arguments, worker))
-                except RuntimeError:  # the system gives no more threads; those that run are told to end below
-                    mailbox["stopped"] = 1
-                    self.take(1)
-                    break
-            now = self.schedule
-            entry.train(*now.arguments(self), now.work.step, self.run, losses, blocks)
-        finally:
-            self._join(mailbox)
+        for worker in range(1, made.threads):
+            working = threading.Lock()
+            self.helpers.append(working)
+            try:
+                start_new_thread(self._help, (working, call, samples, made.arguments(self), worker))
+            except RuntimeError:  # the system gives no more threads; those that run are told to end
+                made.work.mailbox["stopped"] = 1
+                self.take(1)
+                break
 
     def _help(
         self, working: threading.Lock, call: threading.Lock, samples: Samples, arguments: tuple[Any, ...], worker: int
@@ -275,11 +270,6 @@ class Plan:
             with self.helpers[-1]:
                 pass
             self.helpers.pop()
-
-
-def bind_order(plan: Plan, order: NDArray[np.int32]) -> None:
-    """Let a fit that is given its orders go on with these."""
-    bind(plan.bindings, ORDER, order.ctypes.data, 4)
 
 
 def plan_for(

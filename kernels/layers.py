@@ -106,10 +106,10 @@ class Destination:
     update: Update | None = None
     decay: Decay | None = None
 
-    @property
-    def decays_first(self) -> bool:
-        """Whether W shrinks before the gradient is added to it, because it goes to W itself."""
-        return self.decay is not None and self.vector == self.decay.parameters
+    def add_decay(self, program: Program, layer: Layer, worker: Worker, *, before: bool) -> None:
+        """Add the decay before or after the loss's gradient: before it where that goes to W itself, else after it."""
+        if self.decay is not None and before == (self.vector == self.decay.parameters):
+            self.decay.add(program, layer, self.vector, worker)
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,7 @@ def gradients(
         shard, x = layer.shard(worker), block.a[layer.index - 1] if layer.index else block.x
         x, d = x[:, first : first + w.rows], block.d[layer.index][:, shard.begin : shard.end]
         zeros = zeros_like(w, block.zeros)
-        if destination.decay and destination.decays_first:
-            destination.decay.add(program, layer, destination.vector, worker)
+        destination.add_decay(program, layer, worker, before=True)
         if block.single:
             both, c0 = w.taller(1), zeros.taller(1) if destination.overwrite else w.taller(1)
             program.add("ger", C=both, C0=c0, x=x, d=d)
@@ -175,8 +174,7 @@ def gradients(
                 column_sums(program, out, d, block.ones, block.zeros)
                 if not destination.overwrite:
                     program.add("add", out=b, x=b, y=out)
-        if destination.decay and not destination.decays_first:
-            destination.decay.add(program, layer, destination.vector, worker)
+        destination.add_decay(program, layer, worker, before=False)
         if destination.update:
             destination.update.add(program, layer, destination.vector, worker)
 
@@ -185,9 +183,8 @@ def collect_gradients(program: Program, destination: Destination, partials: list
     """Add the gradients of shards to where they go in their order, whichever worker computed them, and update."""
     for layer in reversed(destination.vector.layout.trained):
         out = destination.vector.flat_rows(layer, worker)
-        decay = destination.decay if partials else None  # else it is in the gradient already
-        if decay and destination.decays_first:
-            decay.add(program, layer, destination.vector, worker)
+        if partials:  # else the decay is in the gradient already
+            destination.add_decay(program, layer, worker, before=True)
         for i, partial in enumerate(partials):
             part = partial.flat_rows(layer, worker)
             if out is not None and part is not None:
@@ -195,7 +192,7 @@ def collect_gradients(program: Program, destination: Destination, partials: list
                     program.add("copy", out=out, x=part)
                 else:
                     program.add("add", out=out, x=out, y=part)
-        if decay and not destination.decays_first:
-            decay.add(program, layer, destination.vector, worker)
+        if partials:
+            destination.add_decay(program, layer, worker, before=False)
         if destination.update:
             destination.update.add(program, layer, destination.vector, worker)

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 from .simd import Simd, Vec
 
+# By whether the dtype is float64.
+TINY = {False: 1.2e-38, True: 2.3e-308}  # a little more than the smallest normal number
+LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine epsilon
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -50,9 +54,6 @@ def _clipped_sigmoid_cross_entropy(s, z, y):
     value, slope = _sigmoid_cross_entropy(s, z, y)
     return _clipped(s, value), slope
 
-
-TINY = {False: 1.2e-38, True: 2.3e-308}  # by whether the dtype is float64: the smallest normal number
-LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine epsilon
 
 # By name, and by name and output activation where that makes a difference.
 LOSSES = {

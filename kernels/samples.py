@@ -108,6 +108,12 @@ def gather_columns(code, source_dtype):
                     s.store(s.select(inside, column, s.const(0.0)), b.add(out, start))
 
 
+def _clear(s, start, n_bytes):
+    """Write zeros to whole vectors, up to n_bytes or a little further."""
+    with cgutils.for_range_slice(s.b, int64(0), n_bytes, int64(s.vector_bytes), I64) as (i, _):
+        s.store(s.const(0.0), s.b.add(start, i))
+
+
 # A sparse row of three int64 numbers: the addresses of its int32 column numbers and of its values, and how many.
 _SPARSE = {name: 8 * i for i, name in enumerate(("columns", "values", "count"))}
 
@@ -141,8 +147,7 @@ def gather_sparse(code):
     rows, order, _, source, row, out, out_row, scale = code.arguments
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, i))
-        with cgutils.for_range_slice(b, int64(0), out_row, int64(s.vector_bytes), I64) as (k, _):
-            s.store(s.const(0.0), b.add(start, k))
+        _clear(s, start, out_row)
         with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
             _add_to(code, b.add(start, b.mul(column, int64(s.itemsize))), value)
 
@@ -152,12 +157,8 @@ def gather_sparse_columns(code):
     """out[k, i] = scale * column k of the sparse row source[order[i]]; zeros behind."""
     b, s = code.b, code.simd()
     rows, order, _, source, row, out, out_row, n, scale = code.arguments
-    width = b.mul(rows, int64(s.itemsize))
-    with (
-        cgutils.for_range(b, n, intp=I64) as k,
-        cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (i, _),
-    ):
-        s.store(s.const(0.0), b.add(b.add(out, b.mul(out_row, k.index)), i))
+    with cgutils.for_range(b, n, intp=I64) as k:
+        _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(i, int64(s.itemsize)))
         with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
@@ -171,8 +172,7 @@ def one_hot(code):
     rows, order, _, labels, _, out, out_row = code.arguments
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, i))
-        with cgutils.for_range_slice(b, int64(0), out_row, int64(s.vector_bytes), I64) as (k, _):
-            s.store(s.const(0.0), b.add(start, k))
+        _clear(s, start, out_row)
         label = _load_int32(b, b.add(labels, b.mul(j, int64(4))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(label, int64(s.itemsize)))))
 
@@ -182,12 +182,8 @@ def one_hot_columns(code):
     """out[k, i] = 1 where k = source[order[i]], 0 elsewhere."""
     b, s = code.b, code.simd()
     rows, order, _, labels, _, out, out_row, n = code.arguments
-    width = b.mul(rows, int64(s.itemsize))
-    with (
-        cgutils.for_range(b, n, intp=I64) as k,
-        cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (i, _),
-    ):
-        s.store(s.const(0.0), b.add(b.add(out, b.mul(out_row, k.index)), i))
+    with cgutils.for_range(b, n, intp=I64) as k:
+        _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, int64(4))))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, int64(s.itemsize)))))

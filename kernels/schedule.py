@@ -17,7 +17,7 @@ from . import layers, strategy
 from .layers import Decay, Destination, Update
 from .losses import LOSSES
 from .matmul import matmul
-from .matrix import ITEMSIZE, Matrix, Symbol, padded
+from .matrix import ITEMSIZE, Matrix, Symbol
 from .memory import Block, Layout, Vector, Workspace, field
 from .optimizers import MAX_NUMBERS, OPTIMIZERS
 from .program import Operation, Program
@@ -198,7 +198,7 @@ class Training:
     def _penalise(self, program: Program, l2: NDArray[np.float64]) -> None:
         """Add the L2 penalty to a batch's loss. The columns' squares have one order, whatever the shards are."""
         shards = [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
-        widths = [padded(s.row_bytes) // self.layout.itemsize for s in (self.parameters.w(*each) for each in shards)]
+        widths = [self.parameters.w(*each).padded_cols for each in shards]
         numbers = self.work.numbers(sum(widths))
         for each, end, width in zip(shards, itertools.accumulate(widths), widths, strict=True):
             program.add("squares", out=numbers[:, end - width : end], x=self.parameters.w(*each))

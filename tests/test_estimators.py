@@ -33,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 import fastnn
+from fastnn import training
 
 REGRESSION = ("single", "outputs", "poisson")
 KINDS = ("binary", "multiclass", "multilabel", "strings", *REGRESSION)
@@ -1217,3 +1218,41 @@ def test_the_checks_of_scikit_learn(name, want, run_python):
     results = json.loads(run_python(CHECKS, name, SCIPY_ARRAY_API=1).stdout)
     assert [result for result in results if result[1] == "failed"] == []
     assert collections.Counter(status for _, status, _ in results) == want
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_an_interrupt_between_two_epochs_of_one_piece(early_stopping, monkeypatch):
+    """What is known of the epochs that ended belongs to the coefficients."""
+    X, y = samples("multiclass")
+    options = {"early_stopping": early_stopping, "max_iter": 40}
+    mine, _ = pair("multiclass", **options)
+    advance, calls = training.Fit.advance, []
+
+    def interrupted(fit, until):
+        advance(fit, min(until, fit.epoch + 1))
+        calls.append(fit.epoch)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Fit, "advance", interrupted)
+    _, warned = attempt(mine.fit, X, y)
+    monkeypatch.undo()
+    whole, _ = pair("multiclass", **options | {"max_iter": 7})
+    attempt(whole.fit, X, y)
+    assert (UserWarning, "Training interrupted by user.") in warned
+    for name in ("n_iter_", "t_", "loss_", "loss_curve_"):
+        assert getattr(mine, name) == getattr(whole, name), name
+    if not early_stopping:  # which has the best of those that were scored
+        for got, want in zip(mine.coefs_, whole.coefs_, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("change", [lambda X: X.indices.__setitem__(0, 6), lambda X: X.indptr.__setitem__(0, -1)])
+def test_a_sparse_matrix_that_lies_outside_itself(change):
+    X, y = samples("multiclass")
+    mine, _ = pair("multiclass")
+    attempt(mine.fit, X, y)
+    rows = scipy.sparse.csr_matrix(X)
+    change(rows)
+    with pytest.raises(ValueError, match="sparse matrix whose indptr and indices lie within its data and shape"):
+        mine._forward_pass_fast(rows, check_input=False)
