@@ -471,7 +471,7 @@ class _Run:
         """Forget the samples; after a fit that diverged, the parameters are those that it left."""
         if self.left is not None:
             self.network.parameters[...] = self.left
-        self.plan.release()
+        self.plan.release(self.network)
 
 
 def _outputs(network: Network, X: Any) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import calls
 from .kernels import entry, schedule
 from .kernels.library import library
+from .kernels.matrix import Symbol
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
 from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, SYMBOLS, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Source, Sources
@@ -20,14 +21,17 @@ KEPT_PROGRAMS = 8  # of a sweep: one for every number of rows seen lately
 
 
 class Inference:
-    """What passes over samples need, kept for the next one. Each `Sweep` is used by one call at a time."""
+    """Passes over samples with a network's parameters. Each `Sweep` is used by one call at a time.
 
-    def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float):
-        self.layout, self.parameters, self.scale = layout, parameters, scale
+    `idle` holds those that no call uses. It may be that of other networks of the same layout and scale too.
+    """
+
+    def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float, idle: list[Sweep]):
+        self.layout, self.parameters, self.scale, self.idle = layout, parameters, scale, idle
+        self.address = parameters.ctypes.data
         self.dtype, self.n_in, self.n_out = np.dtype(layout.dtype), layout.sizes[0], layout.sizes[-1]
         self.block_rows = layout.block_rows
         self.multiply_adds = layout.multiply_adds
-        self.idle: list[Sweep] = []
 
     def outputs(self, n: int) -> NDArray[Any]:
         """Room for the outputs of n samples."""
@@ -36,9 +40,12 @@ class Inference:
     def _borrow(self) -> Sweep:
         """An idle sweep, or a new one; append it to `idle` afterwards."""
         try:
-            return self.idle.pop()
+            sweep = self.idle.pop()
         except IndexError:
-            return Sweep(self.layout, self.parameters, self.scale)
+            sweep = Sweep(self.layout, self.scale)
+        if sweep.address != self.address:
+            sweep.take(self.address)
+        return sweep
 
     def predict_block(self, X: NDArray[Any]) -> NDArray[Any]:
         """The outputs for at most a block of rows, C-ordered in the layout's dtype."""
@@ -107,14 +114,22 @@ class Inference:
 
 
 class Sweep:
-    """A workspace and the programs in it."""
+    """A workspace and the programs in it, for the network whose parameters it took last."""
 
-    def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float):
-        self.parameters, self.scale = Vector(layout, parameters.ctypes.data), scale
+    def __init__(self, layout: Layout, scale: float):
+        self.parameters, self.scale = Vector(layout, Symbol("parameters")), scale
+        self.address = 0
         self.layout, self.library = layout, library(layout.dtype)
         self.work = Workspace(layout, layout.block_rows)
         self.codes: dict[Any, Code] = {}
         self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
+
+    def take(self, address: int) -> None:
+        """Go on with the parameters at an address."""
+        self.blocks.clear()
+        for code in self.codes.values():
+            code.fill(parameters=address)
+        self.address = address
 
     def code(
         self,
@@ -142,7 +157,9 @@ class Sweep:
             else:
                 places = self.parameters, self.work, x, rows, self.scale
                 programs.append(schedule.predict_program(*places, in_place, sources))
-        return self.codes.setdefault(key, Code(programs, self.library))
+        code = Code(programs, self.library)
+        code.fill(parameters=self.address)
+        return self.codes.setdefault(key, code)
 
     def _forget(self) -> None:
         """Drop all programs, and the memory that only they know."""

@@ -400,6 +400,8 @@ class Model:
         if self.loss_name == "quadratic" or targets.ndim == 1:  # the step itself does not check probabilities or counts
             self._network.stepper = stepper
         status, loss = stepper(inputs, given)
+        if self._network.stepper is not stepper:
+            stepper.plan.release(self._network)
         if status:
             self._explain_step(inputs, given)
         return loss

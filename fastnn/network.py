@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,9 @@ from .optimizers import Optimizer
 
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
 NORMAL_PIECE = 2**13  # numbers that are drawn at a time
+MAX_PLANS = 3  # of training that are kept for an architecture
+MAX_ARCHITECTURES = 8  # whose programs are kept
+SHARED_BYTES = 2**20  # of the parameters and buffers of a network whose programs may outlive it
 
 
 def _normal(generator: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -46,6 +52,31 @@ def layout_of(architecture: Architecture) -> Layout:
     return layout
 
 
+@dataclass(frozen=True)
+class Programs:
+    """What was written for a layout, and its memory, while no call uses it: a call takes it out, and puts it back.
+
+    It knows a network only while it is in use, so that other networks of the layout can go on with it.
+    """
+
+    layout: Layout
+    sweeps: list[Any] = field(default_factory=list)
+    plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # of training; the last one is the last
+
+
+@functools.lru_cache(MAX_ARCHITECTURES)
+def _shared_programs(architecture: Architecture) -> Programs:
+    return Programs(layout_of(architecture))
+
+
+def programs_of(architecture: Architecture) -> Programs:
+    """Those of all networks of a small architecture, or new ones."""
+    programs = _shared_programs(architecture)
+    if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
+        return Programs(programs.layout)
+    return programs
+
+
 class Network:
     """An architecture and its parameters. A model replaces it as a whole: a call sees one or the other, never a mix.
 
@@ -56,7 +87,9 @@ class Network:
 
     def __init__(self, architecture: Architecture, random: int = 0, parameters: NDArray[Any] | None = None):
         self.architecture = architecture
-        self.layout = layout = layout_of(architecture)
+        programs = programs_of(architecture)
+        self.layout, self.plans = programs.layout, programs.plans
+        layout = self.layout
         self.scale = 1.0 if architecture.input_scale is None else architecture.input_scale
         self.state = aligned_zeros(STATE.itemsize, STATE)
         self.state["random"] = random
@@ -65,9 +98,8 @@ class Network:
         self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
         self.vectors: dict[str, NDArray[Any]] = {}  # of optimizers, by their kernels: laid out like the parameters
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
-        self.inference = Inference(layout, self.parameters, self.scale)
+        self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps)
         self._max_threads: dict[int, int] = {}  # by batch size
-        self.plans: dict[Any, Any] = {}  # of training, by the kind of fit
         self.stepper: Any = None  # of the last call of partial_fit, if no plan has been asked for since
 
     def max_threads(self, batch_size: int) -> int:

@@ -6,7 +6,7 @@ import threading
 import time
 from _thread import start_new_thread
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,15 +16,15 @@ from . import _validation, calls
 from .history import DivergenceError, History
 from .kernels import entry, schedule, strategy
 from .kernels.library import library
-from .kernels.memory import STATE, Workspace, aligned_zeros
+from .kernels.matrix import Symbol
+from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from .kernels.program import ORDER, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.program import NETWORK_SYMBOLS, ORDER, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Sources
 from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
 
-MAX_PLANS = 3  # that a network keeps
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
@@ -55,28 +55,26 @@ class Schedule:
         layout, kind = plan.layout, plan.kind
         self.threads, self.library = threads, library(layout.dtype)
         self.layout = strategy.sharded(layout, kind.batch_size, threads)
-        self.live = plan.live
+        own, live = plan.own, plan.live
         if self.layout is not layout:
-            lengths = [a.nbytes // layout.n_bytes * self.layout.n_bytes for a in plan.live]
-            self.live = [aligned_zeros(n, layout.dtype) for n in lengths]
+            parameters, vectors = (aligned_zeros(n * self.layout.n_bytes, layout.dtype) for n in (1, plan.n_vectors))
+            own = replace(own, parameters=parameters, vectors=vectors)
+            live = own.trainable(self.layout)
+        self.own = own
         needed = schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
         self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads)
         training = schedule.Training(
-            layout=self.layout,
             work=self.work,
             sources=kind.sources,
             input_scale=plan.scale,
             n_samples=kind.remainder,
             batch_size=kind.batch_size,
             optimizer=kind.optimizer,
-            live=self.live,
+            live=live,
             kept=plan.kept,
-            kept_layout=layout,
             gradient=self.gradient,
             settings=plan.settings,
-            state=plan.state,
-            kept_state=plan.kept_state,
             l2=plan.l2 if kind.l2 else None,
         )
         self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
@@ -86,7 +84,9 @@ class Schedule:
     def hand_over(self, other: Schedule, within_a_batch: bool) -> None:
         """Let another go on from here."""
         mine, its = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
-        pairs = [*zip(self.live, other.live, strict=True)] if other.layout is not self.layout else []
+        pairs = []
+        if other.layout is not self.layout:
+            pairs = [(self.own.parameters, other.own.parameters), (self.own.vectors, other.own.vectors)]
         if within_a_batch:
             pairs.append((self.gradient, other.gradient))
             other.work.step[...] = self.work.step
@@ -112,24 +112,42 @@ class FitKind:
     l2: bool
 
 
+@dataclass(frozen=True)
+class Buffers:
+    """What training changes: the parameters, the optimizer's vectors, and one record of STATE."""
+
+    parameters: NDArray[Any]
+    vectors: NDArray[Any]
+    state: NDArray[Any]
+
+    def trainable(self, layout: Layout) -> Trainable:
+        """As programs know it."""
+        n_own = self.vectors.nbytes // layout.n_bytes
+        parameters, vectors, state = (array.ctypes.data for array in (self.parameters, self.vectors, self.state))
+        return Trainable.at(layout, parameters, vectors, n_own, state)
+
+
 class Plan:
     """The programs and buffers of a kind of fit, for one thread and for several. A further fit of the kind binds them.
 
-    Training changes `live`: parameters, the optimizer's vectors, and `state`. What the last finished epoch left is
+    Training changes `live`: parameters, the optimizer's vectors, and STATE. What the last finished epoch left is
     `kept`, and that is the network's own memory, to which the compiled code copies when an epoch ends: so an exception
     at any place leaves the network whole. A plan `in_place` has them the other way round, for single steps: the
     network's memory is live, and what it was before the step is kept, for the compiled code to go back to.
 
-    A plan outlives the fit, but holds no reference to a user's data.
+    A plan outlives the fit, and may serve another network of the layout next, but holds no reference to a network or a
+    user's data.
     """
 
-    def __init__(self, network: Network, kind: FitKind, optimizer_vectors: NDArray[Any]):
-        self.layout, self.scale, self.kind = network.layout, network.scale, kind
-        self.network_memory = [network.parameters, optimizer_vectors], network.state
-        own = [aligned_zeros(array.nbytes, array.dtype) for array in self.network_memory[0]]
-        own_memory = own, aligned_zeros(STATE.itemsize, STATE)
-        live, kept = (self.network_memory, own_memory) if kind.in_place else (own_memory, self.network_memory)
-        (self.live, self.state), (self.kept, self.kept_state), self.own_memory = live, kept, own_memory
+    def __init__(self, layout: Layout, scale: float, kind: FitKind):
+        self.layout, self.scale, self.kind = layout, scale, kind
+        self.n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
+        parameters, vectors = (aligned_zeros(n * layout.n_bytes, layout.dtype) for n in (1, self.n_vectors))
+        self.own = Buffers(parameters, vectors, aligned_zeros(STATE.itemsize, STATE))
+        self.of_network: Buffers | None = None  # while a fit lasts
+        its_parameters, its_vectors, its_state = map(Symbol, NETWORK_SYMBOLS)
+        pair = self.own.trainable(layout), Trainable.at(layout, its_parameters, its_vectors, self.n_vectors, its_state)
+        self.live, self.kept = reversed(pair) if kind.in_place else pair
         self.forks = forks()
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
         self.l2 = aligned_zeros(24, np.float64)
@@ -189,20 +207,31 @@ class Plan:
         """Go on with these orders, (epochs, n), in a fit that is given them."""
         bind(self.bindings, ORDER, order.ctypes.data, 4)
 
+    def attach(self, network: Network, optimizer: Optimizer) -> None:
+        """Serve a network from now on."""
+        self.of_network = mine = Buffers(network.parameters, network.vectors_for(optimizer), network.state)
+        places = (array.ctypes.data for array in (mine.parameters, mine.vectors, mine.state))
+        addresses = dict(zip(NETWORK_SYMBOLS, places, strict=True))
+        for made in self.schedules.values():
+            made.code.fill(**addresses)
+
     def load(self, network: Network, optimizer: Optimizer) -> None:
         """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
-        (arrays, state), (own, own_state) = self.network_memory, self.own_memory
+        own = self.own
         self.schedule = self.schedules[1]
-        own[0][:] = arrays[0]
-        own_state[:] = state
+        own.parameters[:] = network.parameters
+        own.state[:] = network.state
         if network.optimizer == optimizer:
-            own[1][:] = arrays[1]
+            own.vectors[:] = network.vectors_for(optimizer)
         else:
-            network.start(optimizer, own[1], own_state)
+            network.start(optimizer, own.vectors, own.state)
 
-    def release(self) -> None:
-        """Forget the samples."""
+    def release(self, network: Network) -> None:
+        """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
         self.bindings[...] = 0
+        self.of_network = None
+        if not self.helpers:  # else two exceptions at once have left some, who may write to this memory for a moment
+            network.plans.append(self)
 
     def take(self, threads: int) -> None:
         """Go on with so many threads."""
@@ -223,7 +252,6 @@ class Plan:
 
     def _train_on_threads(self, samples: Samples, losses: NDArray[np.float64], blocks: int) -> None:
         mailbox = self.schedule.work.mailbox
-        self._join(mailbox)  # those that two exceptions at once left
         self.helped = call = threading.Lock()
         mailbox[...] = 0
         with call:
@@ -281,19 +309,29 @@ def plan_for(
     in_place: bool = False,
     objective: Objective = PLAIN,
 ) -> Plan:
-    """The network's plan for this kind of fit, kept from the last one or made now."""
-    network.stepper = None  # another one binds the plans now
-    vectors = network.vectors_for(optimizer)
+    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
+    stepper, network.stepper = network.stepper, None
+    if stepper is not None:
+        stepper.plan.release(network)
     remainder = len(samples.inputs) % batch_size
     sources, penalised = Sources.of(*samples), objective.l2 != PLAIN.l2
     kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, sources, in_place, penalised)
-    plans: dict[FitKind, Plan] = network.plans  # the one used last is the last
-    plan = plans.pop(kind, None)
-    if plan is None or plan.network_memory[0][1] is not vectors or plan.forks != forks():
-        while len(plans) >= MAX_PLANS:
-            del plans[next(iter(plans))]
-        plan = Plan(network, kind, vectors)
-    return plans.setdefault(kind, plan)
+    plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
+    plan.attach(network, optimizer)
+    return plan
+
+
+def _waiting(network: Network, kind: FitKind) -> Plan | None:
+    """Take a plan of the kind, if one waits."""
+    for plan in list(network.plans):
+        if plan.kind == kind:
+            try:
+                network.plans.remove(plan)
+            except ValueError:  # another thread took it
+                continue
+            if plan.forks == forks():  # else its helping threads are not there
+                return plan
+    return None
 
 
 class Stepper:
@@ -306,7 +344,7 @@ class Stepper:
     def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
         """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
         inputs = samples.inputs
-        plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
+        self.plan = plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
         plan.bind(optimizer, samples, AS_IS)
         self.rows = len(inputs)
         self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
@@ -415,7 +453,7 @@ class Fit:
                 if stop:
                     break
         finally:
-            self.plan.release()
+            self.plan.release(self.network)
 
     def advance(self, until: int) -> None:
         """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
@@ -448,7 +486,7 @@ class Fit:
             raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
         if not np.isfinite(network.parameters).all():
             plan.take(1)
-            network.parameters[...] = plan.live[0]
+            network.parameters[...] = plan.own.parameters
             raise ValueError(
                 f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}. "
                 "The model holds the parameters that the epoch left."
@@ -456,11 +494,11 @@ class Fit:
         if network is self.network:
             plan.load(network, self.options.optimizer)
             return
-        self.network = network  # it called freeze
+        before, self.network = self.network, network  # it called freeze
         order = None if self.options.order is None else self.options.order[self.epoch :]
         self.plan = self._bound_plan(order)
         self.plan.run = self.run_record
-        plan.release()
+        plan.release(before)
 
     def _clock(self, seconds: float, done: int) -> None:
         """Share the seconds among the epochs that ended, and choose the length of the next call."""

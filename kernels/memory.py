@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
-from .matrix import ITEMSIZE, Matrix, padded
+from .matrix import ITEMSIZE, Address, Matrix, padded
 from .optimizers import MAX_NUMBERS
 from .target import HOST, LINE_BYTES, Target
 from .threads import MAILBOX, Worker
@@ -72,9 +72,12 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
 
 def field(record: NDArray[Any], name: str, cols: int = 1) -> Matrix:
     """A field of a record, an array of one, as a row of float64."""
-    dtype: Any = record.dtype
-    address = record.ctypes.data + dtype.fields[name][1]
-    return Matrix.row_major(address, 1, cols, 8 * cols, "float64", name)
+    return field_at(record.ctypes.data, record.dtype, name, cols)
+
+
+def field_at(record: Address, dtype: Any, name: str, cols: int = 1) -> Matrix:
+    """A field of the record at an address, as a row of float64."""
+    return Matrix.row_major(record + dtype.fields[name][1], 1, cols, 8 * cols, "float64", name)
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ class Layout:
         # A block goes through the whole network at once, about 128 KiB of it where the network is small.
         row_bytes = self.x_stride + 2 * sum(layer.row_stride for layer in layers)
         self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes))
+        self.block_bytes = self.block_rows * row_bytes
 
     @property
     def trained(self) -> tuple[Layer, ...]:
@@ -199,7 +203,7 @@ class Vector:
     """A vector laid out like the parameters, as matrices: the parameters themselves, a gradient, an optimizer's own."""
 
     layout: Layout
-    address: Any
+    address: Address
     name: str = ""
 
     def w(self, layer: Layer, shard: ColumnShard) -> Matrix:
@@ -231,6 +235,11 @@ class Vector:
             return None
         return self.w(layer, shard)[first:stop, :], self.b(layer, shard) if stop == layer.fan_in else None
 
+    def flat(self) -> Matrix:
+        """All of it as one row."""
+        n_bytes, dtype = self.layout.n_bytes, self.layout.dtype
+        return Matrix.row_major(self.address, 1, n_bytes // self.layout.itemsize, n_bytes, dtype, self.name or "all")
+
     def flat_rows(self, layer: Layer, worker: Worker) -> Matrix | None:
         """The same memory, b included, as one row."""
         both = self.rows(layer, worker)
@@ -238,6 +247,28 @@ class Vector:
             return None
         w, b = both
         return (w if b is None else w.taller(1)).flat()
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What training changes: vectors, the parameters and then the optimizer's own, and the record STATE."""
+
+    vectors: tuple[Vector, ...]
+    state: Address
+
+    @classmethod
+    def at(cls, layout: Layout, parameters: Address, own: Address, n_own: int, state: Address) -> Trainable:
+        """The optimizer's own vectors lie behind each other."""
+        starts = parameters, *(own + i * layout.n_bytes for i in range(n_own))
+        return cls(tuple(Vector(layout, start) for start in starts), state)
+
+    @property
+    def parameters(self) -> Vector:
+        return self.vectors[0]
+
+    @property
+    def layout(self) -> Layout:
+        return self.parameters.layout
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ OPERATION_WORDS = OPERATION_BYTES // 8
 # as `entry` finds it in a table of BINDING, a row a symbol.
 SYMBOLS = ("samples", "targets", "weights", "order", "remaining", "outputs", "gradient")
 SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT = range(len(SYMBOLS))
+# And a network's memory, whose addresses `Code.fill` writes, because programs may serve another network next.
+NETWORK_SYMBOLS = ("parameters", "vectors", "state")
 BINDING = np.dtype([("address", "i8"), ("stride", "i8")])
 PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
 # A part of a code: its operations and patches, and for how many rows of the block that starts `first_row` rows on.
@@ -84,20 +86,33 @@ class Code:
         rows: list[tuple[int, ...]] = []
         patches: list[tuple[int, int, int]] = []
         parts: list[tuple[int, ...]] = []
+        of_networks: dict[str, list[tuple[int, int]]] = {name: [] for name in NETWORK_SYMBOLS}
         for program in programs:
             parts.append((len(rows), len(program), len(patches), 0, program.rows, program.first_row))
             for name, _, values in program.operations:
-                for column, value in enumerate(values, 1):
-                    if isinstance(value, Symbol):
-                        if value.name not in SYMBOLS:
-                            raise ValueError(f"a symbol is one of {SYMBOLS}, not {value.name!r}")
-                        patches.append((len(rows) * OPERATION_WORDS + column, SYMBOLS.index(value.name), value.offset))
+                for word, value in enumerate(values, len(rows) * OPERATION_WORDS + 1):
+                    if not isinstance(value, Symbol):
+                        continue
+                    if value.name in of_networks:
+                        of_networks[value.name].append((word, value.offset))
+                    elif value.name in SYMBOLS:
+                        patches.append((word, SYMBOLS.index(value.name), value.offset))
+                    else:
+                        raise ValueError(f"a symbol is one of {(*SYMBOLS, *NETWORK_SYMBOLS)}, not {value.name!r}")
                 row = [0 if isinstance(value, Symbol) else value for value in values]
                 rows.append((addresses[name], *row, *[0] * (OPERATION_WORDS - 1 - len(row))))
             parts[-1] = (*parts[-1][:3], len(patches) - parts[-1][2], *parts[-1][4:])
         self.operations: NDArray[np.int64] = np.array(rows, np.int64).reshape(-1)
         self.patches = np.array(patches, PATCH)
         self.parts = np.array(parts, PART)
+        self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
+
+    def fill(self, **addresses: int) -> None:
+        """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""
+        for name, address in addresses.items():
+            if name in self._of_networks:
+                words, offsets = self._of_networks[name]
+                self.operations[words] = address + offsets
 
 
 def bindings() -> NDArray[Any]:

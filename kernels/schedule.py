@@ -17,8 +17,8 @@ from . import layers, strategy
 from .layers import Decay, Destination, Update
 from .losses import LOSSES
 from .matmul import matmul
-from .matrix import ITEMSIZE, Matrix, Symbol
-from .memory import Block, Layout, Vector, Workspace, field
+from .matrix import ITEMSIZE, Address, Matrix, Symbol
+from .memory import STATE, Block, Layout, Trainable, Vector, Workspace, field, field_at
 from .optimizers import MAX_NUMBERS, OPTIMIZERS
 from .program import Operation, Program
 from .target import LINE_BYTES
@@ -106,25 +106,25 @@ class Sources:
 class Training:
     """What the programs of training are about."""
 
-    layout: Layout
     work: Workspace
     sources: Sources
     input_scale: float
     n_samples: int
     batch_size: int
     optimizer: str
-    live: list[NDArray[Any]]  # the parameters and the optimizer's vectors, which training changes
-    kept: list[NDArray[Any]]  # as many, what they were at the end of the last finished epoch, in
-    kept_layout: Layout  # which is the same one, or has single shards
+    live: Trainable  # which training changes
+    kept: Trainable  # as it was at the end of the last finished epoch; its layout is the same one, or has single shards
     gradient: NDArray[Any]  # empty where none is needed
     settings: NDArray[np.float64]  # of the optimizer
-    state: NDArray[Any]  # STATE, live
-    kept_state: NDArray[Any]
     l2: NDArray[np.float64] | None = None  # see `elementwise.penalty`; None for no penalty
 
     @property
+    def layout(self) -> Layout:
+        return self.live.layout
+
+    @property
     def parameters(self) -> Vector:
-        return Vector(self.layout, self.live[0].ctypes.data)
+        return self.live.parameters
 
     @property
     def decay(self) -> Decay | None:
@@ -143,13 +143,11 @@ class Training:
 
     @property
     def update(self) -> Update | None:
-        optimizer, start = OPTIMIZERS[self.optimizer], self.live[1].ctypes.data
+        optimizer = OPTIMIZERS[self.optimizer]
         if optimizer.update is None:
             return None
-        vectors = {
-            name: Vector(self.layout, start + i * self.layout.n_bytes, f"{name}.")
-            for i, name in enumerate(optimizer.vectors)
-        }
+        own = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
+        vectors = {name: replace(vector, name=f"{name}.") for name, vector in own}
         return Update(self.optimizer, self.parameters, vectors, field(self.work.step, "scalars", MAX_NUMBERS))
 
     def programs(self, threads: int = 1) -> list[list[Program]]:
@@ -171,7 +169,7 @@ class Training:
         return Program(self.layout.target, self.layout.dtype)
 
     def _around_an_epoch(self, programs: list[Program]) -> None:
-        step, state = self.work.step, self.state.ctypes.data
+        step, state = self.work.step, self.live.state
         programs[BEGIN_EPOCH].add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=state)
         if self.sources.w is not None:
             weights, count = self.sources.w.matrix(self.batch_size), field(step, "count")
@@ -179,21 +177,23 @@ class Training:
         programs[ADVANCE].add(
             f"{self.optimizer}_advance",
             settings=_row(self.settings, "settings", "float64"),
-            state=field(self.state, "numbers", MAX_NUMBERS),
+            state=field_at(state, STATE, "numbers", MAX_NUMBERS),
             count=field(step, "count"),
             scale=field(step, "scale"),
             scalars=field(step, "scalars", MAX_NUMBERS),
         )
         if self.l2 is not None:
             self._penalise(programs[ADVANCE], self.l2)
-        everything = _row(self.live[0], "parameters", self.layout.dtype)
-        programs[CHECK].add("spread", x=everything, spread=field(step, "spread"))
-        for live, kept in [*zip(self.live, self.kept, strict=True), (self.state, self.kept_state)]:
-            if self.layout is self.kept_layout or live is self.state:
-                self._copy(programs[KEEP], live, kept)
-                self._copy(programs[RESTORE], kept, live)
+        programs[CHECK].add("spread", x=self.parameters.flat(), spread=field(step, "spread"))
+        pairs = [(_state_row(self.live.state, self.layout.dtype), _state_row(self.kept.state, self.layout.dtype))]
+        for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
+            if self.layout is self.kept.layout:
+                pairs.append((live.flat(), kept.flat()))
             else:
                 self._keep_shards(programs[KEEP], live, kept)
+        for live_row, kept_row in pairs:
+            programs[KEEP].add("copy", out=kept_row, x=live_row)
+            programs[RESTORE].add("copy", out=live_row, x=kept_row)
 
     def _penalise(self, program: Program, l2: NDArray[np.float64]) -> None:
         """Add the L2 penalty to a batch's loss. The columns' squares have one order, whatever the shards are."""
@@ -205,19 +205,12 @@ class Training:
         step = {name: field(self.work.step, name) for name in ("count", "scale", "decay", "total")}
         program.add("penalty", squares=numbers, l2=_row(l2, "l2", "float64"), **step)
 
-    def _copy(self, program: Program, source: NDArray[Any], out: NDArray[Any]) -> None:
-        if source.size:
-            program.add("copy", out=_row(out, "out", self.layout.dtype), x=_row(source, "x", self.layout.dtype))
-
-    def _keep_shards(self, program: Program, live: NDArray[Any], kept: NDArray[Any]) -> None:
-        """Copy vectors in shards to where the network has them."""
-        for i in range(live.nbytes // self.layout.n_bytes):
-            source = Vector(self.layout, live.ctypes.data + i * self.layout.n_bytes, "live.")
-            out = Vector(self.kept_layout, kept.ctypes.data + i * self.kept_layout.n_bytes, "kept.")
-            for layer, other in zip(self.layout.layers, self.kept_layout.layers, strict=True):
-                for shard in layer.shards:
-                    edges = shard.begin, shard.end
-                    program.add("unpad", out=out.columns(other, *edges), source=source.columns(layer, *edges))
+    def _keep_shards(self, program: Program, live: Vector, kept: Vector) -> None:
+        """Copy a vector in shards to where the network has it."""
+        for layer, other in zip(live.layout.layers, kept.layout.layers, strict=True):
+            for shard in layer.shards:
+                edges = shard.begin, shard.end
+                program.add("unpad", out=kept.columns(other, *edges), source=live.columns(layer, *edges))
 
     def _around_a_batch(self, before: Program, after: Program, worker: Worker) -> None:
         """A batch of several blocks sums their gradients first, because all must see the same parameters."""
@@ -242,6 +235,11 @@ def _row(array: NDArray[Any], name: str, dtype: str) -> Matrix:
     """All of an array's memory as a row of a dtype."""
     cols = array.nbytes // ITEMSIZE[dtype]
     return Matrix.row_major(array.ctypes.data, 1, cols, array.nbytes, dtype, name)
+
+
+def _state_row(address: Address, dtype: str) -> Matrix:
+    """The record STATE as a row of a dtype, to be copied."""
+    return Matrix.row_major(address, 1, STATE.itemsize // ITEMSIZE[dtype], STATE.itemsize, dtype, "state")
 
 
 def needs_gradient(layout: Layout, batch_size: int, optimizer: str) -> bool:

@@ -14,6 +14,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def no_programs_of_other_tests():
+    """Networks of one architecture share programs, but these know what a test has changed by monkeypatch."""
+    from fastnn import network
+
+    network._shared_programs.cache_clear()
+
+
 def normal_distribution(z):
     """The standard normal distribution at z."""
     return np.vectorize(math.erf, otypes=[float])(z / np.sqrt(2)) / 2 + 0.5

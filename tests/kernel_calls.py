@@ -13,7 +13,7 @@ from fastnn.kernels import entry, schedule, strategy
 from fastnn.kernels.library import Library
 from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.matrix import padded as padded_bytes
-from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
+from fastnn.kernels.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
 from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
 from fastnn.kernels.program import (
     GRADIENT,
@@ -212,6 +212,12 @@ class Net:
         return Run(self, x, y, batch_size, settings, epochs, ordered, order, **options)
 
 
+def trainable(layout, parameters, vectors, state):
+    """What programs of training know of these arrays."""
+    parameters_at, vectors_at, state_at = (array.ctypes.data for array in (parameters, vectors, state))
+    return Trainable.at(layout, parameters_at, vectors_at, vectors.nbytes // layout.n_bytes, state_at)
+
+
 def help_train(*arguments):
     """`entry.help_train` until it is stopped."""
     posted = 0
@@ -255,7 +261,7 @@ class Run:
         if layout is not one:
             self.live[0] = aligned_zeros(layout.n_bytes, dtype)
             one.convert(net.parameters, layout, self.live[0])
-        kept = [net.parameters.copy(), aligned_zeros(len(kind.vectors) * one.n_bytes, dtype)]
+        self.kept_arrays = [net.parameters.copy(), aligned_zeros(len(kind.vectors) * one.n_bytes, dtype)]
         self.state, self.kept_state = (aligned_zeros(STATE.itemsize, STATE) for _ in range(2))
         self.state["random"] = seed
         self.state["numbers"][0, : len(kind.state)] = list(kind.state.values())
@@ -266,20 +272,16 @@ class Run:
         gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
         work = Workspace(layout, min(batch_size, layout.block_rows), threads)
         training = schedule.Training(
-            layout=layout,
             work=work,
             sources=Sources.of(x, y, weights),
             input_scale=scale,
             n_samples=n,
             batch_size=batch_size,
             optimizer=optimizer,
-            live=self.live,
-            kept=kept,
-            kept_layout=one,
+            live=trainable(layout, *self.live, self.state),
+            kept=trainable(one, *self.kept_arrays, self.kept_state),
             gradient=gradient,
             settings=numbers,
-            state=self.state,
-            kept_state=self.kept_state,
             l2=None if l2 is None else np.array([*l2, 1.0]),
         )
         self.programs = training.programs(threads)
@@ -300,7 +302,7 @@ class Run:
             entry.train(*shared, work.step, self.run, self.losses, blocks)
             for helper in helpers:
                 helper.join()
-        self.layout, self.kept, self.kept_arrays = layout, kept[0], kept
+        self.layout, self.kept = layout, self.kept_arrays[0]
         if layout is not one:
             layout.convert(self.live[0], one, net.parameters)
 

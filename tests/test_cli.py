@@ -41,7 +41,7 @@ for dtype, activation in itertools.product(("float32", "float64"), ("sigmoid", "
         assert strategy.choose(model._network.layout, batch_size) == (how if batch_size > 1 else strategy.SINGLE)
         for count in (1, 2):
             model.fit(X, y, epochs=1, batch_size=batch_size, optimizer=optimizer, threads=count)
-        assert max(plan.threads for plan in model._network.plans.values()) == (2 if batch_size > 1 else 1)
+        assert max(plan.threads for plan in model._network.plans) == (2 if batch_size > 1 else 1)
     for inputs in (X, (255 * X).astype(np.uint8)):
         for targets in (y, fastnn.one_hot(y, sizes[-1]).astype(dtype)):
             model.fit(inputs, targets, epochs=1, batch_size=50, validation_data=(inputs, targets), shuffle=False)

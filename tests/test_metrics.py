@@ -48,5 +48,15 @@ def test_a_metric_without_a_name():
     assert result == {"loss": 0.25, "metric": 50.0}
 
 
+def test_r2_of_huge_targets():
+    """Their squares overflow, and the mean of equal ones is not exact."""
+    true, predicted = np.random.default_rng(0).normal(size=(2, 50, 2))
+    expected = pytest.approx(r2_score(true, predicted), rel=1e-12)
+    assert metrics.r2(1e200 * true, 1e200 * predicted) == expected
+    assert metrics.r2(true, predicted, np.full(50, 1e300)) == expected
+    assert metrics.r2(np.full((12, 1), 1e200), predicted[:12, :1]) == 0
+    assert metrics.r2(np.full((12, 1), 0.1), np.full((12, 1), 0.1)) == 1
+
+
 def test_r2_of_outputs_about_to_overflow():
     assert metrics.r2(np.array([[0.0], [1.0]]), np.array([[1e200], [1e200]])) == -np.inf

@@ -1,6 +1,7 @@
 """Plans: the programs of training that a model keeps for the next fit of the same kind. They change no bits."""
 
 import copy
+import functools
 import gc
 import os
 import pickle
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, training
+from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, network, training
 from fastnn import threads as fastnn_threads
 from fastnn.kernels import library, strategy
 
@@ -29,6 +30,12 @@ OPTIMIZERS = {
     "nesterov": Momentum(0.05, nesterov=True),
     "adam": Adam(0.01),
 }
+
+
+@pytest.fixture(autouse=True)
+def programs_of_their_own(monkeypatch):
+    """Networks share no programs here."""
+    monkeypatch.setattr(network, "SHARED_BYTES", 0)
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def samples(n, sizes, seed=0, dtype="float32"):
 
 
 def plans(model):
-    return list(model._network.plans.values())
+    return list(model._network.plans)
 
 
 def bits(model):
@@ -266,7 +273,7 @@ def test_fits_in_turn_find_their_plans():
     model.fit(X, y, epochs=1, batch_size=13)
     model.fit(X, y, epochs=1, batch_size=14)
     assert sorted(plan.kind.batch_size for plan in plans(model)) == [12, 13, 14]
-    assert len(plans(model)) == training.MAX_PLANS
+    assert len(plans(model)) == network.MAX_PLANS
 
 
 def test_fifty_kinds_leave_the_memory_of_three():
@@ -280,7 +287,7 @@ def test_fifty_kinds_leave_the_memory_of_three():
             model.fit(X, y, epochs=1, batch_size=batch_size, optimizer="adam")
             plan = plans(model)[-1]
             works = [schedule.work for schedule in plan.schedules.values()]
-            made += [weakref.ref(each) for each in (plan, plan.live[0].base, *works)]
+            made += [weakref.ref(each) for each in (plan, plan.own.parameters.base, *works)]
             del plan, works
             alive = [ref() for ref in made[::3] if ref() is not None]
             assert alive == plans(model)
@@ -319,25 +326,29 @@ def test_another_network_drops_them(change):
     assert bits(model) == bits(twin)
 
 
-def test_a_callback_that_freezes_a_layer(naive):
+def test_a_callback_that_freezes_a_layer(naive, monkeypatch):
     """From the second epoch on another network trains, with a plan of its own."""
     X, y = samples(61, [5, 40, 3], dtype="float64")
     order = np.array([np.random.default_rng(1).permutation(61) for _ in range(3)])
     model = Model([5, 40, 3], dtype="float64", rng=0)
-    twin, seen = naive(model), []
+    twin, seen, make = naive(model), [], training.Plan.__init__
 
     def freeze(m):
-        seen.extend(plans(m))
         if len(m.history.loss) == 1:
             m.freeze(0)
 
+    def made(plan, layout, *arguments):
+        seen.append(plan)
+        make(plan, layout, *arguments)
+
+    monkeypatch.setattr(training.Plan, "__init__", made)
     model.fit(X, y, epochs=3, batch_size=7, shuffle=order, callbacks=[freeze])
     twin.sgd(X, np.eye(3)[y], order[:1], 7, 0.1)
     twin.sgd(X, np.eye(3)[y], order[1:], 7, 0.1, frozen=(0,))
     assert twin.relative_error(model) < 1e-11
-    assert seen[0] is not seen[1]
-    assert seen[1:] == [plans(model)[0]] * 2
-    assert [bound(plan) for plan in seen] == [[]] * 3
+    assert [plan.layout.frozen for plan in seen] == [set(), {0}]
+    assert plans(model) == seen[1:]
+    assert [bound(plan) for plan in seen] == [[]] * 2
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
@@ -360,12 +371,14 @@ def test_copies_carry_none(copied):
 # ---- after a fit, however it ended ----
 
 
-def test_no_address_is_left():
+def test_no_address_is_left(monkeypatch):
     X, y = samples(61, [5, 40, 3])
-    model, during = Model([5, 40, 3], rng=0), []
+    model, during, train = Model([5, 40, 3], rng=0), [], training.Plan.train
+    monkeypatch.setattr(training.Plan, "train", lambda plan, *a: (during.append(bound(plan)), train(plan, *a)))
     for shuffle in (True, False, np.zeros((2, 61), int)):
-        model.fit(X, y, epochs=2, batch_size=7, shuffle=shuffle, callbacks=[lambda m: during.append(bound(*plans(m)))])
+        model.fit(X, y, epochs=2, batch_size=7, shuffle=shuffle)
         assert [bound(plan) for plan in plans(model)] == [[]]
+        assert plans(model)[0].of_network is None
     assert all(during)  # there were some
 
 
@@ -462,12 +475,14 @@ def test_a_fork_in_between(run_python):
 import os, signal, warnings
 import numpy as np
 from fastnn import Model, threads
+from fastnn import network
 from fastnn.kernels import library, strategy
 
 warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, strategy.THREAD_MULTIPLY_ADDS = lambda: 2, 0, 1
 threads.ThreadTuner.choose = lambda self: (self.threads, 1.0)
 strategy.feature_major_pays = lambda *_: False
+network.SHARED_BYTES = 0
 X = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
 y = np.arange(300) % 40
 
@@ -478,21 +493,21 @@ def fit(model, **options):
 alone, model = Model([20, 70, 40], rng=0), Model([20, 70, 40], rng=0)
 expected = [fit(alone, threads=1) for _ in range(3)]
 assert fit(model, threads=2) == expected[0]
-(plan,) = model._network.plans.values()
+(plan,) = model._network.plans
 assert plan.threads == 2
 child = os.fork()
 if child == 0:
     signal.alarm(100)
     try:
         right = [fit(model, threads=2) for _ in range(2)] == expected[1:]
-        (mine,) = model._network.plans.values()
+        (mine,) = model._network.plans
         os._exit(0 if right and mine is not plan else 3)
     finally:
         os._exit(4)
 assert fit(model, threads=2) == expected[1]
 assert os.waitpid(child, 0)[1] == 0
 assert fit(model, threads=2) == expected[2]
-assert list(model._network.plans.values()) == [plan]
+assert list(model._network.plans) == [plan]
 print("done")
 """
     assert run_python(source, timeout=120).stdout == "done\n"
@@ -560,3 +575,127 @@ def test_each_step_checks_that_targets_are_probabilities():
         model.partial_fit(X, bad)
     assert bits(model) == before
     assert model.partial_fit(X, good) > 0
+
+
+# ---- networks of one architecture share them ----
+
+
+@pytest.fixture
+def twins(monkeypatch):
+    """A function that makes pairs of equal models: the first ones share programs, each second one has its own."""
+
+    def make(n, sizes, **options):
+        pairs = []
+        for seed in range(n):
+            monkeypatch.setattr(network, "SHARED_BYTES", 2**20)
+            sharing = Model(sizes, rng=seed, **options)
+            monkeypatch.setattr(network, "SHARED_BYTES", 0)
+            pairs.append((sharing, Model(sizes, rng=seed, **options)))
+        first = pairs[0][0]._network
+        assert all(mine._network.plans is first.plans for mine, _ in pairs)
+        assert all(mine._network.inference.idle is first.inference.idle for mine, _ in pairs)
+        assert len({id(other._network.plans) for _, other in pairs}) == n
+        return pairs
+
+    return make
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", WAYS)
+def test_models_in_turn(name, optimizer, dtype, way, twins):
+    """Fits, single steps, predictions, losses and gradients of three models that use each other's programs."""
+    sizes, batch_size, n = way(name)
+    X, y = samples(n, sizes, dtype=dtype)
+    pairs = twins(3, sizes, dtype=dtype)
+    used = []
+    for _ in range(2):
+        for pair in pairs:
+            for model in pair:
+                model.fit(X, y, epochs=2, batch_size=batch_size, optimizer=OPTIMIZERS[optimizer])
+                for _ in range(2):
+                    model.partial_fit(X[:20], y[:20], optimizer=OPTIMIZERS[optimizer])
+            used.append({id(plan) for plan in plans(pair[0])})
+            one, other = pair
+            assert bits(one) == bits(other)
+            for rows in (1, 5, n):
+                np.testing.assert_array_equal(one.predict(X[:rows]), other.predict(X[:rows]))
+            assert one.evaluate(X, y) == other.evaluate(X, y)
+            for a, b in zip(one.gradients(X, y), other.gradients(X, y), strict=True):
+                np.testing.assert_array_equal(a[0], b[0])
+    assert set.intersection(*used)
+    assert len(pairs[0][0]._network.inference.idle) == 1
+
+
+def test_a_fit_in_a_callback_of_another(twins):
+    X, y = samples(61, [5, 40, 3])
+    pairs = twins(2, [5, 40, 3])
+    for outer, inner in zip(*pairs, strict=True):
+        fit = functools.partial(inner.fit, X, y, epochs=2, batch_size=7)
+        outer.fit(X, y, epochs=3, batch_size=7, callbacks=[lambda model, fit=fit: fit() and None])
+    for one, other in pairs:
+        assert bits(one) == bits(other)
+
+
+def test_models_on_threads_of_their_own(twins):
+    """Each thread trains, steps and predicts with its model while the others do."""
+    X, y = samples(61, [5, 40, 3])
+    pairs = twins(4, [5, 40, 3])
+
+    def work(model):
+        for i in range(20):
+            model.fit(X, y, epochs=3, batch_size=7 + i % 2, optimizer="adam")
+            model.partial_fit(X, y, optimizer="adam")
+            model.predict(X[: 1 + i])
+
+    workers = [threading.Thread(target=work, args=(mine,)) for mine, _ in pairs]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for mine, other in pairs:
+        work(other)
+        assert bits(mine) == bits(other)
+
+
+def test_a_step_between_the_steps_of_another(twins):
+    """Each has a program that no one else may take meanwhile."""
+    X, y = samples(61, [5, 40, 3])
+    pairs = twins(2, [5, 40, 3])
+    for _ in range(5):
+        for one, other in pairs:
+            assert one.partial_fit(X, y) == other.partial_fit(X, y)
+    (first, _), (second, _) = pairs
+    assert first._network.stepper.plan is not second._network.stepper.plan
+    waiting = [len(plans(first))]
+    for each in (first, second):
+        each.partial_fit(X[:5], y[:5])
+        waiting.append(sum(plan.kind.in_place and plan.kind.batch_size == 61 for plan in plans(first)))
+    assert waiting == [1, 1, 2]  # the first step of a fresh optimizer is a fit
+    for one, other in pairs:
+        other.partial_fit(X[:5], y[:5])
+        assert bits(one) == bits(other)
+
+
+def test_what_outlives_the_networks(monkeypatch):
+    """Programs of some small architectures; none of a large one, and no network."""
+    monkeypatch.setattr(network, "SHARED_BYTES", 2**20)
+    X, y = samples(61, [5, 40, 3])
+    alive = []
+    for units in range(1, 21):
+        model = Model([5, units, 3], rng=0)
+        model.fit(X, y, epochs=1, batch_size=10)
+        model.predict(X)
+        kept = plans(model)[0], model._network.inference.idle[0], model._network, model.parameters
+        alive.append([weakref.ref(each) for each in kept])
+        del kept
+    model = None
+    for position in (0, 1):
+        outlived = [refs[position]() is not None for refs in alive]
+        assert outlived == [False] * (20 - network.MAX_ARCHITECTURES) + [True] * network.MAX_ARCHITECTURES
+    assert [ref() for refs in alive for ref in refs[2:]] == [None] * 40
+    model = Model([500, 800, 3], rng=0)
+    model.fit(*samples(61, [500, 800, 3]), epochs=1, batch_size=10)
+    plan = weakref.ref(plans(model)[0])
+    del model
+    assert plan() is None

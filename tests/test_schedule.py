@@ -13,7 +13,7 @@ from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
 from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets, trainable
 
 rng = np.random.default_rng(2)
 CASES = list(
@@ -263,10 +263,14 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
     x, y = np.zeros((700, 9), dtype), np.zeros(700, np.int32)
     sources = Sources.of(x, y)
     vectors = len(OPTIMIZERS[optimizer].vectors)
-    live = [aligned_zeros(n * layout.n_bytes, dtype) for n in (1, vectors)]
-    needed = schedule.needs_gradient(one, batch_size, optimizer)
+    arrays = [
+        [*(aligned_zeros(n * each.n_bytes, dtype) for n in (1, vectors)), aligned_zeros(STATE.itemsize, STATE)]
+        for each in (layout, one)
+    ]
+    live, kept = (trainable(each, *places) for each, places in zip((layout, one), arrays, strict=True))
+    gradient = aligned_zeros(layout.n_bytes if schedule.needs_gradient(one, batch_size, optimizer) else 0, dtype)
+    settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
     training = schedule.Training(
-        layout=layout,
         work=Workspace(layout, min(batch_size, layout.block_rows), threads),
         sources=sources,
         input_scale=1.0,
@@ -274,15 +278,11 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
         batch_size=batch_size,
         optimizer=optimizer,
         live=live,
-        kept=[aligned_zeros(n * one.n_bytes, dtype) for n in (1, vectors)],
-        kept_layout=one,
-        gradient=aligned_zeros(layout.n_bytes if needed else 0, dtype),
-        settings=aligned_zeros(8 * MAX_NUMBERS, np.float64),
-        state=aligned_zeros(STATE.itemsize, STATE),
-        kept_state=aligned_zeros(STATE.itemsize, STATE),
+        kept=kept,
+        gradient=gradient,
+        settings=settings,
     )
-    parameters = Vector(one, live[0].ctypes.data)
-    return one, training.programs(threads), (parameters, Workspace(one, one.block_rows), sources)
+    return one, training.programs(threads), (kept.parameters, Workspace(one, one.block_rows), sources)
 
 
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)

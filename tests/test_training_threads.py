@@ -139,8 +139,8 @@ def test_a_model_keeps_its_tuner_for_fits_of_the_same_kind(shared):
 
     def tuner(batch_size=40, threads=2, optimizer="sgd"):
         model.fit(X, y, epochs=1, batch_size=batch_size, threads=threads, optimizer=optimizer)
-        kinds = [(kind.batch_size, kind.max_threads, kind.optimizer) for kind in model._network.plans]
-        return list(model._network.plans.values())[kinds.index((batch_size, threads, optimizer))].tuner
+        kinds = [(plan.kind.batch_size, plan.kind.max_threads, plan.kind.optimizer) for plan in model._network.plans]
+        return model._network.plans[kinds.index((batch_size, threads, optimizer))].tuner
 
     first = tuner()
     clock = first.clock
