@@ -6,6 +6,7 @@ import contextlib
 import operator
 import os
 import reprlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -159,6 +160,8 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         and np.isfinite(X).all()
     ):
         return X  # what small fits have: nothing is done that need not be
+    if is_sparse(X):
+        return _sparse_inputs(X, n_inputs, dtype, name=name, finite=finite)
     array = _numeric(name, X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
         raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}")
@@ -174,25 +177,53 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
     return rows
 
 
-def sparse_rows(X: Any, dtype: Any) -> NDArray[np.int64]:
-    """The table of a sparse matrix's rows, (n, 3), that `kernels.samples.gather_sparse` reads.
+def is_sparse(value: object) -> bool:
+    """Whether it is a sparse matrix or array of SciPy, which is not imported for this."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(value))
 
-    It holds addresses. So what it leads to is copied before it is checked, to the allocation that it lies in itself.
+
+class SparseRows(np.ndarray):
+    """The table of a sparse matrix's rows, int64 (n, 3), that `kernels.samples.gather_sparse` reads.
+
+    It holds addresses: each row's column numbers, int32, its values, and how many there are. The arrays that these
+    lead to live as long as the table, or any part or copy of it.
     """
-    X = X.tocsr()
-    n, edges = X.shape[0], X.indptr.astype(np.int64)
-    values = len(X.data)
-    ends = np.cumsum([24 * n, values * dtype.itemsize, 4 * values])
-    memory = np.empty(ends[-1], np.uint8)
-    table = memory[: ends[0]].view(np.int64).reshape(n, 3)
-    numbers, columns = memory[ends[0] : ends[1]].view(dtype), memory[ends[1] :].view(np.int32)
-    numbers[:], columns[:] = X.data, X.indices
-    inside = edges[0] == 0 and edges[-1] <= values and (np.diff(edges) >= 0).all()
-    if not inside or (values and not 0 <= columns.min() <= columns.max() < X.shape[1]):
-        raise ValueError("X must be a sparse matrix whose indptr and indices lie within its data and shape")
-    table[:, 0] = columns.ctypes.data + 4 * edges[:-1]
-    table[:, 1] = numbers.ctypes.data + dtype.itemsize * edges[:-1]
-    table[:, 2] = np.diff(edges)
+
+    arrays: tuple[NDArray[Any], ...] = ()
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.arrays = getattr(source, "arrays", ())
+
+    @classmethod
+    def of(cls, X: Any, dtype: Any, name: str = "X") -> SparseRows:
+        """Of a sparse matrix. Columns and values are copied before they are checked, for nobody to change them."""
+        X, dtype = X.tocsr(), np.dtype(dtype)
+        edges = X.indptr.astype(np.int64)
+        with np.errstate(over="ignore"):  # see `_for_kernel`
+            columns, values = X.indices.astype(np.int32), X.data.astype(dtype)
+        inside = edges[0] == 0 and edges[-1] <= len(values) == len(columns) and (np.diff(edges) >= 0).all()
+        if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < X.shape[1]):
+            raise ValueError(f"{name} must be a sparse matrix whose indptr and indices lie within its data and shape")
+        table = np.empty((X.shape[0], 3), np.int64).view(cls)
+        table.arrays = columns, values
+        table[:, 0] = columns.ctypes.data + columns.itemsize * edges[:-1]
+        table[:, 1] = values.ctypes.data + values.itemsize * edges[:-1]
+        table[:, 2] = np.diff(edges)
+        return table
+
+
+def _sparse_inputs(X: Any, n_inputs: int, dtype: str, *, name: str, finite: bool) -> NDArray[Any]:
+    """`inputs` of a sparse matrix, which is never made dense as a whole."""
+    if X.ndim != 2 or X.shape[1] != n_inputs:
+        raise ValueError(f"{name} must have shape (n, {n_inputs}), got {X.shape}")
+    if X.shape[0] == 0:
+        raise ValueError(f"{name} must hold at least one sample, got shape {X.shape}")
+    if X.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, got a sparse matrix of dtype {X.dtype}")
+    table = SparseRows.of(X, dtype, name)
+    if finite and X.dtype.kind == "f":
+        _finite(f"{name}.data", table.arrays[1], X.tocsr().data)
     return table
 
 
@@ -329,6 +360,8 @@ def targets(
 
 def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """array[rows], in pieces, so that Ctrl-C need not wait for all of them."""
+    if isinstance(array, SparseRows):
+        return array[rows]  # which keeps alive what it leads to
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for piece in calls.row_slices(len(rows), array[:1].nbytes):
         out[piece] = array[rows[piece]]

@@ -488,7 +488,7 @@ def _outputs(network: Network, X: Any) -> NDArray[Any]:
 
 def _rows(X: Any, dtype: Any) -> NDArray[Any]:
     """X, validated, as the kernels take it."""
-    return _validation.sparse_rows(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
+    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
 
 
 def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:

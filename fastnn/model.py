@@ -215,7 +215,7 @@ class Model:
         ----------
         X : array (n, n_inputs)
             float32, float64, integers or uint8; a memmap, a pandas or a polars frame. Not copied where it is
-            C-ordered in the model's dtype, or uint8.
+            C-ordered in the model's dtype, or uint8. Or a sparse matrix of SciPy, whose rows are read one by one.
         y : array (n,) or (n, n_out)
             Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
             integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets.
@@ -389,8 +389,9 @@ class Model:
         optimizer = optimizers.resolve(asked_for)
         inputs = self._inputs(X)
         other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
-        if other or 3 * len(inputs) * self.n_parameters > LONG_STEP:
-            return self._whole_step(inputs, y, optimizer)
+        sparse = _validation.is_sparse(X)
+        if other or sparse or 3 * len(inputs) * self.n_parameters > LONG_STEP:
+            return self._whole_step(X if sparse else inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()
         given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")

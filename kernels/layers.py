@@ -6,12 +6,13 @@ takes three fused operations, each behind one `if`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .activations import ACTIVATIONS, ROW_WISE
 from .losses import LOSSES
-from .matmul import affine, column_sums, matmul, matmul_tn, zeros_like
+from .matmul import WHOLE, Part, affine, column_sums, matmul, matmul_tn, nothing, zeros_like
 from .matrix import Matrix
 from .memory import Block, Layer, Vector
 from .program import Operation, Program, elementwise
@@ -32,24 +33,32 @@ def forward(
         w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, mine]
         activation = "identity" if logits and layer is parameters.layout.layers[-1] else layer.activation
         fused = block.single and activation not in ROW_WISE and layer.a == layer.z
+        then = functools.partial(activate, program, activation, a[:, mine], out)
+        at_once = block.single or multiplied or activation in ROW_WISE  # else parts of the product
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:
-            affine(program, out, x, w, b, block.zeros)
+            affine(program, out, x, w, b, block.zeros, nothing if at_once else then)
+        if at_once and not fused:
+            then(WHOLE)
         multiplied = False
-        if not fused:
-            activate(program, activation, a[:, mine], out)
         if layer.is_shared:
             worker.barrier(program)
         x = a
 
 
-def activate(program: Program, activation: str, a: Matrix, z: Matrix) -> None:
-    """a = f(z), of all samples; a may be z."""
+def activate(program: Program, activation: str, a: Matrix, z: Matrix, part: Part) -> None:
+    """a = f(z), of a part of the neurons and samples; a may be z."""
     if activation in ROW_WISE:
         program.add(activation, out=a, z=z)
     elif activation != "identity" or a != z:
-        elementwise(program, activation, a, z)
+        elementwise(program, activation, a[part], z[part])
+
+
+def _backward(program: Program, activation: str, d: Matrix, z: Matrix, part: Part) -> None:
+    """d = d * f'(z), of a part of the neurons and samples."""
+    if not ACTIVATIONS[activation].unit_derivative:
+        elementwise(program, f"{activation}_backward", d[part], d[part], z[part])
 
 
 def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix) -> None:
@@ -58,12 +67,17 @@ def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix
     Where samples have weights, these multiply both.
     """
     a, d, y, columns = block.a[-1], block.d[-1], block.y, not block.a[-1].is_row_major
+    if block.columns:
+        columns, (a, d) = True, block.columns
+        program.add("transpose", source=block.a[-1], out=a.T, zeros=block.zeros)
     if columns:
         a, d, y = a.T, d.T, y.T
     weights = {} if block.w is None else {"w": block.w.T}
     each_apart = weights or LOSSES[name].function is None  # what treats samples that are columns in another way
     name = f"{name}{'_weighted' * bool(weights)}{'_columns' * bool(columns and each_apart)}"
     program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights)
+    if block.columns:
+        program.add("transpose", source=d, out=block.d[-1], zeros=block.zeros)
 
 
 def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -> None:
@@ -72,10 +86,8 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -
     for layer in reversed(layers[parameters.layout.lowest :]):
         d, z, last = block.d[layer.index], block.z[layer.index], layer is layers[-1]
         shard = layer.shard(worker)
-        mine = slice(None) if last else slice(shard.begin, shard.end)  # the last d every worker computes for itself
-        done = LOSSES[parameters.layout.loss].from_logits if last else block.single  # the loss or the product did it
-        if not done and not ACTIVATIONS[layer.activation].unit_derivative:
-            elementwise(program, f"{layer.activation}_backward", d[:, mine], d[:, mine], z[:, mine])
+        if last and not LOSSES[parameters.layout.loss].from_logits:  # else the loss did it
+            _backward(program, layer.activation, d, z, WHOLE)
         if layer.index == parameters.layout.lowest:
             break
         below = layers[layer.index - 1]
@@ -88,8 +100,10 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -
             worker.barrier(program)
         shard = below.shard(worker)
         ws = [parameters.w(layer, s)[shard.begin : shard.end, :].T for s in layer.shards]
-        out, zeros = d_below[:, shard.begin : shard.end], block.zeros
-        matmul(program, out, d, ws, zeros_like(out, zeros), pack_buffer=block.pack_buffer, zeros=zeros)
+        mine, zeros = slice(shard.begin, shard.end), block.zeros
+        out = d_below[:, mine]
+        then = functools.partial(_backward, program, below.activation, out, z_below[:, mine])
+        matmul(program, out, d, ws, zeros_like(out, zeros), pack_buffer=block.pack_buffer, zeros=zeros, then=then)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,22 @@ packed: transposed into the pack buffer, a column of tiles at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .matrix import Matrix, padded
 from .program import Operation, Program, elementwise
 from .target import LINE_BYTES, Target
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
-TRANSPOSE, INNER_SUMS = 90, 60  # vector operations: of a square in registers, and of summing a block's lanes
+TRANSPOSE, INNER_SUMS = 90, 4  # vector operations: of a square in registers, and of summing the lanes of one sum
+L1_BYTES = 2**15  # a C as large as this leaves the L1 cache before the last of it is there
+
+Part = tuple[slice, slice]  # rows and columns of C
+WHOLE = slice(None), slice(None)
+
+
+def nothing(part: Part) -> None:
+    """What is done to each part of a product, unless something else is said."""
 
 
 def _tile_widths(target: Target, lines: float) -> Iterator[float]:
@@ -52,6 +60,7 @@ def matmul(
     zeros: Matrix | None = None,
     copy: bool = False,
     between: Iterable[Operation] = (),
+    then: Callable[[Part], None] = nothing,
 ) -> None:
     """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
@@ -59,7 +68,7 @@ def matmul(
     several matrices, one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to
     be copied (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a
     row of at least that width, read behind B's last column. `between` holds operations to spread evenly through the
-    product.
+    product. `then` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
     """
     blocks = [b] if isinstance(b, Matrix) else list(b)
     k, n = sum(block.rows for block in blocks), blocks[0].cols
@@ -80,6 +89,7 @@ def matmul(
     total = sum(count for _, heights in columns for _, count in heights)
     done = added = 0  # tiles, and operations between them
     first = 0  # column
+    in_parts = c.rows * c.row_stride > L1_BYTES
     for width, heights in columns:
         stop = min(first + math.ceil(width) * per_line, c.cols)
         b_column = blocks[0][:, first:stop]
@@ -104,8 +114,13 @@ def matmul(
                     tiles=now,
                 )
                 row, count, done = row + now * height, count - now, done + now
+        if in_parts:
+            part = slice(0, c.rows), slice(first, stop)
+            then(part[::-1] if swap else part)
         first = stop
     program.extend(between[added:])
+    if not in_parts:
+        then(WHOLE)
 
 
 def _packed(
@@ -143,12 +158,23 @@ def zeros_like(matrix: Matrix, zeros: Matrix) -> Matrix:
     return zeros[:, : matrix.rows].broadcast(matrix.cols).T
 
 
-def affine(program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, zeros: Matrix) -> None:
-    """out = x @ W + b. Where out is feature-major, a column of ones lies behind x, and b as one more row behind W."""
+def affine(
+    program: Program,
+    out: Matrix,
+    x: Matrix,
+    w: Matrix,
+    b: Matrix,
+    zeros: Matrix,
+    then: Callable[[Part], None] = nothing,
+) -> None:
+    """out = x @ W + b. Where out is feature-major, a column of ones lies behind x, and b as one more row behind W.
+
+    `then` is as in `matmul`.
+    """
     if out.is_row_major:
-        matmul(program, out, x, w, b.broadcast(out.rows))
+        matmul(program, out, x, w, b.broadcast(out.rows), then=then)
     else:
-        matmul(program, out, x.T.taller(1).T, w.taller(1), zeros_like(out, zeros))
+        matmul(program, out, x.T.taller(1).T, w.taller(1), zeros_like(out, zeros), then=then)
 
 
 def matmul_tn(
@@ -184,8 +210,9 @@ def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -
     """Vector operations of A.T @ B over contiguous samples: as inner products, and as a product with B transposed."""
     lengths = padded(samples * itemsize) // target.vector_bytes
     across = padded(n * itemsize) // target.vector_bytes
-    blocks = -(-m // 4) * -(-n // 4)
-    return blocks * (16 * lengths + INNER_SUMS), across * (lengths * TRANSPOSE + (samples + 4) * m)
+    height, width = target.inner_block
+    blocks, sums = -(-m // height) * -(-n // width), height * width
+    return blocks * sums * (lengths + INNER_SUMS), across * (lengths * TRANSPOSE + (samples + 4) * m)
 
 
 def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:

@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
+from .losses import LOSSES
 from .matrix import ITEMSIZE, Address, Matrix, padded
 from .optimizers import MAX_NUMBERS
 from .target import HOST, LINE_BYTES, Target
 from .threads import MAILBOX, Worker
 
 MAX_SHARDS, SHARD_SAMPLES = 8, 128  # of a feature-major block: parts whose gradients are summed for themselves
+COLUMN_LOSS_VECTORS = 6  # of the outputs of a sample, at most, that a loss of whole samples takes column by column
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
@@ -160,6 +162,9 @@ class Layout:
         self.n_bytes = offset
         self.x_stride = apart(padded(self.sizes[0] * self.itemsize))
         self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # of a sample's prediction
+        # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
+        few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
+        self.losses_by_columns = few and LOSSES[loss].function is None
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((layer.index for layer in layers if not layer.frozen), default=len(layers))
         # A block goes through the whole network at once, about 128 KiB of it where the network is small.
@@ -289,6 +294,9 @@ class Block:
     pack_buffer: Matrix
     sums: Matrix  # a row for sums over samples
     w: Matrix | None = None  # the samples' weights, a contiguous column
+    columns: tuple[Matrix, Matrix] | None = (
+        None  # where y alone is feature-major: room for the last a and d to be so too
+    )
     single: bool = False
 
 
@@ -309,8 +317,13 @@ class Workspace:
         self._buffers: list[NDArray[Any]] = []
         widths = [padded(layer.fan_out * layout.itemsize) for layer in layout.layers]
         widest = max(layout.x_stride, layout.target.tile_lines * LINE_BYTES, *widths)
+        widest = max(widest, padded(rows * layout.itemsize)) if layout.losses_by_columns else widest
         sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest}
         sizes["w"] = padded(rows * layout.itemsize)
+        if layout.losses_by_columns:
+            sizes |= dict.fromkeys(
+                ("a columns", "d columns", "y columns"), layout.sizes[-1] * padded(rows * layout.itemsize)
+            )
         sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.tile_lines * LINE_BYTES
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
@@ -360,14 +373,22 @@ class Workspace:
             place = self._places.get(name) or self._places[f"{name}@{worker.index}"]
             return Matrix.row_major(place, n, cols, row_stride, layout.dtype, name)
 
+        def column_by_column(name: str) -> Matrix:
+            stride = padded(rows * size)
+            return Matrix.feature_major(
+                self._places[f"{name}@{worker.index}"], rows, last.fan_out, stride, layout.dtype, name
+            )
+
         last, lines = layout.layers[-1], layout.target.tile_lines
         one = matrix("one", 1, 0, 1)
+        by_columns = layout.losses_by_columns and not single
         return Block(
             x=matrix("x", layout.sizes[0], layout.x_stride),
-            y=matrix("y", last.fan_out, last.row_stride),
+            y=column_by_column("y columns") if by_columns else matrix("y", last.fan_out, last.row_stride),
             a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
             z=tuple(matrix(layer.z, layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
+            columns=(column_by_column("a columns"), column_by_column("d columns")) if by_columns else None,
             ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
             zeros=matrix("zeros", self._widest, self._widest * size, 1),
             pack_buffer=matrix("pack_buffer", lines * LINE_BYTES // size, lines * LINE_BYTES, 1),
@@ -385,7 +406,7 @@ class Workspace:
             self._array(places["x"] + n_in * stride, rows)[:] = 1
             x = Matrix.feature_major(places["x"], rows, n_in, stride, layout.dtype, "x")
             y = Matrix.feature_major(places["y"], rows, n_out, stride, layout.dtype, "y")
-            self._made[key] = replace(self.row_major(1, worker), x=x, y=y)
+            self._made[key] = replace(self.row_major(1, worker), x=x, y=y, columns=None)
         block: Block = self._made[key]
         return block
 

@@ -56,8 +56,10 @@ def transpose(code):
         corner = b.add(source, b.add(b.mul(row, i0), b.mul(j0, size)))
         vectors = transposed(s, _load_rows(s, b.sub(n, i0), corner, row, zeros))
         end = b.add(out, b.add(b.mul(out_row, j0), b.mul(i0, size)))
+        left = b.sub(k, j0)
         for j, vector in enumerate(vectors):
-            s.store(vector, b.add(end, b.mul(out_row, int64(j))))
+            with b.if_then(b.icmp_signed("<", int64(j), left)):
+                s.store(vector, b.add(end, b.mul(out_row, int64(j))))
 
 
 @vector_function(
@@ -104,26 +106,26 @@ def inner(code):
     """
     b, s = code.b, code.simd()
     m, n, length, a, a_row, bb, b_row, zeros, c, c_row = code.arguments
-    side = 4  # a block of side x side sums stays in registers
-    four = ir.VectorType(s.scalar, side)
+    height, width = code.target.inner_block
+    four = ir.VectorType(s.scalar, width)
     with (
-        cgutils.for_range_slice(b, int64(0), m, int64(side), I64) as (i0, _),
-        cgutils.for_range_slice(b, int64(0), n, int64(side), I64) as (j0, _),
+        cgutils.for_range_slice(b, int64(0), m, int64(height), I64) as (i0, _),
+        cgutils.for_range_slice(b, int64(0), n, int64(width), I64) as (j0, _),
     ):
 
-        def rows(start, row, first, count):
-            for i in range(side):
+        def rows(how_many, start, row, first, count):
+            for i in range(how_many):
                 at = b.add(first, int64(i))
                 yield b.select(b.icmp_signed("<", at, count), b.add(start, b.mul(row, at)), zeros)
 
-        xs, ys = list(rows(a, a_row, i0, m)), list(rows(bb, b_row, j0, n))
+        xs, ys = list(rows(height, a, a_row, i0, m)), list(rows(width, bb, b_row, j0, n))
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
         b.branch(body)
         b.position_at_end(body)
         k = b.phi(I64)
-        sums = [b.phi(s.vector) for _ in range(side * side)]
+        sums = [b.phi(s.vector) for _ in range(height * width)]
         x, y = ([s.load(b.add(p, k)) for p in pointers] for pointers in (xs, ys))
-        new = [s.fma(x[t // side], y[t % side], Vec(s, total)) for t, total in enumerate(sums)]
+        new = [s.fma(x[t // width], y[t % width], Vec(s, total)) for t, total in enumerate(sums)]
         following = b.add(k, int64(s.vector_bytes))
         zero = s.const(0.0).v
         for phi, first, after in [(k, int64(0), following), *((p, zero, v.v) for p, v in zip(sums, new, strict=True))]:
@@ -131,16 +133,16 @@ def inner(code):
             phi.add_incoming(after, body)
         b.cbranch(b.icmp_signed("<", following, length), body, done)
         b.position_at_end(done)
-        summed_up = [_sum_lanes(s, new[t : t + s.lanes]) for t in range(0, side * side, s.lanes)]
-        for i in range(side):
+        summed_up = [_sum_lanes(s, new[t : t + s.lanes]) for t in range(0, height * width, s.lanes)]
+        for i in range(height):
             at = b.add(i0, int64(i))
-            start = i * side
-            parts = summed_up[start // s.lanes], summed_up[min((start + side - 1) // s.lanes, len(summed_up) - 1)]
+            start = i * width
+            parts = summed_up[start // s.lanes], summed_up[min((start + width - 1) // s.lanes, len(summed_up) - 1)]
             lanes = [
                 (start + j) % s.lanes + (s.lanes if (start + j) // s.lanes != start // s.lanes else 0)
-                for j in range(side)
+                for j in range(width)
             ]
-            values = b.shuffle_vector(parts[0].v, parts[1].v, ir.Constant(ir.VectorType(I32, side), lanes))
+            values = b.shuffle_vector(parts[0].v, parts[1].v, ir.Constant(ir.VectorType(I32, width), lanes))
             with b.if_then(b.icmp_signed("<", at, m)):
                 p = s.pointer(b.add(c, b.add(b.mul(c_row, at), b.mul(j0, int64(s.itemsize)))))
                 b.store(b.fadd(b.load(p, typ=four, align=s.itemsize), values), p, align=s.itemsize)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import layers, strategy
 from .layers import Decay, Destination, Update
 from .losses import LOSSES
-from .matmul import matmul
+from .matmul import WHOLE, matmul
 from .matrix import ITEMSIZE, Address, Matrix, Symbol
 from .memory import STATE, Block, Layout, Trainable, Vector, Workspace, field, field_at
 from .optimizers import MAX_NUMBERS, OPTIMIZERS
@@ -389,7 +389,7 @@ def predict_program(
     if sources is not None:
         layers.loss(program, layout.loss, block, field(work.step, "scale"), field(work.step, "total"))
     if logits:
-        layers.activate(program, layout.activations[-1], out, out)
+        layers.activate(program, layout.activations[-1], out, out, WHOLE)
     row_bytes = out.cols * out.itemsize
     outputs = Matrix.row_major(Symbol("outputs"), rows, out.cols, row_bytes, layout.dtype, "outputs")
     program.add("unpad", out=outputs, source=out)

@@ -1,20 +1,23 @@
 """How a batch is computed: as a single sample, row-major or feature-major; in which shards, and on how many threads.
 
-Everything here depends on sizes, batch size, dtype and lanes alone, never on threads or on timings, because the bits
-depend on it; but for the number of threads, which changes no bit.
+Everything here depends on the architecture, batch size, dtype and lanes alone, never on threads or on timings, because
+the bits depend on it; but for the number of threads, which changes no bit.
 """
 
 from __future__ import annotations
 
 import itertools
 
+from .activations import ROW_WISE
 from .matmul import INNER_SUMS, TRANSPOSE, tn_operations
 from .matrix import padded
 from .memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 from .target import LINE_BYTES
 
 SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
-ACTIVATION = 34  # vector operations of an activation and its backward
+ACTIVATION, SIMPLE_ACTIVATION = 34, 8  # vector operations of an activation and its backward
+SIMPLE = ("identity", "relu", "step")
+SOFTMAX = 90  # of a sample's softmax and its loss where lanes hold outputs
 THREAD_MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting costs more than threads give
 
 
@@ -48,10 +51,12 @@ def feature_major_pays(layout: Layout, rows: int) -> bool:
     for layer in layout.layers:
         fan_in, fan_out = layer.fan_in, layer.fan_out
         across_in, across_out = vectors(fan_in), vectors(fan_out)
-        wide += rows * (2 * fan_in * across_out + ACTIVATION * across_out)
-        narrow += samples * ((fan_in + 1) * fan_out + ACTIVATION * fan_out)
+        activation = SIMPLE_ACTIVATION if layer.activation in SIMPLE else ACTIVATION
+        across = SOFTMAX if layer.activation in ROW_WISE else activation
+        wide += rows * (2 * fan_in * across_out + across * across_out)
+        narrow += samples * ((fan_in + 1) * fan_out + activation * fan_out)
         narrow += min(tn_operations(target, itemsize, shard_rows, fan_in, fan_out))
-        narrow += across_out * (lanes * samples + INNER_SUMS)
+        narrow += across_out * lanes * (samples + INNER_SUMS)
         if layer.index:
             wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
             narrow += samples * fan_in * fan_out

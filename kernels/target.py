@@ -57,6 +57,11 @@ class Target:
         return 0, self._max_tile_rows(1), *wider
 
     @property
+    def inner_block(self) -> tuple[int, int]:
+        """Rows and columns of a block of inner products: its sums and what they are made of fit the registers."""
+        return (4 if self.registers >= 32 else 2), 4
+
+    @property
     def tile_lines(self) -> int:
         """The width of the widest tiles, in lines."""
         return len(self.tile_rows) - 1

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, schedule, strategy
+from fastnn.kernels import entry, memory, schedule, strategy
 from fastnn.kernels.library import Library
 from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.matrix import padded as padded_bytes
@@ -210,6 +210,16 @@ class Net:
     def train(self, x, y, batch_size, settings, epochs, ordered, order=None, **options):
         """Train in this memory, and give what a `Run` holds; see there for the options."""
         return Run(self, x, y, batch_size, settings, epochs, ordered, order, **options)
+
+
+HOW = ["row-major", "row-major, losses by rows", "feature-major"]
+
+
+def choose(how, monkeypatch):
+    """Compute batches in one of these ways from now on, in layouts that are made from now on."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    if how == "row-major, losses by rows":
+        monkeypatch.setattr(memory, "COLUMN_LOSS_VECTORS", 0)
 
 
 def trainable(layout, parameters, vectors, state):

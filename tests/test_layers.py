@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import matmul, reference, strategy
+from fastnn.kernels.memory import Workspace
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
 
@@ -68,6 +69,32 @@ def test_gradients_from_copied_columns(dtype, target, monkeypatch):
     got = n.gradients(x, y)
     assert got[0] == want[0]
     np.testing.assert_array_equal(got[1], want[1])
+
+
+@pytest.mark.parametrize("how", ["feature-major", "row-major"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_activations_of_parts_of_a_product(target, dtype, how, monkeypatch):
+    """While a part is in the cache, or all of them afterwards: the same bits."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    networks = ([9, 75, 130, 70, 3], ["relu", "gelu", "tanh", "sigmoid"]), ([3, 90, 5], ["sigmoid", "softmax"])
+    for sizes, names in networks:
+        loss = "softmax_cross_entropy" if names[-1] == "softmax" else "quadratic"
+        n = Net(sizes, names, dtype, 5, loss=loss, target=target)
+        x, y = rng.standard_normal((75, sizes[0])).astype(dtype), rng.random((75, sizes[-1])).astype(dtype)
+        results, counts = [], []
+        for size in (0, 2**40):
+            monkeypatch.setattr(matmul, "L1_BYTES", size)
+            out = np.empty((75, sizes[-1]), dtype)
+            results.append((n.gradients(x, y), n.sweep(x, y, out), out))
+            code = n.sweep_code(Workspace(n.layout, n.layout.block_rows), x, y, gradient=True)
+            counts.append(int(code.parts["operations"].sum()))
+        (parts, *rest), (whole, *others) = results
+        assert counts[0] > counts[1]
+        assert parts[0] == whole[0]
+        np.testing.assert_array_equal(parts[1], whole[1])
+        assert rest[0] == others[0]
+        np.testing.assert_array_equal(rest[1], others[1])
 
 
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])

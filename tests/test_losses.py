@@ -7,15 +7,14 @@ import pytest
 
 import fastnn
 from fastnn import Dense, Model
-from fastnn.kernels import entry, reference, strategy
+from fastnn.kernels import entry, reference
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, activate, call, matrix, padded
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, choose, matrix, padded
 
 rng = np.random.default_rng(11)
 # By output activation.
 CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "sigmoid": "sigmoid_cross_entropy"}
 OUTPUTS = {name: name.split("_")[0] for name in reference.LOGIT_LOSSES}  # by the kernel's name of a loss
-HOW = ["feature-major", "row-major"]
 
 
 def targets(kind, rows, n_out, dtype):
@@ -89,7 +88,7 @@ def test_the_logarithm_that_the_value_needs(dtype, target):
 @pytest.mark.parametrize("kind", ["labels", "values"])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, target, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    choose(how, monkeypatch)
     output = OUTPUTS[name]
     sizes, rows = [5, 18, 7], 61
     n = Net(sizes, ["tanh", output], dtype, 3, loss=name, target=target)
@@ -122,7 +121,7 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
 @pytest.mark.parametrize("loss", OUTPUTS)
 @pytest.mark.parametrize("how", HOW)
 def test_gradients_by_central_differences(how, loss, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    choose(how, monkeypatch)
     n = Net([4, 5, 3], ["sigmoid", OUTPUTS[loss]], "float64", 5, loss=loss)
     x = rng.standard_normal((20, 4))
     y, _ = targets("values", 20, 3, "float64")

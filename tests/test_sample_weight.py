@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from fastnn import SGD, Adam, Model
-from fastnn.kernels import entry, reference, strategy
+from fastnn.kernels import entry, reference
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, choose
 
 rng = np.random.default_rng(12)
 LOSSES = {"quadratic": "sigmoid", "sigmoid_cross_entropy": "sigmoid", "softmax_cross_entropy": "softmax"}
-HOW = ["feature-major", "row-major"]
 
 
 def weights_of(n, dtype="float64"):
@@ -28,7 +27,7 @@ def weights_of(n, dtype="float64"):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_as_the_reference_does(loss, batch_size, how, dtype, target, monkeypatch):
     """Losses and gradients are divided by the batch's sum of weights; some batches have none."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    choose(how, monkeypatch)
     rows = 700 if batch_size == 300 else 40
     n = Net([5, 9, 3], ["tanh", LOSSES[loss]], dtype, 3, loss=loss, target=target)
     x, labels = rng.standard_normal((rows, 5)).astype(dtype), rng.integers(0, 3, rows)

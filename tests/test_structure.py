@@ -39,10 +39,10 @@ MAY_IMPORT = {
     ],
     "program": ["target", "matrix", "function", "library"],
     "interpreter": ["simd", "function", "program"],
-    "memory": ["activations", "target", "optimizers", "matrix", "threads"],
+    "memory": ["activations", "losses", "target", "optimizers", "matrix", "threads"],
     "matmul": ["target", "matrix", "program"],
     "layers": ["activations", "losses", "matrix", "threads", "program", "memory", "matmul"],
-    "strategy": ["target", "matrix", "memory", "matmul"],
+    "strategy": ["activations", "target", "matrix", "memory", "matmul"],
     "schedule": [
         "target",
         "losses",
