@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .layers import Dense
     from .model import Model, load
     from .optimizers import SGD, Adam, Momentum
+    from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,11 @@ _HOME = {
     "MLPRegressor": "estimators",
     "Momentum": "optimizers",
     "SGD": "optimizers",
+    "CosineDecay": "schedules",
+    "ExponentialDecay": "schedules",
+    "InverseScaling": "schedules",
+    "OneCycle": "schedules",
+    "StepDecay": "schedules",
     "load": "model",
     "load_digits": "data",
     "load_idx": "data",
@@ -43,14 +49,19 @@ _HOME = {
 __all__ = [
     "SGD",
     "Adam",
+    "CosineDecay",
     "Dense",
     "DivergenceError",
     "EarlyStopping",
+    "ExponentialDecay",
     "History",
+    "InverseScaling",
     "MLPClassifier",
     "MLPRegressor",
     "Model",
     "Momentum",
+    "OneCycle",
+    "StepDecay",
     "load",
     "load_digits",
     "load_idx",

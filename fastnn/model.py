@@ -225,7 +225,8 @@ class Model:
             Samples in a step; the last batch of an epoch may be smaller. n (or more) is gradient descent on the
             whole set.
         optimizer : SGD, Momentum, Adam or one of "sgd", "momentum", "adam"
-            Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh.
+            Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
+            learning rate may change while it trains, see `CosineDecay` and the others.
         validation_data : (X, y) or None
             Scored after each epoch: history.val_loss and history.val_metric.
         validation_fraction : float or None
@@ -389,8 +390,8 @@ class Model:
         optimizer = optimizers.resolve(asked_for)
         inputs = self._inputs(X)
         other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
-        sparse = _validation.is_sparse(X)
-        if other or sparse or 3 * len(inputs) * self.n_parameters > LONG_STEP:
+        sparse, scheduled = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
+        if other or sparse or scheduled or 3 * len(inputs) * self.n_parameters > LONG_STEP:
             return self._whole_step(X if sparse else inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()

@@ -8,15 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from . import _validation
+from . import _validation, schedules
 from ._validation import shown
+from .schedules import Schedule
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """What all have in common: a learning rate, and the name of their kernel (see `kernels.optimizers`)."""
 
-    learning_rate: float
+    learning_rate: float | Schedule
 
     _rates: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1)
     _kernel: ClassVar[str] = ""
@@ -29,7 +30,7 @@ class Optimizer:
             if field.name in self._rates:
                 value = _validation.number(field.name, value, 0.0, 1.0)
             elif field.name == "learning_rate":
-                value = _validation.number(field.name, value, 0.0, open_low=True)
+                value = schedules.resolve(value)
             object.__setattr__(self, field.name, value)
 
 
@@ -39,8 +40,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        Step size, above 0.
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
 
     Examples
     --------
@@ -49,7 +50,7 @@ class SGD(Optimizer):
     SGD(learning_rate=3.0)
     """
 
-    learning_rate: float = 0.1
+    learning_rate: float | Schedule = 0.1
 
     _kernel: ClassVar[str] = "sgd"
 
@@ -60,8 +61,8 @@ class Momentum(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        Step size, above 0.
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     momentum : float
         In [0, 1).
     nesterov : bool
@@ -75,7 +76,7 @@ class Momentum(Optimizer):
     Momentum(learning_rate=0.1, momentum=0.9, nesterov=True)
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     momentum: float = 0.9
     nesterov: bool = False
 
@@ -99,8 +100,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        Step size, above 0.
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     beta1, beta2 : float
         Decay of the two means, in [0, 1).
     epsilon : float
@@ -116,7 +117,7 @@ class Adam(Optimizer):
     Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, epsilon_hat=False)
     """
 
-    learning_rate: float = 0.001
+    learning_rate: float | Schedule = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8

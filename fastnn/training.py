@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, calls
+from . import _validation, calls, schedules
 from .history import DivergenceError, History
 from .kernels import entry, schedule, strategy
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
-from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from .kernels.program import NETWORK_SYMBOLS, ORDER, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
+from .kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Sources
 from .network import Network
 from .optimizers import Optimizer
@@ -76,6 +76,7 @@ class Schedule:
             gradient=self.gradient,
             settings=plan.settings,
             l2=plan.l2 if kind.l2 else None,
+            scheduled=kind.scheduled,
         )
         self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
         self.code = Code((program for programs in self.programs for program in programs), self.library)
@@ -110,6 +111,7 @@ class FitKind:
     sources: Sources
     in_place: bool  # see Plan
     l2: bool
+    scheduled: str  # whether the learning rate changes with each "step" or "epoch"
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Plan:
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
         self.l2 = aligned_zeros(24, np.float64)
         self.bindings = bindings()
+        self.rates = np.empty(0)  # of the steps or epochs of a call
         self.order = np.empty(0, np.int32)  # drawn
         self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
         self.helpers: list[threading.Lock] = []  # each is held by a helping thread while it works
@@ -190,7 +193,8 @@ class Plan:
             if array is not None:  # the stride of a single row may be anything
                 bind(table, symbol, array.ctypes.data, array[:1].nbytes if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
-        self.settings[: len(names)] = [getattr(optimizer, name) for name in names]
+        values = (getattr(optimizer, name) for name in names)
+        self.settings[: len(names)] = [np.nan if isinstance(value, schedules.Schedule) else value for value in values]
         self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
         self.l2[:] = *objective.l2, objective.n_means
         fields: dict[str, Any] = {
@@ -214,6 +218,16 @@ class Plan:
         addresses = dict(zip(NETWORK_SYMBOLS, places, strict=True))
         for made in self.schedules.values():
             made.code.fill(**addresses)
+
+    def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
+        """The learning rates of as many steps or epochs as a call can do."""
+        position = int(self.own.state["numbers"][0, POSITIONS[learning_rate.per]])
+        self.rates = rates = learning_rate.rates(position, most)
+        wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+        if len(wrong):
+            where = f"{rates[wrong[0]]} for {learning_rate.per} {position + wrong[0]}"
+            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
+        bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
     def load(self, network: Network, optimizer: Optimizer) -> None:
         """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
@@ -315,7 +329,8 @@ def plan_for(
         stepper.plan.release(network)
     remainder = len(samples.inputs) % batch_size
     sources, penalised = Sources.of(*samples), objective.l2 != PLAIN.l2
-    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, sources, in_place, penalised)
+    scheduled = optimizer.learning_rate.per if isinstance(optimizer.learning_rate, schedules.Schedule) else ""
+    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, sources, in_place, penalised, scheduled)
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, optimizer)
     return plan
@@ -466,7 +481,12 @@ class Fit:
         start = time.perf_counter()
         if threads != plan.tuner.last:
             plan.tuner.switch_seconds = start - switched
-        plan.train(self.samples, self.losses, max(1, int(self.length.blocks * part)))
+        blocks = max(1, int(self.length.blocks * part))
+        learning_rate = self.options.optimizer.learning_rate
+        if isinstance(learning_rate, schedules.Schedule):
+            epochs = until - self.epoch
+            plan.bind_rates(learning_rate, min(blocks, epochs if learning_rate.per == "epoch" else blocks) + 1)
+        plan.train(self.samples, self.losses, blocks)
         seconds = time.perf_counter() - start
         if run["status"] == entry.DIVERGED:
             epoch = self.epoch + 1

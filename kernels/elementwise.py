@@ -118,6 +118,22 @@ def advance(code, function, n_settings, n_state):
             s.store(value if isinstance(value, Vec) else s.const(value), place, i)
 
 
+@vector_function("rates position:r*[1,1] rate:w*[1,1]")
+def take_rate(code):
+    """rate = number `position` of those at the address `rates`; all are float64."""
+    b = code.b
+    rates, position, rate = code.arguments
+    place = b.add(rates, b.mul(b.fptosi(load_double(b, position), I64), int64(8)))
+    store_double(b, load_double(b, place), rate)
+
+
+@vector_function("number:rw*[1,1]")
+def increment(code):
+    """number += 1, a float64."""
+    (place,) = code.arguments
+    store_double(code.b, code.b.fadd(load_double(code.b, place), ir.Constant(DOUBLE, 1.0)), place)
+
+
 @vector_function("n=x.row_bytes x:r[1,n] spread:w*[1,1]")
 def spread(code):
     """spread = sum over x of x - x, a float64: zero where all are finite, NaN where one is not."""

@@ -43,6 +43,8 @@ def functions(target: Target) -> dict[str, Function]:
     state("squares", elementwise.squares)
     state("penalty", elementwise.penalty)
     state("collect", elementwise.collect)
+    state("take_rate", elementwise.take_rate)
+    state("increment", elementwise.increment)
     for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
         state(name, samples.gather, source)
         state(f"{name}_columns", samples.gather_columns, source)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NUMBERS = 7  # float64 numbers of an optimizer's state, and of its scalars
+POSITIONS = {"step": 5, "epoch": 6}  # which numbers of the state say how many it has done, where its rate changes
 
 
 @dataclass(frozen=True)

@@ -226,11 +226,13 @@ def train(
     weights=None,
     l2=(0.0, 0.0),
     batch_means=False,
+    rates=None,
 ):
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
     weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
-    of a batch, l2[1] / 2 times it to the sum. With batch_means the mean loss is that of the batches' means.
+    of a batch, l2[1] / 2 times it to the sum. With batch_means the mean loss is that of the batches' means. Where there
+    are rates, they are the learning rates of all steps, in place of settings[0].
     """
     weights = np.ones(len(x)) if weights is None else weights
     losses, t = [], 0
@@ -250,6 +252,7 @@ def train(
             total, counted = total + share * value, counted + share * count
             t += 1
             network = [list(layer) for layer in network]
+            settings = settings if rates is None else (rates[t - 1], *settings[1:])
             for layer, gradient, own in zip(network, summed, vectors, strict=True):
                 for i, g in enumerate(gradient):
                     layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, own[i], *settings)

@@ -19,7 +19,7 @@ from .losses import LOSSES
 from .matmul import WHOLE, matmul
 from .matrix import ITEMSIZE, Address, Matrix, Symbol
 from .memory import STATE, Block, Layout, Trainable, Vector, Workspace, field, field_at
-from .optimizers import MAX_NUMBERS, OPTIMIZERS
+from .optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .program import Operation, Program
 from .target import LINE_BYTES
 from .threads import Worker
@@ -117,6 +117,7 @@ class Training:
     gradient: NDArray[Any]  # empty where none is needed
     settings: NDArray[np.float64]  # of the optimizer
     l2: NDArray[np.float64] | None = None  # see `elementwise.penalty`; None for no penalty
+    scheduled: str = ""  # whether the learning rate changes with each "step" or "epoch"
 
     @property
     def layout(self) -> Layout:
@@ -174,10 +175,20 @@ class Training:
         if self.sources.w is not None:
             weights, count = self.sources.w.matrix(self.batch_size), field(step, "count")
             programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
+        settings, numbers = (
+            _row(self.settings, "settings", "float64"),
+            field_at(state, STATE, "numbers", MAX_NUMBERS),
+        )
+        if self.scheduled:
+            position = {name: numbers[:, i : i + 1] for name, i in POSITIONS.items()}
+            rates = Symbol("rates")
+            programs[ADVANCE].add("take_rate", rates=rates, position=position[self.scheduled], rate=settings[:, :1])
+            programs[ADVANCE].add("increment", number=position["step"])
+            programs[KEEP].add("increment", number=position["epoch"])
         programs[ADVANCE].add(
             f"{self.optimizer}_advance",
-            settings=_row(self.settings, "settings", "float64"),
-            state=field_at(state, STATE, "numbers", MAX_NUMBERS),
+            settings=settings,
+            state=numbers,
             count=field(step, "count"),
             scale=field(step, "scale"),
             scalars=field(step, "scalars", MAX_NUMBERS),
