@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .history import DivergenceError, History
     from .layers import Dense
     from .model import Model, load
-    from .optimizers import SGD, Adam, Momentum
+    from .optimizers import LBFGS, SGD, Adam, Momentum
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
 
 __version__ = "0.1.0"
@@ -39,6 +39,7 @@ _HOME = {
     "CosineDecay": "schedules",
     "ExponentialDecay": "schedules",
     "InverseScaling": "schedules",
+    "LBFGS": "optimizers",
     "OneCycle": "schedules",
     "StepDecay": "schedules",
     "load": "model",
@@ -47,6 +48,7 @@ _HOME = {
     "one_hot": "data",
 }
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adam",
     "CosineDecay",

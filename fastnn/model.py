@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, metrics, optimizers, storage, training
+from . import _validation, lbfgs, metrics, optimizers, storage, training
 from . import threads as _threads
 from ._validation import Targets, shown, take_rows
 from .history import DivergenceError, History
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .metrics import Metric
 from .network import Network
-from .optimizers import SGD, Optimizer
+from .optimizers import LBFGS, SGD, Optimizer
 
 INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
@@ -197,7 +197,7 @@ class Model:
         *,
         epochs: int,
         batch_size: int,
-        optimizer: Optimizer | str = SGD(0.1),
+        optimizer: Optimizer | LBFGS | str = SGD(0.1),
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         validation_fraction: float | None = None,
         sample_weight: ArrayLike | None = None,
@@ -224,7 +224,7 @@ class Model:
         batch_size : int
             Samples in a step; the last batch of an epoch may be smaller. n (or more) is gradient descent on the
             whole set.
-        optimizer : SGD, Momentum, Adam or one of "sgd", "momentum", "adam"
+        optimizer : SGD, Momentum, Adam, LBFGS or one of "sgd", "momentum", "adam"
             Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
             learning rate may change while it trains, see `CosineDecay` and the others.
         validation_data : (X, y) or None
@@ -290,7 +290,13 @@ class Model:
             (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
         batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
-        optimizer = optimizers.resolve(optimizer)
+        if not isinstance(optimizer, LBFGS):
+            optimizer = optimizers.resolve(optimizer)
+        elif batch_size < len(inputs) or not isinstance(shuffle, bool):
+            raise ValueError(
+                f"optimizer LBFGS needs all {len(inputs)} samples in a batch and no order of them, "
+                f"got batch_size {batch_size} and shuffle {shown(shuffle)}"
+            )
         callbacks = _validation.callables("callbacks", callbacks)
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
             raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
@@ -299,24 +305,21 @@ class Model:
         work = 3 * epochs * len(inputs) * self.n_parameters
         shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
         max_threads = _threads.resolve_threads(threads) if shared else 1
-        options = training.Options(
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            ordered=ordered,
-            order=order,
-            callbacks=[functools.partial(callback, self) for callback in callbacks],
-            max_threads=max_threads,
-            objective=objective,
-        )
-
+        bound = [functools.partial(callback, self) for callback in callbacks]
         history = History(metric=name if validation else None)
         samples = training.Samples(inputs, targets.array, weights)
         validate = validation and functools.partial(self._evaluate, *validation, score)
         mine = threading.Lock()
         with mine, training.ProgressBar(bool(progress), epochs, history) as bar:
             self._claims.take_for_fit(mine)
-            fit = training.Fit(lambda: self._network, samples, options, history, validate)
+            fit: lbfgs.Fit | training.Fit
+            if isinstance(optimizer, LBFGS):
+                l2 = objective.l2[0]
+                fit = lbfgs.Fit(lambda: self._network, samples, optimizer, epochs, l2, bound, history, validate)
+            else:
+                kind = ordered, order, bound, max_threads, objective
+                options = training.Options(epochs, batch_size, optimizer, *kind)
+                fit = training.Fit(lambda: self._network, samples, options, history, validate)
             self.history = history
             fit.run(bar)
             for callback in callbacks:

@@ -135,13 +135,48 @@ class Adam(Optimizer):
         object.__setattr__(self, "epsilon", _validation.number("epsilon", self.epsilon, 1e-30))
 
 
+@dataclass(frozen=True)
+class LBFGS:
+    """L-BFGS on the whole set (Liu and Nocedal 1989), by SciPy: few parameters, few samples, a smooth loss.
+
+    An epoch of `fit` is an iteration, which takes one or more passes over the samples; batch_size must be their number
+    or more. `history.loss` is the loss before each iteration. A fit ends before its last epoch when it has converged.
+    What it knows of the curvature ends with the fit, so that two fits are not one longer fit. It needs SciPy.
+
+    Parameters
+    ----------
+    memory : int
+        How many of the last steps the estimate of the curvature is made of, at least 1.
+    tolerance : float
+        A fit has converged when no element of the gradient is larger, at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> model = fastnn.Model([1, fastnn.Dense(8, "tanh"), 1], output="identity", dtype="float64", rng=0)
+    >>> history = model.fit(X, X**2, epochs=200, batch_size=50, optimizer=fastnn.LBFGS())
+    >>> model.loss(X, X**2) < 1e-5
+    True
+    """
+
+    memory: int = 10
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memory", _validation.integer("memory", self.memory, 1, 1000))
+        object.__setattr__(self, "tolerance", _validation.number("tolerance", self.tolerance, 0.0))
+
+
 BY_NAME: dict[str, type[SGD | Momentum | Adam]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:
-    """The optimizer object for a name or an object."""
+    """The optimizer object for a name or an object, of those that take steps by batches."""
     if isinstance(optimizer, Optimizer):
         return optimizer
+    if isinstance(optimizer, LBFGS):
+        raise ValueError("optimizer LBFGS takes no steps by batches: use it in fit")
     if isinstance(optimizer, str):
         return BY_NAME[_validation.choice("optimizer", optimizer, BY_NAME)]()
     raise TypeError(
