@@ -25,9 +25,11 @@ class Dense:
     units : int
         Number of neurons, at least 1.
     activation : str
-        "sigmoid" 1/(1 + e^-z), "tanh", "relu" max(z, 0), "gelu" z Phi(z) with the standard normal distribution
-        (Hendrycks and Gimpel 2016), "identity" z, "exp" e^z, or "step" (1 where z > 0, the perceptron). For the last
-        layer also "softmax" e^z / sum e^z over the layer's neurons.
+        "sigmoid" 1/(1 + e^-z), "hard_sigmoid" (z + 3) / 6 within [0, 1], "tanh", "identity" z, "exp" e^z, "step" (1
+        where z > 0, the perceptron), "softplus" log(1 + e^z), "relu" max(z, 0). Others that go on below zero:
+        "leaky_relu" with 0.01 z, "elu" with e^z - 1, "selu" with 1.76 (e^z - 1), and 1.05 z above, so that mean 0 and
+        variance 1 stay (Klambauer et al. 2017), "gelu" z Phi(z) with the standard normal distribution (Hendrycks and
+        Gimpel 2016), "silu" z sigmoid(z). For the last layer also "softmax" e^z / sum e^z over the layer's neurons.
 
     Examples
     --------

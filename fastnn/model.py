@@ -28,7 +28,7 @@ from .optimizers import LBFGS, SGD, Optimizer
 INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
-_THRESHOLDS = {"sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
+_THRESHOLDS = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
 
 
 _Labelled = tuple[NDArray[Any], Targets, NDArray[Any] | None]  # samples, targets, weights

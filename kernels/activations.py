@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from .simd import Simd, Vec
 
+LEAK = 0.01  # the slope of leaky_relu below zero (Maas, Hannun and Ng 2013)
+SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu, by which mean 0 and variance 1 stay
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -45,6 +48,67 @@ def _gelu_backward(s, d, z):
     return d * (below + s.clip(z, 40.0) * density)
 
 
+def _leaky(s, z, x):
+    """x where z > 0, a hundredth of it elsewhere."""
+    return s.select(s.less(s.const(0.0), z), x, x * LEAK)
+
+
+def _negative_part(s, z):
+    """z where it is below zero or NaN, else zero."""
+    return s.select(s.less(s.const(0.0), z), s.const(0.0), z)
+
+
+def _elu(s, z):
+    """z, or e^z - 1 where z < 0 (Clevert, Unterthiner and Hochreiter 2016)."""
+    return s.select(s.less(s.const(0.0), z), z, s.expm1(_negative_part(s, z)))
+
+
+def _elu_backward(s, d, a):
+    return d * (_negative_part(s, a) + 1.0)
+
+
+def _selu(s, z):
+    """SCALE z, or SCALE ALPHA (e^z - 1) where z < 0 (Klambauer et al. 2017)."""
+    return s.select(s.less(s.const(0.0), z), z * SCALE, s.expm1(_negative_part(s, z)) * (SCALE * ALPHA))
+
+
+def _selu_backward(s, d, a):
+    return d * s.select(s.less(s.const(0.0), a), s.const(SCALE), a + SCALE * ALPHA)
+
+
+def _silu(s, z):
+    """z sigmoid(z) (Elfwing, Uchibe and Doya 2018)."""
+    return s.sigmoid(z) * s.select(s.less(z, s.const(-1e4)), s.const(-1e4), z)  # 0 for -infinity
+
+
+def _silu_backward(s, d, z):
+    z = s.clip(z, 1e4)
+    a = s.sigmoid(z)
+    return d * (a + a * z * (s.const(1.0) - a))
+
+
+def _softplus(s, z):
+    """log(1 + e^z) = max(z, 0) + log(1 + e^-|z|) (Dugas et al. 2001), for every z, where PyTorch takes z above 20."""
+    return s.select(s.less(z, s.const(0.0)), s.const(0.0), z) + s.log1p(s.exp(-s.abs(z), negative=True))
+
+
+def _softplus_backward(s, d, a):
+    """sigmoid(z) = 1 - e^-a."""
+    return d * -s.expm1(-a)
+
+
+def _hard_sigmoid(s, z):
+    """(z + 3) / 6, at least 0 and at most 1, as in PyTorch (Courbariaux, Bengio and David 2015)."""
+    a = (z + 3.0) * (1 / 6)
+    a = s.select(s.less(a, s.const(0.0)), s.const(0.0), a)
+    return s.select(s.less(s.const(1.0), a), s.const(1.0), a)
+
+
+def _hard_sigmoid_backward(s, d, a):
+    below = s.select(s.b.fcmp_unordered("<", a.v, s.const(1.0).v), d * (1 / 6), s.const(0.0))
+    return _if_positive(s, a, below)
+
+
 # The step has no useful derivative: its delta passes as it is, and so a single layer of step neurons learns by the
 # perceptron rule (Rosenblatt 1958).
 ACTIVATIONS = {
@@ -53,6 +117,12 @@ ACTIVATIONS = {
     "tanh": Activation(lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
     "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
     "gelu": Activation(_gelu, _gelu_backward, from_z=True),
+    "leaky_relu": Activation(lambda s, z: _leaky(s, z, z), lambda s, d, a: _leaky(s, a, d)),
+    "elu": Activation(_elu, _elu_backward),
+    "selu": Activation(_selu, _selu_backward),
+    "silu": Activation(_silu, _silu_backward, from_z=True),
+    "softplus": Activation(_softplus, _softplus_backward),
+    "hard_sigmoid": Activation(_hard_sigmoid, _hard_sigmoid_backward),
     "exp": Activation(lambda s, z: s.exp(z), lambda s, d, a: d * a),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }

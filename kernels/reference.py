@@ -17,13 +17,29 @@ def _normal_below(z):
 
 
 # name: (value of z, derivative in terms of the output a, or of z for those in FROM_Z)
-FROM_Z = ("gelu",)
+FROM_Z = ("gelu", "silu")
+
+
+def _sigmoid(z):
+    return np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z)))
+
+
+_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772  # of selu
 ACTIVATIONS: dict[str, Any] = {
     "identity": (lambda z: z, lambda a: np.ones_like(a)),
-    "sigmoid": (lambda z: np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z))), lambda a: a * (1 - a)),
+    "sigmoid": (_sigmoid, lambda a: a * (1 - a)),
     "tanh": (np.tanh, lambda a: 1 - a**2),
     "relu": (lambda z: np.where(np.isnan(z) | (z > 0), z, 0.0), lambda a: (a > 0) * 1.0),
     "gelu": (lambda z: z * _normal_below(z), lambda z: _normal_below(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda a: np.where(a > 0, 1, 0.01)),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda a: np.where(a > 0, 1, a + 1)),
+    "selu": (
+        lambda z: _SCALE * np.where(z > 0, z, _ALPHA * np.expm1(np.minimum(z, 0))),
+        lambda a: np.where(a > 0, _SCALE, a + _SCALE * _ALPHA),
+    ),
+    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
+    "softplus": (lambda z: np.logaddexp(0, z), lambda a: -np.expm1(-a)),
+    "hard_sigmoid": (lambda z: np.clip((z + 3) / 6, 0, 1), lambda a: ((a > 0) & (a < 1)) / 6),
     "exp": (np.exp, lambda a: a),
     "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
 }

@@ -246,6 +246,13 @@ class Simd:
         n_int, n, r, _ = self._reduce(x)
         return self._scale(self._expm1_reduced(r) + 1.0, n, n_int)
 
+    def expm1(self, x):
+        """e^x - 1 for x <= 0, taken without cancellation; NaN gives NaN."""
+        n_int, n, r, exact = self._reduce(self._at_least(-60.0, x))
+        rest = self.fma(n, self.const(-self._LOG2[self.double][1]), exact - r)  # what rounding took from r
+        scale = self._power_of_two(n_int)
+        return self.fma(scale, self._expm1_reduced(r, rest), scale - 1.0)
+
     # log. With x = 2^k (1 + f), |log(1 + f)| <= log(2)/2 and s = f / (2 + f), log(1 + f) = f - s (f - R(s^2)) (fdlibm).
     LOG32 = (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)
     LOG64 = (
@@ -281,10 +288,7 @@ class Simd:
 
     def tanh(self, x):
         """-m / (2 + m) with m = e^(-2|x|) - 1 taken without cancellation; the sign is put back."""
-        n_int, n, r, exact = self._reduce(self._at_least(-60.0, self.abs(x) * -2.0))
-        rest = self.fma(n, self.const(-self._LOG2[self.double][1]), exact - r)  # what rounding took from r
-        scale = self._power_of_two(n_int)
-        m = self.fma(scale, self._expm1_reduced(r, rest), scale - 1.0)
+        m = self.expm1(self.abs(x) * -2.0)
         y = m + 2.0
         return self.copysign(self._divide(-m, y, m - (y - 2.0)), x)
 

@@ -16,7 +16,7 @@ from .target import LINE_BYTES
 
 SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
 ACTIVATION, SIMPLE_ACTIVATION = 34, 8  # vector operations of an activation and its backward
-SIMPLE = ("identity", "relu", "step")
+SIMPLE = ("identity", "relu", "leaky_relu", "hard_sigmoid", "step")
 SOFTMAX = 90  # of a sample's softmax and its loss where lanes hold outputs
 THREAD_MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting costs more than threads give
 

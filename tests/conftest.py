@@ -33,6 +33,12 @@ VALUE = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
     "gelu": lambda z: z * normal_distribution(z),
+    "leaky_relu": lambda z: np.maximum(z, 0.01 * z),
+    "elu": lambda z: np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
+    "selu": lambda z: 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * (np.exp(np.minimum(z, 0)) - 1)),
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "softplus": lambda z: np.log(1 + np.exp(z)),
+    "hard_sigmoid": lambda z: np.minimum(np.maximum(z + 3, 0), 6) / 6,
     "step": lambda z: (z > 0).astype(float),
 }
 # da/dz in terms of z. For the step it is 1 by the perceptron rule.
@@ -42,6 +48,12 @@ SLOPE = {
     "tanh": lambda z: 1 / np.cosh(z) ** 2,
     "relu": lambda z: (z > 0).astype(float),
     "gelu": lambda z: normal_distribution(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
+    "leaky_relu": lambda z: np.where(z > 0, 1, 0.01),
+    "elu": lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0))),
+    "selu": lambda z: 1.0507009873554805 * np.where(z > 0, 1, 1.6732632423543772 * np.exp(np.minimum(z, 0))),
+    "silu": lambda z: (1 + z / (1 + np.exp(z))) / (1 + np.exp(-z)),
+    "softplus": lambda z: 1 / (1 + np.exp(-z)),
+    "hard_sigmoid": lambda z: (np.abs(z) < 3) / 6,
     "step": np.ones_like,
 }
 

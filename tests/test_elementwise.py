@@ -49,10 +49,32 @@ def test_gelu_over_the_whole_range(dtype, target):
     np.testing.assert_array_equal(backward("gelu", np.ones(6), ends, dtype, target), [np.nan, 1, 0, 0.5, 0, 1])
 
 
-@pytest.mark.parametrize(("target", "name"), on_targets(["identity", "sigmoid", "tanh", "relu", "gelu"]))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize(
+    ("name", "values", "slopes"),
+    [
+        ("leaky_relu", [-np.inf, -100, 0, 1e4, np.inf], [0.01, 0.01, 0.01, 1, 1]),
+        ("elu", [-1, -1, 0, 1e4, np.inf], [0, 0, 1, 1, 1]),
+        ("silu", [0, 0, 0, 1e4, np.inf], [0, 0, 0.5, 1, 1]),
+        ("softplus", [0, 0, np.log(2), 1e4, np.inf], [0, 0, 0.5, 1, 1]),
+        ("hard_sigmoid", [0, 0, 0.5, 1, 1], [0, 0, 1 / 6, 0, 0]),
+    ],
+)
+def test_ends(name, values, slopes, target, dtype):
+    z = np.array([-np.inf, -1e4, 0, 1e4, np.inf, np.nan], dtype)
+    a = activate(name, z, dtype, target)
+    np.testing.assert_allclose(a[:5], values, rtol=4 * EPS[dtype])
+    source = z if name in reference.FROM_Z else a
+    np.testing.assert_allclose(backward(name, np.ones(6), source, dtype, target)[:5], slopes, rtol=8 * EPS[dtype])
+    assert np.isnan(a[5])
+    assert np.isnan(backward(name, np.full(6, np.nan), source, dtype, target)[:4]).any()
+
+
+@pytest.mark.parametrize(("target", "name"), on_targets([name for name in reference.ACTIVATIONS if name != "step"]))
 def test_backward_by_central_differences(name, target):
     z, h = rng.normal(0, 2, 64), 1e-6
-    z = z[np.abs(z) > 1e-3]  # relu has no derivative at 0
+    z = z[(np.abs(z) > 1e-3) & (np.abs(np.abs(z) - 3) > 1e-3)]  # where relu and hard_sigmoid have no derivative
     ends = [activate(name, z + step, "float64", target) for step in (h, -h)]
     numeric = (ends[0] - ends[1]) / (2 * h)
     source = z if name in reference.FROM_Z else activate(name, z, "float64", target)

@@ -18,7 +18,20 @@ from fastnn import Dense, Model
 
 REMOVED = "removed"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permission bits, links and pipes are a matter of POSIX")
-ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "step"]
+ACTIVATIONS = [
+    "identity",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "gelu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "silu",
+    "softplus",
+    "hard_sigmoid",
+    "step",
+]
 
 
 @pytest.fixture
