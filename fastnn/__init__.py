@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from .history import DivergenceError, History
     from .layers import Dense
     from .model import Model, load
-    from .optimizers import LBFGS, SGD, Adam, Momentum
+    from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Lion, Momentum, Nadam, RMSprop
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Adagrad": "optimizers",
     "Adam": "optimizers",
+    "AdamW": "optimizers",
     "Dense": "layers",
     "DivergenceError": "history",
     "EarlyStopping": "callbacks",
@@ -35,11 +37,14 @@ _HOME = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
     "Momentum": "optimizers",
+    "Nadam": "optimizers",
+    "RMSprop": "optimizers",
     "SGD": "optimizers",
     "CosineDecay": "schedules",
     "ExponentialDecay": "schedules",
     "InverseScaling": "schedules",
     "LBFGS": "optimizers",
+    "Lion": "optimizers",
     "OneCycle": "schedules",
     "StepDecay": "schedules",
     "load": "model",
@@ -50,7 +55,9 @@ _HOME = {
 __all__ = [
     "LBFGS",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "CosineDecay",
     "Dense",
     "DivergenceError",
@@ -58,11 +65,14 @@ __all__ = [
     "ExponentialDecay",
     "History",
     "InverseScaling",
+    "Lion",
     "MLPClassifier",
     "MLPRegressor",
     "Model",
     "Momentum",
+    "Nadam",
     "OneCycle",
+    "RMSprop",
     "StepDecay",
     "load",
     "load_digits",

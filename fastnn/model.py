@@ -20,6 +20,7 @@ from . import _validation, lbfgs, metrics, optimizers, storage, training
 from . import threads as _threads
 from ._validation import Targets, shown, take_rows
 from .history import DivergenceError, History
+from .kernels import losses
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .metrics import Metric
 from .network import Network
@@ -42,8 +43,8 @@ class Model:
     sizes_or_layers : sequence of int or Dense
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`.
     activation, output : str
-        Activation of hidden layers and of the last one where an entry is an int: "sigmoid", "tanh", "relu",
-        "gelu", "identity", "exp" or "step"; of the last one also "softmax", with the loss "cross_entropy".
+        Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
+        "softmax", with the loss "cross_entropy".
     loss : str
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
         "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that
@@ -52,6 +53,8 @@ class Model:
         "clipped_cross_entropy": the same, but its value counts -log p as at most -log(epsilon of dtype), as
         scikit-learn's does. "poisson", with an exp output: C = 1/n sum (y log(y / a) - y + a), half the deviance of
         counts y, at least 0.
+        Of errors e = a - y, summed over the outputs and averaged over the samples: "absolute_error" |e|; "huber"
+        e^2 / 2 where |e| < 1, else |e| - 1/2 (Huber 1964); "log_cosh" log cosh e.
     init : str
         "scaled": weights normal with standard deviation 1/sqrt(fan_in), biases zero. "normal": weights and biases
         unit Gaussian, as in Nielsen's first network. "zeros".
@@ -148,7 +151,7 @@ class Model:
 
     @property
     def loss_name(self) -> str:
-        """ "quadratic", "cross_entropy", "clipped_cross_entropy" or "poisson"."""
+        """The loss's name."""
         return self._network.architecture.loss
 
     @property
@@ -224,7 +227,8 @@ class Model:
         batch_size : int
             Samples in a step; the last batch of an epoch may be smaller. n (or more) is gradient descent on the
             whole set.
-        optimizer : SGD, Momentum, Adam, LBFGS or one of "sgd", "momentum", "adam"
+        optimizer : SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, LBFGS, or the name of one but the last
+            such as "adam".
             Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
             learning rate may change while it trains, see `CosineDecay` and the others.
         validation_data : (X, y) or None
@@ -402,7 +406,8 @@ class Model:
         inputs = np.require(inputs, requirements="W")
         stepper = training.Stepper(self._network, optimizer, training.Samples(inputs, targets), given)
         stepper.asked_for = asked_for
-        if self.loss_name == "quadratic" or targets.ndim == 1:  # the step itself does not check probabilities or counts
+        # The step itself does not check probabilities or counts.
+        if self.loss_name in losses.OF_ANY_NUMBERS or targets.ndim == 1:
             self._network.stepper = stepper
         status, loss = stepper(inputs, given)
         if self._network.stepper is not stepper:
@@ -567,7 +572,7 @@ class Model:
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
         last = self.layers[-1]
         binary = last.activation in _THRESHOLDS
-        kind = last.activation if self.loss_name != "quadratic" else ""
+        kind = "" if self.loss_name in losses.OF_ANY_NUMBERS else last.activation
         return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
 
     # ---- transfer learning and files ----

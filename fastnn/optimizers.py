@@ -5,6 +5,7 @@ A further fit with an equal optimizer goes on from that state, one with another 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -29,6 +30,10 @@ class Optimizer:
             value = getattr(self, field.name)
             if field.name in self._rates:
                 value = _validation.number(field.name, value, 0.0, 1.0)
+            elif field.name == "epsilon":
+                value = _validation.number(field.name, value, 1e-30)
+            elif field.name in ("weight_decay", "momentum_decay"):
+                value = _validation.number(field.name, value, 0.0)
             elif field.name == "learning_rate":
                 value = schedules.resolve(value)
             object.__setattr__(self, field.name, value)
@@ -132,7 +137,167 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         _validation.boolean("epsilon_hat", self.epsilon_hat)
         super().__post_init__()
-        object.__setattr__(self, "epsilon", _validation.number("epsilon", self.epsilon, 1e-30))
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters *= 1 - learning_rate * weight_decay.
+
+    Then they take Adam's step. As in PyTorch, biases shrink too.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
+    beta1, beta2 : float
+        Decay of the two means, in [0, 1).
+    epsilon : float
+        Above 0, at least 1e-30.
+    weight_decay : float
+        At least 0.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.AdamW(weight_decay=0.1)
+    AdamW(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.1)
+    """
+
+    learning_rate: float | Schedule = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
+    _kernel: ClassVar[str] = "adamw"
+
+
+@dataclass(frozen=True)
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2016), as PyTorch's NAdam.
+
+    mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2) takes the place of beta1 in the corrections, and the step is
+    mu_(t+1) m / (1 - mu_1 .. mu_(t+1)) + (1 - mu_t) gradient / (1 - mu_1 .. mu_t), in place of Adam's m_hat.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
+    beta1, beta2 : float
+        Decay of the two means, in [0, 1).
+    epsilon : float
+        Above 0, at least 1e-30.
+    momentum_decay : float
+        At least 0.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Nadam()
+    Nadam(learning_rate=0.002, beta1=0.9, beta2=0.999, epsilon=1e-08, momentum_decay=0.004)
+    """
+
+    learning_rate: float | Schedule = 0.002
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    momentum_decay: float = 0.004
+
+    _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
+    _kernel: ClassVar[str] = "nadam"
+
+    @property
+    def _shrink(self) -> float:
+        return float(0.96**self.momentum_decay)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """Steps scaled by a running mean of the gradient's square (Tieleman and Hinton 2012), as in PyTorch.
+
+    v = alpha * v + (1 - alpha) * gradient^2; parameters -= learning_rate * gradient / (sqrt(v) + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
+    alpha : float
+        Decay of the mean, in [0, 1).
+    epsilon : float
+        Above 0, at least 1e-30.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.RMSprop()
+    RMSprop(learning_rate=0.01, alpha=0.99, epsilon=1e-08)
+    """
+
+    learning_rate: float | Schedule = 0.01
+    alpha: float = 0.99
+    epsilon: float = 1e-8
+
+    _rates: ClassVar[tuple[str, ...]] = ("alpha",)
+    _kernel: ClassVar[str] = "rmsprop"
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Steps scaled by the sum of all squares of the gradient (Duchi, Hazan and Singer 2011), as in PyTorch.
+
+    v += gradient^2; parameters -= learning_rate * gradient / (sqrt(v) + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
+    epsilon : float
+        Above 0, at least 1e-30.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Adagrad()
+    Adagrad(learning_rate=0.01, epsilon=1e-10)
+    """
+
+    learning_rate: float | Schedule = 0.01
+    epsilon: float = 1e-10
+
+    _kernel: ClassVar[str] = "adagrad"
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """Steps of one size in the direction of a mean's sign (Chen et al. 2023, "Symbolic discovery").
+
+    parameters -= learning_rate * (sign(beta1 * m + (1 - beta1) * gradient) + weight_decay * parameters); then
+    m = beta2 * m + (1 - beta2) * gradient.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable
+        Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
+    beta1, beta2 : float
+        Decay of the means, in [0, 1).
+    weight_decay : float
+        At least 0.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Lion()
+    Lion(learning_rate=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0)
+    """
+
+    learning_rate: float | Schedule = 0.0001
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+
+    _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
+    _kernel: ClassVar[str] = "lion"
 
 
 @dataclass(frozen=True)
@@ -168,7 +333,9 @@ class LBFGS:
         object.__setattr__(self, "tolerance", _validation.number("tolerance", self.tolerance, 0.0))
 
 
-BY_NAME: dict[str, type[SGD | Momentum | Adam]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
+BY_NAME: dict[str, Callable[[], Optimizer]] = {
+    each.__name__.lower(): each for each in (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion)
+}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:

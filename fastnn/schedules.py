@@ -127,8 +127,8 @@ class InverseScaling(Schedule):
     Examples
     --------
     >>> import fastnn
-    >>> fastnn.InverseScaling(0.6).rates(0, 4).tolist()
-    [0.6, 0.4242640687119285, 0.34641016151377546, 0.3]
+    >>> fastnn.InverseScaling(0.6).rates(0, 4).round(3).tolist()
+    [0.6, 0.424, 0.346, 0.3]
     """
 
     learning_rate: float

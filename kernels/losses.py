@@ -5,6 +5,7 @@ outputs and targets. One that is named by an output activation takes the logits 
 dC/dz: its value is finite for any logits, and the activation's derivative cancels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,31 @@ class Loss:
 def _quadratic(s, a, y):
     difference = a - y
     return difference * difference * 0.5, difference
+
+
+def _absolute_error(s, a, y):
+    """|a - y|, whose derivative at 0 is taken as 0."""
+    e, zero = a - y, s.const(0.0)
+    sign = s.select(s.less(zero, e), s.const(1.0), s.select(s.less(e, zero), s.const(-1.0), e))
+    return s.abs(e), sign
+
+
+def _huber(s, a, y):
+    """e^2 / 2 where |e| = |a - y| < 1, else |e| - 1 / 2 (Huber 1964)."""
+    e = a - y
+    size = s.abs(e)
+    return s.select(s.less(size, s.const(1.0)), e * e * 0.5, size - 0.5), s.clip(e, 1.0)
+
+
+def _log_cosh(s, a, y):
+    """log cosh e = log(1 + sinh^2 e) / 2, or |e| + log(1 + e^-2|e|) - log 2; sinh^2 from t = tanh e, the derivative."""
+    e = a - y
+    size, t = s.abs(e), s.tanh(e)
+    near = s.less(size, s.const(0.75))
+    square = s.select(near, t * t, s.const(0.0))
+    small = s.log1p(square / (s.const(1.0) - square)) * 0.5
+    large = size + s.log1p(s.exp(size * -2.0, negative=True)) - math.log(2)
+    return s.select(near, small, large), t
 
 
 def _poisson(s, z, y):
@@ -58,13 +84,17 @@ def _clipped_sigmoid_cross_entropy(s, z, y):
 # By name, and by name and output activation where that makes a difference.
 LOSSES = {
     "quadratic": Loss(_quadratic),
+    "absolute_error": Loss(_absolute_error),
+    "huber": Loss(_huber),
+    "log_cosh": Loss(_log_cosh),
     "sigmoid_cross_entropy": Loss(_sigmoid_cross_entropy, from_logits=True),
     "softmax_cross_entropy": Loss(None, from_logits=True),
     "sigmoid_clipped_cross_entropy": Loss(_clipped_sigmoid_cross_entropy, from_logits=True),
     "softmax_clipped_cross_entropy": Loss(None, from_logits=True),
     "exp_poisson": Loss(_poisson, from_logits=True),
 }
-NAMES = ("quadratic", "cross_entropy", "clipped_cross_entropy", "poisson")  # for `Model`
+OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh")  # which any numbers may be the targets of
+NAMES = (*OF_ANY_NUMBERS, "cross_entropy", "clipped_cross_entropy", "poisson")  # for `Model`
 
 
 def kernel_name(loss: str, output: str) -> str:

@@ -77,6 +77,69 @@ def _adam(s, c, p, g, m, v):
     return p - step * m / (s.sqrt(v) + epsilon), m, v
 
 
+def _adamw_advance(s, count, learning_rate, beta1, beta2, epsilon, weight_decay, power1, power2):
+    scale, state, scalars = _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2)
+    return scale, state, (*scalars, 1.0 - learning_rate * weight_decay)
+
+
+def _adamw(s, c, p, g, m, v):
+    """Loshchilov and Hutter 2019: the parameters shrink by themselves, and then take Adam's step."""
+    return _adam(s, c[:4], p * c[4], g, m, v)
+
+
+def _nadam_advance(s, count, learning_rate, beta1, beta2, epsilon, shrink, power, product, power2):
+    """power is shrink^t, product that of all mu_t = beta1 (1 - shrink^t / 2), as in PyTorch."""
+    now, following = (beta1 * (1.0 - power * shrink * 0.5), beta1 * (1.0 - power * shrink * shrink * 0.5))
+    product, power2 = product * now, power2 * beta2
+    root = s.sqrt(1.0 - power2)
+    of_gradient = learning_rate * root * (1.0 - now) / (1.0 - product)
+    of_mean = learning_rate * root * following / (1.0 - product * following)
+    scalars = of_mean, epsilon * root, 1.0 - beta1, 1.0 - beta2, of_gradient
+    return (1.0 / count,), (power * shrink, product, power2), scalars
+
+
+def _nadam(s, c, p, g, m, v):
+    """Dozat 2016: Adam that takes the gradient's step from where m leads."""
+    of_mean, epsilon, rate1, rate2, of_gradient = c
+    m = s.fma(rate1, g - m, m)
+    v = s.fma(rate2, s.fma(g, g, -v), v)
+    return p - (of_mean * m + of_gradient * g) / (s.sqrt(v) + epsilon), m, v
+
+
+def _rmsprop_advance(s, count, learning_rate, alpha, epsilon):
+    return (1.0 / count,), (), (learning_rate, epsilon, 1.0 - alpha)
+
+
+def _rmsprop(s, c, p, g, v):
+    """Tieleman and Hinton 2012: v += (1 - alpha) (g^2 - v)."""
+    rate, epsilon, rest = c
+    v = s.fma(rest, s.fma(g, g, -v), v)
+    return p - rate * g / (s.sqrt(v) + epsilon), v
+
+
+def _adagrad_advance(s, count, learning_rate, epsilon):
+    return (1.0 / count,), (), (learning_rate, epsilon)
+
+
+def _adagrad(s, c, p, g, v):
+    """Duchi, Hazan and Singer 2011: v sums the squares."""
+    rate, epsilon = c
+    v = s.fma(g, g, v)
+    return p - rate * g / (s.sqrt(v) + epsilon), v
+
+
+def _lion_advance(s, count, learning_rate, beta1, beta2, weight_decay):
+    return (1.0 / count,), (), (learning_rate, 1.0 - beta1, 1.0 - beta2, 1.0 - learning_rate * weight_decay)
+
+
+def _lion(s, c, p, g, m):
+    """Chen et al. 2023: the sign of a mean of gradient and m."""
+    rate, rate1, rate2, kept = c
+    u, zero = s.fma(rate1, g - m, m), s.const(0.0)
+    step = s.select(s.less(zero, u), rate, s.select(s.less(u, zero), -rate, u))
+    return p * kept - step, s.fma(rate2, g - m, m)
+
+
 _MOMENTUM: dict[str, Any] = {
     "settings": ("learning_rate", "momentum"),
     "advance": _momentum_advance,
@@ -96,4 +159,23 @@ OPTIMIZERS = {
     "nesterov": Optimizer(update=_nesterov, **_MOMENTUM),
     "adam": Optimizer(advance=_adam_advance, **_ADAM),
     "adam_hat": Optimizer(advance=_adam_hat_advance, **_ADAM),
+    "adamw": Optimizer(
+        ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay"),
+        _adamw_advance,
+        _adamw,
+        {"power1": 1.0, "power2": 1.0},
+        ("m", "v"),
+        5,
+    ),
+    "nadam": Optimizer(
+        ("learning_rate", "beta1", "beta2", "epsilon", "_shrink"),
+        _nadam_advance,
+        _nadam,
+        {"power": 1.0, "product": 1.0, "power2": 1.0},
+        ("m", "v"),
+        5,
+    ),
+    "rmsprop": Optimizer(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3),
+    "adagrad": Optimizer(("learning_rate", "epsilon"), _adagrad_advance, _adagrad, {}, ("v",), 2),
+    "lion": Optimizer(("learning_rate", "beta1", "beta2", "weight_decay"), _lion_advance, _lion, {}, ("m",), 4),
 }

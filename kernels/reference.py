@@ -46,6 +46,12 @@ ACTIVATIONS: dict[str, Any] = {
 # name: (summed value, derivative in a)
 LOSSES = {
     "quadratic": (lambda a, y: 0.5 * np.sum((a - y) ** 2), lambda a, y: a - y),
+    "absolute_error": (lambda a, y: np.sum(np.abs(a - y)), lambda a, y: np.sign(a - y)),
+    "huber": (
+        lambda a, y: np.sum(np.where(np.abs(a - y) < 1, 0.5 * (a - y) ** 2, np.abs(a - y) - 0.5)),
+        lambda a, y: np.clip(a - y, -1, 1),
+    ),
+    "log_cosh": (lambda a, y: np.sum(np.log1p(np.sinh(a - y) ** 2)) / 2, lambda a, y: np.tanh(a - y)),
 }
 
 
@@ -221,12 +227,44 @@ def _adam_hat(p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon):
     return p - rate * m / (np.sqrt(v) + epsilon), [m, v]
 
 
+def _adamw(p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon, weight_decay):
+    return _adam(p - learning_rate * weight_decay * p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon)
+
+
+def _nadam(p, g, t, vectors, learning_rate, beta_1, beta_2, epsilon, shrink):
+    mus = [beta_1 * (1 - 0.5 * shrink**i) for i in range(1, t + 2)]
+    m = beta_1 * vectors[0] + (1 - beta_1) * g
+    v = beta_2 * vectors[1] + (1 - beta_2) * g**2
+    step = mus[t] / (1 - np.prod(mus)) * m + (1 - mus[t - 1]) / (1 - np.prod(mus[:t])) * g
+    return p - learning_rate * step / (np.sqrt(v / (1 - beta_2**t)) + epsilon), [m, v]
+
+
+def _rmsprop(p, g, t, vectors, learning_rate, alpha, epsilon):
+    v = alpha * vectors[0] + (1 - alpha) * g**2
+    return p - learning_rate * g / (np.sqrt(v) + epsilon), [v]
+
+
+def _adagrad(p, g, t, vectors, learning_rate, epsilon):
+    v = vectors[0] + g**2
+    return p - learning_rate * g / (np.sqrt(v) + epsilon), [v]
+
+
+def _lion(p, g, t, vectors, learning_rate, beta_1, beta_2, weight_decay):
+    step = np.sign(beta_1 * vectors[0] + (1 - beta_1) * g)
+    return p - learning_rate * (step + weight_decay * p), [beta_2 * vectors[0] + (1 - beta_2) * g]
+
+
 OPTIMIZERS = {
     "sgd": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
     "momentum": _momentum,
     "nesterov": _nesterov,
     "adam": _adam,
     "adam_hat": _adam_hat,
+    "adamw": _adamw,
+    "nadam": _nadam,
+    "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
+    "lion": _lion,
 }
 
 

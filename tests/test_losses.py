@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Dense, Model
+from fastnn import SGD, Dense, Model
 from fastnn.kernels import entry, reference
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, choose, matrix, padded
+from .kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(11)
 # By output activation.
@@ -116,6 +117,57 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
         for g, w in zip(got, pair[:2], strict=True):
             np.testing.assert_allclose(g, w, atol=500 * EPS[dtype])
     assert not n.padding(n.parameters).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("name", ["absolute_error", "huber", "log_cosh"])
+def test_losses_of_large_small_and_no_errors(name, target, dtype):
+    """A single error at a time: the value's relative error, the ends, NaN."""
+    value, slope = reference.LOSSES[name]
+    for e in (0.0, 1e-5, -1e-3, 0.7, 0.76, -1.0, 1.5, 30.0, -300.0):
+        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target)
+        e = float(np.dtype(dtype).type(e))
+        assert got == pytest.approx(value(np.array(e), 0.0), rel=8 * EPS[dtype])
+        assert d[0, 0] == pytest.approx(slope(np.array(e), 0.0), rel=8 * EPS[dtype])
+    for e, slopes in ((np.inf, 1), (-np.inf, -1), (np.nan, np.nan)):
+        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target)
+        np.testing.assert_array_equal([got, d[0, 0]], [abs(e), slopes])
+
+
+@pytest.mark.parametrize("loss", ["quadratic", "absolute_error", "huber", "log_cosh"])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_gradients_of_errors_by_central_differences(how, loss, monkeypatch):
+    """Targets lie so far from the outputs, or so near, that no error crosses a corner."""
+    choose(how, monkeypatch)
+    model = Model([4, Dense(5, "tanh"), Dense(3, "identity")], loss=loss, dtype="float64", rng=0)
+    x = rng.standard_normal((20, 4))
+    y = model.predict(x) + rng.choice([-3.0, -0.4, 0.5, 2.0], (20, 3))
+    gradients, h = model.gradients(x, y), 1e-6
+    for (dw, db), w, b in zip(gradients, model.weights, model.biases, strict=True):
+        for array, analytic in ((w, dw), (b, db)):
+            for i in np.ndindex(array.shape):
+                before, ends = array[i], []
+                for step in (h, -h):
+                    array[i] = before + step
+                    ends.append(model.loss(x, y))
+                array[i] = before
+                assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "huber", "log_cosh"])
+def test_a_line_through_outliers(loss):
+    """Most samples lie on a line; a tenth of them far above it. The quadratic cost follows these."""
+    x = np.linspace(-1, 1, 200)[:, None]
+    y = 2 * x[:, 0] + 1
+    y[::10] += 20
+    slopes = {}
+    for name in ("quadratic", loss):
+        model = Model([1, 1], output="identity", loss=name, dtype="float64", init="zeros", rng=0)
+        model.fit(x, y, epochs=300, batch_size=20, optimizer=SGD(0.05))
+        slopes[name] = abs(model.biases[0][0] - 1)
+    assert slopes[loss] < 0.3
+    assert slopes["quadratic"] > 1.5
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)

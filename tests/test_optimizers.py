@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, DivergenceError, Model, Momentum
+from fastnn import SGD, Adagrad, Adam, AdamW, DivergenceError, Lion, Model, Momentum, Nadam, RMSprop
 from fastnn.kernels import reference, strategy
 from fastnn.kernels.optimizers import OPTIMIZERS
 from fastnn.optimizers import Optimizer
@@ -15,6 +15,10 @@ CASES = {
     "momentum": (Momentum(0.01, 0.6), "momentum", (0.01, 0.6)),
     "nesterov": (Momentum(0.01, 0.6, nesterov=True), "nesterov", (0.01, 0.6)),
     "adam": (Adam(0.01, 0.8, 0.95, 1e-6), "adam", (0.01, 0.8, 0.95, 1e-6)),
+    "adamw": (AdamW(0.01, 0.8, 0.95, 1e-6, 0.3), "adamw", (0.01, 0.8, 0.95, 1e-6, 0.3)),
+    "nadam": (Nadam(0.01, 0.8, 0.95, 1e-6, 0.1), "nadam", (0.01, 0.8, 0.95, 1e-6, 0.96**0.1)),
+    "rmsprop": (RMSprop(0.005, 0.9, 1e-6), "rmsprop", (0.005, 0.9, 1e-6)),
+    "adagrad": (Adagrad(0.02, 1e-6), "adagrad", (0.02, 1e-6)),
 }
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
@@ -55,6 +59,24 @@ def test_against_the_reference(name, n, batch_size, dtype, layout, monkeypatch):
     for w, b in model._network.layout.views(used):
         w[...], b[...] = True, True
     assert not model.parameters[~used].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+@pytest.mark.parametrize("batch_size", [1, 8, 61])
+def test_lion_against_the_reference(batch_size, weight_decay, dtype):
+    """Its steps are discontinuous, so a gradient near zero may go either way in float32: nearly all agree."""
+    X, y, order = problem(61, [5, 9, 3], dtype)
+    model = Model([5, 9, 3], activation="tanh", output="identity", dtype=dtype, rng=1)
+    settings = 0.003, 0.9, 0.95, weight_decay
+    data = X.astype("f8"), y.astype("f8")
+    _, want = reference.train(twin(model), *data, order, batch_size, *settings, optimizer="lion")
+    model.fit(X, y, epochs=3, batch_size=batch_size, optimizer=Lion(*settings), shuffle=order)
+    errors = [abs(w - want_w.T) for w, (want_w, *_) in zip(model.weights, want, strict=True)]
+    errors += [abs(b - want_b) for b, (_, want_b, _) in zip(model.biases, want, strict=True)]
+    error = np.concatenate([each.ravel() for each in errors])
+    assert (error < 3000 * EPS[dtype]).mean() > (0.9 if dtype == "float32" else 0.999)
+    assert error.max() < 0.03
 
 
 @pytest.mark.parametrize("beta2", [0.9999999, 0.99999999, 1 - 1e-12])
@@ -157,6 +179,12 @@ def test_frozen_layers_keep_their_bits(name, n):
         (lambda: Adam(beta2=1), "beta2 must be .* got 1"),
         (lambda: Adam(epsilon=0), "epsilon must be .* got 0"),
         (lambda: Adam(learning_rate=0), "learning_rate must be .* got 0"),
+        (lambda: AdamW(weight_decay=-1), "weight_decay must be .* got -1"),
+        (lambda: AdamW(beta1=1), "beta1 must be .* got 1"),
+        (lambda: Nadam(momentum_decay=-1), "momentum_decay must be .* got -1"),
+        (lambda: RMSprop(alpha=1), "alpha must be .* got 1"),
+        (lambda: Adagrad(epsilon=0), "epsilon must be .* got 0"),
+        (lambda: Lion(weight_decay=np.inf), "weight_decay must be .* got inf"),
         (lambda: SGD(-1), "learning_rate must be .* got -1"),
         (lambda: Optimizer(0.1), "optimizer must be one such as SGD.0.1., got Optimizer, which has no rule"),
     ],
@@ -168,7 +196,8 @@ def test_settings_out_of_range(make, match):
 
 def test_names():
     X, y, _ = problem(20, [5, 3], "float32")
-    for name, optimizer in {"sgd": SGD(), "momentum": Momentum(), "adam": Adam()}.items():
+    for optimizer in (SGD(), Momentum(), Adam(), AdamW(), Nadam(), RMSprop(), Adagrad(), Lion()):
+        name = type(optimizer).__name__.lower()
         one, two = Model([5, 3], rng=1), Model([5, 3], rng=1)
         one.fit(X, y, epochs=2, batch_size=4, optimizer=name)
         two.fit(X, y, epochs=2, batch_size=4, optimizer=optimizer)
