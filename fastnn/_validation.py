@@ -201,10 +201,11 @@ class SparseRows(np.ndarray):
         X, dtype = X.tocsr(), np.dtype(dtype)
         edges = X.indptr.astype(np.int64)
         with np.errstate(over="ignore"):  # see `_for_kernel`
-            columns, values = X.indices.astype(np.int32), X.data.astype(dtype)
-        inside = edges[0] == 0 and edges[-1] <= len(values) == len(columns) and (np.diff(edges) >= 0).all()
-        if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < X.shape[1]):
+            numbers, values = X.indices.astype(np.int64), X.data.astype(dtype)
+        inside = edges[0] == 0 and edges[-1] <= len(values) == len(numbers) and (np.diff(edges) >= 0).all()
+        if not inside or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < X.shape[1]):
             raise ValueError(f"{name} must be a sparse matrix whose indptr and indices lie within its data and shape")
+        columns = numbers.astype(np.int32)
         table = np.empty((X.shape[0], 3), np.int64).view(cls)
         table.arrays = columns, values
         table[:, 0] = columns.ctypes.data + columns.itemsize * edges[:-1]

@@ -82,7 +82,7 @@ class Inference:
                     except Exception:  # Numba could not start its threads
                         pass
             shares = [entry.share(*piece, self.block_rows, t, threads) for t in range(threads)]
-            used = sweeps, inputs, out
+            used = sweeps, self.parameters, inputs, out
             run_on_threads(
                 [
                     functools.partial(_sweep, used, stacked[t], *rest, *shares[t], self.block_rows)

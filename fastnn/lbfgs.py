@@ -37,15 +37,20 @@ class Fit:
     ):
         self.current, self.network, self.samples = current, current(), samples
         self.optimizer, self.epochs, self.l2 = optimizer, epochs, l2
+        self.done = done = np.zeros(1, np.int64)  # epochs; a History reads it, and must not keep the samples
         self.callbacks, self.history, self.validate = callbacks, history, validate
-        self.losses, self.epoch, self.next_loss = np.zeros(max(1, epochs)), 0, np.nan
+        self.losses, self.next_loss = np.zeros(max(1, epochs)), np.nan
         self.started = time.perf_counter()
         network, layout = self.network, self.network.layout
         self.trial = network.parameters.copy()
         self.inference = Inference(layout, self.trial, network.scale, [])
         self.views = layout.views(self.trial)
-        network.state["optimizer"] = 0  # any other optimizer starts afresh
-        history._record(self.losses, lambda: self.epoch, validate is not None)
+        history._record(self.losses, lambda: int(done[0]), validate is not None)
+
+    @property
+    def epoch(self) -> int:
+        """Iterations finished."""
+        return int(self.done[0])
 
     def run(self, report: Callable[[int], None]) -> None:
         """Minimise; callbacks and validation come after each iteration."""
@@ -61,6 +66,8 @@ class Fit:
                 raise StopIteration
 
         if self.epochs:
+            self.network.stepper = None
+            self.network.state["optimizer"] = 0  # any other optimizer starts afresh
             minimize(
                 self._loss_and_gradient,
                 self.network.parameters.astype(np.float64),
@@ -102,7 +109,7 @@ class Fit:
             )
         self.losses[self.epoch], self.next_loss = self.next_loss, loss
         self.network.parameters[:] = self.trial
-        self.epoch += 1
+        self.done[0] += 1
         now = time.perf_counter()
         self.history._seconds.append(now - self.started)
         self.started = now

@@ -25,14 +25,14 @@ def r2(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] |
     As in scikit-learn, an output whose targets are all equal scores 1 where it is met exactly, else 0.
     """
     weights = np.ones(len(y_true)) if sample_weight is None else sample_weight / sample_weight.max().astype(np.float64)
+    y_true, y_pred, weights = (array[weights > 0] for array in (y_true, y_pred, weights))
     size = np.abs(y_true, dtype=np.float64).max(axis=0)
     size = np.where(size == 0, 1, size)  # the score does not depend on it, but the squares of large targets would
     y_true = y_true / size
     with np.errstate(over="ignore"):  # a model about to diverge scores -inf, as it should
         residual = weights @ (y_true - y_pred / size) ** 2
         spread = weights @ (y_true - np.average(y_true, axis=0, weights=weights)) ** 2
-        counted = y_true[weights > 0]
-        constant = (counted == counted[0]).all(axis=0) | (spread == 0)
+        constant = (y_true == y_true[0]).all(axis=0) | (spread == 0)
         scores = 1 - residual / np.where(constant, 1, spread)
         return float(np.mean(np.where(constant, residual == 0, scores)))
 

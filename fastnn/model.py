@@ -296,7 +296,7 @@ class Model:
         batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
         if not isinstance(optimizer, LBFGS):
             optimizer = optimizers.resolve(optimizer)
-        elif batch_size < len(inputs) or not isinstance(shuffle, bool):
+        elif batch_size < len(inputs) or not isinstance(shuffle, (bool, np.bool_)):
             raise ValueError(
                 f"optimizer LBFGS needs all {len(inputs)} samples in a batch and no order of them, "
                 f"got batch_size {batch_size} and shuffle {shown(shuffle)}"

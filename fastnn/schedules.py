@@ -28,7 +28,10 @@ class Schedule:
 
     def rates(self, first: int, n: int) -> NDArray[np.float64]:
         """The rates at n positions from `first` on."""
-        return np.array(self._at(np.arange(first, first + n, dtype=np.float64)), np.float64)
+        result = np.empty(n)
+        with np.errstate(over="ignore"):  # a rate that is not finite ends the fit with an error
+            result[:] = self._at(np.arange(first, first + n, dtype=np.float64))
+        return result
 
     def _at(self, t: NDArray[np.float64]) -> Any:
         raise NotImplementedError
@@ -238,6 +241,8 @@ class OneCycle(Schedule):
 @dataclass(frozen=True)
 class FromFunction(Schedule):
     """A function of the position, an int: what a callable learning_rate becomes, per epoch.
+
+    It may be called again for an epoch. A model that trained with it can be pickled where the function can.
 
     Examples
     --------

@@ -222,7 +222,9 @@ class Plan:
     def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
         position = int(self.own.state["numbers"][0, POSITIONS[learning_rate.per]])
-        self.rates = rates = learning_rate.rates(position, most)
+        self.rates = rates = np.ascontiguousarray(learning_rate.rates(position, most), np.float64)
+        if rates.shape != (most,):
+            raise ValueError(f"learning_rate must give {most} rates, got shape {rates.shape} from {learning_rate!r}")
         wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
         if len(wrong):
             where = f"{rates[wrong[0]]} for {learning_rate.per} {position + wrong[0]}"
@@ -244,7 +246,8 @@ class Plan:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
         self.bindings[...] = 0
         self.of_network = None
-        if not self.helpers:  # else two exceptions at once have left some, who may write to this memory for a moment
+        # Helpers that two exceptions at once have left may write to this memory for a moment.
+        if not self.helpers and self.layout is network.layout:
             network.plans.append(self)
 
     def take(self, threads: int) -> None:
@@ -339,7 +342,7 @@ def plan_for(
 def _waiting(network: Network, kind: FitKind) -> Plan | None:
     """Take a plan of the kind, if one waits."""
     for plan in list(network.plans):
-        if plan.kind == kind:
+        if plan.kind == kind and plan.layout is network.layout:
             try:
                 network.plans.remove(plan)
             except ValueError:  # another thread took it
@@ -420,7 +423,7 @@ class Fit:
         self.current, self.network, self.samples = current, current(), samples
         self.options, self.history, self.validate = options, history, validate
         self.losses = np.zeros(max(1, options.epochs))
-        self.plan = self._bound_plan(options.order)
+        self.plan = self._bound_plan(self.network, options.order)
         self.run_record = record = self.plan.run
         history._record(self.losses, lambda: int(record["epoch"][0]), validate is not None)
         batch, rows = options.batch_size, self.network.layout.block_rows
@@ -431,11 +434,11 @@ class Fit:
         self.length = calls.CallLength(3 * min(batch, rows) * weights, calls.FIRST_CALL)
         self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
 
-    def _bound_plan(self, order: NDArray[np.int32] | None) -> Plan:
+    def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
         o = self.options
-        plan = plan_for(self.network, o.optimizer, self.samples, o.batch_size, o.max_threads, objective=o.objective)
+        plan = plan_for(network, o.optimizer, self.samples, o.batch_size, o.max_threads, objective=o.objective)
         plan.bind(o.optimizer, self.samples, o.ordered, order, o.objective)
-        plan.load(self.network, o.optimizer)
+        plan.load(network, o.optimizer)
         return plan
 
     @property
@@ -484,8 +487,11 @@ class Fit:
         blocks = max(1, int(self.length.blocks * part))
         learning_rate = self.options.optimizer.learning_rate
         if isinstance(learning_rate, schedules.Schedule):
-            epochs = until - self.epoch
-            plan.bind_rates(learning_rate, min(blocks, epochs if learning_rate.per == "epoch" else blocks) + 1)
+            most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
+            if learning_rate.per == "step":  # the rate of a batch that has begun was taken
+                steps = -(-len(self.samples.inputs) // self.options.batch_size)
+                most = min(blocks, (until - self.epoch) * steps - int(run["step"]) - bool(run["row"]))
+            plan.bind_rates(learning_rate, most)
         plan.train(self.samples, self.losses, blocks)
         seconds = time.perf_counter() - start
         if run["status"] == entry.DIVERGED:
@@ -514,10 +520,10 @@ class Fit:
         if network is self.network:
             plan.load(network, self.options.optimizer)
             return
-        before, self.network = self.network, network  # it called freeze
         order = None if self.options.order is None else self.options.order[self.epoch :]
-        self.plan = self._bound_plan(order)
-        self.plan.run = self.run_record
+        before, bound = self.network, self._bound_plan(network, order)  # it called freeze
+        bound.run = self.run_record
+        self.network, self.plan = network, bound
         plan.release(before)
 
     def _clock(self, seconds: float, done: int) -> None:

@@ -38,6 +38,11 @@ def _unchanged(s, d, a):
     return d
 
 
+def _exp_backward(s, d, a):
+    """d a, but 0 for d = 0: in padding, where a may have grown to infinity, too."""
+    return s.select(s.b.fcmp_ordered("==", d.v, s.const(0.0).v), d, d * a)
+
+
 def _gelu(s, z):
     """z Phi(z) (Hendrycks and Gimpel 2016, the exact form)."""
     return s.normal(z)[0] * s.select(s.less(z, s.const(-40.0)), s.const(-40.0), z)  # 0 for -infinity
@@ -123,7 +128,7 @@ ACTIVATIONS = {
     "silu": Activation(_silu, _silu_backward, from_z=True),
     "softplus": Activation(_softplus, _softplus_backward),
     "hard_sigmoid": Activation(_hard_sigmoid, _hard_sigmoid_backward),
-    "exp": Activation(lambda s, z: s.exp(z), lambda s, d, a: d * a),
+    "exp": Activation(lambda s, z: s.exp(z), _exp_backward),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }
 ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

@@ -51,6 +51,13 @@ def test_gelu_over_the_whole_range(dtype, target):
     np.testing.assert_array_equal(backward("gelu", np.ones(6), ends, dtype, target), [np.nan, 1, 0, 0.5, 0, 1])
 
 
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_backward_of_no_delta_is_zero_whatever_lies_in_padding(name):
+    z = np.array([-np.inf, 0, 1e30, np.inf], "f4")
+    a = z if name in reference.FROM_Z else activate(name, z, "float32")
+    np.testing.assert_array_equal(backward(name, np.zeros(4), a, "float32"), np.zeros(4))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize(

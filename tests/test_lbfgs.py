@@ -1,6 +1,8 @@
 """Fits by L-BFGS: against SciPy on a loss in plain NumPy, and what a fit promises."""
 
+import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -180,3 +182,38 @@ def test_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match="LBFGS needs SciPy: pip install scipy"):
         new_model().fit(*samples(), epochs=1, batch_size=60, optimizer=LBFGS())
+
+
+def test_single_steps_start_afresh_afterwards():
+    X, y = samples()
+    one, adam = new_model(), Adam(0.01)
+    for _ in range(5):
+        one.partial_fit(X, y, optimizer=adam)
+    one.fit(X, y, epochs=2, batch_size=60, optimizer=LBFGS())
+    other = new_model()
+    np.copyto(other.parameters, one.parameters)
+    for model in (one, other):
+        model.partial_fit(X, y, optimizer=adam)
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+def test_a_fit_of_no_epochs_and_one_without_scipy_change_nothing(monkeypatch, state):
+    X, y = samples()
+    model = new_model()
+    model.fit(X, y, epochs=2, batch_size=7, optimizer=Adam(0.01))
+    optimizer = model._network.optimizer
+    model.fit(X, y, epochs=0, batch_size=60, optimizer=LBFGS())
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError):
+        model.fit(X, y, epochs=1, batch_size=60, optimizer=LBFGS())
+    assert model._network.optimizer is optimizer
+
+
+def test_a_history_keeps_no_samples():
+    X, y = samples()
+    model = new_model()
+    model.fit(X, y, epochs=2, batch_size=60, optimizer=LBFGS())
+    data = weakref.ref(X)
+    del X
+    gc.collect()
+    assert data() is None

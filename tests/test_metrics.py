@@ -54,6 +54,9 @@ def test_r2_of_huge_targets():
     expected = pytest.approx(r2_score(true, predicted), rel=1e-12)
     assert metrics.r2(1e200 * true, 1e200 * predicted) == expected
     assert metrics.r2(true, predicted, np.full(50, 1e300)) == expected
+    assert (
+        metrics.r2(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [1e300]]), np.array([1.0, 1.0, 0.0])) == 1
+    )
     assert metrics.r2(np.full((12, 1), 1e200), predicted[:12, :1]) == 0
     assert metrics.r2(np.full((12, 1), 0.1), np.full((12, 1), 0.1)) == 1
 

@@ -699,3 +699,26 @@ def test_what_outlives_the_networks(monkeypatch):
     plan = weakref.ref(plans(model)[0])
     del model
     assert plan() is None
+
+
+def test_a_freeze_in_a_callback_that_is_interrupted(monkeypatch):
+    """The plan of the network before it does not wait where the frozen one's would."""
+    monkeypatch.setattr(network, "SHARED_BYTES", 2**20)
+    X, y = samples(61, [5, 40, 3])
+    make = training.Plan.__init__
+
+    def interrupted(plan, layout, *arguments):
+        if layout.frozen:
+            raise KeyboardInterrupt
+        make(plan, layout, *arguments)
+
+    model, other = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Plan, "__init__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y, epochs=3, batch_size=7, callbacks=[lambda m: m.freeze(0)])
+    other.freeze(0)
+    for each in (model, other):
+        before = each.weights[0].copy()
+        each.fit(X, y, epochs=2, batch_size=7)
+        np.testing.assert_array_equal(each.weights[0], before)

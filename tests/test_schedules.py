@@ -203,7 +203,7 @@ def test_a_function_that_gives_no_rate(rate, shown):
     """The model keeps what the last finished epoch left."""
     X, y = samples(61, [5, 9, 3])
     model, twin = Model([5, 9, 3], rng=0), Model([5, 9, 3], rng=0)
-    twin.fit(X, y, epochs=2, batch_size=7)
+    twin.fit(X, y, epochs=3, batch_size=7)
     seen = itertools.count()
 
     def stop_chunks(model):
@@ -218,6 +218,44 @@ def test_a_function_that_gives_no_rate(rate, shown):
             optimizer=SGD(lambda epoch: 0.1 if epoch < 3 else rate),
             callbacks=[stop_chunks],
         )
-    assert next(seen) == 2
-    assert len(model.history.loss) == 2
+    assert next(seen) == 3
+    assert len(model.history.loss) == 3
     np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
+@pytest.mark.parametrize("callbacks", [[], [lambda model: None]])
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_no_rate_is_asked_for_behind_the_last(per, callbacks):
+    X, y = samples(61, [5, 9, 3])
+    n = 3 if per == "epoch" else 3 * 9
+    rates = [0.1 / (1 + i) for i in range(n)]
+    seen = []
+
+    def rate(t):
+        seen.append(t)
+        return rates[t]
+
+    Model([5, 9, 3], rng=0).fit(
+        X, y, epochs=3, batch_size=7, optimizer=SGD(schedules.FromFunction(rate, per)), callbacks=callbacks
+    )
+    assert set(seen) == set(range(n))
+
+
+def test_a_schedule_of_ones_own():
+    class Constant(schedules.Schedule):
+        per = "step"
+
+        def _at(self, t):
+            return 0.1
+
+    class Wrong(Constant):
+        def rates(self, first, n):
+            return np.array(0.1)
+
+    X, y = samples(61, [5, 9, 3])
+    one, other = Model([5, 9, 3], rng=0), Model([5, 9, 3], rng=0)
+    one.fit(X, y, epochs=2, batch_size=7, optimizer=SGD(Constant()))
+    other.fit(X, y, epochs=2, batch_size=7, optimizer=SGD(0.1))
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+    with pytest.raises(ValueError, match=r"learning_rate must give 18 rates, got shape"):
+        one.fit(X, y, epochs=2, batch_size=7, optimizer=SGD(Wrong()))

@@ -825,3 +825,17 @@ def test_a_progress_bar_that_fails_leaves_the_model_usable(blobs, monkeypatch):
             model.fit(X, y, epochs=3, batch_size=10, progress=True)
     np.testing.assert_array_equal(model.parameters, before)
     assert len(model.fit(X, y, epochs=2, batch_size=10).loss) == 2
+
+
+def test_a_hidden_layer_of_exp():
+    """Whose padding grows with each step where nobody writes it: e^e^0 and so on."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 5)), rng.integers(0, 3, 200)
+    for width in (20, 36, 40, 100):
+        for dtype in ("float32", "float64"):
+            for _ in range(3):
+                model = Model([5, Dense(width, "exp"), 3], init="scaled", dtype=dtype, rng=0)
+                for w in model.weights:
+                    w *= 0.1
+                history = model.fit(X, y, epochs=5, batch_size=20, optimizer=SGD(0.01))
+                assert history.loss[-1] < history.loss[0]
