@@ -305,6 +305,8 @@ class Model:
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
             raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
         ordered, order = training.sample_order(shuffle, epochs, len(inputs))
+        if order is not None and weights is not None and not all(weights[row].any() for row in order):
+            raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
         name, score = metrics.resolve(metric, validation[1] if validation else targets)
         work = 3 * epochs * len(inputs) * self.n_parameters
         shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1

@@ -205,3 +205,12 @@ def test_bad_weights_of_classes(class_weight, y, error, match, state):
     with pytest.raises(error, match=match):
         model.fit([[0, 1], [1, 0]], y, epochs=1, batch_size=1, class_weight=class_weight)
     assert state(model) == before
+
+
+def test_an_order_without_a_sample_of_some_weight():
+    model = Model([3, 2], rng=0)
+    before = model.parameters.copy()
+    order = np.array([[0, 2, 0, 1], [0, 1, 0, 1]])
+    with pytest.raises(ValueError, match="shuffle must give each epoch a sample whose weight is above zero"):
+        model.fit(np.ones((4, 3)), np.ones((4, 2)), epochs=2, batch_size=1, sample_weight=[0, 0, 1, 1], shuffle=order)
+    np.testing.assert_array_equal(model.parameters, before)
