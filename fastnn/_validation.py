@@ -222,9 +222,10 @@ def _sparse_inputs(X: Any, n_inputs: int, dtype: str, *, name: str, finite: bool
         raise ValueError(f"{name} must hold at least one sample, got shape {X.shape}")
     if X.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got a sparse matrix of dtype {X.dtype}")
+    X = X.tocsr()
     table = SparseRows.of(X, dtype, name)
     if finite and X.dtype.kind == "f":
-        _finite(f"{name}.data", table.arrays[1], X.tocsr().data)
+        _finite(f"{name}.data", table.arrays[1], X.data)
     return table
 
 

@@ -13,7 +13,7 @@ from .history import DivergenceError, History
 from .inference import Inference
 from .network import Network
 from .optimizers import LBFGS
-from .training import Samples, Validate
+from .training import Samples, Validate, any_says_stop
 
 NO_LIMIT = 2**31 - 1
 
@@ -117,10 +117,10 @@ class Fit:
     def _says_stop(self) -> bool:
         if self.validate is not None:
             self.history._score(self.epoch, *self.validate())
-        answers = [callback() for callback in self.callbacks]
+        stop = any_says_stop(self.callbacks)
         if self.current() is not self.network or (self.network.parameters != self.trial).any():
             raise RuntimeError(
                 "a callback changed the model, which L-BFGS cannot follow; return True to end the fit first"
             )
         self.started = time.perf_counter()
-        return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+        return stop

@@ -323,8 +323,16 @@ class Model:
                 l2 = objective.l2[0]
                 fit = lbfgs.Fit(lambda: self._network, samples, optimizer, epochs, l2, bound, history, validate)
             else:
-                kind = ordered, order, bound, max_threads, objective
-                options = training.Options(epochs, batch_size, optimizer, *kind)
+                options = training.Options(
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    optimizer=optimizer,
+                    ordered=ordered,
+                    order=order,
+                    callbacks=bound,
+                    max_threads=max_threads,
+                    objective=objective,
+                )
                 fit = training.Fit(lambda: self._network, samples, options, history, validate)
             self.history = history
             fit.run(bar)

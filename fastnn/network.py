@@ -61,7 +61,7 @@ class Programs:
 
     layout: Layout
     sweeps: list[Any] = field(default_factory=list)
-    plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # of training; the last one is the last
+    plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # of training, the latest at the end
 
 
 @functools.lru_cache(MAX_ARCHITECTURES)

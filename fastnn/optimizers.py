@@ -306,7 +306,8 @@ class LBFGS:
 
     An epoch of `fit` is an iteration, which takes one or more passes over the samples; batch_size must be their number
     or more. `history.loss` is the loss before each iteration. A fit ends before its last epoch when it has converged.
-    What it knows of the curvature ends with the fit, so that two fits are not one longer fit. It needs SciPy.
+    What it knows of the curvature ends with the fit, so that two fits are not one longer fit. It needs SciPy,
+    and uses one thread.
 
     Parameters
     ----------

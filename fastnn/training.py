@@ -406,6 +406,12 @@ class Options:
 Validate = Callable[[], tuple[float, float]]
 
 
+def any_says_stop(callbacks: Sequence[Callable[[], object]]) -> bool:
+    """Call them all; whether one returns True."""
+    answers = [callback() for callback in callbacks]
+    return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+
+
 class Fit:
     """One fit's position. The kernel alone moves it, so an exception anywhere leaves it consistent.
 
@@ -463,8 +469,7 @@ class Fit:
                 if self.epoch > before and watched:
                     if self.validate is not None:
                         self.history._score(self.epoch, *self.validate())
-                    answers = [callback() for callback in options.callbacks]
-                    stop = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+                    stop = any_says_stop(options.callbacks)
                     if options.callbacks and not stop:
                         self._follow()
                 report(self.epoch - before)

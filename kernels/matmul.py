@@ -16,7 +16,8 @@ from .target import LINE_BYTES, Target
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
 TRANSPOSE, INNER_SUMS = 90, 4  # vector operations: of a square in registers, and of summing the lanes of one sum
-L1_BYTES = 2**15  # a C as large as this leaves the L1 cache before the last of it is there
+L1_BYTES = 2**15  # a larger C leaves the L1 cache before the last of it is there
+PART_BYTES = 2**14  # of a larger C, about, that is handed on while it is in the cache
 
 Part = tuple[slice, slice]  # rows and columns of C
 WHOLE = slice(None), slice(None)
@@ -89,7 +90,7 @@ def matmul(
     total = sum(count for _, heights in columns for _, count in heights)
     done = added = 0  # tiles, and operations between them
     first = 0  # column
-    in_parts = c.rows * c.row_stride > L1_BYTES
+    begin, in_parts = 0, c.rows * c.row_stride > L1_BYTES
     for width, heights in columns:
         stop = min(first + math.ceil(width) * per_line, c.cols)
         b_column = blocks[0][:, first:stop]
@@ -114,9 +115,10 @@ def matmul(
                     tiles=now,
                 )
                 row, count, done = row + now * height, count - now, done + now
-        if in_parts:
-            part = slice(0, c.rows), slice(first, stop)
+        if in_parts and ((stop - begin) * c.rows * c.itemsize >= PART_BYTES or stop == c.cols):
+            part = slice(0, c.rows), slice(begin, stop)
             then(part[::-1] if swap else part)
+            begin = stop
         first = stop
     program.extend(between[added:])
     if not in_parts:

@@ -294,9 +294,7 @@ class Block:
     pack_buffer: Matrix
     sums: Matrix  # a row for sums over samples
     w: Matrix | None = None  # the samples' weights, a contiguous column
-    columns: tuple[Matrix, Matrix] | None = (
-        None  # where y alone is feature-major: room for the last a and d to be so too
-    )
+    columns: tuple[Matrix, Matrix] | None = None  # room for the last a and d feature-major, where y alone is so
     single: bool = False
 
 
@@ -317,13 +315,11 @@ class Workspace:
         self._buffers: list[NDArray[Any]] = []
         widths = [padded(layer.fan_out * layout.itemsize) for layer in layout.layers]
         widest = max(layout.x_stride, layout.target.tile_lines * LINE_BYTES, *widths)
-        widest = max(widest, padded(rows * layout.itemsize)) if layout.losses_by_columns else widest
-        sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest}
-        sizes["w"] = padded(rows * layout.itemsize)
+        column = padded(rows * layout.itemsize)
+        widest = max(widest, column) if layout.losses_by_columns else widest
+        sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest, "w": column}
         if layout.losses_by_columns:
-            sizes |= dict.fromkeys(
-                ("a columns", "d columns", "y columns"), layout.sizes[-1] * padded(rows * layout.itemsize)
-            )
+            sizes |= dict.fromkeys(("a columns", "d columns", "y columns"), layout.sizes[-1] * column)
         sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.tile_lines * LINE_BYTES
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
@@ -374,10 +370,8 @@ class Workspace:
             return Matrix.row_major(place, n, cols, row_stride, layout.dtype, name)
 
         def column_by_column(name: str) -> Matrix:
-            stride = padded(rows * size)
-            return Matrix.feature_major(
-                self._places[f"{name}@{worker.index}"], rows, last.fan_out, stride, layout.dtype, name
-            )
+            place, stride = self._places[f"{name}@{worker.index}"], padded(rows * size)
+            return Matrix.feature_major(place, rows, last.fan_out, stride, layout.dtype, name)
 
         last, lines = layout.layers[-1], layout.target.tile_lines
         one = matrix("one", 1, 0, 1)

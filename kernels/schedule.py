@@ -175,10 +175,8 @@ class Training:
         if self.sources.w is not None:
             weights, count = self.sources.w.matrix(self.batch_size), field(step, "count")
             programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
-        settings, numbers = (
-            _row(self.settings, "settings", "float64"),
-            field_at(state, STATE, "numbers", MAX_NUMBERS),
-        )
+        settings = _row(self.settings, "settings", "float64")
+        numbers = field_at(state, STATE, "numbers", MAX_NUMBERS)
         if self.scheduled:
             position = {name: numbers[:, i : i + 1] for name, i in POSITIONS.items()}
             rates = Symbol("rates")

@@ -39,6 +39,12 @@ def sample_shards(rows: int, itemsize: int) -> list[tuple[int, int]]:
 
 def feature_major_pays(layout: Layout, rows: int) -> bool:
     """Whether a block of so many rows takes fewer vector operations feature-major than row-major."""
+    feature_major, row_major = operations(layout, rows)
+    return feature_major < row_major
+
+
+def operations(layout: Layout, rows: int) -> tuple[int, int]:
+    """Vector operations of a training step on a block of so many rows: feature-major, and row-major."""
     target, itemsize = layout.target, layout.itemsize
     lanes, parts = target.vector_bytes // itemsize, max(1, min(MAX_SHARDS, rows // SHARD_SAMPLES))
 
@@ -60,7 +66,7 @@ def feature_major_pays(layout: Layout, rows: int) -> bool:
         if layer.index:
             wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
             narrow += samples * fan_in * fan_out
-    return parts * narrow < wide
+    return parts * narrow, wide
 
 
 def max_threads(layout: Layout, batch_size: int, threads: int) -> int:

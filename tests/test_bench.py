@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import calls, cases, inference, operations, report, roofline, sides
+from bench import calls, cases, inference, layouts, operations, report, roofline, sides
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
 from bench.peers import LAYOUTS, PEERS, fastest
+from fastnn import Dense, Model
 
 ROOT = Path(__file__).parent.parent
 BOTH = ("fastnn", "numpy")
@@ -311,6 +312,18 @@ def test_operations_of_a_step():
     weights = 64 * 128 + 128 * 16
     # Forward and gradient of each weight, the delta of the hidden layer, and the sums of the biases: no padding.
     assert sum(done for *_, done in measured) == 8 * (2 * weights + 128 * 16 + 128 + 16)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the clock of x86 CPUs")
+def test_layouts():
+    """Each variant is another program, and the layouts that other models get are as before."""
+    steps = {name: layouts.Step([13, 100, 3], 178, "float64", changes) for name, changes in layouts.VARIANTS.items()}
+    texts = {str(step.plan.schedules[1].programs[0][-1]) for step in steps.values()}
+    assert len(texts) == len(layouts.VARIANTS)
+    found, counted = layouts.measure([4, 16, 3], 20, "float32", rounds=2)
+    assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
+    assert 0.1 < counted < 10
+    assert Model([13, Dense(3, "softmax")], loss="cross_entropy")._network.layout.losses_by_columns
 
 
 def test_what_a_small_call_costs(monkeypatch):

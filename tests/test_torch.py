@@ -1,0 +1,115 @@
+"""Formulas and defaults against PyTorch's, in float64, where it is installed (the extra `bench`)."""
+
+import numpy as np
+import pytest
+
+from fastnn import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    CosineDecay,
+    Dense,
+    ExponentialDecay,
+    Model,
+    Nadam,
+    OneCycle,
+    RMSprop,
+    StepDecay,
+)
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
+F, optim = torch.nn.functional, torch.optim
+
+ACTIVATIONS = {
+    **{name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "selu", "silu", "softplus", "gelu")},
+    **{name: getattr(torch, name) for name in ("sigmoid", "tanh")},
+    "hard_sigmoid": F.hardsigmoid,
+}
+LOSSES = {
+    "quadratic": lambda a, y: ((a - y) ** 2).sum() / 2 / len(a),
+    "absolute_error": lambda a, y: F.l1_loss(a, y, reduction="sum") / len(a),
+    "huber": lambda a, y: F.huber_loss(a, y, reduction="sum") / len(a),
+}
+OPTIMIZERS = {
+    "sgd": (SGD(0.1), lambda p: optim.SGD(p, 0.1)),
+    "adam": (Adam(), optim.Adam),
+    "adamw": (AdamW(), optim.AdamW),
+    "nadam": (Nadam(), optim.NAdam),
+    "rmsprop": (RMSprop(), optim.RMSprop),
+    "adagrad": (Adagrad(), optim.Adagrad),
+}
+SCHEDULES = {
+    "step": (StepDecay(0.3, 4, 0.7), lambda o: optim.lr_scheduler.StepLR(o, 4, 0.7)),
+    "exponential": (ExponentialDecay(0.3, 0.9), lambda o: optim.lr_scheduler.ExponentialLR(o, 0.9)),
+    "cosine": (CosineDecay(0.3, 40, final=0.05), lambda o: optim.lr_scheduler.CosineAnnealingLR(o, 40, 0.05)),
+    "one cycle": (OneCycle(0.3, 41), lambda o: optim.lr_scheduler.OneCycleLR(o, 0.3, total_steps=41)),
+}
+
+
+@pytest.fixture
+def pair():
+    """A function of the loss: (a model, its parameters in PyTorch, its forward pass there, X, y)."""
+    rng = np.random.default_rng(0)
+
+    def make(loss="quadratic"):
+        model = Model([5, Dense(7, "tanh"), Dense(3, "identity")], loss=loss, dtype="float64", init="normal", rng=0)
+        arrays = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
+        w0, b0, w1, b1 = parameters = [torch.tensor(np.array(a), requires_grad=True) for a in arrays]
+        X, y = rng.standard_normal((60, 5)), rng.standard_normal((60, 3))
+        return model, parameters, lambda x: torch.tanh(x @ w0.T + b0) @ w1.T + b1, X, y
+
+    return make
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    z = np.linspace(-8, 8, 400)
+    model = Model([1, Dense(1, name)], dtype="float64", init="zeros", rng=0)
+    model.weights[0][...] = 1
+    given = torch.tensor(z, requires_grad=True)
+    a = ACTIVATIONS[name](given)
+    a.sum().backward()
+    a = a.detach().numpy()
+    np.testing.assert_allclose(model.predict(z[:, None])[:, 0], a, atol=1e-13)
+    for i in (3, 150, 260, 399):  # dC/db = (a - y) da/dz
+        ((_, db),) = model.gradients(z[i : i + 1, None], np.array([[a[i] - 1.0]]))
+        assert db[0] == pytest.approx(float(given.grad[i]), abs=1e-8)  # PyTorch takes 1 / 6 in float32
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name, pair):
+    model, parameters, forward, X, y = pair(name)
+    value = LOSSES[name](forward(torch.tensor(X)), torch.tensor(y))
+    value.backward()
+    assert model.loss(X, y) == pytest.approx(value.item(), rel=1e-12)
+    got = [a for pair in model.gradients(X, y) for a in pair]
+    for a, p in zip(got, parameters, strict=True):
+        np.testing.assert_allclose(a, p.grad, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_dozen_steps(name, pair):
+    model, parameters, forward, X, y = pair()
+    mine, theirs = OPTIMIZERS[name][0], OPTIMIZERS[name][1](parameters)
+    model.fit(X, y, epochs=1, batch_size=5, shuffle=False, optimizer=mine)
+    for first in range(0, 60, 5):
+        rows = slice(first, first + 5)
+        theirs.zero_grad()
+        LOSSES["quadratic"](forward(torch.tensor(X[rows])), torch.tensor(y[rows])).backward()
+        theirs.step()
+    got = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
+    for a, p in zip(got, parameters, strict=True):
+        np.testing.assert_allclose(a, p.detach(), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_rates(name):
+    schedule, make = SCHEDULES[name]
+    optimizer = optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
+    theirs, rates = make(optimizer), []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    np.testing.assert_allclose(schedule.rates(0, 40), rates, atol=1e-15)
