@@ -8,6 +8,7 @@ it, as long as nobody assigns others.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import operator
 import warnings
@@ -22,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import validate_data
 
 from . import _validation, training
@@ -131,6 +133,12 @@ class _Trained(BaseMultilayerPerceptron):
             for name in ("coefs_", "intercepts_"):
                 state[name] = [a.copy() for a in state[name]]
         return state
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:  # inspecting the signature takes longer than a small epoch
+        names: list[str] = super()._get_param_names()
+        return names
 
     # ---- conversion ----
 
@@ -301,6 +309,24 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
     True
     """
 
+    classes_: NDArray[Any]
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, NDArray[Any]]:
+        """(X, the classes of y as a Boolean matrix). Plain arrays skip scikit-learn's checks, most of a short fit."""
+        if _is_plain_set(X, y, self, reset) and y.dtype.kind == "i":
+            afresh = not hasattr(self, "classes_") or not (self.warm_start or incremental)
+            classes = np.unique(y) if afresh else self.classes_
+            codes = np.searchsorted(classes, y)
+            # scikit-learn warns of more classes, and it has rules of its own for a single one
+            if 1 < len(classes) <= len(y) // 2 and (afresh or _knows(self, y, codes)):
+                if afresh:
+                    self._label_binarizer = made = LabelBinarizer()
+                    made.classes_ = self.classes_ = classes
+                    made.y_type_, made.sparse_input_ = KINDS[len(classes) > 2], False
+                self.n_features_in_ = X.shape[1]
+                return X, (codes[:, None] == np.arange(len(classes)))[:, -1 if len(classes) == 2 else 0 :]
+        return super()._validate_input(X, y, incremental, reset)
+
     def predict(self, X: Any) -> NDArray[Any]:
         """The classes, (n,), or for several labels (n, n_classes); see scikit-learn's."""
         outputs = None if self._engine is None or self._label_binarizer.y_type_ not in KINDS else self._plain_outputs(X)
@@ -330,6 +356,13 @@ class MLPRegressor(_Trained, originals.MLPRegressor):
     >>> bool(model.score(X, X[:, 0] ** 2) > 0.99)
     True
     """
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, NDArray[Any]]:
+        """(X, y). Plain arrays skip scikit-learn's checks."""
+        if _is_plain_set(X, y, self, reset) and y.dtype.kind == "f" and _validation.sum_is_finite(y):
+            self.n_features_in_ = X.shape[1]
+            return X, y
+        return super()._validate_input(X, y, incremental, reset)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The values, (n,), or for several outputs (n, n_outputs); see scikit-learn's."""
@@ -502,6 +535,33 @@ def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
         and X.flags.carray
         and not hasattr(estimator, "feature_names_in_")
         and _validation.sum_is_finite(X)
+    )
+
+
+def _is_plain_set(X: Any, y: Any, estimator: Any, reset: bool) -> bool:
+    """Whether X, and the shape of y, need no validation by scikit-learn for training."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.dtype in (np.float64, np.float32)
+        and X.ndim == 2
+        and X.size > 0
+        and y.shape == X.shape[:1]
+        and X.flags.carray
+        and y.flags.carray
+        and not hasattr(estimator, "feature_names_in_")
+        and (reset or X.shape[1] == estimator.n_features_in_)
+        and _validation.sum_is_finite(X)
+    )
+
+
+def _knows(classifier: Any, y: NDArray[Any], codes: NDArray[Any]) -> bool:
+    """Whether all classes of y, at `codes` among those known, are among them."""
+    classes = classifier.classes_
+    return (
+        not classifier.warm_start
+        and classes.dtype.kind == "i"
+        and classifier._label_binarizer.y_type_ in KINDS
+        and bool((classes[np.minimum(codes, len(classes) - 1)] == y).all())
     )
 
 

@@ -660,6 +660,73 @@ COPIES = {"itself": lambda e: e, "pickle": lambda e: pickle.loads(pickle.dumps(e
 EDITS = (fill_with_zeros, assign_half, edit_elements, replace_lists, swap_orders, drop_units, share_an_array)
 
 
+CLASSES = {
+    "few": lambda dtype: np.tile([5, -3, 9, 0], 9).astype(dtype),
+    "two": lambda dtype: np.tile([5, -3], 18).astype(dtype),
+    "one": lambda dtype: np.full(36, 4, dtype),
+    "many": lambda dtype: np.arange(36).astype(dtype),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The number of unique classes is greater:UserWarning")
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "float64", "uint8"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_plain_arrays_are_validated_as_by_scikit_learn(kind, dtype):
+    X, y = np.random.default_rng(0).random((36, 2)), CLASSES[kind](dtype)
+    ours, theirs = fastnn.MLPClassifier(), originals.MLPClassifier()
+    known, fewer, new = (X, y[::-1].copy()), (X, np.full(36, y[0], dtype)), (X, y + 1)
+    for arguments in [(X, y, False, True), (*known, True, False), (*fewer, True, False), (*new, True, False)]:
+        same(*(outcome(each._validate_input, *arguments) for each in (ours, theirs)))
+        same(ours.classes_, theirs.classes_)
+        assert ours.n_features_in_ == theirs.n_features_in_ == 2
+        assert vars(ours._label_binarizer).keys() == vars(theirs._label_binarizer).keys()
+        assert ours._label_binarizer.y_type_ == theirs._label_binarizer.y_type_
+        assert ours._label_binarizer.sparse_input_ == theirs._label_binarizer.sparse_input_
+        same(ours._label_binarizer.classes_, theirs._label_binarizer.classes_)
+
+
+def outcome(function, *arguments, **named):
+    """What a call gives, or its error."""
+    try:
+        return function(*arguments, **named)
+    except ValueError as error:
+        return str(error)
+
+
+def same(mine, theirs):
+    """Assert equal values, dtypes and shapes."""
+    assert type(mine) is type(theirs)
+    if isinstance(mine, tuple):
+        for pair_of_arrays in zip(mine, theirs, strict=True):
+            same(*pair_of_arrays)
+    elif isinstance(mine, np.ndarray):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs, strict=True)
+    else:
+        assert mine == theirs
+
+
+@pytest.mark.parametrize("wrong", ["features", "nan", "length", "warm"])
+def test_wrong_plain_arrays_have_the_errors_of_scikit_learn(wrong):
+    X, y = np.random.default_rng(0).random((36, 2)), np.tile([0, 1], 18)
+    results = []
+    for module in (fastnn, originals):
+        made = module.MLPClassifier(max_iter=2, warm_start=wrong == "warm", random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made.partial_fit(X, y, classes=[0, 1])
+            if wrong == "features":
+                results.append(outcome(made.partial_fit, np.ones((36, 3)), y))
+            elif wrong == "nan":
+                results.append(outcome(made.fit, np.where(X < 0.1, np.nan, X), y))
+            elif wrong == "length":
+                results.append(outcome(made.fit, X, y[1:]))
+            else:
+                results.append(outcome(made.fit, X, y * 2))
+    assert isinstance(results[0], str)
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("copied", COPIES)
 @pytest.mark.parametrize("edit", [*EDITS, append_a_layer])
 @pytest.mark.parametrize("solver", SOLVERS)
