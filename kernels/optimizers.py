@@ -74,7 +74,7 @@ def _adam(s, c, p, g, m, v):
     step, epsilon, rate1, rate2 = c
     m = s.fma(rate1, g - m, m)
     v = s.fma(rate2, s.fma(g, g, -v), v)
-    return p - step * m / (s.sqrt(v) + epsilon), m, v
+    return p - step * s.over_root(m, v, epsilon), m, v
 
 
 def _adamw_advance(s, count, learning_rate, beta1, beta2, epsilon, weight_decay, power1, power2):
@@ -103,7 +103,7 @@ def _nadam(s, c, p, g, m, v):
     of_mean, epsilon, rate1, rate2, of_gradient = c
     m = s.fma(rate1, g - m, m)
     v = s.fma(rate2, s.fma(g, g, -v), v)
-    return p - (of_mean * m + of_gradient * g) / (s.sqrt(v) + epsilon), m, v
+    return p - s.over_root(of_mean * m + of_gradient * g, v, epsilon), m, v
 
 
 def _rmsprop_advance(s, count, learning_rate, alpha, epsilon):
@@ -114,7 +114,7 @@ def _rmsprop(s, c, p, g, v):
     """Tieleman and Hinton 2012: v += (1 - alpha) (g^2 - v)."""
     rate, epsilon, rest = c
     v = s.fma(rest, s.fma(g, g, -v), v)
-    return p - rate * g / (s.sqrt(v) + epsilon), v
+    return p - rate * s.over_root(g, v, epsilon), v
 
 
 def _adagrad_advance(s, count, learning_rate, epsilon):
@@ -125,7 +125,7 @@ def _adagrad(s, c, p, g, v):
     """Duchi, Hazan and Singer 2011: v sums the squares."""
     rate, epsilon = c
     v = s.fma(g, g, v)
-    return p - rate * g / (s.sqrt(v) + epsilon), v
+    return p - rate * s.over_root(g, v, epsilon), v
 
 
 def _lion_advance(s, count, learning_rate, beta1, beta2, weight_decay):
