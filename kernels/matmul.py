@@ -197,6 +197,7 @@ def matmul_tn(
     if not b.is_row_major and _inner_pays(program.target, a, b):
         if c0 is not c:
             elementwise(program, "zero", c)
+        program.extend(between)
         program.add("inner", A=a.T, B=b.T, C=c, zeros=zeros)
         return
     copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS

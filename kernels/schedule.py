@@ -353,7 +353,6 @@ def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) ->
     samples, fetches = _load(program, task, work.feature_major_samples(stop - first, worker), worker, ahead)
     if worker is not everybody:
         everybody.barrier(program)
-    program.extend(fetches)
     partials = [work.partial(i) for i in range(len(shards))] if len(shards) > 1 else []
     total, own = field(work.step, "total"), replace(task.destination, update=None)
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
@@ -361,7 +360,8 @@ def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) ->
         block = work.feature_major(samples, slice(shards[i][0] - first, shards[i][1] - first), worker)
         _to_deltas(program, task, block, Worker(), losses[i : i + 1, :] if partials else total)
         into = Destination(partials[i], overwrite=True) if partials else own
-        layers.gradients(program, into, block, Worker())
+        here, fetches = fetches[: len(fetches) // (end - i)], fetches[len(fetches) // (end - i) :]
+        layers.gradients(program, into, block, Worker(), here)
     worker.barrier(program)
     if partials and worker.index == 0:
         program.add("collect", values=losses, total=total)
