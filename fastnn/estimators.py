@@ -256,6 +256,7 @@ class _Trained(BaseMultilayerPerceptron):
                     )
         except KeyboardInterrupt:
             run.note(run.epochs)
+            run.interrupted()
             warnings.warn("Training interrupted by user.", stacklevel=2)
         finally:
             run.close()
@@ -400,6 +401,7 @@ class _Run:
         self.fit = training.Fit(lambda: self.network, self.samples, options, History())
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]
         self.begins_at = estimator.t_, len(estimator.loss_curve_)
+        self.drawn: Any = None  # of the last orders: the generator's state before, the first epoch, how many
         self.left: NDArray[Any] | None = None  # the last finite parameters, once training has diverged
 
     def pieces(self, epochs: int, one_by_one: bool) -> Any:
@@ -423,6 +425,7 @@ class _Run:
             state = None
             if estimator.shuffle:
                 state = self._draw(stop - epoch)
+                self.drawn = state, epoch, stop - epoch
             else:
                 self._check_weights(self.indices)
             self._train(stop)
@@ -462,6 +465,12 @@ class _Run:
         self.estimator._random_state.set_state(state[0])
         self.indices = state[1]
         self._draw(epochs)
+
+    def interrupted(self) -> None:
+        """Bring the generator to where scikit-learn's is: the order of the epoch that did not end is drawn."""
+        if self.drawn is not None:
+            state, first, drawn = self.drawn
+            self._redraw(state, min(self.epochs + 1 - first, drawn))
 
     def _train(self, stop: int) -> None:
         try:

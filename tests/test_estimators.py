@@ -1312,6 +1312,10 @@ def test_an_interrupt_between_two_epochs_of_one_piece(early_stopping, monkeypatc
     if not early_stopping:  # which has the best of those that were scored
         for got, want in zip(mine.coefs_, whole.coefs_, strict=True):
             np.testing.assert_array_equal(got, want)
+    if not early_stopping:  # whose epochs are drawn one by one
+        whole._random_state.shuffle(np.arange(len(X)))  # for the epoch under way
+    for got, want in zip(mine._random_state.get_state(), whole._random_state.get_state(), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("change", [lambda X: X.indices.__setitem__(0, 6), lambda X: X.indptr.__setitem__(0, -1)])
