@@ -382,7 +382,9 @@ class _Run:
         self.n = n = len(self.samples.inputs)
         self.zeros = sample_weight is not None and not np.all(sample_weight)
         n_means = estimator.n_outputs_ if estimator.loss == "squared_error" else 1
-        objective = training.Objective((0.0, float(estimator.alpha)), sample_weight is not None, n_means)
+        objective = training.Objective(
+            l2=(0.0, float(estimator.alpha)), batch_means=sample_weight is not None, n_means=n_means
+        )
         work = 3 * estimator.max_iter * n * self.network.layout.multiply_adds
         shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(batch_size) > 1
         self.rows = max(1, min(MAX_ORDERS, estimator.max_iter, ORDER_BYTES // (4 * n)))

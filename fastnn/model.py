@@ -9,8 +9,10 @@ import json
 import math
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,9 @@ from . import threads as _threads
 from ._validation import Targets, shown, take_rows
 from .history import DivergenceError, History
 from .kernels import losses
+from .kernels.memory import Layout
+from .kernels.optimizers import OPTIMIZERS
+from .kernels.schedule import Rules
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .metrics import Metric
 from .network import Network
@@ -112,7 +117,7 @@ class Model:
         network = Network(Architecture(n_inputs, layers, loss, dtype, input_scale))
         for i in range(len(layers)):
             network.initialise(i, init, generator)
-        network.state["random"] = generator.integers(2**64, dtype=np.uint64)
+        network.seed(int(generator.integers(2**64, dtype=np.uint64)))
         split_seed = int(generator.integers(2**63))
         self._set(network, split_seed, None)
 
@@ -179,13 +184,14 @@ class Model:
             "architecture": network.architecture,
             "parameters": network.parameters.copy(),
             "random": network.random,
+            "noise": network.noise,
             "optimizer": network.optimizer_state(),
             "split_seed": self._split_seed,
             "history": copy.copy(self.history),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        network = Network(state["architecture"], state["random"])
+        network = Network(state["architecture"], state["random"], state["noise"])
         network.parameters[...] = state["parameters"]
         if state["optimizer"] is not None:
             network.restore_optimizer(*state["optimizer"])
@@ -206,6 +212,11 @@ class Model:
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         l2: float = 0.0,
+        l1: float = 0.0,
+        max_norm: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        label_smoothing: float = 0.0,
         shuffle: bool | ArrayLike = True,
         metric: str | Metric | None = None,
         callbacks: Sequence[Callable[[Model], object]] = (),
@@ -245,6 +256,20 @@ class Model:
         l2 : float
             Adds l2 / 2 times the sum of the squares of all weights that train, without biases, to the mean loss of each
             batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and val_loss do not.
+        l1 : float
+            The same with l1 times the sum of the absolute values (Nielsen, eq. 95); the derivative of |0| is 0.
+        max_norm : float or None
+            After each step, a neuron whose weights have a larger Euclidean norm gets them scaled to it (Srivastava et
+            al. 2014), in a pass more over all weights that train, on one thread.
+        dropout : float or sequence of float
+            The share of the outputs of each hidden layer that becomes zero while it trains, in [0, 1), or one share a
+            hidden layer. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so that
+            prediction needs nothing. Each batch draws others; which ones follows from the seed.
+        input_noise : float
+            The standard deviation of normal noise that is added to the samples, after input_scale, at least 0.
+        label_smoothing : float
+            For cross-entropy: the share of each target that is spread over all classes, in [0, 1), as in PyTorch
+            (Szegedy et al. 2016); with a sigmoid output over both.
         shuffle : bool or array (epochs, n)
             True: a new random order each epoch. False: the order of X. An integer array: the order of each epoch.
         metric : str, callable or None
@@ -281,7 +306,11 @@ class Model:
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         if class_weight is not None:
             weights = _validation.class_weights(class_weight, targets.classes, weights, self.dtype)
-        objective = training.Objective((_validation.number("l2", l2, 0.0), 0.0))
+        objective = training.Objective(
+            l2=(_validation.number("l2", l2, 0.0), 0.0),
+            l1=(_validation.number("l1", l1, 0.0), 0.0),
+            rules=self._rules(max_norm, dropout, input_noise, label_smoothing),
+        )
         self._check_trainable()
         validation: _Labelled | None = None
         if validation_data is not None:
@@ -296,6 +325,8 @@ class Model:
         batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
         if not isinstance(optimizer, LBFGS):
             optimizer = optimizers.resolve(optimizer)
+        elif objective.l1[0] or objective.rules != training.Objective().rules:
+            raise ValueError("optimizer LBFGS takes l2, but no l1, max_norm, dropout, input_noise or label_smoothing")
         elif batch_size < len(inputs) or not isinstance(shuffle, (bool, np.bool_)):
             raise ValueError(
                 f"optimizer LBFGS needs all {len(inputs)} samples in a batch and no order of them, "
@@ -341,6 +372,23 @@ class Model:
                     callback.on_end(self)
             self._claims.give_back(mine)
         return history
+
+    def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any) -> Any:
+        """The arguments of `fit` for the kernels."""
+        n_hidden = len(self.layers) - 1
+        rates = [dropout] * n_hidden if isinstance(dropout, Real) else _validation.items("dropout", dropout, "numbers")
+        if len(rates) != n_hidden:
+            raise ValueError(f"dropout must be a number, or one a hidden layer, {n_hidden}, got {shown(dropout)}")
+        label_smoothing = _validation.number("label_smoothing", label_smoothing, 0.0, 1.0)
+        if label_smoothing and "cross_entropy" not in self.loss_name:
+            raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {self.loss_name!r}")
+        rates = [_validation.number("dropout", rate, 0.0, 1.0) for rate in rates]
+        return Rules(
+            dropout=(*rates, 0.0) if any(rates) else (),
+            input_noise=_validation.number("input_noise", input_noise, 0.0),
+            label_smoothing=label_smoothing,
+            max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
+        )
 
     def partial_fit(
         self,
@@ -610,7 +658,7 @@ class Model:
             self._claims.take_for_change(mine)
             old = self._network
             architecture = replace(old.architecture, frozen=frozenset(i % n for i in chosen))
-            self._network = Network(architecture, old.random, old.parameters)
+            self._network = Network(architecture, old.random, old.noise, old.parameters)
 
     def replace_head(
         self,
@@ -634,17 +682,20 @@ class Model:
             old = self._network
             below = old.architecture.layers[:-1]
             frozen = old.architecture.frozen - {len(below)}
-            new = Network(replace(old.architecture, layers=(*below, head), frozen=frozen), old.random)
+            new = Network(replace(old.architecture, layers=(*below, head), frozen=frozen), old.random, old.noise)
             for i in range(len(below)):
                 new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
             new.initialise(len(below), init, generator)
             self._network = new
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, optimizer: bool = True) -> None:
         """Write the model to a safetensors file, which `fastnn.load` reads.
 
         One unpadded tensor an array ("layers.0.weight" (fan_out, fan_in), "layers.0.bias"); the architecture, the
-        state of the shuffling, a format version and a checksum in the header. The file appears whole or not at all,
+        states of the generators, a format version and a checksum in the header. With `optimizer`, what the optimizer
+        that trained last keeps too ("optimizer.m.layers.0.weight"), which may be as large as the parameters or twice
+        as large: so a fit of the loaded model goes on as if it had not been saved. Not where its learning rate is a
+        function of the user's: then a warning says so. The file appears whole or not at all,
         even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
         a symbolic link stays, and its target is replaced.
 
@@ -669,21 +720,36 @@ class Model:
             "input_scale": architecture.input_scale,
             "frozen": sorted(architecture.frozen),
             "random": network.random,
+            "noise": network.noise,
             "split_seed": self._split_seed,
         }
-        tensors: dict[str, NDArray[Any]] = {}
-        for i, (weights, biases) in enumerate(zip(network.weights, network.biases, strict=True)):
-            tensors |= {f"layers.{i}.weight": weights, f"layers.{i}.bias": biases}
-        storage.write(_validation.path(path), description, tensors)
+        tensors = _tensors("", network.layout, network.parameters)
+        state = network.optimizer_state() if _validation.boolean("optimizer", optimizer) else None
+        path = _validation.path(path)
+        if state is not None:
+            used, vectors, numbers = state
+            described = optimizers.described(used)
+            if described is None:
+                what = f"{type(used).__name__}'s state is not saved, because its learning rate is a function"
+                warnings.warn(f"{what}; optimizer=False leaves it out without a warning", stacklevel=2)
+            else:
+                description["optimizer"] = {**described, "numbers": numbers.ravel().tolist()}
+                names = OPTIMIZERS[used._kernel].vectors
+                for name, vector in zip(names, vectors.reshape(-1, network.parameters.size), strict=True):
+                    tensors |= _tensors(f"optimizer.{name}.", network.layout, vector)
+        storage.write(path, description, tensors)
 
     @classmethod
     def _restored(cls, d: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model:
         """The model of a description and its tensors, as `save` wrote them; raises where they do not fit each other."""
         layers = [Dense(layer["units"], layer["activation"]) for layer in d["layers"]]
         sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
+        used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
+        names = () if used is None else OPTIMIZERS[used._kernel].vectors
+        prefixes = ["", *(f"optimizer.{name}." for name in names)]
         shapes: dict[str, tuple[int, ...]] = {}
-        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            shapes |= {f"layers.{i}.weight": (fan_out, fan_in), f"layers.{i}.bias": (fan_out,)}
+        for prefix, (i, (fan_in, fan_out)) in itertools.product(prefixes, enumerate(itertools.pairwise(sizes))):
+            shapes |= {f"{prefix}layers.{i}.weight": (fan_out, fan_in), f"{prefix}layers.{i}.bias": (fan_out,)}
         if shapes.keys() != tensors.keys():
             raise ValueError(f"its tensors are {sorted(tensors)}, not {sorted(shapes)}")
         for name, tensor in tensors.items():
@@ -691,10 +757,18 @@ class Model:
                 raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {shapes[name]}")
         settings = {"loss": d["loss"], "dtype": d["dtype"], "input_scale": d["input_scale"]}
         model = cls([sizes[0], *layers], init="zeros", rng=0, **settings)
-        for i, (weights, biases) in enumerate(zip(model.weights, model.biases, strict=True)):
-            weights[...], biases[...] = tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]
         model.freeze(d["frozen"])
-        model._network.state["random"] = _validation.integer("random", d["random"], 0)
+        network = model._network
+        network.seed(_validation.integer("random", d["random"], 0))
+        if "noise" in d:
+            network.state["noise"] = _validation.integer("noise", d["noise"], 0)
+        _read_tensors(tensors, "", network.layout, network.parameters)
+        if used is not None:
+            numbers = np.reshape(np.array(d["optimizer"]["numbers"], np.float64), network.state["numbers"].shape)
+            vectors = network.vectors_for(used) * 0
+            for prefix, vector in zip(prefixes[1:], vectors.reshape(-1, network.parameters.size), strict=True):
+                _read_tensors(tensors, prefix, network.layout, vector)
+            network.restore_optimizer(used, vectors, numbers)
         model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
         return model
 
@@ -720,6 +794,20 @@ def load(path: str | os.PathLike[str]) -> Model:
         return Model._restored(json.loads(description), tensors)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
+
+
+def _tensors(prefix: str, layout: Layout, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The tensors of a file for a vector laid out like the parameters."""
+    found: dict[str, NDArray[Any]] = {}
+    for i, (weights, biases) in enumerate(layout.views(vector)):
+        found |= {f"{prefix}layers.{i}.weight": weights.T, f"{prefix}layers.{i}.bias": biases}
+    return found
+
+
+def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, layout: Layout, vector: NDArray[Any]) -> None:
+    """Copy such tensors into a vector."""
+    for name, place in _tensors(prefix, layout, vector).items():
+        place[...] = tensors[name]
 
 
 def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp]:

@@ -17,6 +17,7 @@ from .kernels.optimizers import OPTIMIZERS
 from .layers import Architecture
 from .optimizers import Optimizer
 
+OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
 NORMAL_PIECE = 2**13  # numbers that are drawn at a time
 MAX_PLANS = 3  # of training that are kept for an architecture
@@ -85,14 +86,23 @@ class Network:
     exception cannot leave half of them. `parameters` may be the memory of another network of the same layout.
     """
 
-    def __init__(self, architecture: Architecture, random: int = 0, parameters: NDArray[Any] | None = None):
+    def __init__(
+        self,
+        architecture: Architecture,
+        random: int = 0,
+        noise: int | None = None,
+        parameters: NDArray[Any] | None = None,
+    ):
+        """`random` and `noise` are the states of the generators that draw orders, and the keys of dropout."""
         self.architecture = architecture
         programs = programs_of(architecture)
         self.layout, self.plans = programs.layout, programs.plans
         layout = self.layout
         self.scale = 1.0 if architecture.input_scale is None else architecture.input_scale
         self.state = aligned_zeros(STATE.itemsize, STATE)
-        self.state["random"] = random
+        self.seed(random)
+        if noise is not None:
+            self.state["noise"] = noise
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
         views = layout.views(self.parameters)
         self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
@@ -118,10 +128,19 @@ class Network:
             scale = 1 / np.sqrt(weights.shape[0]) if init == "scaled" else 1.0
             np.multiply(_normal(generator, weights.size).reshape(weights.shape), np.float32(scale), out=weights)
 
+    def seed(self, random: int) -> None:
+        """Start both generators afresh."""
+        self.state["random"], self.state["noise"] = random, random ^ OTHER
+
     @property
     def random(self) -> int:
         """The state of the generator that draws the orders."""
         return int(self.state["random"][0])
+
+    @property
+    def noise(self) -> int:
+        """The state of the generator that draws the keys of dropout and noise."""
+        return int(self.state["noise"][0])
 
     @property
     def optimizer(self) -> Optimizer | None:

@@ -6,19 +6,26 @@ A further fit with an equal optimizer goes on from that state, one with another 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from . import _validation, schedules
 from ._validation import shown
 from .schedules import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimizer:
-    """What all have in common: a learning rate, and the name of their kernel (see `kernels.optimizers`)."""
+    """What all have in common: a learning rate, and the name of their kernel (see `kernels.optimizers`).
+
+    clip_value limits each element of a batch's gradient, penalties included, to [-clip_value, clip_value]. clip_norm
+    scales a gradient whose Euclidean norm is larger: gradient *= min(1, clip_norm / (norm + 1e-6)), as in PyTorch
+    (Pascanu, Mikolov and Bengio 2013). That is a pass more over the gradient, on one thread. Both exclude each other.
+    """
 
     learning_rate: float | Schedule
+    clip_value: float | None = field(default=None, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
 
     _rates: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1)
     _kernel: ClassVar[str] = ""
@@ -26,20 +33,28 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not self._kernel:
             raise TypeError(f"optimizer must be one such as SGD(0.1), got {type(self).__name__}, which has no rule")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in self._rates:
-                value = _validation.number(field.name, value, 0.0, 1.0)
-            elif field.name == "epsilon":
-                value = _validation.number(field.name, value, 1e-30)
-            elif field.name in ("weight_decay", "momentum_decay"):
-                value = _validation.number(field.name, value, 0.0)
-            elif field.name == "learning_rate":
+        if self.clip_value is not None and self.clip_norm is not None:
+            raise ValueError(f"clip_value and clip_norm exclude each other, got {self.clip_value} and {self.clip_norm}")
+        for each in fields(self):
+            name, value = each.name, getattr(self, each.name)
+            if name in self._rates:
+                value = _validation.number(name, value, 0.0, 1.0)
+            elif name == "epsilon":
+                value = _validation.number(name, value, 1e-30)
+            elif name in ("weight_decay", "momentum_decay"):
+                value = _validation.number(name, value, 0.0)
+            elif name in ("clip_value", "clip_norm") and value is not None:
+                value = _validation.number(name, value, 0.0, open_low=True)
+            elif name == "learning_rate":
                 value = schedules.resolve(value)
-            object.__setattr__(self, field.name, value)
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shown = (each.name for each in fields(self) if not each.kw_only or getattr(self, each.name) is not None)
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent: parameters -= learning_rate * gradient, the gradient averaged over the batch.
 
@@ -47,6 +62,8 @@ class SGD(Optimizer):
     ----------
     learning_rate : float, schedule or callable
         Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -57,10 +74,13 @@ class SGD(Optimizer):
 
     learning_rate: float | Schedule = 0.1
 
-    _kernel: ClassVar[str] = "sgd"
+    @property
+    def _kernel(self) -> str:  # type: ignore[override]
+        clipped = self.clip_value is not None or self.clip_norm is not None
+        return "sgd_with_gradient" if clipped else "sgd"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Momentum(Optimizer):
     """SGD with momentum: v = momentum * v - learning_rate * gradient; parameters += v.
 
@@ -73,6 +93,8 @@ class Momentum(Optimizer):
     nesterov : bool
         Take the gradient's step from where v leads: parameters += momentum * v - learning_rate * gradient (Sutskever,
         Martens, Dahl and Hinton 2013). Both are scikit-learn's "sgd" solver.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -96,7 +118,7 @@ class Momentum(Optimizer):
         return "nesterov" if self.nesterov else "momentum"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015): steps scaled by running means of the gradient and of its square.
 
@@ -114,6 +136,8 @@ class Adam(Optimizer):
     epsilon_hat : bool
         Add epsilon to the root of v itself, before its bias is corrected: the paper's "epsilon hat" (the end of its
         section 2), as scikit-learn and Keras do.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -139,7 +163,7 @@ class Adam(Optimizer):
         super().__post_init__()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters *= 1 - learning_rate * weight_decay.
 
@@ -155,6 +179,8 @@ class AdamW(Optimizer):
         Above 0, at least 1e-30.
     weight_decay : float
         At least 0.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -173,7 +199,7 @@ class AdamW(Optimizer):
     _kernel: ClassVar[str] = "adamw"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Nadam(Optimizer):
     """Adam with Nesterov's momentum (Dozat 2016), as PyTorch's NAdam.
 
@@ -190,6 +216,8 @@ class Nadam(Optimizer):
         Above 0, at least 1e-30.
     momentum_decay : float
         At least 0.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -212,7 +240,7 @@ class Nadam(Optimizer):
         return float(0.96**self.momentum_decay)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
     """Steps scaled by a running mean of the gradient's square (Tieleman and Hinton 2012), as in PyTorch.
 
@@ -226,6 +254,8 @@ class RMSprop(Optimizer):
         Decay of the mean, in [0, 1).
     epsilon : float
         Above 0, at least 1e-30.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -242,7 +272,7 @@ class RMSprop(Optimizer):
     _kernel: ClassVar[str] = "rmsprop"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
     """Steps scaled by the sum of all squares of the gradient (Duchi, Hazan and Singer 2011), as in PyTorch.
 
@@ -254,6 +284,8 @@ class Adagrad(Optimizer):
         Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     epsilon : float
         Above 0, at least 1e-30.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -268,7 +300,7 @@ class Adagrad(Optimizer):
     _kernel: ClassVar[str] = "adagrad"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """Steps of one size in the direction of a mean's sign (Chen et al. 2023, "Symbolic discovery").
 
@@ -283,6 +315,8 @@ class Lion(Optimizer):
         Decay of the means, in [0, 1).
     weight_decay : float
         At least 0.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
 
     Examples
     --------
@@ -334,9 +368,31 @@ class LBFGS:
         object.__setattr__(self, "tolerance", _validation.number("tolerance", self.tolerance, 0.0))
 
 
+def described(config: Optimizer | Schedule) -> dict[str, Any] | None:
+    """What a file holds of an optimizer or a schedule; None where a function or a class of the user is part of it."""
+    if type(config) not in _KNOWN.values():
+        return None
+    settings = dict(vars(config))
+    rate = settings["learning_rate"]
+    if isinstance(rate, Schedule):
+        settings["learning_rate"] = rate = described(rate)
+    return None if rate is None else {"name": type(config).__name__, "settings": settings}
+
+
+def restored(description: dict[str, Any]) -> Any:
+    """What was described."""
+    made, settings = _KNOWN[_validation.choice("name", description["name"], _KNOWN)], dict(description["settings"])
+    if isinstance(settings["learning_rate"], dict):
+        settings["learning_rate"] = restored(settings["learning_rate"])
+    return made(**settings)
+
+
 BY_NAME: dict[str, Callable[[], Optimizer]] = {
     each.__name__.lower(): each for each in (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion)
 }
+
+_CLASSES: tuple[Any, ...] = (*BY_NAME.values(), *schedules.NAMED)
+_KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:

@@ -238,6 +238,9 @@ class OneCycle(Schedule):
         return np.where(t <= top, rising, falling)
 
 
+NAMED: tuple[type[Schedule], ...] = (StepDecay, ExponentialDecay, InverseScaling, CosineDecay, OneCycle)
+
+
 @dataclass(frozen=True)
 class FromFunction(Schedule):
     """A function of the position, an int: what a callable learning_rate becomes, per epoch.

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 Tensors = dict[str, NDArray[Any]]
 
-FORMAT_VERSION = 2  # version 1 had no checksum
+FORMAT_VERSION = 4  # version 1 had no checksum, 2 no optimizer's state; "3" would differ from "1" by a single bit
+VERSIONS = ("1", "2", str(FORMAT_VERSION))
 OLD = 3600  # seconds; a temporary file of that age belongs to a save that was killed
 
 
@@ -89,9 +90,9 @@ def _check_header(path: Path, header: dict[str, str]) -> None:
     """Raise where the header is not fastnn's, of a version that is not known, or without a description."""
     if header.get("format") != "fastnn":
         raise ValueError(f"path must name a file that Model.save wrote, got {str(path)!r} without fastnn's header")
-    if header.get("format_version") not in ("1", str(FORMAT_VERSION)):
+    if header.get("format_version") not in VERSIONS:
         raise ValueError(
-            f"path must name a file of format version 1 or {FORMAT_VERSION}, "
+            f"path must name a file of format version {', '.join(VERSIONS)}, "
             f"got {str(path)!r} of version {header.get('format_version')!r}"
         )
     if "model" not in header:

@@ -41,8 +41,10 @@ class Objective:
     """What is minimised beside the mean of the losses, and how that mean is taken."""
 
     l2: tuple[float, float] = (0.0, 0.0)  # c / 2 times the sum of W^2, added to the mean of a batch, or to its sum
+    l1: tuple[float, float] = (0.0, 0.0)  # the same with c times the sum of |W|
     batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
     n_means: int = 1  # report the losses divided by it, but not the penalty
+    rules: schedule.Rules = schedule.NO_RULES
 
 
 PLAIN = Objective()
@@ -63,7 +65,8 @@ class Schedule:
         self.own = own
         needed = schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
-        self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads)
+        dropped = np.flatnonzero(kind.rules.dropout).tolist()
+        self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads, dropped)
         training = schedule.Training(
             work=self.work,
             sources=kind.sources,
@@ -75,7 +78,8 @@ class Schedule:
             kept=plan.kept,
             gradient=self.gradient,
             settings=plan.settings,
-            l2=plan.l2 if kind.l2 else None,
+            penalties=(plan.penalties[0] if kind.l2 else None, plan.penalties[1] if kind.l1 else None),
+            rules=kind.rules,
             scheduled=kind.scheduled,
         )
         self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
@@ -111,6 +115,8 @@ class FitKind:
     sources: Sources
     in_place: bool  # see Plan
     l2: bool
+    l1: bool
+    rules: schedule.Rules
     scheduled: str  # whether the learning rate changes with each "step" or "epoch"
 
 
@@ -152,7 +158,7 @@ class Plan:
         self.live, self.kept = reversed(pair) if kind.in_place else pair
         self.forks = forks()
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
-        self.l2 = aligned_zeros(24, np.float64)
+        self.penalties = aligned_zeros(48, np.float64).reshape(2, 3)
         self.bindings = bindings()
         self.rates = np.empty(0)  # of the steps or epochs of a call
         self.order = np.empty(0, np.int32)  # drawn
@@ -196,7 +202,7 @@ class Plan:
         values = (getattr(optimizer, name) for name in names)
         self.settings[: len(names)] = [np.nan if isinstance(value, schedules.Schedule) else value for value in values]
         self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
-        self.l2[:] = *objective.l2, objective.n_means
+        self.penalties[:] = (*objective.l2, objective.n_means / 2), (*objective.l1, objective.n_means)
         fields: dict[str, Any] = {
             "n_samples": n,
             "batch_size": self.kind.batch_size,
@@ -244,7 +250,7 @@ class Plan:
 
     def release(self, network: Network) -> None:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
-        self.bindings[...] = 0
+        self.bindings[...] = bindings()
         self.of_network = None
         # Helpers that two exceptions at once have left may write to this memory for a moment.
         if not self.helpers and self.layout is network.layout:
@@ -330,10 +336,19 @@ def plan_for(
     stepper, network.stepper = network.stepper, None
     if stepper is not None:
         stepper.plan.release(network)
-    remainder = len(samples.inputs) % batch_size
-    sources, penalised = Sources.of(*samples), objective.l2 != PLAIN.l2
     scheduled = optimizer.learning_rate.per if isinstance(optimizer.learning_rate, schedules.Schedule) else ""
-    kind = FitKind(batch_size, remainder, optimizer._kernel, max_threads, sources, in_place, penalised, scheduled)
+    kind = FitKind(
+        batch_size=batch_size,
+        remainder=len(samples.inputs) % batch_size,
+        optimizer=optimizer._kernel,
+        max_threads=max_threads,
+        sources=Sources.of(*samples),
+        in_place=in_place,
+        l2=objective.l2 != PLAIN.l2,
+        l1=objective.l1 != PLAIN.l1,
+        rules=replace(objective.rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm),
+        scheduled=scheduled,
+    )
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, optimizer)
     return plan

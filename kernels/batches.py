@@ -9,7 +9,7 @@ from .simd import I32, I64, int64
 GROWTH = 0x9E3779B97F4A7C15  # of SplitMix64's state
 
 
-def _mixed(b, z):
+def mixed(b, z):
     """64 random bits from the state z of SplitMix64 (Steele, Lea and Flood 2014), which grows by GROWTH each time."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         z = b.mul(b.xor(z, b.lshr(z, int64(shift))), int64(factor))
@@ -38,7 +38,7 @@ def draw_order(code):
         b.position_at_end(again)
         z = b.add(b.load(state), int64(GROWTH))
         b.store(z, state)
-        product = b.mul(b.lshr(_mixed(b, z), int64(32)), span)
+        product = b.mul(b.lshr(mixed(b, z), int64(32)), span)
         low = b.and_(product, int64(0xFFFFFFFF))
         with b.if_then(b.icmp_unsigned("<", low, span), likely=False):  # else no division is needed
             threshold = b.urem(b.sub(int64(1 << 32), span), span)

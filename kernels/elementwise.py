@@ -62,20 +62,77 @@ def update(code, function, n_scalars):
             s.store(result, place)
 
 
-@vector_function("n=out.row_bytes out:rw[1,n] x:r[1,n] factor:r*[1,1]")
-def add_scaled(code):
-    """out += factor * x, a row; the factor is float64."""
+@vector_function("n=out.row_bytes out:rw[1,n] x:r[1,n] factors:r*[1,2]")
+def decay(code):
+    """out += factors[0] * x + factors[1] * sign(x), a row; the factors are float64."""
     b, s = code.b, code.simd()
-    n, out, x, factor = code.arguments
+    n, out, x, factors = code.arguments
+    of_x, of_sign = (s.splat_double(load_double(b, b.add(factors, int64(8 * i)))) for i in range(2))
+    zero = s.const(0.0)
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place, value = b.add(out, i), s.load(b.add(x, i))
+        step = s.select(s.less(zero, value), of_sign, s.select(s.less(value, zero), -of_sign, zero))
+        s.store(s.fma(of_x, value, s.load(place)) + step, place)
+
+
+@vector_function("n=x.row_bytes x:rw[1,n] bound:float")
+def clip(code):
+    """x is at least -bound and at most bound, a row; NaN stays."""
+    b, s = code.b, code.simd()
+    n, x, bound = code.arguments
+    bound = s.splat_double(b.bitcast(bound, DOUBLE))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place = b.add(x, i)
+        value = s.load(place)
+        value = s.select(s.less(value, -bound), -bound, value)
+        s.store(s.select(s.less(bound, value), bound, value), place)
+
+
+@vector_function("n=x.row_bytes x:rw[1,n] factor:r*[1,1]")
+def scale(code):
+    """x *= factor, a row; the factor is float64."""
+    b, s = code.b, code.simd()
+    n, x, factor = code.arguments
     factor = s.splat_double(load_double(b, factor))
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
-        place = b.add(out, i)
-        s.store(s.fma(factor, s.load(b.add(x, i)), s.load(place)), place)
+        place = b.add(x, i)
+        s.store(s.load(place) * factor, place)
+
+
+@vector_function("rows=y.rows n=y.row_bytes y.row_stride y:rw[r,c] share:float other:float")
+def smooth_labels(code):
+    """y = (1 - share) * y + share * other (Szegedy et al. 2016), padding too."""
+    b, s = code.b, code.simd()
+    rows, n, stride, y, share, other = code.arguments
+    share, other = (b.bitcast(number, DOUBLE) for number in (share, other))
+    kept = s.splat_double(b.fsub(ir.Constant(DOUBLE, 1.0), share))
+    added = s.splat_double(b.fmul(share, other))
+    _each_element(code, lambda s, value: value * kept + added, rows, n, stride, y, y)
+
+
+@vector_function("rows=x.rows n=x.row_bytes x.row_stride x:rw[r,c] limit:float")
+def limit_norms(code):
+    """Columns of x whose Euclidean norm is larger than the limit are scaled to it."""
+    b, s = code.b, code.simd()
+    rows, n, stride, x, limit = code.arguments
+    limit = s.splat_double(b.bitcast(limit, DOUBLE))
+    total = cgutils.alloca_once(b, s.vector)
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
+        b.store(s.const(0.0).v, total)
+        start = b.add(x, j)
+        with cgutils.for_range(b, rows, intp=I64) as row:
+            value = s.load(b.add(start, b.mul(row.index, stride)))
+            b.store(s.fma(value, value, Vec(s, b.load(total))).v, total)
+        norm = s.sqrt(Vec(s, b.load(total)))
+        factor = s.select(s.less(limit, norm), limit / norm, s.const(1.0))
+        with cgutils.for_range(b, rows, intp=I64) as row:
+            place = b.add(start, b.mul(row.index, stride))
+            s.store(s.load(place) * factor, place)
 
 
 @vector_function("rows=x.rows n=x.row_bytes x.row_stride x:r[r,c] out:w*[1,m]")
-def squares(code):
-    """out[j] = the sum of the squares of column j of x, padding included; float64."""
+def column_sums(code, squared):
+    """out[j] = the sum of the squares, or of the absolute values, of column j of x, padding included; float64."""
     b, s = code.b, code.simd()
     rows, n, stride, x, out = code.arguments
     wide = ir.VectorType(DOUBLE, s.lanes)
@@ -83,24 +140,38 @@ def squares(code):
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
         b.store(ir.Constant(wide, [0.0] * s.lanes), total)
         with cgutils.for_range(b, rows, intp=I64) as row:
-            value = s.wide(s.load(b.add(b.add(x, j), b.mul(row.index, stride))).v)
-            b.store(b.fadd(b.load(total), b.fmul(value, value)), total)
+            value = s.load(b.add(b.add(x, j), b.mul(row.index, stride)))
+            value = s.wide(value.v if squared else s.abs(value).v)
+            b.store(b.fadd(b.load(total), b.fmul(value, value) if squared else value), total)
         place = b.add(out, b.mul(b.sdiv(j, int64(s.itemsize)), int64(8)))
         b.store(b.load(total), b.inttoptr(place, ir.PointerType())).align = 8
 
 
-@vector_function("n=squares.cols l2:r*[1,3] count:r*[1,1] scale:r*[1,1] squares:r*[1,n] decay:w*[1,1] total:rw*[1,1]")
-def penalty(code):
-    """c = l2[0] * count + l2[1]; total += l2[2] * c / 2 * the sum of squares; decay = scale * c. All are float64."""
-    b, s = code.b, code.double()
-    n, l2, count, scale, numbers, decay, total = code.arguments
-    c = s.load(l2) * s.load(count) + s.load(l2, 1)
-    s.store(s.load(scale) * c, decay)
-    sum_of_squares = cgutils.alloca_once_value(b, s.const(0.0).v)
+def _sum(s, numbers, n):
+    """The sum of n float64 numbers at an address, one after another; s is `Code.double`."""
+    b, total = s.b, cgutils.alloca_once_value(s.b, s.const(0.0).v)
     with cgutils.for_range(b, n, intp=I64) as at:
-        value = s.load(b.add(numbers, b.mul(at.index, int64(8))))
-        b.store((Vec(s, b.load(sum_of_squares)) + value).v, sum_of_squares)
-    s.store(s.load(total) + c * s.load(l2, 2) * 0.5 * Vec(s, b.load(sum_of_squares)), total)
+        b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at.index, int64(8))))).v, total)
+    return Vec(s, b.load(total))
+
+
+@vector_function("n=values.cols c:r*[1,3] count:r*[1,1] scale:r*[1,1] values:r*[1,n] factor:w*[1,1] total:rw*[1,1]")
+def penalty(code):
+    """s = c[0] * count + c[1]; total += s * c[2] * the sum of the values; factor = scale * s. All are float64."""
+    s = code.double()
+    n, c, count, scale, values, factor, total = code.arguments
+    strength = s.load(c) * s.load(count) + s.load(c, 1)
+    s.store(s.load(scale) * strength, factor)
+    s.store(s.load(total) + strength * s.load(c, 2) * _sum(s, values, n), total)
+
+
+@vector_function("n=squares.cols squares:r*[1,n] limit:float factor:w*[1,1]")
+def norm_factor(code):
+    """factor = limit / (norm + 1e-6), at most 1: the norm is the root of the sum of squares (as PyTorch clips)."""
+    s = code.double()
+    n, squares, limit, place = code.arguments
+    factor = Vec(s, s.splat(s.b.bitcast(limit, DOUBLE)).v) / (s.sqrt(_sum(s, squares, n)) + 1e-6)
+    s.store(s.select(s.less(s.const(1.0), factor), s.const(1.0), factor), place)
 
 
 @vector_function("settings:r*[1,k] state:rw*[1,s] count:r*[1,1] scale:w*[1,1] scalars:w*[1,m]")

@@ -11,7 +11,7 @@ from .cache import cached
 from .function import OPERATION_BYTES
 from .interpreter import address, run_part, run_program
 from .program import ORDER, SAMPLES, TARGETS
-from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, KEEP, RESTORE
+from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, FINISH, KEEP, RESTORE
 from .threads import MAILBOX, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
@@ -80,6 +80,10 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             max_blocks -= 1
             if start == stop:
                 run_part(operations, patches, mine, AFTER, bindings, first)
+                if mine[FINISH].operations > 0:
+                    if helpers > 0:
+                        wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
+                    run_part(operations, patches, mine, FINISH, bindings, first)
         if start < stop:
             this.row = start - first
             break
@@ -159,6 +163,7 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
         run_part(operations, patches, parts, i, bindings, start)
         start += rows
     run_part(operations, patches, parts, AFTER, bindings, 0)
+    run_part(operations, patches, parts, FINISH, bindings, 0)
     run_part(operations, patches, parts, CHECK, bindings, 0)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0

@@ -7,20 +7,55 @@ takes three fused operations, each behind one `if`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .activations import ACTIVATIONS, ROW_WISE
 from .losses import LOSSES
 from .matmul import WHOLE, Part, affine, column_sums, matmul, matmul_tn, nothing, zeros_like
-from .matrix import Matrix
+from .matrix import Matrix, Symbol
 from .memory import Block, Layer, Vector
 from .program import Operation, Program, elementwise
 from .threads import Worker
 
 
+@dataclass(frozen=True)
+class Dropout:
+    """Which share of each layer's outputs becomes zero while training, and the key of the step that draws them.
+
+    Its layers have a and z apart, whatever their activation, because the derivative is not that of zeros.
+    """
+
+    rates: tuple[float, ...]  # of all layers, the last one's is 0
+    key: Matrix
+
+    def drops(self, layer: Layer) -> bool:
+        return self.rates[layer.index] > 0
+
+    def add(self, program: Program, layer: Layer, block: Block, out: Matrix, x: Matrix, begin: int, part: Part) -> None:
+        """out = x without what is dropped, scaled; of a part. The matrices' first neuron is `begin`."""
+        rows, cols = part
+        given = {"width": layer.fan_out, "salt": layer.index + 1, "rate": self.rates[layer.index], "key": self.key}
+        given |= {"position": Symbol("position", block.first + (rows.start or 0)), "begin": begin + (cols.start or 0)}
+        by_samples(program, "dropout", {"out": out[part], "x": x[part]}, **given)
+
+
+def by_samples(program: Program, name: str, matrices: dict[str, Matrix], **given: Any) -> None:
+    """A function that has a variant for samples that are columns."""
+    if not matrices["out"].is_row_major:
+        name, matrices = f"{name}_columns", {key: matrix.T for key, matrix in matrices.items()}
+    program.add(name, **matrices, **given)
+
+
 def forward(
-    program: Program, parameters: Vector, block: Block, worker: Worker, logits: bool = False, multiplied: bool = False
+    program: Program,
+    parameters: Vector,
+    block: Block,
+    worker: Worker,
+    logits: bool = False,
+    multiplied: bool = False,
+    dropout: Dropout | None = None,
 ) -> None:
     """a = f(x @ W + b) for every layer, each one's a being the next one's x; `logits` leaves the last one's f out.
 
@@ -32,19 +67,29 @@ def forward(
         mine = slice(shard.begin, shard.end)
         w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, mine]
         activation = "identity" if logits and layer is parameters.layout.layers[-1] else layer.activation
+        activated = out if layer.a == layer.z else a[:, mine]
         fused = block.single and activation not in ROW_WISE and layer.a == layer.z
-        then = functools.partial(activate, program, activation, a[:, mine], out)
+        todo = [] if fused else [functools.partial(activate, program, activation, activated, out)]
+        if dropout is not None and dropout.drops(layer):
+            todo.append(functools.partial(dropout.add, program, layer, block, a[:, mine], activated, shard.begin))
+        then = functools.partial(_all, todo)
         at_once = block.single or multiplied or activation in ROW_WISE  # else parts of the product
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:
             affine(program, out, x, w, b, block.zeros, nothing if at_once else then)
-        if at_once and not fused:
+        if at_once:
             then(WHOLE)
         multiplied = False
         if layer.is_shared:
             worker.barrier(program)
         x = a
+
+
+def _all(todo: Iterable[Callable[[Part], None]], part: Part) -> None:
+    """Do several things to a part of a product, one after another."""
+    for each in todo:
+        each(part)
 
 
 def activate(program: Program, activation: str, a: Matrix, z: Matrix, part: Part) -> None:
@@ -80,7 +125,7 @@ def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix
         program.add("transpose", source=d, out=block.d[-1], zeros=block.zeros)
 
 
-def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -> None:
+def deltas(program: Program, parameters: Vector, block: Block, worker: Worker, dropout: Dropout | None = None) -> None:
     """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da."""
     layers = parameters.layout.layers
     for layer in reversed(layers[parameters.layout.lowest :]):
@@ -92,9 +137,15 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -
             break
         below = layers[layer.index - 1]
         d_below, z_below = block.d[below.index], block.z[below.index]
+        todo: list[Callable[[Part], None]] = []
+        if dropout is not None and dropout.drops(below):
+            begin = below.shard(worker).begin
+            dropped = d_below[:, begin : below.shard(worker).end]
+            todo.append(functools.partial(dropout.add, program, below, block, dropped, dropped, begin))
         if block.single:
             w, name = parameters.w(layer, shard), f"{below.activation}_gemv_backward"
             program.add(name, out=d_below, x=d, B=w, zeros=block.zeros[:, : d.padded_cols], z=z_below)
+            _all(todo, WHOLE)
             continue
         if layer.is_shared and not last:
             worker.barrier(program)
@@ -102,7 +153,8 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker) -
         ws = [parameters.w(layer, s)[shard.begin : shard.end, :].T for s in layer.shards]
         mine, zeros = slice(shard.begin, shard.end), block.zeros
         out = d_below[:, mine]
-        then = functools.partial(_backward, program, below.activation, out, z_below[:, mine])
+        todo.append(functools.partial(_backward, program, below.activation, out, z_below[:, mine]))
+        then = functools.partial(_all, todo)
         matmul(program, out, d, ws, zeros_like(out, zeros), pack_buffer=block.pack_buffer, zeros=zeros, then=then)
 
 
@@ -112,7 +164,7 @@ class Destination:
 
     The parameters where the scale is -learning_rate / batch: that is the SGD update, without a gradient ever stored.
     `overwrite` says that what was there does not count. `update` is run as soon as a layer's gradient is complete.
-    `decay` is the gradient of the L2 penalty, which belongs to it.
+    `decay` is the gradient of the penalties, which belongs to it.
     """
 
     vector: Vector
@@ -128,32 +180,38 @@ class Destination:
 
 @dataclass(frozen=True)
 class Decay:
-    """The gradient of the L2 penalty: a factor times W. The biases have none."""
+    """The gradient of the L2 and the L1 penalty: a factor times W, and one times its sign. The biases have none."""
 
     parameters: Vector
-    factor: Matrix
+    factors: Matrix
 
     def add(self, program: Program, layer: Layer, vector: Vector, worker: Worker) -> None:
         """The operation that adds it to what a worker has of a gradient, or of W itself."""
         mine, w = vector.rows(layer, worker), self.parameters.rows(layer, worker)
         if mine is not None and w is not None:
-            program.add("add_scaled", out=mine[0].flat(), x=w[0].flat(), factor=self.factor)
+            program.add("decay", out=mine[0].flat(), x=w[0].flat(), factors=self.factors)
 
 
 @dataclass(frozen=True)
 class Update:
-    """An optimizer's update of the parameters, from a gradient and with the optimizer's own vectors by name."""
+    """An optimizer's update of the parameters, from a gradient and with the optimizer's own vectors by name.
+
+    `clip_value` limits each element of the gradient first.
+    """
 
     name: str
     parameters: Vector
     vectors: dict[str, Vector]
     scalars: Matrix
+    clip_value: float | None = None
 
     def add(self, program: Program, layer: Layer, gradient: Vector, worker: Worker) -> None:
         """The operation for what a worker updates of a layer."""
         p, g = self.parameters.flat_rows(layer, worker), gradient.flat_rows(layer, worker)
         if p is not None:
             own = {name: vector.flat_rows(layer, worker) for name, vector in self.vectors.items()}
+            if self.clip_value is not None:
+                program.add("clip", x=g, bound=self.clip_value)
             program.add(self.name, p=p, g=g, scalars=self.scalars, **own)
 
 

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 
-from . import batches, elementwise, reductions, samples, threads, tile
+from . import batches, elementwise, noise, reductions, samples, threads, tile
 from .activations import ACTIVATIONS
 from .cache import CodeFiles
 from .function import Function, Signature
@@ -39,9 +39,14 @@ def functions(target: Target) -> dict[str, Function]:
     state("copy", elementwise.unary, lambda s, x: x)
     state("zero", elementwise.fill, 0.0)
     state("spread", elementwise.spread)
-    state("add_scaled", elementwise.add_scaled)
-    state("squares", elementwise.squares)
-    state("penalty", elementwise.penalty)
+    for name in ("decay", "clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
+        state(name, getattr(elementwise, name))
+    state("squares", elementwise.column_sums, True)
+    state("absolute_values", elementwise.column_sums, False)
+    for name in ("dropout", "add_noise"):
+        state(name, getattr(noise, name), False)
+        state(f"{name}_columns", getattr(noise, name), True)
+    state("draw_key", noise.draw_key)
     state("collect", elementwise.collect)
     state("take_rate", elementwise.take_rate)
     state("increment", elementwise.increment)

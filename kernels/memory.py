@@ -35,19 +35,20 @@ MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
 STEP = np.dtype(
     {
-        "names": ["scale", "scalars", "total", "count", "spread", "decay"],
-        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", "f8"],
-        "offsets": [0, 8, 64, 72, 80, 128],
+        "names": ["scale", "scalars", "total", "count", "spread", "decay", "key", "factor"],
+        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8"],
+        "offsets": [0, 8, 64, 72, 80, 128, 144, 152],
         "itemsize": 192,
     }
 )
 # What a further fit goes on from beside vectors: the generator of the orders, which optimizer trained last (a number
-# that the network gave it; 0 is none), and the numbers of that optimizer's state. Whole lines, because it is copied.
+# that the network gave it; 0 is none), the numbers of that optimizer's state, and the generator of the keys of `noise`.
+# Whole lines, because it is copied.
 STATE = np.dtype(
     {
-        "names": ["random", "optimizer", "numbers"],
-        "formats": ["u8", "i8", ("f8", (MAX_NUMBERS,))],
-        "offsets": [0, 8, 16],
+        "names": ["random", "optimizer", "numbers", "noise"],
+        "formats": ["u8", "i8", ("f8", (MAX_NUMBERS,)), "u8"],
+        "offsets": [0, 8, 16, 72],
         "itemsize": 128,
     }
 )
@@ -296,6 +297,7 @@ class Block:
     w: Matrix | None = None  # the samples' weights, a contiguous column
     columns: tuple[Matrix, Matrix] | None = None  # room for the last a and d feature-major, where y alone is so
     single: bool = False
+    first: int = 0  # of its samples, among those that its program loads
 
 
 class Workspace:
@@ -305,8 +307,9 @@ class Workspace:
     the samples must hold zeros.
     """
 
-    def __init__(self, layout: Layout, rows: int, threads: int = 1):
-        self.layout, self.max_rows = layout, rows
+    def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
+        """`dropped` are layers whose outputs and what their derivatives are taken from lie apart; see `noise`."""
+        self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
         self.step = aligned_zeros(STEP.itemsize, STEP)
         self.mailbox = aligned_zeros(MAILBOX.itemsize, MAILBOX)
         self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # of shards, each on its own line
@@ -324,7 +327,7 @@ class Workspace:
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]
-            for name in dict.fromkeys((layer.a, layer.z)):
+            for name in dict.fromkeys((layer.a, self._z(layer))):
                 (shared if layer.is_shared else sizes)[name] = length
             # The last d every thread computes for itself.
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
@@ -332,6 +335,10 @@ class Workspace:
         self._places = self._allocate(lengths)
         self._widest = widest // layout.itemsize
         self._array(self._places["one"], 1)[0] = 1
+
+    def _z(self, layer: Layer) -> str:
+        """The name of the buffer that a layer's derivative is taken from."""
+        return f"z{layer.index}" if layer.index in self.dropped else layer.z
 
     def _allocate(self, lengths: dict[str, int]) -> dict[str, int]:
         """The addresses of named buffers in one allocation."""
@@ -380,7 +387,7 @@ class Workspace:
             x=matrix("x", layout.sizes[0], layout.x_stride),
             y=column_by_column("y columns") if by_columns else matrix("y", last.fan_out, last.row_stride),
             a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
-            z=tuple(matrix(layer.z, layer.fan_out, layer.row_stride) for layer in layout.layers),
+            z=tuple(matrix(self._z(layer), layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
             columns=(column_by_column("a columns"), column_by_column("d columns")) if by_columns else None,
             ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
@@ -411,7 +418,7 @@ class Workspace:
         if key not in self._made:
             stride, lines = apart(padded(n * layout.itemsize)), layout.target.tile_lines
             last = layout.layers[-1]
-            lengths = {i.z: i.fan_out * stride for i in layout.layers}
+            lengths = {self._z(i): i.fan_out * stride for i in layout.layers}
             lengths |= {i.a: (i.fan_out + (i is not last)) * stride for i in layout.layers}
             lengths |= {f"d{i.index}": i.fan_out * stride for i in layout.layers}
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
@@ -430,14 +437,14 @@ class Workspace:
             self._made[key] = replace(
                 samples,
                 a=tuple(matrix(layer.a, layer) for layer in layout.layers),
-                z=tuple(matrix(layer.z, layer) for layer in layout.layers),
+                z=tuple(matrix(self._z(layer), layer) for layer in layout.layers),
                 d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
                 ones=row("ones", n),
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),
                 pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
             )
         w = None if samples.w is None else samples.w[rows, :]
-        return replace(self._made[key], x=samples.x[rows, :], y=samples.y[rows, :], w=w)
+        return replace(self._made[key], x=samples.x[rows, :], y=samples.y[rows, :], w=w, first=rows.start)
 
     def partial(self, i: int) -> Vector:
         """Shard i's own gradient."""

@@ -34,6 +34,14 @@ def _sgd_advance(s, count, learning_rate):
     return (-learning_rate / count,), (), ()
 
 
+def _descent_advance(s, count, learning_rate):
+    return (1.0 / count,), (), (learning_rate,)
+
+
+def _descent(s, c, p, g):
+    return (p - c[0] * g,)
+
+
 def _momentum_advance(s, count, learning_rate, momentum):
     return (1.0 / count,), (), (learning_rate, momentum)
 
@@ -155,6 +163,7 @@ _ADAM: dict[str, Any] = {
 }
 OPTIMIZERS = {
     "sgd": Optimizer(("learning_rate",), _sgd_advance),
+    "sgd_with_gradient": Optimizer(("learning_rate",), _descent_advance, _descent, n_scalars=1),  # for clipping
     "momentum": Optimizer(update=_momentum, **_MOMENTUM),
     "nesterov": Optimizer(update=_nesterov, **_MOMENTUM),
     "adam": Optimizer(advance=_adam_advance, **_ADAM),

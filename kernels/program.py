@@ -21,8 +21,8 @@ OPERATION_WORDS = OPERATION_BYTES // 8
 
 # What a program may leave open. While rows from `first` on are due, the value of a symbol is address + first * stride,
 # as `entry` finds it in a table of BINDING, a row a symbol.
-SYMBOLS = ("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates")
-SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES = range(len(SYMBOLS))
+SYMBOLS = ("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates", "position")
+SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES, POSITION = range(len(SYMBOLS))
 # And a network's memory, whose addresses `Code.fill` writes, because programs may serve another network next.
 NETWORK_SYMBOLS = ("parameters", "vectors", "state")
 BINDING = np.dtype([("address", "i8"), ("stride", "i8")])
@@ -116,8 +116,10 @@ class Code:
 
 
 def bindings() -> NDArray[Any]:
-    """A table of symbols, all unknown."""
-    return np.zeros(len(SYMBOLS), BINDING)
+    """A table of symbols, all unknown, but for the position, which is where the rows start."""
+    table = np.zeros(len(SYMBOLS), BINDING)
+    bind(table, POSITION, 0, 1)
+    return table
 
 
 def bind(table: NDArray[Any], symbol: int, address: int, stride: int = 0) -> None:

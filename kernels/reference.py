@@ -4,6 +4,7 @@ A network is a list of (W, b, activation) with W of shape (fan_in, fan_out), as 
 """
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -132,17 +133,45 @@ def gather(source, order, first, rows, scale):
     return scale * (source[order[first : first + rows]] if len(order) else source[first : first + rows])
 
 
+def split_mix(state):
+    """(64 random bits, next state): SplitMix64 (Steele, Lea and Flood 2014)."""
+    bits = 2**64 - 1
+    state = (state + 0x9E3779B97F4A7C15) & bits
+    z = state
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & bits
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & bits
+    return z ^ (z >> 31), state
+
+
+def random_bits(key, salt, first, rows, width):
+    """32 random bits for each neuron of samples `first`, `first` + 1, .., (rows, width) uint32."""
+    low, high = np.uint32((key ^ salt * 0x9E3779B9) % 2**32), np.uint32(key >> 32)
+    x = (np.arange(first * width, (first + rows) * width) % 2**32).astype(np.uint32)
+    x ^= low
+    x = (x ^ x >> np.uint32(16)) * np.uint32(0x7FEB352D)
+    x ^= high
+    x = (x ^ x >> np.uint32(15)) * np.uint32(0x846CA68B)
+    return (x ^ x >> np.uint32(16)).reshape(rows, width)
+
+
+def dropout_factors(key, salt, first, rows, width, rate):
+    """What outputs are multiplied by: 0 with probability `rate`, else 1 / (1 - rate)."""
+    return (random_bits(key, salt, first, rows, width) >= rate * 2**32) / (1 - rate)
+
+
+def normal(key, salt, first, rows, width):
+    """Standard normal numbers, of 23 random bits each."""
+    inverse = np.vectorize(NormalDist().inv_cdf, otypes=[float])
+    return inverse(((random_bits(key, salt, first, rows, width) >> np.uint32(9)) + 0.5) / 2**23)
+
+
 def draw_order(n, state):
     """(permutation of n, next state): Fisher-Yates inside out, with SplitMix64 and Lemire's unbiased range."""
-    bits = 2**64 - 1
 
     def high_half():
         nonlocal state
-        state = (state + 0x9E3779B97F4A7C15) & bits
-        z = state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & bits
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & bits
-        return (z ^ (z >> 31)) >> 32
+        value, state = split_mix(state)
+        return value >> 32
 
     order = []
     for i in range(n):
@@ -161,13 +190,15 @@ def forward(network, x):
     return _forward(network, x)[0]
 
 
-def _forward(network, x):
-    """([x, the outputs of each layer], [what each layer's derivative is taken from])."""
+def _forward(network, x, factors=None):
+    """([x, the outputs of each layer], [what each layer's derivative is taken from]); factors multiply the outputs."""
     outputs, sources = [x], []
-    for w, b, activation in network:
+    for i, (w, b, activation) in enumerate(network):
         z = matmul(outputs[-1], w, b)
         outputs.append(softmax(z) if activation == "softmax" else ACTIVATIONS[activation][0](z))
         sources.append(z if activation in FROM_Z else outputs[-1])
+        if factors is not None:
+            outputs[-1] = outputs[-1] * factors[i]
     return outputs, sources
 
 
@@ -177,14 +208,19 @@ def loss(name, a, y):
     return value(a, y), slope(a, y)
 
 
-def gradients(network, x, y, loss_name="quadratic", weights=None):
-    """(summed loss, [(dW, db), ..]): the gradients summed over the samples, each by its weight."""
+def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None):
+    """(summed loss, [(dW, db), ..]): the gradients summed over the samples, each by its weight.
+
+    factors, an array (n, fan_out) a layer, multiply the outputs of layers, as dropout does.
+    """
     if weights is not None:
-        parts = [gradients(network, x[i : i + 1], y[i : i + 1], loss_name) for i in range(len(x))]
+        rows = [slice(i, i + 1) for i in range(len(x))]
+        of_rows = [None if factors is None else [factor[i] for factor in factors] for i in rows]
+        parts = [gradients(network, x[i], y[i], loss_name, None, f) for i, f in zip(rows, of_rows, strict=True)]
         total = sum(w * value for w, (value, _) in zip(weights, parts, strict=True))
         layers = zip(*(part for _, part in parts), strict=True)
         return total, [tuple(sum(w * g[k] for w, g in zip(weights, x, strict=True)) for k in (0, 1)) for x in layers]
-    outputs, sources = _forward(network, x)
+    outputs, sources = _forward(network, x, factors)
     if loss_name in LOGIT_LOSSES:
         w, b, _ = network[-1]
         _, value, slope = LOGIT_LOSSES[loss_name]
@@ -199,6 +235,7 @@ def gradients(network, x, y, loss_name="quadratic", weights=None):
         result.append((outputs[i].T @ d, d.sum(axis=0)))
         if i:
             d = matmul_nt(d, w) * ACTIVATIONS[network[i - 1][2]][1](sources[i - 1])
+            d = d if factors is None else d * factors[i - 1]
     return total, result[::-1]
 
 
@@ -256,6 +293,7 @@ def _lion(p, g, t, vectors, learning_rate, beta_1, beta_2, weight_decay):
 
 OPTIMIZERS = {
     "sgd": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
+    "sgd_with_gradient": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
     "momentum": _momentum,
     "nesterov": _nesterov,
     "adam": _adam,
@@ -266,6 +304,21 @@ OPTIMIZERS = {
     "adagrad": _adagrad,
     "lion": _lion,
 }
+
+
+def _by_rules(rules, network, x, y, key, first):
+    """(samples, targets, factors of the layers' outputs) of a batch whose first sample is `first` in its epoch."""
+    if rules is None:
+        return x, y, None
+    n = len(x)
+    if rules.input_noise:
+        x = x + rules.input_noise * normal(key, 0, first, n, x.shape[1])
+    if rules.label_smoothing:
+        other = 1 / y.shape[1] if network[-1][2] == "softmax" else 0.5
+        y = (1 - rules.label_smoothing) * y + rules.label_smoothing * other
+    widths = enumerate((len(b), rate) for (_, b, _), rate in zip(network, rules.dropout, strict=bool(rules.dropout)))
+    factors = [dropout_factors(key, i + 1, first, n, width, rate) for i, (width, rate) in widths]
+    return x, y, factors or None
 
 
 def train(
@@ -279,13 +332,17 @@ def train(
     optimizer="sgd",
     weights=None,
     l2=(0.0, 0.0),
+    l1=(0.0, 0.0),
+    rules=None,
+    seed=0,
     batch_means=False,
     rates=None,
 ):
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
     weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
-    of a batch, l2[1] / 2 times it to the sum. With batch_means the mean loss is that of the batches' means. Where there
+    of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules are `schedule.Rules`, `seed` the state of
+    the generator of their keys. With batch_means the mean loss is that of the batches' means. Where there
     are rates, they are the learning rates of all steps, in place of settings[0].
     """
     weights = np.ones(len(x)) if weights is None else weights
@@ -298,10 +355,18 @@ def train(
             count = weights[batch].sum()
             if count == 0:
                 continue
-            value, summed = gradients(network, x[batch], y[batch], loss_name, weights[batch])
-            c = l2[0] * count + l2[1]
-            value += c / 2 * sum(np.sum(w**2) for w, *_ in network)
-            summed = [(dw + c * w, db) for (dw, db), (w, *_) in zip(summed, network, strict=True)]
+            key, seed = split_mix(seed) if rules and rules.random else (0, seed)
+            inputs, targets, factors = _by_rules(rules, network, x[batch], y[batch], key, first)
+            value, summed = gradients(network, inputs, targets, loss_name, weights[batch], factors)
+            c, c1 = (strength[0] * count + strength[1] for strength in (l2, l1))
+            value += sum(c / 2 * np.sum(w**2) + c1 * np.sum(np.abs(w)) for w, *_ in network)
+            pairs = zip(summed, network, strict=True)
+            summed = [[dw + c * w + c1 * np.sign(w), db] for (dw, db), (w, *_) in pairs]
+            if rules and rules.clip_value:
+                summed = [[count * np.clip(g / count, -rules.clip_value, rules.clip_value) for g in x] for x in summed]
+            if rules and rules.clip_norm:
+                norm = np.sqrt(sum(np.sum((g / count) ** 2) for x in summed for g in x))
+                summed = [[g * min(1, rules.clip_norm / (norm + 1e-6)) for g in x] for x in summed]
             share = len(batch) / count if batch_means else 1
             total, counted = total + share * value, counted + share * count
             t += 1
@@ -310,5 +375,7 @@ def train(
             for layer, gradient, own in zip(network, summed, vectors, strict=True):
                 for i, g in enumerate(gradient):
                     layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, own[i], *settings)
+                if rules and rules.max_norm:
+                    layer[0] = layer[0] * np.minimum(1, rules.max_norm / np.linalg.norm(layer[0], axis=0))
         losses.append(total / counted)
     return losses, [tuple(layer) for layer in network]

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import layers, strategy
-from .layers import Decay, Destination, Update
+from .activations import ROW_WISE
+from .layers import Decay, Destination, Dropout, Update
 from .losses import LOSSES
 from .matmul import WHOLE, matmul
 from .matrix import ITEMSIZE, Address, Matrix, Symbol
-from .memory import STATE, Block, Layout, Trainable, Vector, Workspace, field, field_at
+from .memory import STATE, Block, ColumnShard, Layer, Layout, Trainable, Vector, Workspace, field, field_at
 from .optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .program import Operation, Program
 from .target import LINE_BYTES
@@ -31,8 +32,9 @@ IN_PLACE_BYTES = 2**16  # of samples that are multiplied at a time where they li
 
 # The programs of training before those of blocks: what the first worker runs at the start of an epoch, to count a batch
 # by its samples' weights, and to advance the optimizer; what all run before and after a batch; what the first worker
-# runs at the end of an epoch to see whether it is to be kept, to keep it, or to go back to what was kept before.
-BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, CHECK, KEEP, RESTORE, BLOCKS = range(9)
+# runs when all have finished a batch; and at the end of an epoch to see whether it is to be kept, to keep it, or to go
+# back to what was kept before.
+BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, FINISH, CHECK, KEEP, RESTORE, BLOCKS = range(10)
 
 _NAMES = {np.dtype(name): name for name in ITEMSIZE}
 
@@ -103,6 +105,26 @@ class Sources:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What training does beside descending the gradient of the loss and the penalties; all are off by default."""
+
+    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; none: of no layer
+    input_noise: float = 0.0  # the standard deviation of what is added to the samples
+    label_smoothing: float = 0.0  # the share of each target that is spread over all classes
+    max_norm: float | None = None  # of a neuron's weights, after each step
+    clip_value: float | None = None  # of an element of the gradient
+    clip_norm: float | None = None  # of the whole gradient
+
+    @property
+    def random(self) -> bool:
+        """Whether steps draw numbers beside the order."""
+        return self.input_noise > 0 or any(self.dropout)
+
+
+NO_RULES = Rules()
+
+
+@dataclass(frozen=True)
 class Training:
     """What the programs of training are about."""
 
@@ -116,7 +138,8 @@ class Training:
     kept: Trainable  # as it was at the end of the last finished epoch; its layout is the same one, or has single shards
     gradient: NDArray[Any]  # empty where none is needed
     settings: NDArray[np.float64]  # of the optimizer
-    l2: NDArray[np.float64] | None = None  # see `elementwise.penalty`; None for no penalty
+    penalties: tuple[NDArray[np.float64] | None, ...] = (None, None)  # L2, L1: see `elementwise.penalty`; None for none
+    rules: Rules = NO_RULES
     scheduled: str = ""  # whether the learning rate changes with each "step" or "epoch"
 
     @property
@@ -129,7 +152,8 @@ class Training:
 
     @property
     def decay(self) -> Decay | None:
-        return None if self.l2 is None else Decay(self.parameters, field(self.work.step, "decay"))
+        penalised = any(each is not None for each in self.penalties)
+        return Decay(self.parameters, field(self.work.step, "decay", 2)) if penalised else None
 
     @property
     def destination(self) -> Destination:
@@ -140,7 +164,8 @@ class Training:
         gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
         if not one_block:
             return Destination(gradient)
-        return Destination(gradient, overwrite=True, update=self.update, decay=self.decay)
+        update = None if self.rules.clip_norm is not None else self.update  # else when the whole gradient is there
+        return Destination(gradient, overwrite=True, update=update, decay=self.decay)
 
     @property
     def update(self) -> Update | None:
@@ -149,7 +174,8 @@ class Training:
             return None
         own = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
         vectors = {name: replace(vector, name=f"{name}.") for name, vector in own}
-        return Update(self.optimizer, self.parameters, vectors, field(self.work.step, "scalars", MAX_NUMBERS))
+        scalars = field(self.work.step, "scalars", MAX_NUMBERS)
+        return Update(self.optimizer, self.parameters, vectors, scalars, self.rules.clip_value)
 
     def programs(self, threads: int = 1) -> list[list[Program]]:
         """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
@@ -162,7 +188,7 @@ class Training:
                 self._around_an_epoch(around)
             sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
             how = strategy.choose(self.layout, self.batch_size)
-            task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination)
+            task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination, self.rules)
             result.append([*around, *(block_program(task, how, rows, worker) for rows in sizes)])
         return result
 
@@ -191,8 +217,12 @@ class Training:
             scale=field(step, "scale"),
             scalars=field(step, "scalars", MAX_NUMBERS),
         )
-        if self.l2 is not None:
-            self._penalise(programs[ADVANCE], self.l2)
+        if self.rules.random:
+            programs[ADVANCE].add("draw_key", state=field_at(state, STATE, "noise").address, key=field(step, "key"))
+        for i, (kind, strength) in enumerate(zip(("squares", "absolute_values"), self.penalties, strict=True)):
+            if strength is not None:
+                self._penalise(programs[ADVANCE], kind, strength, field(step, "decay", 2)[:, i : i + 1])
+        self._finish(programs[FINISH])
         programs[CHECK].add("spread", x=self.parameters.flat(), spread=field(step, "spread"))
         pairs = [(_state_row(self.live.state, self.layout.dtype), _state_row(self.kept.state, self.layout.dtype))]
         for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
@@ -204,15 +234,41 @@ class Training:
             programs[KEEP].add("copy", out=kept_row, x=live_row)
             programs[RESTORE].add("copy", out=live_row, x=kept_row)
 
-    def _penalise(self, program: Program, l2: NDArray[np.float64]) -> None:
-        """Add the L2 penalty to a batch's loss. The columns' squares have one order, whatever the shards are."""
-        shards = [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
-        widths = [self.parameters.w(*each).padded_cols for each in shards]
+    def _penalise(self, program: Program, kind: str, strength: NDArray[np.float64], factor: Matrix) -> None:
+        """Add a penalty to a batch's loss, of the weights' "squares" or "absolute_values"."""
+        numbers = self._column_sums(program, kind, [self.parameters.w(*each) for each in self._shards])
+        step = {name: field(self.work.step, name) for name in ("count", "scale", "total")}
+        program.add("penalty", values=numbers, c=_row(strength, "c", "float64"), factor=factor, **step)
+
+    @property
+    def _shards(self) -> list[tuple[Layer, ColumnShard]]:
+        """All that train."""
+        return [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
+
+    def _column_sums(self, program: Program, kind: str, matrices: list[Matrix]) -> Matrix:
+        """The sums of all columns, which have one order, whatever the shards are."""
+        widths = [matrix.padded_cols for matrix in matrices]
         numbers = self.work.numbers(sum(widths))
-        for each, end, width in zip(shards, itertools.accumulate(widths), widths, strict=True):
-            program.add("squares", out=numbers[:, end - width : end], x=self.parameters.w(*each))
-        step = {name: field(self.work.step, name) for name in ("count", "scale", "decay", "total")}
-        program.add("penalty", squares=numbers, l2=_row(l2, "l2", "float64"), **step)
+        for matrix, end, width in zip(matrices, itertools.accumulate(widths), widths, strict=True):
+            program.add(kind, out=numbers[:, end - width : end], x=matrix)
+        return numbers
+
+    def _finish(self, program: Program) -> None:
+        """What needs the whole gradient, or all of W as a step left it."""
+        rules, update = self.rules, self.update
+        if rules.clip_norm is not None and update is not None:
+            gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
+            factor = field(self.work.step, "factor")
+            squares = self._column_sums(program, "squares", [gradient.w(*each).taller(1) for each in self._shards])
+            program.add("norm_factor", squares=squares, limit=rules.clip_norm, factor=factor)
+            for layer in self.layout.trained:
+                for i in range(len(layer.shards)):
+                    worker = Worker(i, len(layer.shards)) if layer.is_shared else Worker()
+                    program.add("scale", x=gradient.flat_rows(layer, worker), factor=factor)
+                    update.add(program, layer, gradient, worker)
+        if rules.max_norm is not None:
+            for each in self._shards:
+                program.add("limit_norms", x=self.parameters.w(*each), limit=rules.max_norm)
 
     def _keep_shards(self, program: Program, live: Vector, kept: Vector) -> None:
         """Copy a vector in shards to where the network has it."""
@@ -233,6 +289,8 @@ class Training:
             before.add("zero", out=mine)
             if self.decay:
                 self.decay.add(after, layer, gradient, worker)
+            if self.rules.clip_norm is not None:
+                continue
             if self.update:
                 self.update.add(after, layer, gradient, worker)
             else:
@@ -273,6 +331,11 @@ class Task:
     sources: Sources
     input_scale: float
     destination: Destination
+    rules: Rules = NO_RULES
+
+    @property
+    def dropout(self) -> Dropout | None:
+        return Dropout(self.rules.dropout, field(self.work.step, "key")) if any(self.rules.dropout) else None
 
     @property
     def layout(self) -> Layout:
@@ -313,9 +376,9 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
 def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
     """Forward, loss and deltas of a block."""
     name = task.layout.loss
-    layers.forward(program, task.parameters, block, worker, logits=LOSSES[name].from_logits)
+    layers.forward(program, task.parameters, block, worker, LOSSES[name].from_logits, dropout=task.dropout)
     layers.loss(program, name, block, field(task.work.step, "scale"), total)
-    layers.deltas(program, task.parameters, block, worker)
+    layers.deltas(program, task.parameters, block, worker, task.dropout)
 
 
 def _ignored(work: Workspace, worker: Worker) -> Matrix:
@@ -326,6 +389,13 @@ def _load(program: Program, task: Task, block: Block, worker: Worker, ahead: boo
     """Load samples, targets and weights into a block; gives it, and the operations that fetch the next block's."""
     x, y, w = task.sources.x, task.sources.y, task.sources.w
     gathers = [(x, x.load(program, block.x, task.input_scale)), (y, y.load(program, block.y))]
+    if task.rules.input_noise:
+        place = {"position": Symbol("position"), "width": block.x.cols, "begin": 0, "salt": 0}
+        place |= {"key": field(task.work.step, "key"), "deviation": task.rules.input_noise}
+        layers.by_samples(program, "add_noise", {"out": block.x}, **place)
+    if task.rules.label_smoothing:
+        other = 1 / block.y.cols if task.layout.activations[-1] in ROW_WISE else 0.5
+        program.add("smooth_labels", y=block.y.flat(), share=task.rules.label_smoothing, other=other)
     if w is not None:
         weights = task.work.weights(block.x.rows, worker)
         block = replace(block, w=weights)

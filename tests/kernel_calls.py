@@ -261,6 +261,9 @@ class Run:
         threads=1,
         weights=None,
         l2=None,
+        l1=None,
+        rules=schedule.NO_RULES,
+        noise_seed=0,
         batch_means=False,
     ):
         n, dtype, one = len(x), net.dtype, net.layout
@@ -273,14 +276,15 @@ class Run:
             one.convert(net.parameters, layout, self.live[0])
         self.kept_arrays = [net.parameters.copy(), aligned_zeros(len(kind.vectors) * one.n_bytes, dtype)]
         self.state, self.kept_state = (aligned_zeros(STATE.itemsize, STATE) for _ in range(2))
-        self.state["random"] = seed
+        self.state["random"], self.state["noise"] = seed, noise_seed
         self.state["numbers"][0, : len(kind.state)] = list(kind.state.values())
         self.kept_state[:] = self.state
         numbers = np.zeros(MAX_NUMBERS)
         numbers[: len(settings)] = settings
         needed = schedule.needs_gradient(one, batch_size, optimizer)
         gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
-        work = Workspace(layout, min(batch_size, layout.block_rows), threads)
+        dropped = [i for i, rate in enumerate(rules.dropout) if rate]
+        work = Workspace(layout, min(batch_size, layout.block_rows), threads, dropped)
         training = schedule.Training(
             work=work,
             sources=Sources.of(x, y, weights),
@@ -292,7 +296,8 @@ class Run:
             kept=trainable(one, *self.kept_arrays, self.kept_state),
             gradient=gradient,
             settings=numbers,
-            l2=None if l2 is None else np.array([*l2, 1.0]),
+            penalties=tuple(None if c is None else np.array([*c, share]) for c, share in ((l2, 0.5), (l1, 1.0))),
+            rules=rules,
         )
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)

@@ -11,7 +11,7 @@ from .kernel_calls import DTYPES, EPS, EVERY_TARGET, activate, backward, call, l
 rng = np.random.default_rng(0)
 SHAPES = [(1, 1), (3, 10), (5, 16), (7, 33), (2, 300)]
 SETTINGS = {"sgd": (0.3,), "momentum": (0.3, 0.8), "nesterov": (0.3, 0.8), "adam": (0.02, 0.8, 0.95, 1e-6)}
-SETTINGS["adam_hat"] = SETTINGS["adam"]
+SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
 SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.02, 0.8, 1e-6)}
 SETTINGS |= {"adagrad": (0.02, 1e-6), "lion": (0.02, 0.8, 0.9, 0.3)}
 

@@ -10,7 +10,7 @@ from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
 from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Sources
+from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Rules, Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets, trainable
@@ -20,7 +20,8 @@ CASES = list(
     itertools.product(DTYPES, [1, 7, 32, 1500], ["given", "drawn", "as is"], ["values", "uint8"], ["labels", "values"])
 )
 SETTINGS = {"sgd": (0.02,), "momentum": (0.01, 0.6), "nesterov": (0.01, 0.6), "adam": (0.005, 0.8, 0.95, 1e-6)}
-SETTINGS["adam_hat"] = SETTINGS["adam"]
+SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
+NOISE_ERROR = 1e-4  # normal numbers are of single precision
 SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.005, 0.8, 1e-6)}
 SETTINGS |= {"adagrad": (0.005, 1e-6), "lion": (0.001, 0.8, 0.9, 0.3)}
 
@@ -349,37 +350,68 @@ def test_a_single_sample_takes_fused_operations():
     ]
 
 
-# ---- the L2 penalty ----
+# ---- penalties and rules ----
+
+RULE_SETTINGS = [1, 40, 600], ["feature-major", "row-major"], ["sgd", "nesterov"], DTYPES
+RULES = {
+    "l2 of the mean": {"l2": (0.1, 0)},
+    "l2 of the sum, by batch means": {"l2": (0, 0.5), "batch_means": True},
+    "l1": {"l1": (0.03, 0)},
+    "l1 of the sum, and l2": {"l1": (0, 0.3), "l2": (0.02, 0), "batch_means": True},
+    "dropout": {"rules": Rules(dropout=(0.4, 0.2, 0))},
+    "dropout of one layer": {"rules": Rules(dropout=(0, 0.7, 0))},
+    "noise": {"rules": Rules(input_noise=0.5)},
+    "label smoothing": {"rules": Rules(label_smoothing=0.2)},
+    "max_norm": {"rules": Rules(max_norm=0.9)},
+    "clip_value": {"rules": Rules(clip_value=0.01)},
+    "clip_norm": {"rules": Rules(clip_norm=0.05), "l2": (0.1, 0)},
+    "all": {
+        "rules": Rules((0.1, 0.2, 0), input_noise=0.1, label_smoothing=0.1, max_norm=1.5, clip_norm=0.5),
+        **{"l1": (0.001, 0), "l2": (0.002, 0)},
+    },
+}
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("how", ["feature-major", "row-major"])
-@pytest.mark.parametrize("batch_size", [1, 7, 40, 600])
-@pytest.mark.parametrize("optimizer", SETTINGS)
-@pytest.mark.parametrize(("l2", "means", "weighted"), [((0.1, 0), False, False), ((0, 0.5), True, True)])
-def test_a_penalty_is_as_in_the_reference(l2, means, weighted, optimizer, batch_size, how, dtype, monkeypatch):
+# Half of all combinations: each pair of settings is among them.
+COMBINED = [
+    (given, *(values[i] for values, i in zip(RULE_SETTINGS, at, strict=True)))
+    for given in RULES
+    for at in itertools.product(*(range(len(values)) for values in RULE_SETTINGS))
+    if sum(at) % 2 == 0
+]
+
+
+@pytest.mark.parametrize(("target", "case"), on_targets(COMBINED, COMBINED[::5]))
+def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     """On any number of threads, with the same bits; a batch of 600 has several blocks."""
+    given, batch_size, how, optimizer, dtype = case
     monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
-    rows = 630 if batch_size == 600 else 61
-    x, y = rng.standard_normal((rows, 6)).astype(dtype), rng.random((rows, 3)).astype(dtype)
-    weights = rng.uniform(0.5, 2, rows).astype(dtype) if weighted else None
-    sizes, settings = [6, 40, 3], SETTINGS[optimizer]
+    settings, options = SETTINGS[optimizer], RULES[given]
+    if optimizer == "sgd" and given.startswith(("clip", "all")):
+        optimizer = "sgd_with_gradient"
+    rows, output = 630 if batch_size == 600 else 61, "softmax" if given == "label smoothing" else "sigmoid"
+    x, labels = rng.standard_normal((rows, 6)).astype(dtype), rng.integers(0, 3, rows)
+    weights = rng.uniform(0.5, 2, rows).astype(dtype) if options.get("batch_means") else None
     order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)
-    options = {"optimizer": optimizer, "weights": weights, "l2": l2, "batch_means": means}
-    results = []
+    results, loss = [], f"{output}_cross_entropy"
     for threads in (1, 2) if batch_size > 1 else (1, 1):
-        n = Net(sizes, ["tanh", "sigmoid"], dtype, 4)
-        twin = n.twin
-        done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, threads=threads, **options)
+        n = Net([6, 40, 17, 3], ["tanh", "gelu", output], dtype, 4, loss=loss, target=target)
+        twin, more = n.twin, {"optimizer": optimizer, "weights": weights, "noise_seed": 77, "threads": threads}
+        y = labels.astype(np.int32)
+        done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, **more, **options)
         results.append((n.parameters.tobytes(), done.losses.tobytes()))
     assert results[0] == results[1]
-    exact = {"weights": None if weights is None else weights.astype(float)}
+    exact = {"weights": None if weights is None else weights.astype(float), "optimizer": optimizer, "seed": 77}
     want_losses, want = reference.train(
-        twin, x.astype(float), y.astype(float), order, batch_size, *settings, **options | exact
+        *(twin, x.astype(float), reference.one_hot(labels, 3), order, batch_size, *settings),
+        **{"loss_name": loss, **exact, **options},
     )
-    np.testing.assert_allclose(done.losses, want_losses, rtol=2000 * EPS[dtype])
+    more = NOISE_ERROR if given in ("noise", "all") else 0
+    np.testing.assert_allclose(done.losses, want_losses, rtol=2000 * EPS[dtype] + more)
     for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
         for g, w in zip(got, pair[:2], strict=True):
-            np.testing.assert_allclose(g, w, atol=4000 * EPS[dtype])
+            np.testing.assert_allclose(
+                g, w, atol=4000 * EPS[dtype] + NOISE_ERROR * ("noise" in given or given == "all")
+            )
     assert not n.padding(n.parameters).any()

@@ -1,5 +1,6 @@
 """Files: whole or not at all, the same bits back, and a clear error for everything else."""
 
+import copy
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastnn
-from fastnn import Dense, Model
+from fastnn import Dense, Model, optimizers
 from fastnn.kernels import activations
 
 REMOVED = "removed"
@@ -107,6 +108,82 @@ def test_training_goes_on_with_the_same_bits(options, path, blobs):
     assert loaded.history.val_loss == model.history.val_loss
 
 
+OPTIMIZERS = [fastnn.SGD(0.05), fastnn.SGD(0.1, clip_norm=0.1), *(make() for make in optimizers.BY_NAME.values())]
+OPTIMIZERS += [fastnn.Adam(rate) for rate in (fastnn.CosineDecay(0.02, 9, warmup=2), fastnn.OneCycle(0.1, 200))]
+OPTIMIZERS += [fastnn.Momentum(fastnn.StepDecay(0.1, 2)), fastnn.Momentum(fastnn.InverseScaling(0.1), nesterov=True)]
+OPTIMIZERS += [fastnn.Nadam(fastnn.ExponentialDecay(0.01, 0.9, per="step"), clip_value=0.1)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_an_optimizer_goes_on_with_the_same_bits(optimizer, path, blobs):
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    options = {"epochs": 3, "batch_size": 7, "optimizer": optimizer, "dropout": 0.2, "input_noise": 0.1}
+    model.fit(X, y, **options)
+    model.save(path)
+    loaded = fastnn.load(path)
+    assert loaded.fit(X, y, **options).loss == model.fit(X, y, **options).loss
+    assert loaded.parameters.tobytes() == model.parameters.tobytes()
+
+
+@pytest.mark.parametrize("optimizer", [fastnn.SGD(0.1), fastnn.Adam()], ids=repr)
+def test_what_a_file_holds_of_an_optimizer(optimizer, path, blobs):
+    """Tensors like those of the parameters, and none where it is left out; then a fit starts afresh."""
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    model.fit(X, y, epochs=2, batch_size=90, optimizer=optimizer)
+    model.save(path)
+    names = {f"layers.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
+    kept = ("m", "v") if isinstance(optimizer, fastnn.Adam) else ()
+    assert load_file(path).keys() == names | {f"optimizer.{vector}.{name}" for vector in kept for name in names}
+    model.save(path, optimizer=False)
+    assert load_file(path).keys() == names
+    fresh = copy.deepcopy(model)
+    fresh.freeze([])  # which resets the optimizer
+    options = {"epochs": 2, "batch_size": 90, "optimizer": optimizer}
+    assert fastnn.load(path).fit(X, y, **options).loss == fresh.fit(X, y, **options).loss
+
+
+def test_a_rate_that_is_a_function_is_not_saved(path, blobs):
+    X, y = blobs
+    model = Model([6, 3], rng=0)
+    model.fit(X, y, epochs=2, batch_size=90, optimizer=fastnn.Adam(lambda epoch: 0.1))
+    with pytest.warns(UserWarning, match="Adam's state is not saved, because its learning rate is a function"):
+        model.save(path)
+    assert fastnn.load(path).parameters.tobytes() == model.parameters.tobytes()
+    model.save(path, optimizer=False)
+    with pytest.raises(TypeError, match="optimizer must be True or False, got 'adam'"):
+        model.save(path, optimizer="adam")
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        *([], {}, {"name": "Adam"}, {"name": "Adam", "settings": {}}),
+        {"name": "Adam", "settings": {"learning_rate": 0.1}},
+        {"name": "Adam", "settings": {"learning_rate": 0.1}, "numbers": [1.0]},
+        {"name": "Adam", "settings": {"learning_rate": -1}, "numbers": [0.0] * 7},
+        {"name": "Adam", "settings": {"learning_rate": 1, "beta3": 1}, "numbers": [0.0] * 7},
+        {"name": "Model", "settings": {"learning_rate": 1}, "numbers": [0.0] * 7},
+        {"name": "CosineDecay", "settings": {"learning_rate": 1, "length": 2}, "numbers": [0.0] * 7},
+        {"name": "Adam", "settings": {"learning_rate": 0.1}, "numbers": [0.0] * 7},  # but without its tensors
+    ],
+    ids=str,
+)
+def test_a_file_with_a_wrong_optimizer(optimizer, saved):
+    rewrite(saved, model={"optimizer": optimizer})
+    with pytest.raises(ValueError, match=r"path must name a consistent model file, got .*model\.safetensors"):
+        fastnn.load(saved)
+
+
+def test_a_file_of_version_2_has_no_optimizer(saved):
+    expected = fastnn.load(saved)
+    rewrite(saved, model={"noise": REMOVED}, format_version="2")
+    loaded = fastnn.load(saved)
+    assert loaded.parameters.tobytes() == expected.parameters.tobytes()
+    assert loaded._network.noise != loaded._network.random
+
+
 def test_a_model_saved_by_a_callback_goes_on_from_there(path, blobs):
     X, y = blobs
     model = Model([6, 9, 3], rng=0)
@@ -147,7 +224,7 @@ def test_the_header_describes_the_model(path):
     with safe_open(path, "numpy") as file:
         header = file.metadata()
     assert header["format"] == "fastnn"
-    assert header["format_version"] == "2"
+    assert header["format_version"] == "4"
     assert header["sha256"] == checksum(header["model"], load_file(path))
     description = json.loads(header["model"])
     assert description["n_inputs"] == 5
@@ -487,7 +564,7 @@ def test_a_model_file_of_other_types(kind, path):
     fails(path, f"with x of {kind}")
 
 
-@pytest.mark.parametrize("version", ["0", "3", "999", "", "01", REMOVED])
+@pytest.mark.parametrize("version", ["0", "3", "5", "999", "", "01", REMOVED])
 def test_another_format_version(version, saved):
     rewrite(saved, format_version=version)
     fails(saved, "version")
@@ -639,7 +716,7 @@ def test_a_file_of_version_1_has_no_checksum(saved):
     assert loaded.parameters.tobytes() == expected.parameters.tobytes()
 
 
-@pytest.mark.parametrize("header", [{}, {"format_version": "1", "sha256": REMOVED}], ids=["version 2", "version 1"])
+@pytest.mark.parametrize("header", [{}, {"format_version": "1", "sha256": REMOVED}], ids=["version 4", "version 1"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_file_with_parameters_that_are_not_finite(value, header, saved):
     bias = np.array([0, value, 0], "f4")

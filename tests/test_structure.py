@@ -32,10 +32,11 @@ MAY_IMPORT = {
     "elementwise": ["target", "simd", "function"],
     "samples": ["simd", "function", "reductions"],
     "batches": ["simd", "function"],
+    "noise": ["simd", "function", "batches"],
     "threads": ["simd", "matrix", "function"],
     "library": [
         *("target", "cache", "losses", "optimizers", "activations", "function"),
-        *("tile", "reductions", "elementwise", "samples", "batches", "threads"),
+        *("tile", "reductions", "elementwise", "samples", "batches", "noise", "threads"),
     ],
     "program": ["target", "matrix", "function", "library"],
     "interpreter": ["simd", "function", "program"],
@@ -45,6 +46,7 @@ MAY_IMPORT = {
     "strategy": ["activations", "target", "matrix", "memory", "matmul"],
     "schedule": [
         "target",
+        "activations",
         "losses",
         "optimizers",
         "matrix",

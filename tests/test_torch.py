@@ -103,6 +103,40 @@ def test_a_dozen_steps(name, pair):
         np.testing.assert_allclose(a, p.detach(), atol=1e-9)
 
 
+CLIPS = {
+    "norm": ({"clip_norm": 0.05}, lambda p: torch.nn.utils.clip_grad_norm_(p, 0.05)),
+    "large norm": ({"clip_norm": 1e3}, lambda p: torch.nn.utils.clip_grad_norm_(p, 1e3)),
+    "value": ({"clip_value": 0.02}, lambda p: torch.nn.utils.clip_grad_value_(p, 0.02)),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_clipping(name, pair):
+    model, parameters, forward, X, y = pair()
+    options, clip = CLIPS[name]
+    theirs = optim.SGD(parameters, 0.1)
+    model.fit(X, y, epochs=1, batch_size=5, shuffle=False, optimizer=SGD(0.1, **options))
+    for first in range(0, 60, 5):
+        rows = slice(first, first + 5)
+        theirs.zero_grad()
+        LOSSES["quadratic"](forward(torch.tensor(X[rows])), torch.tensor(y[rows])).backward()
+        clip(parameters)
+        theirs.step()
+    got = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
+    for a, p in zip(got, parameters, strict=True):
+        np.testing.assert_allclose(a, p.detach(), atol=1e-12)
+
+
+def test_label_smoothing():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 4)), rng.integers(0, 5, 30)
+    model = Model([4, Dense(5, "softmax")], loss="cross_entropy", dtype="float64", rng=0)
+    logits = torch.tensor(X) @ torch.tensor(np.array(model.weights[0]).T)
+    want = F.cross_entropy(logits, torch.tensor(y), label_smoothing=0.2).item()
+    history = model.fit(X, y, epochs=1, batch_size=30, label_smoothing=0.2)
+    assert history.loss == pytest.approx([want], rel=1e-12)
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_rates(name):
     schedule, make = SCHEDULES[name]
