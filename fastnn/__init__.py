@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .history import DivergenceError, History
     from .layers import Dense
     from .model import Model, load
-    from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Lion, Momentum, Nadam, RMSprop
+    from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
 
 __version__ = "0.1.0"
@@ -37,6 +37,7 @@ _HOME = {
     "History": "history",
     "InverseScaling": "schedules",
     "LBFGS": "optimizers",
+    "LevenbergMarquardt": "optimizers",
     "Lion": "optimizers",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
@@ -45,6 +46,7 @@ _HOME = {
     "Nadam": "optimizers",
     "OneCycle": "schedules",
     "RMSprop": "optimizers",
+    "Rprop": "optimizers",
     "SGD": "optimizers",
     "StepDecay": "schedules",
     "load": "model",
@@ -65,6 +67,7 @@ __all__ = [
     "ExponentialDecay",
     "History",
     "InverseScaling",
+    "LevenbergMarquardt",
     "Lion",
     "MLPClassifier",
     "MLPRegressor",
@@ -73,6 +76,7 @@ __all__ = [
     "Nadam",
     "OneCycle",
     "RMSprop",
+    "Rprop",
     "StepDecay",
     "load",
     "load_digits",

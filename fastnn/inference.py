@@ -112,6 +112,19 @@ class Inference:
         self.idle.append(sweep)
         return loss, gradient
 
+    def jacobian(self, inputs: NDArray[Any], outputs: NDArray[Any], k: int) -> NDArray[Any]:
+        """The derivative of output k by the parameters, a row a sample, each laid out like the parameters.
+
+        outputs are those of the samples. The loss must be quadratic: its derivative is that of output k where the
+        targets differ from the outputs by 1 there.
+        """
+        result = aligned_zeros(len(inputs) * self.layout.n_bytes, self.layout.dtype).reshape(len(inputs), -1)
+        targets, sweep = outputs.copy(), self._borrow()
+        targets[:, k] -= 1
+        sweep.by_samples(inputs, targets, result)
+        self.idle.append(sweep)
+        return result
+
 
 class Sweep:
     """A workspace and the programs in it, for the network whose parameters it took last."""
@@ -190,6 +203,15 @@ class Sweep:
         for piece in calls.pieces(n, self.layout.block_rows, multiply_adds):
             entry.sweep(code.operations, code.patches, code.parts, table, *piece, self.layout.block_rows)
         return float(step["total"][0] / count)
+
+    def by_samples(self, inputs: NDArray[Any], targets: NDArray[Any], gradients: NDArray[Any]) -> None:
+        """Add the gradient of each sample to its row."""
+        code = self.code(inputs[:1], targets[:1], gradient=True)
+        self.work.step["scale"] = 1
+        table = _bindings(inputs, targets, gradient=gradients)
+        bind(table, GRADIENT, gradients.ctypes.data, gradients.strides[0])
+        for piece in calls.pieces(len(inputs), 1, 3 * self.layout.multiply_adds):
+            entry.sweep(code.operations, code.patches, code.parts, table, *piece, 1)
 
 
 def _sweep(used: object, *arguments: Any) -> None:

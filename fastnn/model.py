@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, lbfgs, metrics, optimizers, storage, training
+from . import _validation, full_batch, lbfgs, levenberg_marquardt, metrics, optimizers, storage, training
 from . import threads as _threads
 from ._validation import Targets, shown, take_rows
 from .history import DivergenceError, History
@@ -29,7 +29,7 @@ from .kernels.schedule import Rules
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .metrics import Metric
 from .network import Network
-from .optimizers import LBFGS, SGD, Optimizer
+from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
 
 INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
@@ -37,6 +37,10 @@ LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 _THRESHOLDS = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
 
 
+_FULL_BATCH: dict[type[FullBatch], type[full_batch.Fit]] = {
+    LBFGS: lbfgs.Fit,
+    LevenbergMarquardt: levenberg_marquardt.Fit,
+}
 _Labelled = tuple[NDArray[Any], Targets, NDArray[Any] | None]  # samples, targets, weights
 
 
@@ -206,7 +210,7 @@ class Model:
         *,
         epochs: int,
         batch_size: int,
-        optimizer: Optimizer | LBFGS | str = SGD(0.1),
+        optimizer: Optimizer | FullBatch | str = SGD(0.1),
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         validation_fraction: float | None = None,
         sample_weight: ArrayLike | None = None,
@@ -238,8 +242,8 @@ class Model:
         batch_size : int
             Samples in a step; the last batch of an epoch may be smaller. n (or more) is gradient descent on the
             whole set.
-        optimizer : SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, LBFGS, or the name of one but the last
-            such as "adam".
+        optimizer : SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, Rprop, LBFGS, LevenbergMarquardt, or the
+            name of one but the last two, such as "adam".
             Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
             learning rate may change while it trains, see `CosineDecay` and the others.
         validation_data : (X, y) or None
@@ -323,15 +327,9 @@ class Model:
             (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
         batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
-        if not isinstance(optimizer, LBFGS):
+        if not isinstance(optimizer, FullBatch):
             optimizer = optimizers.resolve(optimizer)
-        elif objective.l1[0] or objective.rules != training.Objective().rules:
-            raise ValueError("optimizer LBFGS takes l2, but no l1, max_norm, dropout, input_noise or label_smoothing")
-        elif batch_size < len(inputs) or not isinstance(shuffle, (bool, np.bool_)):
-            raise ValueError(
-                f"optimizer LBFGS needs all {len(inputs)} samples in a batch and no order of them, "
-                f"got batch_size {batch_size} and shuffle {shown(shuffle)}"
-            )
+        self._check_full_batch(optimizer, objective, batch_size, len(inputs), shuffle)
         callbacks = _validation.callables("callbacks", callbacks)
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
             raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
@@ -349,10 +347,10 @@ class Model:
         mine = threading.Lock()
         with mine, training.ProgressBar(bool(progress), epochs, history) as bar:
             self._claims.take_for_fit(mine)
-            fit: lbfgs.Fit | training.Fit
-            if isinstance(optimizer, LBFGS):
-                l2 = objective.l2[0]
-                fit = lbfgs.Fit(lambda: self._network, samples, optimizer, epochs, l2, bound, history, validate)
+            fit: full_batch.Fit | training.Fit
+            if isinstance(optimizer, FullBatch):
+                kind, l2 = _FULL_BATCH[type(optimizer)], objective.l2[0]
+                fit = kind(lambda: self._network, samples, optimizer, epochs, l2, bound, history, validate)
             else:
                 options = training.Options(
                     epochs=epochs,
@@ -372,6 +370,22 @@ class Model:
                     callback.on_end(self)
             self._claims.give_back(mine)
         return history
+
+    def _check_full_batch(self, optimizer: Any, objective: Any, batch_size: int, n: int, shuffle: Any) -> None:
+        """Raise where an optimizer that takes all samples at once cannot do what is asked for."""
+        name = type(optimizer).__name__
+        if isinstance(optimizer, FullBatch):
+            if objective.l1[0] or objective.rules != training.Objective().rules:
+                raise ValueError(f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise or label_smoothing")
+            if isinstance(optimizer, LevenbergMarquardt) and self.loss_name != "quadratic":
+                raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {self.loss_name!r}")
+        elif not isinstance(optimizer, Rprop):
+            return
+        if batch_size < n or not isinstance(shuffle, (bool, np.bool_)):
+            raise ValueError(
+                f"optimizer {name} needs all {n} samples in a batch and no order of them, "
+                f"got batch_size {batch_size} and shuffle {shown(shuffle)}"
+            )
 
     def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any) -> Any:
         """The arguments of `fit` for the kernels."""

@@ -334,8 +334,96 @@ class Lion(Optimizer):
     _kernel: ClassVar[str] = "lion"
 
 
+@dataclass(frozen=True, repr=False)
+class Rprop(Optimizer):
+    """Steps whose sizes follow the signs of the gradient (Riedmiller and Braun 1993), as in PyTorch.
+
+    Each parameter has a step size: it is multiplied by eta_plus where the gradient keeps its sign, and by eta_minus
+    where it changes it; then that step is left out. parameters -= sign(gradient) * step size. Signs say little of a
+    mini-batch, so batch_size must be the number of samples, or more.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The first step size, above 0.
+    eta_minus, eta_plus : float
+        In (0, 1), and above 1.
+    smallest, largest : float
+        Limits of the step sizes, above 0.
+    clip_value, clip_norm : float or None
+        Limit each element of the gradient, or its norm, see `Optimizer`.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Rprop()
+    Rprop(learning_rate=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-06, largest=50.0)
+    """
+
+    learning_rate: float | Schedule = 0.01
+    eta_minus: float = 0.5
+    eta_plus: float = 1.2
+    smallest: float = 1e-6
+    largest: float = 50.0
+
+    _rates: ClassVar[tuple[str, ...]] = ("eta_minus",)
+    _kernel: ClassVar[str] = "rprop"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.learning_rate, Schedule):
+            raise TypeError(f"learning_rate of Rprop must be a number, got {shown(self.learning_rate)}")
+        for name, low in (("eta_plus", 1.0), ("smallest", 0.0), ("largest", 0.0)):
+            value = _validation.number(name, getattr(self, name), low, open_low=True)
+            object.__setattr__(self, name, value)
+
+
+class FullBatch:
+    """What optimizers have in common that take all samples in each step, and no others."""
+
+
 @dataclass(frozen=True)
-class LBFGS:
+class LevenbergMarquardt(FullBatch):
+    """Damped Gauss-Newton steps (Levenberg 1944, Marquardt 1963), for regression with few parameters.
+
+    (J'J / n + l2 + damping) step = gradient, with the derivatives J of all outputs by all parameters; the loss must be
+    quadratic. A step that lowers it divides the damping by `factor`; one that does not is taken back, and multiplies it
+    (Hagan and Menhaj 1994). An epoch of `fit` is a step that was kept; batch_size must be the number of samples, or
+    more. The time of an epoch grows with the number of samples times the square of the number of parameters, and with
+    its cube. A fit ends before its last epoch when it has converged. dtype="float64" is recommended. Only NumPy's
+    products use several threads.
+
+    Parameters
+    ----------
+    damping : float
+        The first one, above 0.
+    factor : float
+        Above 1.
+    tolerance : float
+        A fit has converged when no element of the gradient is larger, at least 0; or when no step lowers the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> model = fastnn.Model([1, fastnn.Dense(8, "tanh"), 1], output="identity", dtype="float64", rng=0)
+    >>> history = model.fit(X, X**2, epochs=50, batch_size=50, optimizer=fastnn.LevenbergMarquardt())
+    >>> model.loss(X, X**2) < 1e-8
+    True
+    """
+
+    damping: float = 1e-3
+    factor: float = 10.0
+    tolerance: float = 1e-10
+
+    def __post_init__(self) -> None:
+        for name, low, is_open in (("damping", 0.0, True), ("factor", 1.0, True), ("tolerance", 0.0, False)):
+            value = _validation.number(name, getattr(self, name), low, open_low=is_open)
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class LBFGS(FullBatch):
     """L-BFGS on the whole set (Liu and Nocedal 1989), by SciPy: few parameters, few samples, a smooth loss.
 
     An epoch of `fit` is an iteration, which takes one or more passes over the samples; batch_size must be their number
@@ -388,7 +476,7 @@ def restored(description: dict[str, Any]) -> Any:
 
 
 BY_NAME: dict[str, Callable[[], Optimizer]] = {
-    each.__name__.lower(): each for each in (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion)
+    each.__name__.lower(): each for each in (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, Rprop)
 }
 
 _CLASSES: tuple[Any, ...] = (*BY_NAME.values(), *schedules.NAMED)

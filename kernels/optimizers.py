@@ -148,6 +148,29 @@ def _lion(s, c, p, g, m):
     return p * kept - step, s.fma(rate2, g - m, m)
 
 
+def _rprop_advance(s, count, *settings):
+    return (1.0 / count,), (), settings
+
+
+def _rprop(s, c, p, g, before, size):
+    """Riedmiller and Braun 1993, as in PyTorch: the size of each step by the signs of two gradients.
+
+    Where the gradient has been zero so far the size is stored as zero, so that padding stays zero.
+    """
+    rate, minus, plus, smallest, largest = c
+    zero = s.const(0.0)
+    product = g * before
+    factor = s.select(s.less(zero, product), plus, s.select(s.less(product, zero), minus, s.const(1.0)))
+    new = s.select(s.b.fcmp_ordered("==", size.v, zero.v), rate, size) * factor
+    new = s.select(s.less(new, smallest), smallest, new)
+    new = s.select(s.less(largest, new), largest, new)
+    g = s.select(s.less(product, zero), zero, g)
+    step = s.select(s.less(zero, g), new, s.select(s.less(g, zero), -new, g))
+    unchanged = s.b.fcmp_ordered("==", product.v, zero.v)
+    moved = s.select(s.b.fcmp_ordered("==", g.v, zero.v), s.select(unchanged, size, new), new)
+    return p - step, g, moved
+
+
 _MOMENTUM: dict[str, Any] = {
     "settings": ("learning_rate", "momentum"),
     "advance": _momentum_advance,
@@ -186,5 +209,13 @@ OPTIMIZERS = {
     ),
     "rmsprop": Optimizer(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3),
     "adagrad": Optimizer(("learning_rate", "epsilon"), _adagrad_advance, _adagrad, {}, ("v",), 2),
+    "rprop": Optimizer(
+        ("learning_rate", "eta_minus", "eta_plus", "smallest", "largest"),
+        _rprop_advance,
+        _rprop,
+        {},
+        ("before", "size"),
+        5,
+    ),
     "lion": Optimizer(("learning_rate", "beta1", "beta2", "weight_decay"), _lion_advance, _lion, {}, ("m",), 4),
 }

@@ -291,6 +291,15 @@ def _lion(p, g, t, vectors, learning_rate, beta_1, beta_2, weight_decay):
     return p - learning_rate * (step + weight_decay * p), [beta_2 * vectors[0] + (1 - beta_2) * g]
 
 
+def _rprop(p, g, t, vectors, learning_rate, eta_minus, eta_plus, smallest, largest):
+    before, size = vectors[0], np.where(vectors[1] == 0, learning_rate, vectors[1])
+    product = g * before
+    size = np.clip(size * np.where(product > 0, eta_plus, np.where(product < 0, eta_minus, 1)), smallest, largest)
+    never = (vectors[1] == 0) & (g == 0)  # its size is kept as zero until there is a gradient
+    g = np.where(product < 0, 0, g)
+    return p - np.sign(g) * size, [g, np.where(never, 0, size)]
+
+
 OPTIMIZERS = {
     "sgd": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
     "sgd_with_gradient": lambda p, g, t, vectors, learning_rate: (p - learning_rate * g, []),
@@ -303,6 +312,7 @@ OPTIMIZERS = {
     "rmsprop": _rmsprop,
     "adagrad": _adagrad,
     "lion": _lion,
+    "rprop": _rprop,
 }
 
 

@@ -13,7 +13,7 @@ SHAPES = [(1, 1), (3, 10), (5, 16), (7, 33), (2, 300)]
 SETTINGS = {"sgd": (0.3,), "momentum": (0.3, 0.8), "nesterov": (0.3, 0.8), "adam": (0.02, 0.8, 0.95, 1e-6)}
 SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
 SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.02, 0.8, 1e-6)}
-SETTINGS |= {"adagrad": (0.02, 1e-6), "lion": (0.02, 0.8, 0.9, 0.3)}
+SETTINGS |= {"adagrad": (0.02, 1e-6), "lion": (0.02, 0.8, 0.9, 0.3), "rprop": (0.02, 0.5, 1.2, 1e-3, 0.023)}
 
 
 def vector(n, dtype):

@@ -141,7 +141,7 @@ def test_a_callback_that_changes_the_model():
     def change(model):
         model.weights[0][...] = 0
 
-    with pytest.raises(RuntimeError, match="a callback changed the model, which L-BFGS cannot follow"):
+    with pytest.raises(RuntimeError, match="a callback changed the model, which LBFGS cannot follow"):
         new_model().fit(X, y, epochs=10, batch_size=60, optimizer=LBFGS(), callbacks=[change])
 
 

@@ -23,7 +23,7 @@ SETTINGS = {"sgd": (0.02,), "momentum": (0.01, 0.6), "nesterov": (0.01, 0.6), "a
 SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
 NOISE_ERROR = 1e-4  # normal numbers are of single precision
 SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.005, 0.8, 1e-6)}
-SETTINGS |= {"adagrad": (0.005, 1e-6), "lion": (0.001, 0.8, 0.9, 0.3)}
+SETTINGS |= {"adagrad": (0.005, 1e-6), "lion": (0.001, 0.8, 0.9, 0.3), "rprop": (0.001, 0.5, 1.2, 1e-4, 0.01)}
 
 
 def close(got, want, dtype, factor=60):
@@ -84,7 +84,7 @@ def test_every_optimizer(batch_size, how, optimizer, dtype, target, monkeypatch)
     )
     done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, optimizer=optimizer)
     tolerance = 5000 * EPS[dtype]  # Adam divides by small numbers
-    jumps = optimizer == "lion" and dtype == "float32"  # where a gradient near zero may go either way
+    jumps = optimizer in ("lion", "rprop") and dtype == "float32"  # where a gradient near zero may go either way
     np.testing.assert_allclose(done.losses, want_losses, rtol=0.01 if jumps else tolerance)
     for (w, b), (want_w, want_b, _) in zip(n.layout.views(n.parameters), want, strict=True):
         for got, expected in ((w, want_w), (b, want_b)):

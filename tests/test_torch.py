@@ -15,6 +15,7 @@ from fastnn import (
     Nadam,
     OneCycle,
     RMSprop,
+    Rprop,
     StepDecay,
 )
 
@@ -97,6 +98,19 @@ def test_a_dozen_steps(name, pair):
         rows = slice(first, first + 5)
         theirs.zero_grad()
         LOSSES["quadratic"](forward(torch.tensor(X[rows])), torch.tensor(y[rows])).backward()
+        theirs.step()
+    got = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
+    for a, p in zip(got, parameters, strict=True):
+        np.testing.assert_allclose(a, p.detach(), atol=1e-9)
+
+
+def test_rprop(pair):
+    model, parameters, forward, X, y = pair()
+    theirs = optim.Rprop(parameters)
+    model.fit(X, y, epochs=12, batch_size=60, shuffle=False, optimizer=Rprop())
+    for _ in range(12):
+        theirs.zero_grad()
+        LOSSES["quadratic"](forward(torch.tensor(X)), torch.tensor(y)).backward()
         theirs.step()
     got = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
     for a, p in zip(got, parameters, strict=True):
