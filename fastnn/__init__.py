@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
     from .layers import Dense
+    from .losses import Huber, Quantile
     from .model import Model, load
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
@@ -35,6 +36,7 @@ _HOME = {
     "EarlyStopping": "callbacks",
     "ExponentialDecay": "schedules",
     "History": "history",
+    "Huber": "losses",
     "InverseScaling": "schedules",
     "LBFGS": "optimizers",
     "LevenbergMarquardt": "optimizers",
@@ -45,6 +47,7 @@ _HOME = {
     "Momentum": "optimizers",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
+    "Quantile": "losses",
     "RMSprop": "optimizers",
     "Rprop": "optimizers",
     "SGD": "optimizers",
@@ -66,6 +69,7 @@ __all__ = [
     "EarlyStopping",
     "ExponentialDecay",
     "History",
+    "Huber",
     "InverseScaling",
     "LevenbergMarquardt",
     "Lion",
@@ -75,6 +79,7 @@ __all__ = [
     "Momentum",
     "Nadam",
     "OneCycle",
+    "Quantile",
     "RMSprop",
     "Rprop",
     "StepDecay",

@@ -250,6 +250,14 @@ def _counts(name: str, values: NDArray[Any]) -> None:
         raise ValueError(f"{name} must hold numbers of at least 0, got {name}[{i}, {j}] = {values[i, j]}")
 
 
+def _signs(name: str, values: NDArray[Any]) -> None:
+    """Raise where the targets are neither all -1 or 1 nor all 0 or 1."""
+    wrong = np.argwhere((values != (-1 if (values < 0).any() else 0)) & (values != 1))
+    if len(wrong):
+        i, j = wrong[0]
+        raise ValueError(f"{name} must hold -1 and 1, or 0 and 1, got {name}[{i}, {j}] = {values[i, j]}")
+
+
 def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_weight") -> NDArray[Any] | None:
     """The weights of n samples, (n,) in dtype, none negative and not all zero; None for None.
 
@@ -320,7 +328,8 @@ def targets(
 
     With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output unit
     decides between two classes. `output` names the output activation where the loss goes with it: the targets of "exp"
-    are counts, at least 0, those of the others probabilities; those of "softmax" sum to 1 in each row.
+    are counts, at least 0; those of "identity", with the hinge loss, -1 and 1 or 0 and 1; those of the others
+    probabilities; those of "softmax" sum to 1 in each row.
     """
     if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
         labels = y.copy()  # they become addresses, so nobody may change them from now on
@@ -352,6 +361,9 @@ def targets(
         _finite(name, values.reshape(array.shape), array)
     if output == "exp":
         _counts(name, values)
+    elif output == "identity":
+        _signs(name, values)
+        array, whole = values[:, 0] > 0, True
     elif output:
         _probabilities(name, values, output == "softmax")
     classes = (

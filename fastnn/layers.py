@@ -11,6 +11,7 @@ from . import _validation
 from ._validation import shown
 from .kernels import losses
 from .kernels.activations import ACTIVATIONS, ROW_WISE
+from .losses import AnyLoss, check, name_of
 
 NAMES = (*ACTIVATIONS, *ROW_WISE)
 MAX_UNITS = 2**31 - 1  # of a layer
@@ -72,25 +73,30 @@ class Architecture:
 
     n_inputs: int
     layers: tuple[Dense, ...]
-    loss: str
+    loss: AnyLoss
     dtype: str
     input_scale: float | None = None
     frozen: frozenset[int] = frozenset()  # indices of layers that do not train
 
     def __post_init__(self) -> None:
-        _validation.choice("loss", self.loss, losses.NAMES)
         _validation.choice("dtype", self.dtype, _validation.DTYPES)
+        check(self.loss, self.dtype)
         if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
             raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
         output = self.layers[-1]
         if any(layer.activation == "softmax" for layer in self.layers[:-1]):
             raise ValueError('"softmax" is an activation of the last layer only')
-        if not losses.kernel_name(self.loss, output.activation):
-            raise ValueError(f"loss {self.loss!r} does not go with the output activation {output.activation!r}")
+        if not losses.kernel_name(self.loss_name, output.activation):
+            raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {output.activation!r}")
         if output.activation == "softmax" and output.units == 1:
             raise ValueError(
                 '"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output'
             )
+
+    @property
+    def loss_name(self) -> str:
+        """The loss's name, without its parameter."""
+        return name_of(self.loss)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from .kernels.memory import Layout
 from .kernels.optimizers import OPTIMIZERS
 from .kernels.schedule import Rules
 from .layers import MAX_UNITS, Architecture, Dense, architecture
+from .losses import AnyLoss, described, restored
 from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
@@ -54,7 +55,7 @@ class Model:
     activation, output : str
         Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
         "softmax", with the loss "cross_entropy".
-    loss : str
+    loss : str, Huber or Quantile
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
         "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that
         sum to 1 in each row. With a sigmoid output: C = -1/n sum (y log a + (1 - y) log(1 - a)), each output a
@@ -63,7 +64,9 @@ class Model:
         scikit-learn's does. "poisson", with an exp output: C = 1/n sum (y log(y / a) - y + a), half the deviance of
         counts y, at least 0.
         Of errors e = a - y, summed over the outputs and averaged over the samples: "absolute_error" |e|; "huber"
-        e^2 / 2 where |e| < 1, else |e| - 1/2 (Huber 1964); "log_cosh" log cosh e.
+        e^2 / 2 where |e| < 1, else |e| - 1/2 (Huber 1964), see `Huber`; "log_cosh" log cosh e; "quantile" |e| / 2, see
+        `Quantile`. "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik
+        1995), one output against all others.
     init : str
         "scaled": weights normal with standard deviation 1/sqrt(fan_in), biases zero. "normal": weights and biases
         unit Gaussian, as in Nielsen's first network. "zeros".
@@ -107,7 +110,7 @@ class Model:
         *,
         activation: str = "sigmoid",
         output: str = "sigmoid",
-        loss: str = "quadratic",
+        loss: AnyLoss = "quadratic",
         init: str = "scaled",
         input_scale: float | None = None,
         dtype: str = "float32",
@@ -161,7 +164,7 @@ class Model:
     @property
     def loss_name(self) -> str:
         """The loss's name."""
-        return self._network.architecture.loss
+        return self._network.architecture.loss_name
 
     @property
     def input_scale(self) -> float | None:
@@ -180,7 +183,7 @@ class Model:
     def __repr__(self) -> str:
         inner = ", ".join([str(self.sizes[0]), *(f"Dense({d.units}, {d.activation!r})" for d in self.layers)])
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
-        return f"Model([{inner}], loss={self.loss_name!r}{scale}, dtype={self.dtype!r})"
+        return f"Model([{inner}], loss={self._network.architecture.loss!r}{scale}, dtype={self.dtype!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         network = self._network
@@ -236,7 +239,8 @@ class Model:
             C-ordered in the model's dtype, or uint8. Or a sparse matrix of SciPy, whose rows are read one by one.
         y : array (n,) or (n, n_out)
             Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
-            integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets.
+            integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets. For the
+            hinge loss -1 and 1, or 0 and 1, which are classes where there is one output.
         epochs : int
             How many times every sample is seen.
         batch_size : int
@@ -643,8 +647,8 @@ class Model:
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
         last = self.layers[-1]
-        binary = last.activation in _THRESHOLDS
         kind = "" if self.loss_name in losses.OF_ANY_NUMBERS else last.activation
+        binary = last.activation in _THRESHOLDS or self.loss_name == "hinge"
         return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
 
     # ---- transfer learning and files ----
@@ -729,7 +733,7 @@ class Model:
         description = {
             "n_inputs": architecture.n_inputs,
             "layers": [{"units": layer.units, "activation": layer.activation} for layer in architecture.layers],
-            "loss": architecture.loss,
+            "loss": described(architecture.loss),
             "dtype": architecture.dtype,
             "input_scale": architecture.input_scale,
             "frozen": sorted(architecture.frozen),
@@ -769,7 +773,7 @@ class Model:
         for name, tensor in tensors.items():
             if tensor.shape != shapes[name] or tensor.dtype != d["dtype"]:
                 raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {shapes[name]}")
-        settings = {"loss": d["loss"], "dtype": d["dtype"], "input_scale": d["input_scale"]}
+        settings = {"loss": restored(d["loss"]), "dtype": d["dtype"], "input_scale": d["input_scale"]}
         model = cls([sizes[0], *layers], init="zeros", rng=0, **settings)
         model.freeze(d["frozen"])
         network = model._network

@@ -219,16 +219,19 @@ def spread(code):
 
 LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
 WEIGHTS = {"": "", "rows": " w:r[1,r]", "columns": " w:r[1,c]"}  # of samples, which are rows or columns
+PARAMETER = " parameter:float"
 
 
-def loss(code, function, weighted=""):
+def loss(code, function, weighted="", has_parameter=False):
     """total += the sum of value, and d = scale * slope, where function(simd, a, y) = (value, slope).
 
     Rows are padded to whole lines; the padding does not count and is written as zero. scale and total are float64; so
-    is the sum. A sample's weight multiplies both; `weighted` says whether "rows" or "columns" are samples.
+    is the sum. A sample's weight multiplies both; `weighted` says whether "rows" or "columns" are samples. A parameter
+    is a further argument of the function.
     """
     b, s = code.b, code.simd()
-    rows, n, stride, d, a, y, y_stride, scale, cell, *weights = code.arguments
+    rows, n, stride, d, a, y, y_stride, scale, cell, *rest = code.arguments
+    own = [s.splat_double(b.bitcast(rest.pop(), DOUBLE))] if has_parameter else []
     wide = ir.VectorType(DOUBLE, s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
     scale = s.splat_double(load_double(b, scale))
@@ -236,12 +239,12 @@ def loss(code, function, weighted=""):
     width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
     with cgutils.for_range(b, rows, intp=I64) as row:
         start = b.mul(row.index, stride)
-        weight = s.splat_element(weights[0], row.index) if weighted == "rows" else None
+        weight = s.splat_element(rest[0], row.index) if weighted == "rows" else None
         with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
             p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
-            value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)))
+            value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)), *own)
             if weighted:
-                factor = s.load(b.add(weights[0], j)) if weighted == "columns" else weight
+                factor = s.load(b.add(rest[0], j)) if weighted == "columns" else weight
                 value, slope = value * factor, slope * factor
             inside = s.lanes_below(b.sub(n, b.sdiv(j, size)))
             s.store(s.select(inside, slope * scale, s.const(0.0)), b.add(d, p))

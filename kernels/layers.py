@@ -15,7 +15,7 @@ from .activations import ACTIVATIONS, ROW_WISE
 from .losses import LOSSES
 from .matmul import WHOLE, Part, affine, column_sums, matmul, matmul_tn, nothing, zeros_like
 from .matrix import Matrix, Symbol
-from .memory import Block, Layer, Vector
+from .memory import Block, Layer, Layout, Vector
 from .program import Operation, Program, elementwise
 from .threads import Worker
 
@@ -106,7 +106,7 @@ def _backward(program: Program, activation: str, d: Matrix, z: Matrix, part: Par
         elementwise(program, f"{activation}_backward", d[part], d[part], z[part])
 
 
-def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix) -> None:
+def loss(program: Program, layout: Layout, block: Block, scale: Matrix, total: Matrix) -> None:
     """The last layer's d = scale * dC/da, or dC/dz if a holds logits, and the block's loss added to the total.
 
     Where samples have weights, these multiply both.
@@ -118,9 +118,10 @@ def loss(program: Program, name: str, block: Block, scale: Matrix, total: Matrix
     if columns:
         a, d, y = a.T, d.T, y.T
     weights = {} if block.w is None else {"w": block.w.T}
-    each_apart = weights or LOSSES[name].function is None  # what treats samples that are columns in another way
-    name = f"{name}{'_weighted' * bool(weights)}{'_columns' * bool(columns and each_apart)}"
-    program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights)
+    own = {} if layout.loss_parameter is None else {"parameter": layout.loss_parameter}
+    each_apart = weights or LOSSES[layout.loss].function is None  # what treats samples that are columns in another way
+    name = f"{layout.loss}{'_weighted' * bool(weights)}{'_columns' * bool(columns and each_apart)}"
+    program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights, **own)
     if block.columns:
         program.add("transpose", source=d, out=block.d[-1], zeros=block.zeros)
 

@@ -75,8 +75,9 @@ def functions(target: Target) -> dict[str, Function]:
         for name, loss in LOSSES.items():
             if loss.function:
                 columns = "_columns" * (samples_are == "columns")
-                each = elementwise.loss, loss.function, samples_are
-                state(f"{name}{suffix}{columns}", *each, signature=signature)
+                own = loss.parameter is not None
+                each = elementwise.loss, loss.function, samples_are, own
+                state(f"{name}{suffix}{columns}", *each, signature=signature + elementwise.PARAMETER * own)
         for name, most in (("cross_entropy", None), ("clipped_cross_entropy", LARGEST_LOG)):
             if samples_are != "columns":
                 by_rows = reductions.softmax_cross_entropy, most, samples_are

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .simd import Simd, Vec
+from .simd import Vec
 
 # By whether the dtype is float64.
 TINY = {False: 1.2e-38, True: 2.3e-308}  # a little more than the smallest normal number
@@ -20,11 +20,13 @@ LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine
 class Loss:
     """function(simd, a, y) gives (value, dC/da), or (value, dC/dz) of (simd, z, y) with `from_logits`.
 
-    None stands for a function of whole rows; see `reductions`.
+    None stands for a function of whole rows; see `reductions`. One that has a parameter, whose default is given, takes
+    it behind y. It is an argument of the operation, so that no value of it is compiled.
     """
 
-    function: Callable[[Simd, Vec, Vec], tuple[Vec, Vec]] | None
+    function: Callable[..., tuple[Vec, Vec]] | None
     from_logits: bool = False
+    parameter: float | None = None
 
 
 def _quadratic(s, a, y):
@@ -39,11 +41,28 @@ def _absolute_error(s, a, y):
     return s.abs(e), sign
 
 
-def _huber(s, a, y):
-    """e^2 / 2 where |e| = |a - y| < 1, else |e| - 1 / 2 (Huber 1964)."""
+def _huber(s, a, y, delta):
+    """e^2 / 2 where |e| = |a - y| <= delta, else delta (|e| - delta / 2) (Huber 1964)."""
     e = a - y
     size = s.abs(e)
-    return s.select(s.less(size, s.const(1.0)), e * e * 0.5, size - 0.5), s.clip(e, 1.0)
+    far = s.less(delta, size)
+    return s.select(far, delta * (size - delta * 0.5), e * e * 0.5), s.select(far, s.copysign(delta, e), e)
+
+
+def _quantile(s, a, y, q):
+    """q (y - a) where a < y, else (1 - q) (a - y) (Koenker and Bassett 1978); its derivative at a = y is taken as 0."""
+    e, zero, above = a - y, s.const(0.0), s.const(1.0) - q
+    slope = s.select(s.less(e, zero), -q, s.select(s.less(zero, e), above, e))
+    return s.select(s.less(e, zero), -q, above) * e, slope
+
+
+def _hinge(s, z, y):
+    """max(0, 1 - t z), where t is 1 for y > 0 and else -1 (Cortes and Vapnik 1995)."""
+    zero, one = s.const(0.0), s.const(1.0)
+    t = s.select(s.less(zero, y), one, s.const(-1.0))
+    margin = one - t * z
+    slope = s.select(s.less(zero, margin), -t, s.select(s.b.fcmp_ordered("<=", margin.v, zero.v), zero, margin))
+    return s.select(s.less(margin, zero), zero, margin), slope
 
 
 def _log_cosh(s, a, y):
@@ -85,16 +104,19 @@ def _clipped_sigmoid_cross_entropy(s, z, y):
 LOSSES = {
     "quadratic": Loss(_quadratic),
     "absolute_error": Loss(_absolute_error),
-    "huber": Loss(_huber),
+    "huber": Loss(_huber, parameter=1.0),
     "log_cosh": Loss(_log_cosh),
+    "quantile": Loss(_quantile, parameter=0.5),
     "sigmoid_cross_entropy": Loss(_sigmoid_cross_entropy, from_logits=True),
     "softmax_cross_entropy": Loss(None, from_logits=True),
     "sigmoid_clipped_cross_entropy": Loss(_clipped_sigmoid_cross_entropy, from_logits=True),
     "softmax_clipped_cross_entropy": Loss(None, from_logits=True),
     "exp_poisson": Loss(_poisson, from_logits=True),
+    "identity_hinge": Loss(_hinge, from_logits=True),
 }
-OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh")  # which any numbers may be the targets of
-NAMES = (*OF_ANY_NUMBERS, "cross_entropy", "clipped_cross_entropy", "poisson")  # for `Model`
+# Which any numbers may be the targets of.
+OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh", "quantile")
+NAMES = (*OF_ANY_NUMBERS, "cross_entropy", "clipped_cross_entropy", "poisson", "hinge")  # for `Model`
 
 
 def kernel_name(loss: str, output: str) -> str:

@@ -143,9 +143,11 @@ class Layout:
         frozen: Iterable[int] = (),
         threads: int = 1,
         target: Target = HOST,
+        loss_parameter: float | None = None,
     ):
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
         self.loss = loss  # its name in LOSSES
+        self.loss_parameter = LOSSES[loss].parameter if loss_parameter is None else loss_parameter
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
@@ -181,7 +183,7 @@ class Layout:
     def for_threads(self, threads: int) -> Layout:
         """The same network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
-        return Layout(*arguments, threads=threads, target=self.target)
+        return Layout(*arguments, threads=threads, target=self.target, loss_parameter=self.loss_parameter)
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
         """Layer i's columns from `begin` to `end`, b as the last row, a view of a vector; all in one shard."""

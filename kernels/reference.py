@@ -44,13 +44,19 @@ ACTIVATIONS: dict[str, Any] = {
     "exp": (np.exp, lambda a: a),
     "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
 }
-# name: (summed value, derivative in a)
-LOSSES = {
+# name: (summed value, derivative in a); a parameter of the loss is a third argument
+LOSSES: dict[str, Any] = {
     "quadratic": (lambda a, y: 0.5 * np.sum((a - y) ** 2), lambda a, y: a - y),
     "absolute_error": (lambda a, y: np.sum(np.abs(a - y)), lambda a, y: np.sign(a - y)),
     "huber": (
-        lambda a, y: np.sum(np.where(np.abs(a - y) < 1, 0.5 * (a - y) ** 2, np.abs(a - y) - 0.5)),
-        lambda a, y: np.clip(a - y, -1, 1),
+        lambda a, y, delta=1.0: np.sum(
+            np.where(np.abs(a - y) < delta, 0.5 * (a - y) ** 2, delta * (np.abs(a - y) - 0.5 * delta))
+        ),
+        lambda a, y, delta=1.0: np.clip(a - y, -delta, delta),
+    ),
+    "quantile": (
+        lambda a, y, q=0.5: np.sum(np.maximum(q * (y - a), (q - 1) * (y - a))),
+        lambda a, y, q=0.5: np.where(a < y, -q, np.where(a > y, 1 - q, a - y)),
     ),
     "log_cosh": (lambda a, y: np.sum(np.log1p(np.sinh(a - y) ** 2)) / 2, lambda a, y: np.tanh(a - y)),
 }
@@ -89,6 +95,10 @@ def _poisson(z, y):
         return np.sum(np.where(y > 0, y * np.log(y), 0) - y * z - y + np.exp(z))
 
 
+def _sign(y):
+    return np.where(y > 0, 1.0, -1.0)
+
+
 # name: (output activation, summed value, derivative in z), of the logits z
 LOGIT_LOSSES = {
     "sigmoid_cross_entropy": (
@@ -98,6 +108,11 @@ LOGIT_LOSSES = {
     ),
     "softmax_cross_entropy": (softmax, _softmax_cross_entropy, lambda z, y: softmax(z) - y),
     "exp_poisson": (np.exp, _poisson, lambda z, y: np.exp(z) - y),
+    "identity_hinge": (
+        lambda z: z,
+        lambda z, y: np.sum(np.maximum(0, 1 - _sign(y) * z)),
+        lambda z, y: np.where(_sign(y) * z < 1, -_sign(y), 0.0),
+    ),
 }
 LOGIT_LOSSES |= {
     "sigmoid_clipped_cross_entropy": (
@@ -202,10 +217,10 @@ def _forward(network, x, factors=None):
     return outputs, sources
 
 
-def loss(name, a, y):
+def loss(name, a, y, *parameter):
     """(summed loss, its derivative in a)."""
     value, slope = LOSSES[name]
-    return value(a, y), slope(a, y)
+    return value(a, y, *parameter), slope(a, y, *parameter)
 
 
 def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None):

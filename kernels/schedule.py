@@ -375,9 +375,9 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
 
 def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
     """Forward, loss and deltas of a block."""
-    name = task.layout.loss
-    layers.forward(program, task.parameters, block, worker, LOSSES[name].from_logits, dropout=task.dropout)
-    layers.loss(program, name, block, field(task.work.step, "scale"), total)
+    from_logits = LOSSES[task.layout.loss].from_logits
+    layers.forward(program, task.parameters, block, worker, from_logits, dropout=task.dropout)
+    layers.loss(program, task.layout, block, field(task.work.step, "scale"), total)
     layers.deltas(program, task.parameters, block, worker, task.dropout)
 
 
@@ -466,7 +466,7 @@ def predict_program(
     out, logits = block.a[-1], sources is not None and LOSSES[layout.loss].from_logits
     layers.forward(program, parameters, block, worker, logits, multiplied=in_place)
     if sources is not None:
-        layers.loss(program, layout.loss, block, field(work.step, "scale"), field(work.step, "total"))
+        layers.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
     if logits:
         layers.activate(program, layout.activations[-1], out, out, WHOLE)
     row_bytes = out.cols * out.itemsize

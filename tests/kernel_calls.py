@@ -129,23 +129,24 @@ def backward(name, d, a, dtype, target=HOST):
     return d[0, :n]
 
 
-def loss(name, a, y, scale, dtype, target=HOST):
-    """(summed loss, scaled derivative with its padding)."""
+def loss(name, a, y, scale, dtype, target=HOST, **parameter):
+    """(summed loss, scaled derivative with its padding); a loss that has a parameter needs it."""
     n = a.shape[1]
     a_padded, y_padded = padded(np.asarray(a, dtype)), padded(np.asarray(y, dtype))
     a_padded[:, n:] = 0.5  # what a sigmoid leaves in the padding must not count
     d, scale, total = np.full_like(a_padded, np.nan), np.array([scale]), np.array([7.0])
     y_apart = np.hstack([y_padded, y_padded])  # its rows lie further apart than d's
-    call(dtype, name, target, d=d[:, :n], a=a_padded[:, :n], y=y_apart[:, :n], scale=scale, total=total)
+    given = {"d": d[:, :n], "a": a_padded[:, :n], "y": y_apart[:, :n], "scale": scale, "total": total}
+    call(dtype, name, target, **given, **parameter)
     return total[0] - 7.0, d
 
 
 class Net:
     """A random network in the kernels' memory, and its float64 twin for `reference`."""
 
-    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST):
+    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None):
         rng = np.random.default_rng(seed)
-        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target)
+        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target, loss_parameter=parameter)
         self.dtype, self.library = dtype, library(dtype, target)
         self.parameters = aligned_zeros(self.layout.n_bytes, dtype)
         for w, b in self.layout.views(self.parameters):

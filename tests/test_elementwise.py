@@ -14,6 +14,7 @@ SETTINGS = {"sgd": (0.3,), "momentum": (0.3, 0.8), "nesterov": (0.3, 0.8), "adam
 SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
 SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.02, 0.8, 1e-6)}
 SETTINGS |= {"adagrad": (0.02, 1e-6), "lion": (0.02, 0.8, 0.9, 0.3), "rprop": (0.02, 0.5, 1.2, 1e-3, 0.023)}
+PARAMETERS = {"huber": 0.3, "quantile": 0.9}  # of losses
 
 
 def vector(n, dtype):
@@ -117,8 +118,9 @@ def test_rows_may_lie_apart(shape, dtype, target):
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
 def test_losses_match_the_reference(name, shape, dtype, target):
     a, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
-    total, d = loss(name, a, y, -0.25, dtype, target)
-    value, derivative = reference.loss(name, a.astype("f8"), y.astype("f8"))
+    parameter = {"parameter": PARAMETERS[name]} if name in PARAMETERS else {}
+    total, d = loss(name, a, y, -0.25, dtype, target, **parameter)
+    value, derivative = reference.loss(name, a.astype("f8"), y.astype("f8"), *parameter.values())
     assert total == pytest.approx(value, rel=10 * EPS[dtype])
     np.testing.assert_allclose(d[:, : shape[1]], -0.25 * derivative, atol=4 * EPS[dtype])
     assert not d[:, shape[1] :].any()

@@ -1,13 +1,19 @@
 """Losses taken from the logits: against the reference on every target, by central differences, at the limits."""
 
+import copy
 import functools
+import pathlib
+import pickle
+import re
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Dense, Model
-from fastnn.kernels import entry, reference
+from fastnn import SGD, Dense, Huber, Model, Quantile
+from fastnn.kernels import entry, losses, reference
+from fastnn.kernels.library import library
+from fastnn.layers import NAMES
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, choose, matrix, padded
 from .kernel_calls import loss as loss_of
@@ -109,7 +115,7 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
         for g, w in zip(got, pair, strict=True):
             np.testing.assert_allclose(g, w / rows, atol=50 * EPS[dtype])
     assert not n.padding(gradient).any()
-    rate = 0.02 if output == "exp" else 0.3
+    rate = 0.3 if output in CROSS_ENTROPIES else 0.02
     want_losses, want = reference.train(n.twin, x.astype("f8"), y_rows, order, batch_size, rate, loss_name=name)
     done = n.train(x, y, batch_size, (rate,), 2, entry.GIVEN, order)
     np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
@@ -121,21 +127,38 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
-@pytest.mark.parametrize("name", ["absolute_error", "huber", "log_cosh"])
-def test_losses_of_large_small_and_no_errors(name, target, dtype):
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [("absolute_error", ()), ("log_cosh", ()), ("huber", (1.0,)), ("huber", (0.75,)), ("quantile", (0.25,))],
+)
+def test_losses_of_large_small_and_no_errors(name, parameter, target, dtype):
     """A single error at a time: the value's relative error, the ends, NaN."""
     value, slope = reference.LOSSES[name]
+    given = {"parameter": parameter[0]} if parameter else {}
     for e in (0.0, 1e-5, -1e-3, 0.7, 0.76, -1.0, 1.5, 30.0, -300.0):
-        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target)
+        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target, **given)
         e = float(np.dtype(dtype).type(e))
-        assert got == pytest.approx(value(np.array(e), 0.0), rel=8 * EPS[dtype])
-        assert d[0, 0] == pytest.approx(slope(np.array(e), 0.0), rel=8 * EPS[dtype])
-    for e, slopes in ((np.inf, 1), (-np.inf, -1), (np.nan, np.nan)):
-        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target)
-        np.testing.assert_array_equal([got, d[0, 0]], [abs(e), slopes])
+        assert got == pytest.approx(value(np.array(e), 0.0, *parameter), rel=8 * EPS[dtype])
+        assert d[0, 0] == pytest.approx(slope(np.array(e), 0.0, *parameter), rel=8 * EPS[dtype])
+    for e in (np.inf, -np.inf, np.nan):
+        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target, **given)
+        np.testing.assert_array_equal([got, d[0, 0]], [abs(e), slope(np.array(e), 0.0, *parameter)])
 
 
-@pytest.mark.parametrize("loss", ["quadratic", "absolute_error", "huber", "log_cosh"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_the_hinge_by_hand(dtype, target):
+    """(logit, target): value and slope; 0 and -1 mean the same."""
+    cases = [(0, 1, 1, -1), (0, -1, 1, 1), (0.5, 1, 0.5, -1), (0.5, 0, 1.5, 1), (1, 1, 0, 0), (-3, 0, 0, 0)]
+    cases += [(-np.inf, 1, np.inf, -1), (np.inf, 1, 0, 0), (np.nan, 1, np.nan, np.nan)]
+    for z, y, value, slope in cases:
+        got, d = loss_of("identity_hinge", np.array([[z]]), np.array([[y]]), 1.0, dtype, target)
+        np.testing.assert_array_equal([got, d[0, 0]], [value, slope])
+
+
+@pytest.mark.parametrize(
+    "loss", ["quadratic", "absolute_error", "huber", Huber(0.7), "log_cosh", Quantile(0.8)], ids=str
+)
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 def test_gradients_of_errors_by_central_differences(how, loss, monkeypatch):
     """Targets lie so far from the outputs, or so near, that no error crosses a corner."""
@@ -155,7 +178,7 @@ def test_gradients_of_errors_by_central_differences(how, loss, monkeypatch):
                 assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-8)
 
 
-@pytest.mark.parametrize("loss", ["absolute_error", "huber", "log_cosh"])
+@pytest.mark.parametrize("loss", ["absolute_error", "huber", Huber(0.1), "log_cosh", "quantile"], ids=str)
 def test_a_line_through_outliers(loss):
     """Most samples lie on a line; a tenth of them far above it. The quadratic cost follows these."""
     x = np.linspace(-1, 1, 200)[:, None]
@@ -258,6 +281,79 @@ def test_softmax_learns_three_classes(blobs):
     np.testing.assert_allclose(np.concatenate([model.predict(row[None]) for row in X[:5]]), outputs[:5], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("loss", "parameter"), [("huber", 0.4), ("quantile", 0.9)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_training_with_a_parameter(batch_size, how, weighted, loss, parameter, monkeypatch):
+    """By the reference's gradient with that parameter; on several threads too."""
+    choose(how, monkeypatch)
+    value, slope = reference.LOSSES[loss]
+    fixed = lambda a, y: value(a, y, parameter), lambda a, y: slope(a, y, parameter)
+    monkeypatch.setitem(reference.LOSSES, loss, fixed)
+    x, y = rng.standard_normal((61, 40)), rng.standard_normal((61, 30))
+    weights = rng.uniform(0.1, 2, 61) if weighted else None
+    order = np.array([rng.permutation(61)], np.int32)
+    for threads in (1, 2):
+        n = Net([40, 70, 30], ["tanh", "identity"], "float64", 3, loss=loss, parameter=parameter)
+        want_losses, want = reference.train(n.twin, x, y, order, batch_size, 0.02, loss_name=loss, weights=weights)
+        options = {"weights": weights, "threads": threads if batch_size > 1 else 1}
+        done = n.train(x, y, batch_size, (0.02,), 1, entry.GIVEN, order, **options)
+        np.testing.assert_allclose(done.losses, want_losses, rtol=1e-10)
+        for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
+            for g, w in zip(got, pair[:2], strict=True):
+                np.testing.assert_allclose(g, w, atol=1e-10)
+
+
+def test_a_parameter_is_not_compiled():
+    """Another one is another argument of the same function."""
+    X, y = rng.standard_normal((40, 3)), rng.standard_normal(40)
+    compiled, values = [], set()
+    for delta in (0.1, 0.37, 2.0):
+        model = Model([3, 1], output="identity", loss=Huber(delta), rng=0)
+        model.fit(X, y, epochs=1, batch_size=8, sample_weight=np.ones(40))
+        values.add(model.loss(X, y))
+        compiled.append(set(library("float32")._addresses))
+    assert compiled[0] == compiled[1] == compiled[2]
+    assert len(values) == 3
+
+
+@pytest.mark.parametrize("kind", ["one output", "classes"])
+@pytest.mark.parametrize("how", HOW)
+def test_a_support_vector_machine(how, kind, blobs, monkeypatch):
+    """A linear layer with the hinge loss separates, whichever numbers stand for the classes."""
+    choose(how, monkeypatch)
+    X, y = blobs
+    if kind == "one output":
+        X, y = X[y < 2], y[y < 2]
+    model = Model([6, 1 if kind == "one output" else 3], output="identity", loss="hinge", init="zeros", rng=0)
+    model.fit(X, y, epochs=50, batch_size=10, optimizer=SGD(0.05), l2=1e-3)
+    assert model.evaluate(X, y)["accuracy"] == np.mean(model.classify(X) == y) > 0.85
+    signs = np.where(reference.one_hot(y, 3)[:, 1:2] if kind == "one output" else reference.one_hot(y, 3), 1.0, -1.0)
+    assert model.loss(X, signs) == model.loss(X, y)
+    margins = 1 - signs * model.predict(X)
+    assert model.loss(X, y) == pytest.approx(np.maximum(0, margins).sum() / len(X), rel=1e-6)
+    if kind == "one output":
+        assert model.evaluate(X, signs[:, 0].astype(int)) == model.evaluate(X, signs) == model.evaluate(X, y)
+        np.testing.assert_array_equal(model.classify(X), model.predict(X)[:, 0] > 0)
+
+
+@pytest.mark.parametrize("loss", ["huber", Huber(), Huber(2), Quantile(0.9), "hinge"], ids=str)
+def test_a_loss_with_a_parameter_comes_back(loss, tmp_path):
+    X, y = rng.standard_normal((30, 4)), rng.choice([-1.0, 1.0], (30, 3))
+    model = Model([4, 3], output="identity", loss=loss, rng=0)
+    model.save(tmp_path / "model")
+    value = model.loss(X, y)
+    assert f"loss={loss!r}" in repr(model)
+    assert model.loss_name == (loss if isinstance(loss, str) else loss.name)
+    for again in (fastnn.load(tmp_path / "model"), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert repr(again) == repr(model)
+        assert again.loss(X, y) == value
+    model.replace_head(2)
+    model.freeze([])
+    assert f"loss={loss!r}" in repr(model)
+
+
 def test_saved_and_loaded(blobs, tmp_path):
     model = Model([6, Dense(9, "tanh"), Dense(3, "softmax")], loss="cross_entropy", rng=0)
     model.save(tmp_path / "model")
@@ -274,6 +370,17 @@ def test_saved_and_loaded(blobs, tmp_path):
         (lambda: Model([2, Dense(3, "softmax"), 2]), "last layer only"),
         (lambda: Model([2, 1], output="softmax", loss="cross_entropy"), "at least two outputs, got 1"),
         (lambda: Model([2, 3], activation="softmax"), "activation must be one of"),
+        (lambda: Model([2, 3], loss="hinge"), "'hinge' does not go with the output activation 'sigmoid'"),
+        (
+            lambda: Model([2, 3], output="softmax", loss=Huber(2.0)),
+            "'huber' does not go with the output activation 'softmax'",
+        ),
+        (lambda: Model([2, 3], loss=Huber), "loss must be one of .*, got <class"),
+        (lambda: Huber(0), "delta must be a finite number above 0, got 0"),
+        (lambda: Huber(np.inf), "delta must be a finite number above 0, got inf"),
+        (lambda: Quantile(1), "q must be a finite number above 0 and below 1, got 1"),
+        (lambda: Model([2, 3], loss=Huber(1e-60)), "delta must be a finite number above 0, got 0.0"),
+        (lambda: Model([2, 3], loss=Quantile(1 - 1e-12)), "q must be a finite number above 0 and below 1, got 1.0"),
     ],
 )
 def test_what_does_not_go_together(make, match):
@@ -302,3 +409,34 @@ def test_targets_are_probabilities(y, match):
     model = Model([2, 3], output="softmax", loss="cross_entropy", rng=0)
     with pytest.raises(ValueError, match=match):
         model.loss([[0, 1]], y)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [([0.5, 1], r"got y\[0, 0\] = 0.5"), ([-1, 0], r"got y\[1, 0\] = 0"), ([2, 1], r"got y\[0, 0\] = 2")],
+)
+def test_targets_of_the_hinge(y, match):
+    model = Model([2, 1], output="identity", loss="hinge", rng=0)
+    with pytest.raises(ValueError, match="y must hold -1 and 1, or 0 and 1, " + match):
+        model.loss([[0, 1], [1, 0]], y)
+
+
+def test_every_output_with_every_loss():
+    """As the table in docs/training.md says; what goes together has gradients of the right size."""
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    of_any = set(losses.OF_ANY_NUMBERS)
+    assert {f'"{name}"' for name in losses.NAMES} <= set(re.findall(r'"[a-z_]+"', page))
+    with_output = {
+        "softmax": {"cross_entropy", "clipped_cross_entropy"},
+        "sigmoid": of_any | {"cross_entropy", "clipped_cross_entropy"},
+        "exp": of_any | {"poisson"},
+        "identity": of_any | {"hinge"},
+    }
+    for output in NAMES:
+        for loss in losses.NAMES:
+            if loss in with_output.get(output, of_any):
+                model = Model([2, 2], output=output, loss=loss, rng=0)
+                assert np.isfinite(model.fit([[1, 2]], [[0, 1]], epochs=1, batch_size=1).loss[0])
+            else:
+                with pytest.raises(ValueError, match=f"loss '{loss}' does not go with the output"):
+                    Model([2, 2], output=output, loss=loss)

@@ -153,6 +153,7 @@ LOWER = [
     "_validation",
     "callbacks",
     "layers",
+    "losses",
     "optimizers",
     "data",
     "metrics",

@@ -11,6 +11,7 @@ from fastnn import (
     CosineDecay,
     Dense,
     ExponentialDecay,
+    Huber,
     Model,
     Nadam,
     OneCycle,
@@ -31,6 +32,8 @@ LOSSES = {
     "quadratic": lambda a, y: ((a - y) ** 2).sum() / 2 / len(a),
     "absolute_error": lambda a, y: F.l1_loss(a, y, reduction="sum") / len(a),
     "huber": lambda a, y: F.huber_loss(a, y, reduction="sum") / len(a),
+    Huber(0.4): lambda a, y: F.huber_loss(a, y, reduction="sum", delta=0.4) / len(a),
+    "hinge": lambda a, y: F.hinge_embedding_loss(a * y, -torch.ones_like(a), reduction="sum") / len(a),
 }
 OPTIMIZERS = {
     "sgd": (SGD(0.1), lambda p: optim.SGD(p, 0.1)),
@@ -78,9 +81,10 @@ def test_activations(name):
         assert db[0] == pytest.approx(float(given.grad[i]), abs=1e-8)  # PyTorch takes 1 / 6 in float32
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES, ids=str)
 def test_losses(name, pair):
     model, parameters, forward, X, y = pair(name)
+    y = np.sign(y) if name == "hinge" else y
     value = LOSSES[name](forward(torch.tensor(X)), torch.tensor(y))
     value.backward()
     assert model.loss(X, y) == pytest.approx(value.item(), rel=1e-12)
