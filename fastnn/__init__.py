@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .callbacks import EarlyStopping
+    from .custom import Activation, Loss
     from .data import load_digits, load_idx, one_hot
     from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Activation": "custom",
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
@@ -41,6 +43,7 @@ _HOME = {
     "LBFGS": "optimizers",
     "LevenbergMarquardt": "optimizers",
     "Lion": "optimizers",
+    "Loss": "custom",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
     "Model": "model",
@@ -60,6 +63,7 @@ _HOME = {
 __all__ = [
     "LBFGS",
     "SGD",
+    "Activation",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -73,6 +77,7 @@ __all__ = [
     "InverseScaling",
     "LevenbergMarquardt",
     "Lion",
+    "Loss",
     "MLPClassifier",
     "MLPRegressor",
     "Model",

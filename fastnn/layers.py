@@ -9,11 +9,12 @@ import numpy as np
 
 from . import _validation
 from ._validation import shown
-from .kernels import losses
+from .custom import Activation
 from .kernels.activations import ACTIVATIONS, ROW_WISE
-from .losses import AnyLoss, check, name_of
+from .losses import AnyLoss, check, kernel_name, name_of
 
-NAMES = (*ACTIVATIONS, *ROW_WISE)
+HIDDEN = tuple(ACTIVATIONS)
+NAMES = (*HIDDEN, *ROW_WISE)
 MAX_UNITS = 2**31 - 1  # of a layer
 
 
@@ -25,12 +26,13 @@ class Dense:
     ----------
     units : int
         Number of neurons, at least 1.
-    activation : str
+    activation : str or Activation
         "sigmoid" 1/(1 + e^-z), "hard_sigmoid" (z + 3) / 6 within [0, 1], "tanh", "identity" z, "exp" e^z, "step" (1
         where z > 0, the perceptron), "softplus" log(1 + e^z), "relu" max(z, 0). Others that go on below zero:
         "leaky_relu" with 0.01 z, "elu" with e^z - 1, "selu" with 1.76 (e^z - 1), and 1.05 z above, so that mean 0 and
         variance 1 stay (Klambauer et al. 2017), "gelu" z Phi(z) with the standard normal distribution (Hendrycks and
         Gimpel 2016), "silu" z sigmoid(z). For the last layer also "softmax" e^z / sum e^z over the layer's neurons.
+        Or your own, see `Activation`.
 
     Examples
     --------
@@ -40,17 +42,30 @@ class Dense:
     """
 
     units: int
-    activation: str = "sigmoid"
+    activation: str | Activation = "sigmoid"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", _validation.integer("units", self.units, 1, MAX_UNITS))
-        _validation.choice("activation", self.activation, NAMES)
+        check_activation("activation", self.activation, NAMES)
+
+    @property
+    def _kernel(self) -> str:
+        """The kernels' name of its activation."""
+        return self.activation if isinstance(self.activation, str) else self.activation._kernel
 
 
-def architecture(layers: Iterable[int | Dense], activation: str, output: str) -> tuple[int, tuple[Dense, ...]]:
+def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise where it is neither one of the allowed names nor a user's own activation."""
+    if not isinstance(value, Activation):
+        _validation.choice(name, value, allowed)
+
+
+def architecture(
+    layers: Iterable[int | Dense], activation: str | Activation, output: str | Activation
+) -> tuple[int, tuple[Dense, ...]]:
     """(n_inputs, layers) of a list such as [784, 30, 10] or [784, Dense(30, "tanh"), 10]."""
-    _validation.choice("activation", activation, ACTIVATIONS)
-    _validation.choice("output", output, NAMES)
+    check_activation("activation", activation, HIDDEN)
+    check_activation("output", output, NAMES)
     items = _validation.items("sizes", layers, "a sequence such as [784, 30, 10]")
     if len(items) < 2:
         raise ValueError(
@@ -86,7 +101,7 @@ class Architecture:
         output = self.layers[-1]
         if any(layer.activation == "softmax" for layer in self.layers[:-1]):
             raise ValueError('"softmax" is an activation of the last layer only')
-        if not losses.kernel_name(self.loss_name, output.activation):
+        if not kernel_name(self.loss, output._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {output.activation!r}")
         if output.activation == "softmax" and output.units == 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Losses that have a parameter. The others are names; their formulas stand in `kernels.losses`."""
+"""What the argument `loss` may be. The formulas of those that are names stand in `kernels.losses`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _validation
+from .custom import Loss
 from .kernels import losses
 
 
@@ -68,7 +69,7 @@ class Quantile:
 
 
 WITH_PARAMETER = {kind.name: kind for kind in (Huber, Quantile)}
-AnyLoss = str | Huber | Quantile
+AnyLoss = str | Huber | Quantile | Loss
 
 
 def check(loss: Any, dtype: str) -> None:
@@ -76,7 +77,7 @@ def check(loss: Any, dtype: str) -> None:
     if isinstance(loss, (Huber, Quantile)):
         with np.errstate(over="ignore"):
             type(loss)(float(np.dtype(dtype).type(parameter_of(loss))))
-    else:
+    elif not isinstance(loss, Loss):
         _validation.choice("loss", loss, losses.NAMES)
 
 
@@ -85,18 +86,35 @@ def name_of(loss: AnyLoss) -> str:
     return loss if isinstance(loss, str) else loss.name
 
 
+def kernel_name(loss: AnyLoss, output: str) -> str:
+    """The kernels' name of it with an output activation, or "" where the two do not go together."""
+    return losses.kernel_name(loss._kernel if isinstance(loss, Loss) else name_of(loss), output)
+
+
+def takes_any_numbers(loss: AnyLoss) -> bool:
+    """Whether any numbers may be the targets."""
+    return isinstance(loss, Loss) or name_of(loss) in losses.OF_ANY_NUMBERS
+
+
+def is_cross_entropy(loss: AnyLoss) -> bool:
+    """Whether its targets are probabilities of classes."""
+    return loss in ("cross_entropy", "clipped_cross_entropy")
+
+
 def parameter_of(loss: AnyLoss) -> float | None:
     """Its parameter, None where it has none or the default."""
-    return None if isinstance(loss, str) else next(iter(asdict(loss).values()))
+    return next(iter(asdict(loss).values())) if isinstance(loss, (Huber, Quantile)) else None
 
 
 def described(loss: AnyLoss) -> Any:
-    """What stands for it in a file: its name, or a dict of that and its parameter."""
-    return loss if isinstance(loss, str) else {"name": loss.name, **asdict(loss)}
+    """What stands for it in a file: its name, or a dict of that and its parameter, or a dict of the user's name."""
+    if isinstance(loss, (Huber, Quantile)):
+        return {"name": loss.name, **asdict(loss)}
+    return {"custom": loss.name} if isinstance(loss, Loss) else loss
 
 
 def restored(description: Any) -> Any:
-    """The loss of what `described` gave; raises where it is none."""
+    """The loss of what `described` gave, unless it is a user's own; raises where it is none."""
     if not isinstance(description, Mapping):
         return description
     settings = dict(description)

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, full_batch, lbfgs, levenberg_marquardt, metrics, optimizers, storage, training
+from . import _validation, full_batch, lbfgs, levenberg_marquardt, losses, metrics, optimizers, storage, training
 from . import threads as _threads
 from ._validation import Targets, shown, take_rows
+from .custom import Activation, Loss
 from .history import DivergenceError, History
-from .kernels import losses
 from .kernels.memory import Layout
 from .kernels.optimizers import OPTIMIZERS
 from .kernels.schedule import Rules
 from .layers import MAX_UNITS, Architecture, Dense, architecture
-from .losses import AnyLoss, described, restored
+from .losses import AnyLoss, described, restored, takes_any_numbers
 from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
@@ -35,7 +35,8 @@ from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rp
 INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
-_THRESHOLDS = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}  # of a single output unit; 0 for the others
+# Of a single output unit; 0 for the others.
+_THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
 
 
 _FULL_BATCH: dict[type[FullBatch], type[full_batch.Fit]] = {
@@ -52,10 +53,10 @@ class Model:
     ----------
     sizes_or_layers : sequence of int or Dense
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`.
-    activation, output : str
+    activation, output : str or Activation
         Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
         "softmax", with the loss "cross_entropy".
-    loss : str, Huber or Quantile
+    loss : str, Huber, Quantile or Loss
         "quadratic": C = 1/(2n) sum ||y - a||^2 (Nielsen, Neural Networks and Deep Learning, eq. 6).
         "cross_entropy", with a softmax output: C = -1/n sum y log a, from class indices or from probabilities y that
         sum to 1 in each row. With a sigmoid output: C = -1/n sum (y log a + (1 - y) log(1 - a)), each output a
@@ -108,8 +109,8 @@ class Model:
         self,
         sizes_or_layers: Iterable[int | Dense],
         *,
-        activation: str = "sigmoid",
-        output: str = "sigmoid",
+        activation: str | Activation = "sigmoid",
+        output: str | Activation = "sigmoid",
         loss: AnyLoss = "quadratic",
         init: str = "scaled",
         input_scale: float | None = None,
@@ -381,7 +382,7 @@ class Model:
         if isinstance(optimizer, FullBatch):
             if objective.l1[0] or objective.rules != training.Objective().rules:
                 raise ValueError(f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise or label_smoothing")
-            if isinstance(optimizer, LevenbergMarquardt) and self.loss_name != "quadratic":
+            if isinstance(optimizer, LevenbergMarquardt) and self._network.architecture.loss != "quadratic":
                 raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {self.loss_name!r}")
         elif not isinstance(optimizer, Rprop):
             return
@@ -398,7 +399,7 @@ class Model:
         if len(rates) != n_hidden:
             raise ValueError(f"dropout must be a number, or one a hidden layer, {n_hidden}, got {shown(dropout)}")
         label_smoothing = _validation.number("label_smoothing", label_smoothing, 0.0, 1.0)
-        if label_smoothing and "cross_entropy" not in self.loss_name:
+        if label_smoothing and not losses.is_cross_entropy(self._network.architecture.loss):
             raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {self.loss_name!r}")
         rates = [_validation.number("dropout", rate, 0.0, 1.0) for rate in rates]
         return Rules(
@@ -483,7 +484,7 @@ class Model:
         stepper = training.Stepper(self._network, optimizer, training.Samples(inputs, targets), given)
         stepper.asked_for = asked_for
         # The step itself does not check probabilities or counts.
-        if self.loss_name in losses.OF_ANY_NUMBERS or targets.ndim == 1:
+        if takes_any_numbers(self._network.architecture.loss) or targets.ndim == 1:
             self._network.stepper = stepper
         status, loss = stepper(inputs, given)
         if self._network.stepper is not stepper:
@@ -647,8 +648,8 @@ class Model:
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
         last = self.layers[-1]
-        kind = "" if self.loss_name in losses.OF_ANY_NUMBERS else last.activation
-        binary = last.activation in _THRESHOLDS or self.loss_name == "hinge"
+        kind = "" if takes_any_numbers(self._network.architecture.loss) else last._kernel
+        binary = last.activation in _THRESHOLDS or kind == "identity"
         return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
 
     # ---- transfer learning and files ----
@@ -682,7 +683,7 @@ class Model:
         self,
         n_out: int,
         *,
-        activation: str | None = None,
+        activation: str | Activation | None = None,
         init: str = "scaled",
         rng: int | np.random.Generator | None = None,
     ) -> None:
@@ -715,7 +716,7 @@ class Model:
         as large: so a fit of the loaded model goes on as if it had not been saved. Not where its learning rate is a
         function of the user's: then a warning says so. The file appears whole or not at all,
         even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
-        a symbolic link stays, and its target is replaced.
+        a symbolic link stays, and its target is replaced. Of an `Activation` or a `Loss` of your own it holds the name.
 
         Raises ValueError for parameters that are not finite, before anything is written, TypeError for a path that is
         neither a string nor a path object, and OSError where the folder does not exist or cannot be written to.
@@ -732,7 +733,7 @@ class Model:
         architecture = network.architecture
         description = {
             "n_inputs": architecture.n_inputs,
-            "layers": [{"units": layer.units, "activation": layer.activation} for layer in architecture.layers],
+            "layers": [{"units": layer.units, "activation": _described(layer)} for layer in architecture.layers],
             "loss": described(architecture.loss),
             "dtype": architecture.dtype,
             "input_scale": architecture.input_scale,
@@ -746,21 +747,21 @@ class Model:
         path = _validation.path(path)
         if state is not None:
             used, vectors, numbers = state
-            described = optimizers.described(used)
-            if described is None:
+            settings = optimizers.described(used)
+            if settings is None:
                 what = f"{type(used).__name__}'s state is not saved, because its learning rate is a function"
                 warnings.warn(f"{what}; optimizer=False leaves it out without a warning", stacklevel=2)
             else:
-                description["optimizer"] = {**described, "numbers": numbers.ravel().tolist()}
+                description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
                 names = OPTIMIZERS[used._kernel].vectors
                 for name, vector in zip(names, vectors.reshape(-1, network.parameters.size), strict=True):
                     tensors |= _tensors(f"optimizer.{name}.", network.layout, vector)
         storage.write(path, description, tensors)
 
     @classmethod
-    def _restored(cls, d: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model:
+    def _restored(cls, d: dict[str, Any], tensors: dict[str, NDArray[Any]], custom: Mapping[str, Any]) -> Model:
         """The model of a description and its tensors, as `save` wrote them; raises where they do not fit each other."""
-        layers = [Dense(layer["units"], layer["activation"]) for layer in d["layers"]]
+        layers = [Dense(layer["units"], _own(layer["activation"], Activation, custom)) for layer in d["layers"]]
         sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
         used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
         names = () if used is None else OPTIMIZERS[used._kernel].vectors
@@ -773,7 +774,8 @@ class Model:
         for name, tensor in tensors.items():
             if tensor.shape != shapes[name] or tensor.dtype != d["dtype"]:
                 raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {shapes[name]}")
-        settings = {"loss": restored(d["loss"]), "dtype": d["dtype"], "input_scale": d["input_scale"]}
+        loss = restored(_own(d["loss"], Loss, custom))
+        settings = {"loss": loss, "dtype": d["dtype"], "input_scale": d["input_scale"]}
         model = cls([sizes[0], *layers], init="zeros", rng=0, **settings)
         model.freeze(d["frozen"])
         network = model._network
@@ -791,8 +793,11 @@ class Model:
         return model
 
 
-def load(path: str | os.PathLike[str]) -> Model:
+def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Model:
     """The model that `Model.save` wrote to the file.
+
+    A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
+    them. Nothing can tell whether they are the functions that the model was trained with.
 
     Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
     newer format version or with parameters that are not finite. Raises FileNotFoundError where there is no file, and
@@ -807,9 +812,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     (4, 3)
     """
     path = _validation.path(path)
+    if custom is not None and not isinstance(custom, Mapping):
+        raise TypeError(f"custom must be a dict of names and what they stand for, got {shown(custom)}")
     description, tensors = storage.read(path)
     try:
-        return Model._restored(json.loads(description), tensors)
+        return Model._restored(json.loads(description), tensors, custom or {})
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
 
@@ -826,6 +833,21 @@ def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, layout: Layout,
     """Copy such tensors into a vector."""
     for name, place in _tensors(prefix, layout, vector).items():
         place[...] = tensors[name]
+
+
+def _described(layer: Dense) -> Any:
+    """What stands for its activation in a file."""
+    return {"custom": layer.activation.name} if isinstance(layer.activation, Activation) else layer.activation
+
+
+def _own(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
+    """A user's own activation or loss of the kind, where a file names one; else what the file has."""
+    if not isinstance(description, dict) or "custom" not in description:
+        return description
+    name = description["custom"]
+    if not isinstance(found := custom.get(name), kind):
+        raise ValueError(f"custom must map {name!r} to the {kind.__name__} that the model uses, got {shown(found)}")
+    return found
 
 
 def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp]:

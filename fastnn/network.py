@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Inference
-from .kernels import losses, strategy
+from .kernels import strategy
 from .kernels.memory import STATE, Layout, aligned_zeros
 from .kernels.optimizers import OPTIMIZERS
 from .layers import Architecture
-from .losses import parameter_of
+from .losses import kernel_name, parameter_of
 from .optimizers import Optimizer
 
 OTHER = 0xD1B54A32D192ED03  # makes a generator another one
@@ -45,9 +45,8 @@ def _normal(generator: np.random.Generator, n: int) -> NDArray[np.float32]:
 
 def layout_of(architecture: Architecture) -> Layout:
     """Where the parameters lie; raises MemoryError where no memory could hold them."""
-    names = [layer.activation for layer in architecture.layers]
-    loss = losses.kernel_name(architecture.loss_name, names[-1])
-    parameter = parameter_of(architecture.loss)
+    names = [layer._kernel for layer in architecture.layers]
+    loss, parameter = kernel_name(architecture.loss, names[-1]), parameter_of(architecture.loss)
     shape = architecture.sizes, names, loss, architecture.dtype, architecture.frozen
     layout = Layout(*shape, loss_parameter=parameter)
     if layout.n_bytes > MAX_PARAMETER_BYTES:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .simd import Simd, Vec
+from .target import Target
 
 LEAK = 0.01  # the slope of leaky_relu below zero (Maas, Hannun and Ng 2013)
 SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu, by which mean 0 and variance 1 stay
@@ -22,6 +23,8 @@ class Activation:
     backward: Callable[[Simd, Vec, Vec], Vec]
     from_z: bool = False
     unit_derivative: bool = False  # the delta passes as it is
+    fills_padding: bool = False  # perhaps with infinity or NaN, which no product with a zero takes away
+    linked: Callable[[str, Target], list[str]] | None = None  # assembly that its code calls, see `custom`
 
 
 def _if_positive(s, x, value):
@@ -128,7 +131,7 @@ ACTIVATIONS = {
     "silu": Activation(_silu, _silu_backward, from_z=True),
     "softplus": Activation(_softplus, _softplus_backward),
     "hard_sigmoid": Activation(_hard_sigmoid, _hard_sigmoid_backward),
-    "exp": Activation(lambda s, z: s.exp(z), _exp_backward),
+    "exp": Activation(lambda s, z: s.exp(z), _exp_backward, fills_padding=True),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }
 ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

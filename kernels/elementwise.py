@@ -38,6 +38,21 @@ def unary(code, function):
     _each_element(code, function, *code.arguments, at_once=code.target.vectors_at_once)
 
 
+@vector_function("rows=x.rows n=x.cols x.row_stride x:rw[r,c]")
+def clear_padding(code):
+    """x = 0 behind the last column, to the end of its line."""
+    b, s = code.b, code.simd()
+    rows, n, stride, x = code.arguments
+    n_bytes = b.mul(n, int64(s.itemsize))
+    first = b.and_(n_bytes, int64(-s.vector_bytes))
+    stop = b.and_(b.add(n_bytes, int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.add(x, b.mul(row.index, stride))
+        with cgutils.for_range_slice(b, first, stop, int64(s.vector_bytes), I64) as (j, _):
+            inside, place = s.lanes_below(b.sub(n, b.sdiv(j, int64(s.itemsize)))), b.add(start, j)
+            s.store(s.select(inside, s.load(place), s.const(0.0)), place)
+
+
 @vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]")
 def binary(code, function):
     """out = function(simd, x, y)."""

@@ -171,6 +171,7 @@ class Function:
 
     signature: Signature
     emit: Emit
+    linked: Callable[[str, Target], list[str]] | None = None  # assembly that it calls, by dtype and target
 
     def define(self, module: ir.Module, symbol: str, target: Target, dtype: str) -> None:
         """Add it to a module."""

@@ -98,6 +98,9 @@ def activate(program: Program, activation: str, a: Matrix, z: Matrix, part: Part
         program.add(activation, out=a, z=z)
     elif activation != "identity" or a != z:
         elementwise(program, activation, a[part], z[part])
+        across = a[part].T
+        if ACTIVATIONS[activation].fills_padding and not a.is_row_major and across.cols < across.padded_cols:
+            program.add("clear_padding", x=across)  # which sums over samples take in
 
 
 def _backward(program: Program, activation: str, d: Matrix, z: Matrix, part: Part) -> None:

@@ -5,8 +5,9 @@ for a network, and a process compiles only what its programs use. Machine code i
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -22,13 +23,18 @@ from .optimizers import OPTIMIZERS
 from .target import HOST, Target
 
 
-@cache
 def functions(target: Target) -> dict[str, Function]:
-    """Every function there is, by name. A new one is a line here, or a row of the table that it comes from."""
+    """Every function there is, by name."""
+    return _functions(target, len(ACTIVATIONS), len(LOSSES))  # which `custom` adds to
+
+
+@lru_cache(maxsize=8)
+def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
+    """A new one is a line here, or a row of the table that it comes from."""
     found = {}
 
-    def state(name: str, emit: Any, *arguments: Any, signature: str = "") -> None:
-        found[name] = Function(Signature.of(signature or emit.signature), lambda code: emit(code, *arguments))
+    def state(name: str, emit: Any, *arguments: Any, signature: str = "", linked: Any = None) -> None:
+        found[name] = Function(Signature.of(signature or emit.signature), lambda code: emit(code, *arguments), linked)
 
     for rows, lines in target.tiles:
         state(f"tiles_{rows}x{lines}", tile.tiles, rows, lines)
@@ -38,6 +44,7 @@ def functions(target: Target) -> dict[str, Function]:
     state("add", elementwise.binary, lambda s, x, y: x + y)
     state("copy", elementwise.unary, lambda s, x: x)
     state("zero", elementwise.fill, 0.0)
+    state("clear_padding", elementwise.clear_padding)
     state("spread", elementwise.spread)
     for name in ("decay", "clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
         state(name, getattr(elementwise, name))
@@ -64,10 +71,11 @@ def functions(target: Target) -> dict[str, Function]:
     state("draw_order", batches.draw_order)
     state("barrier", threads.barrier)
     for name, activation in ACTIVATIONS.items():
-        state(name, elementwise.unary, activation.value)
-        state(f"{name}_backward", elementwise.binary, activation.backward)
-        state(f"{name}_gemv", tile.gemv, activation.value)
-        state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward)
+        linked = activation.linked
+        state(name, elementwise.unary, activation.value, linked=linked)
+        state(f"{name}_backward", elementwise.binary, activation.backward, linked=linked)
+        state(f"{name}_gemv", tile.gemv, activation.value, linked=linked)
+        state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, linked=linked)
     state("sum_of_weights", samples.sum_of_weights)
     state("softmax", reductions.softmax)
     for samples_are, weights in elementwise.WEIGHTS.items():
@@ -77,7 +85,8 @@ def functions(target: Target) -> dict[str, Function]:
                 columns = "_columns" * (samples_are == "columns")
                 own = loss.parameter is not None
                 each = elementwise.loss, loss.function, samples_are, own
-                state(f"{name}{suffix}{columns}", *each, signature=signature + elementwise.PARAMETER * own)
+                full = signature + elementwise.PARAMETER * own
+                state(f"{name}{suffix}{columns}", *each, signature=full, linked=loss.linked)
         for name, most in (("cross_entropy", None), ("clipped_cross_entropy", LARGEST_LOG)):
             if samples_are != "columns":
                 by_rows = reductions.softmax_cross_entropy, most, samples_are
@@ -123,6 +132,8 @@ class Library:
 
     def _machine_code(self, name: str) -> bytes:
         """An object file that holds the function, from the cache or compiled."""
+        if functions(self.target)[name].linked:  # no key could tell what a user's function refers to
+            return bytes(_machine(self.target).emit_object(self.module(name)))
         key = self._symbol(name), self.target.triple, self.target.cpu, self.target.features
         code = CodeFiles.read(name, key)
         if code is None:
@@ -132,12 +143,18 @@ class Library:
 
     def module(self, name: str) -> llvm.ModuleRef:
         """The function's optimised code."""
-        module = ir.Module(self._symbol(name))
+        module, function, symbol = ir.Module(self._symbol(name)), functions(self.target)[name], self._symbol(name)
         module.triple = self.target.triple
-        functions(self.target)[name].define(module, self._symbol(name), self.target, self.dtype)
+        function.define(module, symbol, self.target, self.dtype)
         machine = _machine(self.target)
         module.data_layout = str(machine.target_data)
         parsed = llvm.parse_assembly(str(module))
+        if function.linked:
+            for text in function.linked(self.dtype, self.target):
+                parsed.link_in(llvm.parse_assembly(text))
+            for each in itertools.chain(parsed.functions, parsed.global_variables):
+                if not each.is_declaration and each.name != symbol:
+                    each.linkage = "internal"
         parsed.verify()
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
         builder.getModulePassManager().run(parsed, builder)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .simd import Vec
+from .target import Target
 
 # By whether the dtype is float64.
 TINY = {False: 1.2e-38, True: 2.3e-308}  # a little more than the smallest normal number
@@ -27,6 +28,7 @@ class Loss:
     function: Callable[..., tuple[Vec, Vec]] | None
     from_logits: bool = False
     parameter: float | None = None
+    linked: Callable[[str, Target], list[str]] | None = None  # assembly that its code calls, see `custom`
 
 
 def _quadratic(s, a, y):

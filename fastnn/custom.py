@@ -1,0 +1,155 @@
+"""Activations and losses of a user's own: a function of numbers and its derivative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from . import _validation
+from ._validation import shown
+from .kernels import custom
+
+POINTS = (-2.3, -0.7, -0.1, 0.3, 0.9, 2.1)  # where a derivative is compared with central differences
+STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class _Pair:
+    value: Callable[..., float] = field(repr=False)
+    derivative: Callable[..., float] = field(repr=False)
+    name: str = ""
+    check: bool = field(default=True, repr=False, compare=False)
+    arguments: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        for which in ("value", "derivative"):
+            self._compile(which, getattr(self, which))
+        if not self.name:
+            object.__setattr__(self, "name", getattr(self.value, "__name__", "custom"))
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string, got {shown(self.name)}")
+        if _validation.boolean("check", self.check):
+            self._compare()
+
+    def _compile(self, which: str, function: Callable[..., float]) -> None:
+        """Raise where Numba cannot compile a function."""
+        arguments = ", ".join(self.arguments)
+        expected = f"{which} must be a function of ({arguments}) that Numba can compile"
+        if not callable(function):
+            raise TypeError(f"{expected}, got {shown(function)}")
+        try:
+            custom.compiled(function, len(self.arguments), "float64")
+        except Exception as error:  # Numba raises errors of many kinds
+            raise ValueError(f"{expected}, got {shown(function)}: {error}") from error
+
+    def _points(self) -> Iterable[tuple[float, ...]]:
+        raise NotImplementedError
+
+    def _compare(self) -> None:
+        """Raise where the derivative is far from the central difference of the value."""
+        value, derivative = (getattr(f, "py_func", f) for f in (self.value, self.derivative))
+        for x, *rest in self._points():
+            calls = (value, x + STEP), (value, x - STEP), (derivative, x)
+            try:
+                high, low, got = (float(f(at, *rest)) for f, at in calls)
+            except (ArithmeticError, ValueError):  # outside the domain, such as the logarithm's
+                continue
+            want = (high - low) / (2 * STEP)
+            if math.isfinite(want) and not abs(got - want) <= 1e-4 * max(1.0, abs(want)):
+                where = ", ".join(f"{name} = {at:g}" for name, at in zip(self.arguments, (x, *rest), strict=True))
+                raise ValueError(
+                    f"derivative must be that of value, {want:g} at {where} by central differences, got {got:g}; "
+                    "check=False allows it"
+                )
+
+
+@dataclass(frozen=True)
+class Activation(_Pair):
+    """An activation of your own: a function of the weighted input z, and its derivative there.
+
+    Numba compiles both, once for a dtype. They take and give a number of the model's dtype. LLVM turns them into vector
+    code where they neither loop nor call other functions than exp, expm1, log, log1p, tanh, sqrt and fabs of `math`.
+    Others work too, a number at a time.
+
+    Parameters
+    ----------
+    value, derivative : functions of z
+        Plain functions, or such as `numba.njit` gives. Where one raises an exception, it counts as NaN.
+    name : str
+        For `repr`, and for files: `fastnn.load(path, custom={name: activation})`. Default: the name of `value`.
+    check : bool
+        Compare the derivative with central differences of the value at a few points. Default True; False is for a
+        derivative that differs on purpose (a surrogate).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a function that Numba cannot compile, or a derivative that is not the value's.
+
+    Examples
+    --------
+    >>> import math, fastnn
+    >>> def softsign(z):
+    ...     return z / (1 + math.fabs(z))
+    >>> def slope(z):
+    ...     return 1 / (1 + math.fabs(z)) ** 2
+    >>> activation = fastnn.Activation(softsign, slope)
+    >>> fastnn.Model([2, fastnn.Dense(8, activation), 1], rng=0)
+    Model([2, Dense(8, Activation(name='softsign')), Dense(1, 'sigmoid')], loss='quadratic', dtype='float32')
+    """
+
+    arguments = ("z",)
+
+    def _points(self) -> Iterable[tuple[float, ...]]:
+        return ((z,) for z in POINTS)
+
+    @property
+    def _kernel(self) -> str:
+        """Its name among the kernels' activations."""
+        return custom.activation(self.value, self.derivative)
+
+
+@dataclass(frozen=True)
+class Loss(_Pair):
+    """A loss of your own: a function of an output a and its target y, and its derivative in a.
+
+    It is summed over the outputs and averaged over the samples. It goes with every output but softmax, and takes any
+    numbers as targets, or class indices, which are one-hot for it. What `Activation` says of functions holds here too.
+
+    Parameters
+    ----------
+    value, derivative : functions of (a, y)
+        As in `Activation`.
+    name : str
+        For `repr`, and for files: `fastnn.load(path, custom={name: loss})`. Default: the name of `value`.
+    check : bool
+        As in `Activation`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `Activation`.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> def quartic(a, y):
+    ...     return (a - y) ** 4
+    >>> def slope(a, y):
+    ...     return 4 * (a - y) ** 3
+    >>> model = fastnn.Model([1, 1], output="identity", loss=fastnn.Loss(quartic, slope), init="zeros")
+    >>> model.loss([[0.0]], [2.0])
+    16.0
+    """
+
+    arguments = ("a", "y")
+
+    def _points(self) -> Iterable[tuple[float, ...]]:
+        return ((a, y) for a in POINTS for y in (0.0, 1.0, -1.0))
+
+    @property
+    def _kernel(self) -> str:
+        """Its name among the kernels' losses."""
+        return custom.loss(self.value, self.derivative)

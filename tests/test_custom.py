@@ -1,0 +1,433 @@
+"""Activations and losses of one's own: as the built-in ones, whichever way they are computed, and clear errors."""
+
+import copy
+import math
+import pickle
+import re
+
+import numba
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import SGD, Activation, Dense, Loss, Model
+from fastnn.kernels import custom
+from fastnn.kernels.cache import CodeFiles
+from fastnn.kernels.library import Library
+
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, choose, matrix, padded
+from .kernel_calls import loss as loss_of
+
+rng = np.random.default_rng(21)
+
+
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def sigmoid_slope(z):
+    a = 1 / (1 + math.exp(-z))
+    return a * (1 - a)
+
+
+def stable_sigmoid(z):
+    if z >= 0:
+        return 1 / (1 + math.exp(-z))
+    e = math.exp(z)
+    return e / (1 + e)
+
+
+def reciprocal(z):
+    return 1 / z
+
+
+def reciprocal_slope(z):
+    return -1 / z**2
+
+
+def squared(a, y):
+    return 0.5 * (a - y) ** 2
+
+
+def difference(a, y):
+    return a - y
+
+
+SIGMOID = Activation(sigmoid, sigmoid_slope)
+SQUARED = Loss(squared, difference)
+
+
+@numba.njit
+def normal_below(z):
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def gelu(z):
+    return z * normal_below(z)
+
+
+def gelu_slope(z):
+    return normal_below(z) + z * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def half_angle(z):
+    """tanh by a loop: a continued fraction (Lambert 1768)."""
+    x = 0.0
+    for k in range(25, 0, -2):
+        x = z * z / (k + x)
+    return x / z if z != 0 else z
+
+
+def half_angle_slope(z):
+    return 1 - half_angle_of(z) ** 2
+
+
+half_angle_of = numba.njit(half_angle)
+
+
+# ---- the functions ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("value", [sigmoid, stable_sigmoid])
+def test_a_sigmoid(value, target, dtype):
+    name = custom.activation(value, sigmoid_slope)
+    z = np.concatenate([rng.normal(0, 5, 150), [0, 30, -30]]).astype(dtype)
+    want = 1 / (1 + np.exp(-z.astype("f8")))
+    np.testing.assert_allclose(activate(name, z, dtype, target), want, rtol=8 * EPS[dtype])
+    d = rng.standard_normal(len(z)).astype(dtype)
+    np.testing.assert_allclose(backward(name, d, z, dtype, target), d * want * (1 - want), atol=8 * EPS[dtype])
+    assert np.isnan(activate(name, [np.nan, 0], dtype, target)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("name", custom.MATH)
+def test_functions_of_the_library_in_place_of_c(name, target, dtype):
+    """Over the whole range, and at the ends."""
+    function, right = getattr(math, name), getattr(np, name)
+    own = numba.njit(eval(f"lambda z: math.{name}(z)", {"math": math}))
+    row = custom.activation(own, own)
+    assert function.__name__ == name
+    low, high = {"log": (-300, 300), "log1p": (-0.99, 50)}.get(name, (-60, 60))
+    z = np.concatenate([rng.uniform(low, high, 2000), rng.normal(0, 1, 2000), rng.normal(0, 1e-4, 500)]).astype(dtype)
+    if name == "log":
+        ends = np.log([float(np.finfo(dtype).smallest_subnormal), float(np.finfo(dtype).max)])
+        z = np.exp(np.clip(z.astype("f8"), *(0.999 * ends))).astype(dtype)
+    elif name == "log1p":
+        z = z[z > -1]
+    tiny = 2 * float(np.finfo(dtype).smallest_normal)
+    want = right(z.astype("f8"))
+    np.testing.assert_allclose(activate(row, z, dtype, target), want, rtol=6 * EPS[dtype], atol=tiny)
+    ends = np.array([np.nan, np.inf, -np.inf, 0, -1, -2, 1e30, -1e30], dtype)
+    with np.errstate(all="ignore"):
+        want = right(ends.astype("f8")).astype(dtype)
+    np.testing.assert_allclose(activate(row, ends, dtype, target), want, rtol=6 * EPS[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", TARGETS_HERE, ids=lambda target: target.cpu)
+def test_vector_code_is_made_of_it(target, dtype):
+    """No call, and no division of a single number, is left."""
+    name = custom.activation(stable_sigmoid, sigmoid_slope)
+    pair = custom.loss(squared, difference)
+    kind = "float" if dtype == "float32" else "double"
+    if target.vector_bytes == 16 and kind == "double":
+        pytest.skip("LLVM leaves a loop over two lanes as it is")
+    for function in (name, f"{name}_backward", f"{name}_gemv_backward", pair, f"{pair}_weighted"):
+        code = str(Library(dtype, target).module(function))
+        assert f"x {kind}>" in code
+        assert not re.search(r"call (float|double) @fastnn|call i32|fdiv (float|double)", code), function
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize(
+    ("value", "slope", "built_in"), [(gelu, gelu_slope, "gelu"), (half_angle, half_angle_slope, "tanh")]
+)
+def test_functions_that_call_or_loop(value, slope, built_in, target, dtype):
+    name = custom.activation(value, slope)
+    z = rng.normal(0, 1.5, 40).astype(dtype)
+    a = activate(name, z, dtype, target)
+    np.testing.assert_allclose(a, activate(built_in, z, dtype, target), atol=20 * EPS[dtype])
+    source = z if built_in == "gelu" else a
+    want = backward(built_in, np.ones(40), source, dtype, target)
+    np.testing.assert_allclose(backward(name, np.ones(40), z, dtype, target), want, atol=30 * EPS[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 10), (5, 16), (2, 75)])
+def test_a_loss(shape, target, dtype):
+    a, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    total, d = loss_of(custom.loss(squared, difference), a, y, -0.25, dtype, target)
+    e = a.astype("f8") - y
+    assert total == pytest.approx((e**2).sum() / 2, rel=10 * EPS[dtype])
+    np.testing.assert_allclose(d[:, : shape[1]], -0.25 * e, atol=4 * EPS[dtype])
+    assert not d[:, shape[1] :].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_padding_is_cleared(target, dtype):
+    for n in (1, 7, 16, 33):
+        x = padded(rng.standard_normal((3, n)).astype(dtype))
+        want = x.copy()
+        x[:, n:] = np.nan
+        call(dtype, "clear_padding", target, x=matrix(x[:, :n]))
+        np.testing.assert_array_equal(x, want)
+
+
+def test_an_exception_is_nan():
+    def positive(z):
+        if z < 0:
+            raise ValueError("below zero")
+        return z
+
+    name = custom.activation(positive, positive)
+    got = activate(name, [2.0, -1.0, 0.5], "float32")
+    np.testing.assert_array_equal(got, [2, np.nan, 0.5])
+
+
+# ---- in a network ----
+
+
+def pair_of_models(dtype="float32", loss="quadratic"):
+    """With the built-in sigmoid, and with one's own."""
+    own = SQUARED if loss == "quadratic" else loss
+    return [
+        Model([5, Dense(20, f), Dense(9, f), 3], output=f, loss=each, dtype=dtype, rng=0)
+        for f, each in (("sigmoid", loss), (SIGMOID, own))
+    ]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("batch_size", [1, 17, 32])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_training_as_with_the_built_in_one(weighted, batch_size, how, dtype, monkeypatch):
+    choose(how, monkeypatch)
+    fastnn.network._shared_programs.cache_clear()
+    X, y = rng.standard_normal((70, 5)), rng.random((70, 3))
+    weights = rng.uniform(0.1, 2, 70) if weighted else None
+    models, tolerance = pair_of_models(dtype), 500 * EPS[dtype]
+    for model in models:
+        model.fit(X, y, epochs=3, batch_size=batch_size, optimizer="adam", sample_weight=weights)
+        model.partial_fit(X[:1], y[:1], optimizer="adam")
+    built_in, own = models
+    np.testing.assert_allclose(own.history.loss, built_in.history.loss, rtol=tolerance)
+    np.testing.assert_allclose(own.predict(X), built_in.predict(X), atol=tolerance)
+    np.testing.assert_allclose(own.predict(X[:1]), built_in.predict(X[:1]), atol=tolerance)
+    layout = own._network.layout
+    used = np.zeros(own.parameters.size, bool)
+    for w, b in layout.views(used):
+        w[...], b[...] = True, True
+    assert not own.parameters[~used].any()
+
+
+@pytest.mark.parametrize("sizes", [[20, 70, 40], [4, 24, 3]])
+def test_any_number_of_threads_gives_the_same_bits(sizes):
+    X, y = rng.standard_normal((600, sizes[0])), rng.random((600, sizes[-1]))
+    results = set()
+    for threads in (1, 2, 3):
+        model = Model(sizes, activation=SIGMOID, loss=SQUARED, rng=0)
+        model.fit(X, y, epochs=30, batch_size=300, optimizer="adam", threads=threads)
+        results.add((model.parameters.tobytes(), model.predict(X, threads=threads).tobytes()))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("rows", [1, 13])
+def test_gradients_by_central_differences(rows, how, monkeypatch):
+    choose(how, monkeypatch)
+    fastnn.network._shared_programs.cache_clear()
+    quartic = Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4 * (a - y) ** 3)
+    swish = Activation(lambda z: z * sigmoid_of(z), lambda z: sigmoid_of(z) * (1 + z * (1 - sigmoid_of(z))))
+    model = Model([4, Dense(5, swish), Dense(3, swish)], loss=quartic, dtype="float64", rng=0)
+    X, y = rng.standard_normal((rows, 4)), rng.standard_normal((rows, 3))
+    gradients, h = model.gradients(X, y), 1e-6
+    for (dw, db), w, b in zip(gradients, model.weights, model.biases, strict=True):
+        for array, analytic in ((w, dw), (b, db)):
+            for i in np.ndindex(array.shape):
+                before, ends = array[i], []
+                for step in (h, -h):
+                    array[i] = before + step
+                    ends.append(model.loss(X, y))
+                array[i] = before
+                assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-7, rel=1e-7)
+
+
+sigmoid_of = numba.njit(sigmoid)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_a_function_gives_for_padding_does_not_matter(how, monkeypatch):
+    """1 / z is infinite for the zeros in the padding, its derivative too; the next layer's product makes NaN of it."""
+    choose(how, monkeypatch)
+    fastnn.network._shared_programs.cache_clear()
+    inverse = Activation(reciprocal, reciprocal_slope)
+    model = Model([3, Dense(5, inverse), Dense(4, inverse), Dense(2, "identity")], dtype="float64", rng=0)
+    for w, b in zip(model.weights, model.biases, strict=True):
+        w[...], b[...] = rng.uniform(0.1, 0.5, w.shape), rng.uniform(0.5, 1, b.shape)
+    X, y = rng.uniform(0.5, 1, (17, 3)), rng.random((17, 2))
+    (w0, w1, w2), (b0, b1, b2) = model.weights, model.biases
+    z0 = X @ w0.T + b0
+    z1 = (1 / z0) @ w1.T + b1
+    d = ((1 / z1) @ w2.T + b2 - y) / 17
+    want = [(d.T @ (1 / z1), d.sum(0))]
+    d = -(d @ w2) / z1**2
+    want.append((d.T @ (1 / z0), d.sum(0)))
+    d = -(d @ w1) / z0**2
+    want.append((d.T @ X, d.sum(0)))
+    for got, expected in zip(model.gradients(X, y), want[::-1], strict=True):
+        for g, w in zip(got, expected, strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-10)
+    losses = model.fit(X, y, epochs=3, batch_size=17, optimizer=SGD(1e-3)).loss
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_exp_grows_in_the_padding(how, monkeypatch):
+    """Without the bias, which it has not, the padding's second layer overflows."""
+    choose(how, monkeypatch)
+    fastnn.network._shared_programs.cache_clear()
+    model = Model([1, Dense(4, "exp"), Dense(4, "exp"), Dense(1, "identity")], init="zeros")
+    model.biases[0][...], model.weights[1][...], model.weights[2][...] = -6, 100, 0.5
+    gradients = model.gradients(np.zeros((17, 1)), np.zeros(17))
+    assert all(np.isfinite(g).all() for pair in gradients for g in pair)
+
+
+def test_nan_stays_visible():
+    model = Model([2, 3], output=SIGMOID, rng=0)
+    out = model.predict(np.array([[0, 1], [np.nan, 0]], "f4"))
+    assert np.isnan(out).all(axis=1).tolist() == [False, True]
+    not_a_number = Loss(lambda a, y: math.nan * a, difference, check=False)
+    with pytest.raises(fastnn.DivergenceError):
+        Model([2, 3], loss=not_a_number, rng=0).fit([[0, 1]], [[0, 1, 0]], epochs=1, batch_size=1)
+
+
+def test_classes_and_one_output():
+    X, labels = rng.standard_normal((60, 2)), rng.integers(0, 3, 60)
+    model = Model([2, 3], output=SIGMOID, loss=SQUARED, rng=0)
+    assert model.loss(X, labels) == pytest.approx(model.loss(X, np.eye(3)[labels]), rel=1e-6)
+    assert model.classify(X).tolist() == model.predict(X).argmax(1).tolist()
+    one = Model([2, 1], output=Activation(math_tanh, tanh_slope), loss=SQUARED, rng=0)
+    assert one.classify(X).tolist() == (one.predict(X)[:, 0] > 0).tolist()
+
+
+def math_tanh(z):
+    return math.tanh(z)
+
+
+def tanh_slope(z):
+    return 1 - math.tanh(z) ** 2
+
+
+# ---- compiled once, and kept nowhere ----
+
+
+def test_the_same_functions_are_compiled_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(CodeFiles, "folder", tmp_path)
+    compiled, module = [], Library.module
+
+    def noted(self, name):
+        compiled.append(name)
+        return module(self, name)
+
+    monkeypatch.setattr(Library, "module", noted)
+    own = {"value": lambda z: z * z, "derivative": lambda z: 2 * z}
+    X, y = rng.standard_normal((20, 3)), rng.random((20, 2))
+    counts = []
+    for name in ("first", "second"):
+        model = Model([3, Dense(4, Activation(**own, name=name)), 2], rng=0)
+        model.fit(X, y, epochs=1, batch_size=8)
+        counts.append(len([each for each in compiled if each.startswith("custom")]))
+    assert counts[0] == counts[1] > 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("custom")]
+
+
+# ---- copies and files ----
+
+
+def test_copies():
+    X, y = rng.standard_normal((20, 5)), rng.random((20, 3))
+    model = pair_of_models()[1]
+    model.fit(X, y, epochs=2, batch_size=8, optimizer="adam")
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert repr(again) == repr(model)
+        assert again.layers == model.layers
+        again.fit(X, y, epochs=1, batch_size=8, optimizer="adam")
+        assert again.history.loss != model.history.loss
+    model.fit(X, y, epochs=1, batch_size=8, optimizer="adam")
+    assert again.parameters.tobytes() == model.parameters.tobytes()
+    model.replace_head(2, activation=Activation(math_tanh, tanh_slope))
+    assert repr(model).startswith("Model([5, Dense(20, Activation(name='sigmoid')), ")
+    assert "Dense(2, Activation(name='math_tanh'))], loss=Loss(name='squared')" in repr(model)
+
+
+def test_a_model_of_functions_that_have_no_place_is_not_pickled():
+    model = Model([2, Dense(3, Activation(lambda z: z, lambda z: 1.0)), 1])
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(model)
+    assert copy.deepcopy(model).layers == model.layers
+
+
+def test_a_file_holds_names(tmp_path):
+    model = pair_of_models()[1]
+    X, path = rng.standard_normal((20, 5)), tmp_path / "model"
+    model.save(path)
+    given = {"sigmoid": SIGMOID, "squared": SQUARED}
+    again = fastnn.load(path, custom=given)
+    assert repr(again) == repr(model)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    for wrong in (None, {}, {"sigmoid": SIGMOID}, given | {"sigmoid": SQUARED}, given | {"squared": "quadratic"}):
+        with pytest.raises(ValueError, match=r"custom must map '\w+' to the (Activation|Loss) that"):
+            fastnn.load(path, custom=wrong)
+    with pytest.raises(TypeError, match="custom must be a dict"):
+        fastnn.load(path, custom=3)
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: Activation(3, sigmoid), TypeError, r"value must be a function of \(z\) that Numba can compile, got 3"),
+        (lambda: Activation(sigmoid, "slope"), TypeError, r"derivative must be a function of \(z\)"),
+        (lambda: Activation(lambda z: math.nothing(z), sigmoid), ValueError, r"got <function(.|\n)*nothing"),
+        (lambda: Activation(lambda z: "a", sigmoid), ValueError, r"value must be .* compile, got <function"),
+        (lambda: Activation(lambda z: None, sigmoid), ValueError, r"value must be .* compile, got <function"),
+        (lambda: Activation(squared, sigmoid), ValueError, r"value must be .* compile, got <function squared"),
+        (lambda: Activation(np.tanh, sigmoid), ValueError, r"value must be .* compile, got <ufunc"),
+        (lambda: Loss(squared, sigmoid), ValueError, r"derivative must be a function of \(a, y\) that"),
+        (lambda: Activation(sigmoid, sigmoid), ValueError, r"derivative must be that of value, .* at z = -2.3 by"),
+        (lambda: Loss(squared, squared), ValueError, r"derivative must be that of value, .* at a = -2.3, y = 0 by"),
+        (lambda: Activation(sigmoid, sigmoid_slope, name=3), TypeError, "name must be a string, got 3"),
+        (lambda: Activation(sigmoid, sigmoid_slope, check="no"), TypeError, "check must be True or False, got 'no'"),
+        (lambda: Model([2, 3], activation=SQUARED), ValueError, "activation must be one of"),
+        (lambda: Model([2, 3], loss=SIGMOID), ValueError, "loss must be one of"),
+        (lambda: Model([2, 3], output=SIGMOID, loss="cross_entropy"), ValueError, "'cross_entropy' does not go with"),
+        (lambda: Model([2, 3], output="softmax", loss=SQUARED), ValueError, "'squared' does not go with .* 'softmax'"),
+    ],
+)
+def test_what_is_refused(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
+
+
+def test_a_surrogate_derivative():
+    """A step whose derivative is the sigmoid's."""
+    with pytest.raises(ValueError, match="check=False allows it"):
+        Activation(lambda z: 1.0 if z > 0 else 0.0, sigmoid_slope)
+    step = Activation(lambda z: 1.0 if z > 0 else 0.0, sigmoid_slope, check=False)
+    X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    model = Model([2, Dense(8, step), 1], rng=1)
+    model.fit(X, [0, 1, 1, 0], epochs=3000, batch_size=4, optimizer=SGD(1.0))
+    assert model.classify(X).tolist() == [0, 1, 1, 0]
+
+
+def test_outside_its_domain_a_derivative_is_not_compared():
+    logarithm = Activation(lambda z: math.log(z), lambda z: 1 / z)
+    assert activate(logarithm._kernel, [1.0, math.e], "float64").tolist() == [0, 1]
