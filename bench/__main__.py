@@ -9,7 +9,8 @@ The ratio, the median of the rounds' ratios, compares with NumPy as installed. W
 "numpy-avx512" is NumPy with OpenBLAS told to use its kernels for it, for the BLAS builds that do not by themselves.
 
 `python -m bench --peers` measures other packages in the same way, with one and two threads, and inference too; see
-`report`, `peers` and `inference`. `python -m bench --sklearn` times the estimators; see `estimators`.
+`report`, `peers` and `inference`. `python -m bench --sklearn` times the estimators; see `estimators`. `python -m
+bench --training` shows what each activation, loss and optimizer costs; see `training`.
 """
 
 import argparse
@@ -51,6 +52,7 @@ def main(arguments=None):
         "--out", type=Path, metavar="DIR", help="with --peers: write there, not into docs/ and README.md"
     )
     parser.add_argument("--sklearn", action="store_true", help="the estimators against scikit-learn's")
+    parser.add_argument("--training", action="store_true", help="what each activation, loss and optimizer costs")
     parser.add_argument("--mnist", metavar="DIR", help="with --sklearn: MNIST's IDX files, for one more case")
     options = parser.parse_args(arguments)
     if (options.threads is not None and options.threads < 1) or options.rounds < 1:
@@ -64,6 +66,10 @@ def main(arguments=None):
             from . import estimators
 
             estimators.run(options.rounds, options.mnist, options.quick)
+        elif options.training:
+            from . import training
+
+            training.run(options.rounds, options.quick)
         elif options.peers:
             rows = [case.cut(samples) for case in inference.CASES]
             counts = [options.threads] if options.threads else [1, 2]
