@@ -82,7 +82,7 @@ def _adam(s, c, p, g, m, v):
     step, epsilon, rate1, rate2 = c
     m = s.fma(rate1, g - m, m)
     v = s.fma(rate2, s.fma(g, g, -v), v)
-    return p - step * s.over_root(m, v, epsilon), m, v
+    return s.fma(-step, s.over_root(m, v, epsilon), p), m, v
 
 
 def _adamw_advance(s, count, learning_rate, beta1, beta2, epsilon, weight_decay, power1, power2):
@@ -122,7 +122,7 @@ def _rmsprop(s, c, p, g, v):
     """Tieleman and Hinton 2012: v += (1 - alpha) (g^2 - v)."""
     rate, epsilon, rest = c
     v = s.fma(rest, s.fma(g, g, -v), v)
-    return p - rate * s.over_root(g, v, epsilon), v
+    return s.fma(-rate, s.over_root(g, v, epsilon), p), v
 
 
 def _adagrad_advance(s, count, learning_rate, epsilon):
@@ -133,7 +133,7 @@ def _adagrad(s, c, p, g, v):
     """Duchi, Hazan and Singer 2011: v sums the squares."""
     rate, epsilon = c
     v = s.fma(g, g, v)
-    return p - rate * s.over_root(g, v, epsilon), v
+    return s.fma(-rate, s.over_root(g, v, epsilon), p), v
 
 
 def _lion_advance(s, count, learning_rate, beta1, beta2, weight_decay):

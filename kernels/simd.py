@@ -229,18 +229,16 @@ class Simd:
         """x / (sqrt(y) + epsilon) for y >= 0 and epsilon > 0. AVX-512 takes both by Newton steps, as in `_inverse`."""
         if self.target.vector_bytes < 64:
             return x / (self.sqrt(y) + epsilon)
-        largest = self.const(float(np.finfo(self.dtype).max))
+        largest = self.const(float(np.finfo(self.dtype).max))  # in place of infinity, of y and of what 0 gives
         y = self.select(self.less(largest, y), largest, y)
-        inverse = self.select(self.less(self.const(0.0), y), self._avx512("rsqrt14", y, y), self.const(0.0))
+        inverse = self._avx512("rsqrt14", y, y)
+        inverse = self.select(self.less(inverse, largest), inverse, largest)
         root, half = y * inverse, inverse * 0.5
         if self.double:
             error = self.fma(-root, half, self.const(0.5))
             root, half = self.fma(root, error, root), self.fma(half, error, half)
         root = self.fma(self.fma(-root, root, y), half, root)
-        y = root + epsilon
-        inverse = self._inverse(y)
-        quotient = x * inverse
-        return self.fma(self.fma(-y, quotient, x), inverse, quotient)
+        return x * self._inverse(root + epsilon)
 
     def _residual(self, x, u, v):
         """x - u * v for x close to u * v, as if the product were exact (without fma: Dekker 1971)."""

@@ -127,6 +127,22 @@ def test_losses_match_the_reference(name, shape, dtype, target):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("target", "epsilon"), on_targets([1e-30, 1e-8, 0.1]))
+def test_a_quotient_by_a_root_over_the_whole_range(epsilon, dtype, target):
+    """A step of RMSprop on a gradient of 1 with a mean that stays: p = -1 / (sqrt(v) + epsilon)."""
+    limits, n = np.finfo(dtype), 4000
+    v = np.exp(rng.uniform(np.log(limits.smallest_subnormal * 2), np.log(limits.max) * 0.999, (1, n))).astype(dtype)
+    v[0, :4] = 0, limits.smallest_subnormal, limits.max, np.nan
+    p, g, scalars = np.zeros((1, n), dtype), np.ones((1, n), dtype), np.array([1, epsilon, *[0.0] * (MAX_NUMBERS - 2)])
+    call(dtype, "rmsprop", target, p=p, g=g, v=v.copy(), scalars=scalars)
+    want = -1 / (np.sqrt(v[0].astype("f8")) + epsilon)
+    subnormal = (v[0] > 0) & (v[0] < limits.tiny)  # whose root has fewer bits
+    assert subnormal.sum() > 10
+    np.testing.assert_allclose(p[0, subnormal], want[subnormal], rtol=1e-4)
+    np.testing.assert_allclose(p[0, ~subnormal], want[~subnormal], rtol=4 * EPS[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize(("target", "n"), on_targets([1, 40]))
 def test_steps_of_optimizers_match_the_reference(name, n, dtype, target):
