@@ -14,15 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .callbacks import EarlyStopping
+    from .callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceOnPlateau, TargetReached, TimeLimit
     from .custom import Activation, Loss
     from .data import load_digits, load_idx, one_hot
     from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
     from .layers import Dense
     from .losses import Huber, Quantile
+    from .metrics import Metric
     from .model import Model, load
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
+    from .rates import find_learning_rate
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
 
 __version__ = "0.1.0"
@@ -32,6 +34,7 @@ _HOME = {
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
+    "CSVLogger": "callbacks",
     "CosineDecay": "schedules",
     "Dense": "layers",
     "DivergenceError": "history",
@@ -46,15 +49,21 @@ _HOME = {
     "Loss": "custom",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
+    "Metric": "metrics",
     "Model": "model",
+    "ModelCheckpoint": "callbacks",
     "Momentum": "optimizers",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
     "Quantile": "losses",
     "RMSprop": "optimizers",
+    "ReduceOnPlateau": "callbacks",
     "Rprop": "optimizers",
     "SGD": "optimizers",
     "StepDecay": "schedules",
+    "TargetReached": "callbacks",
+    "TimeLimit": "callbacks",
+    "find_learning_rate": "rates",
     "load": "model",
     "load_digits": "data",
     "load_idx": "data",
@@ -67,6 +76,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CSVLogger",
     "CosineDecay",
     "Dense",
     "DivergenceError",
@@ -80,14 +90,20 @@ __all__ = [
     "Loss",
     "MLPClassifier",
     "MLPRegressor",
+    "Metric",
     "Model",
+    "ModelCheckpoint",
     "Momentum",
     "Nadam",
     "OneCycle",
     "Quantile",
     "RMSprop",
+    "ReduceOnPlateau",
     "Rprop",
     "StepDecay",
+    "TargetReached",
+    "TimeLimit",
+    "find_learning_rate",
     "load",
     "load_digits",
     "load_idx",

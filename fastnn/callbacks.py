@@ -2,36 +2,97 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _validation
+from ._validation import shown
 
 if TYPE_CHECKING:
     from .history import History
 
-MONITORS = ("loss", "val_loss", "val_metric")
+LESS_IS_BETTER = ("loss", "error", "deviance", "mae", "mse", "rmse")
 
 
-class EarlyStopping:
+class _Monitor:
+    """What callbacks have in common that watch a value which the fit records: the value, its best, whether it improved.
+
+    They begin afresh with another History, and go on where a fit goes on with the same one.
+    """
+
+    def __init__(self, monitor: str, min_delta: float, mode: str | None):
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a string, got {shown(monitor)}")
+        self.monitor = monitor
+        self.min_delta = _validation.number("min_delta", min_delta, 0.0)
+        self.mode = None if mode is None else _validation.choice("mode", mode, ("min", "max"))
+        self._begin(None)
+
+    def _begin(self, history: History | None) -> None:
+        self._history = history  # of the fit that is watched
+        self.best, self.best_epoch = math.nan, 0
+
+    def _watch(self, model: Any) -> tuple[list[float], int]:
+        """The values of the model's fit, and 1 where less is better, else -1."""
+        history = model.history
+        if history is not self._history:
+            self._begin(history)
+        found = {"loss": history.loss}
+        if history.metric is not None:
+            found |= {"val_loss": history.val_loss, "val_metric": history.val_metric}
+        found |= history.metrics
+        if self.monitor not in found:
+            known = ", ".join(map(repr, found))
+            raise ValueError(
+                f"monitor must be one of {known}, which this fit records, got {self.monitor!r}; what begins with "
+                "'val_' needs validation data, a metric of the training set train_metric=True"
+            )
+        name = f"val_{history.metric}" if self.monitor == "val_metric" else self.monitor
+        less = name.endswith(LESS_IS_BETTER) if self.mode is None else self.mode == "min"
+        return found[self.monitor], 1 if less else -1
+
+    def _improves(self, model: Any) -> bool:
+        """Whether the latest value is better than the best by min_delta; it is the best then."""
+        values, sign = self._watch(model)
+        value = values[-1]
+        better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
+        if better:
+            self.best, self.best_epoch = value, len(values)
+        return better
+
+    def on_begin(self, model: Any) -> None:
+        """What `Model.fit` calls before the first epoch. Raises ValueError for a monitor that is not recorded."""
+        self._watch(model)
+
+
+class EarlyStopping(_Monitor):
     """Ends a fit that no longer improves, and gives the model the parameters of its best epoch.
 
     Parameters
     ----------
     monitor : str
-        What is watched: "loss", or of the validation set "val_loss" or "val_metric".
+        What is watched: "loss", "val_loss", or a metric that the fit records, such as "val_accuracy" or "accuracy" (see
+        `metric` and `train_metric` of `Model.fit`). "val_metric" is the first one of the validation set.
     patience : int
         After so many epochs in a row without improvement the fit ends, at least 1.
     min_delta : float
         How much better than the best a value must be to count as an improvement, at least 0.
     mode : str or None
-        Whether less is better, "min", or more, "max". None is "max" for "val_metric", else "min".
+        Whether less is better, "min", or more, "max". None goes by the name, which scikit-learn's metrics follow too:
+        "min" where it ends in "loss", "error", "deviance", "mae", "mse" or "rmse", else "max".
     restore_best : bool
         Give the model the parameters of the best epoch when the fit ends, also when it ends by itself. The optimizer's
         state stays that of the last epoch.
+
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too. Any other begins
+    afresh.
 
     Attributes
     ----------
@@ -60,31 +121,19 @@ class EarlyStopping:
         mode: str | None = None,
         restore_best: bool = True,
     ):
-        self.monitor = _validation.choice("monitor", monitor, MONITORS)
         self.patience = _validation.integer("patience", patience, 1)
-        self.min_delta = _validation.number("min_delta", min_delta, 0.0)
-        usual = "max" if self.monitor == "val_metric" else "min"
-        self.mode = _validation.choice("mode", usual if mode is None else mode, ("min", "max"))
         self.restore_best = _validation.boolean("restore_best", restore_best)
-        self._begin(None)
+        super().__init__(monitor, min_delta, mode)
 
     def _begin(self, history: History | None) -> None:
-        self._history = history  # of the fit that is watched
-        self.best, self.best_epoch, self._waited = math.nan, 0, 0
+        super()._begin(history)
+        self._waited = 0
         self._parameters: NDArray[Any] | None = None
 
     def __call__(self, model: Any) -> bool:
         """What `Model.fit` calls after each epoch: whether to end."""
-        history = model.history
-        if history is not self._history:
-            self._begin(history)
-        values = getattr(history, self.monitor)
-        if not values:
-            raise ValueError(f"monitor must be 'loss' in a fit without validation data, got {self.monitor!r}")
-        sign = 1 if self.mode == "min" else -1
-        value = values[-1]
-        if not sign * value >= sign * self.best - self.min_delta and not math.isnan(value):
-            self.best, self.best_epoch, self._waited = value, len(values), 0
+        if self._improves(model):
+            self._waited = 0
             self._parameters = model.parameters.copy() if self.restore_best else None
         else:
             self._waited += 1
@@ -92,6 +141,260 @@ class EarlyStopping:
 
     def on_end(self, model: Any) -> None:
         """What `Model.fit` calls when it ends, but not after an exception."""
-        if self._parameters is not None and self._history is model.history:
-            np.copyto(model.parameters, self._parameters)
-        self._parameters = None
+        best = self._parameters
+        if best is not None and self._history is model.history and best.shape == model.parameters.shape:
+            np.copyto(model.parameters, best)
+
+
+class ModelCheckpoint(_Monitor):
+    """Saves the model after each epoch that is the best so far, or after every epoch.
+
+    Parameters
+    ----------
+    path : str or path object
+        Where `Model.save` writes to. "{epoch}" in it stands for the number of the epoch, counted from 1, also as
+        "{epoch:03}"; without it a file is replaced by the next one. Other braces are doubled, "{{" and "}}".
+    monitor, min_delta, mode
+        As in `EarlyStopping`: what the best epoch is.
+    save_best_only : bool
+        False saves every epoch, and watches nothing.
+
+    Attributes
+    ----------
+    best, best_epoch
+        As in `EarlyStopping`.
+    saved : pathlib.Path or None
+        The file that was written last.
+
+    Raises what `Model.save` raises, which ends the fit; the model holds the epoch then.
+
+    Examples
+    --------
+    >>> import fastnn, os, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> saving = fastnn.ModelCheckpoint(os.path.join(folder, "{epoch:02}.safetensors"), save_best_only=False)
+    >>> history = fastnn.Model([1, 1]).fit([[0], [1]], [0, 1], epochs=2, batch_size=1, callbacks=[saving])
+    >>> sorted(os.listdir(folder)), fastnn.load(saving.saved).sizes
+    (['01.safetensors', '02.safetensors'], (1, 1))
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        *,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+        save_best_only: bool = True,
+    ):
+        self.path = _validation.path(path)
+        self.saved: Path | None = None
+        self.save_best_only = _validation.boolean("save_best_only", save_best_only)
+        try:
+            self._path_of(1)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+            raise ValueError(f"path must hold no braces but {{epoch}}, {{{{ and }}}}, got {shown(path)}") from None
+        super().__init__(monitor, min_delta, mode)
+
+    def _path_of(self, epoch: int) -> Path:
+        return Path(str(self.path).format(epoch=epoch))
+
+    def __call__(self, model: Any) -> None:
+        """What `Model.fit` calls after each epoch."""
+        if not self.save_best_only or self._improves(model):
+            path = self._path_of(len(model.history.loss))
+            model.save(path)
+            self.saved = path
+
+    def on_begin(self, model: Any) -> None:
+        """What `Model.fit` calls before the first epoch."""
+        if self.save_best_only:
+            super().on_begin(model)
+
+
+class TargetReached(_Monitor):
+    """Ends a fit when a value is as good as asked for.
+
+    Parameters
+    ----------
+    monitor, mode
+        As in `EarlyStopping`.
+    value : float
+        The fit ends after the first epoch with this value or a better one.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> X = np.linspace(0, 1, 40)[:, None]
+    >>> model = fastnn.Model([1, 1], output="identity", rng=0)
+    >>> reached = fastnn.TargetReached("loss", 0.01)
+    >>> history = model.fit(X, 2 * X, epochs=1000, batch_size=10, callbacks=[reached])
+    >>> history.loss[-1] <= 0.01 < history.loss[-2]
+    True
+    """
+
+    def __init__(self, monitor: str, value: float, *, mode: str | None = None):
+        self.value = _validation.number("value", value, -math.inf)
+        super().__init__(monitor, 0.0, mode)
+
+    def __call__(self, model: Any) -> bool:
+        """What `Model.fit` calls after each epoch: whether to end."""
+        values, sign = self._watch(model)
+        return sign * values[-1] <= sign * self.value
+
+
+class ReduceOnPlateau(_Monitor):
+    """Multiplies the learning rate by a factor when a value no longer improves: PyTorch's ReduceLROnPlateau.
+
+    The optimizer's learning rate must be a number, not a schedule, and there must be one, so not with LBFGS. The
+    optimizer keeps its state.
+
+    Parameters
+    ----------
+    monitor, mode
+        As in `EarlyStopping`.
+    factor : float
+        In (0, 1).
+    patience : int
+        So many epochs in a row without improvement are borne, at least 0; the next one reduces the rate.
+    min_delta : float
+        How much better than the best a value must be to count as an improvement, at least 0 (PyTorch's threshold, with
+        threshold_mode="abs").
+    cooldown : int
+        So many epochs after a reduction are not counted, at least 0.
+    min_rate : float
+        The rate is not reduced below it, at least 0. A reduction by 1e-8 or less is left out.
+
+    The state lives in this object. A fit that goes on with a History (`Model.fit(history=...)`) goes on with it and its
+    rate. Any other begins afresh, with the optimizer's rate.
+
+    Attributes
+    ----------
+    learning_rate : float or None
+        The rate that it set last, None before.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> X = np.linspace(0, 1, 40)[:, None]
+    >>> model = fastnn.Model([1, 1], output="identity", rng=0)
+    >>> plateau = fastnn.ReduceOnPlateau("loss", factor=0.5, patience=2, min_delta=0.001)
+    >>> history = model.fit(X, 2 * X, epochs=100, batch_size=10, callbacks=[plateau])
+    >>> history.learning_rate[0], history.learning_rate[-1] < 0.05
+    (0.1, True)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_rate: float = 0.0,
+        mode: str | None = None,
+    ):
+        self.factor = _validation.number("factor", factor, 0.0, 1.0, open_low=True)
+        self.patience = _validation.integer("patience", patience, 0)
+        self.cooldown = _validation.integer("cooldown", cooldown, 0)
+        self.min_rate = _validation.number("min_rate", min_rate, 0.0)
+        super().__init__(monitor, min_delta, mode)
+
+    def _begin(self, history: History | None) -> None:
+        super()._begin(history)
+        self._waited = self._cooling = 0
+        self.learning_rate: float | None = None
+
+    def on_begin(self, model: Any) -> None:
+        """What `Model.fit` calls before the first epoch. Raises ValueError where the rate cannot be set."""
+        super().on_begin(model)
+        model.learning_rate = model.learning_rate if self.learning_rate is None else self.learning_rate
+
+    def __call__(self, model: Any) -> None:
+        """What `Model.fit` calls after each epoch."""
+        self._waited = 0 if self._improves(model) else self._waited + 1
+        if self._cooling:
+            self._cooling, self._waited = self._cooling - 1, 0
+        if self._waited > self.patience:
+            self._waited, self._cooling = 0, self.cooldown
+            reduced = max(model.learning_rate * self.factor, self.min_rate)
+            if model.learning_rate - reduced > 1e-8:
+                model.learning_rate = self.learning_rate = reduced
+
+
+class TimeLimit:
+    """Ends a fit after the first epoch that ends so many seconds or more after the fit began.
+
+    Parameters
+    ----------
+    seconds : float
+        Above 0. Validation and other callbacks count too.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> limit = fastnn.TimeLimit(0.05)
+    >>> history = fastnn.Model([1, 1]).fit([[0], [1]], [0, 1], epochs=10**6, batch_size=1, callbacks=[limit])
+    >>> len(history.loss) < 10**6
+    True
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = _validation.number("seconds", seconds, 0.0, open_low=True)
+        self._started = math.nan
+
+    def on_begin(self, model: Any) -> None:
+        """What `Model.fit` calls before the first epoch."""
+        self._started = time.monotonic()
+
+    def __call__(self, model: Any) -> bool:
+        """What `Model.fit` calls after each epoch: whether to end."""
+        return time.monotonic() - self._started >= self.seconds
+
+
+class CSVLogger:
+    """Writes a line of a CSV file after each epoch: epoch, losses, metrics, learning_rate, seconds.
+
+    The columns are those of `History.to_frame`. A line is in the file as soon as the epoch has ended.
+
+    Parameters
+    ----------
+    path : str or path object
+        The file.
+    append : bool
+        False: each fit begins the file anew. True: it appends lines where the file holds some, which must have the same
+        columns.
+
+    Raises ValueError, before the first epoch, where the file has other columns, and OSError where it cannot be written.
+
+    Examples
+    --------
+    >>> import fastnn, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "log.csv")
+    >>> logger = fastnn.CSVLogger(path)
+    >>> history = fastnn.Model([1, 1]).fit([[0], [1]], [0, 1], epochs=2, batch_size=1, callbacks=[logger])
+    >>> with open(path) as file:
+    ...     print(file.readline().strip(), len(file.readlines()))
+    epoch,loss,learning_rate,seconds 2
+    """
+
+    def __init__(self, path: str | os.PathLike[str], append: bool = False):
+        self.path = _validation.path(path)
+        self.append = _validation.boolean("append", append)
+
+    def on_begin(self, model: Any) -> None:
+        """What `Model.fit` calls before the first epoch."""
+        columns = ["epoch", *model.history._lists()]
+        with open(self.path, "a+" if self.append else "w+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            found = next(csv.reader(file), None)
+            if found is None:
+                csv.writer(file).writerow(columns)
+            elif found != columns:
+                raise ValueError(f"path must name a CSV file with the columns {columns}, got {self.path} with {found}")
+
+    def __call__(self, model: Any) -> None:
+        """What `Model.fit` calls after each epoch."""
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(model.history._row(len(model.history.loss)).values())

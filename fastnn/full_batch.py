@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .history import DivergenceError, History
 from .inference import Inference
 from .network import Network
-from .training import Samples, Validate, any_says_stop
+from .training import Rate, Samples, Validation, any_says_stop
 
 
 class Fit:
@@ -30,19 +30,20 @@ class Fit:
         l2: float,
         callbacks: Sequence[Callable[[], object]],
         history: History,
-        validate: Validate | None = None,
+        validation: Validation | None = None,
     ):
         self.current, self.network, self.samples = current, current(), samples
         self.optimizer, self.epochs, self.l2 = optimizer, epochs, l2
         self.done = done = np.zeros(1, np.int64)  # epochs; a History reads it, and must not keep the samples
-        self.callbacks, self.history, self.validate = callbacks, history, validate
+        self.callbacks, self.history, self.validation = callbacks, history, validation
+        self.rate = Rate(np.nan, False)
         self.losses, self.next_loss = np.zeros(max(1, epochs)), np.nan
         self.started = time.perf_counter()
         network, self.layout = self.network, self.network.layout
         self.trial = network.parameters.copy()
         self.inference = Inference(self.layout, self.trial, network.scale, [])
         self.views = self.layout.views(self.trial)
-        history._record(self.losses, lambda: int(done[0]), validate is not None)
+        history._record(self.losses, lambda: int(done[0]), *(validation or ())[:2])
 
     @property
     def epoch(self) -> int:
@@ -82,13 +83,17 @@ class Fit:
         self.started = now
 
     def _says_stop(self) -> bool:
-        if self.validate is not None:
-            self.history._score(self.epoch, *self.validate())
+        if self.validation is not None:
+            self.history._score(self.epoch, self.validation.scores())
         stop = any_says_stop(self.callbacks)
+        self.follow()
+        self.started = time.perf_counter()
+        return stop
+
+    def follow(self) -> None:
+        """Raise where a callback changed the model."""
         if self.current() is not self.network or (self.network.parameters != self.trial).any():
             name = type(self.optimizer).__name__
             raise RuntimeError(
                 f"a callback changed the model, which {name} cannot follow; return True to end the fit first"
             )
-        self.started = time.perf_counter()
-        return stop

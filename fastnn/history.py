@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
 
 
@@ -32,12 +33,18 @@ class DivergenceError(ArithmeticError):
 class History:
     """What a fit recorded, one entry an epoch, as lists of equal length.
 
-    loss is the mean over the epoch's samples of the loss before each update; val_loss and val_metric are taken on
-    the validation set after the epoch (empty without one); seconds is the time of the epoch without validation. What
-    is not known of an epoch, because an exception came before it was measured, is NaN. metric is the metric's name.
+    loss is the mean over the epoch's samples of the loss before each update; val_loss is taken on the validation set
+    after the epoch (empty without one); learning_rate is that of the epoch's last step, NaN with LBFGS; seconds is the
+    time of the epoch without validation. What is not known of an epoch, because an exception came before it was
+    measured, is NaN.
+
+    metrics is a dict of such lists: "val_accuracy" of the validation set, and "accuracy" of the training set where
+    `fit(train_metric=True)` asked for it. metric is the name of the first metric of the validation set, and val_metric
+    its list.
 
     The losses, and how many epochs there are, are read from what the kernels write as they finish an epoch. So they
-    belong to the model's parameters at any time.
+    belong to the model's parameters at any time. `fit(history=...)` appends a further fit's epochs. A list of something
+    that was not recorded in one of the two fits holds NaN there.
     """
 
     def __init__(
@@ -47,64 +54,119 @@ class History:
         val_metric: Sequence[float] = (),
         seconds: Sequence[float] = (),
         metric: str | None = None,
+        learning_rate: Sequence[float] = (),
+        metrics: Mapping[str, Sequence[float]] | None = None,
     ):
         self.metric = metric
-        self._losses = np.array(loss, np.float64)
-        self._epochs: Callable[[], int] = functools.partial(len, self._losses)
-        self._loss, self._val_loss, self._val_metric = list(loss), list(val_loss), list(val_metric)
-        self._seconds = list(seconds)
-        self._validated = bool(val_loss)
+        losses = np.array(loss, np.float64)
+        # The epochs before the fit that records, its losses, and how many it has done: one value, replaced as a whole.
+        self._source: tuple[int, NDArray[np.float64], Callable[[], int]] = 0, losses, functools.partial(len, losses)
+        self._loss, self._seconds, self._learning_rate = list(loss), list(seconds), list(learning_rate)
+        scores = {"val_loss": val_loss} if len(val_loss) else {}
+        scores |= ({f"val_{metric}": val_metric} if len(val_metric) else {}) | dict(metrics or {})
+        self._scores = {name: list(values) for name, values in scores.items()}
 
-    def _record(self, losses: NDArray[np.float64], epochs: Callable[[], int], validated: bool) -> None:
-        """Read the losses from an array from now on, as many as epochs() says."""
-        self._losses, self._epochs, self._validated = losses, epochs, validated
+    def _record(
+        self,
+        losses: NDArray[np.float64],
+        epochs: Callable[[], int],
+        metric: str | None = None,
+        scores: Iterable[str] = (),
+    ) -> int:
+        """Append epochs from now on, as many as epochs() says, with losses of an array; gives how many there are.
 
-    def _score(self, epoch: int, loss: float, metric: float) -> None:
-        """Note what the validation set says after an epoch, counted from 1."""
-        for values, value in ((self._val_loss, loss), (self._val_metric, metric)):
-            _fill(values, epoch - 1)
-            values.append(value)
+        scores are the names of the lists that `_score` will add to.
+        """
+        self._lists()  # all are as long as they should be
+        first = len(self.loss)
+        for name in scores:
+            self._scores.setdefault(name, [])
+        self.metric = metric or self.metric
+        self._source = first, losses, epochs
+        return first
+
+    def _score(self, epoch: int, scores: Mapping[str, float]) -> None:
+        """Note what is measured after an epoch of the fit, counted from 1."""
+        for name, value in scores.items():
+            _fill(self._scores[name], self._source[0] + epoch - 1)
+            self._scores[name].append(value)
+
+    def _rate(self, epoch: int, rates: list[float]) -> None:
+        """Note the learning rates of the epochs of the fit up to one, counted from 1."""
+        _fill(self._learning_rate, self._source[0] + epoch - len(rates))
+        self._learning_rate += rates
 
     @property
     def loss(self) -> list[float]:
-        n, known = self._epochs(), len(self._loss)
-        if known != n:
-            self._loss[known:n] = self._losses[known:n].tolist()
+        first, losses, epochs = self._source
+        n = first + epochs()
+        if len(self._loss) != n:
+            if len(self._loss) < first:
+                _fill(self._loss, first)
+            known = len(self._loss)
+            self._loss[known:n] = losses[known - first : n - first].tolist()
             del self._loss[n:]
         return self._loss
 
+    def _filled(self, values: list[float]) -> list[float]:
+        return _fill(values, self._source[0] + self._source[2]())
+
     @property
     def val_loss(self) -> list[float]:
-        return _fill(self._val_loss, self._epochs() if self._validated else 0)
+        return self._filled(self._scores.get("val_loss", [])) if "val_loss" in self._scores else []
 
     @property
     def val_metric(self) -> list[float]:
-        return _fill(self._val_metric, self._epochs() if self._validated else 0)
+        return self.metrics.get(f"val_{self.metric}", [])
+
+    @property
+    def metrics(self) -> dict[str, list[float]]:
+        return {name: self._filled(values) for name, values in self._scores.items() if name != "val_loss"}
+
+    @property
+    def learning_rate(self) -> list[float]:
+        return self._filled(self._learning_rate)
 
     @property
     def seconds(self) -> list[float]:
-        return _fill(self._seconds, self._epochs())
+        return self._filled(self._seconds)
 
-    def _lists(self) -> dict[str, Any]:
-        """The arguments of an equal History."""
-        return {name: getattr(self, name) for name in ("loss", "val_loss", "val_metric", "seconds", "metric")}
+    def _lists(self) -> dict[str, list[float]]:
+        """All lists by name, of equal length: those that are recorded."""
+        scores = {name: self._filled(values) for name, values in self._scores.items()}
+        return {"loss": self.loss, **scores, "learning_rate": self.learning_rate, "seconds": self.seconds}
+
+    def _row(self, epoch: int) -> dict[str, float]:
+        """What is known of an epoch, counted from 1."""
+        return {"epoch": epoch, **{name: values[epoch - 1] for name, values in self._lists().items()}}
+
+    def _arguments(self) -> dict[str, Any]:
+        """Those of an equal History."""
+        names = ("loss", "val_loss", "seconds", "metric", "learning_rate", "metrics")
+        return {name: copy.deepcopy(getattr(self, name)) for name in names}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(History, **{name: copy.copy(value) for name, value in self._lists().items()}), ()
+        return functools.partial(History, **self._arguments()), ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, History) and self._lists() == other._lists()
+        return isinstance(other, History) and repr(self) == repr(other)  # NaN is like NaN
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"History({', '.join(f'{name}={value!r}' for name, value in self._lists().items())})"
+        return f"History({', '.join(f'{name}={value!r}' for name, value in self._arguments().items())})"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row an epoch: "epoch", counted from 1, and a column for each list that is recorded."""
+        import pandas
+
+        return pandas.DataFrame({"epoch": np.arange(1, len(self.loss) + 1), **self._lists()})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the curves with matplotlib: the losses, and the validation metric on a second axis."""
+        """Draw the curves with matplotlib: the losses, and the metrics on a second axis."""
         from .plots import plot_curves
 
-        return plot_curves(self.loss, self.val_loss, self.val_metric, self.metric, ax)
+        return plot_curves(self.loss, self.val_loss, self.metrics, ax)
 
 
 def _fill(values: list[float], n: int) -> list[float]:

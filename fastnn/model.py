@@ -43,6 +43,7 @@ _FULL_BATCH: dict[type[FullBatch], type[full_batch.Fit]] = {
     LBFGS: lbfgs.Fit,
     LevenbergMarquardt: levenberg_marquardt.Fit,
 }
+AnyMetric = str | Metric | Callable[..., float]
 _Labelled = tuple[NDArray[Any], Targets, NDArray[Any] | None]  # samples, targets, weights
 
 
@@ -94,6 +95,8 @@ class Model:
         As they were given.
     history : History or None
         Of the latest fit.
+    learning_rate : float
+        Of its last step; a callback may set it.
 
     Examples
     --------
@@ -133,6 +136,7 @@ class Model:
         self._network = network
         self._split_seed = split_seed  # of validation_fraction
         self.history = history
+        self._rate: training.Rate | None = None  # of the latest fit
         self._claims = _threads.Claims()
 
     # ---- structure ----
@@ -181,6 +185,25 @@ class Model:
         """The indices of the layers that do not train."""
         return self._network.architecture.frozen
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step of a fit, NaN before one and with LBFGS.
+
+        A callback may set it, above 0, where the optimizer's is a constant: for the rest of the fit. The optimizer and
+        its state stay as they are, so a further fit begins with the optimizer's rate.
+        """
+        return math.nan if self._rate is None else self._rate.now
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        rate = self._rate
+        if rate is None or not self._claims.in_callback():
+            raise RuntimeError("learning_rate can be set by a callback of a fit alone; else give fit another optimizer")
+        if not rate.constant:
+            raise ValueError("learning_rate can be set where the optimizer's is a number, got a schedule or LBFGS")
+        value = _validation.number("learning_rate", value, 0.0, open_low=True)
+        rate.now = rate.asked = value
+
     def __repr__(self) -> str:
         inner = ", ".join([str(self.sizes[0]), *(f"Dense({d.units}, {d.activation!r})" for d in self.layers)])
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
@@ -226,8 +249,11 @@ class Model:
         input_noise: float = 0.0,
         label_smoothing: float = 0.0,
         shuffle: bool | ArrayLike = True,
-        metric: str | Metric | None = None,
+        metric: AnyMetric | Sequence[AnyMetric] | None = None,
+        train_metric: bool = False,
         callbacks: Sequence[Callable[[Model], object]] = (),
+        history: History | None = None,
+        verbose: int = 0,
         progress: bool | None = None,
         threads: int | None = None,
     ) -> History:
@@ -252,7 +278,7 @@ class Model:
             Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
             learning rate may change while it trains, see `CosineDecay` and the others.
         validation_data : (X, y) or None
-            Scored after each epoch: history.val_loss and history.val_metric.
+            Scored after each epoch: history.val_loss and history.metrics.
         validation_fraction : float or None
             Set this share of the samples aside for validation instead, in (0, 1); the choice follows the seed and
             is the same in a further fit.
@@ -281,12 +307,25 @@ class Model:
             (Szegedy et al. 2016); with a sigmoid output over both.
         shuffle : bool or array (epochs, n)
             True: a new random order each epoch. False: the order of X. An integer array: the order of each epoch.
-        metric : str, callable or None
-            For the validation set: "accuracy", "r2" or `metric(y_true, y_pred)`, where y_pred are class indices if
-            y holds such, else outputs. None: accuracy for class indices, else r2.
+        metric : str, callable, Metric, a sequence of them, or None
+            For the validation set. For class indices "accuracy", "top_3" (or another number: the class is among the 3
+            largest outputs), "log_loss", "auc" (of several classes the mean of each against the rest; it needs
+            scikit-learn). For numeric targets "r2", "mae", "rmse". Or `metric(y_true, y_pred)`, where y_pred are class
+            indices if y holds such, else outputs; scikit-learn's that need scores get outputs, see `Metric`. None:
+            accuracy for class indices, else r2. "val_accuracy" in history.metrics is then that of the validation set;
+            history.val_metric is the first one.
+        train_metric : bool
+            Take the metrics of the training set too, after each epoch: history.metrics["accuracy"], weighted as the
+            samples are. This costs a prediction of the whole training set an epoch.
         callbacks : sequence of callables
-            Each is called with the model after every epoch; one that returns True ends the training. When a fit ends,
-            but not by an exception, the method on_end(model) is called of those that have one. See `EarlyStopping`.
+            Each is called with the model after every epoch; one that returns True ends the training. It finds what is
+            known in `history`, and may set `learning_rate`. If it has a method on_begin(model), that is called before
+            the first epoch; on_end(model) when the fit ends, but not by an exception. See `EarlyStopping`.
+        history : History or None
+            One that this fit goes on with: `model.history`, for example. The epochs are appended to it. None is a new
+            one. A further fit with it, an equal optimizer and the same callbacks is the rest of one long fit to them.
+        verbose : int or bool
+            1 prints a line an epoch on standard output: its number, seconds, losses and metrics. 0 prints nothing.
         progress : bool or None
             True shows a progress bar on standard error.
         threads : int or None
@@ -336,26 +375,41 @@ class Model:
             optimizer = optimizers.resolve(optimizer)
         self._check_full_batch(optimizer, objective, batch_size, len(inputs), shuffle)
         callbacks = _validation.callables("callbacks", callbacks)
+        _validation.boolean("train_metric", train_metric)
+        if history is not None and not isinstance(history, History):
+            raise TypeError(f"history must be a History or None, got {shown(history)}")
+        if not isinstance(verbose, bool):
+            verbose = _validation.integer("verbose", verbose, 0, 1)
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
             raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
         ordered, order = training.sample_order(shuffle, epochs, len(inputs))
         if order is not None and weights is not None and not all(weights[row].any() for row in order):
             raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
-        name, score = metrics.resolve(metric, validation[1] if validation else targets)
+        scored = {"val_": validation} if validation else {}
+        if train_metric:
+            scored[""] = inputs, targets, weights
+        parts = [(prefix, each, metrics.resolve(metric, each[1], self.layers[-1])) for prefix, each in scored.items()]
+        chosen = parts[0][2] if parts else metrics.resolve(metric, targets, self.layers[-1])
         work = 3 * epochs * len(inputs) * self.n_parameters
         shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
         max_threads = _threads.resolve_threads(threads) if shared else 1
         bound = [functools.partial(callback, self) for callback in callbacks]
-        history = History(metric=name if validation else None)
+        history = History() if history is None else history
         samples = training.Samples(inputs, targets.array, weights)
-        validate = validation and functools.partial(self._evaluate, *validation, score)
+        names = [f"{prefix}{each.name}" for prefix, _, some in parts for each in some]
+        scores = training.Validation(
+            chosen[0].name if validation else None,
+            ["val_loss", *names] if validation else names,
+            functools.partial(self._scores, parts),
+        )
+        of_epochs = scores if parts else None
         mine = threading.Lock()
-        with mine, training.ProgressBar(bool(progress), epochs, history) as bar:
+        with mine, training.Report(bool(progress), bool(verbose), epochs, history) as report:
             self._claims.take_for_fit(mine)
             fit: full_batch.Fit | training.Fit
             if isinstance(optimizer, FullBatch):
                 kind, l2 = _FULL_BATCH[type(optimizer)], objective.l2[0]
-                fit = kind(lambda: self._network, samples, optimizer, epochs, l2, bound, history, validate)
+                fit = kind(lambda: self._network, samples, optimizer, epochs, l2, bound, history, of_epochs)
             else:
                 options = training.Options(
                     epochs=epochs,
@@ -367,9 +421,13 @@ class Model:
                     max_threads=max_threads,
                     objective=objective,
                 )
-                fit = training.Fit(lambda: self._network, samples, options, history, validate)
-            self.history = history
-            fit.run(bar)
+                fit = training.Fit(lambda: self._network, samples, options, history, of_epochs)
+            self.history, self._rate = history, fit.rate
+            for callback in callbacks:
+                if hasattr(callback, "on_begin"):
+                    callback.on_begin(self)
+                    fit.follow()
+            fit.run(report)
             for callback in callbacks:
                 if hasattr(callback, "on_end"):
                     callback.on_end(self)
@@ -590,13 +648,13 @@ class Model:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        metric: str | Metric | None = None,
+        metric: AnyMetric | Sequence[AnyMetric] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> dict[str, float]:
-        """{"loss": the mean loss, metric's name: its value}; the metric as in `fit`.
+        """{"loss": the mean loss, metric's name: its value}; the metric, or several, as in `fit`.
 
-        With sample_weight, (n,), the mean is a weighted one, and so are "accuracy" and "r2"; a callable metric gets no
-        weights.
+        With sample_weight, (n,), the mean is a weighted one, and so are the metrics that have a name here; a callable
+        gets no weights unless it is a `Metric` that says so.
 
         Examples
         --------
@@ -607,24 +665,28 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
-        name, score = metrics.resolve(metric, targets)
-        loss, value = self._evaluate(inputs, targets, weights, score)
-        return {"loss": loss, name: value}
+        loss, values = self._evaluate(inputs, targets, weights, metrics.resolve(metric, targets, self.layers[-1]))
+        return {"loss": loss} | values
 
     def _evaluate(
-        self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, score: Metric
-    ) -> tuple[float, float]:
-        """(mean loss, score)."""
+        self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, chosen: list[Metric]
+    ) -> tuple[float, dict[str, float]]:
+        """(mean loss, {metric's name: its value})."""
         network = self._network
         loss, outputs = network.inference.evaluate(inputs, targets.array, weights)
         if targets.classes is not None and len(_nan_rows(outputs)):
-            return loss, math.nan  # an output that is no number decides for no class
-        predicted = outputs if targets.classes is None else _decide(outputs, network.architecture)
-        if score not in metrics.METRICS.values():
-            return loss, float(score(targets.truth.copy(), predicted))  # the kernels go on reading the original
-        if weights is not None:
-            score = functools.partial(score, sample_weight=weights)
-        return loss, float(score(targets.truth, predicted))
+            return loss, {str(each.name): math.nan for each in chosen}  # an output that is no number decides nothing
+        decide = functools.partial(_decide, architecture=network.architecture)
+        return loss, {str(each.name): each.score(targets, outputs, decide, weights) for each in chosen}
+
+    def _scores(self, parts: list[tuple[str, _Labelled, list[Metric]]]) -> dict[str, float]:
+        """What a fit records after an epoch: for each part of the samples the metrics, and the loss of "val_"."""
+        found: dict[str, float] = {}
+        for prefix, labelled, chosen in parts:
+            loss, values = self._evaluate(*labelled, chosen)
+            found |= {"val_loss": loss} if prefix else {}
+            found |= {f"{prefix}{name}": value for name, value in values.items()}
+        return found
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 
 def plot_curves(
-    loss: list[float], val_loss: list[float], val_metric: list[float], metric: str | None, ax: Axes | None = None
+    loss: list[float], val_loss: list[float], metrics: dict[str, list[float]], ax: Axes | None = None
 ) -> Axes:
-    """Training and validation loss by epoch; the validation metric, where there is one, on a second axis."""
+    """Training and validation loss by epoch; metrics, where there are any, on a second axis.
+
+    Those of the validation set are dashed, as "val_accuracy", those of the training set dotted, as "accuracy".
+    """
     import matplotlib.pyplot as plt
 
     if ax is None:
@@ -26,13 +29,34 @@ def plot_curves(
         ax.plot(epochs, val_loss, label="validation loss")
     ax.set(xlabel="epoch", ylabel="loss")
     handles, labels = ax.get_legend_handles_labels()
-    if val_metric:
+    if metrics:
         right = ax.twinx()
-        right.plot(epochs, val_metric, "k--", linewidth=1, label=f"validation {metric}")
-        right.set_ylabel(str(metric))
+        names = list(dict.fromkeys(name.removeprefix("val_") for name in metrics))
+        for name, values in metrics.items():
+            short = name.removeprefix("val_")
+            which, line = ("training", ":") if short == name else ("validation", "--")
+            color = ["k", *(f"C{i}" for i in range(2, 10))][names.index(short) % 9]
+            right.plot(epochs, values, line, color=color, linewidth=1, label=f"{which} {short}")
+        right.set_ylabel(", ".join(names))
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
     ax.legend(handles, labels, loc="center right")
+    return ax
+
+
+def plot_rates(
+    rates: list[float], losses: list[float], smoothed: list[float], suggestion: float, ax: Axes | None = None
+) -> Axes:
+    """The losses of a learning-rate range test over the rate, on a logarithmic axis, and what it suggests."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    ax.plot(rates, losses, "C7", linewidth=0.5, label="loss")
+    ax.plot(rates, smoothed, "C0", label="smoothed")
+    ax.axvline(suggestion, color="k", linestyle="--", linewidth=1, label=f"suggestion {suggestion:.2g}")
+    ax.set(xlabel="learning rate", ylabel="loss of the batch", xscale="log")
+    ax.legend()
     return ax
 
 

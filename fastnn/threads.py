@@ -121,8 +121,12 @@ class Claims:
 
     def take_for_change(self, mine: Any) -> None:
         """Claim for a change of the model's structure, unless a callback of a fit asks for it."""
-        if not (self._is_held() and self._fitting == threading.get_ident()):
+        if not self.in_callback():
             self.take(mine)
+
+    def in_callback(self) -> bool:
+        """Whether a callback of a fit is asking."""
+        return self._is_held() and self._fitting == threading.get_ident()
 
     def _is_held(self) -> bool:
         return self._forks == forks() and any(claim.locked() for claim in list(self.made))

@@ -418,7 +418,21 @@ class Options:
     objective: Objective = PLAIN
 
 
-Validate = Callable[[], tuple[float, float]]
+class Validation(NamedTuple):
+    """What is scored after each epoch: the lists of a History that it adds to, and what gives their values."""
+
+    metric: str | None  # the first one of the validation set
+    names: Sequence[str]
+    scores: Callable[[], dict[str, float]]
+
+
+@dataclass
+class Rate:
+    """The learning rate of a fit, for callbacks: that of the last step, and the one that shall replace a constant."""
+
+    now: float
+    constant: bool
+    asked: float | None = None
 
 
 def any_says_stop(callbacks: Sequence[Callable[[], object]]) -> bool:
@@ -439,16 +453,19 @@ class Fit:
         samples: Samples,
         options: Options,
         history: History,
-        validate: Validate | None = None,
+        validation: Validation | None = None,
     ):
         self.current, self.network, self.samples = current, current(), samples
-        self.options, self.history, self.validate = options, history, validate
+        self.options, self.history, self.validation = options, history, validation
         self.losses = np.zeros(max(1, options.epochs))
         self.plan = self._bound_plan(self.network, options.order)
         self.run_record = record = self.plan.run
-        history._record(self.losses, lambda: int(record["epoch"][0]), validate is not None)
+        self.first = history._record(self.losses, lambda: int(record["epoch"][0]), *(validation or ())[:2])
+        rate = options.optimizer.learning_rate
+        self.rate = Rate(np.nan, False) if isinstance(rate, schedules.Schedule) else Rate(rate, True)
         batch, rows = options.batch_size, self.network.layout.block_rows
         whole, rest = divmod(len(samples.inputs), batch)
+        self.steps_per_epoch = whole + bool(rest)
         self.blocks_per_batch = -(-batch // rows)
         self.blocks_per_epoch = whole * self.blocks_per_batch + -(-rest // rows)
         weights = sum(w.size + b.size for w, b in zip(self.network.weights, self.network.biases, strict=True))
@@ -475,18 +492,18 @@ class Fit:
     def run(self, report: Callable[[int], None]) -> None:
         """The loop: train, validate, call back."""
         options = self.options
-        watched = self.validate is not None or bool(options.callbacks)
+        watched = self.validation is not None or bool(options.callbacks)
         try:
             while self.epoch < options.epochs:
                 before = self.epoch
                 self.advance(before + 1 if watched else options.epochs)
                 stop = False
                 if self.epoch > before and watched:
-                    if self.validate is not None:
-                        self.history._score(self.epoch, *self.validate())
+                    if self.validation is not None:
+                        self.history._score(self.epoch, self.validation.scores())
                     stop = any_says_stop(options.callbacks)
                     if options.callbacks and not stop:
-                        self._follow()
+                        self.follow()
                 report(self.epoch - before)
                 if stop:
                     break
@@ -496,7 +513,10 @@ class Fit:
     def advance(self, until: int) -> None:
         """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
         plan, run = self.plan, self.run_record[0]
-        before = self._blocks()
+        before, begun = self._blocks(), (self.epoch, int(run["step"]) + bool(run["row"]))
+        if self.rate.asked is not None:
+            plan.settings[0] = self.rate.asked
+        rate = plan.settings[0]
         run["epochs"] = until
         threads, part = plan.tuner.choose()
         switched = time.perf_counter()
@@ -509,11 +529,11 @@ class Fit:
         if isinstance(learning_rate, schedules.Schedule):
             most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
             if learning_rate.per == "step":  # the rate of a batch that has begun was taken
-                steps = -(-len(self.samples.inputs) // self.options.batch_size)
-                most = min(blocks, (until - self.epoch) * steps - int(run["step"]) - bool(run["row"]))
+                most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
             plan.bind_rates(learning_rate, most)
         plan.train(self.samples, self.losses, blocks)
         seconds = time.perf_counter() - start
+        self._note_rates(*begun, rate)
         if run["status"] == entry.DIVERGED:
             epoch = self.epoch + 1
             raise DivergenceError(
@@ -525,7 +545,7 @@ class Fit:
         plan.tuner.note(threads, seconds, done)
         self._clock(time.perf_counter() - switched, done)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Take over what callbacks did to the model between two epochs."""
         network, plan = self.current(), self.plan
         if network.parameters is not self.network.parameters:
@@ -546,12 +566,24 @@ class Fit:
         self.network, self.plan = network, bound
         plan.release(before)
 
+    def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
+        """Of the epochs that a call ended; before it so many epochs and steps had begun, and rate was the last one."""
+        ended, schedule = self.epoch - epoch, self.options.optimizer.learning_rate
+        self.rate.now = float(self.plan.settings[0])
+        if not isinstance(schedule, schedules.Schedule):
+            self.history._rate(self.epoch, [float(rate)] * ended)
+        elif schedule.per == "epoch":
+            self.history._rate(self.epoch, self.plan.rates[:ended].tolist())
+        else:
+            last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before
+            self.history._rate(self.epoch, np.append(self.plan.rates, rate)[last].tolist())
+
     def _clock(self, seconds: float, done: int) -> None:
         """Share the seconds among the epochs that ended, and choose the length of the next call."""
         self.window[0] += seconds
         self.window[1] += done
         known = self.history._seconds
-        while len(known) < self.epoch and self.window[1] > 0:
+        while len(known) < self.first + self.epoch and self.window[1] > 0:
             share = self.window[0] * self.blocks_per_epoch / self.window[1]
             known.append(share)
             self.window[0] -= share
@@ -577,17 +609,17 @@ def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, N
     return GIVEN, order.astype(np.int32, copy=False)
 
 
-class ProgressBar:
-    """A tqdm bar that counts epochs and shows the losses, or nothing."""
+class Report:
+    """What a fit tells while it runs: a tqdm bar with the epochs and the losses, a line an epoch, or nothing."""
 
-    def __init__(self, shown: bool, epochs: int, history: History):
-        self.bar, self.history = None, history
-        if shown:
+    def __init__(self, bar: bool, lines: bool, epochs: int, history: History):
+        self.bar, self.lines, self.history, self.last = None, lines, history, len(history.loss) + epochs
+        if bar:
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=epochs, unit="epoch")
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Report:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -596,11 +628,14 @@ class ProgressBar:
 
     def __call__(self, epochs: int) -> None:
         """So many more epochs have ended."""
-        if self.bar is None or not epochs:
-            return
-        history = self.history
-        shown = {"loss": history.loss[-1]}
-        if history.val_loss:
-            shown |= {"val_loss": history.val_loss[-1], f"val_{history.metric}": history.val_metric[-1]}
-        self.bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
-        self.bar.update(epochs)
+        last = len(self.history.loss)
+        for epoch in range(last - epochs + 1, last + 1) if self.lines else ():
+            row = self.history._row(epoch)
+            line = f"epoch {row.pop('epoch'):{len(str(self.last))}}/{self.last}  {row.pop('seconds'):.3g} s"
+            line += "".join(f"  {name} {value:.4g}" for name, value in row.items() if name != "learning_rate")
+            (print if self.bar is None else self.bar.write)(line)
+        if self.bar is not None and epochs:
+            row = self.history._row(last)
+            shown = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
+            self.bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
+            self.bar.update(epochs)

@@ -1,9 +1,25 @@
-"""EarlyStopping against a fit of single epochs that is watched by hand."""
+"""Callbacks: EarlyStopping against a fit of single epochs that is watched by hand, the others against their rules."""
 
 import numpy as np
+import pandas
 import pytest
 
-from fastnn import SGD, EarlyStopping, Model
+from fastnn import (
+    LBFGS,
+    SGD,
+    Adam,
+    CSVLogger,
+    EarlyStopping,
+    Metric,
+    Model,
+    ModelCheckpoint,
+    ReduceOnPlateau,
+    StepDecay,
+    TargetReached,
+    TimeLimit,
+    callbacks,
+    load,
+)
 
 
 def watched(monitor, mode, patience, min_delta, make, fit):
@@ -75,18 +91,14 @@ def test_the_end_of_a_fit_is_told_but_not_of_one_that_fails(blobs):
 
 
 def test_a_value_that_is_not_there(blobs):
-    with pytest.raises(ValueError, match="monitor must be 'loss' in a fit without validation data, got 'val_loss'"):
+    with pytest.raises(ValueError, match="monitor must be one of 'loss', which this fit records, got 'val_loss'"):
         Model([6, 3], rng=0).fit(*blobs, epochs=2, batch_size=10, callbacks=[EarlyStopping()])
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        (
-            {"monitor": "accuracy"},
-            ValueError,
-            "monitor must be one of 'loss', 'val_loss', 'val_metric', got 'accuracy'",
-        ),
+        ({"monitor": 3}, TypeError, "monitor must be a string, got 3"),
         ({"patience": 0}, ValueError, "patience must be at least 1, got 0"),
         ({"min_delta": -1}, ValueError, "min_delta must be a finite number at least 0, got -1"),
         ({"mode": "less"}, ValueError, "mode must be one of 'min', 'max', got 'less'"),
@@ -96,3 +108,278 @@ def test_a_value_that_is_not_there(blobs):
 def test_bad_arguments(arguments, error, match):
     with pytest.raises(error, match=match):
         EarlyStopping(**arguments)
+
+
+# ---- a value that the test decides ----
+
+
+class Given:
+    """Fits with metrics "score" and "score_error", its negative, whose values the test gives, one an epoch."""
+
+    def __init__(self, values):
+        self.values, self.model = values, Model([2, 1], rng=0)
+
+    def score(self, *_):
+        return self.values[len(self.model.history.loss) - 1]
+
+    def fit(self, epochs, callbacks, **options):
+        metrics = [Metric(self.score, "score"), Metric(lambda *_: -self.score(), "score_error")]
+        X, y = np.zeros((1, 2)), [0]
+        more = {"validation_data": (X, y), "metric": metrics, "callbacks": callbacks}
+        return self.model.fit(X, y, epochs=epochs, batch_size=1, **more | options)
+
+
+RISING = [0.1, 0.2, 0.3, 0.3, 0.25, np.nan, 0.4, 0.39, 0.38, 0.37, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"),
+    [
+        ("val_score", None, 0.5),
+        ("val_metric", None, 0.5),
+        ("val_score_error", None, -0.5),  # less is better by its name
+        ("val_score_error", "max", -0.1),
+        ("val_score", "min", 0.1),
+    ],
+)
+def test_any_recorded_value_can_be_watched(monitor, mode, best):
+    stopping = EarlyStopping(monitor, mode=mode, patience=100)
+    Given(RISING).fit(11, [stopping])
+    assert stopping.best == best
+    assert stopping.best_epoch == (11 if abs(best) == 0.5 else 1)
+
+
+def test_a_monitor_that_is_not_there_is_found_before_the_first_epoch(blobs):
+    for watching in (
+        EarlyStopping("accuracy"),
+        ModelCheckpoint("x", "accuracy"),
+        TargetReached("accuracy", 1),
+        ReduceOnPlateau("accuracy"),
+    ):
+        model = Model([6, 3], rng=0)
+        before = model.parameters.copy()
+        with pytest.raises(
+            ValueError, match=r"monitor must be one of 'loss', 'val_loss', 'val_metric', 'val_accuracy', "
+        ):
+            model.fit(*blobs, epochs=2, batch_size=10, callbacks=[watching], validation_data=blobs)
+        np.testing.assert_array_equal(model.parameters, before)
+        assert len(model.history.loss) == 0
+        model.fit(*blobs, epochs=1, batch_size=300, callbacks=[watching], validation_data=blobs, train_metric=True)
+
+
+def test_early_stopping_goes_on_with_a_history(blobs):
+    X, y = blobs
+
+    def fit(model, epochs, stopping, **options):
+        held = {"validation_data": (X[200:], y[200:]), "optimizer": SGD(4.0)}
+        return model.fit(X[:200], y[:200], epochs=epochs, batch_size=7, callbacks=[stopping], **held | options)
+
+    once, parts = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    whole, cut = (EarlyStopping(patience=6, restore_best=False) for _ in range(2))
+    fit(once, 60, whole)
+    n = len(once.history.loss)
+    assert n < 60
+    fit(parts, whole.best_epoch + 2, cut)  # it waits for improvement at the end of the first fit
+    fit(parts, 60, cut, history=parts.history)
+    assert (cut.best, cut.best_epoch, len(parts.history.loss)) == (whole.best, whole.best_epoch, n)
+    np.testing.assert_array_equal(parts.parameters, once.parameters)
+
+
+def test_the_best_of_two_fits_with_one_history():
+    given, stopping, ends = Given([0.5, 0.9, 0.1, 0.2, 0.3]), EarlyStopping("val_score", patience=100), []
+    history = given.fit(3, [stopping])
+    best = given.model.parameters.copy()
+    given.fit(2, [stopping, lambda m: ends.append(m.parameters.copy())], history=history)
+    assert len(history.loss) == 5
+    assert (ends[-1] != best).any()
+    np.testing.assert_array_equal(given.model.parameters, best)
+
+
+# ---- reducing the rate ----
+
+
+def reduced(values, rate, factor, patience, threshold, cooldown, min_lr, mode):
+    """The rates in the epochs of a fit: PyTorch's ReduceLROnPlateau with threshold_mode="abs", `step` line by line."""
+    best, bad, cooling, rates = (np.inf if mode == "min" else -np.inf), 0, 0, []
+    for value in values:
+        rates.append(rate)
+        if value < best - threshold if mode == "min" else value > best + threshold:
+            best, bad = value, 0
+        else:
+            bad += 1
+        if cooling > 0:
+            cooling -= 1
+            bad = 0
+        if bad > patience:
+            new = max(rate * factor, min_lr)
+            if rate - new > 1e-8:
+                rate = new
+            cooling, bad = cooldown, 0
+    return rates
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("min_rate", [0.0, 0.004])
+@pytest.mark.parametrize("cooldown", [0, 1, 4])
+@pytest.mark.parametrize(("patience", "factor"), [(0, 0.9), (1, 0.5), (3, 0.1)])
+def test_reduce_on_plateau_as_pytorchs(patience, factor, cooldown, min_rate, mode):
+    rng = np.random.default_rng(patience + cooldown)
+    values = (np.exp(-np.arange(60) / 10) + 0.1 * rng.random(60)) * (1 if mode == "min" else -1)
+    values[rng.integers(60)] = np.nan
+    given = Given(values.tolist())
+    settings = {"factor": factor, "patience": patience, "cooldown": cooldown, "min_rate": min_rate}
+    plateau = ReduceOnPlateau("val_score", min_delta=0.01, mode=mode, **settings)
+    history = given.fit(60, [plateau], optimizer=Adam(0.02))
+    expected = reduced(values, 0.02, factor, patience, 0.01, cooldown, min_rate, mode)
+    assert len(set(expected)) > 1
+    assert history.learning_rate == expected
+
+
+def test_the_state_of_a_plateau_goes_on_with_a_history(blobs):
+    X, y = blobs
+
+    def fit(model, epochs, plateau, **options):
+        return model.fit(X, y, epochs=epochs, batch_size=7, optimizer=Adam(0.1), callbacks=[plateau], **options)
+
+    def plateau():
+        return ReduceOnPlateau("loss", patience=0, factor=0.5, min_delta=0.001)
+
+    once, parts, state = Model([6, 3], rng=0), Model([6, 3], rng=0), plateau()
+    fit(once, 30, plateau())
+    assert len(set(once.history.learning_rate)) > 2
+    fit(parts, 1, state)
+    for _ in range(29):
+        fit(parts, 1, state, history=parts.history)
+    assert parts.history.learning_rate == once.history.learning_rate
+    np.testing.assert_array_equal(parts.parameters, once.parameters)
+    assert fit(parts, 1, state).learning_rate == [0.1]  # a new history
+
+
+@pytest.mark.parametrize("optimizer", [SGD(StepDecay(0.1, every=3)), LBFGS()], ids=repr)
+def test_a_plateau_needs_a_rate_that_it_can_set(optimizer, blobs):
+    with pytest.raises(ValueError, match="learning_rate can be set where the optimizer's is a number"):
+        Model([6, 3], rng=0).fit(
+            *blobs, epochs=2, batch_size=300, optimizer=optimizer, callbacks=[ReduceOnPlateau("loss")]
+        )
+
+
+# ---- ends ----
+
+
+def test_target_reached():
+    for monitor, mode, value, epochs in (
+        ("val_score", None, 0.3, 3),
+        ("val_score", None, 0.31, 7),
+        ("val_score_error", None, -0.4, 7),
+        ("val_score", "min", 0.1, 1),
+        ("val_score", None, 0.6, 11),
+    ):
+        history = Given(RISING).fit(11, [TargetReached(monitor, value, mode=mode)])
+        assert len(history.loss) == epochs
+
+
+def test_time_limit(blobs, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+
+    def pass_time(model):
+        now[0] += 10
+
+    limit, model = TimeLimit(35), Model([6, 3], rng=0)
+    for _ in range(2):  # each fit has the whole time
+        assert len(model.fit(*blobs, epochs=9, batch_size=300, callbacks=[pass_time, limit]).loss) == 4
+
+
+# ---- files ----
+
+
+def test_checkpoints_of_the_best_epochs(tmp_path):
+    values = [0.1, 0.3, 0.2, 0.5, 0.5]
+    given, kept = Given(values), []
+    saving = ModelCheckpoint(tmp_path / "{epoch:03}-{{}}.safetensors", "val_score")
+    given.fit(5, [saving, lambda m: kept.append(m.parameters.copy())])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"00{i}-{{}}.safetensors" for i in (1, 2, 4)]
+    assert (saving.best, saving.best_epoch, saving.saved) == (0.5, 4, tmp_path / "004-{}.safetensors")
+    for epoch in (1, 2, 4):
+        saved = load(tmp_path / f"00{epoch}-{{}}.safetensors")
+        np.testing.assert_array_equal(saved.parameters, kept[epoch - 1])
+
+
+def test_checkpoints_of_every_epoch(tmp_path, blobs):
+    model, kept = Model([6, 3], rng=0), []
+    one, each = tmp_path / "one.safetensors", str(tmp_path / "{epoch}.safetensors")
+    saving = [ModelCheckpoint(path, save_best_only=False) for path in (one, each)]
+    model.fit(*blobs, epochs=3, batch_size=300, callbacks=[*saving, lambda m: kept.append(m.parameters.copy())])
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["1", "2", "3", "one"]
+    np.testing.assert_array_equal(load(one).parameters, kept[2])
+    for epoch in (1, 2, 3):
+        np.testing.assert_array_equal(load(each.format(epoch=epoch)).parameters, kept[epoch - 1])
+
+
+def test_a_csv_file(tmp_path, blobs):
+    path, model, lengths = tmp_path / "log.csv", Model([6, 3], rng=0), []
+    fit = {"batch_size": 300, "validation_data": blobs, "metric": ["accuracy", "top_2"], "train_metric": True}
+    logger = CSVLogger(path)
+    for _ in range(2):  # the file begins anew
+        model.fit(
+            *blobs, epochs=3, callbacks=[logger, lambda m: lengths.append(len(path.read_text().splitlines()))], **fit
+        )
+        pandas.testing.assert_frame_equal(pandas.read_csv(path), model.history.to_frame())
+    assert lengths == [2, 3, 4] * 2
+
+
+def test_a_csv_file_that_goes_on(tmp_path, blobs):
+    path, model = tmp_path / "log.csv", Model([6, 3], rng=0)
+    logger = CSVLogger(path, append=True)
+    for _ in range(2):
+        model.fit(*blobs, epochs=2, batch_size=300, callbacks=[logger], history=model.history)
+    pandas.testing.assert_frame_equal(pandas.read_csv(path), model.history.to_frame())
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"path must name a CSV file with the columns .*'val_loss'.*, got .* with"):
+        model.fit(*blobs, epochs=2, batch_size=300, callbacks=[logger], validation_data=blobs)
+    assert path.read_text() == before
+
+
+# ---- what fit calls ----
+
+
+def test_the_begin_of_a_fit_is_told_and_may_change_the_model(blobs):
+    class Begin:
+        def on_begin(self, model):
+            assert (len(model.history.loss), model.learning_rate) == (0, 0.1)
+            model.parameters[...] = start
+            model.freeze(0)
+            model.learning_rate = 0.7
+
+        def __call__(self, model):
+            pass
+
+    model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=1)
+    start = twin.parameters.copy()
+    twin.freeze(0)
+    model.fit(*blobs, epochs=2, batch_size=10, shuffle=False, callbacks=[Begin()])
+    twin.fit(*blobs, epochs=2, batch_size=10, shuffle=False, optimizer=SGD(0.7))
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    assert model.history.learning_rate == [0.7, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: ModelCheckpoint("{name}"), ValueError, r"path must hold no braces but \{epoch\}, .*, got '\{name\}'"),
+        (lambda: ModelCheckpoint("{"), ValueError, r"path must hold no braces but \{epoch\}, .*, got '\{'"),
+        (lambda: ModelCheckpoint(3), TypeError, "path must be a string or a path object, got 3"),
+        (lambda: ModelCheckpoint("x", save_best_only=1), TypeError, "save_best_only must be True or False, got 1"),
+        (lambda: CSVLogger(None), TypeError, "path must be a string or a path object, got None"),
+        (lambda: CSVLogger("x", append="yes"), TypeError, "append must be True or False, got 'yes'"),
+        (lambda: TimeLimit(0), ValueError, "seconds must be a finite number above 0, got 0"),
+        (lambda: TargetReached("loss", np.nan), ValueError, "value must be a finite number, got nan"),
+        (lambda: ReduceOnPlateau(factor=1), ValueError, "factor must be a finite number above 0 and below 1, got 1"),
+        (lambda: ReduceOnPlateau(patience=-1), ValueError, "patience must be at least 0, got -1"),
+        (lambda: ReduceOnPlateau(cooldown=0.5), TypeError, r"cooldown must be an integer, got 0\.5"),
+        (lambda: ReduceOnPlateau(min_rate=-1), ValueError, "min_rate must be a finite number at least 0, got -1"),
+    ],
+)
+def test_bad_arguments_of_the_others(make, error, match):
+    with pytest.raises(error, match=match):
+        make()

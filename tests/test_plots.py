@@ -67,3 +67,24 @@ def test_wrong_images_are_red():
     assert (right.get_title(), wrong.get_title()) == ("3", "4 (is 9)")
     assert right.title.get_color() != "red"
     assert wrong.title.get_color() == "red"
+
+
+def test_metrics_of_both_sets():
+    history = History(
+        loss=[3.0, 2.0],
+        val_loss=[4.0, 2.5],
+        metric="accuracy",
+        metrics={"val_accuracy": [0.5, 0.75], "val_auc": [0.6, 0.8], "accuracy": [0.4, 0.9]},
+    )
+    ax = history.plot()
+    right = ax.figure.axes[1]
+    assert curves(right) == {
+        "validation accuracy": ([1, 2], [0.5, 0.75]),
+        "validation auc": ([1, 2], [0.6, 0.8]),
+        "training accuracy": ([1, 2], [0.4, 0.9]),
+    }
+    assert right.get_ylabel() == "accuracy, auc"
+    dashed, other, dotted = right.get_lines()
+    assert dashed.get_color() == dotted.get_color() != other.get_color()
+    assert (dashed.get_linestyle(), other.get_linestyle(), dotted.get_linestyle()) == ("--", "--", ":")
+    ax.figure.canvas.draw()

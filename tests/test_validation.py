@@ -388,8 +388,19 @@ FIT = {
         (1, ValueError, r"shuffle must be True, False or an integer array"),
     ],
     "metric": [
-        ("f1", ValueError, r"metric must be one of 'accuracy', 'r2', got 'f1'"),
-        (5, ValueError, r"metric must be one of 'accuracy', 'r2', got 5"),
+        ("f1", ValueError, r"metric must be one of 'accuracy', 'r2', .*, got 'f1'"),
+        ("top_0", ValueError, r"metric must be one of .*, got 'top_0'"),
+        (5, TypeError, r"metric must be a name, a callable or a list of these, got 5"),
+        (["accuracy", 5], ValueError, r"metric must be one of .*, got 5"),
+        ([], ValueError, r"metric must hold one or more metrics of different names .*, got \[\]"),
+        (["top_2", "top_2"], ValueError, r"metric must .* different names .*, got \['top_2', 'top_2'\]"),
+        ("log_loss", ValueError, r"metric 'log_loss' needs the probabilities of a softmax or one sigmoid output, got"),
+    ],
+    "train_metric": [(1, TypeError, r"train_metric must be True or False, got 1")],
+    "history": [([1.0], TypeError, r"history must be a History or None, got \[1.0\]")],
+    "verbose": [
+        (2, ValueError, r"verbose must be at most 1, got 2"),
+        ("yes", TypeError, r"verbose must be an integer, got 'yes'"),
     ],
     "callbacks": [
         ([3], TypeError, r"callbacks must be callables that take the model, got 3"),

@@ -288,6 +288,8 @@ def check_history(history):
     assert len(history.seconds) == n, f"{len(history.seconds)} seconds, {n} losses"
     assert len(history.val_loss) == len(history.val_metric), "validation losses and metrics of other lengths"
     assert len(history.val_loss) in (0, n), f"{len(history.val_loss)} validation losses, {n} losses"
+    lengths = {name: len(values) for name, values in history._lists().items()}
+    assert set(lengths.values()) == {n}, f"{lengths}, {n} losses"
 
 
 def check_same(one, other, what):

@@ -55,6 +55,16 @@ FUNCTIONS = {
     "Momentum": (Momentum, {}),
     "Adam": (Adam, {}),
     "EarlyStopping": (fastnn.EarlyStopping, {}),
+    "ModelCheckpoint": (fastnn.ModelCheckpoint, {"path": "model-{epoch}"}),
+    "ReduceOnPlateau": (fastnn.ReduceOnPlateau, {}),
+    "TargetReached": (fastnn.TargetReached, {"monitor": "loss", "value": 0.1}),
+    "TimeLimit": (fastnn.TimeLimit, {"seconds": 1.0}),
+    "CSVLogger": (fastnn.CSVLogger, {"path": "log.csv"}),
+    "Metric": (fastnn.Metric, {"function": max}),
+    "find_learning_rate": (
+        fastnn.find_learning_rate,
+        {"model": MODELS["softmax"][0], "X": X, "y": CLASSES, "batch_size": 5, "steps": 5},
+    ),
     "LBFGS": (fastnn.LBFGS, {}),
     "StepDecay": (fastnn.StepDecay, {"learning_rate": 0.1, "every": 3}),
     "ExponentialDecay": (fastnn.ExponentialDecay, {"learning_rate": 0.1, "gamma": 0.9}),
@@ -76,10 +86,10 @@ def arguments_of(name):
 
 
 def endless(name, value):
-    """Whether a value is legal but asks for very much work: so many epochs, or rows that take no memory."""
+    """Whether a value is legal but asks for very much work: so many epochs or steps, or rows that take no memory."""
     if isinstance(value, np.ndarray):
         return value.size > 2**30 and name != "X"
-    return name == "epochs" and isinstance(value, int) and 100 < value <= 10**8
+    return name in ("epochs", "steps") and isinstance(value, int) and value > 100
 
 
 @st.composite
@@ -274,7 +284,7 @@ def spoil_parameters(rng, model, data):
 
 def spoil_history(rng, model, data):
     history = model.history
-    for values in (history.loss, history.val_loss, history.val_metric, history.seconds):
+    for values in history._lists().values():
         pick(rng, [list.clear, lambda v: v.append("x"), lambda v: v.extend([0.0] * 3), lambda v: v.insert(0, None)])(
             values
         )
