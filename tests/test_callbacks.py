@@ -149,10 +149,10 @@ def test_any_recorded_value_can_be_watched(monitor, mode, best):
     assert stopping.best_epoch == (11 if abs(best) == 0.5 else 1)
 
 
-def test_a_monitor_that_is_not_there_is_found_before_the_first_epoch(blobs):
+def test_a_monitor_that_is_not_there_is_found_before_the_first_epoch(blobs, tmp_path):
     for watching in (
         EarlyStopping("accuracy"),
-        ModelCheckpoint("x", "accuracy"),
+        ModelCheckpoint(tmp_path / "x", "accuracy"),
         TargetReached("accuracy", 1),
         ReduceOnPlateau("accuracy"),
     ):
