@@ -456,7 +456,7 @@ def test_after_a_progress_bar_that_fails(monkeypatch):
         raise OSError("no terminal")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "ProgressBar", broken)
+        patch.setattr(training, "Report", broken)
         with pytest.raises(OSError, match="no terminal"):
             model.fit(X, y, epochs=3, batch_size=7, progress=True)
     assert not any(bound(plan) for plan in plans(model))
