@@ -19,14 +19,29 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from fastnn import SGD, Adam, Dense, Model, Momentum, threads
+from fastnn import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    CosineDecay,
+    Dense,
+    ExponentialDecay,
+    Lion,
+    Model,
+    Momentum,
+    Nadam,
+    RMSprop,
+    StepDecay,
+    threads,
+)
 from fastnn.kernels import strategy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -157,6 +172,7 @@ class Problem:
     weights: np.ndarray | None
     batch_size: int
     optimizer: object
+    more: dict = field(default_factory=dict)  # further arguments of fit
 
     def model(self):
         """The network as it is before training."""
@@ -168,13 +184,13 @@ class Problem:
     def fit(self, model, epochs, **options):
         """Train the model."""
         given = {"batch_size": self.batch_size, "optimizer": self.optimizer, "sample_weight": self.weights}
-        return model.fit(self.X, self.y, epochs=epochs, **given | options)
+        return model.fit(self.X, self.y, epochs=epochs, **given | self.more | options)
 
     def __str__(self):
         return (
             f"{self.model()!r}, {self.options}, frozen {self.frozen}, X {self.X.dtype} {self.X.shape}, "
             f"y {self.y.dtype} {self.y.shape}, weights {self.weights is not None}, batches of {self.batch_size}, "
-            f"{self.optimizer}"
+            f"{self.optimizer}, {self.more}"
         )
 
 
@@ -257,6 +273,34 @@ def random_targets(rng, n, n_out, output, crossed):
         p = rng.random((n, n_out))
         return p / p.sum(axis=1, keepdims=True) if output == "softmax" else p
     return rng.random((n, n_out)) * 0.8 + 0.1
+
+
+ALL_HIDDEN = (*HIDDEN, "leaky_relu", "elu", "selu", "silu", "softplus", "hard_sigmoid")
+OPTIMIZERS = (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion)
+
+
+def with_everything(rng, problem):
+    """The same problem with any neurons, optimizer, schedule and rules."""
+    n_hidden = len(problem.sizes) - 2
+    layers = [Dense(layer.units, pick(rng, ALL_HIDDEN)) for layer in problem.sizes[1:-1]]
+    rate = float(rng.uniform(1e-5, 1e-3))
+    if chance(rng, 0.4):
+        per = pick(rng, ["epoch", "step"])
+        rate = pick(
+            rng, [ExponentialDecay(rate, 0.8, per), CosineDecay(rate, 3, 1, per=per), StepDecay(rate, 2, per=per)]
+        )
+    clip = pick(rng, [{}, {}, {"clip_value": 1e-3}, {"clip_norm": 0.05}])
+    more = {
+        "l2": pick(rng, [0.0, 1e-3]),
+        "l1": pick(rng, [0.0, 1e-4]),
+        "max_norm": pick(rng, [None, 0.8]),
+        "dropout": pick(rng, [0.0, 0.5, rng.uniform(0, 0.9, n_hidden).tolist()]),
+        "input_noise": pick(rng, [0.0, 0.1]),
+    }
+    if problem.options["loss"] == "cross_entropy":
+        more["label_smoothing"] = pick(rng, [0.0, 0.1])
+    sizes, optimizer = [problem.sizes[0], *layers, problem.sizes[-1]], pick(rng, OPTIMIZERS)(rate, **clip)
+    return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 
 
 # ---- what can be said of any model ----
