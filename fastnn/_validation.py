@@ -177,6 +177,16 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
     return rows
 
 
+def parameters(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """value as finite parameters of that shape, in dtype."""
+    array = _numeric(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    values = _for_kernel(array, dtype)
+    _finite(name, values, array)
+    return values
+
+
 def is_sparse(value: object) -> bool:
     """Whether it is a sparse matrix or array of SciPy, which is not imported for this."""
     scipy_sparse = sys.modules.get("scipy.sparse")

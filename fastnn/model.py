@@ -18,11 +18,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, full_batch, lbfgs, levenberg_marquardt, losses, metrics, optimizers, storage, training
+from . import (
+    _validation,
+    full_batch,
+    initialisers,
+    lbfgs,
+    levenberg_marquardt,
+    losses,
+    metrics,
+    optimizers,
+    storage,
+    training,
+)
 from . import threads as _threads
 from ._validation import Targets, shown, take_rows
 from .custom import Activation, Loss
 from .history import DivergenceError, History
+from .initialisers import Init
 from .kernels.memory import Layout
 from .kernels.optimizers import OPTIMIZERS
 from .kernels.schedule import Rules
@@ -32,7 +44,6 @@ from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
 
-INITS = ("scaled", "normal", "zeros")
 MAX_EPOCHS = 10**8  # a float64 of history each
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 # Of a single output unit; 0 for the others.
@@ -69,9 +80,14 @@ class Model:
         e^2 / 2 where |e| < 1, else |e| - 1/2 (Huber 1964), see `Huber`; "log_cosh" log cosh e; "quantile" |e| / 2, see
         `Quantile`. "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik
         1995), one output against all others.
-    init : str
-        "scaled": weights normal with standard deviation 1/sqrt(fan_in), biases zero. "normal": weights and biases
-        unit Gaussian, as in Nielsen's first network. "zeros".
+    init : str, or sequence with an entry for each layer
+        How weights are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal with standard
+        deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio
+        2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015). "lecun_uniform", "glorot_uniform"
+        and "he_uniform": uniform with those standard deviations, so within sqrt(3) times them. "orthogonal": rows or
+        columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits may follow its number of threads.
+        "normal": weights and biases unit Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is
+        one of these names or a pair of arrays (W, b), shaped like `weights[l]` and `biases[l]`.
     input_scale : float or None
         Multiplies X in fit, predict and evaluate alike, and is saved with the model: 1/255 for uint8 images.
     dtype : str
@@ -115,19 +131,20 @@ class Model:
         activation: str | Activation = "sigmoid",
         output: str | Activation = "sigmoid",
         loss: AnyLoss = "quadratic",
-        init: str = "scaled",
+        init: Init = "scaled",
         input_scale: float | None = None,
         dtype: str = "float32",
         rng: int | np.random.Generator | None = None,
     ):
         n_inputs, layers = architecture(sizes_or_layers, activation, output)
-        _validation.choice("init", init, INITS)
         if input_scale is not None:
             input_scale = _validation.number("input_scale", input_scale, -np.inf)
         generator = _generator(rng)
-        network = Network(Architecture(n_inputs, layers, loss, dtype, input_scale))
-        for i in range(len(layers)):
-            network.initialise(i, init, generator)
+        description = Architecture(n_inputs, layers, loss, dtype, input_scale)
+        inits = initialisers.of_layers(init, list(itertools.pairwise(description.sizes)), dtype)
+        network = Network(description)
+        for weights, biases, each in zip(network.weights, network.biases, inits, strict=True):
+            initialisers.set_layer(weights, biases, each, generator)
         network.seed(int(generator.integers(2**64, dtype=np.uint64)))
         split_seed = int(generator.integers(2**63))
         self._set(network, split_seed, None)
@@ -746,7 +763,7 @@ class Model:
         n_out: int,
         *,
         activation: str | Activation | None = None,
-        init: str = "scaled",
+        init: Init = "scaled",
         rng: int | np.random.Generator | None = None,
     ) -> None:
         """Put a fresh output layer of n_out neurons in place of the last one; the other layers keep their parameters.
@@ -755,7 +772,7 @@ class Model:
         """
         n_out = _validation.integer("n_out", n_out, 1, MAX_UNITS)
         head = Dense(n_out, self.layers[-1].activation if activation is None else activation)
-        _validation.choice("init", init, INITS)
+        inits = initialisers.of_layers(init, [(self.sizes[-2], n_out)], self.dtype)
         generator = _generator(rng)
         mine = threading.Lock()
         with mine:
@@ -766,7 +783,7 @@ class Model:
             new = Network(replace(old.architecture, layers=(*below, head), frozen=frozen), old.random, old.noise)
             for i in range(len(below)):
                 new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
-            new.initialise(len(below), init, generator)
+            initialisers.set_layer(new.weights[-1], new.biases[-1], inits[0], generator)
             self._network = new
 
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = True) -> None:

@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Inference
@@ -20,27 +19,9 @@ from .optimizers import Optimizer
 
 OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
-NORMAL_PIECE = 2**13  # numbers that are drawn at a time
 MAX_PLANS = 3  # of training that are kept for an architecture
 MAX_ARCHITECTURES = 8  # whose programs are kept
 SHARED_BYTES = 2**20  # of the parameters and buffers of a network whose programs may outlive it
-
-
-def _normal(generator: np.random.Generator, n: int) -> NDArray[np.float32]:
-    """n standard normal numbers (Box and Muller 1958), in pieces that stay in the cache.
-
-    NumPy's logarithm, sine and cosine are vector code, so that this takes less than half the time of standard_normal.
-    """
-    out = np.empty(n, np.float32)
-    for start in range(0, n, NORMAL_PIECE):
-        piece = out[start : start + NORMAL_PIECE]
-        half = -(-len(piece) // 2)
-        radius, angle = generator.random((2, half), np.float32)
-        radius[...] = np.sqrt(-2 * np.log1p(-radius))
-        angle *= 2 * np.pi
-        np.multiply(radius, np.cos(angle), out=piece[:half])
-        np.multiply(radius[: len(piece) - half], np.sin(angle[: len(piece) - half]), out=piece[half:])
-    return out
 
 
 def layout_of(architecture: Architecture) -> Layout:
@@ -119,16 +100,6 @@ class Network:
         if batch_size not in self._max_threads:
             self._max_threads[batch_size] = strategy.max_threads(self.layout, batch_size, 2**30)
         return self._max_threads[batch_size]
-
-    def initialise(self, i: int, init: str, generator: np.random.Generator) -> None:
-        """Draw layer i's parameters."""
-        weights, biases = self.weights[i].T, self.biases[i]
-        biases[...] = _normal(generator, biases.size) if init == "normal" else 0
-        if init == "zeros":
-            weights[...] = 0
-        else:
-            scale = 1 / np.sqrt(weights.shape[0]) if init == "scaled" else 1.0
-            np.multiply(_normal(generator, weights.size).reshape(weights.shape), np.float32(scale), out=weights)
 
     def seed(self, random: int) -> None:
         """Start both generators afresh."""

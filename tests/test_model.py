@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 import fastnn
-from fastnn import SGD, Dense, Model
+from fastnn import SGD, Dense, Model, initialisers
 from fastnn.kernels import activations
 
 ACTIVATIONS = [name for name in activations.ACTIVATIONS if name != "exp"]
@@ -145,8 +145,140 @@ def test_zeros_init():
     assert not Model([4, 5, 3], init="zeros", rng=0).parameters.any()
 
 
-def test_both_dtypes_start_from_the_same_numbers():
-    single, double = Model([4, 5, 3], rng=0), Model([4, 5, 3], rng=0, dtype="float64")
+# The standard deviation of the weights by fan_in and fan_out, from the papers.
+DEVIATIONS = {
+    "scaled": lambda fan_in, fan_out: fan_in**-0.5,
+    "lecun_normal": lambda fan_in, fan_out: fan_in**-0.5,
+    "lecun_uniform": lambda fan_in, fan_out: fan_in**-0.5,
+    "he_normal": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,
+    "he_uniform": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,
+    "glorot_normal": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,
+    "glorot_uniform": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,
+}
+INITS = [*DEVIATIONS, "orthogonal", "normal", "zeros"]
+
+
+def test_every_init_is_tested():
+    assert sorted(INITS) == sorted(initialisers.INITS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fans", [(60, 900), (900, 60)])
+@pytest.mark.parametrize("init", DEVIATIONS)
+def test_inits_have_the_deviation_of_their_papers(init, fans, dtype):
+    model = Model(fans, init=init, dtype=dtype, rng=0)
+    weights, deviation = model.weights[0].astype(np.float64), DEVIATIONS[init](*fans)
+    assert weights.std() / deviation == pytest.approx(1, abs=5 / np.sqrt(2 * weights.size))
+    assert weights.mean() / deviation == pytest.approx(0, abs=5 / np.sqrt(weights.size))
+    largest = np.abs(weights).max() / deviation
+    if init.endswith("uniform"):
+        assert 1.7 < largest <= np.sqrt(3) * (1 + 1e-6)
+        counts, _ = np.histogram(weights, 10)
+        np.testing.assert_allclose(counts / weights.size, 0.1, atol=5 * np.sqrt(0.09 / weights.size))
+    else:
+        assert 3.5 < largest < 6
+    assert not model.biases[0].any()
+
+
+def test_bounds_of_glorot_and_he_uniform_in_their_usual_form():
+    glorot, he = (Model([50, 100], init=f"{name}_uniform", rng=0).weights[0] for name in ("glorot", "he"))
+    assert np.abs(glorot).max() == pytest.approx(np.sqrt(6 / 150), rel=1e-3)
+    assert np.abs(he).max() == pytest.approx(np.sqrt(6 / 50), rel=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize("fans", [(70, 40), (40, 70), (50, 50), (1, 1), (1, 9), (9, 1)])
+def test_orthogonal_init(fans, dtype, error):
+    model = Model(fans, init="orthogonal", dtype=dtype, rng=0)
+    w = model.weights[0].astype(np.float64)
+    product = w @ w.T if fans[1] <= fans[0] else w.T @ w
+    np.testing.assert_allclose(product, np.eye(min(fans)), atol=error)
+    assert not model.biases[0].any()
+
+
+def test_orthogonal_matrices_have_no_preferred_sign():
+    """Without the fix of the signs, the entries of LAPACK's Q with one column have that of a reflection: negative."""
+    firsts = [float(Model([5, 5], init="orthogonal", rng=seed).weights[0][0, 0]) for seed in range(200)]
+    assert 60 < sum(first > 0 for first in firsts) < 140
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_an_init_follows_the_seed(init, padding):
+    models = [Model([20, 17, 3], init=init, rng=rng) for rng in (0, 0, 1)]
+    assert bits(models[0]) == bits(models[1])
+    assert (bits(models[0]) == bits(models[2])) == (init == "zeros")
+    assert not padding(models[0]).any()
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_replace_head_draws_by_the_init(init):
+    model = Model([20, 17, 3], rng=0)
+    model.replace_head(5, init=init, rng=4)
+    np.testing.assert_array_equal(model.weights[-1], Model([17, 5], init=init, rng=4).weights[0])
+    np.testing.assert_array_equal(model.biases[-1], Model([17, 5], init=init, rng=4).biases[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_as_parameters(dtype, padding, tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = [(rng.normal(size=(5, 4)), rng.normal(size=5)), ([[1, 2, 3, 4, 5]], [6])]
+    model = Model([4, 5, 1], init=pairs, dtype=dtype, rng=0)
+    for w, b, pair in zip(model.weights, model.biases, pairs, strict=True):
+        np.testing.assert_array_equal(w, np.asarray(pair[0], dtype))
+        np.testing.assert_array_equal(b, np.asarray(pair[1], dtype))
+    assert not padding(model).any()
+    model.save(tmp_path / "model")
+    for twin in (fastnn.load(tmp_path / "model"), copy.copy(model)):
+        assert bits(twin) == bits(model)
+    twin = Model([4, 5, 1], init=list(zip(model.weights, model.biases, strict=True)), dtype=dtype)
+    assert bits(twin) == bits(model)
+    twin.weights[0][...] = 0
+    assert bits(twin) != bits(model)
+    model.replace_head(2, init=[(np.ones((2, 5)), [3, 4])])
+    assert (model.weights[-1] == 1).all()
+    assert model.biases[-1].tolist() == [3, 4]
+
+
+def test_an_init_for_each_layer():
+    weights = np.arange(6).reshape(3, 2)
+    model = Model([40, 2, 3], init=["orthogonal", (weights, [1, 2, 3])], rng=0)
+    np.testing.assert_allclose(model.weights[0] @ model.weights[0].T, np.eye(2), atol=1e-6)
+    np.testing.assert_array_equal(model.weights[1], weights)
+
+
+W, B = np.ones((3, 4)), np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("init", "error", "message"),
+    [
+        (3, ValueError, r"init must be one of 'scaled'.*, got 3"),
+        ("he", ValueError, r"init must be one of 'scaled'.*'orthogonal', got 'he'"),
+        ((W, B), ValueError, r"init must have a name or a pair \(W, b\) for each of 1 layers, got \[array"),
+        (W, ValueError, r"init must have .* for each of 1 layers, got "),
+        ([], ValueError, r"init must have .* for each of 1 layers, got \[\]"),
+        ([W], TypeError, r"init\[0\] must be a name or a pair of arrays \(W, b\), got array"),
+        (["he"], ValueError, r"init\[0\] must be one of 'scaled'.*, got 'he'"),
+        ([(W.T, B)], ValueError, r"init\[0\]\[0\] must have shape \(3, 4\), got \(4, 3\)"),
+        ([(W, B[:2])], ValueError, r"init\[0\]\[1\] must have shape \(3,\), got \(2,\)"),
+        ([(W * np.nan, B)], ValueError, r"init\[0\]\[0\] must be finite in float32, got init\[0\]\[0\]\[0, 0\] = nan"),
+        ([(W, B + 1e300)], ValueError, r"init\[0\]\[1\] must be finite in float32, got .* = 1e\+300"),
+        ([(W, ["a", "b", "c"])], TypeError, r"init\[0\]\[1\] must hold numbers, got .*<U1"),
+    ],
+)
+def test_unusable_inits(init, error, message, state):
+    with pytest.raises(error, match=message):
+        Model([4, 3], init=init)
+    model = Model([2, 4, 7], rng=0)
+    before = state(model)
+    with pytest.raises(error, match=message):
+        model.replace_head(3, init=init)
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_both_dtypes_start_from_the_same_numbers(init):
+    single, double = (Model([4, 5, 3], init=init, rng=0, dtype=dtype) for dtype in DTYPES)
     for a, b in zip(single.weights, double.weights, strict=True):
         np.testing.assert_array_equal(a, b.astype(np.float32))
 

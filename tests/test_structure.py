@@ -154,6 +154,7 @@ LOWER = [
     "_validation",
     "callbacks",
     "custom",
+    "initialisers",
     "layers",
     "losses",
     "optimizers",

@@ -500,7 +500,7 @@ def test_unusable_arguments_of_other_methods(call, error, message, unchanged):
         ([4, 2], {"activation": np.tanh}, ValueError, r"activation must be one of .*, got <ufunc 'tanh'>"),
         ([4, 2], {"output": "mish"}, ValueError, r"output must be one of 'identity'.*, got 'mish'"),
         ([4, 2], {"loss": "mse"}, ValueError, r"loss must be one of 'quadratic'.*, got 'mse'"),
-        ([4, 2], {"init": "he"}, ValueError, r"init must be one of 'scaled', 'normal', 'zeros', got 'he'"),
+        ([4, 2], {"init": "he"}, ValueError, r"init must be one of 'scaled', .*, got 'he'"),
         ([4, 2], {"dtype": "float16"}, ValueError, r"dtype must be one of 'float32', 'float64', got 'float16'"),
         ([4, 2], {"dtype": np.float32}, ValueError, r"dtype must be one of 'float32', 'float64', got <class"),
         ([4, 2], {"input_scale": "1"}, TypeError, r"input_scale must be a number, got '1'"),
