@@ -46,9 +46,14 @@ class Target:
         return 8 if self.vector_bytes == 64 else 4
 
     def _max_tile_rows(self, lines: int) -> int:
-        """The accumulators, the vectors of B and one of A fit the registers."""
+        """The accumulators and the vectors of B fit the registers, with one of A; on ARM with one of A for each row.
+
+        There LLVM loads all of them first, because a multiply-add takes its factor from a register.
+        """
         width = lines * self.vectors_per_line
-        return min(MAX_ACCUMULATORS // lines, (self.registers - width - 1) // width)
+        left = self.registers - width
+        rows = (left - 1) // width if self.triple.startswith(("x86_64", "i686")) else left // (width + 1)
+        return min(MAX_ACCUMULATORS // lines, rows)
 
     @cached_property
     def tile_rows(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ WATCHED += ["tanh_gemv_backward", "inner", "transpose", "gather", "gather_uint8"
         (AVX512, 64, 32, True, (0, 12, 6, 4), 2.5, 8),
         (AVX2, 32, 16, True, (0, 6), None, 4),
         (SSE, 16, 16, False, (0, 2), None, 4),
-        (NEON, 16, 32, True, (0, 6), None, 4),
+        (NEON, 16, 32, True, (0, 5), None, 4),
     ],
     ids=["avx512", "avx2", "sse", "neon"],
 )
@@ -117,11 +117,20 @@ def test_a_tile_keeps_its_accumulators_in_registers(dtype):
         assert spilled == [], target.cpu
 
 
-def test_code_for_another_architecture():
-    """It is written on this machine, with NEON's vectors and fused multiply-add."""
-    text = assembly(NEON, "float32", ["tiles_6x1"])["tiles_6x1"]
-    assert re.search(r"fmla\s+v\d+\.4s", text)
-    assert "fmadd" not in text
+@pytest.mark.parametrize(("dtype", "lanes"), [("float32", "4s"), ("float64", "2d")])
+def test_the_whole_library_for_arm(dtype, lanes):
+    """It is written on this machine, with NEON's fused multiply-add; the tiles keep their accumulators in registers."""
+    tiles = {f"tiles_{rows}x{lines}" for rows, lines in NEON.tiles}
+    for name, text in assembly(NEON, dtype, functions(NEON)).items():
+        called = re.findall(r"^\s+(?:bl|b)\s+([a-z_]\w*)$", text, re.M)
+        assert called == (["sched_yield"] if name == "barrier" else []), name
+        assert "blr" not in text, name
+        if name in tiles:
+            tiles.remove(name)
+            assert re.search(rf"fmla\s+v\d+\.{lanes}", text), name
+            assert not re.search(rf"fmla\s+v\d+\.(?!{lanes})", text), name
+            assert not re.search(r"\bq\d+.*\[sp", text), name
+    assert not tiles
 
 
 @pytest.mark.parametrize(
