@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .metrics import Metric
     from .model import Model, load
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
+    from .plots import plot_confusion_matrix, plot_wrong
     from .rates import find_learning_rate
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
 
@@ -68,6 +69,8 @@ _HOME = {
     "load_digits": "data",
     "load_idx": "data",
     "one_hot": "data",
+    "plot_confusion_matrix": "plots",
+    "plot_wrong": "plots",
 }
 __all__ = [
     "LBFGS",
@@ -108,10 +111,14 @@ __all__ = [
     "load_digits",
     "load_idx",
     "one_hot",
+    "plot_confusion_matrix",
+    "plot_wrong",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name == "plots":
+        return import_module("fastnn.plots")
     if name not in _HOME:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
     value = getattr(import_module(f"fastnn.{_HOME[name]}"), name)

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from . import _validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+def _pyplot() -> Any:
+    """matplotlib.pyplot, or an ImportError that says how to get it."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('plots need matplotlib: pip install "fastnn-numba[plots]"') from error
+    return pyplot
+
+
+def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """True and predicted labels as arrays, (n,)."""
+    true, predicted = _validation.array("y_true", y_true), _validation.array("y_pred", y_pred)
+    if true.ndim != 1 or len(true) == 0:
+        raise ValueError(f"y_true must have shape (n,) with at least one label, got {true.shape}")
+    if predicted.shape != true.shape:
+        raise ValueError(f"y_pred must have shape {true.shape}, as y_true, got {predicted.shape}")
+    return true, predicted
 
 
 def plot_curves(
@@ -19,10 +42,8 @@ def plot_curves(
 
     Those of the validation set are dashed, as "val_accuracy", those of the training set dotted, as "accuracy".
     """
-    import matplotlib.pyplot as plt
-
     if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+        _, ax = _pyplot().subplots(layout="constrained")
     epochs = np.arange(1, len(loss) + 1)
     ax.plot(epochs, loss, label="training loss")
     if val_loss:
@@ -48,10 +69,8 @@ def plot_rates(
     rates: list[float], losses: list[float], smoothed: list[float], suggestion: float, ax: Axes | None = None
 ) -> Axes:
     """The losses of a learning-rate range test over the rate, on a logarithmic axis, and what it suggests."""
-    import matplotlib.pyplot as plt
-
     if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+        _, ax = _pyplot().subplots(layout="constrained")
     ax.plot(rates, losses, "C7", linewidth=0.5, label="loss")
     ax.plot(rates, smoothed, "C0", label="smoothed")
     ax.axvline(suggestion, color="k", linestyle="--", linewidth=1, label=f"suggestion {suggestion:.2g}")
@@ -62,10 +81,8 @@ def plot_rates(
 
 def plot_images(images: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any] | None = None) -> Figure:
     """Images, (n, height, width), in rows of ten with the predicted label above each; a wrong one in red."""
-    import matplotlib.pyplot as plt
-
-    rows = -(-len(images) // 10)
-    figure, axes = plt.subplots(rows, 10, figsize=(8, 0.95 * rows), layout="constrained", squeeze=False)
+    rows = max(1, -(-len(images) // 10))
+    figure, axes = _pyplot().subplots(rows, 10, figsize=(8, 0.95 * rows), layout="constrained", squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for i, (image, ax) in enumerate(zip(images, axes.flat, strict=False)):
@@ -74,4 +91,96 @@ def plot_images(images: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any
             ax.set_title(str(predicted[i]), fontsize=9)
         else:
             ax.set_title(f"{predicted[i]} (is {true[i]})", fontsize=9, color="red")
+    return figure
+
+
+def plot_confusion_matrix(
+    y_true: ArrayLike, y_pred: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """How many samples of each class (rows) were taken for each class (columns), by scikit-learn.
+
+    Parameters
+    ----------
+    y_true, y_pred : array (n,)
+        The true labels and the predicted ones, such as `model.classify(X)`: class indices, or any labels.
+    labels : sequence of str or None
+        The names of the classes 0, 1, ..; the labels then are class indices. None: the labels that occur, in order.
+    ax : matplotlib.axes.Axes or None
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises ValueError for labels of other shapes or without a name, and ImportError without the extras `plots` and
+    `sklearn`.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> ax = fastnn.plot_confusion_matrix([0, 1, 2, 2], [0, 1, 2, 1], labels=["cat", "dog", "fox"])
+    >>> [text.get_text() for text in ax.texts]
+    ['1', '0', '0', '0', '1', '0', '0', '1', '1']
+    """
+    true, predicted = _pair(y_true, y_pred)
+    indices = None
+    if labels is not None:
+        names = _validation.items("labels", labels, "a sequence of names")
+        indices = np.arange(len(names))
+        for name, values in (("y_true", true), ("y_pred", predicted)):
+            if not np.isin(values, indices).all():
+                raise ValueError(f"{name} must hold class indices in [0, {len(names)}), for which labels has a name")
+    pyplot = _pyplot()
+    try:
+        from sklearn.metrics import ConfusionMatrixDisplay
+    except ImportError as error:
+        message = 'plot_confusion_matrix needs scikit-learn: pip install "fastnn-numba[plots,sklearn]"'
+        raise ImportError(message) from error
+
+    if ax is None:
+        _, ax = pyplot.subplots(layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(
+        true, predicted, labels=indices, display_labels=labels, ax=ax, cmap="Blues", colorbar=False
+    )
+    return ax
+
+
+def plot_wrong(images: ArrayLike, y_true: ArrayLike, y_pred: ArrayLike, *, most: int = 40) -> Figure:
+    """The images whose label was predicted wrongly, with the predicted and the true label above each.
+
+    Parameters
+    ----------
+    images : array (n, height, width) or (n, pixels)
+        The samples; rows of pixels are those of a square image.
+    y_true, y_pred : array (n,)
+        The true labels and the predicted ones, such as `model.classify(X)`.
+    most : int
+        How many to show, the first ones; at least 1.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Its title says how many of the images are wrong.
+
+    Raises ValueError for arrays of other shapes, and ImportError without the extra `plots`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> figure = fastnn.plot_wrong(np.zeros((3, 64)), [7, 8, 9], [7, 3, 9])
+    >>> figure.get_suptitle()
+    '1 of 3 wrong'
+    """
+    true, predicted = _pair(y_true, y_pred)
+    pictures = _validation.array("images", images)
+    if pictures.ndim == 2 and math.isqrt(pictures.shape[1]) ** 2 == pictures.shape[1]:
+        side = math.isqrt(pictures.shape[1])
+        pictures = pictures.reshape(-1, side, side)
+    if pictures.ndim != 3 or len(pictures) != len(true) or pictures.size == 0:
+        expected = f"({len(true)}, height, width) or ({len(true)}, pixels) of square images"
+        raise ValueError(f"images must have shape {expected}, got {pictures.shape}")
+    wrong = np.flatnonzero(true != predicted)
+    shown = wrong[: _validation.integer("most", most, 1)]
+    figure = plot_images(pictures[shown], predicted[shown], true[shown])
+    figure.suptitle(f"{len(wrong)} of {len(true)} wrong")
     return figure

@@ -1,0 +1,59 @@
+"""What a model consists of, as a table for a person to read: plain text, and HTML for a notebook."""
+
+from __future__ import annotations
+
+import html
+
+from .layers import Architecture
+
+HEADS = ("layer", "units", "activation", "parameters", "trains")
+
+
+def _rows(architecture: Architecture) -> list[tuple[str, ...]]:
+    """A row for each layer."""
+    sizes = architecture.sizes
+    return [
+        (
+            str(i),
+            f"{layer.units:,}",
+            layer.activation,
+            f"{(sizes[i] + 1) * layer.units:,}",
+            "frozen" if i in architecture.frozen else "yes",
+        )
+        for i, layer in enumerate(architecture.layers)
+    ]
+
+
+def _facts(architecture: Architecture, n_bytes: int) -> list[str]:
+    """What there is to say of the whole model; n_bytes are those of the parameters."""
+    numbers = [(a + 1) * layer.units for a, layer in zip(architecture.sizes, architecture.layers, strict=False)]
+    trained = sum(n for i, n in enumerate(numbers) if i not in architecture.frozen)
+    scale = "" if architecture.input_scale is None else f", input_scale {architecture.input_scale:g}"
+    return [
+        f"{architecture.n_inputs:,} inputs{scale}, loss {architecture.loss}, {architecture.dtype}",
+        f"{sum(numbers):,} parameters, of which {trained:,} train; {n_bytes / 1024:,.1f} KiB with their padding",
+    ]
+
+
+def text(architecture: Architecture, n_bytes: int) -> str:
+    """A line for each layer below the heads, then the facts. Numbers stand on the right, words on the left."""
+    rows = [HEADS, *_rows(architecture)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in (2, 4) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, *_facts(architecture, n_bytes)])
+
+
+def as_html(architecture: Architecture, n_bytes: int) -> str:
+    """The same as a table."""
+    heads = "".join(f"<th>{head}</th>" for head in HEADS)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in _rows(architecture)
+    )
+    facts = "<br>".join(html.escape(fact) for fact in _facts(architecture, n_bytes))
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table><p>{facts}</p>"
