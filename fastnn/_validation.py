@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import os
 import reprlib
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import calls
+from . import _other_names, calls
 
 DTYPES = ("float32", "float64")
 SMALL = 2**13  # elements of an array that is checked without regard for memory
@@ -35,7 +36,8 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """value, if it is one of the allowed names."""
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
+        hint = _other_names.hint(name, value, allowed)
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}{hint}")
     return value
 
 
@@ -164,7 +166,12 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         return _sparse_inputs(X, n_inputs, dtype, name=name, finite=finite)
     array = _numeric(name, X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
-        raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}")
+        hint = ""
+        if array.ndim == 1 and array.size and n_inputs in (1, array.size):
+            hint = f"; {name}[:, None] is a column" if n_inputs == 1 else f"; {name}[None] is a single row"
+        elif array.ndim > 2 and math.prod(array.shape[1:]) == n_inputs:
+            hint = f"; {name}.reshape({len(array)}, {n_inputs}) has it"
+        raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}{hint}")
     if len(array) == 0:
         raise ValueError(f"{name} must hold at least one sample, got shape {array.shape}")
     if array.dtype == np.bool_:
@@ -380,6 +387,29 @@ def targets(
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )
     return Targets(values, classes)
+
+
+# What an output can be, where it is not any number.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("sigmoid", "hard_sigmoid", "step"), (0.0, 1.0)),
+    **dict.fromkeys(("relu", "softplus", "exp"), (0.0, np.inf)),
+    "tanh": (-1.0, 1.0),
+}
+
+
+def out_of_reach(values: NDArray[Any], output: str) -> str:
+    """What to say of numeric targets that the output activation cannot give, or ""."""
+    low, high = RANGES.get(output, (-np.inf, np.inf))
+    if low == -np.inf:
+        return ""
+    slices = list(calls.row_slices(len(values), values[:1].nbytes))
+    least, most = min(values[rows].min() for rows in slices), max(values[rows].max() for rows in slices)
+    if low <= least and most <= high:
+        return ""
+    return (
+        f"y holds numbers from {least:g} to {most:g}, but outputs of {output!r} lie between {low:g} and {high:g}: "
+        'no training reaches those outside. Use output="identity", or scale y.'
+    )
 
 
 def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:

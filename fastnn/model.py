@@ -28,9 +28,11 @@ from . import (
     metrics,
     optimizers,
     storage,
+    summary,
     training,
 )
 from . import threads as _threads
+from ._other_names import explained
 from ._validation import Targets, shown, take_rows
 from .custom import Activation, Loss
 from .history import DivergenceError, History
@@ -44,6 +46,7 @@ from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
 
+LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_EPOCHS = 10**8  # a float64 of history each
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 # Of a single output unit; 0 for the others.
@@ -124,6 +127,7 @@ class Model:
     array([0, 1, 1, 0])
     """
 
+    @explained
     def __init__(
         self,
         sizes_or_layers: Iterable[int | Dense],
@@ -226,6 +230,26 @@ class Model:
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
         return f"Model([{inner}], loss={self._network.architecture.loss!r}{scale}, dtype={self.dtype!r})"
 
+    def summary(self) -> str:
+        """A table of the layers, then inputs, loss, dtype, the number of parameters and their memory, as plain text.
+
+        A notebook shows the same for a model. `print(model.summary())` shows it elsewhere.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> print(fastnn.Model([784, fastnn.Dense(30, "relu"), 10]).summary())
+        layer  units  activation  parameters  trains
+            0     30  relu            23,550  yes
+            1     10  sigmoid            310  yes
+        784 inputs, loss quadratic, float32
+        23,860 parameters, of which 23,860 train; 100.1 KiB with their padding
+        """
+        return summary.text(self._network.architecture, self.parameters.nbytes)
+
+    def _repr_html_(self) -> str:
+        return summary.as_html(self._network.architecture, self.parameters.nbytes)
+
     def __getstate__(self) -> dict[str, Any]:
         network = self._network
         return {
@@ -247,6 +271,7 @@ class Model:
 
     # ---- training ----
 
+    @explained
     def fit(
         self,
         X: ArrayLike,
@@ -410,6 +435,10 @@ class Model:
         work = 3 * epochs * len(inputs) * self.n_parameters
         shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
         max_threads = _threads.resolve_threads(threads) if shared else 1
+        if targets.classes is None and (found := _validation.out_of_reach(targets.array, self.layers[-1]._kernel)):
+            warnings.warn(found, stacklevel=3)
+        if metric is None and validation is not None:
+            self._warn_of_float_classes(validation[1])
         bound = [functools.partial(callback, self) for callback in callbacks]
         history = History() if history is None else history
         samples = training.Samples(inputs, targets.array, weights)
@@ -449,6 +478,8 @@ class Model:
                 if hasattr(callback, "on_end"):
                     callback.on_end(self)
             self._claims.give_back(mine)
+        if weights is None and (found := self._not_learned(targets, history)):
+            warnings.warn(found, stacklevel=3)
         return history
 
     def _check_full_batch(self, optimizer: Any, objective: Any, batch_size: int, n: int, shuffle: Any) -> None:
@@ -482,6 +513,32 @@ class Model:
             input_noise=_validation.number("input_noise", input_noise, 0.0),
             label_smoothing=label_smoothing,
             max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
+        )
+
+    def _warn_of_float_classes(self, targets: Targets) -> None:
+        """Where floats look like two classes, so that a default metric is not the one that was meant."""
+        if targets.classes is None and self.layers[-1].units == 1 and self.layers[-1].activation in _THRESHOLDS:
+            values = targets.array
+            if values.min() == 0 and values.max() == 1 and ((values == 0) | (values == 1)).all():
+                warnings.warn(
+                    "y holds the floats 0.0 and 1.0, which are numeric targets, so the metric is r2. For two classes, "
+                    "and accuracy, give integers: y.astype(int).",
+                    stacklevel=4,
+                )
+
+    def _not_learned(self, targets: Targets, history: History) -> str:
+        """What to say where targets are large and the loss is above that of their mean, or ""."""
+        if len(history.loss) < 2 or not history.loss[-1] > LARGE_TARGETS or targets.classes is not None:
+            return ""  # the loss of a first epoch is that of its first steps too
+        if self._network.architecture.loss != "quadratic" or self.layers[-1].activation != "identity":
+            return ""
+        means, deviations = (f(targets.array, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+        size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
+        if size < LARGE_TARGETS or history.loss[-1] <= of_mean:
+            return ""
+        return (
+            f"the loss is {history.loss[-1]:g}, but predicting the mean of y has {of_mean:g}. y is about {size:g}: "
+            "scale it, such as (y - y.mean()) / y.std(), or train longer."
         )
 
     def partial_fit(
@@ -660,6 +717,7 @@ class Model:
             raise ValueError(f"X must give outputs that are numbers, got NaN for X[{undecided[0]}]")
         return _decide(outputs, network.architecture)
 
+    @explained
     def evaluate(
         self,
         X: ArrayLike,
@@ -682,6 +740,8 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
+        if metric is None:
+            self._warn_of_float_classes(targets)
         loss, values = self._evaluate(inputs, targets, weights, metrics.resolve(metric, targets, self.layers[-1]))
         return {"loss": loss} | values
 
@@ -758,6 +818,7 @@ class Model:
             architecture = replace(old.architecture, frozen=frozenset(i % n for i in chosen))
             self._network = Network(architecture, old.random, old.noise, old.parameters)
 
+    @explained
     def replace_head(
         self,
         n_out: int,

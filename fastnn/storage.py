@@ -20,6 +20,14 @@ Tensors = dict[str, NDArray[Any]]
 FORMAT_VERSION = 4  # version 1 had no checksum, 2 no optimizer's state; "3" would differ from "1" by a single bit
 VERSIONS = ("1", "2", str(FORMAT_VERSION))
 OLD = 3600  # seconds; a temporary file of that age belongs to a save that was killed
+FORMATS = {  # other than safetensors, by the end of a file's name
+    ".onnx": "ONNX",
+    **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
+    **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
+    ".keras": "Keras'",
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), "pickle"),
+    **dict.fromkeys((".npy", ".npz"), "NumPy's"),
+}
 
 
 def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
@@ -31,6 +39,11 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
+    if other := FORMATS.get(path.suffix.lower()):
+        raise ValueError(
+            f"path must not end in {path.suffix!r}, {other} format, got {path.name!r}; "
+            f"a model is saved as safetensors: {path.stem + '.safetensors'!r}"
+        )
     tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}  # no thread changes the copies
     if found := _not_finite(tensors):
         raise ValueError(f"the parameters must be finite to be saved, got {found}")

@@ -16,7 +16,7 @@ def _rows(architecture: Architecture) -> list[tuple[str, ...]]:
         (
             str(i),
             f"{layer.units:,}",
-            layer.activation,
+            layer.activation if isinstance(layer.activation, str) else layer.activation.name,
             f"{(sizes[i] + 1) * layer.units:,}",
             "frozen" if i in architecture.frozen else "yes",
         )
@@ -30,7 +30,7 @@ def _facts(architecture: Architecture, n_bytes: int) -> list[str]:
     trained = sum(n for i, n in enumerate(numbers) if i not in architecture.frozen)
     scale = "" if architecture.input_scale is None else f", input_scale {architecture.input_scale:g}"
     return [
-        f"{architecture.n_inputs:,} inputs{scale}, loss {architecture.loss}, {architecture.dtype}",
+        f"{architecture.n_inputs:,} inputs{scale}, loss {architecture.loss_name}, {architecture.dtype}",
         f"{sum(numbers):,} parameters, of which {trained:,} train; {n_bytes / 1024:,.1f} KiB with their padding",
     ]
 

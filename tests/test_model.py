@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -115,6 +116,35 @@ def test_padding_is_zero_after_the_perceptron_rule(padding):
 def test_repr_can_be_evaluated(model, text):
     assert repr(model) == text
     assert repr(eval(text, {"Model": Model, "Dense": Dense})) == text
+
+
+def test_summary():
+    model = Model([784, Dense(1000, "relu"), Dense(10, "softmax")], loss="cross_entropy", input_scale=0.5, rng=0)
+    model.freeze(0)
+    lines = model.summary().splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["layer", "units", "activation", "parameters", "trains"],
+        ["0", "1,000", "relu", "785,000", "frozen"],
+        ["1", "10", "softmax", "10,010", "yes"],
+    ]
+    assert lines[3] == "784 inputs, input_scale 0.5, loss cross_entropy, float32"
+    memory = model.parameters.nbytes / 1024
+    assert lines[4] == f"795,010 parameters, of which 10,010 train; {memory:,.1f} KiB with their padding"
+    assert len(lines) == 5
+    assert model.n_parameters == 795010
+    assert lines[0].index("units") + len("units") == lines[1].index("1,000") + len("1,000")  # on the right
+    assert lines[0].index("activation") == lines[1].index("relu") == lines[2].index("softmax")  # on the left
+
+
+def test_a_notebook_shows_the_summary():
+    model = Model([4, Dense(3, "tanh"), 2], dtype="float64")
+    model.freeze(1)
+    shown = model._repr_html_()
+    root = ElementTree.fromstring(f"<div>{shown.replace('<br>', '<br/>')}</div>")
+    rows = [[cell.text for cell in row] for row in root.iter("tr")]
+    lines = model.summary().splitlines()
+    assert rows == [line.split() for line in lines[:3]]
+    assert all(line in shown for line in lines[3:])
 
 
 # ---- initial parameters ----
@@ -442,7 +472,8 @@ def test_evaluate_binary_labels_with_one_sigmoid(naive):
     model.weights[0][...] = 1
     assert model.evaluate(X, y)["accuracy"] == accuracy_score(y, X[:, 0] > 0)
     assert model.evaluate(X, y == 1)["accuracy"] == accuracy_score(y, X[:, 0] > 0)
-    assert list(model.evaluate(X, y.astype(float))) == ["loss", "r2"]
+    with pytest.warns(UserWarning, match="give integers"):
+        assert list(model.evaluate(X, y.astype(float))) == ["loss", "r2"]
 
 
 def test_evaluate_with_a_metric_of_ones_own(blobs):

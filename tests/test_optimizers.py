@@ -98,7 +98,7 @@ def test_adam_with_a_beta_close_to_one(beta2):
 def test_a_further_fit_goes_on_from_the_state(name):
     optimizer = CASES[name][0]
     X, y, _ = problem(64, [5, 9, 3], "float32")
-    one, two, three = (Model([5, 9, 3], rng=1) for _ in range(3))
+    one, two, three = (Model([5, 9, 3], output="identity", rng=1) for _ in range(3))
     one.fit(X, y, epochs=5, batch_size=8, optimizer=optimizer)
     two.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
     three.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
@@ -115,7 +115,7 @@ def test_a_further_fit_goes_on_from_the_state(name):
 def test_another_optimizer_and_a_change_of_the_network_start_afresh(name):
     optimizer = CASES[name][0]
     X, y, _ = problem(64, [5, 9, 3], "float32")
-    one, two, three = (Model([5, 9, 3], rng=1) for _ in range(3))
+    one, two, three = (Model([5, 9, 3], output="identity", rng=1) for _ in range(3))
     for model in (one, two, three):
         model.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer)
         other = optimizer if model is one else SGD(1e-30)  # which changes no weight
@@ -132,7 +132,7 @@ def test_another_optimizer_and_a_change_of_the_network_start_afresh(name):
 def test_a_fit_that_is_cut_off_leaves_the_state_of_the_last_epoch(name):
     optimizer = CASES[name][0]
     X, y, _ = problem(64, [5, 9, 3], "float32")
-    whole, cut = Model([5, 9, 3], rng=1), Model([5, 9, 3], rng=1)
+    whole, cut = (Model([5, 9, 3], output="identity", rng=1) for _ in range(2))
     whole.fit(X, y, epochs=6, batch_size=8, optimizer=optimizer)
 
     def stop(model):
@@ -160,7 +160,7 @@ def test_divergence_with_momentum_keeps_the_last_good_epoch():
 @pytest.mark.parametrize("n", [64, 1100])
 def test_frozen_layers_keep_their_bits(name, n):
     X, y, _ = problem(n, [5, 9, 3], "float32")
-    model = Model([5, 9, 3], rng=1)
+    model = Model([5, 9, 3], output="identity", rng=1)
     model.weights[0][0, 0] = -0.0
     before = [w.copy() for w in model.weights]
     model.freeze(0)
@@ -198,7 +198,7 @@ def test_names():
     X, y, _ = problem(20, [5, 3], "float32")
     for optimizer in (SGD(), Momentum(), Adam(), AdamW(), Nadam(), RMSprop(), Adagrad(), Lion()):
         name = type(optimizer).__name__.lower()
-        one, two = Model([5, 3], rng=1), Model([5, 3], rng=1)
+        one, two = (Model([5, 3], output="identity", rng=1) for _ in range(2))
         one.fit(X, y, epochs=2, batch_size=4, optimizer=name)
         two.fit(X, y, epochs=2, batch_size=4, optimizer=optimizer)
         np.testing.assert_array_equal(one.parameters, two.parameters)

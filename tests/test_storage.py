@@ -730,3 +730,18 @@ def test_a_file_with_parameters_that_are_not_finite(value, header, saved):
     weight[8, 3] = value
     rewrite(saved, {"layers.1.bias": np.zeros(3, "f4"), "layers.0.weight": weight}, **header)
     fails(saved, rf"with layers\.0\.weight\[8, 3\] = {value}")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt", ".pth", ".h5", ".keras", ".pkl", ".joblib", ".npz", ".ONNX"])
+def test_a_name_of_another_format_is_refused(suffix, tmp_path):
+    message = rf"path must not end in '{suffix}', .* format, got 'm{suffix}'; .* safetensors: 'm.safetensors'"
+    with pytest.raises(ValueError, match=message):
+        Model([2, 1]).save(tmp_path / f"m{suffix}")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m", "m.v2", "pt", ".pt", "m.onnx.d/m"])
+def test_other_names_are_allowed(name, tmp_path):
+    (tmp_path / "m.onnx.d").mkdir()
+    Model([2, 1]).save(tmp_path / name)
+    assert fastnn.load(tmp_path / name).sizes == (2, 1)

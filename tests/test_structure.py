@@ -150,6 +150,7 @@ def test_the_package_imports_itself_relatively(module):
 
 
 LOWER = [
+    "_other_names",
     "calls",
     "_validation",
     "callbacks",
@@ -164,6 +165,7 @@ LOWER = [
     "plots",
     "history",
     "storage",
+    "summary",
 ]
 
 

@@ -1,5 +1,6 @@
 """What goes in: every kind of array is understood or refused with a message, and a refused call changes nothing."""
 
+import inspect
 import re
 
 import numpy as np
@@ -8,7 +9,9 @@ import polars as pl
 import pytest
 
 import fastnn
-from fastnn import SGD, Dense, Model, _validation
+from fastnn import SGD, Dense, Model, _other_names, _validation, initialisers, metrics, optimizers
+from fastnn.kernels import losses
+from fastnn.kernels.activations import ACTIVATIONS
 
 DTYPES = ["float32", "float64"]
 N, WIDTH = 30, 5
@@ -144,7 +147,7 @@ def test_the_callers_arrays_are_not_written_to(dtype):
     X, Y = INTEGERS.astype(dtype), NUMBERS.astype(dtype)
     labels = LABELS.astype(np.int32)
     kept = [a.tobytes() for a in (X, Y, labels)]
-    model = Model([WIDTH, 9, 3], dtype=dtype, input_scale=0.01, rng=0)
+    model = Model([WIDTH, 9, 3], output="identity", dtype=dtype, input_scale=0.01, rng=0)
     for y in (Y, labels):
         model.fit(X, y, epochs=2, batch_size=7, validation_data=(X, y))
         model.evaluate(X, y)
@@ -213,8 +216,9 @@ def replaced(place, value, dtype=float):
 
 BAD_X = {
     "too wide": (np.ones((N, 6)), ValueError, r"X must have shape \(n, 5\), got \(30, 6\)"),
-    "one sample": (np.ones(5), ValueError, r"X must have shape \(n, 5\), got \(5,\)"),
-    "three axes": (np.ones((N, 5, 1)), ValueError, r"X must have shape \(n, 5\), got \(30, 5, 1\)"),
+    "one sample": (np.ones(5), ValueError, r"X must have shape \(n, 5\), got \(5,\); X\[None\] is a single row$"),
+    "no sample": (np.ones(6), ValueError, r"X must have shape \(n, 5\), got \(6,\)$"),
+    "three axes": (np.ones((N, 5, 1)), ValueError, r"got \(30, 5, 1\); X.reshape\(30, 5\) has it$"),
     "a number": (3, ValueError, r"X must have shape \(n, 5\), got \(\)"),
     "no samples": (np.ones((0, 5)), ValueError, r"X must hold at least one sample, got shape \(0, 5\)"),
     "strings": ([["a"] * 5] * N, TypeError, r"X must hold numbers, got an array of dtype <U1"),
@@ -469,7 +473,7 @@ def test_accuracy_needs_class_indices(unchanged):
         (lambda m: m.replace_head(2**31), ValueError, r"n_out must be at most 2147483647, got 2147483648"),
         (lambda m: m.replace_head(0), ValueError, r"n_out must be at least 1, got 0"),
         (lambda m: m.replace_head(2.5), TypeError, r"n_out must be an integer, got 2.5"),
-        (lambda m: m.replace_head(2, activation="swish"), ValueError, r"activation must be one of .* got 'swish'"),
+        (lambda m: m.replace_head(2, activation="swish"), ValueError, r"activation .* got 'swish'; it is \"silu\""),
         (lambda m: m.replace_head(2, init="he"), ValueError, r"init must be one of .* got 'he'"),
         (lambda m: m.replace_head(2, rng="x"), TypeError, r"rng must be an integer, got 'x'"),
     ],
@@ -565,3 +569,188 @@ def test_values_too_large_for_any_dtype():
         Model([1, 1], input_scale=1e300)
     with pytest.raises(ValueError, match="epochs must be at most 100000000, got 10000000000000"):
         Model([1, 1]).fit([[1.0]], [1.0], epochs=10**13, batch_size=1)
+
+
+# ---- nothing goes wrong silently ----
+
+
+def test_one_feature_is_a_column(unchanged):
+    with pytest.raises(ValueError, match=r"X must have shape \(n, 1\), got \(7,\); X\[:, None\] is a column$"):
+        Model([1, 1]).predict(np.ones(7))
+    for call in (unchanged.predict, lambda X: unchanged.evaluate(X, [0])):
+        with pytest.raises(ValueError, match=r"got \(5,\); X\[None\] is a single row$"):
+            call(np.ones(5))
+    message = r"validation_data\[0\] must .*; validation_data\[0\]\[None\] is a single row$"
+    with pytest.raises(ValueError, match=message):
+        unchanged.fit(INTEGERS, LABELS, epochs=1, batch_size=7, validation_data=(np.ones(5), [0]))
+
+
+FIT_ONCE = {"epochs": 1, "batch_size": 7}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: Model([4, 3], seed=0), "Model() got an unexpected keyword argument 'seed'; fastnn has rng"),
+        (lambda m: Model([4, 3], random_state=0), "'random_state'; fastnn has rng"),
+        (lambda m: Model([4, 3], criterion="mse"), "'criterion'; fastnn has loss"),
+        (lambda m: Model(hidden_layer_sizes=[4, 3]), "'hidden_layer_sizes'; fastnn has sizes_or_layers"),
+        (lambda m: Model([4, 3], lr=1), "'lr'; fastnn has optimizer=SGD(0.1), an argument of Model.fit"),
+        (lambda m: Model([4, 3], epochs=1), "'epochs'; fastnn has epochs, an argument of Model.fit"),
+        (lambda m: Model([4, 3], colour=1), "Model() got an unexpected keyword argument 'colour'"),
+        (
+            lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, lr=1),
+            "Model.fit() got an .* 'lr'; fastnn has optimizer=SGD(0.1)",
+        ),
+        (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, learning_rate=1), "fastnn has optimizer=SGD(0.1)"),
+        (lambda m: m.fit(INTEGERS, LABELS, max_iter=3), "'max_iter'; fastnn has epochs"),
+        (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, validation_split=0.1), "fastnn has validation_fraction"),
+        (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, seed=0), "'seed'; fastnn has rng, an argument of Model"),
+        (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, loss="mse"), "'loss'; fastnn has loss, an argument of Model"),
+        (lambda m: m.fit(INTEGERS, LABELS, 10), "takes X and y by position, the others by name: epochs=10"),
+        (lambda m: m.fit(INTEGERS, LABELS, 10, 32), "the others by name: epochs=10, batch_size=32"),
+        (lambda m: Model([4, 3], "relu"), "Model() takes sizes_or_layers by position, .*: activation='relu'"),
+        (lambda m: m.evaluate(INTEGERS, LABELS, "r2"), "Model.evaluate() takes X and y by position, .*: metric='r2'"),
+        (lambda m: m.replace_head(3, seed=0), "Model.replace_head() got .* 'seed'; fastnn has rng"),
+        (lambda m: m.fit(INTEGERS, LABELS), "missing 2 required keyword-only arguments: 'epochs' and 'batch_size'"),
+    ],
+)
+def test_arguments_of_other_packages(call, message, unchanged):
+    with pytest.raises(TypeError, match=re.escape(message).replace(r"\.\*", ".*") + "$"):
+        call(unchanged)
+
+
+def test_the_explained_functions_keep_their_signatures():
+    assert "rng" in inspect.signature(Model).parameters
+    assert inspect.signature(Model.fit).parameters["epochs"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert Model.fit.__doc__.startswith("Train by mini-batch")
+
+
+def test_a_type_error_from_inside_stays_as_it_is():
+    with pytest.raises(TypeError, match=r"can only concatenate str"):
+        Model([5, 3], rng=0).evaluate(INTEGERS, LABELS, metric=lambda y_true, y_pred: "1" + 1)
+
+
+ALLOWED = {
+    "loss": losses.NAMES,
+    "activation": (*ACTIVATIONS, "softmax"),
+    "output": (*ACTIVATIONS, "softmax"),
+    "init": tuple(initialisers.INITS),
+    "optimizer": (*optimizers.BY_NAME, "Momentum(0.01, nesterov=True)", "LBFGS()"),
+    "metric": tuple(metrics.METRICS),
+}
+
+
+@pytest.mark.parametrize("argument", _other_names.VALUES)
+def test_names_of_other_packages_lead_to_ours(argument):
+    for other, advice in _other_names.VALUES[argument].items():
+        assert other not in ALLOWED[argument] or other == "softmax", "it is a name of fastnn's"
+        assert other == other.lower()
+        named = re.findall(r'"(\w+)"', advice) or [advice.split(" is ")[0]]
+        assert set(named) <= {*ALLOWED[argument], "sigmoid", "softmax"}, advice
+    known = {*inspect.signature(Model).parameters, *inspect.signature(Model.fit).parameters}
+    assert {ours.split("=")[0] for ours in _other_names.ARGUMENTS.values()} <= known
+    assert not known & {*_other_names.ARGUMENTS}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Model([4, 2], loss="mse"), r'got \'mse\'; "quadratic" is half of the squared error$'),
+        (lambda: Model([4, 2], loss="MSE"), r'got \'MSE\'; "quadratic" is half'),
+        (lambda: Model([4, 2], loss="binary_crossentropy"), r'it is "cross_entropy", with the output "sigmoid"$'),
+        (lambda: Model([4, 2], output="linear"), r'output must .* got \'linear\'; it is "identity"$'),
+        (lambda: Model([4, 2], output=None), r'got None; it is "identity"$'),
+        (lambda: Dense(3, "ReLU"), r"got 'ReLU'; it is 'relu'$"),
+        (lambda: Model([4, 3, 2], activation="softmax"), r'only the last layer can have it: output="softmax"$'),
+        (lambda: Model([4, 2], init="he"), r'got \'he\'; it is "he_normal" or "he_uniform"$'),
+        (lambda: Model([4, 2], init=["kaiming_normal"]), r'init\[0\] must .*; it is "he_normal"$'),
+        (
+            lambda: Model([5, 3]).fit(INTEGERS, LABELS, **FIT_ONCE, optimizer="nag"),
+            r"; Momentum\(0.01, nesterov=True\)",
+        ),
+        (lambda: Model([4, 2], loss="no such"), r"got 'no such'$"),
+    ],
+)
+def test_values_of_other_packages(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("output", "y", "low", "high"),
+    [
+        ("sigmoid", [[0.5], [1.5]], "0", "1"),
+        ("sigmoid", [[-0.5], [0.5]], "0", "1"),
+        ("sigmoid", [1, 2], "0", "1"),  # integers that are no classes of one output
+        ("hard_sigmoid", [[0.5], [1.5]], "0", "1"),
+        ("tanh", [[0.5], [-1.5]], "-1", "1"),
+        ("relu", [[3.0], [-0.1]], "0", "inf"),
+        ("softplus", [[3.0], [-0.1]], "0", "inf"),
+        ("exp", [[3.0], [-0.1]], "0", "inf"),
+    ],
+)
+def test_targets_that_no_output_reaches(output, y, low, high, state):
+    model, X = Model([1, 1], output=output, rng=0), [[0.0], [1.0]]
+    least, most = np.min(y), np.max(y)
+    message = rf"y holds numbers from {least:g} to {most:g}, but outputs of '{output}' lie between {low} and {high}:"
+    before = state(model)
+    with pytest.raises(UserWarning, match=message):  # an error by filterwarnings: before anything is changed
+        model.fit(X, y, **FIT_ONCE)
+    assert state(model) == before
+    with pytest.warns(UserWarning, match='Use output="identity"') as caught:
+        history = model.fit(X, y, **FIT_ONCE)
+    assert caught[0].filename == __file__
+    assert len(history.loss) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "y"),
+    [
+        ("sigmoid", [[0.0], [0.7]]),
+        ("sigmoid", [0, 1]),
+        ("tanh", [[-1.0], [1.0]]),
+        ("relu", [[0.0], [9.0]]),
+        ("identity", [[-5.0], [50.0]]),
+        ("elu", [[-0.5], [50.0]]),
+    ],
+)
+def test_targets_that_outputs_reach_give_no_warning(output, y):
+    Model([1, 1], output=output, rng=0).fit([[0.0], [1.0]], y, **FIT_ONCE, validation_fraction=0.5)
+
+
+def test_floats_that_look_like_classes():
+    X, y = np.eye(4), np.array([0.0, 1.0, 1.0, 0.0])
+    model = Model([4, 1], rng=0)
+    message = r"the metric is r2. For two classes, and accuracy, give integers: y.astype\(int\)"
+    calls = [
+        lambda m, **given: m.fit(X, y, **FIT_ONCE, validation_data=(X, y), **given),
+        lambda m, **given: m.evaluate(X, y, **given),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match=message) as caught:
+            call(model)
+        assert caught[0].filename == __file__
+        call(model, metric="r2")  # who asks for it gets no warning
+        call(Model([4, 1], output="identity", rng=0))
+    model.fit(X, y, **FIT_ONCE)  # there is no metric
+    assert list(model.evaluate(X, y.astype(int))) == ["loss", "accuracy"]
+    assert list(model.evaluate(X, [0.0, 0.5, 1.0, 0.0])) == ["loss", "r2"]
+
+
+@pytest.mark.parametrize("mean", [0, 5000])
+def test_large_targets_that_were_not_learned(mean):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = mean + 500 * X[:, 0]
+    of_mean = y.var() / 2
+    fits = {"epochs": 3, "batch_size": 20, "optimizer": SGD(1e-9)}
+    new = lambda: Model([3, 8, 1], output="identity", init=["scaled", "normal"], rng=0)  # noqa: E731
+    with pytest.warns(UserWarning, match=rf"but predicting the mean of y has {of_mean:g}. .* scale it") as caught:
+        history = new().fit(X, y, **fits)
+    assert caught[0].filename == __file__
+    assert history.loss[-1] > of_mean
+    new().fit(X, (y - y.mean()) / y.std(), **fits)  # not learned either, but the rate is to blame
+    new().fit(X, y, **fits | {"epochs": 1})  # too early to tell
+    history = Model([3, 1], output="identity", rng=0).fit(X, y, epochs=50, batch_size=20, optimizer=SGD(0.1))
+    assert history.loss[-1] < of_mean  # large, but learned

@@ -139,6 +139,7 @@ def try_call(function, kind, wrong):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", UserWarning)  # advice
             result = call(**right | made)
     except ALLOWED as raised:
         error = raised
@@ -402,6 +403,7 @@ def test_callbacks_and_metrics(rng):
     threads = int(rng.integers(1, 4))
     with in_a_folder(), on_threads(rng), warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", UserWarning)
         try:
             data.fit(model, 4, callbacks=data.callbacks, metric=metric, threads=threads)
         except (RuntimeError, ValueError, TypeError, OverflowError, DivergenceError):
