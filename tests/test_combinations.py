@@ -1,0 +1,66 @@
+"""Every activation with every loss, output and optimizer that go together: some steps against the reference."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fastnn import SGD, Adam, Dense, Model, Momentum, optimizers
+from fastnn.kernels import activations, losses, reference
+from fastnn.kernels.optimizers import OPTIMIZERS as KERNELS
+
+HIDDEN = [name for name in activations.ACTIVATIONS if name != "step" and not name.startswith("custom")]
+OUTPUTS = [*HIDDEN, *activations.ROW_WISE]
+PAIRS = [(loss, out) for loss, out in itertools.product(losses.NAMES, OUTPUTS) if losses.kernel_name(loss, out)]
+RATE = 1e-3
+OPTIMIZERS = {name: make(RATE) for name, make in optimizers.BY_NAME.items()}
+OPTIMIZERS |= {"nesterov": Momentum(RATE, nesterov=True), "adam hat": Adam(RATE, epsilon_hat=True)}
+OPTIMIZERS |= {"clipped": SGD(RATE, clip_norm=1e6)}
+ROWS, BATCH = 8, 4
+
+
+def targets(loss, output, rng):
+    """Numbers that the loss takes, away from where its derivative jumps."""
+    y = rng.uniform(0.05, 0.95, (ROWS, 3))
+    if output == "softmax":
+        return y / y.sum(axis=1, keepdims=True)
+    if loss == "hinge":
+        return np.round(y)
+    return y if "cross_entropy" in loss or loss == "poisson" else y + 3
+
+
+def test_which_pairs_there_are():
+    """13 outputs with any numbers, and the others with the losses that are taken from logits."""
+    by_loss = {loss: [out for each, out in PAIRS if each == loss] for loss in losses.NAMES}
+    assert {loss: len(outs) for loss, outs in by_loss.items()} == {
+        **dict.fromkeys(losses.OF_ANY_NUMBERS, 12),
+        **dict.fromkeys(("cross_entropy", "clipped_cross_entropy"), 2),
+        **dict.fromkeys(("poisson", "hinge"), 1),
+    }
+    assert len(HIDDEN) == 12
+
+
+@pytest.mark.filterwarnings("ignore:y holds numbers:UserWarning")  # out of the outputs' reach, on purpose
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_some_steps(name):
+    """Two batches in each of two epochs, in float64. An optimizer of the whole set has one batch."""
+    optimizer, rng = OPTIMIZERS[name], np.random.default_rng(3)
+    batch = ROWS if name == "rprop" else BATCH
+    settings = [getattr(optimizer, setting) for setting in KERNELS[optimizer._kernel].settings]
+    X, order = 0.3 * rng.standard_normal((ROWS, 4)), np.array([rng.permutation(ROWS) for _ in range(2)])
+    for (loss, output), hidden in itertools.product(PAIRS, HIDDEN):
+        model = Model([4, Dense(5, hidden), Dense(3, output)], loss=loss, dtype="float64", rng=1)
+        y = targets(loss, output, rng)
+        twin = [(model.weights[0].T.copy(), model.biases[0].copy(), hidden)]
+        twin.append((model.weights[1].T.copy(), model.biases[1].copy(), output))
+        options = {"loss_name": losses.kernel_name(loss, output), "optimizer": optimizer._kernel}
+        shuffle = False if name == "rprop" else order
+        want_losses, want = reference.train(
+            twin, X, y, [np.arange(ROWS)] * 2 if name == "rprop" else order, batch, *settings, **options
+        )
+        history = model.fit(X, y, epochs=2, batch_size=batch, optimizer=optimizer, shuffle=shuffle)
+        what = f"{hidden}, {output}, {loss}"
+        np.testing.assert_allclose(history.loss, want_losses, rtol=1e-9, err_msg=what)
+        for w, b, (want_w, want_b, _) in zip(model.weights, model.biases, want, strict=True):
+            np.testing.assert_allclose(w.T, want_w, atol=1e-9, err_msg=what)
+            np.testing.assert_allclose(b, want_b, atol=1e-9, err_msg=what)
