@@ -386,6 +386,13 @@ class Model:
         DivergenceError
             When an epoch ends with a loss or parameter that is not finite; the model then holds the parameters of
             the last epoch that ended well, as it does after KeyboardInterrupt.
+
+        Warns
+        -----
+        UserWarning
+            Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
+            0.0 and 1.0 as targets of a single sigmoid or step unit. After two epochs or more: targets of 100 or more
+            with an identity output, and a quadratic loss that is not below that of their mean.
         """
         if validation_data is not None and validation_fraction is not None:
             raise ValueError("validation_data and validation_fraction exclude each other, got both")
@@ -858,8 +865,9 @@ class Model:
         even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
         a symbolic link stays, and its target is replaced. Of an `Activation` or a `Loss` of your own it holds the name.
 
-        Raises ValueError for parameters that are not finite, before anything is written, TypeError for a path that is
-        neither a string nor a path object, and OSError where the folder does not exist or cannot be written to.
+        Raises ValueError for parameters that are not finite, and for a name that ends as files of another format do,
+        such as ".onnx", before anything is written; TypeError for a path that is neither a string nor a path object;
+        OSError where the folder does not exist or cannot be written to.
 
         Examples
         --------
