@@ -1,5 +1,7 @@
 """Formulas and defaults against PyTorch's, in float64, where it is installed (the extra `bench`)."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -106,6 +108,41 @@ def test_a_dozen_steps(name, pair):
     got = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
     for a, p in zip(got, parameters, strict=True):
         np.testing.assert_allclose(a, p.detach(), atol=1e-9)
+
+
+# The losses of logits z, or of an identity output, by fastnn's names of loss and output.
+OF_LOGITS = {
+    ("cross_entropy", "softmax"): lambda z, y: F.cross_entropy(z, y),
+    ("cross_entropy", "sigmoid"): lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum") / len(z),
+    ("poisson", "exp"): lambda z, y: F.poisson_nll_loss(z, y, reduction="sum") / len(z),  # without a constant
+    **{(name, "identity"): loss for name, loss in LOSSES.items()},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_activation_and_loss(name):
+    """Four steps each."""
+    rng = np.random.default_rng(4)
+    X, probabilities = 0.3 * rng.standard_normal((8, 4)), rng.uniform(0.05, 0.95, (8, 3))
+    softmax = probabilities / probabilities.sum(axis=1, keepdims=True)
+    for (loss, output), hidden in itertools.product(OF_LOGITS, ACTIVATIONS):
+        y = {"cross_entropy softmax": softmax, "hinge identity": 2 * np.round(probabilities) - 1}.get(
+            f"{loss} {output}", probabilities
+        )
+        model = Model([4, Dense(5, hidden), Dense(3, output)], loss=loss, dtype="float64", rng=1)
+        arrays = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
+        w0, b0, w1, b1 = parameters = [torch.tensor(np.array(a), requires_grad=True) for a in arrays]
+        optimizer, theirs = OPTIMIZERS[name][0], OPTIMIZERS[name][1](parameters)
+        model.fit(X, y, epochs=2, batch_size=4, shuffle=False, optimizer=optimizer)
+        for first in (0, 4, 0, 4):
+            rows = slice(first, first + 4)
+            theirs.zero_grad()
+            z = ACTIVATIONS[hidden](torch.tensor(X[rows]) @ w0.T + b0) @ w1.T + b1
+            OF_LOGITS[loss, output](z, torch.tensor(y[rows])).backward()
+            theirs.step()
+        for a, p in zip(arrays, parameters, strict=True):
+            atol = 1e-6 if hidden == "hard_sigmoid" else 1e-9  # whose 1 / 6 is one of float32 in PyTorch
+            np.testing.assert_allclose(a, p.detach(), atol=atol, err_msg=f"{hidden}, {output}, {loss}")
 
 
 def test_rprop(pair):
