@@ -78,16 +78,18 @@ def update(code, function, n_scalars):
 
 
 @vector_function("n=out.row_bytes out:rw[1,n] x:r[1,n] factors:r*[1,2]")
-def decay(code):
-    """out += factors[0] * x + factors[1] * sign(x), a row; the factors are float64."""
+def decay(code, signs):
+    """out += factors[0] * x, and with `signs` + factors[1] * sign(x), a row; the factors are float64."""
     b, s = code.b, code.simd()
     n, out, x, factors = code.arguments
     of_x, of_sign = (s.splat_double(load_double(b, b.add(factors, int64(8 * i)))) for i in range(2))
     zero = s.const(0.0)
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         place, value = b.add(out, i), s.load(b.add(x, i))
-        step = s.select(s.less(zero, value), of_sign, s.select(s.less(value, zero), -of_sign, zero))
-        s.store(s.fma(of_x, value, s.load(place)) + step, place)
+        result = s.fma(of_x, value, s.load(place))
+        if signs:
+            result += s.select(s.less(zero, value), of_sign, s.select(s.less(value, zero), -of_sign, zero))
+        s.store(result, place)
 
 
 @vector_function("n=x.row_bytes x:rw[1,n] bound:float")

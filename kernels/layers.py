@@ -188,12 +188,14 @@ class Decay:
 
     parameters: Vector
     factors: Matrix
+    signs: bool  # whether there is an L1 penalty
 
     def add(self, program: Program, layer: Layer, vector: Vector, worker: Worker) -> None:
         """The operation that adds it to what a worker has of a gradient, or of W itself."""
         mine, w = vector.rows(layer, worker), self.parameters.rows(layer, worker)
         if mine is not None and w is not None:
-            program.add("decay", out=mine[0].flat(), x=w[0].flat(), factors=self.factors)
+            name = "decay_with_signs" if self.signs else "decay"
+            program.add(name, out=mine[0].flat(), x=w[0].flat(), factors=self.factors)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
     state("zero", elementwise.fill, 0.0)
     state("clear_padding", elementwise.clear_padding)
     state("spread", elementwise.spread)
-    for name in ("decay", "clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
+    state("decay", elementwise.decay, False)
+    state("decay_with_signs", elementwise.decay, True)
+    for name in ("clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
         state(name, getattr(elementwise, name))
     state("squares", elementwise.column_sums, True)
     state("absolute_values", elementwise.column_sums, False)

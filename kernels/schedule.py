@@ -152,8 +152,9 @@ class Training:
 
     @property
     def decay(self) -> Decay | None:
-        penalised = any(each is not None for each in self.penalties)
-        return Decay(self.parameters, field(self.work.step, "decay", 2)) if penalised else None
+        if all(strength is None for strength in self.penalties):
+            return None
+        return Decay(self.parameters, field(self.work.step, "decay", 2), signs=self.penalties[1] is not None)
 
     @property
     def destination(self) -> Destination:
