@@ -9,7 +9,7 @@ from numba import njit, prange
 
 from .cache import cached
 from .function import OPERATION_BYTES
-from .interpreter import address, run_part, run_program
+from .interpreter import address, flush_subnormals, restore, run_part, run_program
 from .program import ORDER, SAMPLES, TARGETS
 from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, FINISH, KEEP, RESTORE
 from .threads import MAILBOX, grow, wait
@@ -42,6 +42,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
     with `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
     a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
+    before = flush_subnormals()
     this, box, now = run[0], mailbox[0], step[0]
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
     row, this.row = this.row, 0
@@ -116,6 +117,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
     if helpers > 0:
         wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
         box.stopped = 1
+    restore(before)
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -149,6 +151,7 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
             return 2, 0.0
         bindings[TARGETS].address = address(y)
     bindings[SAMPLES].address = address(x)
+    before = flush_subnormals()
     run_part(operations, patches, parts, KEEP, bindings, 0)
     now.count = n
     now.total = 0.0
@@ -165,6 +168,7 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
     run_part(operations, patches, parts, AFTER, bindings, 0)
     run_part(operations, patches, parts, FINISH, bindings, 0)
     run_part(operations, patches, parts, CHECK, bindings, 0)
+    restore(before)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
     if now.total - now.total == 0.0 and now.spread == 0.0:
@@ -173,14 +177,9 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
     return 3, now.total
 
 
-@cached
-def help_train(operations, patches, parts, bindings, mailbox, worker, posted):
-    """Another worker's part of `train`, until it is stopped, 0.
-
-    Where no block comes for some milliseconds, it gives how many were posted and the one that it waits for. The caller
-    finds out whether worker 0 is still there, and calls again with that number. The first time it is 0.
-    """
-    box, box_at, mine, again = mailbox[0], address(mailbox), parts[worker], posted > 0
+@njit(nogil=True)
+def _help(operations, patches, mine, bindings, mailbox, posted):
+    box, box_at, again = mailbox[0], address(mailbox), posted > 0
     while True:
         if not again:
             grow(box_at + _ARRIVED)
@@ -197,6 +196,19 @@ def help_train(operations, patches, parts, bindings, mailbox, worker, posted):
         run_part(operations, patches, mine, i, bindings, box.first + mine[i].first_row)
         if box.ends != 0:
             run_part(operations, patches, mine, AFTER, bindings, box.first)
+
+
+@cached
+def help_train(operations, patches, parts, bindings, mailbox, worker, posted):
+    """Another worker's part of `train`, until it is stopped, 0.
+
+    Where no block comes for some milliseconds, it gives how many were posted and the one that it waits for. The caller
+    finds out whether worker 0 is still there, and calls again with that number. The first time it is 0.
+    """
+    before = flush_subnormals()
+    posted = _help(operations, patches, parts[worker], bindings, mailbox, posted)
+    restore(before)
+    return posted
 
 
 @njit(nogil=True)

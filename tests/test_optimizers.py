@@ -8,6 +8,7 @@ import pytest
 from fastnn import SGD, Adagrad, Adam, AdamW, DivergenceError, Lion, Model, Momentum, Nadam, RMSprop
 from fastnn.kernels import reference, strategy
 from fastnn.kernels.optimizers import OPTIMIZERS
+from fastnn.kernels.target import HOST
 from fastnn.optimizers import Optimizer
 
 CASES = {
@@ -231,3 +232,28 @@ def test_a_penalty_must_not_be_negative(blobs, state):
     with pytest.raises(ValueError, match=r"l2 must be a finite number at least 0, got -0.1"):
         model.fit(*blobs, epochs=1, batch_size=10, l2=-0.1)
     assert state(model) == before
+
+
+@pytest.mark.skipif(not HOST.triple.startswith("x86"), reason="only x86's subnormal numbers are flushed")
+@pytest.mark.parametrize("steps", ["fit", "partial_fit"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_means_of_gradients_that_have_become_zero_end_at_zero(dtype, steps):
+    """Subnormal numbers take a hundred times as long. Outside of training, arithmetic is what it was."""
+    model = Model([2, 1], output="identity", dtype=dtype, rng=0)
+    X, y = np.array([[1.0, 1.0], [1.0, 0.0]], dtype), np.array([1, 2], dtype)
+    optimizer = Adam(0.001, beta1=0.5, beta2=0.5)
+    model.fit(X, y, epochs=3, batch_size=2, optimizer=optimizer)
+    X[:, 1] = 0  # from now on the second weight has no gradient
+    seen = []
+    for _ in range(140 if dtype == "float32" else 1100):
+        if steps == "fit":
+            model.fit(X, y, epochs=1, batch_size=2, optimizer=optimizer)
+        else:
+            model.partial_fit(X, y, optimizer=optimizer)
+        vectors = model._network.vectors_for(optimizer)
+        seen.append(np.abs(vectors[vectors != 0]).min())
+        limits = np.finfo(dtype)
+        assert np.array([limits.tiny], dtype)[0] / 2 > 0  # NumPy's arithmetic is what it was
+    assert limits.tiny <= min(seen) < 2 * limits.tiny
+    mean_of_gradient = model._network.layout.views(vectors[: vectors.size // 2])[0][0]
+    assert mean_of_gradient[1, 0] == 0

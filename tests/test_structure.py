@@ -40,7 +40,7 @@ MAY_IMPORT = {
         *("tile", "reductions", "elementwise", "samples", "batches", "noise", "threads"),
     ],
     "program": ["target", "matrix", "function", "library"],
-    "interpreter": ["simd", "function", "program"],
+    "interpreter": ["target", "simd", "function", "program"],
     "memory": ["activations", "losses", "target", "optimizers", "matrix", "threads"],
     "matmul": ["target", "matrix", "program"],
     "layers": ["activations", "losses", "matrix", "threads", "program", "memory", "matmul"],
