@@ -51,6 +51,7 @@ SEED = int(os.environ.get("FASTNN_FUZZ_SEED", "0") or 0)
 if SECONDS and "FASTNN_FUZZ_SEED" not in os.environ:
     SEED = int.from_bytes(os.urandom(4), "little")
 set_hypothesis_home_dir(Path(tempfile.gettempdir(), "fastnn-hypothesis"))  # not in the checkout
+DOUBTS = "ignore:y holds:UserWarning", "ignore:the loss is:UserWarning"  # random targets are seldom what one means
 ROOM = 2**32  # bytes that an attack may allocate beside what there is
 
 # ---- the driver ----
@@ -106,7 +107,7 @@ def attack(*, cases, share):
 
         test.__name__, test.__doc__, test.__module__ = case.__name__, case.__doc__, case.__module__
         test.case = case
-        return test
+        return pytest.mark.filterwarnings(*DOUBTS)(test)
 
     return decorate
 
