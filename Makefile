@@ -1,10 +1,10 @@
-# `make demo`, `make test`, `make bench`, `make fuzz`, `make lint`. Each sets up .venv first; a second call does not reinstall.
+# `make demo`, `make test`, `make bench`, `make fuzz`, `make lint`, `make reference`. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test bench fuzz lint clean
+.PHONY: demo test bench fuzz lint reference clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
@@ -22,6 +22,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(READY)
+	$(BIN)/python docs/reference.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'

@@ -5,6 +5,7 @@ What a block prints stands below it in a ```text block, with nothing between the
 
 import contextlib
 import doctest
+import importlib.util
 import io
 import re
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn.kernels import schedule, strategy
 from fastnn.kernels.layers import Destination
 from fastnn.kernels.memory import Layout, Vector, Workspace
@@ -179,3 +181,13 @@ def test_the_listings_of_architecture(batch_size):
     task = schedule.Task(parameters, Workspace(layout, batch_size), sources, 1.0, Destination(parameters))
     program = schedule.block_program(task, strategy.choose(layout, batch_size), batch_size, Worker())
     assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_what_the_docstrings_say():
+    """`make reference` writes it; every public name is there."""
+    source = ROOT / "docs" / "reference.py"
+    spec = importlib.util.spec_from_file_location("reference_page", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert sorted(name for names in module.KINDS.values() for name in names) == sorted(fastnn.__all__)
+    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == module.text()

@@ -1,0 +1,105 @@
+"""Writes docs/reference.md, all public names, from their docstrings: `python docs/reference.py`."""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import fastnn
+
+KINDS = {
+    "The model": ("Model", "load", "Dense", "Activation"),
+    "Losses": ("Huber", "Quantile", "Loss"),
+    "Optimizers": (
+        "SGD",
+        "Momentum",
+        "Adam",
+        "AdamW",
+        "Nadam",
+        "RMSprop",
+        "Adagrad",
+        "Lion",
+        "Rprop",
+        "LBFGS",
+        "LevenbergMarquardt",
+    ),
+    "Learning rates": (
+        "StepDecay",
+        "ExponentialDecay",
+        "InverseScaling",
+        "CosineDecay",
+        "OneCycle",
+        "find_learning_rate",
+    ),
+    "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),
+    "Metrics and history": ("Metric", "History", "DivergenceError"),
+    "Data": ("load_idx", "load_digits", "one_hot"),
+    "Plots": ("plot_confusion_matrix", "plot_wrong"),
+    "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor"),
+}
+HEAD = """# Reference
+
+Every public name, from its docstring. Written by `make reference`; a test compares.
+"""
+SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.M)
+ENTRY = re.compile(r"^(\S[^\n]*) : ([^\n]*)$", re.M)
+
+
+def signature(value):
+    """The call, without annotations: they stand in the docstring in words."""
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except ValueError:
+        return "()"
+    kept = [each.replace(annotation=each.empty) for each in parameters if each.name != "self"]
+    return str(inspect.Signature(kept))
+
+
+def section(title, body):
+    """A section of a docstring in Markdown: parameters as a list, examples as code."""
+    if title == "Examples":
+        return f"```pycon\n{body.strip()}\n```"
+    parts = ENTRY.split(body)
+    items = [f"- **{parts[i]}**: {parts[i + 1]}. {' '.join(parts[i + 2].split())}" for i in range(1, len(parts), 3)]
+    if not items:  # names of errors or results, each with lines below
+        found = re.findall(r"^(\S[^\n]*)\n((?:    [^\n]*\n?)*)", body.strip() + "\n", re.M)
+        items = [f"- **{name}**: {' '.join(text.split())}".rstrip(": ") for name, text in found]
+    return f"{title}:\n\n" + "\n".join(items)
+
+
+def rendered(text):
+    """A docstring in Markdown."""
+    parts = SECTION.split(text.strip())
+    return "\n\n".join([parts[0].strip(), *(section(*parts[i : i + 2]) for i in range(1, len(parts), 2))])
+
+
+def own(value):
+    """The public methods and properties of a class, those of fastnn, that have a docstring."""
+    for name in dir(value):
+        member = inspect.getattr_static(value, name)
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        ours = getattr(function, "__module__", "") or ""
+        if not name.startswith("_") and ours.startswith("fastnn") and inspect.getdoc(function):
+            yield name, member, function
+
+
+def entry(name, value):
+    """A public name: its call, what it is, and the methods of a class."""
+    lines = [f"### {name}", f"`fastnn.{name}{signature(value)}`", rendered(inspect.getdoc(value))]
+    if inspect.isclass(value):
+        for method, member, function in own(value):
+            call = "" if isinstance(member, property) else signature(function)
+            lines += [f"#### {name}.{method}", f"`{method}{call}`" if call else "", rendered(inspect.getdoc(function))]
+    return "\n\n".join(line for line in lines if line)
+
+
+def text():
+    """The whole page."""
+    parts = [HEAD.strip()]
+    for kind, names in KINDS.items():
+        parts += [f"## {kind}", *(entry(name, getattr(fastnn, name)) for name in names)]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1] if sys.argv[1:] else Path(__file__).with_name("reference.md")).write_text(text())
