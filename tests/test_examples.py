@@ -64,3 +64,29 @@ def test_mnist_says_which_file_is_missing(tmp_path):
     done = run_example("mnist.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == f"{tmp_path} holds neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"
+
+
+@pytest.mark.parametrize(("recipe", "epochs", "least"), [("fast", 2, 0.97), ("book", 1, 0.9), ("dropout", 1, 0.96)])
+def test_mnist_recipes(tmp_path, recipe, epochs, least):
+    """The fast one whole, the others for an epoch."""
+    done = run_example("mnist_recipes.py", mnist(), "--recipe", recipe, "--epochs", epochs, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert number_after("test accuracy", done.stdout) >= least
+    assert number_after("training time", done.stdout) > 0
+
+
+def test_regression(tmp_path):
+    done = run_example("regression.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert number_after("R2 of diabetes", done.stdout) > 0.3
+    assert number_after("R2 of Friedman 1", done.stdout) > 0.97
+    for name in ("diabetes", "Friedman 1"):
+        mine, theirs = (number_after(f"R2 of {each}", done.stdout) for each in (name, f"{name}, scikit-learn"))
+        assert mine > theirs - 0.05
+
+
+def test_spirals(tmp_path):
+    done = run_example("spirals.py", "--out", "spirals.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert number_after("test accuracy", done.stdout) >= 0.99
+    assert (tmp_path / "spirals.png").stat().st_size > 1000
