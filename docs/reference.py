@@ -1,6 +1,7 @@
 """Writes docs/reference.md, all public names, from their docstrings: `python docs/reference.py`."""
 
 import inspect
+import operator
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ KINDS = {
     "The model": ("Model", "load", "Dense", "Activation"),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
+        "optimizers.Optimizer",
         "SGD",
         "Momentum",
         "Adam",
@@ -79,7 +81,7 @@ def own(value):
         member = inspect.getattr_static(value, name)
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         ours = getattr(function, "__module__", "") or ""
-        if not name.startswith("_") and ours.startswith("fastnn") and inspect.getdoc(function):
+        if not name.startswith(("_", "on_")) and ours.startswith("fastnn") and inspect.getdoc(function):
             yield name, member, function
 
 
@@ -97,7 +99,7 @@ def text():
     """The whole page."""
     parts = [HEAD.strip()]
     for kind, names in KINDS.items():
-        parts += [f"## {kind}", *(entry(name, getattr(fastnn, name)) for name in names)]
+        parts += [f"## {kind}", *(entry(name, operator.attrgetter(name)(fastnn)) for name in names)]
     return "\n\n".join(parts) + "\n"
 
 

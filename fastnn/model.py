@@ -315,9 +315,9 @@ class Model:
         batch_size : int
             Samples in a step; the last batch of an epoch may be smaller. n (or more) is gradient descent on the
             whole set.
-        optimizer : SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, Rprop, LBFGS, LevenbergMarquardt, or the
-            name of one but the last two, such as "adam".
-            Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
+        optimizer : optimizer or str
+            SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, Rprop, LBFGS, LevenbergMarquardt, or the name of
+            one but the last two, such as "adam". Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
             learning rate may change while it trains, see `CosineDecay` and the others.
         validation_data : (X, y) or None
             Scored after each epoch: history.val_loss and history.metrics.
