@@ -317,8 +317,9 @@ class Model:
             whole set.
         optimizer : optimizer or str
             SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, Rprop, LBFGS, LevenbergMarquardt, or the name of
-            one but the last two, such as "adam". Default SGD(0.1). A further fit with an equal optimizer goes on from its state, another starts afresh. Its
-            learning rate may change while it trains, see `CosineDecay` and the others.
+            one but the last two, such as "adam". Default SGD(0.1). A further fit with an equal optimizer goes on from
+            its state, another starts afresh. Its learning rate may change while it trains, see `CosineDecay` and the
+            others.
         validation_data : (X, y) or None
             Scored after each epoch: history.val_loss and history.metrics.
         validation_fraction : float or None
