@@ -9,100 +9,119 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
-import operator
+import math
+import time
 import warnings
-from typing import Any
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse
 import sklearn.neural_network as originals
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
+from sklearn.metrics import check_scoring
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
-from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.validation import validate_data
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import _validation, training
-from . import threads as _threads
-from .history import DivergenceError, History
-from .kernels import entry
-from .layers import Architecture, Dense
-from .network import Network
-from .optimizers import Adam, Momentum, Optimizer
-
-ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
-LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic", "poisson": "poisson"}
-KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
-ORDER_BYTES = 2**20  # of the orders of samples that are drawn at a time
-MAX_ORDERS = 64
-NOT_FINITE = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+from . import _validation, optimizers, training
+from ._validation import shown
+from .custom import Activation, Loss
+from .estimator_training import (
+    Engine,
+    Own,
+    Run,
+    batch_size_of,
+    copy_vectors,
+    dropout_of,
+    held_out,
+    hidden_activations,
+    optimizer_of,
+    outputs_of,
+    samples_of,
+    settings_of,
+    validation_set,
 )
+from .layers import HIDDEN
+from .losses import Huber, Quantile
+from .optimizers import Optimizer
+from .schedules import Schedule
+
+KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
+
+_POSITIVE = [Interval(Real, 0, None, closed="neither"), None]
+# Parameters that scikit-learn's estimators do not have: what they may be. Those of TRAINING are not for lbfgs.
+OWN: dict[str, list[Any]] = {
+    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+    "l1": [Interval(Real, 0, None, closed="left")],
+    "max_norm": _POSITIVE,
+    "clip_norm": _POSITIVE,
+    "clip_value": _POSITIVE,
+    "scoring": [str, callable, None],
+    "callbacks": [list, tuple, None],
+    "progress": ["boolean"],
+    "threads": [Interval(Integral, 1, None, closed="left"), None],
+    "max_time": _POSITIVE,
+}
+TRAINING = ("dropout", "l1", "max_norm", "clip_norm", "clip_value", "callbacks", "progress", "max_time")
+CHANGE_NUMBERS = (*TRAINING[:5], "scoring")
+_WIDER: dict[str, list[Any]] = {
+    "activation": [StrOptions({"logistic", *HIDDEN}), list, tuple, Activation],
+    "solver": [StrOptions({"lbfgs", *optimizers.BY_NAME}), Optimizer],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule, callable],
+}
+_REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile")
 
 
-class _Engine:
-    """The network of an estimator, in the memory of which its coefficients lie."""
+def _store(estimator: Any, init: Callable[..., None], given: dict[str, Any]) -> None:
+    """Keep the arguments of __init__ as they are: scikit-learn's by its own, the others here."""
+    given = {name: value for name, value in given.items() if name not in ("self", "__class__")}
+    for name in OWN:
+        setattr(estimator, name, given.pop(name))
+    init(**given)
 
-    def __init__(self, estimator: Any, coefs: list[Any], intercepts: list[Any]):
-        sizes = (coefs[0].shape[0], *(w.shape[1] for w in coefs))
-        hidden = [estimator.activation] * (len(coefs) - 1)
-        names = [ACTIVATIONS.get(name, name) for name in (*hidden, estimator.out_activation_)]
-        layers = tuple(itertools.starmap(Dense, zip(sizes[1:], names, strict=True)))
-        dtype = np.result_type(*coefs).name
-        self.architecture = Architecture(sizes[0], layers, LOSSES[estimator.loss], dtype)
-        self.network = Network(self.architecture)
-        views = self.network.layout.views(self.network.parameters)
-        self.coefs, self.intercepts = [w for w, _ in views], [b for _, b in views]
-        self.kind = estimator.activation, estimator.out_activation_, estimator.loss
-        self.lent = False  # whether an estimator's coefficients are views of its memory
-        self.take(coefs, intercepts)
 
-    def go_on_from(self, other: _Engine) -> None:
-        """Take over the optimizer's state of a network of the same sizes."""
-        state = other.network.optimizer_state()
-        if state is not None and other.architecture.sizes == self.architecture.sizes:
-            self.network.restore_optimizer(*state)
-
-    def is_current(self, estimator: Any) -> bool:
-        """Whether the estimator's coefficients are the network's, and its activations and loss too."""
-        coefs, intercepts = estimator.coefs_, estimator.intercepts_
-        return (
-            len(coefs) == len(intercepts) == len(self.coefs)
-            and all(map(operator.is_, coefs, self.coefs))
-            and all(map(operator.is_, intercepts, self.intercepts))
-            and self.kind == (estimator.activation, estimator.out_activation_, estimator.loss)
-        )
-
-    def fits(self, estimator: Any, coefs: list[Any]) -> bool:
-        """Whether it is a network for these coefficients."""
-        return (
-            [w.shape for w in coefs] == [w.shape for w in self.coefs]
-            and np.result_type(*coefs) == self.architecture.dtype
-            and self.kind == (estimator.activation, estimator.out_activation_, estimator.loss)
-        )
-
-    def take(self, coefs: list[Any], intercepts: list[Any]) -> None:
-        """Copy what does not lie in the network's memory."""
-        for mine, given in itertools.chain(
-            zip(self.coefs, coefs, strict=True), zip(self.intercepts, intercepts, strict=True)
-        ):
-            if given is not mine:
-                mine[...] = given
+def _check(estimator: Any) -> None:
+    """Raise where parameters do not go together, before anything is changed."""
+    if estimator.solver == "lbfgs":
+        for name in TRAINING:
+            if value := getattr(estimator, name):
+                raise ValueError(f"{name} needs a stochastic solver, got {name}={shown(value)} and solver='lbfgs'")
+        if not isinstance(estimator.learning_rate, str):
+            raise ValueError("learning_rate can be a schedule with a stochastic solver, got solver='lbfgs'")
+        if estimator._validation is not None:
+            raise ValueError("X_val needs a stochastic solver, got solver='lbfgs'")
+    else:
+        settings_of(estimator)
+        for each in _validation.callables("callbacks", estimator.callbacks or ()):
+            if hasattr(each, "on_begin"):
+                raise TypeError(f"callbacks must be callables that take the estimator, got {shown(each)} for a Model")
+        if estimator.early_stopping and estimator.scoring not in (None, "loss"):
+            check_scoring(estimator, estimator.scoring)
+    n_hidden = np.size(estimator.hidden_layer_sizes)
+    hidden_activations(estimator, n_hidden)
+    dropout_of(estimator, n_hidden)
 
 
 class _Trained(BaseMultilayerPerceptron):
     """What both estimators replace of scikit-learn's."""
 
-    _engine: _Engine | None = None
+    _engine: Engine | None = None
     _no_improvement_count: int
     best_loss_: Any
-    _optimizer_state: Any = None  # of the kernels', between unpickling and training
+    _optimizer_state: Any = None  # of the kernels', and what draws dropout, between unpickling and training
+    # While a fit lasts: the solver asked for, (X, y, weights) to validate on, whether X of `predict` was checked.
+    _solver: Any = None
+    _validation: Any = None
+    _is_scoring = False
+    solver: Any
+    validation_loss_curve_: Any
 
-    def _network(self) -> _Engine:
+    def _network(self) -> Engine:
         """The engine, with the parameters that the estimator has now.
 
         Memory that the coefficients were views of is not overwritten when somebody assigns others, because the old ones
@@ -113,23 +132,26 @@ class _Trained(BaseMultilayerPerceptron):
             return engine
         coefs, intercepts = self.coefs_, self.intercepts_
         if engine is None or engine.lent or not engine.fits(self, coefs):
-            self._engine = _Engine(self, coefs, intercepts)
+            self._engine = Engine(self, coefs, intercepts)
             if engine is not None:
                 self._engine.go_on_from(engine)
             return self._engine
         engine.take(coefs, intercepts)
         return engine
 
-    def _lend(self, engine: _Engine) -> None:
+    def _lend(self, engine: Engine) -> None:
         """Make the coefficients views of the network's memory."""
         self.coefs_, self.intercepts_ = list(engine.coefs), list(engine.intercepts)
         engine.lent = True
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        for name in ("_solver", "_validation", "_is_scoring"):
+            state.pop(name, None)
         engine = state.pop("_engine", None)
         if engine is not None:
-            state["_optimizer_state"] = engine.network.optimizer_state()
+            if self._optimizer_state is None:
+                state["_optimizer_state"] = engine.network.optimizer_state(), engine.network.noise
             for name in ("coefs_", "intercepts_"):
                 state[name] = [a.copy() for a in state[name]]
         return state
@@ -148,26 +170,35 @@ class _Trained(BaseMultilayerPerceptron):
         made = cls(**fitted.get_params(deep=False))
         made.__dict__.update(copy.deepcopy(vars(fitted)))
         if hasattr(fitted, "_optimizer"):
-            network, optimizer = made._network().network, _optimizer_of(fitted._optimizer)
+            network, optimizer = made._network().network, optimizer_of(fitted._optimizer)
             numbers = network.state["numbers"] * 0
             if isinstance(fitted._optimizer, AdamOptimizer):
                 numbers[0, :2] = optimizer.beta1**fitted._optimizer.t, optimizer.beta2**fitted._optimizer.t
             network.restore_optimizer(optimizer, network.vectors_for(optimizer) * 0, numbers)
-            _copy_vectors(fitted._optimizer, network, optimizer, to_network=True)
+            copy_vectors(fitted._optimizer, network, optimizer, to_network=True)
         return made
 
     def to_sklearn(self) -> Any:
-        """The same estimator of scikit-learn's class."""
-        made = next(c for c in type(self).__mro__ if c.__module__.startswith("sklearn."))(**self.get_params(deep=False))
+        """The same estimator of scikit-learn's class. Raises ValueError for what that does not have."""
+        parameters = self.get_params(deep=False)
+        own = {name: parameters.pop(name) for name in OWN}
+        for name in CHANGE_NUMBERS:
+            if own[name]:
+                raise ValueError(f"{name} is a parameter that scikit-learn does not have, got {shown(own[name])}")
+        made = next(c for c in type(self).__mro__ if c.__module__.startswith("sklearn."))(**parameters)
+        made._validate_params()
+        theirs = getattr(self, "_optimizer", None)
+        if isinstance(theirs, Own) or getattr(theirs, "more", None):
+            raise ValueError("solver must be one of scikit-learn's in the last fit, with its learning rate; it was not")
         state = copy.deepcopy(self.__getstate__())
         state.pop("_optimizer_state", None)
         made.__dict__.update({name: value for name, value in state.items() if name != "_sklearn_version"})
         if hasattr(self, "_optimizer"):
-            network, optimizer = self._network().network, _optimizer_of(self._optimizer)
+            network, optimizer = self._network().network, optimizer_of(self._optimizer)
             parameters = made.coefs_ + made.intercepts_
             for name in ("ms", "vs") if isinstance(self._optimizer, AdamOptimizer) else ("velocities",):
                 setattr(made._optimizer, name, [np.zeros_like(p) for p in parameters])
-            _copy_vectors(made._optimizer, network, optimizer, to_network=False)
+            copy_vectors(made._optimizer, network, optimizer, to_network=False)
         return made
 
     # ---- prediction ----
@@ -177,10 +208,11 @@ class _Trained(BaseMultilayerPerceptron):
         if self._engine is None or not hasattr(self, "coefs_"):
             return None
         network = self._network().network
-        return _outputs(network, X) if _is_plain(X, network.inference.dtype, self) else None
+        return outputs_of(network, X) if _is_plain(X, network.inference.dtype, self) else None
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         """The outputs, (n, n_outputs)."""
+        check_input = check_input and not self._is_scoring
         outputs = self._plain_outputs(X) if check_input else None
         if outputs is not None:
             return outputs
@@ -188,9 +220,117 @@ class _Trained(BaseMultilayerPerceptron):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         network = self._network().network
         dtype = network.inference.dtype
-        return _outputs(network, X).astype(np.result_type(X.dtype, dtype), copy=False)
+        return outputs_of(network, X).astype(np.result_type(X.dtype, dtype), copy=False)
+
+    # ---- what the network does inside ----
+
+    def hidden_activations(self, X: Any) -> list[NDArray[Any]]:
+        """The outputs of the hidden layers for X, (n, n_features): one array (n, units) a layer.
+
+        They are computed in NumPy, not by the kernels.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> X, y = fastnn.load_digits()
+        >>> model = fastnn.MLPClassifier((20, 10), solver="lbfgs", random_state=0).fit(X[:200], y[:200])
+        >>> [a.shape for a in model.hidden_activations(X[:5])]
+        [(5, 20), (5, 10)]
+        """
+        engine, X = self._checked(X)
+        return [a.astype(engine.architecture.dtype) for _, a, _ in engine.passes(X)[:-1]]
+
+    def input_gradients(self, X: Any) -> NDArray[Any]:
+        """The derivative of each output by each input: (n, n_outputs, n_features), for X (n, n_features).
+
+        Outputs are the regressor's values and the classifier's probabilities: of two classes that of classes_[1] alone,
+        of several labels that of each. They are computed in NumPy, not by the kernels. The derivative of "step" is
+        taken as 1, as in training.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = fastnn.MLPRegressor(activation="tanh", solver="lbfgs", alpha=0, tol=1e-6, random_state=0)
+        >>> model = model.fit(X, X[:, 0] ** 2)
+        >>> model.input_gradients([[0.5]]).round(1)  # of x^2 it is 2 x
+        array([[[1.]]])
+        """
+        engine, X = self._checked(X)
+        return engine.input_gradients(X).astype(engine.architecture.dtype)
+
+    def _checked(self, X: Any) -> tuple[Engine, Any]:
+        check_is_fitted(self)
+        dtypes = np.float64, np.float32
+        return self._network(), validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtypes, reset=False)
 
     # ---- training ----
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:
+        """Fit to X and y; see scikit-learn's.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, n_features)
+        y : array (n,) or (n, n_outputs)
+        sample_weight : array (n,) or None
+        X_val, y_val : like X and y, or None
+            A validation set, whose loss after each epoch is in `validation_loss_curve_`. With early_stopping=True it
+            takes the place of a part of X. Not for solver "lbfgs".
+        sample_weight_val : array or None
+            The weights of its samples.
+
+        Returns
+        -------
+        self
+        """
+        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+            raise ValueError("X_val and y_val must be given together, and sample_weight_val with them alone")
+        self._validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        try:
+            return self._fit(X, y, sample_weight=sample_weight, incremental=False)
+        finally:
+            self.__dict__.pop("_validation", None)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
+        _check(self)
+        self._solver = given = self.solver
+        if given not in ("sgd", "adam", "lbfgs"):
+            self.solver = "adam"  # until `_fit_stochastic` begins: scikit-learn's code knows no others
+        try:
+            return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
+        finally:
+            self.solver = given
+            self.__dict__.pop("_solver", None)
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            super()._check_solver()
+        return True
+
+    def _initialize(self, y: Any, layer_units: Any, dtype: Any) -> None:
+        super()._initialize(y, layer_units, dtype)
+        self.validation_loss_curve_ = None
+
+    def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """scikit-learn's, by the activation of the layer; of the output layer by that of the last hidden one."""
+        activation, layer = self.activation, len(self.coefs_)
+        if isinstance(activation, (list, tuple)):
+            activation = activation[min(layer, len(activation) - 1)] if activation else "identity"
+        bound = np.sqrt((2.0 if activation in ("logistic", "sigmoid") else 6.0) / (fan_in + fan_out))
+        drawn = (self._random_state.uniform(-bound, bound, shape) for shape in ((fan_in, fan_out), fan_out))
+        coefs, intercepts = (array.astype(dtype, copy=False) for array in drawn)
+        return coefs, intercepts
 
     def _fit_stochastic(
         self,
@@ -204,48 +344,67 @@ class _Trained(BaseMultilayerPerceptron):
         layer_units: Any,
         incremental: bool,
     ) -> None:
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = _settings_of(self)
+        started, self.solver = time.monotonic(), self._solver
+        afresh = not incremental or not hasattr(self, "_optimizer")
+        if afresh:
+            self._optimizer = settings_of(self)
             self._optimizer_state = None
             if self._engine is not None:
                 self._engine.network.state["optimizer"] = 0  # it starts afresh
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         held = None
-        if self.early_stopping:
-            X, y, sample_weight, held = _held_out(self, X, y, sample_weight)
-        n_samples = X.shape[0]
-        if self.batch_size == "auto":
-            batch_size = min(200, n_samples)
-        else:
-            if self.batch_size > n_samples:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
-                )
-            batch_size = int(np.clip(self.batch_size, 1, n_samples))
+        if self._validation is not None:
+            held = validation_set(self, *self._validation)
+        elif self.early_stopping:
+            X, y, sample_weight, held = held_out(self, X, y, sample_weight)
+        batch_size = batch_size_of(self, X.shape[0])
         engine = self._network()
         if self._optimizer_state is not None:
-            engine.network.restore_optimizer(*self._optimizer_state)
+            optimizer_state, engine.network.state["noise"] = self._optimizer_state
+            if optimizer_state is not None:
+                engine.network.restore_optimizer(*optimizer_state)
         self._optimizer_state = None
-        run = _Run(self, engine, X, y, sample_weight, batch_size)
+        run = Run(self, engine, X, y, sample_weight, batch_size)
+        if afresh and run.draws_dropout:
+            engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
+            run.plan.load(engine.network, run.fit.options.optimizer)
+        if held is not None:
+            scored = samples_of(engine.network, held.X, held.targets, held.weights, self.out_activation_)
+            self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", None) or []
         self._lend(engine)
-        self.n_iter_ = 0
-        best = None
+        self.n_iter_, self.stopped_by_ = 0, "max_iter"
+        callbacks, best = self.callbacks or (), None
+        watched = bool(held is not None or self.verbose or callbacks or self.progress or self.max_time)
+        report = training.Report(self.progress and not incremental, False, self.max_iter, run.fit.history)
         try:
             max_iter = 1 if incremental else self.max_iter
-            for epochs in run.pieces(max_iter, held is not None or self.verbose):
+            for epochs in run.pieces(max_iter, watched):
+                ended = epochs - self.n_iter_
                 run.note(epochs)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                if held is None:
-                    self._no_improvement_count, self.best_loss_ = run.waited()
-                else:
+                if held is not None:
+                    loss = engine.network.inference.evaluate(*scored)[0] / run.n_means
+                    self.validation_loss_curve_.append(loss)
+                if self.early_stopping and held is not None:
                     before = self.best_validation_score_
-                    self._update_no_improvement_count(True, *held)
+                    self._update_no_improvement_count(True, held.X, held.y, held.weights)
                     if self.best_validation_score_ > before:
                         best = engine.network.parameters.copy()
+                else:
+                    self._no_improvement_count, self.best_loss_ = run.waited()
                 self._optimizer.iteration_ends(self.t_)
-                if self._no_improvement_count > self.n_iter_no_change and self._stops(held is not None):
+                if run.left is None:
+                    report(ended)
+                if self._no_improvement_count > self.n_iter_no_change and self._stops(self.early_stopping):
+                    self.stopped_by_ = "tol"
+                    break
+                if callbacks and self._call_back(callbacks, run, engine):
+                    self.stopped_by_ = "callbacks"
+                    break
+                if self.max_time is not None and time.monotonic() - started >= self.max_time:
+                    self.stopped_by_ = "max_time"
                     break
                 if not incremental and self.n_iter_ == self.max_iter:
                     warnings.warn(
@@ -257,13 +416,40 @@ class _Trained(BaseMultilayerPerceptron):
         except KeyboardInterrupt:
             run.note(run.epochs)
             run.interrupted()
+            self.stopped_by_ = "interrupt"
             warnings.warn("Training interrupted by user.", stacklevel=2)
         finally:
+            report.__exit__()
             run.close()
-        if held is not None:
+        if self.early_stopping:
             if best is not None:
                 engine.network.parameters[...] = best
             self._lend(engine)
+
+    def _call_back(self, callbacks: Any, run: Run, engine: Engine) -> bool:
+        """Call them with the estimator, and take over what they did to its coefficients; whether one says stop."""
+        stop = training.any_says_stop([functools.partial(callback, self) for callback in callbacks])
+        if not engine.is_current(self):
+            engine.take(self.coefs_, self.intercepts_)
+            self._lend(engine)
+        if run.left is None:
+            run.fit.follow()
+        return stop
+
+    def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """By what early stopping judges; more is better."""
+        if self.scoring is None:
+            return super()._score(X, y, sample_weight=sample_weight)
+        if self.scoring == "loss":
+            return -self.validation_loss_curve_[-1]
+        if not all(np.isfinite(w).all() for w in self.coefs_):
+            return math.nan
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self._is_scoring = True
+        try:
+            return check_scoring(self, self.scoring)(self, X, y, **weights)
+        finally:
+            del self._is_scoring
 
     def _stops(self, early_stopping: bool) -> bool:
         """What scikit-learn's optimizer says to epochs without improvement: stop, or go on with a lower rate."""
@@ -285,7 +471,7 @@ class _Trained(BaseMultilayerPerceptron):
         """(loss, its gradient), as scikit-learn packs it: all coefficients, then all intercepts."""
         self._unpack(packed_coef_inter)
         network = self._network().network
-        samples = _samples(network, X, y, sample_weight, self.out_activation_)
+        samples = samples_of(network, X, y, sample_weight, self.out_activation_)
         loss, gradient = network.inference.loss_and_gradient(*samples)
         views = network.layout.views(gradient)
         weight = len(samples.inputs) if sample_weight is None else sample_weight.sum()
@@ -297,9 +483,49 @@ class _Trained(BaseMultilayerPerceptron):
 
 
 class MLPClassifier(_Trained, originals.MLPClassifier):
-    """scikit-learn's MLPClassifier with the same parameters, attributes and numbers, faster.
+    """scikit-learn's MLPClassifier with the same parameters, attributes and numbers, faster, and with further ones.
 
-    See `sklearn.neural_network.MLPClassifier`.
+    Only what `sklearn.neural_network.MLPClassifier` does not have stands here. All of it is off by default.
+
+    Parameters
+    ----------
+    activation : str, Activation, or a list of them
+        Beside scikit-learn's names those of `Dense`, such as "gelu"; your own; or one a hidden layer. A layer's weights
+        are drawn by its activation, those of the output layer by that of the last hidden one.
+    solver : str or optimizer
+        Beside scikit-learn's names those of fastnn's optimizers in lower case, such as "adamw", or an object such as
+        AdamW(0.01). These have their own settings: learning_rate_init, momentum, beta_1 and the like are ignored. Rprop
+        takes all samples in each step.
+    learning_rate : str, schedule or function of the epoch
+        A schedule such as `CosineDecay`, in place of learning_rate_init or of the optimizer's own rate.
+    dropout : float or list
+        The share of each hidden layer's outputs that becomes zero while it trains, in [0, 1), or one a hidden layer.
+    l1 : float
+        Adds l1 times the sum of the absolute weights, divided by a batch's weight as alpha is, at least 0.
+    max_norm : float or None
+        The largest Euclidean norm of a neuron's weights after each step, above 0.
+    clip_norm, clip_value : float or None
+        Limits of the gradient's norm, or of each of its elements, above 0; not both.
+    scoring : None, "loss", str or callable
+        By what early stopping judges: accuracy or R2 (None), the loss, or a scorer of scikit-learn's.
+    callbacks : list of callables or None
+        Each is called with the estimator after each epoch. One that returns True ends the fit.
+    progress : bool
+        Show a bar of tqdm.
+    threads : int or None
+        The most threads that a fit uses, at least 1. None: what the CPU affinity and the environment allow.
+    max_time : float or None
+        Seconds, above 0. The fit ends after the epoch in which they are over, without a warning.
+
+    Attributes
+    ----------
+    validation_loss_curve_ : list or None
+        The loss on the validation set after each epoch, without penalties, where there is such a set.
+    stopped_by_ : str
+        What ended the fit: "tol", "max_iter", "max_time", "callbacks" or "interrupt"; not with lbfgs.
+
+    Errors of parameters are scikit-learn's InvalidParameterError, a ValueError, or ValueError where two do not go
+    together. lbfgs refuses dropout, l1, max_norm, the clips, callbacks, progress, max_time, schedules and X_val.
 
     Examples
     --------
@@ -310,7 +536,51 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
     True
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **originals.MLPClassifier._parameter_constraints,
+        **_WIDER,
+        **OWN,
+    }
     classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        l1: float = 0.0,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        scoring: Any = None,
+        callbacks: Any = None,
+        progress: bool = False,
+        threads: int | None = None,
+        max_time: float | None = None,
+    ) -> None:
+        _store(self, super().__init__, locals())
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, NDArray[Any]]:
         """(X, the classes of y as a Boolean matrix). Plain arrays skip scikit-learn's checks, most of a short fit."""
@@ -345,9 +615,15 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
 
 
 class MLPRegressor(_Trained, originals.MLPRegressor):
-    """scikit-learn's MLPRegressor with the same parameters, attributes and numbers, faster.
+    """scikit-learn's MLPRegressor with the same parameters, attributes and numbers, faster, and with further ones.
 
-    See `sklearn.neural_network.MLPRegressor`.
+    See `sklearn.neural_network.MLPRegressor`. Further parameters are those of `MLPClassifier`, and:
+
+    Parameters
+    ----------
+    loss : str, Huber, Quantile or Loss
+        Beside "squared_error" and "poisson" also "absolute_error", "huber", "log_cosh", "quantile", as for a `Model`:
+        summed over the outputs, where the squared error is a mean over them.
 
     Examples
     --------
@@ -357,6 +633,53 @@ class MLPRegressor(_Trained, originals.MLPRegressor):
     >>> bool(model.score(X, X[:, 0] ** 2) > 0.99)
     True
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **originals.MLPRegressor._parameter_constraints,
+        **_WIDER,
+        **OWN,
+        "loss": [StrOptions(set(_REGRESSION_LOSSES)), Huber, Quantile, Loss],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        l1: float = 0.0,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        scoring: Any = None,
+        callbacks: Any = None,
+        progress: bool = False,
+        threads: int | None = None,
+        max_time: float | None = None,
+    ) -> None:
+        _store(self, super().__init__, locals())
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, NDArray[Any]]:
         """(X, y). Plain arrays skip scikit-learn's checks."""
@@ -371,168 +694,6 @@ class MLPRegressor(_Trained, originals.MLPRegressor):
         if outputs is None:
             return super().predict(X)
         return outputs if outputs.shape[1] > 1 else outputs.ravel()
-
-
-class _Run:
-    """Training of an estimator, some epochs at a time."""
-
-    def __init__(self, estimator: Any, engine: _Engine, X: Any, y: Any, sample_weight: Any, batch_size: int):
-        self.estimator, self.network = estimator, engine.network
-        self.samples = _samples(self.network, X, y, sample_weight, estimator.out_activation_)
-        self.n = n = len(self.samples.inputs)
-        self.zeros = sample_weight is not None and not np.all(sample_weight)
-        n_means = estimator.n_outputs_ if estimator.loss == "squared_error" else 1
-        objective = training.Objective(
-            l2=(0.0, float(estimator.alpha)), batch_means=sample_weight is not None, n_means=n_means
-        )
-        work = 3 * estimator.max_iter * n * self.network.layout.multiply_adds
-        shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(batch_size) > 1
-        self.rows = max(1, min(MAX_ORDERS, estimator.max_iter, ORDER_BYTES // (4 * n)))
-        self.order = np.empty((self.rows, n), np.int32)
-        self.indices = np.arange(n)
-        options = training.Options(
-            epochs=estimator.max_iter,
-            batch_size=batch_size,
-            optimizer=_optimizer_of(estimator._optimizer),
-            ordered=entry.GIVEN if estimator.shuffle else entry.AS_IS,
-            order=self.order,
-            callbacks=[],
-            max_threads=_threads.available_threads() if shared else 1,
-            objective=objective,
-        )
-        self.fit = training.Fit(lambda: self.network, self.samples, options, History())
-        self.plan, self.run = self.fit.plan, self.fit.run_record[0]
-        self.begins_at = estimator.t_, len(estimator.loss_curve_)
-        self.drawn: Any = None  # of the last orders: the generator's state before, the first epoch, how many
-        self.left: NDArray[Any] | None = None  # the last finite parameters, once training has diverged
-
-    def pieces(self, epochs: int, one_by_one: bool) -> Any:
-        """Train some epochs again and again; gives how many are done."""
-        estimator, run = self.estimator, self.run
-        optimizer = estimator._optimizer  # of the solver that training began with
-        descends = isinstance(optimizer, SGDOptimizer)
-        schedule = descends and optimizer.lr_schedule == "invscaling"
-        stops = not estimator.early_stopping
-        if stops:
-            patience = estimator.n_iter_no_change
-            run["patience"] = 2**62 if patience == np.inf else patience
-            run["tol"], run["best"] = estimator.tol, estimator.best_loss_
-            run["waited"] = estimator._no_improvement_count
-        epoch = 0
-        while epoch < epochs:
-            most = 1 if one_by_one or schedule or self.left is not None else self.rows
-            stop = min(epochs, epoch + most)
-            if descends:
-                self.plan.settings[0] = optimizer.learning_rate
-            state = None
-            if estimator.shuffle:
-                state = self._draw(stop - epoch)
-                self.drawn = state, epoch, stop - epoch
-            else:
-                self._check_weights(self.indices)
-            self._train(stop)
-            done = stop - epoch if self.left is not None else int(run["epoch"]) - epoch
-            if state is not None and done < stop - epoch:
-                self._redraw(state, done)
-            if not descends:
-                self._note_adam(done)
-            epoch += done
-            yield epoch
-            if run["status"] == entry.STALLED:  # and it was told to go on
-                run["status"], run["waited"] = entry.RUNNING, 0
-
-    def _draw(self, epochs: int) -> Any:
-        """Write the orders of some epochs; gives the state of the generator before."""
-        random = self.estimator._random_state
-        state = random.get_state(legacy=False), self.indices
-        for row in range(epochs):
-            order = np.arange(self.n)
-            random.shuffle(order)
-            self.indices = self.indices[order]
-            self.order[row] = self.indices
-            self._check_weights(self.indices)
-        self.plan.bind_order(self.order)
-        return state
-
-    def _check_weights(self, order: NDArray[Any]) -> None:
-        """Raise as scikit-learn does for a batch without weight."""
-        weights = self.samples.weights
-        if weights is not None and self.zeros:
-            starts = np.arange(0, self.n, self.plan.kind.batch_size)
-            if not np.add.reduceat(weights[order], starts).all():
-                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-
-    def _redraw(self, state: Any, epochs: int) -> None:
-        """Bring the generator to where it is after fewer epochs."""
-        self.estimator._random_state.set_state(state[0])
-        self.indices = state[1]
-        self._draw(epochs)
-
-    def interrupted(self) -> None:
-        """Bring the generator to where scikit-learn's is: the order of the epoch that did not end is drawn."""
-        if self.drawn is not None:
-            state, first, drawn = self.drawn
-            self._redraw(state, min(self.epochs + 1 - first, drawn))
-
-    def _train(self, stop: int) -> None:
-        try:
-            while self.run["epoch"] < stop and self.run["status"] == entry.RUNNING:
-                self.fit.advance(stop)
-        except DivergenceError:
-            if not self.estimator.early_stopping:
-                raise ValueError(NOT_FINITE) from None
-            # scikit-learn goes on with NaN, and ends with the best parameters
-            self.left = self.network.parameters.copy()
-            for array in (*self.network.weights, *self.network.biases):
-                array[...] = np.nan
-            self.fit.losses[stop - 1 :] = np.nan
-
-    def _note_adam(self, epochs: int) -> None:
-        """Keep the step and the rate that scikit-learn's optimizer would have."""
-        optimizer = self.estimator._optimizer
-        optimizer.t += epochs * -(-self.n // self.plan.kind.batch_size)
-        rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
-        optimizer.learning_rate = optimizer.learning_rate_init * rate
-
-    @property
-    def epochs(self) -> int:
-        """Epochs finished."""
-        return int(self.run["epoch"])
-
-    def note(self, epochs: int) -> None:
-        """Let the estimator know of as many epochs as are done."""
-        estimator, (t, curve) = self.estimator, self.begins_at
-        estimator.n_iter_, estimator.t_ = epochs, t + epochs * self.n
-        estimator.loss_curve_[curve:] = self.fit.losses[:epochs].tolist()
-        if epochs:
-            estimator.loss_ = estimator.loss_curve_[-1]
-
-    def waited(self) -> tuple[int, float]:
-        """(epochs without improvement, the best loss)."""
-        return int(self.run["waited"]), float(self.run["best"])
-
-    def close(self) -> None:
-        """Forget the samples; after a fit that diverged, the parameters are those that it left."""
-        if self.left is not None:
-            self.network.parameters[...] = self.left
-        self.plan.release(self.network)
-
-
-def _outputs(network: Network, X: Any) -> NDArray[Any]:
-    """The outputs for X, dense or sparse."""
-    inference = network.inference
-    if type(X) is np.ndarray and X.dtype == inference.dtype and X.flags.carray and 0 < len(X) <= inference.block_rows:
-        return inference.predict_block(X)
-    rows = _rows(X, inference.dtype)
-    out = inference.outputs(len(rows))
-    if len(rows):
-        inference.predict(rows, out)
-    return out
-
-
-def _rows(X: Any, dtype: Any) -> NDArray[Any]:
-    """X, validated, as the kernels take it."""
-    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
 
 
 def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
@@ -574,65 +735,3 @@ def _knows(classifier: Any, y: NDArray[Any], codes: NDArray[Any]) -> bool:
         and classifier._label_binarizer.y_type_ in KINDS
         and bool((classes[np.minimum(codes, len(classes) - 1)] == y).all())
     )
-
-
-def _samples(network: Network, X: Any, y: NDArray[Any], sample_weight: Any, output: str) -> training.Samples:
-    """The samples as the kernels take them."""
-    dtype = network.inference.dtype
-    inputs = _rows(X, dtype)
-    if y.ndim == 1:
-        y = y.reshape(-1, 1)
-    targets = y.argmax(axis=1).astype(np.int32) if output == "softmax" else np.ascontiguousarray(y, dtype)
-    weights = None if sample_weight is None else np.array(sample_weight, dtype)
-    return training.Samples(inputs, targets, weights)
-
-
-def _settings_of(estimator: Any) -> Any:
-    """scikit-learn's optimizer object, for its settings and its rules of learning rate and stopping."""
-    if estimator.solver == "adam":
-        settings = estimator.learning_rate_init, estimator.beta_1, estimator.beta_2, estimator.epsilon
-        return AdamOptimizer([], *settings)
-    schedule = estimator.learning_rate_init, estimator.learning_rate
-    return SGDOptimizer([], *schedule, estimator.momentum, estimator.nesterovs_momentum, estimator.power_t)
-
-
-def _optimizer_of(theirs: Any) -> Any:
-    """The optimizer that trains, from scikit-learn's. Its numbers may lie outside what fastnn's own allow."""
-    made: Any
-    if isinstance(theirs, AdamOptimizer):
-        made = Adam(epsilon_hat=True)
-        numbers = {"beta1": theirs.beta_1, "beta2": theirs.beta_2, "epsilon": theirs.epsilon}
-    else:
-        made = Momentum(nesterov=bool(theirs.nesterov))
-        numbers = {"momentum": theirs.momentum}
-    for name, value in (numbers | {"learning_rate": theirs.learning_rate_init}).items():
-        object.__setattr__(made, name, float(value))
-    return made
-
-
-def _copy_vectors(theirs: Any, network: Network, optimizer: Optimizer, *, to_network: bool) -> None:
-    """Copy the vectors of scikit-learn's optimizer to those of the network, or back."""
-    names = ("ms", "vs") if isinstance(theirs, AdamOptimizer) else ("velocities",)
-    vectors = np.split(network.vectors_for(optimizer), len(names))
-    for name, vector in zip(names, vectors, strict=True):
-        views = network.layout.views(vector)
-        for mine, given in zip([*(w for w, _ in views), *(b for _, b in views)], getattr(theirs, name), strict=True):
-            if to_network:
-                mine[...] = given
-            else:
-                given[...] = mine
-
-
-def _held_out(estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, Any]:
-    """(X, y, weights to train on, (X, y, weights) to score), split as scikit-learn does."""
-    stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
-    arrays = (X, y) if sample_weight is None else (X, y, sample_weight)
-    parts: Any = train_test_split(
-        *arrays, random_state=estimator._random_state, test_size=estimator.validation_fraction, stratify=stratify
-    )
-    train, held = [*parts[::2], None][:3], [*parts[1::2], None][:3]
-    if held[0].shape[0] < 2:
-        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-    if is_classifier(estimator):
-        held[1] = estimator._label_binarizer.inverse_transform(held[1])
-    return train[0], train[1], train[2], held

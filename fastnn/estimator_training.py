@@ -1,0 +1,461 @@
+"""What an estimator of `estimators` trains: its network, its optimizer, the sets it trains and validates on, epochs.
+
+The estimators themselves are scikit-learn's, so they are `Any` here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import warnings
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOptimizer, SGDOptimizer
+from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
+
+from . import _validation, optimizers, training
+from . import threads as _threads
+from ._validation import shown
+from .custom import Activation
+from .history import DivergenceError, History
+from .kernels import entry, reference
+from .kernels.schedule import Rules
+from .layers import HIDDEN, Architecture, Dense
+from .network import Network
+from .optimizers import Adam, Momentum, Optimizer, Rprop
+
+ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
+LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic"}  # the same
+ORDER_BYTES = 2**20  # of the orders of samples that are drawn at a time
+MAX_ORDERS = 64
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
+
+
+def _kind(estimator: Any) -> tuple[Any, ...]:
+    """What a network depends on beside its coefficients."""
+    activation = estimator.activation
+    if isinstance(activation, list):
+        activation = tuple(activation)
+    return activation, estimator.out_activation_, estimator.loss
+
+
+def _per_layer(name: str, value: Any, n_hidden: int) -> list[Any]:
+    """A parameter that is one value, or one a hidden layer."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * n_hidden
+    if len(value) != n_hidden:
+        raise ValueError(f"{name} must be one, or one a hidden layer, {n_hidden}, got {shown(value)}")
+    return list(value)
+
+
+def hidden_activations(estimator: Any, n_hidden: int) -> list[Any]:
+    """fastnn's names of the hidden layers' activations, or objects."""
+    found = _per_layer("activation", estimator.activation, n_hidden)
+    for each in found:
+        if not isinstance(each, Activation):
+            _validation.choice("activation", each, ("logistic", *HIDDEN))
+    return [ACTIVATIONS.get(each, each) for each in found]
+
+
+def dropout_of(estimator: Any, n_hidden: int) -> tuple[float, ...]:
+    """Each layer's share; none where no layer has any."""
+    found = _per_layer("dropout", estimator.dropout, n_hidden)
+    rates = [_validation.number("dropout", each, 0.0, 1.0) for each in found]
+    return (*rates, 0.0) if any(rates) else ()
+
+
+class Engine:
+    """The network of an estimator, in the memory of which its coefficients lie."""
+
+    def __init__(self, estimator: Any, coefs: list[Any], intercepts: list[Any]):
+        sizes = (coefs[0].shape[0], *(w.shape[1] for w in coefs))
+        output = ACTIVATIONS.get(estimator.out_activation_, estimator.out_activation_)
+        names = [*hidden_activations(estimator, len(coefs) - 1), output]
+        layers = tuple(itertools.starmap(Dense, zip(sizes[1:], names, strict=True)))
+        dtype = np.result_type(*coefs).name
+        self.architecture = Architecture(sizes[0], layers, LOSSES.get(estimator.loss, estimator.loss), dtype)
+        self.network = Network(self.architecture)
+        views = self.network.layout.views(self.network.parameters)
+        self.coefs, self.intercepts = [w for w, _ in views], [b for _, b in views]
+        self.kind = _kind(estimator)
+        self.lent = False  # whether an estimator's coefficients are views of its memory
+        self.take(coefs, intercepts)
+
+    def go_on_from(self, other: Engine) -> None:
+        """Take over the optimizer's state of a network of the same sizes, and what draws dropout."""
+        self.network.state["noise"] = other.network.noise
+        state = other.network.optimizer_state()
+        if state is not None and other.architecture.sizes == self.architecture.sizes:
+            self.network.restore_optimizer(*state)
+
+    def is_current(self, estimator: Any) -> bool:
+        """Whether the estimator's coefficients are the network's, and its activations and loss too."""
+        coefs, intercepts = estimator.coefs_, estimator.intercepts_
+        return (
+            len(coefs) == len(intercepts) == len(self.coefs)
+            and all(map(operator.is_, coefs, self.coefs))
+            and all(map(operator.is_, intercepts, self.intercepts))
+            and self.kind == _kind(estimator)
+        )
+
+    def fits(self, estimator: Any, coefs: list[Any]) -> bool:
+        """Whether it is a network for these coefficients."""
+        return (
+            [w.shape for w in coefs] == [w.shape for w in self.coefs]
+            and np.result_type(*coefs) == self.architecture.dtype
+            and self.kind == _kind(estimator)
+        )
+
+    def passes(self, X: Any) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Of each layer, in float64: weighted inputs, outputs, and their derivatives by the former, (n, units) each.
+
+        Those of a softmax layer do not exist in this form, so they are ones.
+        """
+        found, a = [], X
+        for w, b, layer in zip(self.coefs, self.intercepts, self.architecture.layers, strict=True):
+            z = a @ w.astype(np.float64) + b
+            name = layer.activation
+            if isinstance(name, Activation):
+                functions = (getattr(f, "py_func", f) for f in (name.value, name.derivative))
+                a, slope = (np.vectorize(f, otypes=[float])(z) for f in functions)
+            elif name == "softmax":
+                a, slope = reference.softmax(z), np.ones_like(z)  # type: ignore[no-untyped-call]
+            else:
+                value, derivative = reference.ACTIVATIONS[name]
+                a = value(z)
+                slope = derivative(z if name in reference.FROM_Z else a)
+            found.append((z, a, slope))
+        return found
+
+    def input_gradients(self, X: Any) -> NDArray[Any]:
+        """The derivatives of all outputs by all inputs, (n, n_outputs, n_inputs), from the last layer to the first."""
+        passes = self.passes(X)
+        outputs = passes[-1][1]
+        result = np.broadcast_to(np.eye(outputs.shape[1]), (len(outputs), *outputs.shape[1:] * 2))
+        if self.architecture.layers[-1].activation == "softmax":
+            result = outputs[:, :, None] * (result - outputs[:, None, :])
+        for w, (_, _, slope) in zip(reversed(self.coefs), reversed(passes), strict=True):
+            result = (result * slope[:, None, :]) @ w.T.astype(np.float64)
+        return result
+
+    def take(self, coefs: list[Any], intercepts: list[Any]) -> None:
+        """Copy what does not lie in the network's memory."""
+        for mine, given in itertools.chain(
+            zip(self.coefs, coefs, strict=True), zip(self.intercepts, intercepts, strict=True)
+        ):
+            if given is not mine:
+                mine[...] = given
+
+
+class Run:
+    """Training of an estimator, some epochs at a time."""
+
+    def __init__(self, estimator: Any, engine: Engine, X: Any, y: Any, sample_weight: Any, batch_size: int):
+        self.estimator, self.network = estimator, engine.network
+        self.samples = samples_of(self.network, X, y, sample_weight, estimator.out_activation_)
+        self.n = n = len(self.samples.inputs)
+        self.zeros = sample_weight is not None and not np.all(sample_weight)
+        self.n_means = estimator.n_outputs_ if estimator.loss == "squared_error" else 1
+        dropout = dropout_of(estimator, len(engine.coefs) - 1)
+        self.draws_dropout = bool(dropout)
+        objective = training.Objective(
+            l2=(0.0, float(estimator.alpha)),
+            l1=(0.0, float(estimator.l1)),
+            batch_means=sample_weight is not None,
+            n_means=self.n_means,
+            rules=Rules(dropout=dropout, max_norm=None if estimator.max_norm is None else float(estimator.max_norm)),
+        )
+        work = 3 * estimator.max_iter * n * self.network.layout.multiply_adds
+        shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(batch_size) > 1
+        self.rows = max(1, min(MAX_ORDERS, estimator.max_iter, ORDER_BYTES // (4 * n)))
+        self.order = np.empty((self.rows, n), np.int32)
+        self.indices = np.arange(n)
+        options = training.Options(
+            epochs=estimator.max_iter,
+            batch_size=batch_size,
+            optimizer=optimizer_of(estimator._optimizer),
+            ordered=entry.GIVEN if estimator.shuffle else entry.AS_IS,
+            order=self.order,
+            callbacks=[],
+            max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
+            objective=objective,
+        )
+        self.fit = training.Fit(lambda: self.network, self.samples, options, History())
+        self.plan, self.run = self.fit.plan, self.fit.run_record[0]
+        self.begins_at = estimator.t_, len(estimator.loss_curve_)
+        self.drawn: Any = None  # of the last orders: the generator's state before, the first epoch, how many
+        self.left: NDArray[Any] | None = None  # the last finite parameters, once training has diverged
+
+    def pieces(self, epochs: int, one_by_one: bool) -> Any:
+        """Train some epochs again and again; gives how many are done."""
+        estimator, run = self.estimator, self.run
+        optimizer = estimator._optimizer  # of the solver that training began with
+        descends = isinstance(optimizer, SGDOptimizer) and self.fit.rate.constant
+        schedule = descends and optimizer.lr_schedule == "invscaling"
+        stops = not estimator.early_stopping
+        if stops:
+            patience = estimator.n_iter_no_change
+            run["patience"] = 2**62 if patience == np.inf else patience
+            run["tol"], run["best"] = estimator.tol, estimator.best_loss_
+            run["waited"] = estimator._no_improvement_count
+        epoch = 0
+        while epoch < epochs:
+            most = 1 if one_by_one or schedule or self.left is not None else self.rows
+            stop = min(epochs, epoch + most)
+            if descends:
+                self.plan.settings[0] = optimizer.learning_rate
+            state = None
+            if estimator.shuffle:
+                state = self._draw(stop - epoch)
+                self.drawn = state, epoch, stop - epoch
+            else:
+                self._check_weights(self.indices)
+            self._train(stop)
+            done = stop - epoch if self.left is not None else int(run["epoch"]) - epoch
+            if state is not None and done < stop - epoch:
+                self._redraw(state, done)
+            if isinstance(optimizer, AdamOptimizer):
+                self._note_adam(done)
+            elif not descends:
+                optimizer.learning_rate = self.fit.rate.now
+            epoch += done
+            yield epoch
+            if run["status"] == entry.STALLED:  # and it was told to go on
+                run["status"], run["waited"] = entry.RUNNING, 0
+
+    def _draw(self, epochs: int) -> Any:
+        """Write the orders of some epochs; gives the state of the generator before."""
+        random = self.estimator._random_state
+        state = random.get_state(legacy=False), self.indices
+        for row in range(epochs):
+            order = np.arange(self.n)
+            random.shuffle(order)
+            self.indices = self.indices[order]
+            self.order[row] = self.indices
+            self._check_weights(self.indices)
+        self.plan.bind_order(self.order)
+        return state
+
+    def _check_weights(self, order: NDArray[Any]) -> None:
+        """Raise as scikit-learn does for a batch without weight."""
+        weights = self.samples.weights
+        if weights is not None and self.zeros:
+            starts = np.arange(0, self.n, self.plan.kind.batch_size)
+            if not np.add.reduceat(weights[order], starts).all():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+
+    def _redraw(self, state: Any, epochs: int) -> None:
+        """Bring the generator to where it is after fewer epochs."""
+        self.estimator._random_state.set_state(state[0])
+        self.indices = state[1]
+        self._draw(epochs)
+
+    def interrupted(self) -> None:
+        """Bring the generator to where scikit-learn's is: the order of the epoch that did not end is drawn."""
+        if self.drawn is not None:
+            state, first, drawn = self.drawn
+            self._redraw(state, min(self.epochs + 1 - first, drawn))
+
+    def _train(self, stop: int) -> None:
+        try:
+            while self.run["epoch"] < stop and self.run["status"] == entry.RUNNING:
+                self.fit.advance(stop)
+        except DivergenceError:
+            if not self.estimator.early_stopping:
+                raise ValueError(NOT_FINITE) from None
+            # scikit-learn goes on with NaN, and ends with the best parameters
+            self.left = self.network.parameters.copy()
+            for array in (*self.network.weights, *self.network.biases):
+                array[...] = np.nan
+            self.fit.losses[stop - 1 :] = np.nan
+
+    def _note_adam(self, epochs: int) -> None:
+        """Keep the step and the rate that scikit-learn's optimizer would have."""
+        optimizer = self.estimator._optimizer
+        optimizer.t += epochs * -(-self.n // self.plan.kind.batch_size)
+        rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
+        optimizer.learning_rate = (optimizer.learning_rate_init if self.fit.rate.constant else self.fit.rate.now) * rate
+
+    @property
+    def epochs(self) -> int:
+        """Epochs finished."""
+        return int(self.run["epoch"])
+
+    def note(self, epochs: int) -> None:
+        """Let the estimator know of as many epochs as are done."""
+        estimator, (t, curve) = self.estimator, self.begins_at
+        estimator.n_iter_, estimator.t_ = epochs, t + epochs * self.n
+        estimator.loss_curve_[curve:] = self.fit.losses[:epochs].tolist()
+        if epochs:
+            estimator.loss_ = estimator.loss_curve_[-1]
+
+    def waited(self) -> tuple[int, float]:
+        """(epochs without improvement, the best loss)."""
+        return int(self.run["waited"]), float(self.run["best"])
+
+    def close(self) -> None:
+        """Forget the samples; after a fit that diverged, the parameters are those that it left."""
+        if self.left is not None:
+            self.network.parameters[...] = self.left
+        self.plan.release(self.network)
+
+
+def outputs_of(network: Network, X: Any) -> NDArray[Any]:
+    """The outputs for X, dense or sparse."""
+    inference = network.inference
+    if type(X) is np.ndarray and X.dtype == inference.dtype and X.flags.carray and 0 < len(X) <= inference.block_rows:
+        return inference.predict_block(X)
+    rows = _rows(X, inference.dtype)
+    out = inference.outputs(len(rows))
+    if len(rows):
+        inference.predict(rows, out)
+    return out
+
+
+def _rows(X: Any, dtype: Any) -> NDArray[Any]:
+    """X, validated, as the kernels take it."""
+    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
+
+
+def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any, output: str) -> training.Samples:
+    """The samples as the kernels take them."""
+    dtype = network.inference.dtype
+    inputs = _rows(X, dtype)
+    if y.ndim == 1:
+        y = y.reshape(-1, 1)
+    targets = y.argmax(axis=1).astype(np.int32) if output == "softmax" else np.ascontiguousarray(y, dtype)
+    weights = None if sample_weight is None else np.array(sample_weight, dtype)
+    return training.Samples(inputs, targets, weights)
+
+
+class Own(BaseOptimizer):
+    """One of fastnn's optimizers, with scikit-learn's rule for when a fit stops."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(math.nan)
+        self.optimizer = optimizer
+
+
+def settings_of(estimator: Any) -> Any:
+    """scikit-learn's optimizer object, for its settings and its rules of learning rate and stopping.
+
+    `more` is what it has no place for.
+    """
+    more = {name: value for name in ("clip_norm", "clip_value") if (value := getattr(estimator, name)) is not None}
+    if len(more) == 2:
+        raise ValueError(f"clip_norm and clip_value exclude each other, got {more['clip_norm']}, {more['clip_value']}")
+    solver = estimator._solver or estimator.solver
+    if not isinstance(estimator.learning_rate, str):
+        more["learning_rate"] = estimator.learning_rate
+    made: Any
+    if solver == "adam":
+        settings = estimator.learning_rate_init, estimator.beta_1, estimator.beta_2, estimator.epsilon
+        made = AdamOptimizer([], *settings)
+    elif solver == "sgd":
+        schedule = estimator.learning_rate_init, estimator.learning_rate
+        made = SGDOptimizer([], *schedule, estimator.momentum, estimator.nesterovs_momentum, estimator.power_t)
+    else:
+        return Own(replace(optimizers.resolve(solver), **more))
+    made.more = more
+    return made
+
+
+def optimizer_of(theirs: Any) -> Any:
+    """The optimizer that trains, from scikit-learn's. Its numbers may lie outside what fastnn's own allow."""
+    if isinstance(theirs, Own):
+        return theirs.optimizer
+    made: Any
+    more = getattr(theirs, "more", {})
+    if isinstance(theirs, AdamOptimizer):
+        made = Adam(epsilon_hat=True, **more)
+        numbers = {"beta1": theirs.beta_1, "beta2": theirs.beta_2, "epsilon": theirs.epsilon}
+    else:
+        made = Momentum(nesterov=bool(theirs.nesterov), **more)
+        numbers = {"momentum": theirs.momentum}
+    for name, value in ({"learning_rate": theirs.learning_rate_init} | numbers).items():
+        if name not in more:
+            object.__setattr__(made, name, float(value))
+    return made
+
+
+def batch_size_of(estimator: Any, n: int) -> int:
+    """The samples in a step, of n."""
+    optimizer = getattr(estimator._optimizer, "optimizer", None)
+    if estimator.batch_size == "auto":
+        return n if isinstance(optimizer, Rprop) else min(200, n)
+    if isinstance(optimizer, Rprop) and estimator.batch_size < n:
+        raise ValueError(f"solver Rprop needs all {n} samples in a batch, got batch_size={estimator.batch_size}")
+    if estimator.batch_size > n:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3
+        )
+    return int(np.clip(estimator.batch_size, 1, n))
+
+
+def copy_vectors(theirs: Any, network: Network, optimizer: Optimizer, *, to_network: bool) -> None:
+    """Copy the vectors of scikit-learn's optimizer to those of the network, or back."""
+    names = ("ms", "vs") if isinstance(theirs, AdamOptimizer) else ("velocities",)
+    vectors = np.split(network.vectors_for(optimizer), len(names))
+    for name, vector in zip(names, vectors, strict=True):
+        views = network.layout.views(vector)
+        for mine, given in zip([*(w for w, _ in views), *(b for _, b in views)], getattr(theirs, name), strict=True):
+            if to_network:
+                mine[...] = given
+            else:
+                given[...] = mine
+
+
+class _Held(NamedTuple):
+    """Samples to validate on: y as a user gives it, and as a matrix for the loss."""
+
+    X: Any
+    y: NDArray[Any]
+    weights: NDArray[Any] | None
+    targets: NDArray[Any]
+
+
+def held_out(estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, _Held]:
+    """(X, y, weights to train on, what to validate on), split as scikit-learn does."""
+    stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    arrays = (X, y) if sample_weight is None else (X, y, sample_weight)
+    parts: Any = train_test_split(
+        *arrays, random_state=estimator._random_state, test_size=estimator.validation_fraction, stratify=stratify
+    )
+    train, held = [*parts[::2], None][:3], [*parts[1::2], None][:3]
+    if held[0].shape[0] < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    given = held[1].ravel() if held[1].shape[1] == 1 else held[1]
+    if is_classifier(estimator):
+        given = estimator._label_binarizer.inverse_transform(held[1])
+    return train[0], train[1], train[2], _Held(held[0], given, held[2], held[1])
+
+
+def validation_set(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Held:
+    """X_val, y_val and sample_weight_val, which must be like those that were given to train on."""
+    of_classes = is_classifier(estimator)
+    accepted = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": (np.float64, np.float32)}
+    X, y = validate_data(estimator, X, y, **accepted, y_numeric=not of_classes, reset=False)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y)
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, X)
+    targets = y
+    if of_classes:
+        unknown = np.setdiff1d(unique_labels(y), estimator.classes_)
+        if len(unknown):
+            raise ValueError(f"y_val must hold classes of y, got {unknown[0]!r}, which is none of {estimator.classes_}")
+        targets = estimator._label_binarizer.transform(y).astype(bool)
+    targets = targets.reshape(len(y), -1)
+    if targets.shape[1] != estimator.n_outputs_:
+        raise ValueError(f"y_val must have {estimator.n_outputs_} outputs as y has, got shape {y.shape}")
+    return _Held(X, y, sample_weight, targets)
