@@ -98,6 +98,15 @@ def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low:
     return result
 
 
+def dropout(value: Any, n_hidden: int) -> tuple[float, ...]:
+    """The share of each layer's outputs that is dropped, from a number or one a hidden layer; () where none is."""
+    given = [value] * n_hidden if isinstance(value, Real) else items("dropout", value, "a number or a sequence of them")
+    if len(given) != n_hidden:
+        raise ValueError(f"dropout must be a number, or one a hidden layer, {n_hidden}, got {shown(value)}")
+    rates = [number("dropout", rate, 0.0, 1.0) for rate in given]
+    return (*rates, 0.0) if any(rates) else ()
+
+
 def array(name: str, value: ArrayLike) -> NDArray[Any]:
     """value as an array of the base class, with no copy where it is one already."""
     try:

@@ -49,29 +49,16 @@ def _kind(estimator: Any) -> tuple[Any, ...]:
     return activation, estimator.out_activation_, estimator.loss
 
 
-def _per_layer(name: str, value: Any, n_hidden: int) -> list[Any]:
-    """A parameter that is one value, or one a hidden layer."""
-    if not isinstance(value, (list, tuple)):
-        return [value] * n_hidden
-    if len(value) != n_hidden:
-        raise ValueError(f"{name} must be one, or one a hidden layer, {n_hidden}, got {shown(value)}")
-    return list(value)
-
-
 def hidden_activations(estimator: Any, n_hidden: int) -> list[Any]:
     """fastnn's names of the hidden layers' activations, or objects."""
-    found = _per_layer("activation", estimator.activation, n_hidden)
+    given = estimator.activation
+    found = list(given) if isinstance(given, (list, tuple)) else [given] * n_hidden
+    if len(found) != n_hidden:
+        raise ValueError(f"activation must be one, or one a hidden layer, {n_hidden}, got {shown(given)}")
     for each in found:
         if not isinstance(each, Activation):
             _validation.choice("activation", each, ("logistic", *HIDDEN))
     return [ACTIVATIONS.get(each, each) for each in found]
-
-
-def dropout_of(estimator: Any, n_hidden: int) -> tuple[float, ...]:
-    """Each layer's share; none where no layer has any."""
-    found = _per_layer("dropout", estimator.dropout, n_hidden)
-    rates = [_validation.number("dropout", each, 0.0, 1.0) for each in found]
-    return (*rates, 0.0) if any(rates) else ()
 
 
 class Engine:
@@ -165,15 +152,15 @@ class Run:
         self.samples = samples_of(self.network, X, y, sample_weight, estimator.out_activation_)
         self.n = n = len(self.samples.inputs)
         self.zeros = sample_weight is not None and not np.all(sample_weight)
-        self.n_means = estimator.n_outputs_ if estimator.loss == "squared_error" else 1
-        dropout = dropout_of(estimator, len(engine.coefs) - 1)
-        self.draws_dropout = bool(dropout)
-        objective = training.Objective(
+        self.objective = training.Objective(
             l2=(0.0, float(estimator.alpha)),
             l1=(0.0, float(estimator.l1)),
             batch_means=sample_weight is not None,
-            n_means=self.n_means,
-            rules=Rules(dropout=dropout, max_norm=None if estimator.max_norm is None else float(estimator.max_norm)),
+            n_means=estimator.n_outputs_ if estimator.loss == "squared_error" else 1,
+            rules=Rules(
+                dropout=_validation.dropout(estimator.dropout, len(engine.coefs) - 1),
+                max_norm=None if estimator.max_norm is None else float(estimator.max_norm),
+            ),
         )
         work = 3 * estimator.max_iter * n * self.network.layout.multiply_adds
         shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(batch_size) > 1
@@ -188,7 +175,7 @@ class Run:
             order=self.order,
             callbacks=[],
             max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
-            objective=objective,
+            objective=self.objective,
         )
         self.fit = training.Fit(lambda: self.network, self.samples, options, History())
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]

@@ -37,7 +37,6 @@ from .estimator_training import (
     Run,
     batch_size_of,
     copy_vectors,
-    dropout_of,
     held_out,
     hidden_activations,
     optimizer_of,
@@ -104,7 +103,7 @@ def _check(estimator: Any) -> None:
             check_scoring(estimator, estimator.scoring)
     n_hidden = np.size(estimator.hidden_layer_sizes)
     hidden_activations(estimator, n_hidden)
-    dropout_of(estimator, n_hidden)
+    _validation.dropout(estimator.dropout, n_hidden)
 
 
 class _Trained(BaseMultilayerPerceptron):
@@ -366,7 +365,7 @@ class _Trained(BaseMultilayerPerceptron):
                 engine.network.restore_optimizer(*optimizer_state)
         self._optimizer_state = None
         run = Run(self, engine, X, y, sample_weight, batch_size)
-        if afresh and run.draws_dropout:
+        if afresh and run.objective.rules.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
             run.plan.load(engine.network, run.fit.options.optimizer)
         if held is not None:
@@ -376,55 +375,55 @@ class _Trained(BaseMultilayerPerceptron):
         self.n_iter_, self.stopped_by_ = 0, "max_iter"
         callbacks, best = self.callbacks or (), None
         watched = bool(held is not None or self.verbose or callbacks or self.progress or self.max_time)
-        report = training.Report(self.progress and not incremental, False, self.max_iter, run.fit.history)
-        try:
-            max_iter = 1 if incremental else self.max_iter
-            for epochs in run.pieces(max_iter, watched):
-                ended = epochs - self.n_iter_
-                run.note(epochs)
-                if self.verbose:
-                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                if held is not None:
-                    loss = engine.network.inference.evaluate(*scored)[0] / run.n_means
-                    self.validation_loss_curve_.append(loss)
-                if self.early_stopping and held is not None:
-                    before = self.best_validation_score_
-                    self._update_no_improvement_count(True, held.X, held.y, held.weights)
-                    if self.best_validation_score_ > before:
-                        best = engine.network.parameters.copy()
-                else:
-                    self._no_improvement_count, self.best_loss_ = run.waited()
-                self._optimizer.iteration_ends(self.t_)
-                if run.left is None:
-                    report(ended)
-                if self._no_improvement_count > self.n_iter_no_change and self._stops(self.early_stopping):
-                    self.stopped_by_ = "tol"
-                    break
-                if callbacks and self._call_back(callbacks, run, engine):
-                    self.stopped_by_ = "callbacks"
-                    break
-                if self.max_time is not None and time.monotonic() - started >= self.max_time:
-                    self.stopped_by_ = "max_time"
-                    break
-                if not incremental and self.n_iter_ == self.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=2,
-                    )
-        except KeyboardInterrupt:
-            run.note(run.epochs)
-            run.interrupted()
-            self.stopped_by_ = "interrupt"
-            warnings.warn("Training interrupted by user.", stacklevel=2)
-        finally:
-            report.__exit__()
-            run.close()
+        with training.Report(self.progress and not incremental, False, self.max_iter, run.fit.history) as report:
+            try:
+                for epochs in run.pieces(1 if incremental else self.max_iter, watched):
+                    ended = epochs - self.n_iter_
+                    run.note(epochs)
+                    if self.verbose:
+                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                    if held is not None:
+                        loss = engine.network.inference.evaluate(*scored)[0] / run.objective.n_means
+                        self.validation_loss_curve_.append(loss)
+                    if self.early_stopping and held is not None:
+                        before = self.best_validation_score_
+                        self._update_no_improvement_count(True, held.X, held.y, held.weights)
+                        if self.best_validation_score_ > before:
+                            best = engine.network.parameters.copy()
+                    else:
+                        self._no_improvement_count, self.best_loss_ = run.waited()
+                    self._optimizer.iteration_ends(self.t_)
+                    if run.left is None:
+                        report(ended)
+                    if ends := self._ended_by(callbacks, run, engine, started):
+                        self.stopped_by_ = ends
+                        break
+                    if not incremental and self.n_iter_ == self.max_iter:
+                        warnings.warn(
+                            f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                            "hasn't converged yet.",
+                            ConvergenceWarning,
+                            stacklevel=2,
+                        )
+            except KeyboardInterrupt:
+                run.note(run.epochs)
+                run.interrupted()
+                self.stopped_by_ = "interrupt"
+                warnings.warn("Training interrupted by user.", stacklevel=2)
+            finally:
+                run.close()
         if self.early_stopping:
             if best is not None:
                 engine.network.parameters[...] = best
             self._lend(engine)
+
+    def _ended_by(self, callbacks: Any, run: Run, engine: Engine, started: float) -> str:
+        """What ends the fit after an epoch, or ""."""
+        if self._no_improvement_count > self.n_iter_no_change and self._stops(self.early_stopping):
+            return "tol"
+        if callbacks and self._call_back(callbacks, run, engine):
+            return "callbacks"
+        return "max_time" if self.max_time is not None and time.monotonic() - started >= self.max_time else ""
 
     def _call_back(self, callbacks: Any, run: Run, engine: Engine) -> bool:
         """Call them with the estimator, and take over what they did to its coefficients; whether one says stop."""

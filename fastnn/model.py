@@ -12,7 +12,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -506,18 +505,13 @@ class Model:
                 f"got batch_size {batch_size} and shuffle {shown(shuffle)}"
             )
 
-    def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any) -> Any:
+    def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any) -> Rules:
         """The arguments of `fit` for the kernels."""
-        n_hidden = len(self.layers) - 1
-        rates = [dropout] * n_hidden if isinstance(dropout, Real) else _validation.items("dropout", dropout, "numbers")
-        if len(rates) != n_hidden:
-            raise ValueError(f"dropout must be a number, or one a hidden layer, {n_hidden}, got {shown(dropout)}")
         label_smoothing = _validation.number("label_smoothing", label_smoothing, 0.0, 1.0)
         if label_smoothing and not losses.is_cross_entropy(self._network.architecture.loss):
             raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {self.loss_name!r}")
-        rates = [_validation.number("dropout", rate, 0.0, 1.0) for rate in rates]
         return Rules(
-            dropout=(*rates, 0.0) if any(rates) else (),
+            dropout=_validation.dropout(dropout, len(self.layers) - 1),
             input_noise=_validation.number("input_noise", input_noise, 0.0),
             label_smoothing=label_smoothing,
             max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),

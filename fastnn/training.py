@@ -65,8 +65,7 @@ class Schedule:
         self.own = own
         needed = schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
-        dropped = np.flatnonzero(kind.rules.dropout).tolist()
-        self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads, dropped)
+        self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads, kind.rules.dropped)
         training = schedule.Training(
             work=self.work,
             sources=kind.sources,

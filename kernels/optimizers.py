@@ -34,16 +34,13 @@ def _sgd_advance(s, count, learning_rate):
     return (-learning_rate / count,), (), ()
 
 
-def _descent_advance(s, count, learning_rate):
-    return (1.0 / count,), (), (learning_rate,)
+def _constant(s, count, *settings):
+    """The update's scalars are the settings."""
+    return (1.0 / count,), (), settings
 
 
 def _descent(s, c, p, g):
     return (p - c[0] * g,)
-
-
-def _momentum_advance(s, count, learning_rate, momentum):
-    return (1.0 / count,), (), (learning_rate, momentum)
 
 
 def _momentum(s, c, p, g, v):
@@ -125,10 +122,6 @@ def _rmsprop(s, c, p, g, v):
     return s.fma(-rate, s.over_root(g, v, epsilon), p), v
 
 
-def _adagrad_advance(s, count, learning_rate, epsilon):
-    return (1.0 / count,), (), (learning_rate, epsilon)
-
-
 def _adagrad(s, c, p, g, v):
     """Duchi, Hazan and Singer 2011: v sums the squares."""
     rate, epsilon = c
@@ -146,10 +139,6 @@ def _lion(s, c, p, g, m):
     u, zero = s.fma(rate1, g - m, m), s.const(0.0)
     step = s.select(s.less(zero, u), rate, s.select(s.less(u, zero), -rate, u))
     return p * kept - step, s.fma(rate2, g - m, m)
-
-
-def _rprop_advance(s, count, *settings):
-    return (1.0 / count,), (), settings
 
 
 def _rprop(s, c, p, g, before, size):
@@ -173,7 +162,7 @@ def _rprop(s, c, p, g, before, size):
 
 _MOMENTUM: dict[str, Any] = {
     "settings": ("learning_rate", "momentum"),
-    "advance": _momentum_advance,
+    "advance": _constant,
     "vectors": ("v",),
     "n_scalars": 2,
 }
@@ -186,7 +175,7 @@ _ADAM: dict[str, Any] = {
 }
 OPTIMIZERS = {
     "sgd": Optimizer(("learning_rate",), _sgd_advance),
-    "sgd_with_gradient": Optimizer(("learning_rate",), _descent_advance, _descent, n_scalars=1),  # for clipping
+    "sgd_with_gradient": Optimizer(("learning_rate",), _constant, _descent, n_scalars=1),  # for clipping
     "momentum": Optimizer(update=_momentum, **_MOMENTUM),
     "nesterov": Optimizer(update=_nesterov, **_MOMENTUM),
     "adam": Optimizer(advance=_adam_advance, **_ADAM),
@@ -208,10 +197,10 @@ OPTIMIZERS = {
         5,
     ),
     "rmsprop": Optimizer(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3),
-    "adagrad": Optimizer(("learning_rate", "epsilon"), _adagrad_advance, _adagrad, {}, ("v",), 2),
+    "adagrad": Optimizer(("learning_rate", "epsilon"), _constant, _adagrad, {}, ("v",), 2),
     "rprop": Optimizer(
         ("learning_rate", "eta_minus", "eta_plus", "smallest", "largest"),
-        _rprop_advance,
+        _constant,
         _rprop,
         {},
         ("before", "size"),

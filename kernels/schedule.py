@@ -116,9 +116,14 @@ class Rules:
     clip_norm: float | None = None  # of the whole gradient
 
     @property
+    def dropped(self) -> list[int]:
+        """The layers that drop outputs."""
+        return [i for i, rate in enumerate(self.dropout) if rate]
+
+    @property
     def random(self) -> bool:
         """Whether steps draw numbers beside the order."""
-        return self.input_noise > 0 or any(self.dropout)
+        return self.input_noise > 0 or bool(self.dropped)
 
 
 NO_RULES = Rules()
@@ -336,7 +341,7 @@ class Task:
 
     @property
     def dropout(self) -> Dropout | None:
-        return Dropout(self.rules.dropout, field(self.work.step, "key")) if any(self.rules.dropout) else None
+        return Dropout(self.rules.dropout, field(self.work.step, "key")) if self.rules.dropped else None
 
     @property
     def layout(self) -> Layout:

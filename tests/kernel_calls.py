@@ -284,8 +284,7 @@ class Run:
         numbers[: len(settings)] = settings
         needed = schedule.needs_gradient(one, batch_size, optimizer)
         gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
-        dropped = [i for i, rate in enumerate(rules.dropout) if rate]
-        work = Workspace(layout, min(batch_size, layout.block_rows), threads, dropped)
+        work = Workspace(layout, min(batch_size, layout.block_rows), threads, rules.dropped)
         training = schedule.Training(
             work=work,
             sources=Sources.of(x, y, weights),
