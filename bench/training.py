@@ -4,6 +4,7 @@ Everything runs in this process on one CPU. A round is a `fit` of about 0.1 s of
 loss, SGD), then one of the variant; a figure is the median of the rounds' ratios of time for a sample.
 """
 
+import itertools
 import os
 import statistics
 import time
@@ -90,7 +91,7 @@ def fastnn_side(case):
     layers = [case.sizes[0], *(Dense(n, "relu") for n in case.sizes[1:-1]), Dense(case.sizes[-1], "softmax")]
     model = fastnn.Model(layers, loss="cross_entropy", rng=0)
     y, options = labels.astype(np.int64), {"batch_size": case.batch_size, "optimizer": "adam", "threads": 1}
-    return lambda: model.fit(X, y, epochs=1, **options).loss[-1]
+    return lambda: model.fit(X, y, epochs=1, **options)
 
 
 def torch_side(case):
@@ -111,49 +112,65 @@ def torch_side(case):
             value = loss(network(X[rows]), labels[rows])
             value.backward()
             optimizer.step()
-        return value.item()
 
     return epoch
 
 
-def jax_side(case):
+def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
+    """(state, run, predict) of the recipe in JAX. run(state, order (n, batch), rates (n,)) gives the state after it.
+
+    The first item of a state are the parameters, [(W (fan_in, fan_out), b), ..], drawn as by "he_normal".
+    """
     import jax
     import jax.numpy as jnp
 
-    X, labels = (jnp.asarray(a) for a in data(case))
-    rng = np.random.default_rng(0)
-    pairs = zip(case.sizes, case.sizes[1:], strict=False)
+    X, labels = jnp.asarray(X), jnp.asarray(labels)
+    rng = np.random.default_rng(seed)
     parameters = [
-        (jnp.asarray(rng.standard_normal((m, n), np.float32) / np.sqrt(m)), jnp.zeros(n, jnp.float32)) for m, n in pairs
+        (jnp.asarray(rng.standard_normal((m, n), np.float32) * np.float32(np.sqrt(2 / m))), jnp.zeros(n, jnp.float32))
+        for m, n in itertools.pairwise(sizes)
     ]
     zeros = jax.tree.map(jnp.zeros_like, parameters)
 
-    def cost(parameters, x, y):
+    def logits(parameters, x):
         for w, b in parameters[:-1]:
             x = jax.nn.relu(x @ w + b)
         w, b = parameters[-1]
-        return -jnp.take_along_axis(jax.nn.log_softmax(x @ w + b), y[:, None], 1).mean()
+        return x @ w + b
 
-    def step(carry, rows):
-        parameters, m, v, t = carry
-        value, g = jax.value_and_grad(cost)(parameters, X[rows], labels[rows])
+    def cost(parameters, x, y):
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits(parameters, x)), y[:, None], 1).mean()
+
+    def step(state, batch):
+        (parameters, m, v, t), (rows, rate) = state, batch
+        g = jax.grad(cost)(parameters, X[rows].astype(jnp.float32) * scale, labels[rows])
         t = t + 1
         m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
         v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
-        rate = 0.001 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        rate = rate * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
         parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-8), parameters, m, v)
-        return (parameters, m, v, t), value
+        return (parameters, m, v, t), None
 
     @jax.jit
-    def run(carry, order):
-        return jax.lax.scan(step, carry, order)
+    def scan(state, order, rates):
+        return jax.lax.scan(step, state, (order, rates))[0]
 
-    state = [(parameters, zeros, zeros, jnp.float32(0))]
+    def run(state, order, rates):
+        return jax.block_until_ready(scan(state, jnp.asarray(order, jnp.int32), jnp.asarray(rates, jnp.float32)))
+
+    def predict(state, x):
+        return np.asarray(logits(state[0], jnp.asarray(x, jnp.float32) * scale))
+
+    return (parameters, zeros, zeros, jnp.float32(0)), run, predict
+
+
+def jax_side(case):
+    state, run, _ = jax_recipe(*data(case), case.sizes)
+    rng, rates = np.random.default_rng(0), np.full(case.n_samples // case.batch_size, 0.001)
 
     def epoch():
-        order = rng.permutation(case.n_samples).astype(np.int32).reshape(-1, case.batch_size)
-        state[0], values = run(state[0], jnp.asarray(order))
-        return float(values[-1])
+        nonlocal state
+        state = run(state, rng.permutation(case.n_samples).reshape(-1, case.batch_size), rates)
 
     return epoch
 
@@ -191,11 +208,11 @@ def run(rounds, quick=False):
     networks = [case.cut(1000) for case in NETWORKS] if quick else NETWORKS
     plain = [Side(case, {}, {}) for case in networks]
     print("\nTime beside sigmoid, quadratic, SGD: the ratio, and nanoseconds a sample\n")
-    print(f"{'':36}" + "".join(f"{case.name:>22}" for case in networks) + "   at most")
+    print(f"{'':44}" + "".join(f"{case.name:>22}" for case in networks) + "   at most")
     for (kind, name), arguments in variants().items():
         found = [ratios(case, *arguments, side, rounds) for case, side in zip(networks, plain, strict=True)]
         shown = "".join(f"{ratio:13.2f} {ns:8,.0f}" for ratio, ns in found)
-        print(f"{kind:11}{name:25}{shown}   {TARGETS[kind] or '-'}", flush=True)
+        print(f"{kind:11}{name:33}{shown}   {TARGETS[kind] or '-'}", flush=True)
     found, rate = recipe(RECIPE.cut(10 * RECIPE.batch_size) if quick else RECIPE, rounds)
     print(f"\n{RECIPE.name}, relu, softmax, cross-entropy, Adam: fastnn {rate:,.0f} samples/s")
     for name, ratio in found.items():

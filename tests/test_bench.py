@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import calls, cases, inference, layouts, operations, report, roofline, sides
+from bench import calls, cases, inference, layouts, mnist, operations, report, roofline, sides, training
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
 from bench.peers import LAYOUTS, PEERS, fastest
-from fastnn import Dense, Model
+from fastnn import Adam, Dense, Model, OneCycle, load_digits
+from fastnn.kernels import activations, losses
+from fastnn.optimizers import BY_NAME
 
 ROOT = Path(__file__).parent.parent
 BOTH = ("fastnn", "numpy")
@@ -359,3 +361,57 @@ def test_estimators_that_differ_are_an_error(iris, monkeypatch):
     monkeypatch.setattr(estimators, "TOLERANCE", {"float64": -1})
     with pytest.raises(ArithmeticError, match="iris: the two differ by"):
         estimators.measure(case, case.samples(), 1)
+
+
+# ---- what training costs ----
+
+
+def test_every_part_of_training_is_in_the_table():
+    of_kind = {}
+    for kind, name in training.variants():
+        of_kind.setdefault(kind, set()).add(name.split(",")[0])
+    assert of_kind["activation"] == {n for n in activations.ACTIVATIONS if not n.startswith("custom")} - {"step"}
+    assert of_kind["loss"] == set(losses.NAMES)
+    assert of_kind["optimizer"] == set(BY_NAME) - {"rprop"}
+    assert len(of_kind["rule"]) == 8
+
+
+def test_a_part_of_training_is_timed(monkeypatch):
+    monkeypatch.setattr(training, "SECONDS", 0.001)
+    case = Case((8, 6, 4), 16, 64)
+    plain = training.Side(case, {}, {})
+    for of_model, of_fit in training.variants().values():
+        ratio, nanoseconds = training.ratios(case, of_model, of_fit, plain, 1)
+        assert 0 < ratio < np.inf
+        assert 0 < nanoseconds < np.inf
+
+
+def test_the_recipe_is_the_same_in_jax():
+    pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
+    X, y = load_digits()
+    X, y = X[:192], y[:192].astype(np.int32)
+    state, run, predict = training.jax_recipe(X, y, (64, 16, 10), 0.5)
+    layers = [64, Dense(16, "relu"), Dense(10, "softmax")]
+    start = [(np.array(w).T, np.array(b)) for w, b in state[0]]
+    model = Model(layers, loss="cross_entropy", init=start, input_scale=0.5)
+    order = np.random.default_rng(0).permutation(192)
+    model.fit(X, y, epochs=1, batch_size=32, optimizer=Adam(OneCycle(0.01, 6)), shuffle=order[None])
+    state = run(state, order.reshape(6, 32), OneCycle(0.01, 6).rates(0, 6))
+    for w, b, (its_w, its_b) in zip(model.weights, model.biases, state[0], strict=True):
+        # Adam divides what is nearly zero by what is nearly zero: a few elements differ by some parts of a step
+        assert np.quantile(abs(w.T - its_w), 0.9) < 1e-5
+        np.testing.assert_allclose(w.T, its_w, atol=0.005)
+        np.testing.assert_allclose(b, its_b, atol=0.005)
+    assert (predict(state, X).argmax(axis=1) == model.classify(X)).mean() > 0.99
+
+
+def test_the_time_to_an_accuracy(monkeypatch):
+    monkeypatch.setattr(mnist, "SIZES", (64, 32, 10))
+    monkeypatch.setattr(mnist, "EPOCHS", 20)
+    monkeypatch.setattr(mnist, "SCALE", 1.0)
+    X, y = load_digits()
+    found = mnist.compare((X[:1500], y[:1500], X[1500:], y[1500:]), 1)
+    for runs in found.values():
+        assert len(runs) == 2
+        assert all(seconds > 0 and accuracy > 0.85 for seconds, accuracy in runs)
+    assert "fastnn" in found

@@ -1,0 +1,84 @@
+"""`python -m bench.mnist DIR`: how long it takes to 97% on MNIST, here and in JAX where it is installed.
+
+DIR holds MNIST's IDX files. Both train 784-64-10, relu, softmax, Adam with one cycle of the rate up to 0.01, for two
+epochs in batches of 64, from uint8 images in memory, in turn. The first turn of each, which compiles, is shown apart;
+of the others the median. Run it under `taskset -c 0` for one thread.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+import fastnn
+
+from .measuring import machine
+from .training import jax_recipe
+
+SIZES, BATCH, EPOCHS, RATE, SCALE = (784, 64, 10), 64, 2, 0.01, 1 / 255
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def here(X, y, X_test, y_test, seed):
+    """(seconds of training, accuracy on the test set)."""
+    layers = [SIZES[0], fastnn.Dense(SIZES[1], "relu"), fastnn.Dense(SIZES[2], "softmax")]
+    model = fastnn.Model(layers, loss="cross_entropy", init="he_normal", input_scale=SCALE, rng=seed)
+    optimizer = fastnn.Adam(fastnn.OneCycle(RATE, -(-len(X) // BATCH) * EPOCHS))
+    start = time.perf_counter()
+    model.fit(X, y, epochs=EPOCHS, batch_size=BATCH, optimizer=optimizer)
+    return time.perf_counter() - start, model.evaluate(X_test, y_test)["accuracy"]
+
+
+def in_jax():
+    """The same, of the same data each time, with what is compiled."""
+    made = []
+
+    def train(X, y, X_test, y_test, seed):
+        if not made:
+            made.append(jax_recipe(X, y.astype(np.int32), SIZES, SCALE, seed))
+        state, run, predict = made[0]
+        n = len(X) // BATCH  # batches of an epoch
+        rates, rng = fastnn.OneCycle(RATE, n * EPOCHS).rates(0, n * EPOCHS), np.random.default_rng(seed)
+        start = time.perf_counter()
+        for epoch in range(EPOCHS):
+            order = rng.permutation(len(X))[: n * BATCH].reshape(n, BATCH)
+            state = run(state, order, rates[epoch * n : (epoch + 1) * n])
+        seconds = time.perf_counter() - start
+        return seconds, float((predict(state, X_test).argmax(axis=1) == y_test).mean())
+
+    return train
+
+
+def compare(sets, rounds):
+    """{side: [(seconds, accuracy), ..]}, the first one with compilation."""
+    sides = {"fastnn": here, "JAX": in_jax()}
+    found = {name: [] for name in sides}
+    for seed in range(rounds + 1):
+        for name, train in list(sides.items()):
+            try:
+                found[name].append(train(*sets, seed))
+            except ImportError:
+                print("JAX is not installed: it is in the extra bench")
+                del sides[name], found[name]
+    return found
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m bench.mnist", description=__doc__.split("\n")[0])
+    parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    options = parser.parse_args(arguments)
+    sets = [fastnn.load_idx(next(options.directory.glob(f"{name}*"))) for name in FILES]
+    sets = [each.reshape(len(each), -1) if each.ndim == 3 else each.astype(np.int64) for each in sets]
+    print("\n".join(f"{key}: {value}" for key, value in machine().items()))
+    for name, runs in compare(sets, options.rounds).items():
+        (first, _), *others = runs
+        seconds, accuracies = zip(*others, strict=True)
+        shown = f"accuracy {min(accuracies):.4f} to {max(accuracies):.4f}"
+        print(f"{name}: {statistics.median(seconds):.3f} s, {shown}; the first time {first:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
