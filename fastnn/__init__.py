@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .plots import plot_confusion_matrix, plot_wrong
     from .rates import find_learning_rate
     from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
+    from .streams import Stream
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ _HOME = {
     "Rprop": "optimizers",
     "SGD": "optimizers",
     "StepDecay": "schedules",
+    "Stream": "streams",
     "TargetReached": "callbacks",
     "TimeLimit": "callbacks",
     "find_learning_rate": "rates",
@@ -104,6 +106,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Rprop",
     "StepDecay",
+    "Stream",
     "TargetReached",
     "TimeLimit",
     "find_learning_rate",

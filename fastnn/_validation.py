@@ -284,11 +284,14 @@ def _signs(name: str, values: NDArray[Any]) -> None:
         raise ValueError(f"{name} must hold -1 and 1, or 0 and 1, got {name}[{i}, {j}] = {values[i, j]}")
 
 
-def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_weight") -> NDArray[Any] | None:
+def weights(
+    value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_weight", partial: bool = False
+) -> NDArray[Any] | None:
     """The weights of n samples, (n,) in dtype, none negative and not all zero; None for None.
 
     Only their ratios count. So those far from 1 are multiplied by a power of two, and one that is less than 1e-30 of
-    the largest is zero: the sum of a batch has a reciprocal in float32.
+    the largest is zero: the sum of a batch has a reciprocal in float32. Where they are `partial`, and so belong to some
+    samples of several, they may all be zero, but not be far above 1.
     """
     if value is None:
         return None
@@ -301,9 +304,13 @@ def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_
     if len(negative):
         raise ValueError(f"{name} must not be negative, got {name}[{negative[0]}] = {array[negative[0]]}")
     largest = float(array.max(initial=0))
-    if largest == 0:
+    if partial and not largest < 1e6:
+        raise ValueError(f"{name} must be below 1e6 in a Stream, got {largest:g}")
+    if largest == 0 and not partial:
         raise ValueError(f"{name} must have an element above zero, got {n} zeros")
-    if not 1e-6 < largest < 1e6:
+    if partial:
+        largest = 1.0
+    elif not 1e-6 < largest < 1e6:
         array = np.ldexp(array.astype(np.float64), -int(np.frexp(largest)[1]))
         largest = 1.0
     result = _for_kernel(array, dtype)
@@ -312,24 +319,29 @@ def weights(value: ArrayLike | None, n: int, dtype: str, *, name: str = "sample_
 
 
 def class_weights(
-    value: Any, classes: NDArray[Any] | None, sample_weight: NDArray[Any] | None, dtype: str
+    value: Any, classes: NDArray[Any] | None, sample_weight: NDArray[Any] | None, dtype: str, *, partial: bool = False
 ) -> NDArray[Any] | None:
-    """The weights of samples by their classes, times those that they have."""
+    """The weights of samples by their classes, times those that they have; of all samples, or of a part of them."""
     if classes is None:
         raise ValueError("class_weight needs class indices in y, got numeric targets")
     found, counts = np.unique(classes, return_counts=True)
     if isinstance(value, str):
         choice("class_weight", value, ("balanced",))
+        if partial:
+            raise ValueError(
+                "class_weight must be a dict for a Stream, whose classes are not known before, got 'balanced'"
+            )
         by_class = dict(zip(found.tolist(), len(classes) / (len(found) * counts), strict=True))
     elif isinstance(value, Mapping):
         by_class = {integer("class_weight", key, 0): number("class_weight", each, 0.0) for key, each in value.items()}
     else:
         raise TypeError(f"class_weight must be a dict, 'balanced' or None, got {shown(value)}")
-    if missing := sorted(by_class.keys() - set(found.tolist())):
+    missing = [] if partial else sorted(by_class.keys() - set(found.tolist()))
+    if missing:
         raise ValueError(f"class_weight must name classes that are in y, got {missing[0]}")
     factors = np.array([by_class.get(each, 1.0) for each in found.tolist()])[np.searchsorted(found, classes)]
     given = factors if sample_weight is None else factors * sample_weight
-    return weights(given, len(classes), dtype, name="class_weight")
+    return weights(given, len(classes), dtype, name="class_weight", partial=partial)
 
 
 class Targets(NamedTuple):

@@ -27,6 +27,7 @@ from . import (
     metrics,
     optimizers,
     storage,
+    streams,
     summary,
     training,
 )
@@ -44,9 +45,11 @@ from .losses import AnyLoss, described, restored, takes_any_numbers
 from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
+from .streams import Stream
 
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_EPOCHS = 10**8  # a float64 of history each
+MAX_ROWS = 2**31 - 1  # their numbers are int32
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 # Of a single output unit; 0 for the others.
 _THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
@@ -273,8 +276,8 @@ class Model:
     @explained
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Stream,
+        y: ArrayLike | None = None,
         *,
         epochs: int,
         batch_size: int,
@@ -304,7 +307,8 @@ class Model:
         ----------
         X : array (n, n_inputs)
             float32, float64, integers or uint8; a memmap, a pandas or a polars frame. Not copied where it is
-            C-ordered in the model's dtype, or uint8. Or a sparse matrix of SciPy, whose rows are read one by one.
+            C-ordered in the model's dtype, or uint8. Or a sparse matrix of SciPy, whose rows are read one by one. Or a
+            `Stream` of samples that do not fit in memory, which holds y and sample_weight too.
         y : array (n,) or (n, n_out)
             Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
             integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets. For the
@@ -398,11 +402,14 @@ class Model:
             raise ValueError("validation_data and validation_fraction exclude each other, got both")
         if threads is not None:
             threads = _validation.integer("threads", threads, 1)
-        inputs = self._inputs(X)
-        targets = self._targets(y, len(inputs))
-        weights = _validation.weights(sample_weight, len(inputs), self.dtype)
-        if class_weight is not None:
-            weights = _validation.class_weights(class_weight, targets.classes, weights, self.dtype)
+        stream = X if isinstance(X, Stream) else None
+        if stream is not None:
+            self._check_stream(y, sample_weight, validation_fraction, train_metric, shuffle)
+            inputs, targets, weights = stream.first(functools.partial(self._samples, class_weight, True))
+        elif y is None:
+            raise TypeError("y must hold the targets, got None: only a Stream in place of X holds them itself")
+        else:
+            inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
         objective = training.Objective(
             l2=(_validation.number("l2", l2, 0.0), 0.0),
             l1=(_validation.number("l1", l1, 0.0), 0.0),
@@ -419,10 +426,13 @@ class Model:
         elif validation_fraction is not None:
             (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
-        batch_size = min(_validation.integer("batch_size", batch_size, 1), len(inputs))
+        n = MAX_ROWS if stream is not None else len(inputs)
+        batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
+        if stream is not None:
+            stream.check_epochs(epochs)
         if not isinstance(optimizer, FullBatch):
             optimizer = optimizers.resolve(optimizer)
-        self._check_full_batch(optimizer, objective, batch_size, len(inputs), shuffle)
+        self._check_full_batch(optimizer, objective, batch_size, n, shuffle)
         callbacks = _validation.callables("callbacks", callbacks)
         _validation.boolean("train_metric", train_metric)
         if history is not None and not isinstance(history, History):
@@ -431,7 +441,7 @@ class Model:
             verbose = _validation.integer("verbose", verbose, 0, 1)
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
             raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
-        ordered, order = training.sample_order(shuffle, epochs, len(inputs))
+        ordered, order = training.sample_order(shuffle, epochs, n)
         if order is not None and weights is not None and not all(weights[row].any() for row in order):
             raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
         scored = {"val_": validation} if validation else {}
@@ -439,7 +449,7 @@ class Model:
             scored[""] = inputs, targets, weights
         parts = [(prefix, each, metrics.resolve(metric, each[1], self.layers[-1])) for prefix, each in scored.items()]
         chosen = parts[0][2] if parts else metrics.resolve(metric, targets, self.layers[-1])
-        work = 3 * epochs * len(inputs) * self.n_parameters
+        work = 3 * epochs * n * self.n_parameters
         shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
         max_threads = _threads.resolve_threads(threads) if shared else 1
         if targets.classes is None and (found := _validation.out_of_reach(targets.array, self.layers[-1]._kernel)):
@@ -459,7 +469,7 @@ class Model:
         mine = threading.Lock()
         with mine, training.Report(bool(progress), bool(verbose), epochs, history) as report:
             self._claims.take_for_fit(mine)
-            fit: full_batch.Fit | training.Fit
+            fit: full_batch.Fit | training.Fit | streams.Fit
             if isinstance(optimizer, FullBatch):
                 kind, l2 = _FULL_BATCH[type(optimizer)], objective.l2[0]
                 fit = kind(lambda: self._network, samples, optimizer, epochs, l2, bound, history, of_epochs)
@@ -474,7 +484,12 @@ class Model:
                     max_threads=max_threads,
                     objective=objective,
                 )
-                fit = training.Fit(lambda: self._network, samples, options, history, of_epochs)
+                if stream is None:
+                    fit = training.Fit(lambda: self._network, samples, options, history, of_epochs)
+                else:
+                    check = functools.partial(self._part, class_weight)
+                    chunks = functools.partial(stream.chunks, check, batch_size)
+                    fit = streams.Fit(lambda: self._network, chunks, options, history, of_epochs)
             self.history, self._rate = history, fit.rate
             for callback in callbacks:
                 if hasattr(callback, "on_begin"):
@@ -485,9 +500,36 @@ class Model:
                 if hasattr(callback, "on_end"):
                     callback.on_end(self)
             self._claims.give_back(mine)
-        if weights is None and (found := self._not_learned(targets, history)):
+        if weights is None and stream is None and (found := self._not_learned(targets, history)):
             warnings.warn(found, stacklevel=3)
         return history
+
+    def _samples(self, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: ArrayLike | None) -> _Labelled:
+        """The arguments of `fit` as the kernels take them; partial ones are some samples of a stream."""
+        inputs = self._inputs(X)
+        targets = self._targets(y, len(inputs))
+        weights = _validation.weights(sample_weight, len(inputs), self.dtype, partial=partial)
+        if class_weight is not None:
+            each = targets.classes
+            weights = _validation.class_weights(class_weight, each, weights, self.dtype, partial=partial)
+        return inputs, targets, weights
+
+    def _part(self, class_weight: Any, X: Any, y: Any, sample_weight: Any) -> training.Samples:
+        """Samples of a stream."""
+        inputs, targets, weights = self._samples(class_weight, True, X, y, sample_weight)
+        return training.Samples(inputs, targets.array, weights)
+
+    def _check_stream(
+        self, y: Any, sample_weight: Any, validation_fraction: Any, train_metric: Any, shuffle: Any
+    ) -> None:
+        """Raise for arguments of `fit` that go with samples in memory."""
+        for name, value in {"y": y, "sample_weight": sample_weight}.items():
+            if value is not None:
+                raise TypeError(f"{name} must be None with a Stream, which holds it, got {shown(value)}")
+        if validation_fraction is not None or train_metric:
+            raise ValueError("validation_fraction and train_metric need samples in memory; give validation_data")
+        if not isinstance(shuffle, (bool, np.bool_)):
+            raise TypeError(f"shuffle must be True or False with a Stream, got {shown(shuffle)}")
 
     def _check_full_batch(self, optimizer: Any, objective: Any, batch_size: int, n: int, shuffle: Any) -> None:
         """Raise where an optimizer that takes all samples at once cannot do what is asked for."""

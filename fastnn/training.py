@@ -35,6 +35,10 @@ class Samples(NamedTuple):
     targets: NDArray[Any]
     weights: NDArray[Any] | None = None
 
+    def take(self, rows: Any) -> Samples:
+        """Some of them: a view for a slice, a copy for an array of row numbers."""
+        return Samples(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -80,6 +84,7 @@ class Schedule:
             penalties=(plan.penalties[0] if kind.l2 else None, plan.penalties[1] if kind.l1 else None),
             rules=kind.rules,
             scheduled=kind.scheduled,
+            partial=kind.partial,
         )
         self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
         self.code = Code((program for programs in self.programs for program in programs), self.library)
@@ -117,6 +122,7 @@ class FitKind:
     l1: bool
     rules: schedule.Rules
     scheduled: str  # whether the learning rate changes with each "step" or "epoch"
+    partial: bool = False  # whether more samples of an epoch follow those of the fit
 
 
 @dataclass(frozen=True)
@@ -330,6 +336,7 @@ def plan_for(
     max_threads: int,
     in_place: bool = False,
     objective: Objective = PLAIN,
+    partial: bool = False,
 ) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
     stepper, network.stepper = network.stepper, None
@@ -347,6 +354,7 @@ def plan_for(
         l1=objective.l1 != PLAIN.l1,
         rules=replace(objective.rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm),
         scheduled=scheduled,
+        partial=partial and bool(scheduled),  # else it makes no difference
     )
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, optimizer)
@@ -415,6 +423,7 @@ class Options:
     callbacks: Sequence[Callable[[], object]]
     max_threads: int
     objective: Objective = PLAIN
+    partial: bool = False  # whether more samples of the epoch follow, in another fit
 
 
 class Validation(NamedTuple):
@@ -473,7 +482,15 @@ class Fit:
 
     def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
         o = self.options
-        plan = plan_for(network, o.optimizer, self.samples, o.batch_size, o.max_threads, objective=o.objective)
+        plan = plan_for(
+            network,
+            o.optimizer,
+            self.samples,
+            o.batch_size,
+            o.max_threads,
+            objective=o.objective,
+            partial=o.partial,
+        )
         plan.bind(o.optimizer, self.samples, o.ordered, order, o.objective)
         plan.load(network, o.optimizer)
         return plan

@@ -146,6 +146,7 @@ class Training:
     penalties: tuple[NDArray[np.float64] | None, ...] = (None, None)  # L2, L1: see `elementwise.penalty`; None for none
     rules: Rules = NO_RULES
     scheduled: str = ""  # whether the learning rate changes with each "step" or "epoch"
+    partial: bool = False  # whether more samples of the epoch follow these
 
     @property
     def layout(self) -> Layout:
@@ -214,7 +215,8 @@ class Training:
             rates = Symbol("rates")
             programs[ADVANCE].add("take_rate", rates=rates, position=position[self.scheduled], rate=settings[:, :1])
             programs[ADVANCE].add("increment", number=position["step"])
-            programs[KEEP].add("increment", number=position["epoch"])
+            if not self.partial:
+                programs[KEEP].add("increment", number=position["epoch"])
         programs[ADVANCE].add(
             f"{self.optimizer}_advance",
             settings=settings,

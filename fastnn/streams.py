@@ -1,0 +1,436 @@
+"""Samples that do not fit in memory: where they come from, and a fit on them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _validation, schedules, training
+from ._validation import shown
+from .history import DivergenceError, History
+from .network import Network
+from .training import Rate, Samples, Validation, any_says_stop
+
+BUFFER_BYTES = 2**27  # of the samples that are mixed with each other, where `buffer_rows` does not say how many
+BLOCKS_A_BUFFER = 16  # that are read from different places
+FIRST_ROWS = 2**10  # that are looked at before a fit
+Paths = Any  # a path or a sequence of them
+_Given = tuple[Any, Any, Any]  # X, y, sample_weight: not checked, and not in the model's dtype
+Check = Callable[[Any, Any, Any], Samples]
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples that lie behind each other in a source, and are read together."""
+
+    name: str  # for errors
+    read: Callable[[], Iterable[tuple[Any, ...]]]  # gives (X, y) or (X, y, sample_weight) of all its rows
+
+
+class Stream:
+    """Samples that do not fit in memory, for `Model.fit`: `model.fit(stream, epochs=.., batch_size=..)`.
+
+    An epoch reads all samples once. Rows are gathered in a buffer; then the network trains on them in batches, and rows
+    that do not fill a batch wait for the next ones. So an epoch has as many steps as if all samples were in memory.
+    Memory is needed for about three buffers.
+
+    Parameters
+    ----------
+    batches : iterable
+        Gives (X, y) or (X, y, sample_weight) of any number of rows, as arrays that `Model.fit` takes: a list, a
+        `torch.utils.data.DataLoader`, or an object of yours. Each epoch iterates over it once, so a generator serves
+        for a single epoch. Its order stays as it is.
+    buffer_rows : int or None
+        How many rows the buffer holds, and so how far they are mixed by `shuffle=True`. None is as many as fill
+        128 MiB. It is never less than a batch.
+
+    `Stream.from_arrays`, `from_npy` and `from_parquet` read from files instead. With `shuffle=True` they take blocks of
+    rows, each a 16th of a buffer, in random order, mix the rows of a whole buffer, and read ahead in a thread.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> class Parity:
+    ...     def __iter__(self):
+    ...         rng = np.random.default_rng(0)
+    ...         for _ in range(100):
+    ...             X = rng.integers(0, 2, (50, 2))
+    ...             yield X, X.sum(axis=1) % 2
+    >>> model = fastnn.Model([2, 8, 1], activation="tanh", loss="cross_entropy", rng=0)
+    >>> history = model.fit(fastnn.Stream(Parity()), epochs=10, batch_size=25, optimizer=fastnn.Adam(0.01))
+    >>> model.classify([[0, 0], [0, 1], [1, 0], [1, 1]])
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(self, batches: Iterable[Sequence[Any]], *, buffer_rows: int | None = None):
+        if isinstance(batches, (str, bytes, np.ndarray)) or not hasattr(batches, "__iter__"):
+            raise TypeError(f"batches must be an iterable of pairs (X, y), got {shown(batches)}")
+        if buffer_rows is not None:
+            buffer_rows = _validation.integer("buffer_rows", buffer_rows, 1)
+        self._buffer_rows = buffer_rows
+        self._source: _Batches | _Blocks = _Batches(batches)
+
+    @classmethod
+    def _of_blocks(cls, blocks: Callable[[int], list[Block]], buffer_rows: int | None) -> Stream:
+        stream = cls((), buffer_rows=buffer_rows)
+        stream._source = _Blocks(blocks)
+        return stream
+
+    @classmethod
+    def from_arrays(cls, X: Any, y: Any, sample_weight: Any = None, *, buffer_rows: int | None = None) -> Stream:
+        """Of arrays X (n, n_inputs), y and sample_weight that are read by slices: `numpy.memmap`, h5py, zarr.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn
+        >>> X, y = np.eye(4), np.array([0, 1, 1, 0])
+        >>> stream = fastnn.Stream.from_arrays(X, y, buffer_rows=2)
+        >>> _ = fastnn.Model([4, 2]).fit(stream, epochs=2, batch_size=2)
+        """
+        arrays = {"X": X, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
+        for name, array in arrays.items():
+            if not (hasattr(array, "shape") and hasattr(array, "__getitem__")) or _validation.is_sparse(array):
+                raise TypeError(f"{name} must be an array that can be sliced, got {shown(array)}")
+        n = _same_length({name: array.shape for name, array in arrays.items()})
+
+        def blocks(rows: int) -> list[Block]:
+            return [_rows_of("rows", tuple(arrays.values()), first, stop) for first, stop in _spans(n, rows)]
+
+        return cls._of_blocks(blocks, buffer_rows)
+
+    @classmethod
+    def from_npy(cls, X: Paths, y: Paths, sample_weight: Paths = None, *, buffer_rows: int | None = None) -> Stream:
+        """Of .npy files: X is a path or a list of them, y and sample_weight as many, each with the rows of its X.
+
+        The files are mapped, not read as a whole, so one may be larger than memory.
+        """
+        lists = {"X": _paths("X", X), "y": _paths("y", y)}
+        if sample_weight is not None:
+            lists["sample_weight"] = _paths("sample_weight", sample_weight)
+        for name, paths in lists.items():
+            if len(paths) != len(lists["X"]):
+                raise ValueError(f"{name} must name a file for each of X, {len(lists['X'])}, got {len(paths)}")
+        files = list(zip(*lists.values(), strict=True))
+        lengths = [_same_length({path: _mapped(path).shape for path in each}) for each in files]
+
+        def blocks(rows: int) -> list[Block]:
+            pairs = zip(files, lengths, strict=True)
+            return [_rows_of_files(each, *span) for each, n in pairs for span in _spans(n, rows)]
+
+        return cls._of_blocks(blocks, buffer_rows)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        paths: Paths,
+        target: str | Sequence[str],
+        *,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        buffer_rows: int | None = None,
+    ) -> Stream:
+        """Of Parquet files, a path or a list of them; needs pyarrow: the extra `parquet`.
+
+        target names the column of y, or several; sample_weight that of the weights. columns are those of X, in this
+        order; None is all others, in the order of the first file. A block is a row group of a file.
+        """
+        try:
+            from pyarrow import parquet
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("from_parquet needs pyarrow: pip install 'fastnn-numba[parquet]'") from error
+
+        files = _paths("paths", paths)
+        targets = [target] if isinstance(target, str) else _validation.items("target", target, "a name or several")
+        weights = [] if sample_weight is None else [sample_weight]
+        names = parquet.read_schema(files[0]).names
+        chosen = None if columns is None else _validation.items("columns", columns, "names of columns")
+        inputs = [name for name in names if name not in (*targets, *weights)] if chosen is None else chosen
+        groups = []
+        for path in files:
+            with parquet.ParquetFile(path) as file:
+                for name in (*inputs, *targets, *weights):
+                    if name not in file.schema_arrow.names:
+                        raise ValueError(f"{path} must have a column {name!r}, got {shown(file.schema_arrow.names)}")
+                groups += [(path, i) for i in range(file.num_row_groups) if file.metadata.row_group(i).num_rows]
+        if not groups:
+            raise ValueError(f"paths must name files with at least one row, got {shown(files)}")
+
+        def read(path: str, group: int, rows: int) -> Iterator[tuple[Any, ...]]:
+            with parquet.ParquetFile(path) as file:
+                for table in file.iter_batches(rows, [group], [*inputs, *targets, *weights]):
+                    parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
+                    yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
+
+        def blocks(rows: int) -> list[Block]:
+            return [Block(f"{path}, row group {i}", functools.partial(read, path, i, rows)) for path, i in groups]
+
+        return cls._of_blocks(blocks, buffer_rows)
+
+    # ---- what a fit asks for ----
+
+    def first(self, check: Callable[[Any, Any, Any], _Item]) -> _Item:
+        """What check makes of the first rows, before a fit begins."""
+        given = self._source.first()
+        with _noted("in the first rows of the stream"):
+            return check(*given)
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raise where the source serves fewer epochs."""
+        if epochs > 1 and self._source.once:
+            raise ValueError(
+                f"a Stream of an iterator serves one epoch, got epochs {epochs}: give it an iterable that can be "
+                "iterated again, such as a list or an object with __iter__"
+            )
+
+    def chunks(self, check: Check, batch_size: int, seed: int | None) -> Iterator[tuple[Samples, bool]]:
+        """An epoch: (samples, whether they are its last), whole batches but the last one.
+
+        check makes arrays what the kernels read. seed is that of the order of blocks, None for the order they have.
+        """
+        rows, held, n = self._buffer_rows, list[Samples](), 0
+        for part in self._source.parts(check, rows, seed):
+            rows = rows or _default_rows(part)
+            if n >= max(rows, batch_size):
+                whole, n = _joined(held), n % batch_size
+                end = len(whole.inputs) - n
+                held = [whole.take(np.arange(end, end + n))] if n else []
+                yield whole.take(slice(end)), False
+                del whole
+            held.append(part)
+            n += len(part.inputs)
+        if not n:
+            raise ValueError("a Stream must hold at least one sample an epoch, got none")
+        yield _joined(held), True
+
+
+class _Batches:
+    """What an iterable gives, in its order."""
+
+    def __init__(self, batches: Iterable[Any]):
+        self.batches, self.once = batches, isinstance(batches, Iterator)
+        self.seen: list[Any] = []  # of an iterator, what `first` took from it
+
+    def first(self) -> _Given:
+        found = self.seen or list(itertools.islice(self.batches, 1))
+        if not found:
+            raise ValueError("a Stream must hold at least one sample, got no batches")
+        if self.once:
+            self.seen = found
+        return _given(found[0])
+
+    def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
+        seen, self.seen = self.seen, []
+        for i, batch in enumerate(itertools.chain(seen, self.batches)):
+            with _noted(f"in batch {i} of the stream"):
+                yield check(*_given(batch))
+
+
+class _Blocks:
+    """What blocks of about so many rows hold, in any order."""
+
+    once = False
+
+    def __init__(self, blocks: Callable[[int], list[Block]]):
+        self.blocks = blocks
+
+    def first(self) -> _Given:
+        return _given(next(iter(self.blocks(FIRST_ROWS)[0].read())))
+
+    def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
+        rows = rows or _default_rows(check(*self.first()))
+        blocks = self.blocks(max(1, rows // BLOCKS_A_BUFFER))
+        if seed is not None:
+            blocks = [blocks[i] for i in np.random.default_rng(seed).permutation(len(blocks))]
+        return _read_ahead(_checked(blocks, check))
+
+
+def _checked(blocks: list[Block], check: Check) -> Iterator[Samples]:
+    for block in blocks:
+        with _noted(f"in {block.name}"):
+            for part in block.read():
+                yield check(*_given(part))
+
+
+def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The items, while a thread reads the next one."""
+    end = object()
+    with ThreadPoolExecutor(1, "fastnn reads ahead") as executor:
+        following = executor.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = executor.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+@contextmanager
+def _noted(where: str) -> Iterator[None]:
+    """Say in an error of what samples it speaks."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        error.add_note(where)
+        raise
+
+
+def _given(batch: Any) -> _Given:
+    """(X, y, sample_weight) of (X, y) or those three."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise TypeError(f"each batch of a Stream must be a pair (X, y) or (X, y, sample_weight), got {shown(batch)}")
+    if _validation.is_sparse(batch[0]):
+        raise TypeError("each batch of a Stream must hold dense rows, got a sparse matrix; partial_fit takes those")
+    X, y, *weights = batch
+    return X, y, weights[0] if weights else None
+
+
+def _default_rows(samples: Samples) -> int:
+    """How many rows like these fill a buffer."""
+    return max(1, BUFFER_BYTES // sum(array[:1].nbytes for array in samples if array is not None))
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    if len({part.weights is None for part in parts}) > 1:
+        raise ValueError("all batches of a Stream must have sample weights, or none")
+    if len({part.targets.ndim for part in parts}) > 1:
+        raise ValueError("y must hold class indices in all batches of a Stream, or in none")
+    if len(parts) == 1:
+        return parts[0]
+    inputs, targets, weights = zip(*parts, strict=True)
+    joined = None if weights[0] is None else np.concatenate(weights)
+    return Samples(np.concatenate(inputs), np.concatenate(targets), joined)
+
+
+def _same_length(shapes: dict[str, tuple[int, ...]]) -> int:
+    (first, shape), *_ = shapes.items()
+    for name, other in shapes.items():
+        if not other or other[0] != shape[0]:
+            raise ValueError(f"{name} must have as many rows as {first}, {shape[0]}, got shape {other}")
+    if shape[0] == 0:
+        raise ValueError(f"{first} must hold at least one sample, got shape {shape}")
+    return shape[0]
+
+
+def _spans(n: int, rows: int) -> list[tuple[int, int]]:
+    return [(first, min(n, first + rows)) for first in range(0, n, rows)]
+
+
+def _rows_of(name: str, arrays: tuple[Any, ...], first: int, stop: int) -> Block:
+    def read() -> list[tuple[Any, ...]]:
+        return [tuple(np.asarray(array[first:stop]) for array in arrays)]
+
+    return Block(f"{name} {first} to {stop - 1}", read)
+
+
+def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> Block:
+    def read() -> list[tuple[Any, ...]]:
+        return [tuple(np.asarray(_mapped(path)[first:stop]) for path in paths)]
+
+    return Block(f"{paths[0]}, rows {first} to {stop - 1}", read)
+
+
+def _mapped(path: str) -> NDArray[Any]:
+    array = np.load(path, mmap_mode="r")
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise ValueError(f"{path} must be a .npy file of an array with rows, got {shown(array)}")
+    return array
+
+
+def _paths(name: str, value: Paths) -> list[str]:
+    """Their names, of at least one."""
+    try:
+        found = [_validation.path(value)]
+    except TypeError:
+        found = [_validation.path(each) for each in _validation.items(name, value, "a path or a list of them")]
+    if not found:
+        raise ValueError(f"{name} must name at least one file, got {shown(value)}")
+    return [str(path) for path in found]
+
+
+def _columns(table: Any, names: list[str]) -> NDArray[Any]:
+    return np.column_stack([table.column(name).to_numpy(zero_copy_only=False) for name in names])
+
+
+class Fit:
+    """A fit on a stream. Each chunk of it is trained on as the part of an epoch that it is.
+
+    The network's parameters are those that the last finished chunk left.
+    """
+
+    def __init__(
+        self,
+        current: Callable[[], Network],
+        chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]],
+        options: training.Options,
+        history: History,
+        validation: Validation | None = None,
+    ):
+        """chunks gives those of an epoch whose order follows from a seed."""
+        self.current, self.network, self.chunks = current, current(), chunks
+        self.options, self.history, self.validation = options, history, validation
+        self.losses, self.done = np.zeros(max(1, options.epochs)), np.zeros(1, np.int64)
+        done, rate = self.done, options.optimizer.learning_rate
+        self.rate = Rate(np.nan, False) if isinstance(rate, schedules.Schedule) else Rate(rate, True)
+        history._record(self.losses, lambda: int(done[0]), *(validation or ())[:2])
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return int(self.done[0])
+
+    def run(self, report: Callable[[int], None]) -> None:
+        """The loop: train, validate, call back."""
+        stop = False
+        while self.epoch < self.options.epochs and not stop:
+            start = time.perf_counter()
+            self.losses[self.epoch] = self._train()
+            self.done[0] += 1
+            self.history._rate(self.epoch, [self.rate.now])
+            self.history._seconds.append(time.perf_counter() - start)
+            if self.validation is not None:
+                self.history._score(self.epoch, self.validation.scores())
+            stop = any_says_stop(self.options.callbacks)
+            self.follow()
+            report(1)
+
+    def _train(self) -> float:
+        """An epoch; gives its loss."""
+        total = count = 0.0
+        seed = self.current().random if self.options.ordered == training.DRAWN else None
+        for samples, last in self.chunks(seed):
+            weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
+            if weight == 0:  # these samples change nothing
+                continue
+            options = replace(self.options, epochs=1, callbacks=[], partial=not last)
+            fit = training.Fit(self.current, samples, options, History())
+            fit.rate = self.rate
+            try:
+                fit.run(lambda epochs: None)
+            except DivergenceError:
+                epoch = self.epoch + 1
+                raise DivergenceError(
+                    f"training diverged in epoch {epoch}: its loss or a parameter is not finite. The model holds the "
+                    "parameters of the last part of the samples that ended well; try a lower learning_rate.",
+                    epoch,
+                ) from None
+            total += weight * fit.losses[0]
+            count += weight
+        if not count:
+            raise ValueError("sample_weight must have an element above zero in each epoch, got zeros")
+        return total / count
+
+    def follow(self) -> None:
+        """Raise where callbacks left a model that cannot train on."""
+        network = self.current()
+        if network.parameters is not self.network.parameters:
+            raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
+        if not np.isfinite(network.parameters).all():
+            raise ValueError(f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}")
+        self.network = network
