@@ -405,7 +405,7 @@ class Model:
         stream = X if isinstance(X, Stream) else None
         if stream is not None:
             self._check_stream(y, sample_weight, validation_fraction, train_metric, shuffle)
-            inputs, targets, weights = stream.first(functools.partial(self._samples, class_weight, True))
+            inputs, targets, weights = stream._first(functools.partial(self._samples, class_weight, True))
         elif y is None:
             raise TypeError("y must hold the targets, got None: only a Stream in place of X holds them itself")
         else:
@@ -429,7 +429,7 @@ class Model:
         n = MAX_ROWS if stream is not None else len(inputs)
         batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
         if stream is not None:
-            stream.check_epochs(epochs)
+            stream._check_epochs(epochs)
         if not isinstance(optimizer, FullBatch):
             optimizer = optimizers.resolve(optimizer)
         self._check_full_batch(optimizer, objective, batch_size, n, shuffle)
@@ -488,7 +488,7 @@ class Model:
                     fit = training.Fit(lambda: self._network, samples, options, history, of_epochs)
                 else:
                     check = functools.partial(self._part, class_weight)
-                    chunks = functools.partial(stream.chunks, check, batch_size)
+                    chunks = functools.partial(stream._chunks, check, batch_size)
                     fit = streams.Fit(lambda: self._network, chunks, options, history, of_epochs)
             self.history, self._rate = history, fit.rate
             for callback in callbacks:

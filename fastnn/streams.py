@@ -155,9 +155,10 @@ class Stream:
         names = parquet.read_schema(files[0]).names
         chosen = None if columns is None else _validation.items("columns", columns, "names of columns")
         inputs = [name for name in names if name not in (*targets, *weights)] if chosen is None else chosen
-        groups = []
+        groups, metadata = [], {}
         for path in files:
             with parquet.ParquetFile(path) as file:
+                metadata[path] = file.metadata
                 for name in (*inputs, *targets, *weights):
                     if name not in file.schema_arrow.names:
                         raise ValueError(f"{path} must have a column {name!r}, got {shown(file.schema_arrow.names)}")
@@ -166,25 +167,26 @@ class Stream:
             raise ValueError(f"paths must name files with at least one row, got {shown(files)}")
 
         def read(path: str, group: int, rows: int) -> Iterator[tuple[Any, ...]]:
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(path, metadata=metadata[path]) as file:
                 for table in file.iter_batches(rows, [group], [*inputs, *targets, *weights]):
                     parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
                     yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
 
         def blocks(rows: int) -> list[Block]:
-            return [Block(f"{path}, row group {i}", functools.partial(read, path, i, rows)) for path, i in groups]
+            most = rows * BLOCKS_A_BUFFER  # at once of a group: fewer have more overhead
+            return [Block(f"{path}, row group {i}", functools.partial(read, path, i, most)) for path, i in groups]
 
         return cls._of_blocks(blocks, buffer_rows)
 
     # ---- what a fit asks for ----
 
-    def first(self, check: Callable[[Any, Any, Any], _Item]) -> _Item:
+    def _first(self, check: Callable[[Any, Any, Any], _Item]) -> _Item:
         """What check makes of the first rows, before a fit begins."""
         given = self._source.first()
         with _noted("in the first rows of the stream"):
             return check(*given)
 
-    def check_epochs(self, epochs: int) -> None:
+    def _check_epochs(self, epochs: int) -> None:
         """Raise where the source serves fewer epochs."""
         if epochs > 1 and self._source.once:
             raise ValueError(
@@ -192,7 +194,7 @@ class Stream:
                 "iterated again, such as a list or an object with __iter__"
             )
 
-    def chunks(self, check: Check, batch_size: int, seed: int | None) -> Iterator[tuple[Samples, bool]]:
+    def _chunks(self, check: Check, batch_size: int, seed: int | None) -> Iterator[tuple[Samples, bool]]:
         """An epoch: (samples, whether they are its last), whole batches but the last one.
 
         check makes arrays what the kernels read. seed is that of the order of blocks, None for the order they have.

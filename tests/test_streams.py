@@ -131,7 +131,7 @@ def test_numeric_targets_and_a_single_row(data):
 def rows_seen(stream, batch_size=10, seed=None):
     """The first column of each chunk, and whether it was the last."""
     check = lambda X, y, w: streams.Samples(np.asarray(X), np.asarray(y), w)  # noqa: E731
-    return [(samples.inputs[:, 0].copy(), last) for samples, last in stream.chunks(check, batch_size, seed)]
+    return [(samples.inputs[:, 0].copy(), last) for samples, last in stream._chunks(check, batch_size, seed)]
 
 
 def numbered(n=N):
@@ -198,11 +198,11 @@ def test_columns_of_parquet(tmp_path):
     path = str(tmp_path / "one.parquet")
     frame.to_parquet(path)
     given = lambda *arrays: arrays  # noqa: E731
-    X, y, w = Stream.from_parquet(path, ["u", "t"], columns=["b", "a"], sample_weight="w").first(given)
+    X, y, w = Stream.from_parquet(path, ["u", "t"], columns=["b", "a"], sample_weight="w")._first(given)
     np.testing.assert_array_equal(X, [[3, 1], [4, 2]])
     np.testing.assert_array_equal(y, [[1.0, 0.5], [2.0, 0.25]])
     np.testing.assert_array_equal(w[:], [1.0, 0.5])
-    X, y, w = Stream.from_parquet(path, "t").first(given)
+    X, y, w = Stream.from_parquet(path, "t")._first(given)
     np.testing.assert_array_equal(X, frame[["a", "b", "u", "w"]])
     np.testing.assert_array_equal(y, [0.5, 0.25])
     assert w is None
