@@ -297,6 +297,48 @@ class Run:
         self.plan.release(self.network)
 
 
+class Tasks:
+    """What scikit-learn's callbacks see of a fit: one task that has a task for each epoch."""
+
+    def __init__(self, estimator: Any, X: Any, y: NDArray[Any], sample_weight: Any):
+        self.estimator = estimator
+        self.epoch: Any = None
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self.given = {"X": X, "y": lambda: _as_given(estimator, y), "metadata": metadata}
+        self.fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
+        self.fit.call_on_fit_task_begin(estimator=estimator, **self.given)
+
+    @classmethod
+    def of(cls, estimator: Any, *given: Any) -> Tasks | None:
+        """Those of an estimator that has callbacks, or is a part of one that may have some."""
+        wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
+        return cls(estimator, *given) if wanted else None
+
+    def begin(self) -> None:
+        """An epoch begins."""
+        self.epoch = self.fit.subcontext("epoch")
+        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.given)
+
+    def end(self) -> bool:
+        """It has ended; whether the fit shall end."""
+        return bool(self._end(self.epoch))
+
+    def close(self) -> None:
+        """The fit has ended."""
+        self._end(self.fit)
+
+    def _end(self, task: Any) -> Any:
+        # A copy of the estimator is one that is fitted: `__getstate__` copies its coefficients.
+        return task.call_on_fit_task_end(estimator=self.estimator, **self.given, reconstruction_attributes={})
+
+
+def _as_given(estimator: Any, y: NDArray[Any]) -> NDArray[Any]:
+    """The targets of training as a user gave them."""
+    if is_classifier(estimator):
+        return estimator._label_binarizer.inverse_transform(y)
+    return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+
+
 def outputs_of(network: Network, X: Any) -> NDArray[Any]:
     """The outputs for X, dense or sparse."""
     inference = network.inference
@@ -421,10 +463,7 @@ def held_out(estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, A
     train, held = [*parts[::2], None][:3], [*parts[1::2], None][:3]
     if held[0].shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-    given = held[1].ravel() if held[1].shape[1] == 1 else held[1]
-    if is_classifier(estimator):
-        given = estimator._label_binarizer.inverse_transform(held[1])
-    return train[0], train[1], train[2], _Held(held[0], given, held[2], held[1])
+    return train[0], train[1], train[2], _Held(held[0], _as_given(estimator, held[1]), held[2], held[1])
 
 
 def validation_set(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Held:

@@ -20,6 +20,7 @@ import numpy as np
 import sklearn.neural_network as originals
 from numpy.typing import NDArray
 from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
@@ -35,6 +36,7 @@ from .estimator_training import (
     Engine,
     Own,
     Run,
+    Tasks,
     batch_size_of,
     copy_vectors,
     held_out,
@@ -106,7 +108,7 @@ def _check(estimator: Any) -> None:
     _validation.dropout(estimator.dropout, n_hidden)
 
 
-class _Trained(BaseMultilayerPerceptron):
+class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     """What both estimators replace of scikit-learn's."""
 
     _engine: Engine | None = None
@@ -184,13 +186,15 @@ class _Trained(BaseMultilayerPerceptron):
         for name in CHANGE_NUMBERS:
             if own[name]:
                 raise ValueError(f"{name} is a parameter that scikit-learn does not have, got {shown(own[name])}")
-        made = next(c for c in type(self).__mro__ if c.__module__.startswith("sklearn."))(**parameters)
+        original = originals.MLPClassifier if isinstance(self, originals.MLPClassifier) else originals.MLPRegressor
+        made = original(**parameters)
         made._validate_params()
         theirs = getattr(self, "_optimizer", None)
         if isinstance(theirs, Own) or getattr(theirs, "more", None):
             raise ValueError("solver must be one of scikit-learn's in the last fit, with its learning rate; it was not")
         state = copy.deepcopy(self.__getstate__())
-        state.pop("_optimizer_state", None)
+        for name in ("_optimizer_state", "_skl_callbacks"):
+            state.pop(name, None)
         made.__dict__.update({name: value for name, value in state.items() if name != "_sklearn_version"})
         if hasattr(self, "_optimizer"):
             network, optimizer = self._network().network, optimizer_of(self._optimizer)
@@ -312,6 +316,17 @@ class _Trained(BaseMultilayerPerceptron):
             self.solver = given
             self.__dict__.pop("_solver", None)
 
+    def set_callbacks(self, *callbacks: Any) -> Any:
+        """Set callbacks that follow scikit-learn's protocol, such as sklearn.callback.ProgressBar, for each `fit`.
+
+        They see the fit as one task, and each epoch as a task of it, which one ends the fit after by returning True
+        from on_fit_task_end. `partial_fit` does not call them. Returns self. A solver "lbfgs" ignores them with a
+        warning.
+        """
+        if self.solver == "lbfgs" and callbacks:
+            warnings.warn(f"{type(self).__name__} ignores callbacks with solver='lbfgs'", stacklevel=2)
+        return super().set_callbacks(*callbacks)
+
     def _check_solver(self) -> bool:
         if self.solver == "lbfgs":
             super()._check_solver()
@@ -373,8 +388,13 @@ class _Trained(BaseMultilayerPerceptron):
             self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", None) or []
         self._lend(engine)
         self.n_iter_, self.stopped_by_ = 0, "max_iter"
-        callbacks, best = self.callbacks or (), None
-        watched = bool(held is not None or self.verbose or callbacks or self.progress or self.max_time)
+        best, hooks = None, list[Callable[[], Any]]()
+        hooks += [functools.partial(callback, self) for callback in self.callbacks or ()]
+        tasks = None if incremental else Tasks.of(self, X, y, sample_weight)
+        if tasks is not None:
+            hooks.append(tasks.end)
+            tasks.begin()
+        watched = bool(held is not None or self.verbose or hooks or self.progress or self.max_time)
         with training.Report(self.progress and not incremental, False, self.max_iter, run.fit.history) as report:
             try:
                 for epochs in run.pieces(1 if incremental else self.max_iter, watched):
@@ -395,9 +415,11 @@ class _Trained(BaseMultilayerPerceptron):
                     self._optimizer.iteration_ends(self.t_)
                     if run.left is None:
                         report(ended)
-                    if ends := self._ended_by(callbacks, run, engine, started):
+                    if ends := self._ended_by(hooks, run, engine, started):
                         self.stopped_by_ = ends
                         break
+                    if tasks is not None and epochs < self.max_iter:
+                        tasks.begin()
                     if not incremental and self.n_iter_ == self.max_iter:
                         warnings.warn(
                             f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
@@ -416,18 +438,21 @@ class _Trained(BaseMultilayerPerceptron):
             if best is not None:
                 engine.network.parameters[...] = best
             self._lend(engine)
+        if tasks is not None:
+            tasks.close()
 
-    def _ended_by(self, callbacks: Any, run: Run, engine: Engine, started: float) -> str:
-        """What ends the fit after an epoch, or ""."""
+    def _ended_by(self, hooks: list[Any], run: Run, engine: Engine, started: float) -> str:
+        """What ends the fit after an epoch, or ""; all hooks are called."""
+        called_off = bool(hooks) and self._call_back(hooks, run, engine)
         if self._no_improvement_count > self.n_iter_no_change and self._stops(self.early_stopping):
             return "tol"
-        if callbacks and self._call_back(callbacks, run, engine):
+        if called_off:
             return "callbacks"
         return "max_time" if self.max_time is not None and time.monotonic() - started >= self.max_time else ""
 
-    def _call_back(self, callbacks: Any, run: Run, engine: Engine) -> bool:
-        """Call them with the estimator, and take over what they did to its coefficients; whether one says stop."""
-        stop = training.any_says_stop([functools.partial(callback, self) for callback in callbacks])
+    def _call_back(self, hooks: list[Any], run: Run, engine: Engine) -> bool:
+        """Call them, and take over what they did to the coefficients; whether one says stop."""
+        stop = training.any_says_stop(hooks)
         if not engine.is_current(self):
             engine.take(self.coefs_, self.intercepts_)
             self._lend(engine)

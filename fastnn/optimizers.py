@@ -33,8 +33,6 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not self._kernel:
             raise TypeError(f"optimizer must be one such as SGD(0.1), got {type(self).__name__}, which has no rule")
-        if self.clip_value is not None and self.clip_norm is not None:
-            raise ValueError(f"clip_value and clip_norm exclude each other, got {self.clip_value} and {self.clip_norm}")
         for each in fields(self):
             name, value = each.name, getattr(self, each.name)
             if name in self._rates:
@@ -48,6 +46,8 @@ class Optimizer:
             elif name == "learning_rate":
                 value = schedules.resolve(value)
             object.__setattr__(self, name, value)
+        if self.clip_value is not None and self.clip_norm is not None:
+            raise ValueError(f"clip_value and clip_norm exclude each other, got {self.clip_value} and {self.clip_norm}")
 
     def __repr__(self) -> str:
         shown = (each.name for each in fields(self) if not each.kw_only or getattr(self, each.name) is not None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn
+import sklearn.callback
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, get_scorer, log_loss
@@ -339,6 +340,81 @@ def test_what_callbacks_do_to_the_coefficients_stays(how):
     made = fitted(regressor(callbacks=[change]), X, NUMBERS)
     assert not made.coefs_[0].any()
     assert np.ptp(made.predict(X)) == 0
+
+
+class Recorded:
+    """A callback of scikit-learn's protocol."""
+
+    def __init__(self, last=None):
+        self.events, self.last = [], last
+
+    def setup(self, estimator, context):
+        self.events.append(("setup", context.max_subtasks))
+
+    def teardown(self, estimator, context):
+        self.events.append(("teardown",))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(("begin", context.task_name, context.task_id))
+
+    def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+        score = fitted_estimator.score(X, y, **(metadata or {}))
+        self.events.append(("end", context.task_name, context.task_id, score, fitted_estimator, X, y))
+        return context.parent is not None and context.task_id == self.last
+
+
+@pytest.mark.parametrize("kind", ["labels", "numbers", "several labels"])
+@pytest.mark.parametrize("weights", [None, rng.uniform(1, 2, 90)], ids=["plain", "weighted"])
+def test_the_callbacks_of_scikit_learn(kind, weights):
+    y = {"labels": LABELS, "numbers": NUMBERS, "several labels": (X[:, :3] > 0).astype(int)}[kind]
+    make = regressor if kind == "numbers" else classifier
+    seen = Recorded(last=2)
+    made = make(max_iter=8).set_callbacks(seen).fit(X, y, weights)
+    assert made.stopped_by_ == "callbacks"
+    names = [event[:3] for event in seen.events]
+    epochs = [(what, "epoch", i) for i in range(3) for what in ("begin", "end")]
+    assert names == [("setup", 8), ("begin", "fit", 0), *epochs, ("end", "fit", 0), ("teardown",)]
+    for epoch, event in enumerate([event for event in seen.events if event[:2] == ("end", "epoch")], start=1):
+        want = fitted(make(max_iter=epoch), X, y, sample_weight=weights)
+        score, at_the_time, inputs, targets = event[3:]
+        assert score == want.score(X, y, weights)
+        np.testing.assert_array_equal(at_the_time.predict(X), want.predict(X))
+        np.testing.assert_array_equal(inputs, X)
+        np.testing.assert_array_equal(targets, y)
+    plain = fitted(make(max_iter=3), X, y, sample_weight=weights)
+    assert made.loss_curve_ == plain.loss_curve_
+
+
+def test_scikit_learns_own_callback():
+    monitor = sklearn.callback.ScoringMonitor(scoring="neg_log_loss")
+    made = fitted(classifier(max_iter=3).set_callbacks(monitor), X, LABELS)
+    scores = [row["neg_log_loss"] for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert scores[-1] == pytest.approx(-log_loss(LABELS, made.predict_proba(X)), rel=1e-12)
+    assert len(scores) == 3
+    again = clone(made)
+    assert again._skl_callbacks == [monitor]
+    again.set_callbacks()
+    assert not hasattr(again, "_skl_callbacks")
+
+
+def test_callbacks_of_scikit_learn_where_they_are_not_called():
+    seen = Recorded()
+    with pytest.warns(UserWarning, match="MLPClassifier ignores callbacks with solver='lbfgs'"):
+        made = classifier(solver="lbfgs", tol=1).set_callbacks(seen)
+    fitted(made, X, LABELS)
+    classifier().set_callbacks(seen).partial_fit(X, LABELS, classes=np.unique(LABELS))
+    assert seen.events == []
+    with pytest.raises(TypeError, match="FitCallback"):
+        classifier().set_callbacks(print)
+
+    class Failing(Recorded):
+        def on_fit_task_end(self, estimator, context):
+            raise OSError("disk full")
+
+    failing = Failing()
+    with pytest.raises(OSError, match="disk full"):
+        classifier().set_callbacks(failing).fit(X, LABELS)
+    assert failing.events[-1] == ("teardown",)
 
 
 def test_max_time_ends_the_first_epoch_after_it():
