@@ -79,7 +79,7 @@ def _adam(s, c, p, g, m, v):
     step, epsilon, rate1, rate2 = c
     m = s.fma(rate1, g - m, m)
     v = s.fma(rate2, s.fma(g, g, -v), v)
-    return s.fma(-step, s.over_root(m, v, epsilon), p), m, v
+    return s.over_root(p, step, m, v, epsilon), m, v
 
 
 def _adamw_advance(s, count, learning_rate, beta1, beta2, epsilon, weight_decay, power1, power2):
@@ -108,7 +108,7 @@ def _nadam(s, c, p, g, m, v):
     of_mean, epsilon, rate1, rate2, of_gradient = c
     m = s.fma(rate1, g - m, m)
     v = s.fma(rate2, s.fma(g, g, -v), v)
-    return p - s.over_root(of_mean * m + of_gradient * g, v, epsilon), m, v
+    return s.over_root(p, s.const(1.0), of_mean * m + of_gradient * g, v, epsilon), m, v
 
 
 def _rmsprop_advance(s, count, learning_rate, alpha, epsilon):
@@ -119,14 +119,14 @@ def _rmsprop(s, c, p, g, v):
     """Tieleman and Hinton 2012: v += (1 - alpha) (g^2 - v)."""
     rate, epsilon, rest = c
     v = s.fma(rest, s.fma(g, g, -v), v)
-    return s.fma(-rate, s.over_root(g, v, epsilon), p), v
+    return s.over_root(p, rate, g, v, epsilon), v
 
 
 def _adagrad(s, c, p, g, v):
     """Duchi, Hazan and Singer 2011: v sums the squares."""
     rate, epsilon = c
     v = s.fma(g, g, v)
-    return s.fma(-rate, s.over_root(g, v, epsilon), p), v
+    return s.over_root(p, rate, g, v, epsilon), v
 
 
 def _lion_advance(s, count, learning_rate, beta1, beta2, weight_decay):

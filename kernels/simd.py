@@ -237,22 +237,25 @@ class Simd:
         error = self._residual(x, quotient, y) - quotient * rest
         return self.fma(error, inverse, quotient)
 
-    def over_root(self, x, y, epsilon):
-        """x / (sqrt(y) + epsilon) for y >= 0 and epsilon > 0. AVX-512 takes both by Newton steps, as in `_inverse`."""
-        largest = self.const(float(np.finfo(self.dtype).max))  # in place of infinity, of y and of what 0 gives
+    def over_root(self, p, step, x, y, epsilon):
+        """p - step * x / (sqrt(y) + epsilon) for y >= 0 and epsilon > 0. AVX-512 takes both by Newton steps."""
+        most = float(np.finfo(self.dtype).max)
+        largest, limit = self.const(most), self.const(most / 2)  # in place of infinity, of y and of what 0 gives
         if self.target.vector_bytes < 64:
             if not self.double or not self.target.has_fma:
-                return x / (self.sqrt(y) + epsilon)
-            return x * self._inverse_beside(self.sqrt(self.select(self.less(largest, y), largest, y)) + epsilon)
+                return self.fma(-step, x / (self.sqrt(y) + epsilon), p)
+            root = self.sqrt(self.select(self.less(largest, y), largest, y))
+            return self.fma(-step, x * self._inverse_beside(root + epsilon), p)
         y = self.select(self.less(largest, y), largest, y)
         inverse = self._avx512("rsqrt14", y, y)
-        inverse = self.select(self.less(inverse, largest), inverse, largest)
-        root, half = y * inverse, inverse * 0.5
+        inverse = self.select(self.less(inverse, limit), inverse, limit)
+        root = y * inverse
         if self.double:
-            error = self.fma(-root, half, self.const(0.5))
-            root, half = self.fma(root, error, root), self.fma(half, error, half)
-        root = self.fma(self.fma(-root, root, y), half, root)
-        return x * self._inverse(root + epsilon)
+            error = self.fma(root, inverse * -0.5, self.const(0.5))
+            root, inverse = self.fma(root, error, root), self.fma(inverse, error, inverse)
+        twice = self.fma(root, self.const(2.0), epsilon + epsilon)
+        twice = self.fma(self.fma(-root, root, y), inverse, twice)  # what the root lacks
+        return self.fma(-(step + step), x * self._inverse(twice), p)
 
     def _residual(self, x, u, v):
         """x - u * v for x close to u * v, as if the product were exact (without fma: Dekker 1971)."""
