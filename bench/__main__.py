@@ -10,17 +10,19 @@ The ratio, the median of the rounds' ratios, compares with NumPy as installed. W
 
 `python -m bench --peers` measures other packages in the same way, with one and two threads, and inference too; see
 `report`, `peers` and `inference`. `python -m bench --sklearn` times the estimators; see `estimators`. `python -m
-bench --training` shows what each activation, loss and optimizer costs; see `training`.
+bench --training` shows what each activation, loss and optimizer costs; see `training`. `--isa avx2`, with any of them,
+measures AVX2 code of all packages, and its peak, on a CPU that has more.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 from . import inference, report
 from .cases import CASES
-from .measuring import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, machine, measure, numpy_sides
+from .measuring import AVX512, ISAS, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, machine, measure, numpy_sides
 
 
 def row(result):
@@ -54,7 +56,11 @@ def main(arguments=None):
     parser.add_argument("--sklearn", action="store_true", help="the estimators against scikit-learn's")
     parser.add_argument("--training", action="store_true", help="what each activation, loss and optimizer costs")
     parser.add_argument("--mnist", metavar="DIR", help="with --sklearn: MNIST's IDX files, for one more case")
+    parser.add_argument("--isa", choices=ISAS, help="the largest instruction set of all packages")
     options = parser.parse_args(arguments)
+    if options.isa and not ISAS[options.isa].items() <= os.environ.items():  # libraries read these when they load
+        os.environ |= ISAS[options.isa]
+        os.execv(sys.executable, [sys.executable, "-m", "bench", *(sys.argv[1:] if arguments is None else arguments)])
     if (options.threads is not None and options.threads < 1) or options.rounds < 1:
         parser.error("--threads and --rounds must be at least 1")
     if options.json and options.peers:

@@ -22,6 +22,23 @@ from .sides import difference
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 ROUND_SECONDS, QUICK_SECONDS, QUICK_SAMPLES = 0.3, 0.01, 1000
 AVX512 = "numpy-avx512"
+# What makes each package use no more than an instruction set. ONNX Runtime has no such setting.
+ISAS = {
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    }
+}
+
+
+def isa():
+    """The instruction set that the environment asks all packages for, or None."""
+    return next((name for name, settings in ISAS.items() if settings.items() <= os.environ.items()), None)
 
 
 @contextlib.contextmanager
@@ -43,7 +60,8 @@ class Child:
 
     def __init__(self, side, case, threads):
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        environment.pop("OPENBLAS_CORETYPE", None)
+        if isa() is None:
+            environment.pop("OPENBLAS_CORETYPE", None)
         if side == AVX512:
             side, environment["OPENBLAS_CORETYPE"] = "numpy", "SkylakeX"
         command = [sys.executable, "-m", "bench.child", side, case.name, str(case.n_samples)]
@@ -76,14 +94,16 @@ def cpu_info():
 
 
 def numpy_sides():
-    """NumPy as installed, and with OpenBLAS told to use AVX-512 where the CPU has it."""
-    return ["numpy", *([AVX512] if "avx512f" in cpu_info().get("flags", "").split() else [])]
+    """NumPy as installed, and with OpenBLAS told to use AVX-512 where the CPU has it, and `isa` allows it."""
+    has_it = "avx512f" in cpu_info().get("flags", "").split() and isa() is None
+    return ["numpy", *([AVX512] if has_it else [])]
 
 
 def machine(packages=()):
     """What the figures depend on."""
     return {
         "cpu": cpu_info().get("model name") or platform.processor() or platform.machine(),
+        **({} if isa() is None else {"instruction set": f"at most {isa()}, in every package that can be told"}),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
