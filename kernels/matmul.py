@@ -45,7 +45,7 @@ def _tile_widths(target: Target, lines: float) -> Iterator[float]:
 
 def _tile_heights(target: Target, m: int, width: float) -> list[tuple[int, int]]:
     """A column of tiles, as even as they come: (height, number) twice at most."""
-    count = -(-m // target.tile_rows[math.ceil(width)])
+    count = -(-m // target.most_rows(width))
     low, high = m // count, m % count
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 

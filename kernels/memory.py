@@ -319,13 +319,13 @@ class Workspace:
         self._made: dict[Any, Any] = {}
         self._buffers: list[NDArray[Any]] = []
         widths = [padded(layer.fan_out * layout.itemsize) for layer in layout.layers]
-        widest = max(layout.x_stride, layout.target.tile_lines * LINE_BYTES, *widths)
+        widest = max(layout.x_stride, layout.target.buffer_lines * LINE_BYTES, *widths)
         column = padded(rows * layout.itemsize)
         widest = max(widest, column) if layout.losses_by_columns else widest
         sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest, "w": column}
         if layout.losses_by_columns:
             sizes |= dict.fromkeys(("a columns", "d columns", "y columns"), layout.sizes[-1] * column)
-        sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.tile_lines * LINE_BYTES
+        sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.buffer_lines * LINE_BYTES
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]
@@ -382,7 +382,7 @@ class Workspace:
             place, stride = self._places[f"{name}@{worker.index}"], padded(rows * size)
             return Matrix.feature_major(place, rows, last.fan_out, stride, layout.dtype, name)
 
-        last, lines = layout.layers[-1], layout.target.tile_lines
+        last, lines = layout.layers[-1], layout.target.buffer_lines
         one = matrix("one", 1, 0, 1)
         by_columns = layout.losses_by_columns and not single
         return Block(
@@ -418,7 +418,7 @@ class Workspace:
         layout, n = self.layout, rows.stop - rows.start
         key = "shard", n, worker.index
         if key not in self._made:
-            stride, lines = apart(padded(n * layout.itemsize)), layout.target.tile_lines
+            stride, lines = apart(padded(n * layout.itemsize)), layout.target.buffer_lines
             last = layout.layers[-1]
             lengths = {self._z(i): i.fan_out * stride for i in layout.layers}
             lengths |= {i.a: (i.fan_out + (i is not last)) * stride for i in layout.layers}

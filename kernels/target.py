@@ -4,6 +4,7 @@ Programs can be written for any target on any machine; running them needs a CPU 
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,15 +46,15 @@ class Target:
         """Vectors of an activation at once: each step of it waits for the one before, so the CPU needs others."""
         return 8 if self.vector_bytes == 64 else 4
 
-    def _max_tile_rows(self, lines: int) -> int:
+    def _max_tile_rows(self, lines: float) -> int:
         """The accumulators and the vectors of B fit the registers, with one of A; on ARM with one of A for each row.
 
         There LLVM loads all of them first, because a multiply-add takes its factor from a register.
         """
-        width = lines * self.vectors_per_line
+        width = math.ceil(lines * self.vectors_per_line)
         left = self.registers - width
         rows = (left - 1) // width if self.triple.startswith(("x86_64", "i686")) else left // (width + 1)
-        return min(MAX_ACCUMULATORS // lines, rows)
+        return min(MAX_ACCUMULATORS // math.ceil(lines), rows)
 
     @cached_property
     def tile_rows(self) -> tuple[int, ...]:
@@ -73,16 +74,28 @@ class Target:
 
     @property
     def half_line_width(self) -> float | None:
-        """The width of tiles whose last line is half a one: half a vector takes half the time on some CPUs."""
-        return self.tile_lines - 0.5 if self.vectors_per_line == 1 else None
+        """The width of tiles whose last line is half a one: a vector less, or half of one, which halves its time too.
+
+        Such tiles have as many accumulators as the others, to hide the latency of a multiply-add.
+        """
+        return {1: self.tile_lines - 0.5, 2: self.tile_lines + 0.5}.get(self.vectors_per_line)
+
+    def most_rows(self, lines: float) -> int:
+        """The most rows of a tile of that width."""
+        return self.tile_rows[math.ceil(lines)] if lines <= self.tile_lines else self._max_tile_rows(lines)
+
+    @property
+    def buffer_lines(self) -> int:
+        """The whole lines that every tile's width fits."""
+        return math.ceil(max(self.tile_lines, self.half_line_width or 0))
 
     @cached_property
     def tiles(self) -> tuple[tuple[int, float], ...]:
         """(rows, width in lines) of every tile there is."""
         widths: list[float] = list(range(1, self.tile_lines + 1))
         tiles = [(rows, width) for width in widths for rows in range(1, self.tile_rows[int(width)] + 1)]
-        if self.half_line_width:
-            tiles += [(rows, self.half_line_width) for rows in range(1, self.tile_rows[self.tile_lines] + 1)]
+        if narrow := self.half_line_width:
+            tiles += [(rows, narrow) for rows in range(1, self.most_rows(narrow) + 1)]
         return tuple(tiles)
 
 

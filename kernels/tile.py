@@ -1,6 +1,5 @@
 """The tile, the one generator behind all products, and a single sample's product and rank-one update."""
 
-import math
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -26,11 +25,12 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
     """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `lines`, kept in registers.
 
     A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
-    the lines may be half a one. The operands are `_At`.
+    the lines may be half a one, with a vector less or half a vector. The operands are `_At`.
     """
     b = s.b
-    columns = [s] * int(lines * s.target.vectors_per_line)  # what writes each vector of a row
-    if lines != int(lines):
+    vectors = lines * s.target.vectors_per_line
+    columns = [s] * int(vectors)  # what writes each vector of a row
+    if vectors != int(vectors):
         columns.append(Simd(b, s.dtype, s.target, s.vector_bytes // 2))
     block = [(i, j) for i in range(rows) for j in range(len(columns))]
     a_rows = [b.mul(a.row_stride, int64(i)) for i in range(rows)]
@@ -110,7 +110,7 @@ def tiles(code, rows, lines):
     n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row = code.arguments
     # What an element comes to depends neither on the width of its tile nor, but for a single row, on the height. Where
     # tiles have two rows at most, the last of an odd number is no such row.
-    ways = max(1, 8 // target.vectors_per_line) if rows == 1 and target.tile_rows[math.ceil(lines)] > 2 else 1
+    ways = max(1, 8 // target.vectors_per_line) if rows == 1 and target.most_rows(lines) > 2 else 1
     with cgutils.for_range(b, n, intp=I64) as at:
         first = b.mul(at.index, int64(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))

@@ -35,7 +35,7 @@ def laid(array, kind):
 
 def pack_buffer(target, dtype, k):
     """Room for k rows, up to whole vectors of them, and a guard behind it."""
-    row, lanes = (n // np.dtype(dtype).itemsize for n in (target.tile_lines * LINE_BYTES, target.vector_bytes))
+    row, lanes = (n // np.dtype(dtype).itemsize for n in (target.buffer_lines * LINE_BYTES, target.vector_bytes))
     pack = np.full((-(-k // lanes) * lanes + 1, row), np.nan, dtype)
     pack[-1] = 7
     return pack

@@ -133,7 +133,7 @@ def test_row_major_buffers_do_not_overlap(dtype, target):
         pack = block.pack_buffer  # for as many rows as any B has that is packed
         extents |= {extent(m) for m in own}
         extents.add((pack.address, pack.address + max(64, 300) * pack.row_stride))
-        assert pack.row_stride == target.tile_lines * LINE_BYTES
+        assert pack.row_stride == target.buffer_lines * LINE_BYTES
         assert block.zeros.cols >= max(layout.sizes)
         assert block.sums.cols >= max(layout.sizes[1:])
     for (_, end), (start, _) in itertools.pairwise(sorted(extents)):
@@ -163,7 +163,7 @@ def test_feature_major_buffers_are_made_for_the_exact_number_of_samples(rows, dt
     assert all(not m.is_row_major and m.rows == rows and m.address % LINE_BYTES == 0 for m in matrices)
     assert block.ones.cols == rows
     longest = max(m.col_stride for m in matrices)
-    assert block.zeros.row_bytes >= max(longest, target.tile_lines * LINE_BYTES)
+    assert block.zeros.row_bytes >= max(longest, target.buffer_lines * LINE_BYTES)
     assert block.zeros.cols >= 100
     other = work.feature_major_samples(rows + 1, worker).x
     assert other.address != x.address
