@@ -1,17 +1,30 @@
 """What a small call costs, in microseconds: `python -m bench.calls`.
 
-Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
+Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`. Then
+single steps of Adam (relu, softmax, cross-entropy) and predictions of a few rows, in turn with other packages that are
+installed: medians of rounds, and in brackets how many times as long as fastnn takes, the median of the rounds.
 """
 
+import os
 import statistics
 import time
+from importlib.util import find_spec
 
 import numpy as np
 
 import fastnn
 
+from .inference import SIDES, Rows
+from .report import LABELS
+from .training import jax_recipe, torch_step
+
 NETWORKS = (((4, 8, 3), 32), ((4, 24, 24, 3), 32), ((4, 24, 24, 3), 1), ((64, 32, 10), 1), ((784, 100, 10), 32))
 CALLS, EPOCHS = 300, 100
+ROUNDS, ROUND_SECONDS = 9, 0.01
+STEPS = (((8, 64, 64, 4), 32), ((64, 32, 10), 32), ((784, 100, 10), 32))
+STEP_TARGETS = {"JAX": 3, "torch": 10}
+PREDICTED, PREDICTED_ROWS = ((64, 32, 10), (4, 24, 24, 3), (8, 64, 64, 4), (784, 100, 10)), (1, 2, 8, 64)
+PREDICT_TARGETS = {1: 6, 64: 3}  # against ONNX Runtime
 
 
 def microseconds(function, calls=None):
@@ -40,14 +53,108 @@ def row(sizes, n):
     return found
 
 
+# ---- in turn with other packages ----
+
+
+def in_turn(sides):
+    """{name: (microseconds, the ratio to the first one's)} of run(calls) functions."""
+    calls, times = {}, {name: [] for name in sides}
+    for name, run in sides.items():
+        calls[name] = 1
+        run(20)
+        while (taken := _seconds(run, calls[name])) < ROUND_SECONDS / 2:
+            calls[name] = int(calls[name] * min(10, ROUND_SECONDS / taken)) + 1
+    for _ in range(ROUNDS):
+        for name, run in sides.items():
+            times[name].append(_seconds(run, calls[name]) / calls[name] * 1e6)
+    first = times[next(iter(sides))]
+    ratios = {name: statistics.median(y / x for x, y in zip(first, each, strict=True)) for name, each in times.items()}
+    return {name: (statistics.median(each), ratios[name]) for name, each in times.items()}
+
+
+def _seconds(run, calls):
+    start = time.perf_counter()
+    run(calls)
+    return time.perf_counter() - start
+
+
+def _repeated(function):
+    def run(calls):
+        for _ in range(calls):
+            function()
+
+    return run
+
+
+def steps(sizes, n):
+    """{package: run(calls)} of steps of Adam on the same n rows."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((n, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], n)
+    layers = [sizes[0], *(fastnn.Dense(units, "relu") for units in sizes[1:-1]), fastnn.Dense(sizes[-1], "softmax")]
+    model, adam = fastnn.Model(layers, loss="cross_entropy", rng=0), fastnn.Adam()
+    found = {"fastnn": _repeated(lambda: model.partial_fit(X, y, optimizer=adam))}
+    if find_spec("jax"):
+        import jax
+
+        state, _, _, step = jax_recipe(X, y.astype(np.int32), sizes)
+        arrays = [jax.numpy.array(a) for a in (X, y.astype(np.int32), np.float32(0.001))]
+
+        def once():
+            nonlocal state
+            state = jax.block_until_ready(step(state, *arrays))
+
+        found["JAX"] = _repeated(once)
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+        tensors, update = (torch.from_numpy(X), torch.from_numpy(y)), torch_step(sizes)
+        found["torch"] = _repeated(lambda: update(*tensors))
+    if find_spec("sklearn"):
+        from sklearn.neural_network import MLPClassifier
+
+        theirs = MLPClassifier(sizes[1:-1], batch_size=n, shuffle=False)
+        theirs.partial_fit(X, y, classes=np.arange(sizes[-1]))
+        found["scikit-learn"] = _repeated(lambda: theirs.partial_fit(X, y))
+    return found
+
+
+def predictions(sizes, n):
+    """{package: run(calls)} of predictions of n rows."""
+    found, case = {}, Rows(sizes, n, n)
+    for side, kind in SIDES.items():
+        if find_spec(kind.package) is not None:
+            variant = {"rows": n, "how": "eager"} if side == "torch" else None  # others are tried, but not compiled
+            found["fastnn" if side == "fastnn" else LABELS[side]] = kind(case, variant).run
+    return found
+
+
+def _print(title, sides, targets):
+    """A table of one kind of call: a line for each of the sides."""
+    print(f"\n{title}\n")
+    names = list(dict.fromkeys(name for each in sides.values() for name in each))
+    print(f"{'':24}" + "".join(f"{name:>20}" for name in names) + "   target")
+    for what, make in sides.items():
+        found = in_turn(make)
+        values = [f"{found[n][0]:.1f} ({found[n][1]:.1f})" if n != "fastnn" else f"{found[n][0]:.1f}" for n in names]
+        print(f"{what:24}" + "".join(f"{value:>20}" for value in values) + f"   {targets(what)}", flush=True)
+
+
 def main():
-    """Print a table."""
+    """Print the tables."""
+    os.environ |= {"OMP_NUM_THREADS": "1"}
     for i, (sizes, n) in enumerate(NETWORKS):
         found = row(sizes, n)
         if i == 0:
             print(f"{'':22}" + "".join(f"{name:>24}" for name in found))
         values = "".join(f"{value:24.1f}" for value in found.values())
         print(f"{'-'.join(map(str, sizes)) + f', {n} rows':22}{values}", flush=True)
+    against = ", ".join(f"{name} {ratio}" for name, ratio in STEP_TARGETS.items())
+    made = {f"{'-'.join(map(str, sizes))}, {n} rows": steps(sizes, n) for sizes, n in STEPS}
+    _print("A step of Adam, microseconds", made, lambda _: against)
+    made = {Rows(sizes, n, n).name: predictions(sizes, n) for sizes in PREDICTED for n in PREDICTED_ROWS}
+    of_rows = {str(n): f"ONNX Runtime {ratio}" for n, ratio in PREDICT_TARGETS.items()}
+    _print("predict, microseconds", made, lambda what: of_rows.get(what.split(", ")[1].split()[0], ""))
 
 
 if __name__ == "__main__":

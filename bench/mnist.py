@@ -38,7 +38,7 @@ def in_jax():
     def train(X, y, X_test, y_test, seed):
         if not made:
             made.append(jax_recipe(X, y.astype(np.int32), SIZES, SCALE, seed))
-        state, run, predict = made[0]
+        state, run, predict, _ = made[0]
         n = len(X) // BATCH  # batches of an epoch
         rates, rng = fastnn.OneCycle(RATE, n * EPOCHS).rates(0, n * EPOCHS), np.random.default_rng(seed)
         start = time.perf_counter()

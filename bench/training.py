@@ -96,28 +96,38 @@ def fastnn_side(case):
 
 def torch_side(case):
     import torch
-    from torch import nn
 
     torch.set_num_threads(1)
     X, labels = (torch.from_numpy(a) for a in data(case))
-    labels = labels.long()
-    sizes = list(zip(case.sizes, case.sizes[1:], strict=False))
-    layers = [part for m, n in sizes for part in (nn.Linear(m, n), nn.ReLU())][:-1]
-    network, loss = nn.Sequential(*layers), nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    labels, step = labels.long(), torch_step(case.sizes)
 
     def epoch():
         for rows in torch.randperm(len(X)).split(case.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            value = loss(network(X[rows]), labels[rows])
-            value.backward()
-            optimizer.step()
+            step(X[rows], labels[rows])
 
     return epoch
 
 
+def torch_step(sizes):
+    """step(X, labels) of the recipe in PyTorch."""
+    import torch
+    from torch import nn
+
+    layers = [part for m, n in itertools.pairwise(sizes) for part in (nn.Linear(m, n), nn.ReLU())][:-1]
+    network, loss = nn.Sequential(*layers), nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+
+    def step(X, labels):
+        optimizer.zero_grad(set_to_none=True)
+        loss(network(X), labels).backward()
+        optimizer.step()
+
+    return step
+
+
 def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
-    """(state, run, predict) of the recipe in JAX. run(state, order (n, batch), rates (n,)) gives the state after it.
+    """(state, run, predict, step) of the recipe in JAX. run(state, order (n, batch), rates (n,)) gives the state after
+    it, step(state, x, y, rate) that after a single batch.
 
     The first item of a state are the parameters, [(W (fan_in, fan_out), b), ..], drawn as by "he_normal".
     """
@@ -130,7 +140,7 @@ def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
         (jnp.asarray(rng.standard_normal((m, n), np.float32) * np.float32(np.sqrt(2 / m))), jnp.zeros(n, jnp.float32))
         for m, n in itertools.pairwise(sizes)
     ]
-    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    means = (jax.tree.map(jnp.zeros_like, parameters) for _ in range(2))  # two, so that each may be donated
 
     def logits(parameters, x):
         for w, b in parameters[:-1]:
@@ -141,19 +151,23 @@ def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
     def cost(parameters, x, y):
         return -jnp.take_along_axis(jax.nn.log_softmax(logits(parameters, x)), y[:, None], 1).mean()
 
-    def step(state, batch):
-        (parameters, m, v, t), (rows, rate) = state, batch
-        g = jax.grad(cost)(parameters, X[rows].astype(jnp.float32) * scale, labels[rows])
+    def step(state, x, y, rate):
+        parameters, m, v, t = state
+        g = jax.grad(cost)(parameters, x, y)
         t = t + 1
         m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
         v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
         rate = rate * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
         parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-8), parameters, m, v)
-        return (parameters, m, v, t), None
+        return parameters, m, v, t
+
+    def gathered(state, batch):
+        rows, rate = batch
+        return step(state, X[rows].astype(jnp.float32) * scale, labels[rows], rate), None
 
     @jax.jit
     def scan(state, order, rates):
-        return jax.lax.scan(step, state, (order, rates))[0]
+        return jax.lax.scan(gathered, state, (order, rates))[0]
 
     def run(state, order, rates):
         return jax.block_until_ready(scan(state, jnp.asarray(order, jnp.int32), jnp.asarray(rates, jnp.float32)))
@@ -161,11 +175,11 @@ def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
     def predict(state, x):
         return np.asarray(logits(state[0], jnp.asarray(x, jnp.float32) * scale))
 
-    return (parameters, zeros, zeros, jnp.float32(0)), run, predict
+    return (parameters, *means, jnp.float32(0)), run, predict, jax.jit(step, donate_argnums=0)
 
 
 def jax_side(case):
-    state, run, _ = jax_recipe(*data(case), case.sizes)
+    state, run, *_ = jax_recipe(*data(case), case.sizes)
     rng, rates = np.random.default_rng(0), np.full(case.n_samples // case.batch_size, 0.001)
 
     def epoch():

@@ -85,6 +85,8 @@ def callables(name: str, value: Any) -> list[Callable[..., object]]:
 
 def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
     """value as a finite float in [low, high), or in (low, high) with open_low; a bool or a string is refused."""
+    if type(value) is float and low <= value < high and not (open_low and value == low):
+        return value  # and so it is finite: what most are costs little
     if not isinstance(value, Real) or isinstance(value, (bool, np.timedelta64)):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
@@ -168,7 +170,7 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         and X.ndim == 2
         and X.shape[1] == n_inputs
         and 0 < X.size < SMALL
-        and np.isfinite(X).all()
+        and math.isfinite(np.vdot(X, X))  # else it is looked at again
     ):
         return X  # what small fits have: nothing is done that need not be
     if is_sparse(X):

@@ -49,7 +49,6 @@ from .streams import Stream
 
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_EPOCHS = 10**8  # a float64 of history each
-MAX_ROWS = 2**31 - 1  # their numbers are int32
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 # Of a single output unit; 0 for the others.
 _THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
@@ -406,15 +405,15 @@ class Model:
         if stream is not None:
             self._check_stream(y, sample_weight, validation_fraction, train_metric, shuffle)
             inputs, targets, weights = stream._first(functools.partial(self._samples, class_weight, True))
-        elif y is None:
-            raise TypeError("y must hold the targets, got None: only a Stream in place of X holds them itself")
         else:
             inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
-        objective = training.Objective(
-            l2=(_validation.number("l2", l2, 0.0), 0.0),
-            l1=(_validation.number("l1", l1, 0.0), 0.0),
-            rules=self._rules(max_norm, dropout, input_noise, label_smoothing),
-        )
+        objective, numbers = training.PLAIN, (l2, l1, dropout, input_noise, label_smoothing)
+        if max_norm is not None or not all(type(each) is float and each == 0.0 for each in numbers):
+            objective = training.Objective(
+                l2=(_validation.number("l2", l2, 0.0), 0.0),
+                l1=(_validation.number("l1", l1, 0.0), 0.0),
+                rules=self._rules(max_norm, dropout, input_noise, label_smoothing),
+            )
         self._check_trainable()
         validation: _Labelled | None = None
         if validation_data is not None:
@@ -426,7 +425,7 @@ class Model:
         elif validation_fraction is not None:
             (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
-        n = MAX_ROWS if stream is not None else len(inputs)
+        n = training.MAX_ROWS if stream is not None else len(inputs)
         batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
         if stream is not None:
             stream._check_epochs(epochs)

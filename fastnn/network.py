@@ -13,6 +13,7 @@ from .inference import Inference
 from .kernels import strategy
 from .kernels.memory import STATE, Layout, aligned_zeros
 from .kernels.optimizers import OPTIMIZERS
+from .kernels.program import NETWORK_SYMBOLS
 from .layers import Architecture
 from .losses import kernel_name, parameter_of
 from .optimizers import Optimizer
@@ -90,6 +91,7 @@ class Network:
         views = layout.views(self.parameters)
         self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
         self.vectors: dict[str, NDArray[Any]] = {}  # of optimizers, by their kernels: laid out like the parameters
+        self._places = self.parameters.ctypes.data, self.state.ctypes.data
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
         self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps)
         self._max_threads: dict[int, int] = {}  # by batch size
@@ -127,6 +129,11 @@ class Network:
             n_bytes = len(OPTIMIZERS[kernel].vectors) * self.layout.n_bytes
             self.vectors[kernel] = aligned_zeros(n_bytes, self.layout.dtype)
         return self.vectors[kernel]
+
+    def addresses(self, vectors: NDArray[Any]) -> dict[str, int]:
+        """Where the parameters, an optimizer's vectors and the state lie, by NETWORK_SYMBOLS."""
+        parameters, state = self._places
+        return dict(zip(NETWORK_SYMBOLS, (parameters, vectors.ctypes.data, state), strict=True))
 
     def start(self, optimizer: Optimizer, vectors: NDArray[Any], state: NDArray[Any]) -> None:
         """Make vectors and state, copies of the network's, those of a fresh optimizer."""

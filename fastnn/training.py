@@ -25,6 +25,7 @@ from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
 
+MAX_ROWS = 2**31 - 1  # of samples: their numbers are int32
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
@@ -167,7 +168,10 @@ class Plan:
         self.bindings = bindings()
         self.rates = np.empty(0)  # of the steps or epochs of a call
         self.order = np.empty(0, np.int32)  # drawn
-        self.run = np.zeros(1, entry.RUN)  # of the fit that is bound
+        self.run = self.fresh_run = np.zeros(1, entry.RUN)  # of the fit that is bound, and what each begins with
+        constant = {"batch_size": kind.batch_size, "block_rows": layout.block_rows}
+        for name, value in (constant | {"patience": -1, "best": np.inf, "loss_scale": 1.0}).items():
+            self.fresh_run[name] = value
         self.helpers: list[threading.Lock] = []  # each is held by a helping thread while it works
         self.helped: threading.Lock | None = None  # the call that they help with, held as long as it lasts
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
@@ -206,16 +210,12 @@ class Plan:
         names = OPTIMIZERS[self.kind.optimizer].settings
         values = (getattr(optimizer, name) for name in names)
         self.settings[: len(names)] = [np.nan if isinstance(value, schedules.Schedule) else value for value in values]
-        self.run = np.zeros(1, entry.RUN)  # a new one, because a History reads the last one
-        self.penalties[:] = (*objective.l2, objective.n_means / 2), (*objective.l1, objective.n_means)
-        fields: dict[str, Any] = {
-            "n_samples": n,
-            "batch_size": self.kind.batch_size,
-            "block_rows": self.layout.block_rows,
-        }
-        fields |= {"ordered": ordered, "batch_means": objective.batch_means, "loss_scale": 1 / objective.n_means}
-        for name, value in (fields | {"patience": -1, "best": np.inf}).items():
-            self.run[name] = value
+        self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
+        self.run["n_samples"], self.run["ordered"] = n, ordered
+        if objective is not PLAIN:
+            self.run["batch_means"], self.run["loss_scale"] = objective.batch_means, 1 / objective.n_means
+        if self.kind.l2 or self.kind.l1:
+            self.penalties[:] = (*objective.l2, objective.n_means / 2), (*objective.l1, objective.n_means)
         self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
@@ -224,9 +224,8 @@ class Plan:
 
     def attach(self, network: Network, optimizer: Optimizer) -> None:
         """Serve a network from now on."""
-        self.of_network = mine = Buffers(network.parameters, network.vectors_for(optimizer), network.state)
-        places = (array.ctypes.data for array in (mine.parameters, mine.vectors, mine.state))
-        addresses = dict(zip(NETWORK_SYMBOLS, places, strict=True))
+        vectors = network.vectors_for(optimizer)
+        self.of_network, addresses = Buffers(network.parameters, vectors, network.state), network.addresses(vectors)
         for made in self.schedules.values():
             made.code.fill(**addresses)
 
@@ -343,6 +342,9 @@ def plan_for(
     if stepper is not None:
         stepper.plan.release(network)
     scheduled = optimizer.learning_rate.per if isinstance(optimizer.learning_rate, schedules.Schedule) else ""
+    rules, clipped = objective.rules, (optimizer.clip_value, optimizer.clip_norm)
+    if clipped != (None, None):
+        rules = replace(rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm)
     kind = FitKind(
         batch_size=batch_size,
         remainder=len(samples.inputs) % batch_size,
@@ -352,7 +354,7 @@ def plan_for(
         in_place=in_place,
         l2=objective.l2 != PLAIN.l2,
         l1=objective.l1 != PLAIN.l1,
-        rules=replace(objective.rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm),
+        rules=rules,
         scheduled=scheduled,
         partial=partial and bool(scheduled),  # else it makes no difference
     )
@@ -468,6 +470,7 @@ class Fit:
         self.losses = np.zeros(max(1, options.epochs))
         self.plan = self._bound_plan(self.network, options.order)
         self.run_record = record = self.plan.run
+        self.now = record[0]  # a view
         self.first = history._record(self.losses, lambda: int(record["epoch"][0]), *(validation or ())[:2])
         rate = options.optimizer.learning_rate
         self.rate = Rate(np.nan, False) if isinstance(rate, schedules.Schedule) else Rate(rate, True)
@@ -476,8 +479,7 @@ class Fit:
         self.steps_per_epoch = whole + bool(rest)
         self.blocks_per_batch = -(-batch // rows)
         self.blocks_per_epoch = whole * self.blocks_per_batch + -(-rest // rows)
-        weights = sum(w.size + b.size for w, b in zip(self.network.weights, self.network.biases, strict=True))
-        self.length = calls.CallLength(3 * min(batch, rows) * weights, calls.FIRST_CALL)
+        self.length = calls.CallLength(3 * min(batch, rows) * self.network.layout.multiply_adds, calls.FIRST_CALL)
         self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
 
     def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
@@ -498,11 +500,11 @@ class Fit:
     @property
     def epoch(self) -> int:
         """Epochs finished."""
-        return int(self.run_record["epoch"][0])
+        return int(self.now["epoch"])
 
     def _blocks(self) -> int:
         """Blocks done."""
-        run, rows = self.run_record[0], self.network.layout.block_rows
+        run, rows = self.now, self.network.layout.block_rows
         return int(run["epoch"] * self.blocks_per_epoch + run["step"] * self.blocks_per_batch + run["row"] // rows)
 
     def run(self, report: Callable[[int], None]) -> None:
@@ -528,7 +530,7 @@ class Fit:
 
     def advance(self, until: int) -> None:
         """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
-        plan, run = self.plan, self.run_record[0]
+        plan, run = self.plan, self.now
         before, begun = self._blocks(), (self.epoch, int(run["step"]) + bool(run["row"]))
         if self.rate.asked is not None:
             plan.settings[0] = self.rate.asked
@@ -609,7 +611,7 @@ class Fit:
 
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
     """(kind of order, the order where it is given) of `Model.fit`'s argument."""
-    if n > np.iinfo(np.int32).max:
+    if n > MAX_ROWS:
         raise ValueError(f"X must hold at most {np.iinfo(np.int32).max} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
         return (DRAWN if shuffle else AS_IS), None

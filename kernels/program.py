@@ -106,9 +106,13 @@ class Code:
         self.patches = np.array(patches, PATCH)
         self.parts = np.array(parts, PART)
         self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
+        self._filled: dict[str, int] = {}
 
     def fill(self, **addresses: int) -> None:
         """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""
+        if addresses == self._filled:
+            return
+        self._filled = addresses
         for name, address in addresses.items():
             if name in self._of_networks:
                 words, offsets = self._of_networks[name]

@@ -5,6 +5,7 @@ What changes between runs (samples, targets, order, outputs, a gradient) is left
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -56,10 +57,8 @@ class Source:
 
         int64 (n, 3) are sparse rows: where the column numbers and the values of each lie, and how many there are.
         """
-        dtype = _NAMES[array.dtype]
-        operation = {"int32": "one_hot", "uint8": "gather_uint8", "int64": "gather_sparse"}.get(dtype, "gather")
         cols = 1 if array.ndim == 1 else array.shape[1]
-        return cls(symbol, operation, dtype, cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
+        return _source(symbol, _NAMES[array.dtype], cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
 
     def matrix(self, rows: int) -> Matrix:
         """So many rows of it."""
@@ -87,6 +86,12 @@ class Source:
             for i in range(0, rows, step)
             for s, e in itertools.pairwise(edges)
         ]
+
+
+@functools.lru_cache
+def _source(symbol: str, dtype: str, cols: int, row_stride: int, prefetch: bool) -> Source:
+    operation = {"int32": "one_hot", "uint8": "gather_uint8", "int64": "gather_sparse"}.get(dtype, "gather")
+    return Source(symbol, operation, dtype, cols, row_stride, prefetch)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import calls, cases, inference, layouts, mnist, operations, report, roofline, sides, training
+from bench import calls, cases, inference, layouts, measuring, mnist, operations, report, roofline, sides, training
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
@@ -336,6 +336,45 @@ def test_what_a_small_call_costs(monkeypatch):
     assert all(value > 0 for name, value in found.items() if name != "beside its arithmetic")
 
 
+def test_small_calls_in_turn(monkeypatch):
+    monkeypatch.setattr(calls, "ROUNDS", 2)
+    monkeypatch.setattr(calls, "ROUND_SECONDS", 1e-4)
+    sides = calls.steps((8, 6, 4), 5)
+    assert next(iter(sides)) == "fastnn"
+    assert {"fastnn", "scikit-learn"} <= sides.keys()
+    found = calls.in_turn(sides)
+    assert all(microseconds > 0 and ratio > 0 for microseconds, ratio in found.values())
+    assert found["fastnn"][1] == 1
+    predicted = calls.predictions((8, 6, 4), 3)
+    assert {"fastnn", "NumPy", "scikit-learn"} <= predicted.keys()
+    assert calls.in_turn(predicted).keys() == predicted.keys()
+
+
+def test_the_packages_that_are_compared_make_the_same_step():
+    pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
+    pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((32, 8), dtype=np.float32), rng.integers(0, 4, 32)
+    state, *_, step = training.jax_recipe(X, y.astype(np.int32), (8, 6, 4))
+    start = [(np.array(w).T, np.array(b)) for w, b in state[0]]
+    model = Model([8, Dense(6, "relu"), Dense(4, "softmax")], loss="cross_entropy", init=start)
+    for _ in range(3):
+        model.partial_fit(X, y, optimizer=Adam())
+        state = step(state, X, y.astype(np.int32), np.float32(0.001))
+    for w, (its_w, _) in zip(model.weights, state[0], strict=True):
+        np.testing.assert_allclose(w.T, its_w, atol=1e-5)
+
+
+@pytest.mark.parametrize("instructions", measuring.ISAS)
+def test_an_instruction_set_is_asked_of_every_package(instructions, monkeypatch):
+    for name, value in measuring.ISAS[instructions].items():
+        assert measuring.isa() is None
+        monkeypatch.setenv(name, value)
+    assert measuring.isa() == instructions
+    assert measuring.numpy_sides() == ["numpy"]
+    assert "at most avx2" in measuring.machine()["instruction set"]
+
+
 @pytest.fixture
 def iris(monkeypatch):
     """bench.estimators, and its case of iris with few iterations."""
@@ -390,7 +429,7 @@ def test_the_recipe_is_the_same_in_jax():
     pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
     X, y = load_digits()
     X, y = X[:192], y[:192].astype(np.int32)
-    state, run, predict = training.jax_recipe(X, y, (64, 16, 10), 0.5)
+    state, run, predict, _ = training.jax_recipe(X, y, (64, 16, 10), 0.5)
     layers = [64, Dense(16, "relu"), Dense(10, "softmax")]
     start = [(np.array(w).T, np.array(b)) for w, b in state[0]]
     model = Model(layers, loss="cross_entropy", init=start, input_scale=0.5)

@@ -142,7 +142,7 @@ def test_no_hidden_layer_takes_no_dropout():
     [
         (lambda: SGD(0.1, clip_norm=0), "clip_norm must be a finite number above 0, got 0"),
         (lambda: Adam(clip_value=-1), "clip_value must be a finite number above 0, got -1"),
-        (lambda: Adam(clip_value=1, clip_norm=2), "clip_value and clip_norm exclude each other, got 1 and 2"),
+        (lambda: Adam(clip_value=1, clip_norm=2), "clip_value and clip_norm exclude each other, got 1.0 and 2.0"),
     ],
 )
 def test_wrong_clips(make, message):

@@ -344,7 +344,7 @@ def test_what_a_stream_refuses(data):
     ]:
         with pytest.raises(ValueError, match=message):
             model.fit(stream, epochs=1, batch_size=10, **arguments)
-    with pytest.raises(TypeError, match="y must hold the targets, got None"):
+    with pytest.raises(ValueError, match="y must have shape"):
         model.fit(X, epochs=1, batch_size=10)
     np.testing.assert_array_equal(model.parameters, before)
 
