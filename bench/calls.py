@@ -66,6 +66,8 @@ def in_turn(sides):
             calls[name] = int(calls[name] * min(10, ROUND_SECONDS / taken)) + 1
     for _ in range(ROUNDS):
         for name, run in sides.items():
+            time.sleep(ROUND_SECONDS)  # threads of the side before may still spin
+            run(calls[name] // 10 + 1)
             times[name].append(_seconds(run, calls[name]) / calls[name] * 1e6)
     first = times[next(iter(sides))]
     ratios = {name: statistics.median(y / x for x, y in zip(first, each, strict=True)) for name, each in times.items()}

@@ -342,8 +342,9 @@ def _as_given(estimator: Any, y: NDArray[Any]) -> NDArray[Any]:
 def outputs_of(network: Network, X: Any) -> NDArray[Any]:
     """The outputs for X, dense or sparse."""
     inference = network.inference
-    if type(X) is np.ndarray and X.dtype == inference.dtype and X.flags.carray and 0 < len(X) <= inference.block_rows:
-        return inference.predict_block(X)
+    outputs = inference.predict_block(X)
+    if outputs is not None:
+        return outputs
     rows = _rows(X, inference.dtype)
     out = inference.outputs(len(rows))
     if len(rows):

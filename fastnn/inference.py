@@ -47,9 +47,22 @@ class Inference:
             sweep.take(self.address)
         return sweep
 
-    def predict_block(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The outputs for at most a block of rows, C-ordered in the layout's dtype."""
-        sweep, n = self._borrow(), len(X)
+    def predict_block(self, X: Any) -> NDArray[Any] | None:
+        """The outputs for at most a block of rows as the kernels take them; None for anything else.
+
+        A few rows cost microseconds, so nothing is done that need not be.
+        """
+        if type(X) is not np.ndarray or X.dtype != self.dtype or X.ndim != 2 or not X.flags.carray:
+            return None
+        n, width = X.shape
+        if width != self.n_in or not 0 < n <= self.block_rows:
+            return None
+        try:
+            sweep = self.idle.pop()
+        except IndexError:
+            sweep = self._borrow()
+        if sweep.address != self.address:
+            sweep.take(self.address)
         out = np.empty((n, self.n_out), self.dtype)
         try:
             operations = sweep.blocks[n]

@@ -728,17 +728,17 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
+        if threads is None and (outputs := self._network.inference.predict_block(X)) is not None:
+            return outputs
         return self._predict(self._network, X, threads)
 
     def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:
         inference = network.inference
         if threads is not None:
             _validation.integer("threads", threads, 1)
-        if type(X) is np.ndarray and X.flags.carray and X.dtype == inference.dtype and X.ndim == 2:
-            # As the kernels take it: a few rows cost microseconds, so nothing is done that need not be.
-            n, width = X.shape
-            if width == inference.n_in and 0 < n <= inference.block_rows:
-                return inference.predict_block(X)
+        outputs = inference.predict_block(X)
+        if outputs is not None:
+            return outputs
         inputs = self._inputs(X, finite=False)
         out = inference.outputs(len(inputs))
         max_threads = 1
