@@ -404,13 +404,15 @@ class Fit:
 
     def _train(self) -> float:
         """An epoch; gives its loss."""
-        total = count = 0.0
+        total, count, batch_size = 0.0, 0.0, self.options.batch_size
         seed = self.current().random if self.options.ordered == training.DRAWN else None
-        for samples, last in self.chunks(seed):
+        for i, (samples, last) in enumerate(self.chunks(seed)):
             weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
             if weight == 0:  # these samples change nothing
                 continue
-            options = replace(self.options, epochs=1, callbacks=[], partial=not last)
+            if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
+                batch_size = min(batch_size, len(samples.inputs))
+            options = replace(self.options, epochs=1, batch_size=batch_size, callbacks=[], partial=not last)
             fit = training.Fit(self.current, samples, options, History())
             fit.rate = self.rate
             try:

@@ -1,6 +1,7 @@
 """Random networks: training against a float64 twin, and the ways that must give the same bits."""
 
 import copy
+import itertools
 import pickle
 import tempfile
 from dataclasses import replace
@@ -217,14 +218,14 @@ def check_score(scores, model, problem, Y, outputs, weights):
 
 @attack(cases=15, share=3)
 def test_the_same_bits(rng):
-    """Threads, fits in two parts, steps one by one, files and copies give the bits of one plain fit."""
+    """Threads, fits in two parts, streams, steps one by one, files and copies give the bits of one plain fit."""
     problem = random_problem(rng, most_samples=700)
     if chance(rng, 0.6):
         problem = with_everything(rng, problem)
     layout = pick(rng, [None, "row", "feature"])
     try:
         with on_threads(rng, layout):
-            for check in (check_threads, check_parts, check_steps, check_copies):
+            for check in (check_threads, check_parts, check_streams, check_steps, check_copies):
                 check(rng, problem)
     except Exception as error:
         raise AssertionError(f"{error!r}: {problem}, layout {layout}") from error
@@ -257,6 +258,22 @@ def check_parts(rng, problem):
         apart = [*problem.fit(parts, first, **options[1]).loss, *problem.fit(parts, second, **options[2]).loss]
         check_same(parts, whole, f"fits of {first} and {second} epochs")
         assert apart == together, f"other losses: fits of {first} and {second} epochs"
+
+
+def check_streams(rng, problem):
+    """Samples in pieces, through a buffer of any size."""
+    more = {name: value for name, value in problem.more.items() if name not in ("dropout", "input_noise")}
+    problem, n = replace(problem, more=more), len(problem.X)
+    edges = np.unique([0, *rng.integers(0, n, rng.integers(0, 8)), n])
+    arrays = [each for each in (problem.X, problem.y, problem.weights) if each is not None]
+    pieces = [[array[a:b] for array in arrays] for a, b in itertools.pairwise(edges)]
+    whole, streamed = problem.model(), problem.model()
+    losses = problem.fit(whole, 2, shuffle=False).loss
+    given = {"batch_size": problem.batch_size, "optimizer": problem.optimizer, "shuffle": False} | more
+    stream = fastnn.Stream(pieces, buffer_rows=int(rng.integers(1, n + 10)))
+    history = streamed.fit(stream, epochs=2, threads=int(rng.integers(1, 3)), **given)
+    check_same(streamed, whole, "a stream")
+    np.testing.assert_allclose(history.loss, losses, rtol=1e-5 if whole.dtype == "float32" else 1e-12)
 
 
 def check_steps(rng, problem):
