@@ -303,6 +303,7 @@ class Tasks:
     def __init__(self, estimator: Any, X: Any, y: NDArray[Any], sample_weight: Any):
         self.estimator = estimator
         self.epoch: Any = None
+        self.open = False
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.given = {"X": X, "y": lambda: _as_given(estimator, y), "metadata": metadata}
         self.fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
@@ -316,15 +317,18 @@ class Tasks:
 
     def begin(self) -> None:
         """An epoch begins."""
-        self.epoch = self.fit.subcontext("epoch")
+        self.epoch, self.open = self.fit.subcontext("epoch"), True
         self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.given)
 
     def end(self) -> bool:
         """It has ended; whether the fit shall end."""
+        self.open = False
         return bool(self._end(self.epoch))
 
     def close(self) -> None:
-        """The fit has ended."""
+        """The fit has ended, with an epoch that Ctrl-C cut short."""
+        if self.open:
+            self.epoch.call_on_fit_task_end(estimator=self.estimator)
         self._end(self.fit)
 
     def _end(self, task: Any) -> Any:

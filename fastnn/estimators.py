@@ -373,6 +373,9 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         elif self.early_stopping:
             X, y, sample_weight, held = held_out(self, X, y, sample_weight)
         batch_size = batch_size_of(self, X.shape[0])
+        tasks = None if incremental else Tasks.of(self, X, y, sample_weight)
+        if tasks is not None:
+            tasks.begin()
         engine = self._network()
         if self._optimizer_state is not None:
             optimizer_state, engine.network.state["noise"] = self._optimizer_state
@@ -390,10 +393,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         self.n_iter_, self.stopped_by_ = 0, "max_iter"
         best, hooks = None, list[Callable[[], Any]]()
         hooks += [functools.partial(callback, self) for callback in self.callbacks or ()]
-        tasks = None if incremental else Tasks.of(self, X, y, sample_weight)
         if tasks is not None:
             hooks.append(tasks.end)
-            tasks.begin()
         watched = bool(held is not None or self.verbose or hooks or self.progress or self.max_time)
         with training.Report(self.progress and not incremental, False, self.max_iter, run.fit.history) as report:
             try:

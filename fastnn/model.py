@@ -429,6 +429,9 @@ class Model:
         batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
         if stream is not None:
             stream._check_epochs(epochs)
+            if isinstance(optimizer, (FullBatch, Rprop)) or optimizer == "rprop":
+                name = optimizer if isinstance(optimizer, str) else type(optimizer).__name__
+                raise ValueError(f"optimizer {name} needs all samples in memory, got a Stream")
         if not isinstance(optimizer, FullBatch):
             optimizer = optimizers.resolve(optimizer)
         self._check_full_batch(optimizer, objective, batch_size, n, shuffle)

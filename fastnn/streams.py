@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from . import _validation, schedules, training
 from ._validation import shown
 from .history import DivergenceError, History
+from .kernels.optimizers import POSITIONS
 from .network import Network
 from .training import Rate, Samples, Validation, any_says_stop
 
@@ -42,7 +44,8 @@ class Stream:
 
     An epoch reads all samples once. Rows are gathered in a buffer; then the network trains on them in batches, and rows
     that do not fill a batch wait for the next ones. So an epoch has as many steps as if all samples were in memory.
-    Memory is needed for about three buffers.
+    Memory is needed for about three buffers, with Parquet
+    for a page of each column too.
 
     Parameters
     ----------
@@ -55,7 +58,8 @@ class Stream:
         128 MiB. It is never less than a batch.
 
     `Stream.from_arrays`, `from_npy` and `from_parquet` read from files instead. With `shuffle=True` they take blocks of
-    rows, each a 16th of a buffer, in random order, mix the rows of a whole buffer, and read ahead in a thread.
+    rows in random order, mix the rows of a whole buffer, and read ahead in a thread. A block is a 16th of a buffer, or
+    a row group of Parquet.
 
     Examples
     --------
@@ -101,7 +105,7 @@ class Stream:
         for name, array in arrays.items():
             if not (hasattr(array, "shape") and hasattr(array, "__getitem__")) or _validation.is_sparse(array):
                 raise TypeError(f"{name} must be an array that can be sliced, got {shown(array)}")
-        n = _same_length({name: array.shape for name, array in arrays.items()})
+        n = _some_rows("X", _same_length({name: array.shape for name, array in arrays.items()}))
 
         def blocks(rows: int) -> list[Block]:
             return [_rows_of("rows", tuple(arrays.values()), first, stop) for first, stop in _spans(n, rows)]
@@ -122,6 +126,7 @@ class Stream:
                 raise ValueError(f"{name} must name a file for each of X, {len(lists['X'])}, got {len(paths)}")
         files = list(zip(*lists.values(), strict=True))
         lengths = [_same_length({path: _mapped(path).shape for path in each}) for each in files]
+        _some_rows("X", sum(lengths))
 
         def blocks(rows: int) -> list[Block]:
             pairs = zip(files, lengths, strict=True)
@@ -145,7 +150,7 @@ class Stream:
         order; None is all others, in the order of the first file. A block is a row group of a file.
         """
         try:
-            from pyarrow import parquet
+            from pyarrow import parquet, types
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("from_parquet needs pyarrow: pip install 'fastnn-numba[parquet]'") from error
 
@@ -155,25 +160,32 @@ class Stream:
         names = parquet.read_schema(files[0]).names
         chosen = None if columns is None else _validation.items("columns", columns, "names of columns")
         inputs = [name for name in names if name not in (*targets, *weights)] if chosen is None else chosen
-        groups, metadata = [], {}
+        for what, given in {"columns": inputs, "target": targets}.items():
+            if not given:
+                raise ValueError(f"{what} must name at least one column, got none of {shown(names)}")
+        numbers = types.is_integer, types.is_floating, types.is_boolean, types.is_dictionary
+        groups, metadata, lean = [], {}, {"pre_buffer": False, "buffer_size": 2**16}  # else a whole group is in memory
         for path in files:
             with parquet.ParquetFile(path) as file:
                 metadata[path] = file.metadata
+                kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
                 for name in (*inputs, *targets, *weights):
-                    if name not in file.schema_arrow.names:
-                        raise ValueError(f"{path} must have a column {name!r}, got {shown(file.schema_arrow.names)}")
+                    if name not in kinds:
+                        raise ValueError(f"{path} must have a column {name!r}, got {shown(list(kinds))}")
+                    if not any(test(kinds[name]) for test in numbers):
+                        raise TypeError(f"{path} must hold numbers in its column {name!r}, got {kinds[name]}")
                 groups += [(path, i) for i in range(file.num_row_groups) if file.metadata.row_group(i).num_rows]
         if not groups:
             raise ValueError(f"paths must name files with at least one row, got {shown(files)}")
 
         def read(path: str, group: int, rows: int) -> Iterator[tuple[Any, ...]]:
-            with parquet.ParquetFile(path, metadata=metadata[path]) as file:
+            with parquet.ParquetFile(path, metadata=metadata[path], **lean) as file:
                 for table in file.iter_batches(rows, [group], [*inputs, *targets, *weights]):
                     parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
                     yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
 
         def blocks(rows: int) -> list[Block]:
-            most = rows * BLOCKS_A_BUFFER  # at once of a group: fewer have more overhead
+            most = rows * BLOCKS_A_BUFFER // 4  # at once of a group: fewer have more overhead
             return [Block(f"{path}, row group {i}", functools.partial(read, path, i, most)) for path, i in groups]
 
         return cls._of_blocks(blocks, buffer_rows)
@@ -182,9 +194,8 @@ class Stream:
 
     def _first(self, check: Callable[[Any, Any, Any], _Item]) -> _Item:
         """What check makes of the first rows, before a fit begins."""
-        given = self._source.first()
         with _noted("in the first rows of the stream"):
-            return check(*given)
+            return check(*self._source.first())
 
     def _check_epochs(self, epochs: int) -> None:
         """Raise where the source serves fewer epochs."""
@@ -216,25 +227,28 @@ class Stream:
 
 
 class _Batches:
-    """What an iterable gives, in its order."""
+    """What an iterable gives, in its order. Batches of no rows are passed over."""
 
     def __init__(self, batches: Iterable[Any]):
         self.batches, self.once = batches, isinstance(batches, Iterator)
-        self.seen: list[Any] = []  # of an iterator, what `first` took from it
+        self.opened: Iterator[Any] | None = None  # an epoch that `first` began: its first batch and the others
 
     def first(self) -> _Given:
-        found = self.seen or list(itertools.islice(self.batches, 1))
-        if not found:
-            raise ValueError("a Stream must hold at least one sample, got no batches")
-        if self.once:
-            self.seen = found
-        return _given(found[0])
+        batches = self.opened or iter(self.batches)
+        found = next((each for each in map(_given, batches) if np.shape(each[0])[:1] != (0,)), None)
+        if found is None:
+            raise ValueError("a Stream must hold at least one sample, got none")
+        self.opened = itertools.chain([found], batches)
+        return found
 
     def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
-        seen, self.seen = self.seen, []
-        for i, batch in enumerate(itertools.chain(seen, self.batches)):
+        batches, self.opened = self.opened or iter(self.batches), None
+        for i, batch in enumerate(batches):
             with _noted(f"in batch {i} of the stream"):
-                yield check(*_given(batch))
+                X, y, weights = _given(batch)
+                if np.shape(X)[:1] != (0,):
+                    samples = check(X, y, weights)
+                    yield samples.take(np.arange(len(samples.inputs)))  # a copy: its arrays may be filled again
 
 
 class _Blocks:
@@ -244,12 +258,14 @@ class _Blocks:
 
     def __init__(self, blocks: Callable[[int], list[Block]]):
         self.blocks = blocks
+        self.default_rows: int | None = None  # of a buffer, once they are known
 
     def first(self) -> _Given:
         return _given(next(iter(self.blocks(FIRST_ROWS)[0].read())))
 
     def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
-        rows = rows or _default_rows(check(*self.first()))
+        if rows is None:
+            rows = self.default_rows = self.default_rows or _default_rows(check(*self.first()))
         blocks = self.blocks(max(1, rows // BLOCKS_A_BUFFER))
         if seed is not None:
             blocks = [blocks[i] for i in np.random.default_rng(seed).permutation(len(blocks))]
@@ -264,13 +280,34 @@ def _checked(blocks: list[Block], check: Check) -> Iterator[Samples]:
 
 
 def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, while a thread reads the next one."""
-    end = object()
-    with ThreadPoolExecutor(1, "fastnn reads ahead") as executor:
-        following = executor.submit(next, items, end)
-        while (item := following.result()) is not end:
-            following = executor.submit(next, items, end)
-            yield item  # type: ignore[misc]
+    """The items, while a thread reads the next one.
+
+    Nobody waits for the thread after an exception: it ends by itself, with the read that it is at. Its queues have no
+    lock of Python's, in which Ctrl-C could leave it.
+    """
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    found: SimpleQueue[tuple[list[_Item], BaseException | None]] = SimpleQueue()
+
+    def read() -> None:
+        while wanted.get():
+            try:
+                found.put((list(itertools.islice(items, 1)), None))
+            except BaseException as error:
+                found.put(([], error))
+
+    try:
+        wanted.put(True)
+        start_new_thread(read, ())
+        while True:
+            item, error = found.get()
+            if error is not None:
+                raise error
+            if not item:
+                return
+            wanted.put(True)
+            yield item.pop()
+    finally:
+        wanted.put(False)
 
 
 @contextmanager
@@ -315,9 +352,13 @@ def _same_length(shapes: dict[str, tuple[int, ...]]) -> int:
     for name, other in shapes.items():
         if not other or other[0] != shape[0]:
             raise ValueError(f"{name} must have as many rows as {first}, {shape[0]}, got shape {other}")
-    if shape[0] == 0:
-        raise ValueError(f"{first} must hold at least one sample, got shape {shape}")
     return shape[0]
+
+
+def _some_rows(name: str, n: int) -> int:
+    if n == 0:
+        raise ValueError(f"{name} must hold at least one sample, got none")
+    return n
 
 
 def _spans(n: int, rows: int) -> list[tuple[int, int]]:
@@ -326,20 +367,23 @@ def _spans(n: int, rows: int) -> list[tuple[int, int]]:
 
 def _rows_of(name: str, arrays: tuple[Any, ...], first: int, stop: int) -> Block:
     def read() -> list[tuple[Any, ...]]:
-        return [tuple(np.asarray(array[first:stop]) for array in arrays)]
+        return [tuple(np.array(array[first:stop]) for array in arrays)]  # read now, not when it is used
 
     return Block(f"{name} {first} to {stop - 1}", read)
 
 
 def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> Block:
     def read() -> list[tuple[Any, ...]]:
-        return [tuple(np.asarray(_mapped(path)[first:stop]) for path in paths)]
+        return [tuple(np.array(_mapped(path)[first:stop]) for path in paths)]
 
     return Block(f"{paths[0]}, rows {first} to {stop - 1}", read)
 
 
 def _mapped(path: str) -> NDArray[Any]:
-    array = np.load(path, mmap_mode="r")
+    try:
+        array = np.load(path, mmap_mode="r")
+    except ValueError as error:  # pickled objects, or something else
+        raise ValueError(f"{path} must be a .npy file of numbers: {error}") from None
     if not isinstance(array, np.ndarray) or array.ndim == 0:
         raise ValueError(f"{path} must be a .npy file of an array with rows, got {shown(array)}")
     return array
@@ -381,6 +425,7 @@ class Fit:
         done, rate = self.done, options.optimizer.learning_rate
         self.rate = Rate(np.nan, False) if isinstance(rate, schedules.Schedule) else Rate(rate, True)
         history._record(self.losses, lambda: int(done[0]), *(validation or ())[:2])
+        self.kept = self.network.parameters.copy()  # before callbacks
 
     @property
     def epoch(self) -> int:
@@ -398,17 +443,23 @@ class Fit:
             self.history._seconds.append(time.perf_counter() - start)
             if self.validation is not None:
                 self.history._score(self.epoch, self.validation.scores())
-            stop = any_says_stop(self.options.callbacks)
-            self.follow()
+            if self.options.callbacks:
+                self.kept = self.network.parameters.copy()
+                stop = any_says_stop(self.options.callbacks)
+                if not stop:
+                    self.follow()
             report(1)
 
     def _train(self) -> float:
         """An epoch; gives its loss."""
         total, count, batch_size = 0.0, 0.0, self.options.batch_size
+        scheduled = isinstance(self.options.optimizer.learning_rate, schedules.Schedule)
         seed = self.current().random if self.options.ordered == training.DRAWN else None
         for i, (samples, last) in enumerate(self.chunks(seed)):
             weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
             if weight == 0:  # these samples change nothing
+                if last and count and scheduled:  # but the parts before them did not count as an epoch
+                    self.current().state["numbers"][0, POSITIONS["epoch"]] += 1
                 continue
             if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
                 batch_size = min(batch_size, len(samples.inputs))
@@ -427,7 +478,7 @@ class Fit:
             total += weight * fit.losses[0]
             count += weight
         if not count:
-            raise ValueError("sample_weight must have an element above zero in each epoch, got zeros")
+            raise ValueError("sample_weight must have an element above 1e-30 in each epoch, got none")
         return total / count
 
     def follow(self) -> None:
@@ -436,5 +487,9 @@ class Fit:
         if network.parameters is not self.network.parameters:
             raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
         if not np.isfinite(network.parameters).all():
-            raise ValueError(f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}")
+            network.parameters[...] = self.kept
+            raise ValueError(
+                f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}. "
+                "The model holds the parameters that the epoch left."
+            )
         self.network = network

@@ -112,11 +112,11 @@ class Code:
         """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""
         if addresses == self._filled:
             return
-        self._filled = addresses
         for name, address in addresses.items():
             if name in self._of_networks:
                 words, offsets = self._of_networks[name]
                 self.operations[words] = address + offsets
+        self._filled = addresses
 
 
 def bindings() -> NDArray[Any]:

@@ -1,6 +1,8 @@
 """Samples that do not fit in memory: the same steps as in memory, from each source."""
 
 import itertools
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -208,6 +210,13 @@ def test_columns_of_parquet(tmp_path):
     assert w is None
     with pytest.raises(ValueError, match="must have a column 'c'"):
         Stream.from_parquet(path, "c")
+    with pytest.raises(ValueError, match="target must name at least one column"):
+        Stream.from_parquet(path, [], sample_weight="w")
+    with pytest.raises(ValueError, match="columns must name at least one column"):
+        Stream.from_parquet(path, "t", columns=[])
+    frame.assign(s=["1", "2"]).to_parquet(path)
+    with pytest.raises(TypeError, match=r"must hold numbers in its column 's', got .*string"):
+        Stream.from_parquet(path, "t")
 
 
 def test_the_order_differs_from_epoch_to_epoch_and_follows_the_seed(data):
@@ -290,8 +299,112 @@ def test_callbacks_may_freeze_but_not_replace(data):
     def spoil(model):
         model.weights[0][0, 0] = np.nan
 
+    model = new()
     with pytest.raises(ValueError, match="must leave finite parameters"):
-        new().fit(stream, epochs=2, batch_size=16, callbacks=[spoil])
+        model.fit(stream, epochs=2, batch_size=16, callbacks=[spoil])
+    assert np.isfinite(model.parameters).all()
+
+
+def test_a_callback_that_ends_the_fit_may_do_anything(data):
+    stream = Stream.from_arrays(*data, buffer_rows=64)
+    model = new()
+    model.fit(stream, epochs=2, batch_size=16, callbacks=[lambda model: model.replace_head(4) or True])
+    assert model.sizes == (WIDTH, 7, 4)
+
+
+def test_the_order_of_batches_is_asked_for_once_an_epoch(data):
+    class Counted:
+        count = 0
+
+        def __iter__(self):
+            self.count += 1
+            yield from cut(*data, 50)
+
+    counted = Counted()
+    new().fit(Stream(counted), epochs=3, batch_size=16)
+    assert counted.count == 3
+
+
+def test_batches_in_the_same_memory(data):
+    X, y = data
+
+    def batches():
+        rows, labels = np.empty((20, WIDTH)), np.empty(20, np.int64)
+        for i in range(0, 200, 20):
+            rows[:], labels[:] = X[i : i + 20], y[i : i + 20]
+            yield rows, labels
+
+    plain, streamed = new(), new()
+    plain.fit(X[:200], y[:200], epochs=1, batch_size=16, shuffle=False)
+    streamed.fit(Stream(batches()), epochs=1, batch_size=16, shuffle=False)
+    same(streamed, plain)
+
+
+def test_empty_batches_and_files_are_passed_over(data, tmp_path):
+    X, y = data
+    plain, streamed, of_files = new(), new(), new()
+    options = {"epochs": 2, "batch_size": 16, "shuffle": False}
+    plain.fit(X, y, **options)
+    nothing = X[:0], y[:0]
+    streamed.fit(Stream([nothing, (X[:90], y[:90]), nothing, (X[90:], y[90:]), nothing]), **options)
+    same(streamed, plain)
+    for name, array in {"X": X, "y": y, "no X": X[:0], "no y": y[:0]}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    paths = [[tmp_path / f"{no}{name}.npy" for no in ("no ", "")] for name in "Xy"]
+    of_files.fit(Stream.from_npy(*paths), **options)
+    same(of_files, plain)
+
+
+@pytest.mark.parametrize("rate", [CosineDecay(0.1, 4, per="epoch"), OneCycle(0.1, 40)], ids=["epoch", "step"])
+@pytest.mark.parametrize("zeros", [slice(0, 100), slice(100, N), slice(64, 128)], ids=["first", "last", "middle"])
+def test_a_schedule_with_chunks_of_no_weight(data, rate, zeros):
+    X, y = data
+    weights = np.ones(N)
+    weights[zeros] = 0
+    batches = [(X[i : i + 20], y[i : i + 20], weights[i : i + 20]) for i in range(0, N, 20)]
+    plain, streamed = new(), new()
+    options = {"epochs": 3, "batch_size": 10, "optimizer": Momentum(rate), "shuffle": False}
+    plain.fit(X, y, sample_weight=weights, **options)
+    streamed.fit(Stream(batches, buffer_rows=20), **options)
+    np.testing.assert_array_equal(streamed.parameters, plain.parameters)
+    np.testing.assert_allclose(streamed.history.loss, plain.history.loss, rtol=1e-12)
+
+
+def test_a_read_that_is_stuck_does_not_hold_ctrl_c(data):
+    reached, release = threading.Event(), threading.Event()
+
+    class Slow:
+        shape = (N, WIDTH)
+
+        def __getitem__(self, rows):
+            if rows.start > 20:
+                reached.set()
+                release.wait(60)
+            return data[0][rows]
+
+    def interrupt(model):
+        raise KeyboardInterrupt
+
+    stream = Stream.from_arrays(Slow(), data[1], buffer_rows=320)
+
+    def train():
+        with pytest.raises(KeyboardInterrupt):
+            for _ in stream._chunks(lambda X, y, w: streams.Samples(np.asarray(X), np.asarray(y), w), 10, None):
+                pass
+
+    def from_outside():
+        reached.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    helper = threading.Thread(target=from_outside)
+    helper.start()
+    try:
+        train()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        release.set()
+        helper.join()
 
 
 def test_an_interrupt_leaves_whole_chunks(data):
@@ -339,11 +452,12 @@ def test_what_a_stream_refuses(data):
         ({"validation_fraction": 0.1}, "need samples in memory"),
         ({"train_metric": True}, "need samples in memory"),
         ({"class_weight": "balanced"}, "class_weight must be a dict for a Stream"),
-        ({"optimizer": fastnn.LBFGS()}, "LBFGS needs all"),
-        ({"optimizer": fastnn.Rprop()}, "Rprop needs all"),
+        ({"optimizer": fastnn.LBFGS(), "batch_size": 2**31}, "LBFGS needs all samples in memory"),
+        ({"optimizer": fastnn.Rprop(), "batch_size": 2**31}, "Rprop needs all samples in memory"),
+        ({"optimizer": "rprop"}, "rprop needs all samples in memory"),
     ]:
         with pytest.raises(ValueError, match=message):
-            model.fit(stream, epochs=1, batch_size=10, **arguments)
+            model.fit(stream, epochs=1, **{"batch_size": 10} | arguments)
     with pytest.raises(ValueError, match="y must have shape"):
         model.fit(X, epochs=1, batch_size=10)
     np.testing.assert_array_equal(model.parameters, before)
@@ -352,13 +466,13 @@ def test_what_a_stream_refuses(data):
 @pytest.mark.parametrize(
     ("batches", "error", "message"),
     [
-        ([], ValueError, "at least one sample, got no batches"),
+        ([], ValueError, "at least one sample, got none"),
         ([(np.zeros((2, WIDTH)),)], TypeError, "must be a pair"),
         ([np.zeros((2, WIDTH))], TypeError, "must be a pair"),
         ([(np.zeros((2, 4)), np.zeros(2, int))], ValueError, r"X must have shape \(n, 5\)"),
         ([(np.zeros((2, WIDTH)), np.zeros(3, int))], ValueError, "y must have shape"),
         ([(np.zeros((2, WIDTH)), np.zeros(2, int), np.full(2, 1e7))], ValueError, "below 1e6 in a Stream"),
-        ([(np.zeros((2, WIDTH)), np.zeros(2, int), np.zeros(2))], ValueError, "above zero in each epoch"),
+        ([(np.zeros((2, WIDTH)), np.zeros(2, int), np.zeros(2))], ValueError, "above 1e-30 in each epoch"),
     ],
 )
 def test_bad_batches(batches, error, message):
@@ -403,6 +517,7 @@ def test_bad_sources(data, tmp_path):
     X, y = data
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "y.npy", y[:-1])
+    (tmp_path / "text.npy").write_text("no array")
     for call, error, message in [
         (lambda: Stream(3), TypeError, "batches must be an iterable"),
         (lambda: Stream(X), TypeError, "batches must be an iterable of pairs"),
@@ -411,6 +526,11 @@ def test_bad_sources(data, tmp_path):
         (lambda: Stream.from_arrays(X.tolist(), y), TypeError, "X must be an array that can be sliced"),
         (lambda: Stream.from_arrays(X[:0], y[:0]), ValueError, "at least one sample"),
         (lambda: Stream.from_npy(tmp_path / "X.npy", tmp_path / "y.npy"), ValueError, "must have as many rows"),
+        (
+            lambda: Stream.from_npy(tmp_path / "text.npy", tmp_path / "y.npy"),
+            ValueError,
+            "text.npy must be a .npy file",
+        ),
         (lambda: Stream.from_npy([], []), ValueError, "at least one file"),
         (lambda: Stream.from_npy([tmp_path / "X.npy"] * 2, tmp_path / "y.npy"), ValueError, "a file for each of X, 2"),
         (lambda: Stream.from_npy(3, 4), TypeError, "X must be a path or a list"),

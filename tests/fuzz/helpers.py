@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import pickle
+import random
 import resource
 import subprocess
 import sys
@@ -147,9 +148,8 @@ def on_threads(rng, layout=None):
         patch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
         patch.setattr(strategy, "SHARD_SAMPLES", int(rng.choice([32, 128])))
         changes = rng.random() < 0.3  # of the number of threads, from call to call
-        choice = (
-            (lambda self: (int(rng.choice([1, self.threads])), 1.0)) if changes else lambda self: (self.threads, 1.0)
-        )
+        chosen = random.Random(int(rng.integers(2**32)))  # NumPy's has a lock, which another thread may hold at a fork
+        choice = (lambda self: (chosen.choice([1, self.threads]), 1.0)) if changes else lambda self: (self.threads, 1.0)
         patch.setattr(threads.ThreadTuner, "choose", choice)
         if layout is not None:
             patch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature")
