@@ -13,7 +13,8 @@ import numpy as np
 
 import fastnn
 from fastnn import Dense, optimizers
-from fastnn.kernels import activations, losses
+from fastnn.kernels import losses
+from fastnn.layers import HIDDEN
 
 from .cases import Case, data
 from .measuring import machine
@@ -31,7 +32,7 @@ RULES = {"l2": 1e-5, "l1": 1e-6, "dropout": 0.2, "input_noise": 0.1, "max_norm":
 def variants():
     """{(kind, name): (arguments of Model, arguments of fit)}."""
     found = {}
-    for name in activations.ACTIVATIONS:
+    for name in HIDDEN:
         if name != "step":
             found["activation", name] = {"activation": name}, {}
     for name in losses.NAMES:
