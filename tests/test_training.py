@@ -641,6 +641,7 @@ def fit(model, epochs, **more):
 
 fit(make(), 1)  # compile first, so that the signal comes while training
 model = make()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     fit(model, 1_000_000)

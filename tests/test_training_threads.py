@@ -285,6 +285,7 @@ def test_ctrl_c_on_two_threads(run_python):
 import psutil, time
 before = psutil.Process().num_threads()
 model = Model([40, 64, 5], rng=0)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     model.fit(X, y, epochs=10**6, batch_size=50, threads=2)
