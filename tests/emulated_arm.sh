@@ -1,43 +1,70 @@
 #!/bin/bash
-# Runs the kernels' tests as on ARM (aarch64), on an x86 machine with Debian 12: bash tests/emulated_arm.sh FOLDER [TESTS]
+# Runs the tests of the kernels for ARM (aarch64) on an x86-64 machine: bash tests/emulated_arm.sh [FOLDER [ARGUMENT...]]
 #
-# FOLDER gets what is downloaded: the emulator (qemu-user-static), Debian's arm64 Python 3.11 with its libraries, which
-# are unpacked there and not installed, and the aarch64 wheels of NumPy, Numba and others. TESTS are arguments of pytest;
-# without any, the tests of the tiles, of products, of functions of each element, of sums and of gathering, on the host's
-# code alone. It has to run as root, because apt needs another architecture. Emulated code is 10 to 30 times slower.
+# FOLDER gets all that is downloaded: the emulator QEMU, Debian's Python 3.11 for ARM with its libraries, and ARM's
+# wheels of NumPy, Numba and others. Another run finds them there. Without FOLDER it is a new temporary folder, which is
+# removed at the end. Nothing is installed, and nothing outside FOLDER changes.
+#
+# ARGUMENTs are pytest's, and name the tests; without any, the tests listed below run. PYTEST_ADDOPTS adds options to
+# either. Tests that start Python anew cannot pass: sys.executable is a program for ARM.
+#
+# Needs Debian 12, Python 3.11 or newer with pip, and the package registries that apt and pip are set up for; no root.
+# Takes 700 MB and a minute to set up. The tests listed below take ten minutes, those of test_schedule.py far longer.
 set -euo pipefail
 
 project=$(cd "$(dirname "$0")/.." && pwd)
-folder=$(mkdir -p "$1" && cd "$1" && pwd)
-shift
-packages="python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libstdc++6 libgcc-s1 zlib1g libexpat1 libffi8
-  libssl3 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1"
-
-if [ ! -d "$folder/system" ]; then
-  mkdir -p "$folder/packages"
-  cd "$folder/packages"
-  dpkg --add-architecture arm64
-  apt-get update -qq
-  # shellcheck disable=SC2086
-  apt-get download -qq qemu-user-static $(printf '%s:arm64 ' $packages)
-  dpkg -x qemu-user-static*.deb "$folder/emulator"
-  for package in *_arm64.deb; do dpkg -x "$package" "$folder/system.new"; done
-  mv "$folder/system.new" "$folder/system"
+if [ $# -gt 0 ]; then
+  mkdir -p "$1"
+  folder=$(cd "$1" && pwd)
+  shift
+else
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
 fi
+if [ $# -eq 0 ]; then
+  set -- tests/test_{tile,matmul,elementwise,reductions,samples,batches,simd,noise,layers,strategy}.py
+fi
+
+# A folder gets its name when it is complete, so that a run that was stopped does not leave half of one.
+if [ ! -d "$folder/system" ]; then
+  debian=(qemu-user-static)
+  for name in python3.11-minimal libpython3.11-{minimal,stdlib} libc6 libstdc++6 libgcc-s1 zlib1g libexpat1 libffi8 \
+    libssl3 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1; do
+    debian+=("$name:arm64")
+  done
+  # apt with lists of its own, of both architectures.
+  apt=(apt-get -qq -o "APT::Architectures::=$(dpkg --print-architecture)" -o APT::Architectures::=arm64
+    -o "Dir::State::Lists=$folder/apt/lists" -o "Dir::Cache=$folder/apt/cache" -o APT::Sandbox::User=)
+  rm -rf "$folder/apt" "$folder/system.part"
+  mkdir -p "$folder"/apt/{lists,cache}/partial "$folder/apt/packages"
+  "${apt[@]}" update
+  (cd "$folder/apt/packages" && "${apt[@]}" download "${debian[@]}")
+  for package in "$folder"/apt/packages/*.deb; do dpkg -x "$package" "$folder/system.part"; done
+  rm -r "$folder/apt"
+  mv "$folder/system.part" "$folder/system"
+fi
+
 if [ ! -d "$folder/site" ]; then
-  python3 -m pip download -q -d "$folder/wheels" --only-binary=:all: --implementation cp --python-version 3.11 \
-    --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 --platform manylinux_2_17_aarch64 \
-    "numpy>=2.0" "numba>=0.68" safetensors tqdm pytest scikit-learn
-  for wheel in "$folder"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$folder/site.new"; done
-  mv "$folder/site.new" "$folder/site"
+  mapfile -t needed < <(python3 - "$project/pyproject.toml" <<'EOF'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)
+print(*project["project"]["dependencies"], sep="\n")
+print(*(name for name in project["dependency-groups"]["dev"] if name.startswith("pytest==")), sep="\n")
+EOF
+  )
+  rm -rf "$folder/site.part"
+  python3 -m pip install --quiet --no-compile --target "$folder/site.part" --only-binary=:all: --implementation cp \
+    --python-version 3.11 --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 "${needed[@]}"
+  mv "$folder/site.part" "$folder/site"
 fi
 
 cd "$project"
-export PYTHONPATH="$folder/site:$project" FASTNN_CACHE_DIR="$folder/cache"
-python=("$folder/emulator/usr/bin/qemu-aarch64-static" -L "$folder/system" "$folder/system/usr/bin/python3.11")
-"${python[@]}" -c 'from fastnn.kernels.target import HOST; print(HOST)'
-if [ $# -eq 0 ]; then
-  set -- tests/test_tile.py tests/test_matmul.py tests/test_elementwise.py tests/test_reductions.py \
-    tests/test_samples.py tests/test_noise.py -k "not avx2 and not sse and not avx512"
-fi
-"${python[@]}" -m pytest -q -p no:cacheprovider "$@"
+export PYTHONPATH="$folder/site:$project" FASTNN_CACHE_DIR="$folder/cache" PYTHONDONTWRITEBYTECODE=1
+python=("$folder/system/usr/bin/qemu-aarch64-static" -L "$folder/system" "$folder/system/usr/bin/python3.11")
+"${python[@]}" - <<'EOF'
+from fastnn.kernels.target import HOST
+print(HOST)
+assert HOST.triple.startswith("aarch64") and HOST.vector_bytes == 16
+EOF
+"${python[@]}" -m pytest -p no:cacheprovider "$@"
