@@ -5,7 +5,6 @@ single steps of Adam (relu, softmax, cross-entropy) and predictions of a few row
 installed: medians of rounds, and in brackets how many times as long as fastnn takes, the median of the rounds.
 """
 
-import os
 import statistics
 import time
 from importlib.util import find_spec
@@ -14,7 +13,8 @@ import numpy as np
 
 import fastnn
 
-from .inference import SIDES, Rows
+from .inference import SIDES, OnnxRuntime, Rows
+from .measuring import stay_on_one_cpu
 from .report import LABELS
 from .training import jax_recipe, torch_step
 
@@ -127,7 +127,9 @@ def predictions(sizes, n):
     for side, kind in SIDES.items():
         if find_spec(kind.package) is not None:
             variant = {"rows": n, "how": "eager"} if side == "torch" else None  # others are tried, but not compiled
-            found["fastnn" if side == "fastnn" else LABELS[side]] = kind(case, variant).run
+            found[LABELS[side]] = kind(case, variant).run
+            if kind is OnnxRuntime:  # as most call it, where the faster way is with inputs and outputs bound ahead
+                found["its plain run"] = kind(case, {"rows": n, "call": "run"}).run
     return found
 
 
@@ -144,7 +146,7 @@ def _print(title, sides, targets):
 
 def main():
     """Print the tables."""
-    os.environ |= {"OMP_NUM_THREADS": "1"}
+    stay_on_one_cpu()
     for i, (sizes, n) in enumerate(NETWORKS):
         found = row(sizes, n)
         if i == 0:

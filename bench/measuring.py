@@ -56,6 +56,12 @@ def _cpus(n):
         os.sched_setaffinity(0, all_of_them)
 
 
+def stay_on_one_cpu():
+    """This process, and threads that it starts from now on."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 class Child:
     """A side of a case in a process of its own, on as many CPUs as it has threads; see `child`."""
 

@@ -17,7 +17,7 @@ from fastnn.kernels import losses
 from fastnn.layers import HIDDEN
 
 from .cases import Case, data
-from .measuring import machine
+from .measuring import machine, stay_on_one_cpu
 
 NETWORKS = Case((784, 100, 10), 32, 20_000), Case((8, 64, 64, 4), 64, 20_000)
 RECIPE = Case((784, 128, 64, 10), 128, 20_480)
@@ -217,8 +217,7 @@ def recipe(case, rounds):
 def run(rounds, quick=False):
     """Print both tables."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    stay_on_one_cpu()
     print("\n".join(f"{key}: {value}" for key, value in machine().items()))
     networks = [case.cut(1000) for case in NETWORKS] if quick else NETWORKS
     plain = [Side(case, {}, {}) for case in networks]

@@ -408,6 +408,7 @@ class Model:
         else:
             inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
         objective, numbers = training.PLAIN, (l2, l1, dropout, input_noise, label_smoothing)
+        # Where all are off, as in most small fits, none is checked: 7 of a fit's 100 us.
         if max_norm is not None or not all(type(each) is float and each == 0.0 for each in numbers):
             objective = training.Objective(
                 l2=(_validation.number("l2", l2, 0.0), 0.0),
@@ -425,16 +426,14 @@ class Model:
         elif validation_fraction is not None:
             (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
-        n = training.MAX_ROWS if stream is not None else len(inputs)
-        batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
+        n = len(inputs)
         if stream is not None:
             stream._check_epochs(epochs)
-            if isinstance(optimizer, (FullBatch, Rprop)) or optimizer == "rprop":
-                name = optimizer if isinstance(optimizer, str) else type(optimizer).__name__
-                raise ValueError(f"optimizer {name} needs all samples in memory, got a Stream")
+            n = training.MAX_ROWS  # it may have as many
+        batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
         if not isinstance(optimizer, FullBatch):
             optimizer = optimizers.resolve(optimizer)
-        self._check_full_batch(optimizer, objective, batch_size, n, shuffle)
+        self._check_full_batch(optimizer, objective, batch_size, None if stream is not None else n, shuffle)
         callbacks = _validation.callables("callbacks", callbacks)
         _validation.boolean("train_metric", train_metric)
         if history is not None and not isinstance(history, History):
@@ -533,8 +532,8 @@ class Model:
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle must be True or False with a Stream, got {shown(shuffle)}")
 
-    def _check_full_batch(self, optimizer: Any, objective: Any, batch_size: int, n: int, shuffle: Any) -> None:
-        """Raise where an optimizer that takes all samples at once cannot do what is asked for."""
+    def _check_full_batch(self, optimizer: Any, objective: Any, batch_size: int, n: int | None, shuffle: Any) -> None:
+        """Raise where one that needs all samples at once cannot do what is asked for. n is None of a stream."""
         name = type(optimizer).__name__
         if isinstance(optimizer, FullBatch):
             if objective.l1[0] or objective.rules != training.Objective().rules:
@@ -543,6 +542,8 @@ class Model:
                 raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {self.loss_name!r}")
         elif not isinstance(optimizer, Rprop):
             return
+        if n is None:
+            raise ValueError(f"optimizer {name} needs all samples in memory, got a Stream")
         if batch_size < n or not isinstance(shuffle, (bool, np.bool_)):
             raise ValueError(
                 f"optimizer {name} needs all {n} samples in a batch and no order of them, "
@@ -731,8 +732,6 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        if threads is None and (outputs := self._network.inference.predict_block(X)) is not None:
-            return outputs
         return self._predict(self._network, X, threads)
 
     def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:

@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _validation, schedules, training
+from . import _validation, training
 from ._validation import shown
 from .history import DivergenceError, History
-from .kernels.optimizers import POSITIONS
 from .network import Network
-from .training import Rate, Samples, Validation, any_says_stop
+from .training import Rate, Samples, Validation, any_says_stop, check_after_callbacks
 
 BUFFER_BYTES = 2**27  # of the samples that are mixed with each other, where `buffer_rows` does not say how many
 BLOCKS_A_BUFFER = 16  # that are read from different places
@@ -44,8 +43,8 @@ class Stream:
 
     An epoch reads all samples once. Rows are gathered in a buffer; then the network trains on them in batches, and rows
     that do not fill a batch wait for the next ones. So an epoch has as many steps as if all samples were in memory.
-    Memory is needed for about three buffers, with Parquet
-    for a page of each column too.
+    Memory is needed for a buffer, which grows by doubling, and
+    for what is read at a time: a block and the next one, with Parquet a page of each column too.
 
     Parameters
     ----------
@@ -210,20 +209,58 @@ class Stream:
 
         check makes arrays what the kernels read. seed is that of the order of blocks, None for the order they have.
         """
-        rows, held, n = self._buffer_rows, list[Samples](), 0
+        rows, buffer = self._buffer_rows, _Buffer()
         for part in self._source.parts(check, rows, seed):
             rows = rows or _default_rows(part)
-            if n >= max(rows, batch_size):
-                whole, n = _joined(held), n % batch_size
-                end = len(whole.inputs) - n
-                held = [whole.take(np.arange(end, end + n))] if n else []
-                yield whole.take(slice(end)), False
-                del whole
-            held.append(part)
-            n += len(part.inputs)
-        if not n:
+            if buffer.n >= max(rows, batch_size):
+                whole = buffer.n - buffer.n % batch_size
+                yield buffer.first(whole), False
+                buffer.drop(whole)
+            buffer.add(part)
+        if not buffer.n:
             raise ValueError("a Stream must hold at least one sample an epoch, got none")
-        yield _joined(held), True
+        yield buffer.first(buffer.n), True
+
+
+class _Buffer:
+    """Samples that wait to be trained on. Their arrays are used again and again, and grow where they have to."""
+
+    def __init__(self) -> None:
+        self.inputs, self.targets, self.weights = (np.empty(0, np.uint8) for _ in range(3))
+        self.n = 0  # rows that wait
+
+    def add(self, part: Samples) -> None:
+        """Copy some more."""
+        stop = self.n + len(part.inputs)
+        if self.n and self.targets.ndim != part.targets.ndim:
+            raise ValueError("y must hold class indices in all batches of a Stream, or in none")
+        if self.n and (len(self.weights) == 0) != (part.weights is None):
+            raise ValueError("all batches of a Stream must have sample weights, or none")
+        self.inputs = self._with(self.inputs, part.inputs, stop)
+        self.targets = self._with(self.targets, part.targets, stop)
+        if part.weights is not None:
+            self.weights = self._with(self.weights, part.weights, stop)
+        self.n = stop
+
+    def _with(self, array: NDArray[Any], rows: NDArray[Any], stop: int) -> NDArray[Any]:
+        """The array with the rows behind those that wait, or another one that has room for them, and their dtype."""
+        dtype = np.promote_types(array.dtype, rows.dtype) if self.n else rows.dtype
+        if len(array) < stop or array.dtype != dtype or array.shape[1:] != rows.shape[1:]:
+            waiting, array = array[: self.n], np.empty((max(stop, 2 * self.n), *rows.shape[1:]), dtype)
+            if self.n:
+                array[: self.n] = waiting
+        array[self.n : stop] = rows
+        return array
+
+    def first(self, n: int) -> Samples:
+        """The first n, as long as none is dropped or added."""
+        return Samples(self.inputs[:n], self.targets[:n], self.weights[:n] if len(self.weights) else None)
+
+    def drop(self, n: int) -> None:
+        """Forget the first n; the others move to the front."""
+        for array in (self.inputs, self.targets, self.weights):
+            array[: self.n - n] = array[n : self.n]
+        self.n -= n
 
 
 class _Batches:
@@ -247,8 +284,7 @@ class _Batches:
             with _noted(f"in batch {i} of the stream"):
                 X, y, weights = _given(batch)
                 if np.shape(X)[:1] != (0,):
-                    samples = check(X, y, weights)
-                    yield samples.take(np.arange(len(samples.inputs)))  # a copy: its arrays may be filled again
+                    yield check(X, y, weights)
 
 
 class _Blocks:
@@ -335,18 +371,6 @@ def _default_rows(samples: Samples) -> int:
     return max(1, BUFFER_BYTES // sum(array[:1].nbytes for array in samples if array is not None))
 
 
-def _joined(parts: list[Samples]) -> Samples:
-    if len({part.weights is None for part in parts}) > 1:
-        raise ValueError("all batches of a Stream must have sample weights, or none")
-    if len({part.targets.ndim for part in parts}) > 1:
-        raise ValueError("y must hold class indices in all batches of a Stream, or in none")
-    if len(parts) == 1:
-        return parts[0]
-    inputs, targets, weights = zip(*parts, strict=True)
-    joined = None if weights[0] is None else np.concatenate(weights)
-    return Samples(np.concatenate(inputs), np.concatenate(targets), joined)
-
-
 def _same_length(shapes: dict[str, tuple[int, ...]]) -> int:
     (first, shape), *_ = shapes.items()
     for name, other in shapes.items():
@@ -422,8 +446,7 @@ class Fit:
         self.current, self.network, self.chunks = current, current(), chunks
         self.options, self.history, self.validation = options, history, validation
         self.losses, self.done = np.zeros(max(1, options.epochs)), np.zeros(1, np.int64)
-        done, rate = self.done, options.optimizer.learning_rate
-        self.rate = Rate(np.nan, False) if isinstance(rate, schedules.Schedule) else Rate(rate, True)
+        done, self.rate = self.done, Rate.of(options.optimizer)
         history._record(self.losses, lambda: int(done[0]), *(validation or ())[:2])
         self.kept = self.network.parameters.copy()  # before callbacks
 
@@ -453,14 +476,9 @@ class Fit:
     def _train(self) -> float:
         """An epoch; gives its loss."""
         total, count, batch_size = 0.0, 0.0, self.options.batch_size
-        scheduled = isinstance(self.options.optimizer.learning_rate, schedules.Schedule)
         seed = self.current().random if self.options.ordered == training.DRAWN else None
         for i, (samples, last) in enumerate(self.chunks(seed)):
             weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
-            if weight == 0:  # these samples change nothing
-                if last and count and scheduled:  # but the parts before them did not count as an epoch
-                    self.current().state["numbers"][0, POSITIONS["epoch"]] += 1
-                continue
             if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
                 batch_size = min(batch_size, len(samples.inputs))
             options = replace(self.options, epochs=1, batch_size=batch_size, callbacks=[], partial=not last)
@@ -484,12 +502,5 @@ class Fit:
     def follow(self) -> None:
         """Raise where callbacks left a model that cannot train on."""
         network = self.current()
-        if network.parameters is not self.network.parameters:
-            raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
-        if not np.isfinite(network.parameters).all():
-            network.parameters[...] = self.kept
-            raise ValueError(
-                f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}. "
-                "The model holds the parameters that the epoch left."
-            )
+        check_after_callbacks(self.network, network, self.epoch, lambda: self.kept)
         self.network = network

@@ -36,10 +36,6 @@ class Samples(NamedTuple):
     targets: NDArray[Any]
     weights: NDArray[Any] | None = None
 
-    def take(self, rows: Any) -> Samples:
-        """Some of them: a view for a slice, a copy for an array of row numbers."""
-        return Samples(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
-
 
 @dataclass(frozen=True)
 class Objective:
@@ -444,11 +440,29 @@ class Rate:
     constant: bool
     asked: float | None = None
 
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> Rate:
+        """Before the first step."""
+        rate = optimizer.learning_rate
+        return cls(np.nan, False) if isinstance(rate, schedules.Schedule) else cls(rate, True)
+
 
 def any_says_stop(callbacks: Sequence[Callable[[], object]]) -> bool:
     """Call them all; whether one returns True."""
     answers = [callback() for callback in callbacks]
     return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+
+
+def check_after_callbacks(before: Network, network: Network, epoch: int, kept: Callable[[], NDArray[Any]]) -> None:
+    """Raise where callbacks left a network that cannot train on; it gets back the parameters that were kept."""
+    if network.parameters is not before.parameters:
+        raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
+    if not np.isfinite(network.parameters).all():
+        network.parameters[...] = kept()
+        raise ValueError(
+            f"callbacks must leave finite parameters, got one that is not after epoch {epoch}. "
+            "The model holds the parameters that the epoch left."
+        )
 
 
 class Fit:
@@ -472,8 +486,7 @@ class Fit:
         self.run_record = record = self.plan.run
         self.now = record[0]  # a view
         self.first = history._record(self.losses, lambda: int(record["epoch"][0]), *(validation or ())[:2])
-        rate = options.optimizer.learning_rate
-        self.rate = Rate(np.nan, False) if isinstance(rate, schedules.Schedule) else Rate(rate, True)
+        self.rate = Rate.of(options.optimizer)
         batch, rows = options.batch_size, self.network.layout.block_rows
         whole, rest = divmod(len(samples.inputs), batch)
         self.steps_per_epoch = whole + bool(rest)
@@ -566,15 +579,7 @@ class Fit:
     def follow(self) -> None:
         """Take over what callbacks did to the model between two epochs."""
         network, plan = self.current(), self.plan
-        if network.parameters is not self.network.parameters:
-            raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
-        if not np.isfinite(network.parameters).all():
-            plan.take(1)
-            network.parameters[...] = plan.own.parameters
-            raise ValueError(
-                f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}. "
-                "The model holds the parameters that the epoch left."
-            )
+        check_after_callbacks(self.network, network, self.epoch, self._of_the_epoch)
         if network is self.network:
             plan.load(network, self.options.optimizer)
             return
@@ -583,6 +588,11 @@ class Fit:
         bound.run = self.run_record
         self.network, self.plan = network, bound
         plan.release(before)
+
+    def _of_the_epoch(self) -> NDArray[Any]:
+        """The parameters that the last epoch left."""
+        self.plan.take(1)
+        return self.plan.own.parameters
 
     def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
         """Of the epochs that a call ended; before it so many epochs and steps had begun, and rate was the last one."""
@@ -612,7 +622,7 @@ class Fit:
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
     """(kind of order, the order where it is given) of `Model.fit`'s argument."""
     if n > MAX_ROWS:
-        raise ValueError(f"X must hold at most {np.iinfo(np.int32).max} samples, got {n}")
+        raise ValueError(f"X must hold at most {MAX_ROWS} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
         return (DRAWN if shuffle else AS_IS), None
     order = _validation.array("shuffle", shuffle)

@@ -97,7 +97,8 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
-            losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
+            if this.count > 0.0:  # else no sample had any weight
+                losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
             run_part(operations, patches, mine, CHECK, bindings, 0)
             if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.spread == 0.0):

@@ -112,6 +112,7 @@ class Code:
         """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""
         if addresses == self._filled:
             return
+        self._filled = {}  # an exception may leave some written
         for name, address in addresses.items():
             if name in self._of_networks:
                 words, offsets = self._of_networks[name]

@@ -11,7 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import calls, cases, inference, layouts, measuring, mnist, operations, report, roofline, sides, training
+from bench import (
+    calls,
+    cases,
+    inference,
+    layouts,
+    measuring,
+    mnist,
+    operations,
+    report,
+    roofline,
+    sides,
+    streams,
+    training,
+)
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
@@ -364,6 +377,17 @@ def test_the_packages_that_are_compared_make_the_same_step():
         state = step(state, X, y.astype(np.int32), np.float32(0.001))
     for w, (its_w, _) in zip(model.weights, state[0], strict=True):
         np.testing.assert_allclose(w.T, its_w, atol=1e-5)
+
+
+def test_streams_are_timed_from_every_source():
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is in the extra parquet")
+    found = streams.measure(500, 2)
+    assert list(found) == ["in memory", "memmap", ".npy files", "batches of 32", "Parquet"]
+    assert found["in memory"][1] == 1
+    for seconds, ratio, mebibytes in found.values():
+        assert 0 < seconds < np.inf
+        assert 0 < ratio < np.inf
+        assert mebibytes > 0
 
 
 @pytest.mark.parametrize("instructions", measuring.ISAS)

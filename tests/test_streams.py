@@ -454,7 +454,7 @@ def test_what_a_stream_refuses(data):
         ({"class_weight": "balanced"}, "class_weight must be a dict for a Stream"),
         ({"optimizer": fastnn.LBFGS(), "batch_size": 2**31}, "LBFGS needs all samples in memory"),
         ({"optimizer": fastnn.Rprop(), "batch_size": 2**31}, "Rprop needs all samples in memory"),
-        ({"optimizer": "rprop"}, "rprop needs all samples in memory"),
+        ({"optimizer": "rprop"}, "Rprop needs all samples in memory"),
     ]:
         with pytest.raises(ValueError, match=message):
             model.fit(stream, epochs=1, **{"batch_size": 10} | arguments)
