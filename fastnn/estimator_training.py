@@ -346,10 +346,11 @@ def _as_given(estimator: Any, y: NDArray[Any]) -> NDArray[Any]:
 def outputs_of(network: Network, X: Any) -> NDArray[Any]:
     """The outputs for X, dense or sparse."""
     inference = network.inference
-    outputs = inference.predict_block(X)
-    if outputs is not None:
+    if (outputs := inference.block(X)) is not None:
         return outputs
     rows = _rows(X, inference.dtype)
+    if (outputs := inference.block(rows)) is not None:
+        return outputs
     out = inference.outputs(len(rows))
     if len(rows):
         inference.predict(rows, out)

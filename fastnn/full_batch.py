@@ -41,7 +41,7 @@ class Fit:
         self.started = time.perf_counter()
         network, self.layout = self.network, self.network.layout
         self.trial = network.parameters.copy()
-        self.inference = Inference(self.layout, self.trial, network.scale, [])
+        self.inference = Inference(self.layout, self.trial, network.scale)
         self.views = self.layout.views(self.trial)
         history._record(self.losses, lambda: int(done[0]), *(validation or ())[:2])
 

@@ -13,22 +13,36 @@ from .kernels import entry, schedule
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
-from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, SYMBOLS, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.python_api import RowFunction, row_function
 from .kernels.schedule import Source, Sources
 from .threads import door, run_on_threads
 
 KEPT_PROGRAMS = 8  # of a sweep: one for every number of rows seen lately
+KEPT_FUNCTIONS = 64  # of a network, and programs of them
+LONG_BLOCK = 2**18  # multiply-adds, from which on other threads of Python run meanwhile
 
 
 class Inference:
     """Passes over samples with a network's parameters. Each `Sweep` is used by one call at a time.
 
-    `idle` holds those that no call uses. It may be that of other networks of the same layout and scale too.
+    `idle` holds those that no call uses. It and `blocks` may be those of other networks of the layout and scale too.
     """
 
-    def __init__(self, layout: Layout, parameters: NDArray[Any], scale: float, idle: list[Sweep]):
-        self.layout, self.parameters, self.scale, self.idle = layout, parameters, scale, idle
+    def __init__(
+        self,
+        layout: Layout,
+        parameters: NDArray[Any],
+        scale: float,
+        idle: list[Sweep] | None = None,
+        blocks: Blocks | None = None,
+    ):
+        self.layout, self.parameters, self.scale = layout, parameters, scale
+        self.idle = [] if idle is None else idle
+        self.blocks = Blocks(layout) if blocks is None else blocks
         self.address = parameters.ctypes.data
+        self.quick: RowFunction = _nothing  # the function that `block` used last: it refuses what it is not for
+        self._functions: dict[tuple[int, ...], RowFunction] = {}  # by the shape of X
         self.dtype, self.n_in, self.n_out = np.dtype(layout.dtype), layout.sizes[0], layout.sizes[-1]
         self.block_rows = layout.block_rows
         self.multiply_adds = layout.multiply_adds
@@ -47,25 +61,24 @@ class Inference:
             sweep.take(self.address)
         return sweep
 
-    def predict_block(self, X: Any) -> NDArray[Any] | None:
+    def block(self, X: Any) -> NDArray[Any] | None:
         """The outputs for at most a block of rows as the kernels take them; None for anything else.
 
-        A few rows cost microseconds, so nothing is done that need not be.
+        None too while another thread predicts a block with a network of the same architecture.
         """
-        if type(X) is not np.ndarray or X.dtype != self.dtype or X.ndim != 2 or not X.flags.carray:
+        if type(X) is not np.ndarray or X.dtype != self.dtype:
             return None
-        n, width = X.shape
-        if width != self.n_in or not 0 < n <= self.block_rows:
-            return None
-        sweep = self._borrow()
-        out = np.empty((n, self.n_out), self.dtype)
-        try:
-            operations = sweep.blocks[n]
-        except KeyError:
-            operations = sweep.block(X)
-        entry.run_block(operations, X, out)
-        self.idle.append(sweep)
-        return out
+        if X.dtype is not self.dtype:
+            X = X.view(self.dtype)  # arrays from a pickle have an equal one
+        function = self._functions.get(X.shape)
+        if function is None:
+            if X.ndim != 2 or X.shape[1] != self.n_in or not 0 < len(X) <= self.block_rows:
+                return None
+            if len(self._functions) >= KEPT_FUNCTIONS:
+                self._functions.clear()
+            function = self._functions[X.shape] = self.blocks.function(X, self.parameters, self.scale)
+        self.quick = function
+        return function(X)
 
     def predict(self, inputs: NDArray[Any], out: NDArray[Any], threads: int = 1) -> None:
         """Fill out, on several threads if asked for."""
@@ -134,6 +147,36 @@ class Inference:
         return result
 
 
+def _nothing(X: Any) -> None:
+    """Where there is no function yet, or can be none."""
+
+
+class Blocks:
+    """Predictions of a block at most: programs of all networks of a layout and scale, in the same buffers."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        self._busy = np.zeros(1, np.int64)  # whether the buffers are in use
+        self._made: dict[int, tuple[Code, Workspace]] = {}  # by rows
+
+    def function(self, X: NDArray[Any], parameters: NDArray[Any], scale: float) -> RowFunction:
+        """A function for arrays like X; see `row_function`."""
+        layout, rows = self.layout, len(X)
+        if rows not in self._made:
+            if len(self._made) >= KEPT_FUNCTIONS:
+                self._made.clear()
+            work = next((work for _, work in self._made.values()), None) or Workspace(layout, layout.block_rows)
+            place = Vector(layout, Symbol("parameters")), work, Source.of("samples", X), rows, scale
+            self._made[rows] = Code([schedule.predict_program(*place)], library(layout.dtype)), work
+        shared, work = self._made[rows]
+        code = shared.copy()
+        code.fill(parameters=parameters.ctypes.data)
+        long = rows * layout.multiply_adds > LONG_BLOCK
+        sizes = rows, layout.sizes[0], layout.sizes[-1], X.dtype
+        memory = work, parameters
+        return row_function(code, *sizes, busy=self._busy, release=long, memory=memory) or _nothing
+
+
 class Sweep:
     """A workspace and the programs in it, for the network whose parameters it took last."""
 
@@ -143,11 +186,9 @@ class Sweep:
         self.layout, self.library = layout, library(layout.dtype)
         self.work = Workspace(layout, layout.block_rows)
         self.codes: dict[Any, Code] = {}
-        self.blocks: dict[int, NDArray[np.int64]] = {}  # of `block`
 
     def take(self, address: int) -> None:
         """Go on with the parameters at an address."""
-        self.blocks.clear()
         for code in self.codes.values():
             code.fill(parameters=address)
         self.address = address
@@ -185,14 +226,7 @@ class Sweep:
     def _forget(self) -> None:
         """Drop all programs, and the memory that only they know."""
         self.codes.clear()
-        self.blocks.clear()
         self.work = Workspace(self.layout, self.layout.block_rows)
-
-    def block(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """The one program that predicts as many rows as X has, in the layout's dtype, as `entry.run_block` takes it."""
-        code = self.code(X)
-        word = {SYMBOLS[patch["symbol"]]: patch["word"] for patch in code.patches}
-        return self.blocks.setdefault(len(X), np.append(code.operations, [word["samples"], word["outputs"]]))
 
     def __call__(
         self,

@@ -732,16 +732,20 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        return self._predict(self._network, X, threads)
+        network = self._network
+        if threads is None and (outputs := network.inference.quick(X)) is not None:
+            return outputs
+        return self._predict(network, X, threads)
 
     def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:
         inference = network.inference
         if threads is not None:
             _validation.integer("threads", threads, 1)
-        outputs = inference.predict_block(X)
-        if outputs is not None:
+        if (outputs := inference.block(X)) is not None:
             return outputs
         inputs = self._inputs(X, finite=False)
+        if (outputs := inference.block(inputs)) is not None:
+            return outputs
         out = inference.outputs(len(inputs))
         max_threads = 1
         if len(inputs) * inference.multiply_adds > _threads.PARALLEL_MULTIPLY_ADDS:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .inference import Inference
+from .inference import Blocks, Inference
 from .kernels import strategy
 from .kernels.memory import STATE, Layout, aligned_zeros
 from .kernels.optimizers import OPTIMIZERS
@@ -45,20 +45,22 @@ class Programs:
     """
 
     layout: Layout
+    blocks: Blocks
     sweeps: list[Any] = field(default_factory=list)
     plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # of training, the latest at the end
 
 
 @functools.lru_cache(MAX_ARCHITECTURES)
 def _shared_programs(architecture: Architecture) -> Programs:
-    return Programs(layout_of(architecture))
+    layout = layout_of(architecture)
+    return Programs(layout, Blocks(layout))
 
 
 def programs_of(architecture: Architecture) -> Programs:
     """Those of all networks of a small architecture, or new ones."""
     programs = _shared_programs(architecture)
     if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
-        return Programs(programs.layout)
+        return Programs(programs.layout, Blocks(programs.layout))
     return programs
 
 
@@ -93,7 +95,7 @@ class Network:
         self.vectors: dict[str, NDArray[Any]] = {}  # of optimizers, by their kernels: laid out like the parameters
         self._places = self.parameters.ctypes.data, self.state.ctypes.data
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
-        self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps)
+        self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # of the last call of partial_fit, if no plan has been asked for since
 

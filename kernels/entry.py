@@ -8,8 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 from .cache import cached
-from .function import OPERATION_BYTES
-from .interpreter import address, flush_subnormals, restore, run_part, run_program
+from .interpreter import address, flush_subnormals, restore, run_part
 from .program import ORDER, SAMPLES, TARGETS
 from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, FINISH, KEEP, RESTORE
 from .threads import MAILBOX, grow, wait
@@ -251,15 +250,3 @@ def sweep_parallel(operations, patches, parts, bindings, first, stop, block_rows
     for t in prange(threads):
         begin, end = _share(first, stop, block_rows, t, threads)
         _sweep(operations[t], patches, parts, bindings, begin, end, block_rows)
-
-
-@cached
-def run_block(operations, x, out):
-    """Run one program on all rows of x and out, (n, n_inputs) and (n, n_out) in the network's dtype.
-
-    Behind the operations stand the two words in them that hold the addresses of x and out.
-    """
-    end = operations.shape[0]
-    operations[operations[end - 2]] = address(x)
-    operations[operations[end - 1]] = address(out)
-    run_program(address(operations), (end - 2) * 8 // OPERATION_BYTES)

@@ -1,5 +1,7 @@
 """Running programs: what compiled code of `entry` calls. Arrays are C-ordered."""
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -11,7 +13,7 @@ from .simd import I32, I64, int64
 from .target import HOST
 
 
-def _run_program(b, program, n):
+def run_operations(b: ir.IRBuilder, program: ir.Value, n: ir.Value) -> None:
     """Run the n operations at an address."""
     kind = ir.PointerType(ir.FunctionType(ir.VoidType(), [I64]))
     with cgutils.for_range(b, n, intp=I64) as at:
@@ -25,13 +27,13 @@ def run_program(typing_context, program, n):
     """Run the n operations at the address `program`."""
 
     def codegen(context, b, signature, arguments):
-        _run_program(b, *arguments)
+        run_operations(b, *arguments)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
 
 
-def _fields(b, record, dtype, *names):
+def fields(b: ir.IRBuilder, record: ir.Value, dtype: Any, *names: str) -> list[ir.Value]:
     """Some int64 fields of a record at an address."""
     places = (b.add(record, int64(dtype.fields[name][1])) for name in names)
     return [b.load(b.inttoptr(place, ir.PointerType()), typ=I64) for place in places]
@@ -51,14 +53,14 @@ def _part_runner(module):
     fn.linkage = "internal"
     b = ir.IRBuilder(fn.append_basic_block("entry"))
     operations, patches, part, bindings, first = fn.args
-    operation, n_operations, patch, n_patches = _fields(b, part, PART, "operation", "operations", "patch", "patches")
+    operation, n_operations, patch, n_patches = fields(b, part, PART, "operation", "operations", "patch", "patches")
     with cgutils.for_range(b, n_patches, intp=I64) as at:
         here = _element(b, patches, PATCH, b.add(patch, at.index))
-        word, symbol, offset = _fields(b, here, PATCH, "word", "symbol", "offset")
-        address, stride = _fields(b, _element(b, bindings, BINDING, symbol), BINDING, "address", "stride")
+        word, symbol, offset = fields(b, here, PATCH, "word", "symbol", "offset")
+        address, stride = fields(b, _element(b, bindings, BINDING, symbol), BINDING, "address", "stride")
         value = b.add(b.add(address, b.mul(first, stride)), offset)
         b.store(value, b.inttoptr(b.add(operations, b.mul(word, int64(8))), ir.PointerType()))
-    _run_program(b, b.add(operations, b.mul(operation, int64(OPERATION_BYTES))), n_operations)
+    run_operations(b, b.add(operations, b.mul(operation, int64(OPERATION_BYTES))), n_operations)
     b.ret_void()
     return fn
 
@@ -71,7 +73,7 @@ def run_part(typing_context, operations, patches, parts, i, bindings, first):
         *_, i, _, first = arguments
         starts = [_data(context, b, signature, n, arguments) for n in (0, 1, 2, 4)]
         part = _element(b, starts[2], PART, i)
-        (operations,) = _fields(b, part, PART, "operations")
+        (operations,) = fields(b, part, PART, "operations")
         with b.if_then(b.icmp_signed(">", operations, int64(0))):  # many programs around a batch are empty
             b.call(_part_runner(b.module), [*starts[:2], part, starts[3], first])
         return context.get_dummy_value()

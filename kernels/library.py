@@ -6,7 +6,7 @@ for a network, and a process compiles only what its programs use. Machine code i
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -110,7 +110,6 @@ class Library:
     def __init__(self, dtype: str, target: Target = HOST):
         self.dtype, self.target = dtype, target
         self._addresses: dict[str, int] = {}
-        self._code: list[bytes] = []  # LLVM reads it where it lies
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
         """{name: address}, compiled or loaded where they are not there yet; nothing changes if that fails."""
@@ -119,12 +118,8 @@ class Library:
             with global_compiler_lock:
                 missing = [name for name in names if name not in self._addresses]
                 code = [self._machine_code(name) for name in missing]
-                self._code += code
-                engine = _engine()
-                for each in code:
-                    engine.add_object_file(llvm.ObjectFileRef.from_data(each))
-                engine.finalize_object()
-                self._addresses |= {name: engine.get_function_address(self._symbol(name)) for name in missing}
+                found = _load(code, [self._symbol(name) for name in missing])
+                self._addresses |= dict(zip(missing, found, strict=True))
         return self._addresses
 
     def _symbol(self, name: str) -> str:
@@ -136,35 +131,73 @@ class Library:
         """An object file that holds the function, from the cache or compiled."""
         if functions(self.target)[name].linked:  # no key could tell what a user's function refers to
             return bytes(_machine(self.target).emit_object(self.module(name)))
-        key = self._symbol(name), self.target.triple, self.target.cpu, self.target.features
-        code = CodeFiles.read(name, key)
-        if code is None:
-            code = _machine(self.target).emit_object(self.module(name))
-            CodeFiles.write(name, key, code)
-        return code
+        return _kept(name, self._symbol(name), self.target, lambda: self.module(name))
 
     def module(self, name: str) -> llvm.ModuleRef:
         """The function's optimised code."""
         module, function, symbol = ir.Module(self._symbol(name)), functions(self.target)[name], self._symbol(name)
-        module.triple = self.target.triple
         function.define(module, symbol, self.target, self.dtype)
-        machine = _machine(self.target)
-        module.data_layout = str(machine.target_data)
-        parsed = llvm.parse_assembly(str(module))
+        parsed = _parsed(module, self.target)
         if function.linked:
             for text in function.linked(self.dtype, self.target):
                 parsed.link_in(llvm.parse_assembly(text))
             for each in itertools.chain(parsed.functions, parsed.global_variables):
                 if not each.is_declaration and each.name != symbol:
                     each.linkage = "internal"
-        parsed.verify()
-        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
-        builder.getModulePassManager().run(parsed, builder)
-        return parsed
+        return _optimised(parsed, self.target)
 
     def assembly(self, name: str) -> str:
         """What a person can read of the function's machine code."""
         return str(_machine(self.target).emit_assembly(self.module(name)))
+
+
+def host_function(name: str, define: Callable[[ir.Module, str], None]) -> int:
+    """The address of a function for this CPU that is no vector function; `define` adds it to a module."""
+    symbol = f"fastnn.{CodeFiles.source}.{name}"
+
+    def module() -> llvm.ModuleRef:
+        made = ir.Module(symbol)
+        define(made, symbol)
+        return _optimised(_parsed(made, HOST), HOST)
+
+    with global_compiler_lock:
+        (address,) = _load([_kept(name, symbol, HOST, module)], [symbol])
+    return address
+
+
+def _kept(name: str, symbol: str, target: Target, module: Callable[[], llvm.ModuleRef]) -> bytes:
+    """The object file of a module, from the cache or compiled."""
+    key = symbol, target.triple, target.cpu, target.features
+    code = CodeFiles.read(name, key)
+    if code is None:
+        code = bytes(_machine(target).emit_object(module()))
+        CodeFiles.write(name, key, code)
+    return code
+
+
+def _parsed(module: ir.Module, target: Target) -> llvm.ModuleRef:
+    module.triple, module.data_layout = target.triple, str(_machine(target).target_data)
+    return llvm.parse_assembly(str(module))
+
+
+def _optimised(parsed: llvm.ModuleRef, target: Target) -> llvm.ModuleRef:
+    parsed.verify()
+    builder = llvm.create_pass_builder(_machine(target), llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(parsed, builder)
+    return parsed
+
+
+_loaded: list[bytes] = []  # LLVM reads object files where they lie
+
+
+def _load(code: list[bytes], symbols: list[str]) -> list[int]:
+    """The addresses of functions in object files, which live as long as the process."""
+    _loaded.extend(code)
+    engine = _engine()
+    for each in code:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(each))
+    engine.finalize_object()
+    return [engine.get_function_address(symbol) for symbol in symbols]
 
 
 @cache

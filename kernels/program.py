@@ -6,6 +6,7 @@ place of an address, `entry` writes the address into the row before each run; a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -107,6 +108,12 @@ class Code:
         self.parts = np.array(parts, PART)
         self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
         self._filled: dict[str, int] = {}
+
+    def copy(self) -> Code:
+        """The same programs with operations of their own."""
+        other = copy.copy(self)
+        other.operations, other._filled = self.operations.copy(), {}
+        return other
 
     def fill(self, **addresses: int) -> None:
         """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""

@@ -686,14 +686,16 @@ def test_what_outlives_the_networks(monkeypatch):
         model = Model([5, units, 3], rng=0)
         model.fit(X, y, epochs=1, batch_size=10)
         model.predict(X)
-        kept = plans(model)[0], model._network.inference.idle[0], model._network, model.parameters
+        model.loss(X, y)
+        inference = model._network.inference
+        kept = plans(model)[0], inference.idle[0], inference.blocks, model._network, model.parameters
         alive.append([weakref.ref(each) for each in kept])
-        del kept
+        del kept, inference
     model = None
-    for position in (0, 1):
+    for position in (0, 1, 2):
         outlived = [refs[position]() is not None for refs in alive]
         assert outlived == [False] * (20 - network.MAX_ARCHITECTURES) + [True] * network.MAX_ARCHITECTURES
-    assert [ref() for refs in alive for ref in refs[2:]] == [None] * 40
+    assert [ref() for refs in alive for ref in refs[3:]] == [None] * 40
     model = Model([500, 800, 3], rng=0)
     model.fit(*samples(61, [500, 800, 3]), epochs=1, batch_size=10)
     plan = weakref.ref(plans(model)[0])

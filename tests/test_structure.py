@@ -41,6 +41,7 @@ MAY_IMPORT = {
     ],
     "program": ["target", "matrix", "function", "library"],
     "interpreter": ["target", "simd", "function", "program"],
+    "python_api": ["simd", "function", "library", "program", "interpreter"],
     "memory": ["activations", "losses", "target", "optimizers", "matrix", "threads"],
     "matmul": ["target", "matrix", "program"],
     "layers": ["activations", "losses", "matrix", "threads", "program", "memory", "matmul"],

@@ -1,0 +1,218 @@
+"""The function of Python's C API that predicts a block, and what does its work where there is none."""
+
+import gc
+import pickle
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from fastnn import Dense, Model
+from fastnn.kernels import entry, python_api
+
+rng = np.random.default_rng(0)
+
+
+def quick(model, X):
+    """The function that the model's second prediction of such rows takes."""
+    model.predict(X)
+    function = model._network.inference.quick
+    assert type(function) is type(len)
+    return function
+
+
+@pytest.fixture
+def none_to_be_had(monkeypatch):
+    """A Python whose objects are laid out in another way."""
+    monkeypatch.setattr(python_api, "_python", lambda: None)
+
+
+def expected(model, X):
+    """A sigmoid network's outputs, in float64."""
+    a = X.astype(np.float64)
+    for W, b in zip(model.weights, model.biases, strict=True):
+        a = 1 / (1 + np.exp(-(a @ W.T.astype(np.float64) + b)))
+    return a
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 256])
+@pytest.mark.parametrize("sizes", [[1, 1], [3, 5, 2], [64, 32, 10], [784, 100, 17]], ids=str)
+def test_its_outputs_are_those_of_the_formula_and_of_the_entry(sizes, rows, dtype, monkeypatch):
+    model, X = Model(sizes, dtype=dtype, rng=1), rng.normal(size=(rows, sizes[0])).astype(dtype)
+    function = quick(model, X)
+    outputs = function(X)
+    assert (outputs.dtype, outputs.shape) == (X.dtype, (rows, sizes[-1]))
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(outputs, expected(model, X), rtol=tolerance, atol=tolerance)
+    monkeypatch.setattr(python_api, "_python", lambda: None)
+    other = Model(sizes, dtype=dtype, rng=1)
+    assert outputs.tobytes() == other.predict(X).tobytes()
+
+
+def test_it_refuses_what_it_is_not_for():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    function = quick(model, X)
+    odd = np.frombuffer(bytearray(X.nbytes + 1), np.uint8)[1:].view(np.float32).reshape(2, 4)
+    for other in (
+        *(None, 5, [[0.0] * 4] * 2, X[0], X[:1], X[:, :3], X[None], X.T, np.asfortranarray(X)),
+        *(np.zeros((2, 8), np.float32)[:, ::2], X.astype(np.float64), X.astype(">f4"), X.astype(np.int32)),
+        *(np.ma.array(X), X.view(np.recarray), odd, np.zeros((0, 4), np.float32), np.float32(1)),
+    ):
+        assert function(other) is None
+    assert function(X) is not None
+    with pytest.raises(TypeError, match="argument"):
+        function()
+
+
+def test_it_takes_arrays_that_cannot_be_written():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    before = model.predict(X)
+    X.flags.writeable = False
+    np.testing.assert_array_equal(quick(model, X)(X), before)
+
+
+def test_a_dtype_that_is_only_equal(monkeypatch):
+    """Arrays from a pickle have a dtype of their own; only the function of blocks is called for them."""
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    unpickled = pickle.loads(pickle.dumps(X))
+    unpickled = unpickled if unpickled.dtype is not X.dtype else X.view(np.dtype("f4", copy=True))
+    before = model.predict(X)
+    monkeypatch.setattr(entry, "sweep", None)
+    np.testing.assert_array_equal(model.predict(unpickled), before)
+
+
+def test_other_dtypes_are_converted_once_and_take_it_too(monkeypatch):
+    model, X = Model([4, 3], rng=0), rng.integers(-9, 9, size=(2, 4)).astype(np.float32)
+    before = model.predict(X)
+    monkeypatch.setattr(entry, "sweep", None)
+    for same in (X.astype(np.float64), X.astype(np.int64), X.tolist(), np.asfortranarray(X)):
+        np.testing.assert_array_equal(model.predict(same), before)
+
+
+def test_it_sees_new_parameters():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    function = quick(model, X)
+    model.weights[0][...], model.biases[0][...] = 0, np.log(3)
+    np.testing.assert_allclose(function(X), 0.75, rtol=1e-6)
+    model.fit(X, np.array([0, 1]), epochs=3, batch_size=2)
+    np.testing.assert_allclose(function(X), expected(model, X), rtol=1e-5)
+    assert not np.allclose(function(X), 0.75)
+
+
+def test_networks_of_an_architecture_have_functions_of_their_own():
+    X = rng.normal(size=(2, 4)).astype(np.float32)
+    one, other = Model([4, 3], rng=0), Model([4, 3], rng=1)
+    first, second = quick(one, X), quick(other, X)
+    assert not np.array_equal(first(X), second(X))
+    for model, function in ((one, first), (other, second), (one, first)):
+        np.testing.assert_allclose(function(X), expected(model, X), rtol=1e-5)
+
+
+def test_no_reference_is_kept_or_lost():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    function = quick(model, X)
+    counted = X, X.dtype, None, function
+    before = [sys.getrefcount(each) for each in counted]
+    for _ in range(1000):
+        function(X)
+        function(None)
+    after = [sys.getrefcount(each) for each in counted]
+    np.testing.assert_allclose(after, before, atol=50)
+    out = function(X)
+    assert out.flags.owndata
+    assert sys.getrefcount(out) == sys.getrefcount(X) - sum(each is X for each in (counted[0],))
+
+
+def test_a_network_goes_with_its_last_reference():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    quick(model, X)
+    gone = weakref.ref(model._network)
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_the_function_outlives_its_model():
+    model, X = Model([40, 30], rng=0), rng.normal(size=(2, 40)).astype(np.float32)
+    function, before = quick(model, X), model.predict(X)
+    del model
+    gc.collect()
+    [np.full(10_000, np.nan, np.float32) for _ in range(100)]
+    np.testing.assert_array_equal(function(X), before)
+
+
+def test_no_memory_for_the_outputs():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    function = quick(model, X)
+    function.__self__["n_outputs"] = 2**40
+    before = sys.getrefcount(X.dtype)
+    for _ in range(100):
+        with pytest.raises(MemoryError):
+            function(X)
+    assert abs(sys.getrefcount(X.dtype) - before) < 50
+
+
+def test_where_its_buffers_are_in_use_the_entry_predicts():
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    function, before = quick(model, X), model.predict(X)
+    busy = model._network.inference.blocks._busy
+    busy[0] = 1
+    try:
+        assert function(X) is None
+        np.testing.assert_array_equal(model.predict(X), before)
+    finally:
+        busy[0] = 0
+    assert function(X) is not None
+
+
+def test_long_blocks_on_several_threads():
+    """These let each other run; who finds the buffers in use takes others."""
+    models = [Model([300, 200, 10], rng=i) for i in range(3)]
+    X = rng.normal(size=(40, 300)).astype(np.float32)
+    wanted = [model.predict(X) for model in models]
+    assert all(quick(model, X).__self__["release"] for model in models)
+    wrong = []
+
+    def run(i):
+        wrong.extend(i for _ in range(200) if not np.array_equal(models[i % 3].predict(X), wanted[i % 3]))
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert models[0]._network.inference.blocks._busy[0] == 0
+
+
+def test_many_numbers_of_rows():
+    model, X = Model([4, Dense(5, "tanh"), 3], rng=0), rng.normal(size=(200, 4)).astype(np.float32)
+    all_rows = model.predict(X)
+    for rows in (*range(1, 200), 3, 2, 1):
+        np.testing.assert_allclose(model.predict(X[:rows]), all_rows[:rows], rtol=1e-5, atol=1e-6)
+
+
+def test_there_is_none_where_arrays_are_laid_out_in_another_way(monkeypatch):
+    python_api._python.cache_clear()
+    try:
+        monkeypatch.setattr(python_api, "_read", lambda array: (id(np.ndarray), array.ctypes.data, 2, (3, 2), 0, 0))
+        assert python_api._python() is None
+    finally:
+        python_api._python.cache_clear()
+    assert python_api._python() is None
+    monkeypatch.undo()
+    python_api._python.cache_clear()
+    assert python_api._python() is not None
+
+
+def test_without_it_all_is_the_same(none_to_be_had):
+    model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
+    for _ in range(2):
+        np.testing.assert_allclose(model.predict(X), expected(model, X), rtol=1e-5)
+        assert model._network.inference.quick(X) is None
