@@ -63,6 +63,11 @@ class Target:
         return 0, self._max_tile_rows(1), *wider
 
     @property
+    def row_widths(self) -> tuple[int, ...]:
+        """Of a single row's product, in lines: wider is too few additions at once, narrower too many loads."""
+        return (4, 2, 1) if self.vectors_per_line == 1 else (2, 1)
+
+    @property
     def inner_block(self) -> tuple[int, int]:
         """Rows and columns of a block of inner products: its sums and what they are made of fit the registers."""
         return (4 if self.registers >= 32 else 2), 4

@@ -9,7 +9,6 @@ from .function import vector_function
 from .simd import I64, Simd, Vec, int64
 from .target import LINE_BYTES
 
-ROW_WIDTHS = (2, 1)  # in lines, of a single row: more would be too few additions at once a loop, fewer too many loads
 MAX_ROW_REGISTERS = 7  # rows of A whose offsets stay in registers while k runs
 
 
@@ -124,7 +123,7 @@ def gemv(code, activation):
     b, s = code.b, code.simd()
     lines, k, x, w, w_row, c0, out = code.arguments
     nothing, size, first = int64(0), int64(s.itemsize), int64(0)
-    for width in ROW_WIDTHS:
+    for width in code.target.row_widths:
         stop = b.and_(lines, int64(-width))
         with cgutils.for_range_slice(b, first, stop, int64(width), I64) as (j, _):
             skip = b.mul(j, int64(LINE_BYTES))
@@ -147,7 +146,7 @@ def ger(code):
     b, s = code.b, code.simd()
     lines, m, x, d, c0, c0_row, c, c_row = code.arguments
     first = int64(0)
-    for width in ROW_WIDTHS:
+    for width in code.target.row_widths:
         stop = b.and_(lines, int64(-width))
         with cgutils.for_range_slice(b, first, stop, int64(width), I64) as (column, _):
             skip = b.mul(column, int64(LINE_BYTES))
