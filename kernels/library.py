@@ -161,8 +161,9 @@ def host_function(name: str, define: Callable[[ir.Module, str], None]) -> int:
         return _optimised(_parsed(made, HOST), HOST)
 
     with global_compiler_lock:
-        (address,) = _load([_kept(name, symbol, HOST, module)], [symbol])
-    return address
+        if symbol not in _host_functions:
+            (_host_functions[symbol],) = _load([_kept(name, symbol, HOST, module)], [symbol])
+    return _host_functions[symbol]
 
 
 def _kept(name: str, symbol: str, target: Target, module: Callable[[], llvm.ModuleRef]) -> bytes:
@@ -187,6 +188,7 @@ def _optimised(parsed: llvm.ModuleRef, target: Target) -> llvm.ModuleRef:
     return parsed
 
 
+_host_functions: dict[str, int] = {}
 _loaded: list[bytes] = []  # LLVM reads object files where they lie
 
 

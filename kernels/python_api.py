@@ -90,7 +90,7 @@ def row_function(code: Code, rows: int, n_inputs: int, n_outputs: int, dtype: An
     record["array"], record["dtype"], record["none"] = id(np.ndarray), id(dtype), id(None)
     for name, address in python.addresses.items():
         record[name] = address
-    record.memory = code, busy, dtype, given["memory"]
+    record.memory = python, code, busy, dtype, given["memory"]  # threads may find a `_python` each
     return python.new(ctypes.addressof(python.method), record, None)
 
 

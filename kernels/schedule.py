@@ -468,6 +468,8 @@ def predict_program(
     """
     layout, worker = parameters.layout, Worker()
     program = Program(layout.target, layout.dtype, rows)
+    if sources is None and strategy.predicts_feature_major(layout, rows):
+        return _predict_feature_major(program, parameters, work, x, input_scale)
     block = work.row_major(rows, worker, single=rows == 1 and not in_place)
     if in_place:
         _multiply_in_place(program, parameters, block, x)
@@ -482,9 +484,32 @@ def predict_program(
         layers.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
     if logits:
         layers.activate(program, layout.activations[-1], out, out, WHOLE)
+    _give(program, out)
+    return program
+
+
+def _give(program: Program, out: Matrix) -> None:
+    """Copy a block's outputs to where they are wanted."""
     row_bytes = out.cols * out.itemsize
-    outputs = Matrix.row_major(Symbol("outputs"), rows, out.cols, row_bytes, layout.dtype, "outputs")
+    outputs = Matrix.row_major(Symbol("outputs"), out.rows, out.cols, row_bytes, out.dtype, "outputs")
     program.add("unpad", out=outputs, source=out)
+
+
+def _predict_feature_major(
+    program: Program, parameters: Vector, work: Workspace, x: Source, input_scale: float
+) -> Program:
+    """Shards of samples through all layers, one after another in the same buffers; the outputs become rows again."""
+    layout, worker = parameters.layout, Worker()
+    out, activation = work.row_major(program.rows, worker).a[-1], layout.activations[-1]
+    samples = work.feature_major_samples(program.rows, worker)
+    x.load(program, samples.x, input_scale)
+    for first, stop in strategy.sample_shards(program.rows, layout.itemsize):
+        block = work.feature_major(samples, slice(first, stop), worker)
+        layers.forward(program, parameters, block, worker, logits=activation in ROW_WISE)
+        program.add("transpose", source=block.a[-1].T, out=out[first:stop, :], zeros=block.zeros)
+    if activation in ROW_WISE:
+        layers.activate(program, activation, out, out, WHOLE)
+    _give(program, out)
     return program
 
 

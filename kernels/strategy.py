@@ -18,6 +18,7 @@ SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
 ACTIVATION, SIMPLE_ACTIVATION = 34, 8  # vector operations of an activation and its backward
 SIMPLE = ("identity", "relu", "leaky_relu", "hard_sigmoid", "step")
 SOFTMAX = 90  # of a sample's softmax and its loss where lanes hold outputs
+IN_PLACE_ROW = 2**8  # bytes of a sample that is predicted where it lies, or copied with its neurons in the lanes
 THREAD_MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting costs more than threads give
 
 
@@ -67,6 +68,25 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
             wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
             narrow += samples * fan_in * fan_out
     return parts * narrow, wide
+
+
+def predicts_feature_major(layout: Layout, rows: int) -> bool:
+    """Whether a prediction of so many rows takes fewer vector operations feature-major; they must fill two lines.
+
+    Wide samples are faster where they lie.
+    """
+    target, itemsize = layout.target, layout.itemsize
+    lanes, samples = target.vector_bytes // itemsize, padded(rows * itemsize) // target.vector_bytes
+    if rows * itemsize < 2 * LINE_BYTES or layout.sizes[0] * itemsize >= IN_PLACE_ROW:
+        return False
+    wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * TRANSPOSE
+    for layer in layout.layers:
+        activation = (SIMPLE_ACTIVATION if layer.activation in SIMPLE else ACTIVATION) // 2
+        activation = 0 if layer.activation in ROW_WISE else activation  # it is taken of rows in both
+        across = padded(layer.fan_out * itemsize) // target.vector_bytes
+        wide += rows * (layer.fan_in + activation) * across
+        narrow += samples * (layer.fan_in + 1 + activation) * layer.fan_out
+    return narrow < wide
 
 
 def max_threads(layout: Layout, batch_size: int, threads: int) -> int:

@@ -191,6 +191,22 @@ def test_long_blocks_on_several_threads():
     assert models[0]._network.inference.blocks._busy[0] == 0
 
 
+def test_threads_that_each_find_python():
+    """What one of them found is used after another's has taken its place."""
+    X = rng.normal(size=(2, 4)).astype(np.float32)
+    models = [Model([4, 3], rng=i) for i in range(3)]
+    functions = []
+    for model in models:
+        python_api._python.cache_clear()
+        functions.append(quick(model, X))
+    python_api._python.cache_clear()
+    gc.collect()
+    [bytes(48) for _ in range(10_000)]
+    for model, function in zip(models, functions, strict=True):
+        np.testing.assert_allclose(function(X), expected(model, X), rtol=1e-5)
+        assert function.__name__ == "predict_rows"
+
+
 def test_many_numbers_of_rows():
     model, X = Model([4, Dense(5, "tanh"), 3], rng=0), rng.normal(size=(200, 4)).astype(np.float32)
     all_rows = model.predict(X)

@@ -314,7 +314,9 @@ def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, tar
                 program = schedule.predict_program(parameters, work, sources.x, n, 1.0, in_place)
                 names = [name for name, *_ in program.operations]
                 assert names[-1] == "unpad"
-                assert ("gather" in names) != in_place
+                by_columns = strategy.predicts_feature_major(layout, n)
+                assert ("gather" in names) == (not in_place and not by_columns)
+                assert ("gather_columns" in names) == by_columns
 
 
 def test_block_sizes():
@@ -415,3 +417,28 @@ def test_rules_are_as_in_the_reference(case, target, monkeypatch):
                 g, w, atol=4000 * EPS[dtype] + NOISE_ERROR * ("noise" in given or given == "all")
             )
     assert not n.padding(n.parameters).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("last", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("sizes", [[1, 1], [4, 24, 24, 3], [13, 100, 3], [31, 17, 20]])
+@pytest.mark.parametrize(("target", "n"), on_targets([2, 15, 33, 128, 300, 1100], [33, 300]))
+def test_predictions_feature_major_and_row_major(n, sizes, last, dtype, target, monkeypatch):
+    loss = "softmax_cross_entropy" if last == "softmax" else "quadratic"
+    net = Net(sizes, [*["tanh"] * (len(sizes) - 2), last], dtype, target=target, loss=loss)
+    x = rng.standard_normal((n, sizes[0])).astype(dtype)
+    for given, scale in ((x, 1.0), (rng.integers(0, 256, x.shape).astype(np.uint8), 1 / 255)):
+        want = reference.forward(net.twin, np.dtype(dtype).type(scale) * given.astype("f8"))[-1]
+        for by_columns in (True, False):
+            monkeypatch.setattr(strategy, "predicts_feature_major", lambda *_, by_columns=by_columns: by_columns)
+            out = np.full((n, sizes[-1]), np.nan, dtype)
+            net.sweep(given, out=out, scale=scale)
+            np.testing.assert_allclose(out, want, atol=200 * EPS[dtype] * max(1, np.abs(want).max()))
+
+
+def test_which_predictions_are_feature_major():
+    """By counting vector operations, but for wide samples and less than two lines of samples."""
+    count = [(4, 24, 24, 3), (64, 32, 10), (784, 100, 10), (4, 32, 16, 4)]
+    layouts = [Layout(s, ["relu"] * (len(s) - 1), "quadratic", "float32", target=AVX512) for s in count]
+    assert [strategy.predicts_feature_major(layout, 64) for layout in layouts] == [True, False, False, True]
+    assert [strategy.predicts_feature_major(layouts[0], rows) for rows in (1, 16, 31, 32)] == [False] * 3 + [True]
