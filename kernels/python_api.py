@@ -105,17 +105,21 @@ def _python() -> _Python | None:
         or _read(array) != (id(np.ndarray), array.ctypes.data, 2, (2, 3), id(array.dtype), array.flags.num)
     ):
         return None
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    object_, void = ctypes.py_object, ctypes.c_void_p
+    pointer = _function("PyCapsule_GetPointer", void, object_, ctypes.c_char_p)
     table = (ctypes.c_void_p * (_EMPTY + 1)).from_address(pointer(np._core._multiarray_umath._ARRAY_API, None))  # type: ignore[attr-defined]
     if table[2] != id(np.ndarray):
         return None
     functions = {"incref": "Py_IncRef", "save": "PyEval_SaveThread", "restore": "PyEval_RestoreThread"}
     addresses = {key: _address(getattr(ctypes.pythonapi, name)) for key, name in functions.items()}
-    new = ctypes.pythonapi.PyCFunction_NewEx
-    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    new = _function("PyCFunction_NewEx", object_, void, object_, void)
     method = _MethodDef(b"predict_rows", host_function("predict_rows", _define), _METH_O, None)
     return _Python({"empty": _address(table[_EMPTY]), **addresses}, new, method)
+
+
+def _function(name: str, *kinds: Any) -> Any:
+    """A function of Python's C API, by the types of its result and its arguments."""
+    return ctypes.PYFUNCTYPE(*kinds)((name, ctypes.pythonapi))
 
 
 def _address(function: Any) -> int:
