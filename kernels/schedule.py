@@ -468,8 +468,9 @@ def predict_program(
     """
     layout, worker = parameters.layout, Worker()
     program = Program(layout.target, layout.dtype, rows)
-    if sources is None and strategy.predicts_feature_major(layout, rows):
-        return _predict_feature_major(program, parameters, work, x, input_scale)
+    if strategy.predicts_feature_major(layout, rows):
+        _predict_feature_major(program, parameters, work, sources or x, input_scale)
+        return program
     block = work.row_major(rows, worker, single=rows == 1 and not in_place)
     if in_place:
         _multiply_in_place(program, parameters, block, x)
@@ -496,21 +497,32 @@ def _give(program: Program, out: Matrix) -> None:
 
 
 def _predict_feature_major(
-    program: Program, parameters: Vector, work: Workspace, x: Source, input_scale: float
-) -> Program:
-    """Shards of samples through all layers, one after another in the same buffers; the outputs become rows again."""
+    program: Program, parameters: Vector, work: Workspace, given: Source | Sources, input_scale: float
+) -> None:
+    """Shards of samples through all layers, one after another in the same buffers; the outputs become rows again.
+
+    given: the samples alone, or with targets, for the loss.
+    """
     layout, worker = parameters.layout, Worker()
     out, activation = work.row_major(program.rows, worker).a[-1], layout.activations[-1]
-    samples = work.feature_major_samples(program.rows, worker)
-    x.load(program, samples.x, input_scale)
+    samples, with_loss = work.feature_major_samples(program.rows, worker), isinstance(given, Sources)
+    if isinstance(given, Sources):
+        task = Task(parameters, work, given, input_scale, Destination(parameters))
+        samples, _ = _load(program, task, samples, worker, ahead=False)
+    else:
+        given.load(program, samples.x, input_scale)
+    by_rows, logits = activation in ROW_WISE, with_loss and LOSSES[layout.loss].from_logits
     for first, stop in strategy.sample_shards(program.rows, layout.itemsize):
         block = work.feature_major(samples, slice(first, stop), worker)
-        layers.forward(program, parameters, block, worker, logits=activation in ROW_WISE)
+        layers.forward(program, parameters, block, worker, logits or by_rows)
+        if with_loss:
+            layers.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
+        if logits and not by_rows:
+            layers.activate(program, activation, block.a[-1], block.a[-1], WHOLE)
         program.add("transpose", source=block.a[-1].T, out=out[first:stop, :], zeros=block.zeros)
-    if activation in ROW_WISE:
+    if by_rows:
         layers.activate(program, activation, out, out, WHOLE)
     _give(program, out)
-    return program
 
 
 def _multiply_in_place(program: Program, parameters: Vector, block: Block, source: Source) -> None:
