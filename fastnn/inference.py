@@ -172,9 +172,8 @@ class Blocks:
         code = shared.copy()
         code.fill(parameters=parameters.ctypes.data)
         long = rows * layout.multiply_adds > LONG_BLOCK
-        sizes = rows, layout.sizes[0], layout.sizes[-1], X.dtype
-        memory = work, parameters
-        return row_function(code, *sizes, busy=self._busy, release=long, memory=memory) or _nothing
+        sizes, memory = (rows, layout.sizes[0], layout.sizes[-1]), (work, parameters)
+        return row_function(code, sizes, X.dtype, busy=self._busy, release=long, memory=memory) or _nothing
 
 
 class Sweep:

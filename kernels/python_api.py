@@ -68,29 +68,33 @@ class _Python:
     method: _MethodDef
 
 
-def row_function(code: Code, rows: int, n_inputs: int, n_outputs: int, dtype: Any, **given: Any) -> RowFunction | None:
-    """A function of X: the outputs of the program in `code`, (rows, n_outputs), which must be filled; or None.
+def row_function(
+    code: Code, sizes: tuple[int, int, int], dtype: Any, *, busy: NDArray[Any], release: bool, memory: tuple[Any, ...]
+) -> RowFunction | None:
+    """A function of X: the outputs, (rows, n_outputs), of the program in `code`, which must be filled.
+
+    sizes: (rows, n_inputs, n_outputs).
 
     It gives None for whatever is no C-ordered array (rows, n_inputs) of the dtype, and where its buffers are in use.
     None instead of a function is given where this Python can have none.
 
-    given: `busy`, int64 (1,), is 1 while the program's buffers are in use; `release` whether other threads of Python
+    `busy`, int64 (1,), is 1 while the program's buffers are in use; `release` whether other threads of Python
     run meanwhile; `memory` a tuple of what else the program uses.
     """
     python = _python()
     if python is None:
         return None
     record = np.zeros(1, CALL).view(_Record)
-    start, busy = code.operations.ctypes.data, given["busy"]
+    start = code.operations.ctypes.data
     word = {int(patch["symbol"]): start + 8 * int(patch["word"]) for patch in code.patches}
-    record["rows"], record["n_inputs"], record["n_outputs"] = rows, n_inputs, n_outputs
+    record["rows"], record["n_inputs"], record["n_outputs"] = sizes
     record["program"], record["operations"] = start, code.operations.nbytes // OPERATION_BYTES
     record["samples"], record["outputs"] = word[SAMPLES], word[OUTPUTS]
-    record["busy"], record["release"] = busy.ctypes.data, given["release"]
+    record["busy"], record["release"] = busy.ctypes.data, release
     record["array"], record["dtype"], record["none"] = id(np.ndarray), id(dtype), id(None)
     for name, address in python.addresses.items():
         record[name] = address
-    record.memory = python, code, busy, dtype, given["memory"]  # threads may find a `_python` each
+    record.memory = python, code, busy, dtype, memory  # threads may find a `_python` each
     return python.new(ctypes.addressof(python.method), record, None)
 
 
