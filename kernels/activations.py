@@ -23,7 +23,6 @@ class Activation:
     backward: Callable[[Simd, Vec, Vec], Vec]
     from_z: bool = False
     unit_derivative: bool = False  # the delta passes as it is
-    fills_padding: bool = False  # perhaps with infinity or NaN, which no product with a zero takes away
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that its code calls, see `custom`
 
 
@@ -131,7 +130,7 @@ ACTIVATIONS = {
     "silu": Activation(_silu, _silu_backward, from_z=True),
     "softplus": Activation(_softplus, _softplus_backward),
     "hard_sigmoid": Activation(_hard_sigmoid, _hard_sigmoid_backward),
-    "exp": Activation(lambda s, z: s.exp(z), _exp_backward, fills_padding=True),
+    "exp": Activation(lambda s, z: s.exp(z), _exp_backward),
     "step": Activation(_step, _unchanged, unit_derivative=True),
 }
 ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

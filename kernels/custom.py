@@ -149,7 +149,6 @@ def activation(value: Scalar, derivative: Scalar) -> str:
         lambda s, z: each_lane(s, f"{name}.value", z),
         backward,
         from_z=True,
-        fills_padding=True,
         linked=_linked(name, 1, value=value, derivative=derivative),
     )
     return name

@@ -56,28 +56,33 @@ def forward(
     logits: bool = False,
     multiplied: bool = False,
     dropout: Dropout | None = None,
+    summed: bool = False,
 ) -> None:
     """a = f(x @ W + b) for every layer, each one's a being the next one's x; `logits` leaves the last one's f out.
 
-    `multiplied` says that the first layer's a holds x @ W + b already.
+    `multiplied` says that the first layer's a holds x @ W + b already; `summed` that sums over samples follow, so that
+    the lanes behind feature-major ones must be zero.
     """
     x = block.x
     for layer, a, z in zip(parameters.layout.layers, block.a, block.z, strict=True):
         shard = layer.shard(worker)
         mine = slice(shard.begin, shard.end)
         w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, mine]
-        activation = "identity" if logits and layer is parameters.layout.layers[-1] else layer.activation
+        last = layer is parameters.layout.layers[-1]
+        activation = "identity" if logits and last else layer.activation
         activated = out if layer.a == layer.z else a[:, mine]
         fused = block.single and activation not in ROW_WISE and layer.a == layer.z
         todo = [] if fused else [functools.partial(activate, program, activation, activated, out)]
         if dropout is not None and dropout.drops(layer):
             todo.append(functools.partial(dropout.add, program, layer, block, a[:, mine], activated, shard.begin))
+        if summed and not last and not a.is_row_major and a.T.cols < a.T.padded_cols:
+            todo.append(functools.partial(_clear_padding, program, a[:, mine]))
         then = functools.partial(_all, todo)
         at_once = block.single or multiplied or activation in ROW_WISE  # else parts of the product
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:
-            affine(program, out, x, w, b, block.zeros, nothing if at_once else then)
+            affine(program, out, x, w, b, nothing if at_once else then)
         if at_once:
             then(WHOLE)
         multiplied = False
@@ -98,9 +103,11 @@ def activate(program: Program, activation: str, a: Matrix, z: Matrix, part: Part
         program.add(activation, out=a, z=z)
     elif activation != "identity" or a != z:
         elementwise(program, activation, a[part], z[part])
-        across = a[part].T
-        if ACTIVATIONS[activation].fills_padding and not a.is_row_major and across.cols < across.padded_cols:
-            program.add("clear_padding", x=across)  # which sums over samples take in
+
+
+def _clear_padding(program: Program, a: Matrix, part: Part) -> None:
+    """Zeros in the lanes behind the samples, which sums over samples take in."""
+    program.add("clear_padding", x=a[part].T)
 
 
 def _backward(program: Program, activation: str, d: Matrix, z: Matrix, part: Part) -> None:

@@ -36,8 +36,10 @@ def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
     def state(name: str, emit: Any, *arguments: Any, signature: str = "", linked: Any = None) -> None:
         found[name] = Function(Signature.of(signature or emit.signature), lambda code: emit(code, *arguments), linked)
 
-    for rows, lines in target.tiles:
-        state(f"tiles_{rows}x{lines}", tile.tiles, rows, lines)
+    for start, tiles, suffix in (("rows", target.tiles, ""), ("column", target.column_tiles, "_column")):
+        for rows, lines in tiles:
+            signature = tile.tiles_signature(start)
+            state(f"tiles_{rows}x{lines}{suffix}", tile.tiles, rows, lines, start, signature=signature)
     state("ger", tile.ger)
     state("inner", reductions.inner)
     state("transpose", reductions.transpose)

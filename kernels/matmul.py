@@ -43,9 +43,16 @@ def _tile_widths(target: Target, lines: float) -> Iterator[float]:
         yield narrow
 
 
+def _row_widths(target: Target, lines: int) -> Iterator[int]:
+    """The widths of the columns of tiles of a single row, the widest first."""
+    for width in target.row_widths:
+        yield from [width] * (lines // width)
+        lines %= width
+
+
 def _tile_heights(target: Target, m: int, width: float) -> list[tuple[int, int]]:
     """A column of tiles, as even as they come: (height, number) twice at most."""
-    count = -(-m // target.most_rows(width))
+    count = 1 if m == 1 else -(-m // target.most_rows(width))
     low, high = m // count, m % count
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 
@@ -65,8 +72,8 @@ def matmul(
 ) -> None:
     """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
-    C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. B may be
-    several matrices, one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to
+    C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. Each sum
+    runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices, one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to
     be copied (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a
     row of at least that width, read behind B's last column. `between` holds operations to spread evenly through the
     product. `then` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
@@ -84,7 +91,11 @@ def matmul(
     # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
     whole = swap or not blocks[0].is_row_major
     lines = math.ceil(2 * c.cols / per_line) / 2
-    widths = _tile_widths(target, math.ceil(lines) if whole else lines)
+    start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
+    if start_column and c.rows == 1:
+        widths = _row_widths(target, math.ceil(lines))
+    else:
+        widths = _tile_widths(target, math.ceil(lines) if whole else lines)
     columns = [(width, _tile_heights(target, c.rows, width)) for width in widths]
     between = list(between)
     total = sum(count for _, heights in columns for _, count in heights)
@@ -107,11 +118,11 @@ def matmul(
                 now = min(count, due - done)
                 rows = slice(row, row + now * height)
                 program.add(
-                    f"tiles_{height}x{width}",
+                    f"tiles_{height}x{width}{'_column' * start_column}",
                     C=c[rows, first:stop],
                     A=a[rows, :],
                     B=b_column,
-                    C0=c0[rows, first:stop],
+                    C0=c0[rows, 0:1] if start_column else c0[rows, first:stop],
                     tiles=now,
                 )
                 row, count, done = row + now * height, count - now, done + now
@@ -161,22 +172,10 @@ def zeros_like(matrix: Matrix, zeros: Matrix) -> Matrix:
 
 
 def affine(
-    program: Program,
-    out: Matrix,
-    x: Matrix,
-    w: Matrix,
-    b: Matrix,
-    zeros: Matrix,
-    then: Callable[[Part], None] = nothing,
+    program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, then: Callable[[Part], None] = nothing
 ) -> None:
-    """out = x @ W + b. Where out is feature-major, a column of ones lies behind x, and b as one more row behind W.
-
-    `then` is as in `matmul`.
-    """
-    if out.is_row_major:
-        matmul(program, out, x, w, b.broadcast(out.rows), then=then)
-    else:
-        matmul(program, out, x.T.taller(1).T, w.taller(1), zeros_like(out, zeros), then=then)
+    """out = x @ W + b; `then` is as in `matmul`."""
+    matmul(program, out, x, w, b.broadcast(out.rows), then=then)
 
 
 def matmul_tn(

@@ -283,8 +283,7 @@ class Trainable:
 class Block:
     """A block of samples on its way through the network: matrices (samples, neurons), all row-major or all not.
 
-    Feature-major x and a have a column of ones behind them, which multiplies the bias. `single` says that one sample
-    takes operations of its own.
+    `single` says that one sample takes operations of its own.
     """
 
     x: Matrix
@@ -305,8 +304,8 @@ class Block:
 class Workspace:
     """The buffers for blocks of at most `rows` samples, and what the operations of a step share.
 
-    Feature-major ones are made for the exact number of samples when a program asks for them, because the lanes behind
-    the samples must hold zeros.
+    Feature-major ones are made when a program asks for them: for the exact number of samples, because the lanes behind
+    the samples must hold zeros, or for a number that nobody exceeds (`most`), whose buffers smaller blocks share.
     """
 
     def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
@@ -334,30 +333,27 @@ class Workspace:
             # The last d every thread computes for itself.
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
-        self._places = self._allocate(lengths)
+        self._places, arrays = self._allocate(lengths)
         self._widest = widest // layout.itemsize
-        self._array(self._places["one"], 1)[0] = 1
+        arrays["one"][0] = 1
 
     def _z(self, layer: Layer) -> str:
         """The name of the buffer that a layer's derivative is taken from."""
         return f"z{layer.index}" if layer.index in self.dropped else layer.z
 
-    def _allocate(self, lengths: dict[str, int]) -> dict[str, int]:
-        """The addresses of named buffers in one allocation."""
-        self._buffers.append(aligned_zeros(sum(lengths.values()), self.layout.dtype))
-        starts = itertools.accumulate(lengths.values(), initial=self._buffers[-1].ctypes.data)
-        return dict(zip(lengths, starts, strict=False))
-
-    def _array(self, address: int, n: int) -> NDArray[Any]:
-        """n elements of the latest allocation."""
-        buffer = self._buffers[-1]
-        first = (address - buffer.ctypes.data) // self.layout.itemsize
-        return buffer[first : first + n]
+    def _allocate(self, lengths: dict[str, int]) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
+        """Named buffers in one allocation: their addresses, and the arrays."""
+        buffer = aligned_zeros(sum(lengths.values()), self.layout.dtype)
+        self._buffers.append(buffer)
+        ends = list(itertools.accumulate(lengths.values()))
+        parts = np.split(buffer, [end // self.layout.itemsize for end in ends[:-1]])
+        arrays = dict(zip(lengths, parts, strict=True))
+        return {name: array.ctypes.data for name, array in arrays.items()}, arrays
 
     def numbers(self, n: int) -> Matrix:
         """A row of n float64 numbers of its own."""
         made = aligned_zeros(8 * n, np.float64)
-        self._buffers.insert(0, made)
+        self._buffers.append(made)
         return Matrix.row_major(made.ctypes.data, 1, n, 8 * n, "float64", "numbers")
 
     def worker(self, index: int, count: int) -> Worker:
@@ -399,36 +395,34 @@ class Workspace:
             single=single,
         )
 
-    def feature_major_samples(self, rows: int, worker: Worker) -> Block:
-        """A worker's part of a block, exactly so many samples: where x and y are loaded."""
-        key = "samples", rows, worker.index
+    def feature_major_samples(self, rows: int, worker: Worker, most: int | None = None) -> Block:
+        """A worker's part of a block, so many samples: where x and y are loaded."""
+        n = most or rows
+        key = "samples", n, worker.index
         if key not in self._made:
-            layout, stride = self.layout, apart(padded(rows * self.layout.itemsize))
+            layout, stride = self.layout, apart(padded(n * self.layout.itemsize))
             n_in, n_out = layout.sizes[0], layout.sizes[-1]
-            places = self._allocate({"x": (n_in + 1) * stride, "y": n_out * stride})
-            self._array(places["x"] + n_in * stride, rows)[:] = 1
-            x = Matrix.feature_major(places["x"], rows, n_in, stride, layout.dtype, "x")
-            y = Matrix.feature_major(places["y"], rows, n_out, stride, layout.dtype, "y")
+            places, _ = self._allocate({"x": n_in * stride, "y": n_out * stride})
+            x = Matrix.feature_major(places["x"], n, n_in, stride, layout.dtype, "x")
+            y = Matrix.feature_major(places["y"], n, n_out, stride, layout.dtype, "y")
             self._made[key] = replace(self.row_major(1, worker), x=x, y=y, columns=None)
         block: Block = self._made[key]
-        return block
+        return replace(block, x=block.x[:rows, :], y=block.y[:rows, :])
 
-    def feature_major(self, samples: Block, rows: slice, worker: Worker) -> Block:
+    def feature_major(self, samples: Block, rows: slice, worker: Worker, most: int | None = None) -> Block:
         """The buffers of a worker for a shard, some rows of its samples; shards of as many share them."""
-        layout, n = self.layout, rows.stop - rows.start
+        layout, shard_rows = self.layout, rows.stop - rows.start
+        n = most or shard_rows
         key = "shard", n, worker.index
         if key not in self._made:
             stride, lines = apart(padded(n * layout.itemsize)), layout.target.buffer_lines
-            last = layout.layers[-1]
-            lengths = {self._z(i): i.fan_out * stride for i in layout.layers}
-            lengths |= {i.a: (i.fan_out + (i is not last)) * stride for i in layout.layers}
-            lengths |= {f"d{i.index}": i.fan_out * stride for i in layout.layers}
+            names = dict.fromkeys(name for i in layout.layers for name in (self._z(i), i.a, f"d{i.index}"))
+            widths = {name: layout.layers[int(name[1:])].fan_out for name in names}
+            lengths = {name: width * stride for name, width in widths.items()}
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
             lengths["pack_buffer"] = padded(n * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
-            places = self._allocate(lengths)
-            for layer in layout.layers[:-1]:
-                self._array(places[layer.a] + layer.fan_out * stride, n)[:] = 1
-            self._array(places["ones"], n)[:] = 1
+            places, arrays = self._allocate(lengths)
+            arrays["ones"][:n] = 1
 
             def matrix(name: str, layer: Layer) -> Matrix:
                 return Matrix.feature_major(places[name], n, layer.fan_out, stride, layout.dtype, name)
@@ -445,8 +439,10 @@ class Workspace:
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),
                 pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
             )
-        w = None if samples.w is None else samples.w[rows, :]
-        return replace(self._made[key], x=samples.x[rows, :], y=samples.y[rows, :], w=w, first=rows.start)
+        made, w = self._made[key], None if samples.w is None else samples.w[rows, :]
+        a, z, d = (tuple(m[:shard_rows, :] for m in each) for each in (made.a, made.z, made.d))
+        given = {"x": samples.x[rows, :], "y": samples.y[rows, :], "w": w, "first": rows.start}
+        return replace(made, a=a, z=z, d=d, ones=made.ones[:, :shard_rows], **given)
 
     def partial(self, i: int) -> Vector:
         """Shard i's own gradient."""

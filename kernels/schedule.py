@@ -389,7 +389,7 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
 def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
     """Forward, loss and deltas of a block."""
     from_logits = LOSSES[task.layout.loss].from_logits
-    layers.forward(program, task.parameters, block, worker, from_logits, dropout=task.dropout)
+    layers.forward(program, task.parameters, block, worker, from_logits, dropout=task.dropout, summed=True)
     layers.loss(program, task.layout, block, field(task.work.step, "scale"), total)
     layers.deltas(program, task.parameters, block, worker, task.dropout)
 

@@ -61,7 +61,7 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
         activation = SIMPLE_ACTIVATION if layer.activation in SIMPLE else ACTIVATION
         across = SOFTMAX if layer.activation in ROW_WISE else activation
         wide += rows * (2 * fan_in * across_out + across * across_out)
-        narrow += samples * ((fan_in + 1) * fan_out + activation * fan_out)
+        narrow += samples * (fan_in + activation) * fan_out
         narrow += min(tn_operations(target, itemsize, shard_rows, fan_in, fan_out))
         narrow += across_out * lanes * (samples + INNER_SUMS)
         if layer.index:
@@ -85,7 +85,7 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
         activation = 0 if layer.activation in ROW_WISE else activation  # it is taken of rows in both
         across = padded(layer.fan_out * itemsize) // target.vector_bytes
         wide += rows * (layer.fan_in + activation) * across
-        narrow += samples * (layer.fan_in + 1 + activation) * layer.fan_out
+        narrow += samples * (layer.fan_in + activation) * layer.fan_out
     return narrow < wide
 
 

@@ -62,6 +62,13 @@ class Target:
         wider = itertools.takewhile(lambda rows: rows >= 3, map(self._max_tile_rows, (2, 3)))
         return 0, self._max_tile_rows(1), *wider
 
+    @cached_property
+    def column_tiles(self) -> tuple[tuple[int, float], ...]:
+        """(rows, width in lines) of the tiles whose sums start from a column; those of one row are as wide as rows."""
+        return tuple(
+            (rows, int(width)) for rows, width in self.tiles if width == int(width) and rows > 1
+        ) + tuple((1, width) for width in self.row_widths)
+
     @property
     def row_widths(self) -> tuple[int, ...]:
         """Of a single row's product, in lines: wider is too few additions at once, narrower too many loads."""

@@ -24,7 +24,8 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
     """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `lines`, kept in registers.
 
     A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
-    the lines may be half a one, with a vector less or half a vector. The operands are `_At`.
+    the lines may be half a one, with a vector less or half a vector. The operands are `_At`. A c0 with a column stride
+    is a single column.
     """
     b = s.b
     vectors = lines * s.target.vectors_per_line
@@ -42,7 +43,12 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
     def row_of(operand, i):
         return b.add(operand.address, b.mul(operand.row_stride, int64(i)))
 
-    first = {(i, j): columns[j].load(row_of(c0, i), j * s.lanes) for i, j in block}
+    def start(i, j):
+        if c0.col_stride is None:
+            return columns[j].load(row_of(c0, i), j * s.lanes)
+        return columns[j].splat(columns[j].load_scalar(row_of(c0, i)))
+
+    first = {(i, j): start(i, j) for i, j in block}
 
     def loop(a_at, b_at, count, sums):
         """Walk `count` times len(sums) steps of k; step u of each adds to the accumulators sums[u]."""
@@ -96,25 +102,32 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
         columns[j].store(finish(columns[j], total[i, j]), row_of(c, i), j * s.lanes)
 
 
-@vector_function(
-    "tiles k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] B.row_stride C0:r[m,n] C0.row_stride "
-    "C:w[m,n] C.row_stride"
-)
-def tiles(code, rows, lines):
+def tiles_signature(start: str) -> str:
+    """The signature of `tiles` for what the sums start from: "rows" of C0, or one number for each row, a "column"."""
+    shape = {"rows": "m,n", "column": "m,1"}[start]
+    return (
+        "tiles k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] B.row_stride "
+        f"C0:r[{shape}] C0.row_stride C:w[m,n] C.row_stride"
+    )
+
+
+def tiles(code, rows, lines, start):
     """C = C0 + A @ B for tiles of `rows` x `lines`, one below the other. A has any strides.
 
-    A row stride of 0 starts every row from the same one, a bias or zeros; C0 = C accumulates.
+    C0 may be rows: a row stride of 0 starts every row from the same one, a bias or zeros; C0 = C accumulates. Or it is
+    a column: a number for each row, the bias of transposed products.
     """
     b, s, target = code.b, code.simd(), code.target
     n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row = code.arguments
-    # What an element comes to depends neither on the width of its tile nor, but for a single row, on the height. Where
-    # tiles have two rows at most, the last of an odd number is no such row.
-    ways = max(1, 8 // target.vectors_per_line) if rows == 1 and target.most_rows(lines) > 2 else 1
+    # What an element comes to depends neither on the width of its tile nor on the height, but for a single row that
+    # starts from a row. Where tiles have two rows at most, the last of an odd number is no such row.
+    in_order = rows > 1 or start == "column" or target.most_rows(lines) <= 2
+    ways = 1 if in_order else max(1, 8 // target.vectors_per_line)
     with cgutils.for_range(b, n, intp=I64) as at:
         first = b.mul(at.index, int64(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
-        places = _At(pa, a_row, a_k), _At(bb, b_k), _At(pc0, c0_row), _At(pc, c_row)
-        _tile(s, rows, lines, ways, k, *places)
+        first_sums = _At(pc0, c0_row, int64(0) if start == "column" else None)
+        _tile(s, rows, lines, ways, k, _At(pa, a_row, a_k), _At(bb, b_k), first_sums, _At(pc, c_row))
 
 
 @vector_function("lines=out.lines k=x.cols x:r[1,k] W:r[k,n] W.row_stride C0:r[1,n] out:w[1,n]")
