@@ -28,11 +28,13 @@ class CallLength:
 def pieces(n: int, rows: int, multiply_adds: float) -> Iterator[tuple[int, int]]:
     """(first, stop) of consecutive rows, n in all, each piece a multiple of `rows` but the last one.
 
-    multiply_adds are those of a row. What is done with each piece is timed.
+    The last one has more than one row, unless n is 1. multiply_adds are those of a row. What is done with each piece is
+    timed.
     """
     length, first = CallLength(multiply_adds * rows, FIRST_SWEEP), 0
     while first < n:
         stop = min(n, first + length.blocks * rows)
+        stop = n if stop == n - 1 else stop
         began = time.perf_counter()
         yield first, stop
         length.note(time.perf_counter() - began, -(-(stop - first) // rows))

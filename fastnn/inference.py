@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import calls
-from .kernels import entry, schedule
+from .kernels import entry, python_api, schedule, strategy
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
 from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
-from .kernels.python_api import RowFunction, row_function
+from .kernels.python_api import RowFunction
 from .kernels.schedule import Source, Sources
 from .threads import door, run_on_threads
 
-KEPT_PROGRAMS = 8  # of a sweep: one for every number of rows seen lately
-KEPT_FUNCTIONS = 64  # of a network, and programs of them
-LONG_BLOCK = 2**18  # multiply-adds, from which on other threads of Python run meanwhile
+KEPT_KINDS = 8  # of passes over samples, whose programs a sweep keeps
+LONG_BLOCK, LONGEST_BLOCK = 2**18, 2**22  # multiply-adds: from the first on other threads of Python run meanwhile
+THREAD_ROWS = 64  # of a thread's share of a prediction, at least
 
 
 class Inference:
@@ -39,13 +41,14 @@ class Inference:
     ):
         self.layout, self.parameters, self.scale = layout, parameters, scale
         self.idle = [] if idle is None else idle
-        self.blocks = Blocks(layout) if blocks is None else blocks
+        self.blocks = Blocks(layout, scale) if blocks is None else blocks
         self.address = parameters.ctypes.data
-        self.quick: RowFunction = _nothing  # the function that `block` used last: it refuses what it is not for
-        self._functions: dict[tuple[int, ...], RowFunction] = {}  # by the shape of X
+        self.quick: RowFunction = _nothing  # predicts up to a block of rows, and gives None for what it is not for
+        self._heights = np.zeros(len(self.blocks.heights), python_api.HEIGHT)  # the table that `quick` reads
+        self._codes: dict[int, Code] = {}  # by height: those of `blocks` with the addresses of these parameters
         self.dtype, self.n_in, self.n_out = np.dtype(layout.dtype), layout.sizes[0], layout.sizes[-1]
-        self.block_rows = layout.block_rows
         self.multiply_adds = layout.multiply_adds
+        self.block_rows = max(layout.block_rows, LONGEST_BLOCK // self.multiply_adds)  # that `block` predicts
 
     def outputs(self, n: int) -> NDArray[Any]:
         """Room for the outputs of n samples."""
@@ -68,20 +71,41 @@ class Inference:
         """
         if type(X) is not np.ndarray or X.dtype != self.dtype:
             return None
-        if X.dtype is not self.dtype:
-            X = X.view(self.dtype)  # arrays from a pickle have an equal one
-        function = self._functions.get(X.shape)
-        if function is None:
-            if X.ndim != 2 or X.shape[1] != self.n_in or not 0 < len(X) <= self.block_rows:
-                return None
-            if len(self._functions) >= KEPT_FUNCTIONS:
-                self._functions.clear()
-            function = self._functions[X.shape] = self.blocks.function(X, self.parameters, self.scale)
-        self.quick = function
-        return function(X)
+        X = X.view(self.dtype)  # nobody else can change its shape; arrays from a pickle have an equal dtype
+        if X.ndim != 2 or X.shape[1] != self.n_in or not 0 < len(X) <= self.block_rows:
+            return None
+        outputs = self.quick(X)
+        if outputs is None and self._write(len(X)):
+            outputs = self.quick(X)
+        return outputs
+
+    def _write(self, rows: int) -> bool:
+        """Write the programs for so many rows that are not there yet; whether there were any.
+
+        Each step of it may be done by several threads at once, or again by a signal handler: the first one counts.
+        """
+        blocks, codes = self.blocks, self._codes
+        missing = {i for i in strategy.numbers(rows, blocks.most) if i not in codes}
+        for i in missing:
+            code = blocks.code(i).copy()
+            code.fill(parameters=self.address)
+            python_api.write_height(self._heights, i, codes.setdefault(i, code))
+        if self.quick is _nothing:
+            made = python_api.row_function(
+                self._heights,
+                blocks.pick,
+                (self.block_rows, self.n_in, self.n_out),
+                self.dtype,
+                busy=blocks.busy,
+                long=LONG_BLOCK // self.multiply_adds + 1,
+                memory=(blocks, self.parameters, codes),
+            )
+            self.quick = made or _nothing
+        return bool(missing)
 
     def predict(self, inputs: NDArray[Any], out: NDArray[Any], threads: int = 1) -> None:
         """Fill out, on several threads if asked for."""
+        threads = max(1, min(threads, len(inputs) // THREAD_ROWS))
         sweeps = [self._borrow() for _ in range(threads)]
         if threads == 1:
             sweeps[0](inputs, out=out)
@@ -91,25 +115,24 @@ class Inference:
 
     def _predict_on_threads(self, sweeps: list[Sweep], inputs: NDArray[Any], out: NDArray[Any]) -> None:
         """Numba's threads where they can be used, or Python's."""
-        codes, threads = [sweep.code(inputs) for sweep in sweeps], len(sweeps)
-        stacked = np.stack([code.operations for code in codes])
-        rest = codes[0].patches, codes[0].parts, _bindings(inputs, out=out)
-        for piece in calls.pieces(len(inputs), threads * self.block_rows, self.multiply_adds / threads):
+        threads, pass_, table = len(sweeps), sweeps[0].pass_of(inputs), _bindings(inputs, out=out)
+        pick = strategy.pick(pass_.most)
+        for piece in calls.pieces(len(inputs), threads * pass_.most, self.multiply_adds / threads):
+            shares = [entry.share(*piece, t, threads) for t in range(threads)]
+            wanted = {i for first, stop in shares for i in strategy.numbers(stop - first, pass_.most)}
+            wanted = wanted.union(*(sweep.written(pass_) for sweep in sweeps))  # so that all have the same parts
+            codes = [sweep.code(pass_, wanted) for sweep in sweeps]
+            stacked = np.stack([code.operations for code in codes])
+            rest = codes[0].patches, codes[0].parts, pick, table
             with door() as opened:
                 if opened:
                     try:
-                        entry.sweep_parallel(stacked, *rest, *piece, self.block_rows)
+                        entry.sweep_parallel(stacked, *rest, *piece)
                         continue
                     except Exception:  # Numba could not start its threads
                         pass
-            shares = [entry.share(*piece, self.block_rows, t, threads) for t in range(threads)]
             used = sweeps, self.parameters, inputs, out
-            run_on_threads(
-                [
-                    functools.partial(_sweep, used, stacked[t], *rest, *shares[t], self.block_rows)
-                    for t in range(threads)
-                ]
-            )
+            run_on_threads([functools.partial(_sweep, used, stacked[t], *rest, *shares[t]) for t in range(threads)])
 
     def evaluate(
         self, inputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None
@@ -152,28 +175,45 @@ def _nothing(X: Any) -> None:
 
 
 class Blocks:
-    """Predictions of a block at most: programs of all networks of a layout and scale, in the same buffers."""
+    """Programs that predict blocks of a few heights, of all networks of a layout and scale, in the same buffers."""
 
-    def __init__(self, layout: Layout):
-        self.layout = layout
-        self._busy = np.zeros(1, np.int64)  # whether the buffers are in use
-        self._made: dict[int, tuple[Code, Workspace]] = {}  # by rows
+    def __init__(self, layout: Layout, scale: float):
+        self.layout, self.scale = layout, scale
+        self.most = strategy.most_predicted(layout)
+        self.heights, self.pick = strategy.heights(self.most), strategy.pick(self.most)
+        self.busy = np.zeros(1, np.int64)  # whether the buffers are in use
+        self._made: dict[str, tuple[Workspace, Source]] = {}
+        self._codes: dict[int, Code] = {}
 
-    def function(self, X: NDArray[Any], parameters: NDArray[Any], scale: float) -> RowFunction:
-        """A function for arrays like X; see `row_function`."""
-        layout, rows = self.layout, len(X)
-        if rows not in self._made:
-            if len(self._made) >= KEPT_FUNCTIONS:
-                self._made.clear()
-            work = next((work for _, work in self._made.values()), None) or Workspace(layout, layout.block_rows)
-            place = Vector(layout, Symbol("parameters")), work, Source.of("samples", X), rows, scale
-            self._made[rows] = Code([schedule.predict_program(*place)], library(layout.dtype)), work
-        shared, work = self._made[rows]
-        code = shared.copy()
-        code.fill(parameters=parameters.ctypes.data)
-        long = rows * layout.multiply_adds > LONG_BLOCK
-        sizes, memory = (rows, layout.sizes[0], layout.sizes[-1]), (work, parameters)
-        return row_function(code, sizes, X.dtype, busy=self._busy, release=long, memory=memory) or _nothing
+    def code(self, i: int) -> Code:
+        """The program of height number i. Threads may write one at the same time: they share nothing that changes."""
+        if i not in self._codes:
+            work, source = self._memory()
+            rows, parameters = self.heights[i], Vector(self.layout, Symbol("parameters"))
+            program = schedule.predict_program(parameters, work, source, rows, self.scale)
+            self._codes.setdefault(i, Code([program], library(self.layout.dtype)))
+        return self._codes[i]
+
+    def _memory(self) -> tuple[Workspace, Source]:
+        """The buffers, all of them, and what the samples are like."""
+        if "memory" not in self._made:
+            layout = self.layout
+            work, parameters = Workspace(layout, layout.block_rows), Vector(layout, Symbol("parameters"))
+            source = Source.of_rows("samples", layout.sizes[0], layout.dtype)
+            schedule.predict_program(parameters, work, source, self.most, self.scale)  # the largest makes them all
+            self._made.setdefault("memory", (work, source))
+        return self._made["memory"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A kind of pass over samples: what its programs depend on beside the network."""
+
+    x: Source
+    sources: Sources | None  # where there are targets
+    gradient: bool
+    in_place: bool
+    most: int  # rows of a program
 
 
 class Sweep:
@@ -183,44 +223,57 @@ class Sweep:
         self.parameters, self.scale = Vector(layout, Symbol("parameters")), scale
         self.address = 0
         self.layout, self.library = layout, library(layout.dtype)
+        self.most = strategy.most_predicted(layout)
         self.work = Workspace(layout, layout.block_rows)
-        self.codes: dict[Any, Code] = {}
+        self.codes: dict[Pass, tuple[dict[int, Code], Code]] = {}  # by height, and joined
 
     def take(self, address: int) -> None:
         """Go on with the parameters at an address."""
-        for code in self.codes.values():
-            code.fill(parameters=address)
+        for _, joined in self.codes.values():
+            joined.fill(parameters=address)
         self.address = address
 
-    def code(
+    def pass_of(
         self,
         inputs: NDArray[Any],
         targets: NDArray[Any] | None = None,
         weights: NDArray[Any] | None = None,
         gradient: bool = False,
-    ) -> Code:
-        """The programs for the blocks of so many rows of such inputs, targets and weights."""
-        key = (len(inputs), inputs.dtype, None if targets is None else targets.ndim, weights is None, gradient)
-        if key in self.codes:
-            return self.codes[key]
-        if len(self.codes) == KEPT_PROGRAMS:
-            self._forget()
-        x = Source.of("samples", inputs)
-        sources = None if targets is None else Sources.of(inputs, targets, weights)
+    ) -> Pass:
+        """The kind of pass over such arrays."""
+        x = Source.of("samples", inputs).once
+        most = self.layout.block_rows if gradient else self.most
+        if targets is not None:
+            return Pass(x, Sources.of(inputs, targets, weights).once, gradient, False, most)
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
-        in_place = (
-            sources is None and x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows
-        )
-        programs = []
-        for rows in schedule.block_sizes(self.layout, [len(inputs)]):
-            if gradient and sources is not None:
-                programs.append(schedule.gradient_program(self.parameters, self.work, sources, rows, self.scale))
-            else:
-                places = self.parameters, self.work, x, rows, self.scale
-                programs.append(schedule.predict_program(*places, in_place, sources))
-        code = Code(programs, self.library)
-        code.fill(parameters=self.address)
-        return self.codes.setdefault(key, code)
+        in_place = x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows
+        return Pass(x, None, gradient, in_place, most)
+
+    def written(self, pass_: Pass) -> set[int]:
+        """The numbers of the heights that there are programs of."""
+        return set(self.codes[pass_][0]) if pass_ in self.codes else set()
+
+    def code(self, pass_: Pass, wanted: Set[int]) -> Code:
+        """The programs of these heights at least; their parts have the numbers of `strategy.heights`."""
+        if pass_ not in self.codes and len(self.codes) == KEPT_KINDS:
+            self._forget()
+        by_height, joined = self.codes.get(pass_, ({}, None))
+        if joined is None or not wanted <= by_height.keys():
+            sizes = strategy.heights(pass_.most)
+            by_height = {i: by_height.get(i) or self._write(pass_, sizes[i]) for i in {*by_height, *wanted}}
+            joined = Code.joined(by_height.get(i) for i in range(len(sizes)))
+            joined.fill(parameters=self.address)
+            self.codes[pass_] = by_height, joined
+        return joined
+
+    def _write(self, pass_: Pass, rows: int) -> Code:
+        """The program of so many rows."""
+        if pass_.gradient and pass_.sources is not None:
+            program = schedule.gradient_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+        else:
+            places = self.parameters, self.work, pass_.x, rows, self.scale
+            program = schedule.predict_program(*places, pass_.in_place, pass_.sources)
+        return Code([program], self.library)
 
     def _forget(self) -> None:
         """Drop all programs, and the memory that only they know."""
@@ -236,23 +289,25 @@ class Sweep:
         gradient: NDArray[Any] | None = None,
     ) -> float:
         """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
-        n, code = len(inputs), self.code(inputs, targets, weights, gradient is not None)
-        step, table = self.work.step, _bindings(inputs, targets, weights, out, gradient)
-        count = n if weights is None else weights.sum(dtype=np.float64)
-        step["scale"], step["total"] = 1 / count, 0
+        n, pass_ = len(inputs), self.pass_of(inputs, targets, weights, gradient is not None)
+        pick, table = strategy.pick(pass_.most), _bindings(inputs, targets, weights, out, gradient)
         multiply_adds = self.layout.multiply_adds * (1 if gradient is None else 3)
-        for piece in calls.pieces(n, self.layout.block_rows, multiply_adds):
-            entry.sweep(code.operations, code.patches, code.parts, table, *piece, self.layout.block_rows)
+        count = n if weights is None else weights.sum(dtype=np.float64)
+        for i, piece in enumerate(calls.pieces(n, pass_.most, multiply_adds)):
+            code, step = self.code(pass_, strategy.numbers(piece[1] - piece[0], pass_.most)), self.work.step
+            if i == 0:
+                step["scale"], step["total"] = 1 / count, 0
+            entry.sweep(code.operations, code.patches, code.parts, pick, table, *piece)
         return float(step["total"][0] / count)
 
     def by_samples(self, inputs: NDArray[Any], targets: NDArray[Any], gradients: NDArray[Any]) -> None:
         """Add the gradient of each sample to its row."""
-        code = self.code(inputs[:1], targets[:1], gradient=True)
+        code = self.code(self.pass_of(inputs, targets, gradient=True), {0})  # heights begin with 1
         self.work.step["scale"] = 1
         table = _bindings(inputs, targets, gradient=gradients)
         bind(table, GRADIENT, gradients.ctypes.data, gradients.strides[0])
         for piece in calls.pieces(len(inputs), 1, 3 * self.layout.multiply_adds):
-            entry.sweep(code.operations, code.patches, code.parts, table, *piece, 1)
+            entry.sweep(code.operations, code.patches, code.parts, np.zeros(1, np.int64), table, *piece)
 
 
 def _sweep(used: object, *arguments: Any) -> None:

@@ -53,14 +53,18 @@ class Programs:
 @functools.lru_cache(MAX_ARCHITECTURES)
 def _shared_programs(architecture: Architecture) -> Programs:
     layout = layout_of(architecture)
-    return Programs(layout, Blocks(layout))
+    return Programs(layout, Blocks(layout, _scale(architecture)))
+
+
+def _scale(architecture: Architecture) -> float:
+    return 1.0 if architecture.input_scale is None else architecture.input_scale
 
 
 def programs_of(architecture: Architecture) -> Programs:
     """Those of all networks of a small architecture, or new ones."""
     programs = _shared_programs(architecture)
     if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
-        return Programs(programs.layout, Blocks(programs.layout))
+        return Programs(programs.layout, Blocks(programs.layout, programs.blocks.scale))
     return programs
 
 
@@ -84,7 +88,7 @@ class Network:
         programs = programs_of(architecture)
         self.layout, self.plans = programs.layout, programs.plans
         layout = self.layout
-        self.scale = 1.0 if architecture.input_scale is None else architecture.input_scale
+        self.scale = _scale(architecture)
         self.state = aligned_zeros(STATE.itemsize, STATE)
         self.seed(random)
         if noise is not None:

@@ -212,41 +212,41 @@ def help_train(operations, patches, parts, bindings, mailbox, worker, posted):
 
 
 @njit(nogil=True)
-def _sweep(operations, patches, parts, bindings, first, stop, block_rows):
-    """Run the blocks' programs over the rows from `first` to `stop`."""
-    for start in range(first, stop, block_rows):
-        i = 0
-        while parts[i].rows != min(block_rows, stop - start):
-            i += 1
+def _sweep(operations, patches, parts, pick, bindings, first, stop):
+    """Run the programs of blocks over the rows from `first` to `stop`."""
+    start, most = first, pick.shape[0] - 1
+    while start < stop:
+        i = pick[min(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
+        start += parts[i].rows
 
 
 @cached
-def sweep(operations, patches, parts, bindings, first, stop, block_rows):
-    """Run the blocks' programs over the rows from `first` to `stop`, in their order: predict, evaluate, gradients.
+def sweep(operations, patches, parts, pick, bindings, first, stop):
+    """Run the programs of blocks over the rows from `first` to `stop`, in their order: predict, evaluate, gradients.
 
-    All blocks but the last of the sample set have block_rows rows.
+    pick[n], int64, is the number of the part that is due where n rows are left; its last element is for all larger n.
     """
-    _sweep(operations, patches, parts, bindings, first, stop, block_rows)
+    _sweep(operations, patches, parts, pick, bindings, first, stop)
 
 
-def share(first: int, stop: int, block_rows: int, t: int, threads: int) -> tuple[int, int]:
-    """(first, stop) of thread t's share of the rows from `first` to `stop`, whole blocks."""
-    blocks = (stop - first + block_rows - 1) // block_rows
-    begin, end = blocks * t // threads, blocks * (t + 1) // threads
-    return first + begin * block_rows, min(first + end * block_rows, stop)
+def share(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:
+    """(first, stop) of thread t's share of the rows from `first` to `stop`: lots of 16, the last one with the rest."""
+    lots = (stop - first) // 16
+    begin, end = lots * t // threads * 16, lots * (t + 1) // threads * 16
+    return first + begin, stop if t == threads - 1 else first + end
 
 
 _share = njit(nogil=True)(share)
 
 
 @cached(parallel=True)
-def sweep_parallel(operations, patches, parts, bindings, first, stop, block_rows):
-    """`sweep` on several threads, each with operations (threads, words) and memory of its own, and whole blocks.
+def sweep_parallel(operations, patches, parts, pick, bindings, first, stop):
+    """`sweep` on several threads, each with operations (threads, words) and memory of its own. The bits are the same.
 
-    The bits are the same.
+    There must be 16 rows for each thread.
     """
     threads = operations.shape[0]
     for t in prange(threads):
-        begin, end = _share(first, stop, block_rows, t, threads)
-        _sweep(operations[t], patches, parts, bindings, begin, end, block_rows)
+        begin, end = _share(first, stop, t, threads)
+        _sweep(operations[t], patches, parts, pick, bindings, begin, end)

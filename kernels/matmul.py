@@ -43,7 +43,7 @@ def _tile_widths(target: Target, lines: float) -> Iterator[float]:
         yield narrow
 
 
-def _row_widths(target: Target, lines: int) -> Iterator[int]:
+def _row_widths(target: Target, lines: int) -> Iterator[float]:
     """The widths of the columns of tiles of a single row, the widest first."""
     for width in target.row_widths:
         yield from [width] * (lines // width)
@@ -73,10 +73,11 @@ def matmul(
     """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
     C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. Each sum
-    runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices, one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to
-    be copied (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a
-    row of at least that width, read behind B's last column. `between` holds operations to spread evenly through the
-    product. `then` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
+    runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices,
+    one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to be copied
+    (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a row of at
+    least that width, read behind B's last column. `between` holds operations to spread evenly through the product.
+    `then` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
     """
     blocks = [b] if isinstance(b, Matrix) else list(b)
     k, n = sum(block.rows for block in blocks), blocks[0].cols

@@ -172,7 +172,7 @@ class Layout:
         self.lowest = min((layer.index for layer in layers if not layer.frozen), default=len(layers))
         # A block goes through the whole network at once, about 128 KiB of it where the network is small.
         row_bytes = self.x_stride + 2 * sum(layer.row_stride for layer in layers)
-        self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes))
+        self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes // 16 * 16))
         self.block_bytes = self.block_rows * row_bytes
 
     @property

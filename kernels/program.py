@@ -109,6 +109,33 @@ class Code:
         self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
         self._filled: dict[str, int] = {}
 
+    @classmethod
+    def joined(cls, codes: Iterable[Code | None]) -> Code:
+        """Codes of one part each, end to end, not filled; None stands for an empty part."""
+        operations, patches, parts = [np.empty(0, np.int64)], [np.empty(0, PATCH)], []
+        of_networks: dict[str, list[NDArray[np.int64]]] = {}
+        n_words = n_patches = 0
+        for code in codes:
+            part = np.zeros(1, PART) if code is None else code.parts.copy()
+            parts.append(part)
+            if code is None:
+                continue
+            part["operation"] += n_words // OPERATION_WORDS
+            part["patch"] += n_patches
+            moved = code.patches.copy()
+            moved["word"] += n_words
+            for name, (words, offsets) in code._of_networks.items():
+                of_networks.setdefault(name, []).append(np.array((words + n_words, offsets)))
+            operations.append(code.operations)
+            patches.append(moved)
+            n_words, n_patches = n_words + len(code.operations), n_patches + len(moved)
+        made = object.__new__(cls)
+        made.operations, made.patches = np.concatenate(operations), np.concatenate(patches)
+        made.parts = np.concatenate(parts)
+        made._of_networks = {name: np.concatenate(each, axis=1) for name, each in of_networks.items()}
+        made._filled = {}
+        return made
+
     def copy(self) -> Code:
         """The same programs with operations of their own."""
         other = copy.copy(self)

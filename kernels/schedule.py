@@ -20,7 +20,19 @@ from .layers import Decay, Destination, Dropout, Update
 from .losses import LOSSES
 from .matmul import WHOLE, matmul
 from .matrix import ITEMSIZE, Address, Matrix, Symbol
-from .memory import STATE, Block, ColumnShard, Layer, Layout, Trainable, Vector, Workspace, field, field_at
+from .memory import (
+    SHARD_SAMPLES,
+    STATE,
+    Block,
+    ColumnShard,
+    Layer,
+    Layout,
+    Trainable,
+    Vector,
+    Workspace,
+    field,
+    field_at,
+)
 from .optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .program import Operation, Program
 from .target import LINE_BYTES
@@ -59,6 +71,16 @@ class Source:
         """
         cols = 1 if array.ndim == 1 else array.shape[1]
         return _source(symbol, _NAMES[array.dtype], cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
+
+    @classmethod
+    def of_rows(cls, symbol: str, cols: int, dtype: str) -> Source:
+        """Of C-ordered rows, which are read once."""
+        return _source(symbol, dtype, cols, cols * ITEMSIZE[dtype], prefetch=False)
+
+    @property
+    def once(self) -> Source:
+        """The same for a single pass, in which nothing is fetched ahead."""
+        return self.of_rows(self.symbol, self.cols, self.dtype)
 
     def matrix(self, rows: int) -> Matrix:
         """So many rows of it."""
@@ -107,6 +129,11 @@ class Sources:
         """Of arrays as `Source.of` takes them."""
         weights = None if w is None else Source.of("weights", w)
         return cls(Source.of("samples", x), Source.of("targets", y), weights)
+
+    @property
+    def once(self) -> Sources:
+        """See `Source.once`."""
+        return Sources(self.x.once, self.y.once, None if self.w is None else self.w.once)
 
 
 @dataclass(frozen=True)
@@ -499,27 +526,27 @@ def _give(program: Program, out: Matrix) -> None:
 def _predict_feature_major(
     program: Program, parameters: Vector, work: Workspace, given: Source | Sources, input_scale: float
 ) -> None:
-    """Shards of samples through all layers, one after another in the same buffers; the outputs become rows again.
+    """A shard of samples through all layers; the outputs become rows again. Shards of any size share their buffers.
 
     given: the samples alone, or with targets, for the loss.
     """
-    layout, worker = parameters.layout, Worker()
-    out, activation = work.row_major(program.rows, worker).a[-1], layout.activations[-1]
-    samples, with_loss = work.feature_major_samples(program.rows, worker), isinstance(given, Sources)
+    layout, worker, rows = parameters.layout, Worker(), program.rows
+    out, activation = work.row_major(rows, worker).a[-1], layout.activations[-1]
+    most = max(SHARD_SAMPLES, rows)
+    samples, with_loss = work.feature_major_samples(rows, worker, most), isinstance(given, Sources)
     if isinstance(given, Sources):
         task = Task(parameters, work, given, input_scale, Destination(parameters))
         samples, _ = _load(program, task, samples, worker, ahead=False)
     else:
         given.load(program, samples.x, input_scale)
     by_rows, logits = activation in ROW_WISE, with_loss and LOSSES[layout.loss].from_logits
-    for first, stop in strategy.sample_shards(program.rows, layout.itemsize):
-        block = work.feature_major(samples, slice(first, stop), worker)
-        layers.forward(program, parameters, block, worker, logits or by_rows)
-        if with_loss:
-            layers.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
-        if logits and not by_rows:
-            layers.activate(program, activation, block.a[-1], block.a[-1], WHOLE)
-        program.add("transpose", source=block.a[-1].T, out=out[first:stop, :], zeros=block.zeros)
+    block = work.feature_major(samples, slice(0, rows), worker, most)
+    layers.forward(program, parameters, block, worker, logits or by_rows)
+    if with_loss:
+        layers.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
+    if logits and not by_rows:
+        layers.activate(program, activation, block.a[-1], block.a[-1], WHOLE)
+    program.add("transpose", source=block.a[-1].T, out=out, zeros=block.zeros)
     if by_rows:
         layers.activate(program, activation, out, out, WHOLE)
     _give(program, out)

@@ -6,7 +6,11 @@ the bits depend on it; but for the number of threads, which changes no bit.
 
 from __future__ import annotations
 
+import functools
 import itertools
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .activations import ROW_WISE
 from .matmul import INNER_SUMS, TRANSPOSE, tn_operations
@@ -68,6 +72,53 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
             wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
             narrow += samples * fan_in * fan_out
     return parts * narrow, wide
+
+
+@functools.lru_cache
+def heights(most: int) -> tuple[int, ...]:
+    """The numbers of rows, at most so many, that programs are written for: all to 16, then 4 for each doubling."""
+    steps = itertools.takewhile(lambda step: step < most, (4 << i for i in range(64)))
+    found = {*range(1, min(16, most) + 1), *(k * step for step in steps for k in range(4, 9)), most}
+    return tuple(sorted(height for height in found if height <= most))
+
+
+@functools.lru_cache
+def pick(most: int) -> NDArray[np.int64]:
+    """By the number of rows that are left: which of `heights(most)` is due. The last element is for all larger ones.
+
+    So any number of rows is a sum of a few heights. A single row is only due where there is no other: its sums have
+    another order.
+    """
+    sizes = heights(most)
+    table = np.zeros(most + 3, np.int64)
+    for left in range(1, len(table)):
+        table[left] = max(i for i, height in enumerate(sizes) if height == left or height <= max(1, left - 2))
+    table.flags.writeable = False  # all networks share it
+    return table
+
+
+def parts_of(n: int, most: int) -> list[int]:
+    """The heights that n rows are the sum of, in their order."""
+    sizes, table, found = heights(most), pick(most), []
+    while n:
+        found.append(sizes[table[min(n, len(table) - 1)]])
+        n -= found[-1]
+    return found
+
+
+def numbers(n: int, most: int) -> frozenset[int]:
+    """Which of `heights(most)` n rows are the sum of."""
+    return _numbers(n if n < 3 * most else 2 * most + n % most, most)
+
+
+@functools.lru_cache(2**12)
+def _numbers(n: int, most: int) -> frozenset[int]:
+    return frozenset(map(heights(most).index, parts_of(n, most)))
+
+
+def most_predicted(layout: Layout) -> int:
+    """The most rows of a program that predicts: a shard where samples are feature-major, else a block."""
+    return SHARD_SAMPLES if predicts_feature_major(layout, SHARD_SAMPLES) else layout.block_rows
 
 
 def predicts_feature_major(layout: Layout, rows: int) -> bool:

@@ -65,9 +65,9 @@ class Target:
     @cached_property
     def column_tiles(self) -> tuple[tuple[int, float], ...]:
         """(rows, width in lines) of the tiles whose sums start from a column; those of one row are as wide as rows."""
-        return tuple(
-            (rows, int(width)) for rows, width in self.tiles if width == int(width) and rows > 1
-        ) + tuple((1, width) for width in self.row_widths)
+        return tuple((rows, int(width)) for rows, width in self.tiles if width == int(width) and rows > 1) + tuple(
+            (1, width) for width in self.row_widths
+        )
 
     @property
     def row_widths(self) -> tuple[int, ...]:

@@ -95,6 +95,9 @@ def contents(matrix):
     return np.asarray(SimpleNamespace(__array_interface__=place))
 
 
+ONLY = np.zeros(1, np.int64)  # what picks the only part of a code
+
+
 def run(dtype, write, target=HOST):
     """Run the program that write(program) writes."""
     program = Program(target, str(np.dtype(dtype)), rows=1)
@@ -104,7 +107,7 @@ def run(dtype, write, target=HOST):
 
 def run_code(code):
     """Run the one program of a code, written for one row, that has no symbols."""
-    entry.sweep(code.operations, code.patches, code.parts, bindings(), 0, 1, 1)
+    entry.sweep(code.operations, code.patches, code.parts, ONLY, bindings(), 0, 1)
 
 
 def call(dtype, name, target=HOST, **arguments):
@@ -166,17 +169,25 @@ class Net:
             w[...], b[...] = True, True
         return vector[~used]
 
-    def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False, weights=None):
-        """The programs of `sweep`."""
+    def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False, weights=None, shares=()):
+        """The programs of `sweep`: of the heights that the samples are the sum of, or `shares` of them."""
         places, programs = (Vector(self.layout, self.parameters.ctypes.data), work), []
         sources = None if y is None else Sources.of(x, y, weights)
-        for rows in schedule.block_sizes(self.layout, [len(x)]):
-            if gradient:
+        most = self.most(gradient)
+        due = {height for n in shares or [len(x)] for height in strategy.parts_of(n, most)}
+        for rows in strategy.heights(most):
+            if rows not in due:
+                programs.append(Program(self.layout.target, self.dtype))
+            elif gradient:
                 programs.append(schedule.gradient_program(*places, sources, rows, scale))
             else:
                 source = Source.of("samples", x)
                 programs.append(schedule.predict_program(*places, source, rows, scale, in_place, sources))
         return Code(programs, self.library)
+
+    def most(self, gradient=False):
+        """The most rows of a program of `sweep_code`."""
+        return self.layout.block_rows if gradient else strategy.most_predicted(self.layout)
 
     def sweep(self, x, y=None, out=None, gradient=None, scale=1.0, weights=None):
         """One pass over the samples: fills out, adds the mean gradient to gradient; returns the mean loss."""
@@ -197,7 +208,7 @@ class Net:
                 bind(table, symbol, array.ctypes.data, array.strides[0])
         if gradient is not None:
             bind(table, GRADIENT, gradient.ctypes.data)
-        rest = code.patches, code.parts, table, 0, len(x), self.layout.block_rows
+        rest = code.patches, code.parts, strategy.pick(self.most(gradient is not None)), table, 0, len(x)
         if operations is None:
             entry.sweep(code.operations, *rest)
         else:

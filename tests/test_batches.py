@@ -9,7 +9,7 @@ import pytest
 from fastnn.kernels import batches, entry, reference
 from fastnn.kernels.program import Code, Program, bindings
 
-from .kernel_calls import library, on_targets
+from .kernel_calls import ONLY, library, on_targets
 
 
 def drawing(n, seed, target):
@@ -18,7 +18,7 @@ def drawing(n, seed, target):
     program = Program(target, "float32", rows=1)
     program.add("draw_order", order=order.ctypes.data, n=n, state=state.ctypes.data)
     code, table = Code([program], library("float32", target)), bindings()
-    return lambda: entry.sweep(code.operations, code.patches, code.parts, table, 0, 1, 1), order, state
+    return lambda: entry.sweep(code.operations, code.patches, code.parts, ONLY, table, 0, 1), order, state
 
 
 @pytest.mark.parametrize(("target", "n"), on_targets([1, 2, 3, 10, 257]))

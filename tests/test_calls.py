@@ -21,6 +21,7 @@ def counted(monkeypatch):
     seen = []
     for name in ("FIRST_CALL", "FIRST_SWEEP", "CALL_SECONDS"):
         monkeypatch.setattr(calls, name, 0)
+    monkeypatch.setattr("fastnn.inference.LONGEST_BLOCK", 0)
     for name in ("train", "train_step", "sweep", "sweep_parallel"):
         kernel = getattr(entry, name)
         monkeypatch.setattr(entry, name, lambda *a, name=name, kernel=kernel: (seen.append(name), kernel(*a))[1])
@@ -105,7 +106,8 @@ def test_pieces_on_several_threads(threads, counted, monkeypatch):
     alone = model.predict(X, threads=1)
     counted.clear()
     np.testing.assert_array_equal(model.predict(X, threads=threads), alone)
-    assert counted.count("sweep_parallel") + counted.count("sweep") // threads == -(-BLOCKS // threads)
+    blocks = -(-len(X) // model._network.inference.blocks.most)
+    assert counted.count("sweep_parallel") + counted.count("sweep") // threads == -(-blocks // threads)
 
 
 # ---- how long a call is ----

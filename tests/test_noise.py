@@ -8,7 +8,7 @@ from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.memory import STEP, aligned_zeros, field
 from fastnn.kernels.program import Code, Program, bindings
 
-from .kernel_calls import DTYPES, library, on_targets
+from .kernel_calls import DTYPES, ONLY, library, on_targets
 
 KEY = 0x0123456789ABCDEF
 SHAPES = [(1, 1), (3, 17), (16, 16), (37, 5), (64, 100)]
@@ -28,7 +28,7 @@ def run(name, x, dtype, target, columns, **given):
     place = {"key": field(step, "key"), "position": 5, "width": 300, "begin": 2, "salt": 3}
     program.add(f"{name}{'_columns' * columns}", out=out, **place, **given, **({"x": out} if name == "dropout" else {}))
     code = Code([program], library(dtype, target))
-    entry.sweep(code.operations, code.patches, code.parts, bindings(), 0, 1, 1)
+    entry.sweep(code.operations, code.patches, code.parts, ONLY, bindings(), 0, 1)
     result = buffer[:, :cols]
     return (result.T if columns else result), buffer[:, cols:]
 
@@ -86,6 +86,6 @@ def test_a_key_is_the_next_number_of_the_generator(seed, target):
     program.add("draw_key", state=state.ctypes.data, key=field(step, "key"))
     code, want_state = Code([program], library("float32", target)), seed
     for _ in range(3):
-        entry.sweep(code.operations, code.patches, code.parts, bindings(), 0, 1, 1)
+        entry.sweep(code.operations, code.patches, code.parts, ONLY, bindings(), 0, 1)
         want, want_state = reference.split_mix(want_state)
         assert (int(step["key"][0]), int(state[0])) == (want, want_state)

@@ -163,7 +163,7 @@ def test_what_symbols_stand_for_moves_with_the_rows():
     for array in (x, x + 100):
         bind(table, SAMPLES, array.ctypes.data, array.strides[0])
         bind(table, OUTPUTS, out.ctypes.data, out.strides[0])
-        entry.sweep(code.operations, code.patches, code.parts, table, 0, 10, 5)
+        entry.sweep(code.operations, code.patches, code.parts, np.zeros(1, np.int64), table, 0, 10)
         np.testing.assert_array_equal(out, array[:, 1:])
 
 
@@ -237,7 +237,9 @@ def test_every_function_is_code_that_llvm_accepts(target, dtype):
 def test_the_names_of_functions(target):
     """What programs ask for by a name that they make up."""
     names = functions(target)
-    assert {f"tiles_{rows}x{lines}" for rows, lines in target.tiles} == {n for n in names if n.startswith("tiles_")}
+    tiles = {f"tiles_{rows}x{lines}" for rows, lines in target.tiles}
+    tiles |= {f"tiles_{rows}x{lines}_column" for rows, lines in target.column_tiles}
+    assert tiles == {n for n in names if n.startswith("tiles_")}
     for activation in ("identity", "sigmoid", "tanh", "relu", "step"):
         assert {activation, f"{activation}_backward", f"{activation}_gemv", f"{activation}_gemv_backward"} <= set(names)
     for optimizer in ("sgd", "momentum", "nesterov", "adam"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastnn import Dense, Model
-from fastnn.kernels import entry, python_api
+from fastnn.kernels import entry, python_api, schedule, strategy
 
 rng = np.random.default_rng(0)
 
@@ -162,7 +162,7 @@ def test_no_memory_for_the_outputs():
 def test_where_its_buffers_are_in_use_the_entry_predicts():
     model, X = Model([4, 3], rng=0), rng.normal(size=(2, 4)).astype(np.float32)
     function, before = quick(model, X), model.predict(X)
-    busy = model._network.inference.blocks._busy
+    busy = model._network.inference.blocks.busy
     busy[0] = 1
     try:
         assert function(X) is None
@@ -177,7 +177,7 @@ def test_long_blocks_on_several_threads():
     models = [Model([300, 200, 10], rng=i) for i in range(3)]
     X = rng.normal(size=(40, 300)).astype(np.float32)
     wanted = [model.predict(X) for model in models]
-    assert all(quick(model, X).__self__["release"] for model in models)
+    assert all(len(X) >= quick(model, X).__self__["long"] for model in models)
     wrong = []
 
     def run(i):
@@ -189,7 +189,7 @@ def test_long_blocks_on_several_threads():
     for thread in threads:
         thread.join()
     assert not wrong
-    assert models[0]._network.inference.blocks._busy[0] == 0
+    assert models[0]._network.inference.blocks.busy[0] == 0
 
 
 def test_threads_that_each_find_python():
@@ -208,11 +208,119 @@ def test_threads_that_each_find_python():
         assert function.__name__ == "predict_rows"
 
 
-def test_many_numbers_of_rows():
-    model, X = Model([4, Dense(5, "tanh"), 3], rng=0), rng.normal(size=(200, 4)).astype(np.float32)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        ([8, 16, 1], {"output": "identity"}),
+        ([4, Dense(5, "tanh"), 3], {}),
+        ([64, 1], {}),
+        ([784, 100, 10], {}),
+        ([10, Dense(100, "relu"), Dense(10, "softmax")], {"loss": "cross_entropy"}),
+    ],
+    ids=lambda network: "-".join(str(getattr(each, "units", each)) for each in network[0]),
+)
+def test_a_row_has_the_same_bits_in_a_prediction_of_any_number_of_rows(network, dtype):
+    """From two rows on; a single one is summed in another order."""
+    layers, options = network
+    model, X = Model(layers, dtype=dtype, rng=0, **options), rng.normal(size=(1300, layers[0])).astype(dtype)
     all_rows = model.predict(X)
-    for rows in (*range(1, 200), 3, 2, 1):
-        np.testing.assert_allclose(model.predict(X[:rows]), all_rows[:rows], rtol=1e-5, atol=1e-6)
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(model.predict(X[:1]), all_rows[:1], rtol=tolerance, atol=tolerance)
+    for rows in (*range(2, 150), *range(150, 1300, 23), 256, 257, 258, 1024, 1025, 3, 2):
+        first = 1300 - rows if rows % 2 else 0
+        some = slice(first, first + rows)
+        np.testing.assert_array_equal(model.predict(X[some]), all_rows[some], err_msg=f"{rows} rows")
+        if rows % 7 == 0:
+            _, outputs = model._network.inference.evaluate(X[some], np.zeros((rows, all_rows.shape[1]), dtype))
+            np.testing.assert_array_equal(outputs, all_rows[some], err_msg=f"evaluate, {rows} rows")
+            np.testing.assert_array_equal(model.predict(X[some].tolist(), threads=2), all_rows[some])
+
+
+def test_a_new_number_of_rows_costs_no_program(monkeypatch):
+    """A few heights serve all; afterwards no program is written."""
+    model, X = Model([10, 99, 10], rng=0), rng.normal(size=(500, 10)).astype(np.float32)
+    wanted, written, write = model.predict(X), [], schedule.predict_program
+    monkeypatch.setattr(schedule, "predict_program", lambda *given: written.append(given[3]) or write(*given))
+    for rows in range(2, 501):
+        np.testing.assert_array_equal(model.predict(X[:rows]), wanted[:rows])
+    most = model._network.inference.blocks.most
+    assert set(written) < set(strategy.heights(most))
+    assert len(written) <= len(set(written)) + 1  # the largest comes first, because it makes the buffers
+    written.clear()
+    other = Model([10, 99, 10], rng=1)
+    for rows in np.random.default_rng(0).integers(2, 501, 300):
+        assert other.predict(X[:rows]).shape == (rows, 10)
+    assert written == []
+
+
+def networks_of_one_architecture(n_inputs, hidden):
+    """Two models, rows for them, and what they predict for these, by the formula."""
+    models = [Model([n_inputs, hidden, 10], rng=seed) for seed in (0, 1)]
+    X = rng.normal(size=(250, n_inputs)).astype(np.float32)
+    return models, X, [expected(model, X) for model in models]
+
+
+@pytest.mark.parametrize("interval", [1e-6, 1e-5, None])
+def test_threads_that_predict_new_numbers_of_rows(interval):
+    """Of models of one architecture, which share programs and their buffers."""
+    before, wrong = sys.getswitchinterval(), []
+
+    def run(seed, models, X, wanted):
+        for rows in np.random.default_rng(seed).integers(1, 251, 40):
+            for model, want in zip(models, wanted, strict=True):
+                if not np.allclose(model.predict(X[:rows]), want[:rows], rtol=1e-3, atol=1e-4):
+                    wrong.append(rows)
+
+    if interval is not None:
+        sys.setswitchinterval(interval)
+    try:
+        for hidden in range(2, 12):
+            given = networks_of_one_architecture(4 if hidden % 2 else 17, hidden)
+            threads = [threading.Thread(target=run, args=(seed, *given)) for seed in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40, 250, 2000])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_prediction_that_begins_in_the_middle_of_another(seed, rows):
+    """As a signal handler or a `__del__` does, in the same thread, between any two lines of the first one."""
+    hidden, module = 30 + seed, sys.modules["fastnn.inference"].__file__
+    models, X, wanted = networks_of_one_architecture(4, hidden)
+    X = np.tile(X, (8, 1))
+    wanted = [np.tile(want, (8, 1)) for want in wanted]
+    r, wrong, left = np.random.default_rng([seed, rows]), [], [400]
+
+    def check(model, want, n):
+        if not np.allclose(model.predict(X[:n]), want[:n], rtol=1e-3, atol=1e-4):
+            wrong.append(n)
+
+    def trace(frame, event, _):
+        if event == "line" and left[0] and r.random() < 0.3 and not inside:
+            left[0] -= 1
+            inside.append(1)
+            i = int(r.integers(2))
+            check(models[i], wanted[i], int(r.integers(1, 2001)) if r.random() < 0.2 else int(r.integers(1, 251)))
+            inside.pop()
+        return trace
+
+    inside = []
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, _: trace if frame.f_code.co_filename == module else None)
+    try:
+        for n in (rows, *r.integers(1, 251, 20)):
+            i = int(r.integers(2))
+            check(models[i], wanted[i], int(n))
+    finally:
+        sys.settrace(before)
+    assert wrong == []
+    assert left[0] < 400
 
 
 def test_there_is_none_where_arrays_are_laid_out_in_another_way(monkeypatch):

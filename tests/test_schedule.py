@@ -183,8 +183,7 @@ def test_samples_are_predicted_where_they_lie(sizes, more, dtype, target):
         np.testing.assert_allclose(out, want, atol=100 * EPS[dtype])
         with_copy = np.zeros_like(out)
         n.sweep(x, out=with_copy)
-        if more > 1:
-            np.testing.assert_array_equal(out, with_copy)
+        np.testing.assert_array_equal(out, with_copy)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -209,7 +208,8 @@ def test_blocks_swept_on_several_threads_give_the_same_bits(dtype):
     results = []
     for threads in (1, 2, 3, 5):
         works = [Workspace(n.layout, n.layout.block_rows) for _ in range(threads)]
-        codes = [n.sweep_code(work, x) for work in works]
+        shares = [np.subtract(*entry.share(0, len(x), t, threads)[::-1]) for t in range(threads)]
+        codes = [n.sweep_code(work, x, shares=shares) for work in works]
         out = np.full((len(x), 2), np.nan, dtype)
         n.run_sweep(codes[0], x, out=out, operations=np.stack([code.operations for code in codes]))
         results.append(out)

@@ -34,6 +34,29 @@ def test_every_tile(tiles, k, dtype, target):
             np.testing.assert_allclose(out, wanted, atol=4 * EPS[dtype] * (k + 1), err_msg=f"{rows} x {lines}")
 
 
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 7, 40])
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_tiles_whose_sums_start_from_a_column(tiles, k, dtype, target):
+    """The sums run through k in its order: the same bits as those of the transposed product, row by row."""
+    for rows, lines in target.column_tiles:
+        width, m = int(lines * LINE_BYTES) // np.dtype(dtype).itemsize, tiles * rows
+        a, b, bias = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, width), (m, 1)))
+        out = np.full((m, width), np.nan, dtype)
+        call(dtype, f"tiles_{rows}x{lines}_column", target, tiles=tiles, A=a, B=b, C0=bias, C=out)
+        np.testing.assert_allclose(out, a.astype("f8") @ b + bias, atol=4 * EPS[dtype] * (k + 1))
+        line = LINE_BYTES // np.dtype(dtype).itemsize
+        turned = np.full((2, line), np.nan, dtype)
+        w = np.zeros((k, line), dtype)
+        w[:, : min(m, line)] = a.T[:, :line]
+        start = np.zeros((1, line), dtype)
+        start[0, : min(m, line)] = bias[:line, 0]
+        operands = {"A": np.ascontiguousarray(b.T[:2]), "B": w, "C0": matrix(start).broadcast(2), "C": turned}
+        call(dtype, "tiles_2x1", target, tiles=1, **operands)
+        np.testing.assert_array_equal(turned[:, : min(m, line)], out.T[:2, :line])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
 @pytest.mark.parametrize(("target", "shape"), on_targets(LAYERS, [(1, 1), (7, 40), (101, 100)]))
