@@ -199,25 +199,33 @@ def _define(module: ir.Module, symbol: str) -> None:
     demand(load(shape, 8), known["n_inputs"])
     demand(load(known["busy"], 0), int64(0))
 
-    def each_height(do: Callable[[dict[str, ir.Value]], None]) -> None:
-        """A loop over the heights that the rows are the sum of."""
-        entry, loop, done = b.block, function.append_basic_block("height"), function.append_basic_block("all")
-        b.branch(loop)
-        b.position_at_end(loop)
-        left = b.phi(I64)
-        left.add_incoming(rows, entry)
-        place_in_pick = b.select(b.icmp_signed("<", left, known["last"]), left, known["last"])
-        i = load(b.add(known["pick"], b.mul(place_in_pick, int64(8))), 0)
+    def height_for(left: ir.Value) -> dict[str, ir.Value]:
+        """What is due where so many rows are left."""
+        at = b.select(b.icmp_signed("<", left, known["last"]), left, known["last"])
+        i, names = load(b.add(known["pick"], b.mul(at, int64(8))), 0), HEIGHT.names or ()
         height = b.add(known["heights"], b.mul(i, int64(HEIGHT.itemsize)))
-        names = HEIGHT.names or ()
-        found = dict(zip(names, fields(b, height, HEIGHT, *names), strict=True))
-        do({"first": b.sub(rows, left), **found})
-        left_then = b.sub(left, found["rows"])
-        left.add_incoming(left_then, b.block)
-        b.cbranch(b.icmp_signed(">", left_then, int64(0)), loop, done)
-        b.position_at_end(done)
+        return dict(zip(names, fields(b, height, HEIGHT, *names), strict=True))
 
-    def is_written(height: dict[str, ir.Value]) -> None:
+    first_height = height_for(rows)
+    rows_then = b.sub(rows, first_height["rows"])
+
+    def each_height(do: Callable[[dict[str, ir.Value], ir.Value], None]) -> None:
+        """Do something with each height that the rows are the sum of, and with the number of its first row."""
+        do(first_height, int64(0))  # mostly the only one
+        with b.if_then(b.icmp_signed(">", rows_then, int64(0))):
+            before, loop, done = b.block, function.append_basic_block("height"), function.append_basic_block("all")
+            b.branch(loop)
+            b.position_at_end(loop)
+            left = b.phi(I64)
+            left.add_incoming(rows_then, before)
+            height = height_for(left)
+            do(height, b.sub(rows, left))
+            left_then = b.sub(left, height["rows"])
+            left.add_incoming(left_then, b.block)
+            b.cbranch(b.icmp_signed(">", left_then, int64(0)), loop, done)
+            b.position_at_end(done)
+
+    def is_written(height: dict[str, ir.Value], _: ir.Value) -> None:
         demand(b.zext(b.icmp_signed("!=", height["program"], int64(0)), I64), int64(1))
 
     each_height(is_written)
@@ -230,8 +238,7 @@ def _define(module: ir.Module, symbol: str) -> None:
         b.ret(int64(0))  # MemoryError is set
     samples, outputs = load(x, _DATA), load(out, _DATA)
 
-    def run(height: dict[str, ir.Value]) -> None:
-        first = height["first"]
+    def run(height: dict[str, ir.Value], first: ir.Value) -> None:
         b.store(b.add(samples, b.mul(first, known["sample_bytes"])), place(height["samples"]))
         b.store(b.add(outputs, b.mul(first, known["output_bytes"])), place(height["outputs"]))
         run_operations(b, height["program"], height["operations"])

@@ -76,9 +76,9 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
 
 @functools.lru_cache
 def heights(most: int) -> tuple[int, ...]:
-    """The numbers of rows, at most so many, that programs are written for: all to 16, then 4 for each doubling."""
-    steps = itertools.takewhile(lambda step: step < most, (4 << i for i in range(64)))
-    found = {*range(1, min(16, most) + 1), *(k * step for step in steps for k in range(4, 9)), most}
+    """The numbers of rows, at most so many, that programs are written for: all to 32, then 4 for each doubling."""
+    steps = itertools.takewhile(lambda step: 4 * step < most, (8 << i for i in range(64)))
+    found = {*range(1, 33), *(k * step for step in steps for k in range(4, 9)), most}
     return tuple(sorted(height for height in found if height <= most))
 
 

@@ -42,6 +42,7 @@ def several(monkeypatch):
 @pytest.mark.parametrize("stored", ["floats", "bytes"])
 def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, monkeypatch, naive):
     monkeypatch.setattr(threads, "PARALLEL_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr("fastnn.inference.LONGEST_BLOCK", 0)
     X = np.random.default_rng(0).integers(0, 256, (n, 20), dtype=np.uint8)
     X = X if stored == "bytes" else X.astype(dtype)
     model = Model([20, 30, 18, 3], dtype=dtype, input_scale=1 / 255, rng=0)
