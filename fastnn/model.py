@@ -997,8 +997,8 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     them. Nothing can tell whether they are the functions that the model was trained with.
 
     Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
-    newer format version, with parameters that are not finite or an optimizer's state that cannot be. Raises FileNotFoundError where there is no file, and
-    TypeError for a path that is neither a string nor a path object.
+    newer format version, with parameters that are not finite or an optimizer's state that cannot be. Raises
+    FileNotFoundError where there is no file, and TypeError for a path that is neither a string nor a path object.
 
     Examples
     --------
