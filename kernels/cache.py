@@ -217,10 +217,10 @@ class CodeFiles:
     @classmethod
     def read(cls, name: str, key: object) -> bytes | None:
         """What was kept, or None."""
-        for folder in (*cls.read_only, cls.folder):
+        for folder in filter(None, (*cls.read_only, cls.folder)):
             try:
                 with open(cls.path(name, key, folder), "rb", opener=_open_without_waiting) as file:
-                    content = file.read() if folder and _is_safe(os.fstat(file.fileno())) else b""
+                    content = file.read() if _is_safe(os.fstat(file.fileno())) else b""
             except OSError:
                 continue
             checksum, data = content[:32], content[32:]
