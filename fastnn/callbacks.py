@@ -63,10 +63,10 @@ class _Monitor:
 
     def _take(self, value: float, sign: int) -> bool:
         """Whether the next epoch's value is better than the best by min_delta; it is the best then."""
-        self._seen.append(value)
         better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
         if better:
-            self.best, self.best_epoch = value, len(self._seen)
+            self.best, self.best_epoch = value, len(self._seen) + 1
+        self._seen.append(value)  # last: after Ctrl-C above, the value is taken again
         return better
 
     def _catch_up(self, history: History, values: list[float], sign: int) -> None:
