@@ -446,7 +446,7 @@ def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def path(value: Any) -> Path:
-    """value as a Path, if it is a string or an object that stands for one, such as a Path; bytes are refused."""
+    """value as a Path, if it is a string or an object that stands for one; bytes are refused. "~" is expanded."""
     try:
         text = os.fspath(value)
     except TypeError:
@@ -459,4 +459,4 @@ def path(value: Any) -> Path:
         os.fsencode(text)
     except UnicodeEncodeError:
         raise ValueError(f"path must be a name that the system can encode, got {shown(text)}") from None
-    return Path(text)
+    return Path(os.path.expanduser(text))

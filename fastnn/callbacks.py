@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _validation
+from . import _validation, storage
 from ._validation import shown
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ LESS_IS_BETTER = ("loss", "error", "deviance", "mae", "mse", "rmse")
 class _Monitor:
     """What callbacks have in common that watch a value which the fit records: the value, its best, whether it improved.
 
-    They begin afresh with another History, and go on where a fit goes on with the same one.
+    What they know of a fit are the values in its History. With one that they have not seen, or not to its end, as after
+    a restart of the process, they take in its values by the rule of an epoch. An epoch without a value, NaN, does not
+    count then.
     """
 
     def __init__(self, monitor: str, min_delta: float, mode: str | None):
@@ -38,12 +42,11 @@ class _Monitor:
     def _begin(self, history: History | None) -> None:
         self._history = history  # of the fit that is watched
         self.best, self.best_epoch = math.nan, 0
+        self._seen: list[float] = []  # the values of its epochs
 
     def _watch(self, model: Any) -> tuple[list[float], int]:
         """The values of the model's fit, and 1 where less is better, else -1."""
         history = model.history
-        if history is not self._history:
-            self._begin(history)
         found = {"loss": history.loss}
         if history.metric is not None:
             found |= {"val_loss": history.val_loss, "val_metric": history.val_metric}
@@ -58,18 +61,39 @@ class _Monitor:
         less = name.endswith(LESS_IS_BETTER) if self.mode is None else self.mode == "min"
         return found[self.monitor], 1 if less else -1
 
+    def _take(self, value: float, sign: int) -> bool:
+        """Whether the next epoch's value is better than the best by min_delta; it is the best then."""
+        better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
+        if better:
+            self.best, self.best_epoch = value, len(self._seen) + 1
+        self._seen.append(value)  # last: after Ctrl-C above, the value is taken again
+        return better
+
+    def _catch_up(self, history: History, values: list[float], sign: int) -> None:
+        """Take in the values of epochs that ended before it was there, and no others."""
+        if history is not self._history or len(self._seen) > len(values):
+            self._begin(history)
+        for value in values[len(self._seen) :]:
+            better = self._take(value, sign)
+            if not math.isnan(value):
+                self._count(better)
+
+    def _count(self, better: bool) -> None:
+        """Count the epochs without improvement, where it matters."""
+
     def _improves(self, model: Any) -> bool:
         """Whether the latest value is better than the best by min_delta; it is the best then."""
         values, sign = self._watch(model)
-        value = values[-1]
-        better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
-        if better:
-            self.best, self.best_epoch = value, len(values)
-        return better
+        if model.history is not self._history or len(self._seen) != len(values) - 1:
+            self._catch_up(model.history, values[:-1], sign)
+        return self._take(values[-1], sign)
 
     def on_begin(self, model: Any) -> None:
         """What `Model.fit` calls before the first epoch. Raises ValueError for a monitor that is not recorded."""
-        self._watch(model)
+        values, sign = self._watch(model)
+        if not np.array_equal(self._seen, values[: len(self._seen)], equal_nan=True):
+            self._history = None  # the user has edited it
+        self._catch_up(model.history, values, sign)
 
 
 class EarlyStopping(_Monitor):
@@ -91,8 +115,11 @@ class EarlyStopping(_Monitor):
         Give the model the parameters of the best epoch when the fit ends, also when it ends by itself. The optimizer's
         state stays that of the last epoch.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too. Any other begins
-    afresh.
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too: with another object
+    than before, as after a restart of the process, they follow from the values in the History. The parameters of an
+    epoch that this object has not seen are not known. If the best one is such an epoch, the model keeps those of the
+    last epoch at the end; if it is the History's last one, the model gets those that it had when the fit began. Any
+    other fit begins afresh.
 
     Attributes
     ----------
@@ -132,12 +159,25 @@ class EarlyStopping(_Monitor):
 
     def __call__(self, model: Any) -> bool:
         """What `Model.fit` calls after each epoch: whether to end."""
-        if self._improves(model):
-            self._waited = 0
-            self._parameters = model.parameters.copy() if self.restore_best else None
-        else:
-            self._waited += 1
+        better = self._improves(model)
+        self._count(better)
+        if better:
+            self._keep(model)
         return self._waited >= self.patience
+
+    def _count(self, better: bool) -> None:
+        self._waited = 0 if better else self._waited + 1
+        if better:
+            self._parameters = None  # of an epoch that is no longer the best
+
+    def _keep(self, model: Any) -> None:
+        self._parameters = model.parameters.copy() if self.restore_best else None
+
+    def on_begin(self, model: Any) -> None:
+        """What `Model.fit` calls before the first epoch. Raises ValueError for a monitor that is not recorded."""
+        super().on_begin(model)
+        if self._parameters is None and self.best_epoch == len(model.history.loss) > 0:
+            self._keep(model)
 
     def on_end(self, model: Any) -> None:
         """What `Model.fit` calls when it ends, but not after an exception."""
@@ -158,6 +198,9 @@ class ModelCheckpoint(_Monitor):
         As in `EarlyStopping`: what the best epoch is.
     save_best_only : bool
         False saves every epoch, and watches nothing.
+
+    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History,
+    also with another object than before, as after a restart of the process. Any other fit begins afresh.
 
     Attributes
     ----------
@@ -265,8 +308,9 @@ class ReduceOnPlateau(_Monitor):
     min_rate : float
         The rate is not reduced below it, at least 0. A reduction by 1e-8 or less is left out.
 
-    The state lives in this object. A fit that goes on with a History (`Model.fit(history=...)`) goes on with it and its
-    rate. Any other begins afresh, with the optimizer's rate.
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with the state and the rate. With another
+    object than before, as after a restart of the process, the state follows from the values in the History, and the
+    rate is its last one where that is lower than one before it. Any other fit begins afresh, with the optimizer's rate.
 
     Attributes
     ----------
@@ -304,23 +348,38 @@ class ReduceOnPlateau(_Monitor):
     def _begin(self, history: History | None) -> None:
         super()._begin(history)
         self._waited = self._cooling = 0
+        self._due = False  # whether the last epoch asks for a lower rate
         self.learning_rate: float | None = None
 
     def on_begin(self, model: Any) -> None:
         """What `Model.fit` calls before the first epoch. Raises ValueError where the rate cannot be set."""
+        before = len(self._seen) if self._history is model.history else 0
         super().on_begin(model)
+        if len(self._seen) > before:
+            rates = [rate for rate in model.history.learning_rate if rate > 0]
+            self.learning_rate = rates[-1] if rates and rates[-1] < max(rates) else self.learning_rate
         model.learning_rate = model.learning_rate if self.learning_rate is None else self.learning_rate
+        self._reduce(model)
 
     def __call__(self, model: Any) -> None:
         """What `Model.fit` calls after each epoch."""
-        self._waited = 0 if self._improves(model) else self._waited + 1
+        self._count(self._improves(model))
+        self._reduce(model)
+
+    def _count(self, better: bool) -> None:
+        self._waited = 0 if better else self._waited + 1
         if self._cooling:
             self._cooling, self._waited = self._cooling - 1, 0
-        if self._waited > self.patience:
+        self._due = self._waited > self.patience
+        if self._due:
             self._waited, self._cooling = 0, self.cooldown
-            reduced = max(model.learning_rate * self.factor, self.min_rate)
-            if model.learning_rate - reduced > 1e-8:
-                model.learning_rate = self.learning_rate = reduced
+
+    def _reduce(self, model: Any) -> None:
+        """Lower the rate, if the last epoch asks for it."""
+        due, self._due = self._due, False
+        reduced = max(model.learning_rate * self.factor, self.min_rate)
+        if due and model.learning_rate - reduced > 1e-8:
+            model.learning_rate = self.learning_rate = reduced
 
 
 class TimeLimit:
@@ -356,7 +415,8 @@ class TimeLimit:
 class CSVLogger:
     """Writes a line of a CSV file after each epoch: epoch, losses, metrics, learning_rate, seconds.
 
-    The columns are those of `History.to_frame`. A line is in the file as soon as the epoch has ended.
+    The columns are those of `History.to_frame`. A line, which ends in "\\n", is in the file as soon as the epoch has
+    ended.
 
     Parameters
     ----------
@@ -364,7 +424,8 @@ class CSVLogger:
         The file.
     append : bool
         False: each fit begins the file anew. True: it appends lines where the file holds some, which must have the same
-        columns.
+        columns. If the last line has no end, since a process was killed while it wrote, it is removed where it lacks
+        fields, and else gets its end.
 
     Raises ValueError, before the first epoch, where the file has other columns, and OSError where it cannot be written.
 
@@ -386,15 +447,35 @@ class CSVLogger:
     def on_begin(self, model: Any) -> None:
         """What `Model.fit` calls before the first epoch."""
         columns = ["epoch", *model.history._lists()]
-        with open(self.path, "a+" if self.append else "w+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            found = next(csv.reader(file), None)
-            if found is None:
-                csv.writer(file).writerow(columns)
-            elif found != columns:
-                raise ValueError(f"path must name a CSV file with the columns {columns}, got {self.path} with {found}")
+        with storage.naming(self.path), open(self.path, "ab+" if self.append else "wb") as file:
+            if not self.append or not self._mended(file, columns):
+                file.write(_csv_line(columns))
+
+    def _mended(self, file: BinaryIO, columns: list[str]) -> bool:
+        """Whether the file has its columns' line; a last line that has no end is removed, or gets its end."""
+        file.seek(0)
+        lines = file.read().splitlines(keepends=True)
+        if not lines or (len(lines) == 1 and _csv_line(columns).startswith(lines[0]) and lines != [_csv_line(columns)]):
+            file.truncate(0)  # of a line of columns that was cut nothing is left
+            return False
+        fields = [next(csv.reader([line.decode(errors="replace")]), []) for line in (lines[0], lines[-1])]
+        if fields[0] != columns:
+            raise ValueError(f"path must name a CSV file with the columns {columns}, got {self.path} with {fields[0]}")
+        if not lines[-1].endswith(b"\n"):
+            if len(fields[1]) < len(columns):
+                file.truncate(sum(map(len, lines[:-1])))
+            else:
+                file.write(b"\n")
+        return True
 
     def __call__(self, model: Any) -> None:
         """What `Model.fit` calls after each epoch."""
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(model.history._row(len(model.history.loss)).values())
+        with storage.naming(self.path), open(self.path, "ab") as file:
+            file.write(_csv_line(model.history._row(len(model.history.loss)).values()))
+
+
+def _csv_line(values: Iterable[Any]) -> bytes:
+    """A line of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode()

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation
+from . import _validation, storage
 from ._validation import shown
 from .layers import MAX_UNITS
 
@@ -40,7 +40,7 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([7, 2, 1], dtype=uint8)
     """
     path = _validation.path(path)
-    with open(path, "rb") as file:
+    with storage.naming(path), open(path, "rb") as file:
         if file.peek(2)[:2] != b"\x1f\x8b":
             return _read_idx(path, file)
         try:

@@ -38,7 +38,7 @@ from .custom import Activation, Loss
 from .history import DivergenceError, History
 from .initialisers import Init
 from .kernels.memory import Layout
-from .kernels.optimizers import OPTIMIZERS
+from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .kernels.schedule import Rules
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .losses import AnyLoss, described, restored, takes_any_numbers
@@ -49,6 +49,7 @@ from .streams import Stream
 
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_EPOCHS = 10**8  # a float64 of history each
+MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 # Of a single output unit; 0 for the others.
 _THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
@@ -907,9 +908,10 @@ class Model:
         even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
         a symbolic link stays, and its target is replaced. Of an `Activation` or a `Loss` of your own it holds the name.
 
-        Raises ValueError for parameters that are not finite, and for a name that ends as files of another format do,
-        such as ".onnx", before anything is written; TypeError for a path that is neither a string nor a path object;
-        OSError where the folder does not exist or cannot be written to.
+        Raises ValueError for parameters that are not finite, for different functions of your own with one name, and for
+        a path that ends as files of another format do, such as ".onnx", before anything is written; TypeError for a
+        path that is neither a string nor a path object; OSError where the folder does not exist or cannot be written
+        to.
 
         Examples
         --------
@@ -921,6 +923,7 @@ class Model:
         """
         network = self._network
         architecture = network.architecture
+        _check_names(architecture)
         description = {
             "n_inputs": architecture.n_inputs,
             "layers": [{"units": layer.units, "activation": _described(layer)} for layer in architecture.layers],
@@ -974,10 +977,14 @@ class Model:
             network.state["noise"] = _validation.integer("noise", d["noise"], 0)
         _read_tensors(tensors, "", network.layout, network.parameters)
         if used is not None:
-            numbers = np.reshape(np.array(d["optimizer"]["numbers"], np.float64), network.state["numbers"].shape)
+            numbers = _numbers(used, d["optimizer"]["numbers"])
             vectors = network.vectors_for(used) * 0
-            for prefix, vector in zip(prefixes[1:], vectors.reshape(-1, network.parameters.size), strict=True):
+            for name, prefix, vector in zip(
+                names, prefixes[1:], vectors.reshape(-1, network.parameters.size), strict=True
+            ):
                 _read_tensors(tensors, prefix, network.layout, vector)
+                if name in OPTIMIZERS[used._kernel].not_negative and vector.min() < 0:
+                    raise ValueError(f"the tensors optimizer.{name} must not be negative, got {vector.min():g}")
             network.restore_optimizer(used, vectors, numbers)
         model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
         return model
@@ -990,8 +997,8 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     them. Nothing can tell whether they are the functions that the model was trained with.
 
     Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
-    newer format version or with parameters that are not finite. Raises FileNotFoundError where there is no file, and
-    TypeError for a path that is neither a string nor a path object.
+    newer format version, with parameters that are not finite or an optimizer's state that cannot be. Raises
+    FileNotFoundError where there is no file, and TypeError for a path that is neither a string nor a path object.
 
     Examples
     --------
@@ -1023,6 +1030,32 @@ def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, layout: Layout,
     """Copy such tensors into a vector."""
     for name, place in _tensors(prefix, layout, vector).items():
         place[...] = tensors[name]
+
+
+def _numbers(optimizer: Optimizer, found: Any) -> NDArray[np.float64]:
+    """An optimizer's numbers in a file, as STATE holds them: powers in [0, 1], zeros, and the steps and epochs done."""
+    if not isinstance(found, list) or len(found) != MAX_NUMBERS:
+        raise ValueError(f"an optimizer's numbers must be a list of {MAX_NUMBERS}, got {shown(found)}")
+    highest = dict.fromkeys(range(len(OPTIMIZERS[optimizer._kernel].state)), 1.0)
+    highest |= dict.fromkeys(POSITIONS.values(), float(MAX_STEPS))
+    for i, value in enumerate(found):
+        number, most = _validation.number(f"numbers[{i}]", value, 0.0), highest.get(i, 0.0)
+        if number > most or (most > 1 and not number.is_integer()):
+            kind = "a whole number" if most > 1 else "a number"
+            raise ValueError(f"numbers[{i}] must be {kind} of at most {most:g}, got {shown(value)}")
+    return np.array([found], np.float64)
+
+
+def _check_names(architecture: Architecture) -> None:
+    """Raise where a file would have one name for different functions of the user's."""
+    own = (Activation, Loss)
+    known: dict[str, Activation | Loss] = {}
+    for each in (*(layer.activation for layer in architecture.layers), architecture.loss):
+        if isinstance(each, own) and known.setdefault(each.name, each) != each:
+            raise ValueError(
+                f"a file holds functions of your own by their names, so they must differ, got {each.name!r} for two: "
+                f"{type(known[each.name]).__name__}(..., name='...') gives a name"
+            )
 
 
 def _described(layer: Dense) -> Any:

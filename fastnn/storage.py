@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ Tensors = dict[str, NDArray[Any]]
 FORMAT_VERSION = 4  # version 1 had no checksum, 2 no optimizer's state; "3" would differ from "1" by a single bit
 VERSIONS = ("1", "2", str(FORMAT_VERSION))
 OLD = 3600  # seconds; a temporary file of that age belongs to a save that was killed
+MAX_HEADER = 10**8  # bytes, as in safetensors
+TYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}  # NumPy lacks some of the others
+# What a file system answers where it knows no fsync: network drives, FUSE. Any other error may mean a loss.
+NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS)
 FORMATS = {  # other than safetensors, by the end of a file's name
     ".onnx": "ONNX",
     **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
@@ -35,7 +40,8 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
 
     The file appears whole or not at all, even if the process is killed: it is written beside its place and then moved
     there. It is on the disk before it moves, so that a crash of the machine leaves the old file or the new one. An
-    existing file's permission bits are kept. The target of a symbolic link is replaced, the link stays.
+    existing file's permission bits are kept. Where the file system refuses to set them, or knows no fsync, it is saved
+    without. The target of a symbolic link is replaced, the link stays.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -53,37 +59,63 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
     content = to_bytes(tensors, metadata=header)
     target, mode = _place(path)
     _remove_old_temporaries(target.parent)
-    _replace(target, mode, content)
+    with naming(path):
+        _replace(target, mode, content)
 
 
 def read(path: Path) -> tuple[str, Tensors]:
-    """(description as JSON, tensors) of a file; raises where it is not one of ours or has changed since."""
-    from safetensors import SafetensorError, safe_open
+    """(description as JSON, tensors) of a file; raises where it is not one of ours or has changed since.
 
-    if not path.is_file():
-        raise FileNotFoundError(f"path must name a model file, got {str(path)!r}, which is not a file")
-    path.open("rb").close()  # raises PermissionError, which safetensors reports as a file that does not exist
+    The file is read once, not mapped: if another process overwrites it meanwhile, the checksum tells, and nothing
+    reads behind its end.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    header, content = _content(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            _check_header(path, header)
-            names = file.keys()
-            for name in names:
-                kind = file.get_slice(name).get_dtype()
-                if kind not in ("F32", "F64"):  # NumPy lacks some of the others
-                    raise ValueError(f"path must name a file of F32 or F64, got {str(path)!r} with {name} of {kind}")
-            tensors: Tensors = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
+        found: list[tuple[str, Any]] = deserialize(content)  # type: ignore[no-untyped-call]
+        metadata = json.loads(header).get("__metadata__", {})
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"path must name a whole safetensors file, got {str(path)!r}: {error}") from None
-    text: str = header["model"]
-    if header["format_version"] != "1" and header.get("sha256") != checksum(text, tensors):
+    _check_header(path, metadata)
+    tensors: Tensors = {}
+    for name, tensor in found:
+        if (kind := tensor["dtype"]) not in TYPES:
+            raise ValueError(f"path must name a file of F32 or F64, got {str(path)!r} with {name} of {kind}")
+        array = np.frombuffer(tensor["data"], TYPES[kind]).reshape(tensor["shape"])
+        tensors[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    text: str = metadata["model"]
+    if metadata["format_version"] != "1" and metadata.get("sha256") != checksum(text, tensors):
         raise ValueError(
             f"path must name a file as Model.save wrote it, got {str(path)!r}, whose content does not match "
             "the checksum in its header"
         )
-    if found := _not_finite(tensors):
-        raise ValueError(f"path must name a file of finite parameters, got {str(path)!r} with {found}")
+    if bad := _not_finite(tensors):
+        raise ValueError(f"path must name a file of finite parameters, got {str(path)!r} with {bad}")
     return text, tensors
+
+
+def _content(path: Path) -> tuple[bytes, bytes]:
+    """(the header, all bytes) of a safetensors file. One whose header does not name fastnn is not read further."""
+    if not path.is_file():
+        raise FileNotFoundError(f"path must name a model file, got {str(path)!r}, which is not a file")
+    with naming(path), open(path, "rb") as file:
+        start = file.read(8)
+        header = file.read(min(int.from_bytes(start, "little"), MAX_HEADER))
+        if b'"fastnn"' not in header:
+            raise ValueError(f"path must name a file that Model.save wrote, got {str(path)!r} without fastnn's header")
+        return header, start + header + file.read()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError without the name of a file, as reading and writing raise it, gets this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def checksum(text: str, tensors: Tensors) -> str:
@@ -156,11 +188,22 @@ def _replace(target: Path, mode: int | None, content: bytes) -> None:
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, bits)) as file:
             if mode is not None:
-                os.chmod(temporary, mode)  # with the bits that the umask took away
+                with contextlib.suppress(OSError):  # the bits are fewer then, never more
+                    os.chmod(temporary, mode)  # with the bits that the umask took away
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            _synchronise(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
+
+
+def _synchronise(descriptor: int) -> None:
+    """Wait until the file is on the disk, where the file system can tell."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise

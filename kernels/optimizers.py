@@ -28,6 +28,9 @@ class Optimizer:
     state: dict[str, float] = field(default_factory=dict)  # numbers that each step changes, before the first one
     vectors: tuple[str, ...] = ()  # of its own, laid out like the parameters, zero before the first step
     n_scalars: int = 0
+    not_negative: tuple[
+        str, ...
+    ] = ()  # those of the vectors whose elements never are: means of squares, sizes of steps
 
 
 def _sgd_advance(s, count, learning_rate):
@@ -172,6 +175,7 @@ _ADAM: dict[str, Any] = {
     "state": {"power1": 1.0, "power2": 1.0},
     "vectors": ("m", "v"),
     "n_scalars": 4,
+    "not_negative": ("v",),
 }
 OPTIMIZERS = {
     "sgd": Optimizer(("learning_rate",), _sgd_advance),
@@ -187,6 +191,7 @@ OPTIMIZERS = {
         {"power1": 1.0, "power2": 1.0},
         ("m", "v"),
         5,
+        ("v",),
     ),
     "nadam": Optimizer(
         ("learning_rate", "beta1", "beta2", "epsilon", "_shrink"),
@@ -195,9 +200,10 @@ OPTIMIZERS = {
         {"power": 1.0, "product": 1.0, "power2": 1.0},
         ("m", "v"),
         5,
+        ("v",),
     ),
-    "rmsprop": Optimizer(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3),
-    "adagrad": Optimizer(("learning_rate", "epsilon"), _constant, _adagrad, {}, ("v",), 2),
+    "rmsprop": Optimizer(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3, ("v",)),
+    "adagrad": Optimizer(("learning_rate", "epsilon"), _constant, _adagrad, {}, ("v",), 2, ("v",)),
     "rprop": Optimizer(
         ("learning_rate", "eta_minus", "eta_plus", "smallest", "largest"),
         _constant,
@@ -205,6 +211,7 @@ OPTIMIZERS = {
         {},
         ("before", "size"),
         5,
+        ("size",),
     ),
     "lion": Optimizer(("learning_rate", "beta1", "beta2", "weight_decay"), _lion_advance, _lion, {}, ("m",), 4),
 }

@@ -1,6 +1,7 @@
 """The compile cache: it hits, it is never stale, it runs nothing that others may have written, and nothing that is
 wrong with its folder is fatal."""
 
+import compileall
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,9 @@ print(json.dumps({
 }))
 """
 
+# What a process does first in which a warning is no error.
+LOUD = "import warnings; warnings.simplefilter('always')\n"
+
 # What a process does first that is not to compile, in either way.
 FORBID = {
     "Numba": """
@@ -88,7 +93,8 @@ def train(run_python, expected):
     """A function: train in a new process; the results are right unless `same` is false."""
 
     def run(before="", same=True, **environment):
-        report = json.loads(run_python(SCRIPT.replace("before", before, 1), **environment).stdout)
+        done = run_python(SCRIPT.replace("before", before, 1), **environment)
+        report = json.loads(done.stdout) | {"warnings": done.stderr.count("fastnn keeps no compiled code ")}
         if same:
             assert {name: report[name] for name in expected} == expected
         return report
@@ -210,6 +216,109 @@ print(cache.CodeFiles.source)
     assert len(set(sources)) == 4
 
 
+SOURCE = "from fastnn.kernels import cache; print(cache.CodeFiles.source)"
+
+
+def without_sources(package):
+    """Compile to .pyc files beside the .py files, which are removed: what bundlers and some images do."""
+    assert compileall.compile_dir(package, legacy=True, quiet=2)
+    for path in package.rglob("*.py"):
+        path.unlink()
+
+
+def zipped(package):
+    shutil.make_archive(package.parent / "zipped", "zip", package)
+    return package.parent / "zipped.zip"
+
+
+@pytest.mark.parametrize("zip_it", [False, True], ids=["folder", "zip file"])
+@pytest.mark.parametrize("sources", [True, False], ids=["py", "pyc"])
+def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_path):
+    """Whatever the bundle holds, another formula is another key, and the same package has the same one."""
+    keys = []
+    for change in (False, False, True):
+        copied = tmp_path / f"copy-{len(keys)}"
+        shutil.copytree(package, copied)
+        if change:
+            edit(copied, "losses.py", "difference * difference * 0.5", "difference * difference * 0.25")
+        if not sources:
+            without_sources(copied)
+        keys.append(run_python(SOURCE, path=zipped(copied) if zip_it else copied).stdout)
+        shutil.rmtree(copied)
+    assert keys[1] != keys[2]
+    assert (keys[0] == keys[1]) or not sources  # a .pyc file holds the time of its source and its place
+
+
+def test_a_bundle_without_sources_is_not_served_by_the_version_before(package, warm, train, expected):
+    edit(package, "losses.py", "difference * difference * 0.5", "difference * difference * 0.25")
+    without_sources(package)
+    first = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
+    assert first["package"] == str(package / "fastnn")
+    assert first["loss"] == pytest.approx(expected["loss"] / 2, rel=1e-12)
+    assert first["hits"] == 0
+    assert train(path=package, same=False, FASTNN_CACHE_DIR=warm)["misses"] == 0
+
+
+def test_the_version_is_part_of_the_key(package, run_python):
+    before = run_python(SOURCE, path=package).stdout
+    path = package / "fastnn" / "__init__.py"
+    path.write_text(path.read_text().replace('__version__ = "', '__version__ = "9.'))
+    assert run_python(SOURCE, path=package).stdout != before
+
+
+# Loaders that keep no files, as those of PyInstaller, and those that keep nothing that can be read.
+LOADERS = """
+from importlib.machinery import SourceFileLoader
+def refuse(*_):
+    raise OSError("no such file")
+from fastnn.kernels import cache
+SourceFileLoader.get_data = refuse
+"""
+
+
+@pytest.mark.parametrize(("changed", "differs"), [("''", False), ("other", True)])
+def test_code_that_has_no_file_is_hashed(changed, differs, run_python):
+    source = f"""
+{LOADERS}
+import types
+from importlib.machinery import SourceFileLoader as Loader
+code = compile("a = {{'x', 'y', 'z'}} & frozenset(b)", "<no file>", "exec")
+other = compile("a = {{'x', 'y', 'w'}} & frozenset(b)", "<no file>", "exec")
+Loader.get_code = lambda self, name: code
+first = cache._source_hash()
+Loader.get_code = lambda self, name: {changed} if {changed} and name.endswith(".losses") else code
+print(first != cache._source_hash(), len(first))
+"""
+    assert run_python(source).stdout == f"{differs} 64\n"
+
+
+def test_where_nothing_can_be_hashed_the_version_is_the_key(run_python):
+    source = f"""
+{LOADERS}
+import fastnn
+SourceFileLoader.get_code = lambda self, name: None
+keys = set()
+for fastnn.__version__ in ("1", "2", None):
+    keys.add(cache._source_hash())
+print(len(keys), None in keys)
+"""
+    assert run_python(source).stdout == "3 True\n"
+
+
+def test_without_a_key_nothing_is_kept(tmp_path, run_python):
+    source = """
+import importlib.util
+import fastnn
+del fastnn.__version__
+importlib.util.find_spec = lambda name: None
+"""
+    assert run_python(source + ADD.replace("before", "", 1), FASTNN_CACHE_DIR=tmp_path / "cache").stdout == "5 1\n"
+    assert not (tmp_path / "cache").exists()
+    source = source.replace("del fastnn.__version__", "")
+    assert run_python(source + ADD.replace("before", "", 1), FASTNN_CACHE_DIR=tmp_path / "cache").stdout == "5 1\n"
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
 # ---- where ----
 
 WHERE = "from fastnn.kernels import cache; print(cache.CodeFiles.folder)"
@@ -239,7 +348,8 @@ def test_the_default_folder(tmp_path, run_python):
     mine = str(temporary / f"fastnn-{os.getuid()}")
     assert where(HOME=home, XDG_CACHE_HOME="") == str(home / ".cache" / "fastnn")
     assert where(HOME=home, XDG_CACHE_HOME=xdg) == str(xdg / "fastnn")
-    assert where(HOME=home, XDG_CACHE_HOME="relative") == mine
+    assert where(HOME=home, XDG_CACHE_HOME="relative") == str(home / ".cache" / "fastnn")  # as if it were not set
+    assert where(HOME="relative", XDG_CACHE_HOME="relative") == mine
     assert where(HOME=blocked, XDG_CACHE_HOME="") == mine
     assert where(HOME=home, XDG_CACHE_HOME=blocked) == mine
     assert (temporary / f"fastnn-{os.getuid()}").stat().st_mode & 0o077 == 0
@@ -257,11 +367,11 @@ def test_a_chosen_folder_holds_after_changing_the_working_folder(tmp_path, run_p
 
 @pytest.fixture
 def find(monkeypatch):
-    """A function: the folder that is found if FASTNN_CACHE_DIR names this one."""
+    """A function: the folders that are found if FASTNN_CACHE_DIR names this one."""
 
     def of(folder):
         monkeypatch.setenv("FASTNN_CACHE_DIR", str(folder))
-        return cache._find_folder()
+        return cache._find_folders()
 
     return of
 
@@ -279,6 +389,7 @@ def home(tmp_path):
 def in_folder(tmp_path, monkeypatch):
     """The folder that CodeFiles uses in this test."""
     monkeypatch.setattr(cache.CodeFiles, "folder", tmp_path)
+    monkeypatch.setattr(cache.CodeFiles, "_failures", [cache._warn])
     return tmp_path
 
 
@@ -287,16 +398,19 @@ def readable(value):
     return oct(value) if isinstance(value, int) else value
 
 
-def become_another_user(monkeypatch):
-    """From here on, what this process made belongs to someone else."""
-    other = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: other)
+def give_away(path, monkeypatch):
+    """From here on, the path belongs to someone who is neither this user nor root."""
+    if os.getuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        other = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: other)
 
 
 def refused(find, folder, reason):
     """The command that the warning names, if it names one; the folder is refused for this reason."""
     with pytest.warns(RuntimeWarning) as seen:
-        assert find(folder) is None
+        assert find(folder) == ()
     (message,) = [str(warning.message) for warning in seen]
     assert f"in {folder}, because {reason}. " in message
     assert "set FASTNN_CACHE_DIR to a folder that only you can write" in message
@@ -308,7 +422,7 @@ def refused(find, folder, reason):
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o750, 0o1700, 0o2755], ids=oct)
 def test_a_folder_that_only_its_owner_can_write_is_used(mode, find, home):
     (home / "cache").chmod(mode)
-    assert find(home / "cache") == home / "cache"
+    assert find(home / "cache") == (home / "cache",)
 
 
 @POSIX
@@ -324,14 +438,14 @@ def test_a_folder_that_others_can_write_is_refused(mode, who, find, home):
     command = refused(find, folder, f"{folder} is writable by {who}")
     assert command == f"chmod go-w {folder}"
     subprocess.run(shlex.split(command), check=True)
-    assert find(folder) == folder
+    assert find(folder) == (folder,)
 
 
 @POSIX
 @pytest.mark.parametrize("mode", [0o755, 0o711, 0o1777, 0o1775], ids=oct)
 def test_a_parent_in_which_others_cannot_replace_the_folder(mode, find, home):
     home.chmod(mode)
-    assert find(home / "cache") == home / "cache"
+    assert find(home / "cache") == (home / "cache",)
 
 
 @POSIX
@@ -347,7 +461,7 @@ def test_a_parent_in_which_others_could_replace_the_folder(mode, who, change, be
     assert command == f"chmod {change} {home}"
     assert list((home / "cache").iterdir()) == []  # nothing was made before the check
     subprocess.run(shlex.split(command), check=True)
-    assert find(home / below) == home / below
+    assert find(home / below) == (home / below,)
 
 
 @POSIX
@@ -356,14 +470,14 @@ def test_the_command_quotes_the_path(find, tmp_path):
     folder.mkdir()
     folder.chmod(0o770)
     subprocess.run(refused(find, folder, f"{folder} is writable by its group"), shell=True, check=True)
-    assert find(folder) == folder
+    assert find(folder) == (folder,)
 
 
 @POSIX
 def test_folders_are_made_for_their_owner_alone(find, home):
     before = os.umask(0)
     try:
-        assert find(home / "new" / "deep") == home / "new" / "deep"
+        assert find(home / "new" / "deep") == (home / "new" / "deep",)
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (home / "new", home / "new" / "deep")] == [0o700, 0o700]
@@ -371,7 +485,7 @@ def test_folders_are_made_for_their_owner_alone(find, home):
 
 @POSIX
 def test_a_folder_of_another_user_is_refused(find, home, monkeypatch):
-    become_another_user(monkeypatch)
+    give_away(home / "cache", monkeypatch)
     assert refused(find, home / "cache", f"{home / 'cache'} belongs to another user") is None
 
 
@@ -402,12 +516,12 @@ def test_a_folder_that_another_user_makes_in_the_meantime_is_refused(find, home,
 def test_a_link_of_ours_is_followed_and_its_target_is_checked(find, home, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(home)
-    assert find(link / "cache") == home / "cache"
+    assert find(link / "cache") == (home / "cache",)
     home.chmod(0o770)
     refused(find, link / "cache", f"{home} is writable by its group")
     home.chmod(0o700)
     (home / "direct").symlink_to("cache")
-    assert find(home / "direct") == home / "cache"
+    assert find(home / "direct") == (home / "cache",)
 
 
 @ROOT
@@ -470,7 +584,7 @@ def test_a_file_is_written_for_its_owner_alone(in_folder):
 def test_a_file_of_another_user_is_a_miss(in_folder, monkeypatch):
     cache.CodeFiles.write("f", 1, b"code")
     assert cache.CodeFiles.read("f", 1) == b"code"
-    become_another_user(monkeypatch)
+    give_away(cache.CodeFiles.path("f", 1), monkeypatch)
     assert cache.CodeFiles.read("f", 1) is None
 
 
@@ -514,7 +628,9 @@ print(CodeFiles.read("f", 1))
 def test_a_folder_in_the_place_of_a_file_is_a_miss_and_stays(in_folder):
     cache.CodeFiles.path("f", 1).mkdir()
     assert cache.CodeFiles.read("f", 1) is None
-    cache.CodeFiles.write("f", 1, b"code")
+    with pytest.warns(RuntimeWarning, match=rf"keeps no compiled code in {in_folder}, because .*Is a directory"):
+        cache.CodeFiles.write("f", 1, b"code")
+    cache.CodeFiles.write("f", 1, b"code")  # one warning is enough
     assert cache.CodeFiles.read("f", 1) is None
     assert list(in_folder.iterdir()) == [cache.CodeFiles.path("f", 1)]  # the temporary file is gone
 
@@ -565,16 +681,127 @@ def test_a_read_only_package(package, warm, train, tmp_path):
 
 def test_a_folder_that_cannot_be_made(train, tmp_path):
     (tmp_path / "file").touch()
-    report = train(FASTNN_CACHE_DIR=tmp_path / "file" / "below")
+    report = train(LOUD, FASTNN_CACHE_DIR=tmp_path / "file" / "below")
     assert report["folder"] is None
+    assert report["warnings"] == 1
     assert report["hits"] == 0
     assert (tmp_path / "file").read_bytes() == b""
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written(warm, run_python):
-    warm.chmod(0o555)
-    assert run_python(WHERE, FASTNN_CACHE_DIR=warm).stdout == "None\n"
+# What a process of root's does first to be another user from then on, who may not read the folders of root's Python:
+# it has used the modules that are needed. Then it reads the package again.
+AS_USER = """
+import os, sys
+chosen = os.environ.pop("FASTNN_CACHE_DIR")
+import numba, fastnn.model
+os.environ["FASTNN_CACHE_DIR"] = chosen
+numba.njit(lambda x: x + 1.0)(1.0)
+for name in [name for name in sys.modules if name.partition(".")[0] == "fastnn"]:
+    del sys.modules[name]
+os.setgid(54321)
+os.setuid(54321)
+"""
+
+
+@pytest.fixture
+def image(filled):
+    """A warm folder as in an image: root's, and readable by all; no folder above it is pytest's, which is private."""
+    top = Path(tempfile.mkdtemp())
+    top.chmod(0o755)
+    shutil.copytree(filled[0], top / "warm")
+    make_readable(top / "warm", 0o755)
+    yield top / "warm"
+    shutil.rmtree(top)
+
+
+def make_readable(folder, mode):
+    folder.chmod(mode)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+@ROOT
+@pytest.mark.parametrize("owner", ["root", "the user"])
+def test_a_warm_folder_that_the_user_cannot_write(owner, image, train, filled):
+    """It is used, without a warning; so in an image, or where a container may not write."""
+    if owner == "the user":
+        for path in (image, *image.iterdir()):
+            os.chown(path, 54321, 54321)
+        image.chmod(0o555)
+    before = contents(image)
+    report = train(AS_USER + "".join(FORBID.values()), FASTNN_CACHE_DIR=image)
+    assert (report["hits"], report["misses"], report["warnings"]) == (filled[1]["misses"], 0, 0)
+    assert contents(image) == before
+
+
+@ROOT
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777], ids=oct)
+def test_a_folder_of_roots_that_others_can_write_is_refused(mode, image, run_python):
+    image.chmod(mode)
+    done = run_python(LOUD + AS_USER + WHERE, FASTNN_CACHE_DIR=image)
+    assert done.stdout == "None\n"
+    assert f"{image} is writable by " in done.stderr
+    assert "run `chmod" not in done.stderr  # the user may not
+
+
+@ROOT
+def test_a_read_only_folder_that_lacks_something_says_so_once(image, train, filled):
+    for path in list(image.iterdir())[::2]:
+        path.unlink()
+    left = len(list(image.iterdir()))
+    report = train(LOUD + AS_USER, FASTNN_CACHE_DIR=image)
+    assert (report["hits"], report["warnings"]) == (left, 1)
+    assert report["misses"] == filled[1]["misses"] - left
+    assert len(list(image.iterdir())) == left
+
+
+@ROOT
+def test_a_file_of_roots_that_others_can_write_is_a_miss(image, train):
+    bad = sorted(image.iterdir())[:3]
+    for path in bad:
+        path.chmod(0o666)
+    report = train(LOUD + AS_USER, FASTNN_CACHE_DIR=image)
+    assert (report["misses"], report["warnings"]) == (len(bad), 1)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
+def test_a_default_folder_that_cannot_be_written_is_read(warm, train, filled, tmp_path):
+    """What it lacks goes to the next one, without a warning."""
+    (tmp_path / "xdg").mkdir(mode=0o700)
+    (tmp_path / "temporary").mkdir(mode=0o700)
+    warm.rename(tmp_path / "xdg" / "fastnn")
+    next((tmp_path / "xdg" / "fastnn").glob("sigmoid-*")).unlink()
+    before = contents(tmp_path / "xdg" / "fastnn")
+    source = f"""
+import tempfile
+real = tempfile.TemporaryFile
+def refuse(dir, **options):
+    if str(dir) == {str(tmp_path / "xdg" / "fastnn")!r}:
+        raise OSError(30, 'Read-only file system')
+    return real(dir=dir, **options)
+tempfile.TemporaryFile = refuse
+"""
+    environment = {"FASTNN_CACHE_DIR": "", "XDG_CACHE_HOME": tmp_path / "xdg", "TMPDIR": tmp_path / "temporary"}
+    report = train(source, **environment)
+    mine = tmp_path / "temporary" / f"fastnn-{os.getuid()}"
+    assert report["folder"] == str(mine)
+    assert (report["hits"], report["misses"]) == (filled[1]["misses"] - 1, 1)
+    assert [path.name.rpartition("-")[0] for path in mine.iterdir()] == ["sigmoid"]
+    assert contents(tmp_path / "xdg" / "fastnn") == before
+    report = train(source, **environment)
+    assert (report["hits"], report["misses"]) == (filled[1]["misses"], 0)
+
+
+@POSIX
+def test_the_home_folder_of_a_chosen_path(tmp_path, run_python):
+    (tmp_path / "home").mkdir(mode=0o700)
+    done = run_python(WHERE, HOME=tmp_path / "home", FASTNN_CACHE_DIR="~/cache")
+    assert done.stdout == f"{tmp_path}/home/cache\n"
+    done = run_python(LOUD + WHERE, FASTNN_CACHE_DIR="~nobody-of-this-name/cache")
+    assert done.stdout == "None\n"
+    assert done.stderr.count("Warning: ") == 1
+    assert "in ~nobody-of-this-name/cache, because the home folder that ~ stands for is not known. " in done.stderr
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_no_writable_folder_at_all(run_python, tmp_path):
@@ -586,7 +813,13 @@ def none():
 tempfile.gettempdir = none
 """
     blocked = {"HOME": tmp_path / "file", "XDG_CACHE_HOME": tmp_path / "file", "LOCALAPPDATA": tmp_path / "file"}
-    assert run_python(source + WHERE, FASTNN_CACHE_DIR="", **blocked).stdout == "None\n"
+    done = run_python(LOUD + source + WHERE, FASTNN_CACHE_DIR="", **blocked)
+    assert done.stdout == "None\n"
+    assert done.stderr.count("Warning: ") == 1
+    assert f"no compiled code in {tmp_path / 'file'}" in done.stderr
+    done = run_python(LOUD + source + WHERE, FASTNN_CACHE_DIR="", HOME="relative", XDG_CACHE_HOME="", LOCALAPPDATA="")
+    assert done.stdout == "None\n"
+    assert "no compiled code because there is no folder for it. " in done.stderr
 
 
 TROUBLES = {
@@ -607,15 +840,17 @@ cache.tempfile.NamedTemporaryFile = full
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_trouble_with_writing(trouble, tmp_path, run_python):
     folder = tmp_path / "cache"
-    assert run_python(ADD.replace("before", TROUBLES[trouble], 1), FASTNN_CACHE_DIR=folder).stdout == "5 1\n"
+    done = run_python(LOUD + ADD.replace("before", TROUBLES[trouble], 1), FASTNN_CACHE_DIR=folder)
+    assert done.stdout == "5 1\n"
+    assert done.stderr.count(f"fastnn keeps no compiled code in {folder}, because [Errno ") == 1
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_training_goes_on_without_a_file(trouble, tmp_path, train):
     folder = tmp_path / "cache"
-    report = train("from fastnn.kernels import cache\n" + TROUBLES[trouble], FASTNN_CACHE_DIR=folder)
-    assert (report["hits"], report["misses"] > 1) == (0, True)
+    report = train(LOUD + "from fastnn.kernels import cache\n" + TROUBLES[trouble], FASTNN_CACHE_DIR=folder)
+    assert (report["hits"], report["misses"] > 1, report["warnings"]) == (0, True, 1)
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
@@ -687,6 +922,7 @@ print("done")
 def test_every_damage_to_a_vector_function_is_a_miss(warm, run_python):
     source = """
 import sys
+import tempfile
 from pathlib import Path
 from fastnn.kernels import cache
 
@@ -694,7 +930,7 @@ file, name = Path(sys.argv[1]), "sigmoid"
 whole = file.read_bytes()
 keys = []
 path = cache.CodeFiles.path
-cache.CodeFiles.path = lambda *arguments: (keys.append(arguments), path(*arguments))[1]
+cache.CodeFiles.path = lambda *arguments: (keys.append(arguments[:2]), path(*arguments))[1]
 
 import numpy as np
 from fastnn import Model

@@ -1,5 +1,9 @@
 """Callbacks: EarlyStopping against a fit of single epochs that is watched by hand, the others against their rules."""
 
+import os
+import pickle
+import shutil
+
 import numpy as np
 import pandas
 import pytest
@@ -10,6 +14,7 @@ from fastnn import (
     Adam,
     CSVLogger,
     EarlyStopping,
+    History,
     Metric,
     Model,
     ModelCheckpoint,
@@ -338,6 +343,159 @@ def test_a_csv_file_that_goes_on(tmp_path, blobs):
     with pytest.raises(ValueError, match=r"path must name a CSV file with the columns .*'val_loss'.*, got .* with"):
         model.fit(*blobs, epochs=2, batch_size=300, callbacks=[logger], validation_data=blobs)
     assert path.read_text() == before
+
+
+COLUMNS, LINES = "epoch,loss,learning_rate,seconds", ["1,0.5,0.1,0.25", "2,0.25,0.1,0.125"]
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ("", []),
+        ("epoch,lo", []),  # columns that were cut
+        ("epoch,loss,learning_rate,sec", []),
+        (COLUMNS, []),
+        (f"{COLUMNS}\n", []),
+        (f"{COLUMNS}\n{LINES[0]}\n2,0.2", LINES[:1]),
+        (f"{COLUMNS}\n{LINES[0]}\n2", LINES[:1]),
+        (f"{COLUMNS}\n{LINES[0]}\n{LINES[1]}", LINES),
+        (f"{COLUMNS}\n{LINES[0]}\n{LINES[1]}\n", LINES),
+        (f"{COLUMNS}\r\n{LINES[0]}\r\n{LINES[1]}\r", LINES),
+        (f"{COLUMNS}\r\n{LINES[0]}\r\n{LINES[1]}\r\n", LINES),
+    ],
+    ids=repr,
+)
+def test_a_csv_file_whose_last_line_has_no_end(found, kept, tmp_path, blobs):
+    path, model = tmp_path / "log.csv", Model([6, 3], rng=0)
+    path.write_bytes(found.encode())
+    history = model.fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger(path, append=True)])
+    lines = path.read_bytes().decode().split("\n")
+    last = f"1,{history.loss[0]!r},0.1,"
+    assert [line.rstrip("\r") for line in lines[:-2]] == [COLUMNS, *kept]
+    assert lines[-2].startswith(last)
+    assert lines[-1] == ""
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_csv_file_has_the_same_line_ends_everywhere(append, tmp_path, blobs):
+    path = tmp_path / "log.csv"
+    Model([6, 3], rng=0).fit(*blobs, epochs=2, batch_size=300, callbacks=[CSVLogger(path, append=append)])
+    assert (path.read_bytes().count(b"\n"), path.read_bytes().count(b"\r")) == (3, 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is full")
+def test_a_full_disk_is_an_error_that_names_the_file(blobs):
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        Model([6, 3], rng=0).fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger("/dev/full")])
+    Model([6, 3], rng=0).fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger(os.devnull)])
+
+
+def test_a_checkpoint_whose_folder_is_gone(tmp_path, blobs):
+    """The fit ends; the model holds the epoch, and can be saved elsewhere."""
+    (tmp_path / "folder").mkdir()
+    model = Model([6, 3], rng=0)
+    saving = ModelCheckpoint(tmp_path / "folder" / "{epoch}", save_best_only=False)
+    remove = [lambda m: shutil.rmtree(tmp_path / "folder") if len(m.history.loss) == 2 else None]
+    with pytest.raises(FileNotFoundError, match=r"path must lie in a folder that exists, got .*3'"):
+        model.fit(*blobs, epochs=5, batch_size=300, callbacks=[saving, *remove])
+    assert len(model.history.loss) == 3
+    model.save(tmp_path / "here")
+    assert load(tmp_path / "here").parameters.tobytes() == model.parameters.tobytes()
+
+
+# ---- what is known from a History alone ----
+
+
+def resumed(values, at, make, epochs=None):
+    """(callback, History, parameters after each epoch) of a fit that goes on, after `at` epochs, in another process."""
+    given = Given(values)
+    history, kept = given.fit(at, [make()]), []
+    given.model, history = pickle.loads(pickle.dumps(given.model)), pickle.loads(pickle.dumps(history))
+    callback = make()
+    given.fit((epochs or len(values)) - at, [callback, lambda m: kept.append(m.parameters.copy())], history=history)
+    return callback, history, kept, given.model
+
+
+@pytest.mark.parametrize("at", range(1, 11))
+def test_a_resumed_fit_stops_where_a_whole_one_does(at):
+    values = [0.1, 0.2, 0.3, 0.25, 0.28, 0.5, 0.5, 0.45, 0.41, 0.38, 0.37, 0.9]
+
+    def make():
+        return EarlyStopping("val_score", patience=5, min_delta=0.01)
+
+    whole = make()
+    history = Given(values).fit(12, [whole])
+    assert (whole.best, whole.best_epoch, len(history.loss)) == (0.5, 6, 11)
+    callback, history, kept, model = resumed(values, at, make)
+    assert (callback.best, callback.best_epoch, len(history.loss)) == (0.5, 6, 11)
+    if at < 6:
+        np.testing.assert_array_equal(model.parameters, kept[5 - at])
+    elif at > 6:  # the best epoch's parameters went with the process before
+        np.testing.assert_array_equal(model.parameters, kept[-1])
+
+
+def test_a_resumed_fit_may_begin_with_the_best_parameters():
+    given = Given([0.1, 0.9, 0.3, 0.2])
+    history = given.fit(2, [])
+    start = given.model.parameters.copy()
+    given.model, history = pickle.loads(pickle.dumps(given.model)), pickle.loads(pickle.dumps(history))
+    given.fit(2, [EarlyStopping("val_score")], history=history)
+    np.testing.assert_array_equal(given.model.parameters, start)
+
+
+@pytest.mark.parametrize("min_delta", [0.0, 0.15])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_resumed_fit_keeps_a_better_checkpoint(at, min_delta, tmp_path):
+    values = [0.1, 0.3, 0.2, 0.5, 0.45, 0.6]
+    best = 6 if min_delta == 0 else 4
+
+    def make():
+        return ModelCheckpoint(tmp_path / "best", "val_score", min_delta=min_delta)
+
+    whole = ModelCheckpoint(tmp_path / "whole", "val_score", min_delta=min_delta)
+    Given(values).fit(6, [whole])
+    callback, _, _, _ = resumed(values, at, make)
+    assert (callback.best, callback.best_epoch) == (whole.best, whole.best_epoch) == (values[best - 1], best)
+    assert (callback.saved is None) == (at >= best)
+    assert load(tmp_path / "best").parameters.tobytes() == load(tmp_path / "whole").parameters.tobytes()
+
+
+@pytest.mark.parametrize("cooldown", [0, 2])
+@pytest.mark.parametrize("at", range(1, 30))
+def test_a_resumed_fit_goes_on_with_the_reduced_rate(at, cooldown):
+    values = (np.exp(-np.arange(30) / 5) + 0.1 * np.random.default_rng(0).random(30)).tolist()
+    settings = {"factor": 0.5, "patience": 2, "cooldown": cooldown}
+
+    def make():
+        return ReduceOnPlateau("val_score", min_delta=0.01, mode="min", **settings)
+
+    expected = reduced(values, 0.1, 0.5, 2, 0.01, cooldown, 0.0, "min")
+    assert len(set(expected)) == 3
+    assert resumed(values, at, make)[1].learning_rate == expected
+
+
+def test_a_history_that_was_shortened_or_edited(tmp_path):
+    values = [0.1, 0.9, 0.3, 0.2, 0.5, 0.4]
+    given, stopping = Given(values), EarlyStopping("val_score")
+    history = given.fit(4, [stopping])
+    assert (stopping.best, stopping.best_epoch) == (0.9, 2)
+    short = History(history.loss[:1], history.val_loss[:1], history.metrics["val_score"][:1], metric="score")
+    given.values = [0.1, 0.5, 0.4]
+    given.fit(2, [stopping], history=short)
+    assert (stopping.best, stopping.best_epoch) == (0.5, 2)
+    short.metrics["val_score"][1] = 0.0
+    given.values = [0.1, 0.0, 0.4, 0.3]
+    given.fit(1, [stopping], history=short)
+    assert (stopping.best, stopping.best_epoch) == (0.4, 3)
+
+
+def test_epochs_without_a_value_do_not_count():
+    given, stopping = Given([0.1, 0.9, 0.3, 0.2, 0.5, 0.4, 0.3]), EarlyStopping("val_score", patience=3)
+    history = given.fit(2, [])
+    for _ in range(3):  # without validation
+        given.model.fit(np.zeros((1, 2)), [0], epochs=1, batch_size=1, history=history)
+    given.fit(2, [stopping], history=history)
+    assert (stopping.best, stopping.best_epoch, len(history.loss)) == (0.9, 2, 7)
 
 
 # ---- what fit calls ----

@@ -1,6 +1,7 @@
 """Files: whole or not at all, the same bits back, and a clear error for everything else."""
 
 import copy
+import errno
 import hashlib
 import itertools
 import json
@@ -647,7 +648,7 @@ def test_descriptions_that_are_no_description(text, saved):
 
 
 def test_a_deeply_nested_header(path):
-    header = f'{{"x": {DEEP}}}'.encode()
+    header = f'{{"format": "fastnn", "x": {DEEP}}}'.encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     fails(path, "recursion")
 
@@ -745,3 +746,243 @@ def test_other_names_are_allowed(name, tmp_path):
     (tmp_path / "m.onnx.d").mkdir()
     Model([2, 1]).save(tmp_path / name)
     assert fastnn.load(tmp_path / name).sizes == (2, 1)
+
+
+# ---- what others do to files meanwhile, and file systems that refuse ----
+
+
+@POSIX
+@pytest.mark.parametrize("size", [0, 300])
+def test_a_file_that_is_cut_while_it_is_read(size, saved, run_python):
+    """Truncated in place, as `cp` does it: a file that is mapped would end the process with SIGBUS."""
+    source = """
+import os, sys
+import fastnn
+from fastnn import storage
+
+check = storage._check_header
+
+def cut(*arguments):
+    os.truncate(sys.argv[1], int(sys.argv[2]))
+    check(*arguments)
+
+storage._check_header = cut
+print(fastnn.load(sys.argv[1]).parameters.tobytes().hex())
+"""
+    expected = fastnn.load(saved).parameters.tobytes().hex()
+    assert run_python(source, saved, size).stdout == f"{expected}\n"
+
+
+def test_a_foreign_file_is_not_read_to_its_end(path):
+    """Nor one whose header promises much: the file takes no space on the disk, but would take it in memory."""
+    save_file({"x": np.zeros(3)}, path)
+    os.truncate(path, 2**40)
+    fails(path, "without fastnn's header")
+    path.write_bytes(struct.pack("<Q", 2**63) + b"{}")
+    fails(path, "without fastnn's header")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="this system has no such files")
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("/proc/version", ValueError), ("/proc/self/mem", OSError), ("/dev/null", FileNotFoundError)],
+)
+@pytest.mark.parametrize("use", [fastnn.load, fastnn.load_idx])
+def test_an_error_about_an_odd_file_names_it(use, name, error):
+    if use is fastnn.load_idx and name == "/dev/null":
+        error = ValueError
+    with pytest.raises(error, match=name):
+        use(name)
+
+
+@pytest.mark.parametrize("number", ["EPERM", "EACCES", "ENOTSUP", "EINVAL", "ENOSYS", "EROFS"])
+def test_a_drive_without_chmod_and_fsync(number, saved, monkeypatch):
+    def refuse(*_):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chmod", refuse)
+        Model([7, 2], rng=0).save(saved)
+        assert fastnn.load(saved).sizes == (7, 2)
+        patch.setattr(os, "fsync", refuse)
+        if number == "EACCES":
+            with pytest.raises(PermissionError, match=r"model\.safetensors"):
+                Model([5, 2], rng=0).save(saved)
+        else:
+            Model([5, 2], rng=0).save(saved)
+            assert fastnn.load(saved).sizes == (5, 2)
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+@pytest.mark.parametrize("number", ["EIO", "ENOSPC", "EDQUOT"])
+def test_a_full_or_broken_disk_keeps_the_old_file(number, saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def fail(*_):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match=r"model\.safetensors"):
+            Model([7, 2]).save(saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is full")
+def test_a_write_to_a_full_disk_names_the_path(saved, monkeypatch):
+    """The file that is written is /dev/full, which answers as a full disk does."""
+    before, real = saved.read_bytes(), os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda name, flags, *mode: real("/dev/full", os.O_WRONLY))
+        with pytest.raises(OSError, match=r"No space left on device: .*model\.safetensors"):
+            Model([7, 2]).save(saved)
+    assert saved.read_bytes() == before
+
+
+def test_a_folder_that_goes_while_saving(tmp_path, monkeypatch):
+    """The error is that of the save, whatever cleaning up says."""
+    (tmp_path / "folder").mkdir()
+    replace = os.replace
+
+    def gone(old, new):
+        os.rename(tmp_path / "folder", tmp_path / "elsewhere")
+        (tmp_path / "folder").touch()
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", gone)
+        with pytest.raises(NotADirectoryError, match=r"fastnn-.*tmp' -> .*model'"):
+            Model([7, 2]).save(tmp_path / "folder" / "model")
+
+
+@POSIX
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model = Model([3, 1], rng=0)
+    model.save("~/one")
+    saving = fastnn.ModelCheckpoint("~/two-{epoch}", save_best_only=False)
+    logger = fastnn.CSVLogger("~/log.csv")
+    model.fit(np.eye(3), np.zeros(3), epochs=1, batch_size=3, callbacks=[saving, logger])
+    assert sorted(os.listdir(tmp_path)) == ["log.csv", "one", "two-1"]
+    assert fastnn.load("~/one").sizes == fastnn.load(tmp_path / "one").sizes == (3, 1)
+    (tmp_path / "labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
+    assert fastnn.load_idx("~/labels").tolist() == [7, 2, 1]
+    np.save("x.npy", np.eye(3))
+    np.save("y.npy", np.zeros(3))
+    assert model.fit(fastnn.Stream.from_npy("~/x.npy", "~/y.npy"), epochs=1, batch_size=3).loss[0] > 0
+    os.mkdir("~")  # a folder of that name can be named in another way
+    model.save("./~/three")
+    assert os.listdir(tmp_path / "~") == ["three"]
+    model.save("~nobody-of-this-name")
+    assert (tmp_path / "~nobody-of-this-name").exists()
+
+
+# ---- functions of the user's own ----
+
+
+def square(z):
+    return z * z
+
+
+def double(z):
+    return z + z
+
+
+def distance(a, y):
+    return (a - y) * (a - y)
+
+
+def slope(a, y):
+    return (a - y) + (a - y)
+
+
+def test_different_functions_of_one_name_are_not_saved(path):
+    """A file could not tell which is which."""
+    one = fastnn.Activation(lambda z: z, lambda z: 1.0, name="mine")
+    two = fastnn.Activation(square, double, name="mine")
+    loss = fastnn.Loss(distance, slope, name="mine")
+    for layers, of_loss in (([Dense(3, one), Dense(1, two)], "quadratic"), ([Dense(1, one)], loss)):
+        model = Model([2, *layers], loss=of_loss, rng=0)
+        with pytest.raises(
+            ValueError, match=r"names, so they must differ, got 'mine' for two: Activation\(\.\.\., name"
+        ):
+            model.save(path)
+        assert not path.exists()
+
+
+def test_one_function_may_be_used_twice(path):
+    one, twin = (fastnn.Activation(square, double, name="mine") for _ in range(2))
+    other, loss = fastnn.Activation(square, double, name="another"), fastnn.Loss(distance, slope)
+    model = Model([2, Dense(3, one), Dense(3, twin), Dense(1, other)], loss=loss, rng=0)
+    model.save(path)
+    loaded = fastnn.load(path, custom={"mine": one, "another": other, "distance": loss})
+    np.testing.assert_array_equal(loaded.predict(np.eye(2)), model.predict(np.eye(2)))
+
+
+# ---- an optimizer's numbers ----
+
+SCHEDULED = fastnn.Adam(fastnn.ExponentialDecay(0.01, 0.99, per="step"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (0, np.nan, r"numbers\[0\] must be a finite number at least 0, got nan"),
+        (0, np.inf, r"numbers\[0\] must be a finite number at least 0, got inf"),
+        (1, -0.5, r"numbers\[1\] must be a finite number at least 0, got -0\.5"),
+        (1, 1.5, r"numbers\[1\] must be a number of at most 1, got 1\.5"),
+        (0, "0.5", r"numbers\[0\] must be a number, got '0\.5'"),
+        (0, True, r"numbers\[0\] must be a number, got True"),
+        (0, None, r"numbers\[0\] must be a number, got None"),
+        (2, 0.5, r"numbers\[2\] must be a number of at most 0, got 0\.5"),
+        (5, 1.2e18, r"numbers\[5\] must be a whole number of at most 2\.8.*e\+14, got 1\.2e\+18"),
+        (5, 2.5, r"numbers\[5\] must be a whole number of at most .*, got 2\.5"),
+        (6, -1, r"numbers\[6\] must be a finite number at least 0, got -1"),
+    ],
+    ids=str,
+)
+def test_a_file_with_wrong_numbers_of_an_optimizer(place, value, reason, path, blobs):
+    model = Model([6, 3], rng=0)
+    model.fit(*blobs, epochs=2, batch_size=30, optimizer=SCHEDULED)
+    model.save(path)
+    with safe_open(path, "numpy") as file:
+        optimizer = json.loads(file.metadata()["model"])["optimizer"]
+    assert optimizer["numbers"][5:] == [20, 2]
+    numbers = list(optimizer["numbers"])
+    numbers[place] = value
+    rewrite(path, model={"optimizer": optimizer | {"numbers": numbers}})
+    fails(path, reason)
+    rewrite(path, model={"optimizer": optimizer | {"numbers": optimizer["numbers"][:-1]}})
+    fails(path, "an optimizer's numbers must be a list of 7")
+    rewrite(path, model={"optimizer": optimizer})
+    assert fastnn.load(path).parameters.tobytes() == model.parameters.tobytes()
+
+
+@pytest.mark.parametrize("position", [2**48, 2**40 + 1])
+def test_the_largest_position_can_be_trained_on(position, path, blobs):
+    model = Model([6, 3], rng=0)
+    model.fit(*blobs, epochs=1, batch_size=30, optimizer=SCHEDULED)
+    model.save(path)
+    with safe_open(path, "numpy") as file:
+        optimizer = json.loads(file.metadata()["model"])["optimizer"]
+    rewrite(path, model={"optimizer": optimizer | {"numbers": [*optimizer["numbers"][:5], position, 1]}})
+    history = fastnn.load(path).fit(*blobs, epochs=1, batch_size=30, optimizer=SCHEDULED)
+    assert history.learning_rate == [0.0]  # 0.99 to that power
+
+
+@pytest.mark.parametrize(
+    ("name", "vector"),
+    [("Adam", "v"), ("Nadam", "v"), ("AdamW", "v"), ("RMSprop", "v"), ("Adagrad", "v"), ("Rprop", "size")],
+)
+def test_a_mean_of_squares_is_not_negative(name, vector, path, blobs):
+    model = Model([6, 3], rng=0)
+    model.fit(*blobs, epochs=2, batch_size=300, optimizer=getattr(fastnn, name)())
+    model.save(path)
+    tensor = f"optimizer.{vector}.layers.0.bias"
+    values = load_file(path)[tensor]
+    assert (values >= 0).all()
+    assert (values > 0).any()
+    rewrite(path, {tensor: -values})
+    fails(path, rf"the tensors optimizer\.{vector} must not be negative, got -")
