@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -73,22 +74,40 @@ def door() -> Iterator[bool]:
 
 
 def run_on_threads(tasks: Sequence[Callable[[], object]]) -> None:
-    """Call all of them, in threads where the system gives some.
+    """Call all of them, in threads where the system gives some, and in this one what no other thread has begun.
 
-    After an exception some may still run. So each must hold a reference to all memory that it uses.
+    A task may be called twice, if the thread that began it dies. After an exception some may still run, so each must
+    hold a reference to all memory that it uses.
     """
-    helpers: list[threading.Thread] = []
-    try:
-        for task in tasks[1:]:
-            helper = threading.Thread(target=task, daemon=True)
-            helper.start()
-            helpers.append(helper)
-    except RuntimeError:  # no more threads
-        pass
-    for task in (tasks[0], *tasks[1 + len(helpers) :]):
-        task()
-    for helper in helpers:
-        helper.join()
+    waiting, done = deque(enumerate(tasks)), [False] * len(tasks)
+    helpers: list[Any] = []
+    for _ in tasks[1:]:
+        if not pool.start(_help, waiting, helpers, done):
+            break
+    _take_tasks(waiting, done)
+    for working in helpers:  # each of the others finds nothing to do, however late it comes
+        with working:
+            pass
+    for i, task in enumerate(tasks):
+        if not done[i]:
+            task()
+
+
+def _help(waiting: deque[Any], helpers: list[Any], done: list[bool]) -> None:
+    """What a thread of `run_on_threads` does. It is known there before it begins a task."""
+    working = pool.allocate_lock()
+    with working:
+        helpers.append(working)
+        _take_tasks(waiting, done)
+
+
+def _take_tasks(waiting: deque[Any], done: list[bool]) -> None:
+    """Do what waits."""
+    with suppress(IndexError):
+        while True:
+            i, task = waiting.popleft()
+            task()
+            done[i] = True
 
 
 class Claims:

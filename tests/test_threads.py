@@ -10,14 +10,16 @@ import pytest
 from fastnn import Model, threads
 from fastnn.kernels import entry, pool
 
+from .starts import WAYS, Starts
+
 # Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
 MODEL = """
 import os, sys, threading, warnings
 import numpy as np
 from fastnn import Model, threads
-from fastnn.kernels import entry
+from fastnn.kernels import entry, pool
 
-threads.available_threads = lambda: 2  # on any machine
+threads.available_threads, pool.PATIENCE = lambda: 2, 300.0  # on any machine, however slow
 model = Model([40, 60, 5], rng=0)
 X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
 calls = []
@@ -33,6 +35,7 @@ def several(monkeypatch):
     """A list that notes calls of the parallel kernel, on a machine with eight CPUs, however small it is."""
     calls, kernel = [], entry.sweep_parallel
     monkeypatch.setattr(threads, "available_threads", lambda: 8)
+    monkeypatch.setattr(pool, "PATIENCE", 300.0)  # however slow the machine is
     monkeypatch.setattr(entry, "sweep_parallel", lambda *arguments: (calls.append(1), kernel(*arguments)))
     return calls
 
@@ -132,6 +135,38 @@ assert results[0] == results[2] and results[1] == results[3]
 print("done")
 """
     assert run_python(source).stdout == "done\n"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tasks_whose_threads_do_not_come(way, monkeypatch):
+    starts, found = Starts(), np.zeros(7, int)
+    monkeypatch.setattr(pool, "start_new_thread", getattr(starts, way))
+    threads.run_on_threads([lambda i=i: found.__setitem__(i, i * i) for i in range(7)])
+    np.testing.assert_array_equal(found, np.arange(7) ** 2)
+    assert starts.asked
+
+
+def test_a_task_whose_thread_dies_is_done_by_the_caller():
+    caller, begun, found = threading.get_ident(), threading.Event(), np.zeros(2, int)
+
+    def task(i):
+        if threading.get_ident() != caller:
+            begun.set()
+            raise IndexError("as an exception from elsewhere would end it")
+        begun.wait()  # until the other task has been begun
+        found[i] = 1
+
+    threads.run_on_threads([lambda: task(0), lambda: task(1)])
+    np.testing.assert_array_equal(found, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whether_threads_can_start(way, monkeypatch):
+    with monkeypatch.context() as patient:
+        patient.setattr(pool, "PATIENCE", 300.0)
+        assert pool.can_start(3)
+    monkeypatch.setattr(pool, "start_new_thread", getattr(Starts(), way))
+    assert not pool.can_start(7)
 
 
 # ---- fork ----
@@ -354,7 +389,7 @@ def test_available_threads(variables, expected, monkeypatch):
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
 def test_a_limit_of_one_thread_is_kept(name, run_python):
     source = (
-        MODEL.replace("threads.available_threads =", "_ =")
+        MODEL.replace("threads.available_threads, ", "_, ")
         + """
 assert np.array_equal(model.predict(X), expected)
 assert np.array_equal(model.predict(X, threads=2), expected)
@@ -367,7 +402,7 @@ print(threads.available_threads(), len(calls), threading.active_count())
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_the_cpu_affinity_is_kept(run_python):
     source = (
-        MODEL.replace("threads.available_threads =", "_ =")
+        MODEL.replace("threads.available_threads, ", "_, ")
         + """
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 assert np.array_equal(model.predict(X), expected)
