@@ -16,8 +16,8 @@ PARALLEL_MULTIPLY_ADDS = 5_000_000  # of a prediction, below which a parallel re
 FIT_MULTIPLY_ADDS = 50_000_000  # of a whole fit, below which starting threads costs more than they give
 TRIAL, WARM_UP = 0.1, 0.02  # parts of a call: to try another number of threads for, and before that to fill the caches
 BUSY = (
-    "fit, partial_fit, freeze or replace_head was called on a model while it is being trained, "
-    "by a callback or another thread"
+    "fit, partial_fit, freeze or replace_head was called on a model while it is being trained. Only a callback of the "
+    "fit may call freeze, in the thread that fits"
 )
 FIRST_PATIENCE, MAX_PATIENCE = 0.1, 2.0  # seconds until the slower number is tried again (exponential back-off)
 
@@ -120,7 +120,7 @@ class Claims:
     def __init__(self) -> None:
         self.made: list[Any] = []
         self._forks = forks()
-        self._fitting: int | None = None  # the thread whose callbacks may change the model
+        self._calling: tuple[Any, int] | None = None  # the claim and the thread of a fit that is calling a callback
 
     def take(self, mine: Any) -> None:
         """Claim by a lock that is held; raises RuntimeError where another claim is held."""
@@ -133,10 +133,13 @@ class Claims:
         with suppress(ValueError):
             self.made.remove(mine)
 
-    def take_for_fit(self, mine: Any) -> None:
-        """Claim for a fit, whose callbacks may change the model."""
-        self.take(mine)
-        self._fitting = threading.get_ident()
+    def call_back(self, mine: Any, callback: Callable[..., object], *arguments: Any) -> object:
+        """Call a callback of the fit that claims by this lock: meanwhile it may change the model."""
+        self._calling = mine, threading.get_ident()
+        try:
+            return callback(*arguments)
+        finally:
+            self._calling = None
 
     def take_for_change(self, mine: Any) -> None:
         """Claim for a change of the model's structure, unless a callback of a fit asks for it."""
@@ -144,11 +147,9 @@ class Claims:
             self.take(mine)
 
     def in_callback(self) -> bool:
-        """Whether a callback of a fit is asking."""
-        return self._is_held() and self._fitting == threading.get_ident()
-
-    def _is_held(self) -> bool:
-        return self._forks == forks() and any(claim.locked() for claim in list(self.made))
+        """Whether a callback of a fit is asking, in the fit's own thread."""
+        calling = self._calling
+        return calling is not None and calling[0].locked() and calling[1] == threading.get_ident()
 
     def check(self, mine: Any) -> None:
         """Raise where an earlier claim is held; forget those that are not."""

@@ -226,13 +226,14 @@ class Plan:
 
     def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
-        position = int(self.own.state["numbers"][0, POSITIONS[learning_rate.per]])
-        self.rates = rates = np.ascontiguousarray(learning_rate.rates(position, most), np.float64)
+        per = self.kind.scheduled
+        position = int(self.own.state["numbers"][0, POSITIONS[per]])
+        self.rates = rates = np.array(learning_rate.rates(position, most), np.float64)  # nobody may change them now
         if rates.shape != (most,):
             raise ValueError(f"learning_rate must give {most} rates, got shape {rates.shape} from {learning_rate!r}")
         wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
         if len(wrong):
-            where = f"{rates[wrong[0]]} for {learning_rate.per} {position + wrong[0]}"
+            where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
             raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
@@ -316,12 +317,15 @@ def plan_for(
     in_place: bool = False,
     objective: Objective = PLAIN,
     partial: bool = False,
+    scheduled: str = "",
 ) -> Plan:
-    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
+    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards.
+
+    scheduled is what `schedules.per_of` said of the optimizer.
+    """
     stepper, network.stepper = network.stepper, None
     if stepper is not None:
         stepper.plan.release(network)
-    scheduled = optimizer.learning_rate.per if isinstance(optimizer.learning_rate, schedules.Schedule) else ""
     rules, clipped = objective.rules, (optimizer.clip_value, optimizer.clip_norm)
     if clipped != (None, None):
         rules = replace(rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm)
@@ -374,7 +378,8 @@ class Stepper:
         plan.bindings["address"] = 0  # each step brings its own
         made = plan.schedules[1]
         arrays = made.code.operations, made.code.patches, made.parts[0], plan.bindings, made.work.step
-        self.arguments = (*arrays, np.zeros(self.rows, np.int32), plan.layout.sizes[-1])
+        labels = np.zeros(self.rows if given.ndim == 1 else 0, np.int32)
+        self.arguments = (*arrays, self.rows, labels, plan.layout.sizes[-1])
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
         """Whether these are as it was made for."""
@@ -406,6 +411,11 @@ class Options:
     max_threads: int
     objective: Objective = PLAIN
     partial: bool = False  # whether more samples of the epoch follow, in another fit
+    scheduled: str | None = None  # see `schedules.per_of`, which is asked once
+
+    def __post_init__(self) -> None:
+        if self.scheduled is None:
+            self.scheduled = schedules.per_of(self.optimizer.learning_rate)
 
 
 class Validation(NamedTuple):
@@ -489,6 +499,7 @@ class Fit:
             o.max_threads,
             objective=o.objective,
             partial=o.partial,
+            scheduled=o.scheduled or "",
         )
         plan.bind(o.optimizer, self.samples, o.ordered, order, o.objective)
         plan.load(network, o.optimizer)
@@ -543,7 +554,7 @@ class Fit:
         learning_rate = self.options.optimizer.learning_rate
         if isinstance(learning_rate, schedules.Schedule):
             most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
-            if learning_rate.per == "step":  # the rate of a batch that has begun was taken
+            if plan.kind.scheduled == "step":  # the rate of a batch that has begun was taken
                 most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
             plan.bind_rates(learning_rate, most)
         plan.train(self.losses, blocks)
@@ -584,7 +595,7 @@ class Fit:
         self.rate.now = float(self.plan.settings[0])
         if not isinstance(schedule, schedules.Schedule):
             self.history._rate(self.epoch, [float(rate)] * ended)
-        elif schedule.per == "epoch":
+        elif self.plan.kind.scheduled == "epoch":
             self.history._rate(self.epoch, self.plan.rates[:ended].tolist())
         else:
             last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before

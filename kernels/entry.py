@@ -143,17 +143,23 @@ def _all_finite(x):
 
 
 @cached
-def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
+def train_step(operations, patches, parts, bindings, step, n, labels, n_out, x, y):
     """One step on all rows of x (n, n_inputs) and y, by the programs of a single worker whose batches are as large.
 
-    y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype.
-    Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3: the loss or a parameter
-    is not finite. If it is not done, nothing has changed.
+    y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
+    and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
+    the loss or a parameter is not finite. If it is not done, nothing has changed.
+
+    Another thread may have set the shapes of x and y, but not their numbers of bytes, since the caller checked them.
     """
-    now, n = step[0], x.shape[0]
+    now = step[0]
     if not _all_finite(x):
         return 1, 0.0
+    if (y.ndim == 1) != (labels.shape[0] > 0):
+        return 2, 0.0
     if y.ndim == 1:
+        if y.shape[0] != n:
+            return 2, 0.0
         for i in range(n):
             label = y[i]
             if label < 0 or label >= n_out:
