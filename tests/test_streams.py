@@ -382,7 +382,7 @@ def test_a_read_that_is_stuck_does_not_hold_ctrl_c(data):
         def __getitem__(self, rows):
             if rows.start > 20:
                 reached.set()
-                release.wait(60)
+                release.wait(600)
             return data[0][rows]
 
     def interrupt(model):
@@ -396,7 +396,7 @@ def test_a_read_that_is_stuck_does_not_hold_ctrl_c(data):
                 pass
 
     def from_outside():
-        reached.wait(60)
+        reached.wait(600)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
