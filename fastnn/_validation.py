@@ -110,9 +110,9 @@ def dropout(value: Any, n_hidden: int) -> tuple[float, ...]:
 
 
 def array(name: str, value: ArrayLike) -> NDArray[Any]:
-    """value as an array of the base class, with no copy where it is one already."""
+    """value as an array of the base class, in memory that need not be copied, but whose shape nobody else can set."""
     try:
-        return np.asarray(value)
+        return np.asarray(value).view()
     except (ValueError, TypeError, OverflowError):  # rows of different lengths, for example
         raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from None
 
@@ -163,6 +163,8 @@ def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
 
 def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> NDArray[Any]:
     """X, (n, n_inputs), as the kernels read it: C-ordered in dtype or uint8, not copied where it is so already."""
+    if type(X) is np.ndarray:
+        X = X.view()  # what is checked stays so: another thread or a callback may set the shape of its own object
     if (
         type(X) is np.ndarray
         and X.flags.carray
@@ -224,17 +226,22 @@ class SparseRows(np.ndarray):
         self.arrays = getattr(source, "arrays", ())
 
     @classmethod
-    def of(cls, X: Any, dtype: Any, name: str = "X") -> SparseRows:
-        """Of a sparse matrix. Columns and values are copied before they are checked, for nobody to change them."""
+    def of(cls, X: Any, dtype: Any, name: str = "X", width: int | None = None) -> SparseRows:
+        """Of a sparse matrix with `width` columns, or those that it has.
+
+        Columns and values are copied before they are checked, for nobody to change them.
+        """
         X, dtype = X.tocsr(), np.dtype(dtype)
-        edges = X.indptr.astype(np.int64)
+        edges, width = X.indptr.astype(np.int64), X.shape[1] if width is None else width
+        n = len(edges) - 1
         with np.errstate(over="ignore"):  # see `_for_kernel`
             numbers, values = X.indices.astype(np.int64), X.data.astype(dtype)
-        inside = edges[0] == 0 and edges[-1] <= len(values) == len(numbers) and (np.diff(edges) >= 0).all()
-        if not inside or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < X.shape[1]):
+        inside = n > 0 and edges[0] == 0 and edges[-1] <= len(values) == len(numbers)
+        inside = inside and (np.diff(edges) >= 0).all()
+        if not inside or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < width):
             raise ValueError(f"{name} must be a sparse matrix whose indptr and indices lie within its data and shape")
         columns = numbers.astype(np.int32)
-        table = np.empty((X.shape[0], 3), np.int64).view(cls)
+        table = np.empty((n, 3), np.int64).view(cls)
         table.arrays = columns, values
         table[:, 0] = columns.ctypes.data + columns.itemsize * edges[:-1]
         table[:, 1] = values.ctypes.data + values.itemsize * edges[:-1]
@@ -251,7 +258,7 @@ def _sparse_inputs(X: Any, n_inputs: int, dtype: str, *, name: str, finite: bool
     if X.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got a sparse matrix of dtype {X.dtype}")
     X = X.tocsr()
-    table = SparseRows.of(X, dtype, name)
+    table = SparseRows.of(X, dtype, name, n_inputs)
     if finite and X.dtype.kind == "f":
         _finite(f"{name}.data", table.arrays[1], X.data)
     return table
@@ -371,6 +378,8 @@ def targets(
     are counts, at least 0; those of "identity", with the hinge loss, -1 and 1 or 0 and 1; those of the others
     probabilities; those of "softmax" sum to 1 in each row.
     """
+    if type(y) is np.ndarray:
+        y = y.view()  # see `inputs`
     if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
         labels = y.copy()  # they become addresses, so nobody may change them from now on
         if labels.view(np.uint64).max() < n_out:  # none is negative either

@@ -430,6 +430,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
                         )
             except KeyboardInterrupt:
                 run.note(run.epochs)
+                if run.epochs and not self.early_stopping:
+                    self._no_improvement_count, self.best_loss_ = run.waited()
                 run.interrupted()
                 self.stopped_by_ = "interrupt"
                 warnings.warn("Training interrupted by user.", stacklevel=2)

@@ -86,7 +86,8 @@ class Fit:
         if self.validation is not None:
             self.history._score(self.epoch, self.validation.scores())
         stop = any_says_stop(self.callbacks)
-        self.follow()
+        if not stop:
+            self.follow()
         self.started = time.perf_counter()
         return stop
 

@@ -398,6 +398,7 @@ class Model:
             0.0 and 1.0 as targets of a single sigmoid or step unit. After two epochs or more: targets of 100 or more
             with an identity output, and a quadratic loss that is not below that of their mean.
         """
+        network = self._network
         if validation_data is not None and validation_fraction is not None:
             raise ValueError("validation_data and validation_fraction exclude each other, got both")
         if threads is not None:
@@ -432,8 +433,7 @@ class Model:
             stream._check_epochs(epochs)
             n = training.MAX_ROWS  # it may have as many
         batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
-        if not isinstance(optimizer, FullBatch):
-            optimizer = optimizers.resolve(optimizer)
+        optimizer = copy.copy(optimizer if isinstance(optimizer, FullBatch) else optimizers.resolve(optimizer))
         self._check_full_batch(optimizer, objective, batch_size, None if stream is not None else n, shuffle)
         callbacks = _validation.callables("callbacks", callbacks)
         _validation.boolean("train_metric", train_metric)
@@ -458,7 +458,8 @@ class Model:
             warnings.warn(found, stacklevel=3)
         if metric is None and validation is not None:
             self._warn_of_float_classes(validation[1])
-        bound = [functools.partial(callback, self) for callback in callbacks]
+        mine = threading.Lock()
+        bound = [functools.partial(self._claims.call_back, mine, callback, self) for callback in callbacks]
         history = History() if history is None else history
         samples = training.Samples(inputs, targets.array, weights)
         names = [f"{prefix}{each.name}" for prefix, _, some in parts for each in some]
@@ -468,9 +469,10 @@ class Model:
             functools.partial(self._scores, parts),
         )
         of_epochs = scores if parts else None
-        mine = threading.Lock()
         with mine, training.Report(bool(progress), bool(verbose), epochs, history) as report:
-            self._claims.take_for_fit(mine)
+            self._claims.take(mine)
+            if self._network is not network:  # since the arguments were checked
+                raise RuntimeError(_threads.BUSY)
             fit: full_batch.Fit | training.Fit | streams.Fit
             if isinstance(optimizer, FullBatch):
                 kind, l2 = _FULL_BATCH[type(optimizer)], objective.l2[0]
@@ -495,12 +497,12 @@ class Model:
             self.history, self._rate = history, fit.rate
             for callback in callbacks:
                 if hasattr(callback, "on_begin"):
-                    callback.on_begin(self)
+                    self._claims.call_back(mine, callback.on_begin, self)
                     fit.follow()
             fit.run(report)
             for callback in callbacks:
                 if hasattr(callback, "on_end"):
-                    callback.on_end(self)
+                    self._claims.call_back(mine, callback.on_end, self)
             self._claims.give_back(mine)
         if weights is None and stream is None and (found := self._not_learned(targets, history)):
             warnings.warn(found, stacklevel=3)
@@ -787,19 +789,25 @@ class Model:
         >>> fastnn.Model([2, 2], init="zeros").evaluate([[0, 1], [1, 0]], [0, 1])
         {'loss': 0.25, 'accuracy': 0.5}
         """
+        network = self._network
         inputs = self._inputs(X)
-        targets = self._targets(y, len(inputs))
+        targets = self._targets(y, len(inputs), network=network)
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         if metric is None:
             self._warn_of_float_classes(targets)
-        loss, values = self._evaluate(inputs, targets, weights, metrics.resolve(metric, targets, self.layers[-1]))
+        chosen = metrics.resolve(metric, targets, network.architecture.layers[-1])
+        loss, values = self._evaluate(network, inputs, targets, weights, chosen)
         return {"loss": loss} | values
 
     def _evaluate(
-        self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, chosen: list[Metric]
+        self,
+        network: Network,
+        inputs: NDArray[Any],
+        targets: Targets,
+        weights: NDArray[Any] | None,
+        chosen: list[Metric],
     ) -> tuple[float, dict[str, float]]:
         """(mean loss, {metric's name: its value})."""
-        network = self._network
         loss, outputs = network.inference.evaluate(inputs, targets.array, weights)
         if targets.classes is not None and len(_nan_rows(outputs)):
             return loss, {str(each.name): math.nan for each in chosen}  # an output that is no number decides nothing
@@ -810,15 +818,15 @@ class Model:
         """What a fit records after an epoch: for each part of the samples the metrics, and the loss of "val_"."""
         found: dict[str, float] = {}
         for prefix, labelled, chosen in parts:
-            loss, values = self._evaluate(*labelled, chosen)
+            loss, values = self._evaluate(self._network, *labelled, chosen)
             found |= {"val_loss": loss} if prefix else {}
             found |= {f"{prefix}{name}": value for name, value in values.items()}
         return found
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""
-        inputs = self._inputs(X)
-        return self._network.inference.evaluate(inputs, self._targets(y, len(inputs)).array)[0]
+        network, inputs = self._network, self._inputs(X)
+        return network.inference.evaluate(inputs, self._targets(y, len(inputs), network=network).array)[0]
 
     def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """The gradient of `loss`, averaged over the samples, by backpropagation (Nielsen, eq. BP1 to BP4).
@@ -826,18 +834,20 @@ class Model:
         Returns a list of (dW, db), one a layer, shaped like `weights` and `biases`; zeros for a frozen layer.
         For a single layer of step neurons it is the perceptron rule's, (a - y) x.
         """
-        inputs = self._inputs(X)
-        targets = self._targets(y, len(inputs))
+        network, inputs = self._network, self._inputs(X)
+        targets = self._targets(y, len(inputs), network=network)
         self._check_trainable()
-        gradient = self._network.inference.gradients(inputs, targets.array)
-        return [(dw.T, db) for dw, db in self._network.layout.views(gradient)]
+        gradient = network.inference.gradients(inputs, targets.array)
+        return [(dw.T, db) for dw, db in network.layout.views(gradient)]
 
     def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> NDArray[Any]:
         return _validation.inputs(X, self.sizes[0], self.dtype, name=name, finite=finite)
 
-    def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:
-        last = self.layers[-1]
-        kind = "" if takes_any_numbers(self._network.architecture.loss) else last._kernel
+    def _targets(self, y: ArrayLike, n: int, name: str = "y", network: Network | None = None) -> Targets:
+        """y for a network, this model's own one unless given; one call of the model must go on with the same."""
+        architecture = (self._network if network is None else network).architecture
+        last = architecture.layers[-1]
+        kind = "" if takes_any_numbers(architecture.loss) else last._kernel
         binary = last.activation in _THRESHOLDS or kind == "identity"
         return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
 

@@ -130,11 +130,11 @@ class Network:
 
     def vectors_for(self, optimizer: Optimizer) -> NDArray[Any]:
         """The optimizer's own vectors, those of the last one of its kind."""
-        kernel = optimizer._kernel
-        if kernel not in self.vectors:
+        kernel, vectors = optimizer._kernel, self.vectors  # another thread may replace the dict, or save this network
+        if (found := vectors.get(kernel)) is None:
             n_bytes = len(OPTIMIZERS[kernel].vectors) * self.layout.n_bytes
-            self.vectors[kernel] = aligned_zeros(n_bytes, self.layout.dtype)
-        return self.vectors[kernel]
+            found = vectors.setdefault(kernel, aligned_zeros(n_bytes, self.layout.dtype))
+        return found
 
     def addresses(self, vectors: NDArray[Any]) -> dict[str, int]:
         """Where the parameters, an optimizer's vectors and the state lie, by NETWORK_SYMBOLS."""
@@ -148,7 +148,7 @@ class Network:
         known = self._optimizers.get(current)
         self._optimizers = {number: optimizer} if known is None else {current: known, number: optimizer}
         kinds = {each._kernel for each in self._optimizers.values()}
-        self.vectors = {kernel: kept for kernel, kept in self.vectors.items() if kernel in kinds}
+        self.vectors = {kernel: kept for kernel, kept in list(self.vectors.items()) if kernel in kinds}
         vectors[...] = 0
         state["optimizer"], state["numbers"] = number, 0
         state["numbers"][0, : len(kernel.state)] = list(kernel.state.values())

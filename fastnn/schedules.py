@@ -261,6 +261,11 @@ class FromFunction(Schedule):
         return [_validation.number("learning_rate", self.function(int(i)), 0.0) for i in t]
 
 
+def per_of(rate: Any) -> str:
+    """What a learning rate changes with, "epoch" or "step"; "" for a constant."""
+    return _validation.choice("per", rate.per, PER) if isinstance(rate, Schedule) else ""
+
+
 def resolve(value: Any) -> float | Schedule:
     """A learning rate: a schedule, a function of the epoch, or a number above 0."""
     if isinstance(value, Schedule):

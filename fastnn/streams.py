@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from _thread import start_new_thread
+from _queue import Empty, SimpleQueue  # and not what a package may have put into `queue`
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from . import _validation, training
 from ._validation import shown
 from .history import DivergenceError, History
+from .kernels import pool
 from .network import Network
 from .training import Rate, Samples, Validation, any_says_stop, check_after_callbacks
 
@@ -316,7 +316,7 @@ def _checked(blocks: list[Block], check: Check) -> Iterator[Samples]:
 
 
 def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, while a thread reads the next one.
+    """The items, while a thread reads the next one; read here where no thread comes.
 
     Nobody waits for the thread after an exception: it ends by itself, with the read that it is at. Its queues have no
     lock of Python's, in which Ctrl-C could leave it.
@@ -325,25 +325,36 @@ def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
     found: SimpleQueue[tuple[list[_Item], BaseException | None]] = SimpleQueue()
 
     def read() -> None:
-        while wanted.get():
-            try:
+        try:
+            while wanted.get():
                 found.put((list(itertools.islice(items, 1)), None))
-            except BaseException as error:
-                found.put(([], error))
+        except BaseException as error:
+            found.put(([], error))
 
     try:
         wanted.put(True)
-        start_new_thread(read, ())
-        while True:
-            item, error = found.get()
-            if error is not None:
-                raise error
-            if not item:
-                return
-            wanted.put(True)
-            yield item.pop()
+        if pool.start(read):
+            while (answer := _answer(wanted, found)) is not None:
+                item, error = answer
+                if error is not None:
+                    raise error
+                if not item:
+                    return
+                wanted.put(True)
+                yield item.pop()
+        yield from items
     finally:
         wanted.put(False)
+
+
+def _answer(wanted: SimpleQueue[bool], found: SimpleQueue[_Item]) -> _Item | None:
+    """What the thread found; None if it has not taken up what is wanted, and then it does not."""
+    with suppress(Empty):
+        return found.get(timeout=pool.PATIENCE)
+    with suppress(Empty):
+        wanted.get_nowait()
+        return None
+    return found.get()  # it is reading
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,8 +16,8 @@ PARALLEL_MULTIPLY_ADDS = 5_000_000  # of a prediction, below which a parallel re
 FIT_MULTIPLY_ADDS = 50_000_000  # of a whole fit, below which starting threads costs more than they give
 TRIAL, WARM_UP = 0.1, 0.02  # parts of a call: to try another number of threads for, and before that to fill the caches
 BUSY = (
-    "fit, partial_fit, freeze or replace_head was called on a model while it is being trained, "
-    "by a callback or another thread"
+    "fit, partial_fit, freeze or replace_head was called on a model while it is being trained. Only a callback of the "
+    "fit may call freeze, in the thread that fits"
 )
 FIRST_PATIENCE, MAX_PATIENCE = 0.1, 2.0  # seconds until the slower number is tried again (exponential back-off)
 
@@ -73,22 +74,40 @@ def door() -> Iterator[bool]:
 
 
 def run_on_threads(tasks: Sequence[Callable[[], object]]) -> None:
-    """Call all of them, in threads where the system gives some.
+    """Call all of them, in threads where the system gives some, and in this one what no other thread has begun.
 
-    After an exception some may still run. So each must hold a reference to all memory that it uses.
+    A task may be called twice, if the thread that began it dies. After an exception some may still run, so each must
+    hold a reference to all memory that it uses.
     """
-    helpers: list[threading.Thread] = []
-    try:
-        for task in tasks[1:]:
-            helper = threading.Thread(target=task, daemon=True)
-            helper.start()
-            helpers.append(helper)
-    except RuntimeError:  # no more threads
-        pass
-    for task in (tasks[0], *tasks[1 + len(helpers) :]):
-        task()
-    for helper in helpers:
-        helper.join()
+    waiting, done = deque(enumerate(tasks)), [False] * len(tasks)
+    helpers: list[Any] = []
+    for _ in tasks[1:]:
+        if not pool.start(_help, waiting, helpers, done):
+            break
+    _take_tasks(waiting, done)
+    for working in helpers:  # each of the others finds nothing to do, however late it comes
+        with working:
+            pass
+    for i, task in enumerate(tasks):
+        if not done[i]:
+            task()
+
+
+def _help(waiting: deque[Any], helpers: list[Any], done: list[bool]) -> None:
+    """What a thread of `run_on_threads` does. It is known there before it begins a task."""
+    working = pool.allocate_lock()
+    with working:
+        helpers.append(working)
+        _take_tasks(waiting, done)
+
+
+def _take_tasks(waiting: deque[Any], done: list[bool]) -> None:
+    """Do what waits."""
+    with suppress(IndexError):
+        while True:
+            i, task = waiting.popleft()
+            task()
+            done[i] = True
 
 
 class Claims:
@@ -101,7 +120,7 @@ class Claims:
     def __init__(self) -> None:
         self.made: list[Any] = []
         self._forks = forks()
-        self._fitting: int | None = None  # the thread whose callbacks may change the model
+        self._calling: tuple[Any, int] | None = None  # the claim and the thread of a fit that is calling a callback
 
     def take(self, mine: Any) -> None:
         """Claim by a lock that is held; raises RuntimeError where another claim is held."""
@@ -114,10 +133,13 @@ class Claims:
         with suppress(ValueError):
             self.made.remove(mine)
 
-    def take_for_fit(self, mine: Any) -> None:
-        """Claim for a fit, whose callbacks may change the model."""
-        self.take(mine)
-        self._fitting = threading.get_ident()
+    def call_back(self, mine: Any, callback: Callable[..., object], *arguments: Any) -> object:
+        """Call a callback of the fit that claims by this lock: meanwhile it may change the model."""
+        self._calling = mine, threading.get_ident()
+        try:
+            return callback(*arguments)
+        finally:
+            self._calling = None
 
     def take_for_change(self, mine: Any) -> None:
         """Claim for a change of the model's structure, unless a callback of a fit asks for it."""
@@ -125,11 +147,9 @@ class Claims:
             self.take(mine)
 
     def in_callback(self) -> bool:
-        """Whether a callback of a fit is asking."""
-        return self._is_held() and self._fitting == threading.get_ident()
-
-    def _is_held(self) -> bool:
-        return self._forks == forks() and any(claim.locked() for claim in list(self.made))
+        """Whether a callback of a fit is asking, in the fit's own thread."""
+        calling = self._calling
+        return calling is not None and calling[0].locked() and calling[1] == threading.get_ident()
 
     def check(self, mine: Any) -> None:
         """Raise where an earlier claim is held; forget those that are not."""

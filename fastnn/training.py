@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, calls, schedules
 from .history import DivergenceError, History
-from .kernels import entry, schedule, strategy
+from .kernels import entry, pool, schedule, strategy
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Sources
+from .kernels.threads import MAILBOX
 from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
@@ -49,6 +48,7 @@ class Objective:
 
 
 PLAIN = Objective()
+NOBODY = np.zeros(1, MAILBOX)  # of a call without helping threads
 
 
 class Schedule:
@@ -100,9 +100,9 @@ class Schedule:
             for vector, place in zip(array.reshape(-1, mine), out.reshape(-1, its), strict=True):
                 self.layout.convert(vector, other.layout, place)
 
-    def arguments(self, plan: Plan) -> tuple[Any, ...]:
+    def arguments(self, plan: Plan, mailbox: NDArray[Any]) -> tuple[Any, ...]:
         """What every worker's function takes."""
-        return self.code.operations, self.code.patches, self.parts, plan.bindings, self.work.mailbox
+        return self.code.operations, self.code.patches, self.parts, plan.bindings, mailbox
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,6 @@ class Plan:
         constant = {"batch_size": kind.batch_size, "block_rows": layout.block_rows}
         for name, value in (constant | {"patience": -1, "best": np.inf, "loss_scale": 1.0}).items():
             self.fresh_run[name] = value
-        self.helpers: list[threading.Lock] = []  # each is held by a helping thread while it works
-        self.helped: threading.Lock | None = None  # the call that they help with, held as long as it lasts
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
         self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
@@ -178,12 +176,13 @@ class Plan:
 
     def _compile(self) -> None:
         """Compile or load the kernels, outside the timed part, and the helpers' here, where an error would be seen."""
+        mailbox = _mailbox()
+        mailbox["stopped"] = 1
         for threads, made in self.schedules.items():
-            arguments = made.arguments(self)
-            made.work.mailbox["stopped"] = 1
+            arguments = made.arguments(self, mailbox)
             entry.train(*arguments, made.work.step, self.run, np.zeros(1), 0)
             if threads > 1:
-                entry.help_train(*arguments, 0, 0)
+                entry.help_train(*arguments, 0)
 
     def bind(
         self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None, objective: Objective = PLAIN
@@ -227,13 +226,14 @@ class Plan:
 
     def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
-        position = int(self.own.state["numbers"][0, POSITIONS[learning_rate.per]])
-        self.rates = rates = np.ascontiguousarray(learning_rate.rates(position, most), np.float64)
+        per = self.kind.scheduled
+        position = int(self.own.state["numbers"][0, POSITIONS[per]])
+        self.rates = rates = np.array(learning_rate.rates(position, most), np.float64)  # nobody may change them now
         if rates.shape != (most,):
             raise ValueError(f"learning_rate must give {most} rates, got shape {rates.shape} from {learning_rate!r}")
         wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
         if len(wrong):
-            where = f"{rates[wrong[0]]} for {learning_rate.per} {position + wrong[0]}"
+            where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
             raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
@@ -252,8 +252,7 @@ class Plan:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
         self.bindings[...] = bindings()
         self.of_network = None
-        # Helpers that two exceptions at once have left may write to this memory for a moment.
-        if not self.helpers and self.layout is network.layout:
+        if self.layout is network.layout:
             network.plans.append(self)
 
     def take(self, threads: int) -> None:
@@ -262,65 +261,51 @@ class Plan:
             self.schedule.hand_over(self.schedules[threads], within_a_batch=bool(self.run["row"][0]))
             self.schedule = self.schedules[threads]
 
-    def train(self, samples: Samples, losses: NDArray[np.float64], blocks: int) -> None:
-        """One kernel call, with the threads that were taken. The helping threads end with it, whatever happens.
-
-        The samples are those that are bound.
-        """
+    def train(self, losses: NDArray[np.float64], blocks: int) -> None:
+        """One kernel call on the samples that are bound, with the threads that were taken; with one if none comes."""
+        if self.schedule.threads > 1:
+            if self._train_on_threads(losses, blocks):
+                return
+            self.take(1)
         made = self.schedule
-        if made.threads > 1:
-            self._train_on_threads(samples, losses, blocks)
-        else:
-            entry.train(*made.arguments(self), made.work.step, self.run, losses, blocks)
+        entry.train(*made.arguments(self, NOBODY), made.work.step, self.run, losses, blocks)
 
-    def _train_on_threads(self, samples: Samples, losses: NDArray[np.float64], blocks: int) -> None:
-        mailbox = self.schedule.work.mailbox
-        self.helped = call = threading.Lock()
-        mailbox[...] = 0
+    def _train_on_threads(self, losses: NDArray[np.float64], blocks: int) -> bool:
+        """Whether all helping threads came in time. If not, nothing was done, and one that comes later does nothing.
+
+        The compiled call has waited for their work. So nobody need wait for the threads, but that they may have ended.
+        """
+        made, mailbox, call = self.schedule, _mailbox(), pool.allocate_lock()
+        arguments, ended = made.arguments(self, mailbox), []
         with call:
             try:
-                self._start_helpers(call, samples)
-                now = self.schedule
-                entry.train(*now.arguments(self), now.work.step, self.run, losses, blocks)
+                for worker in range(1, made.threads):
+                    ended.append(pool.allocate_lock())
+                    ended[-1].acquire()
+                    if not pool.start(_help, call, ended[-1], arguments, worker):
+                        return False
+                latest = time.perf_counter() + pool.PATIENCE
+                while not entry.train(*arguments, made.work.step, self.run, losses, blocks):
+                    if time.perf_counter() > latest:
+                        return False
             finally:
-                self._join(mailbox)
+                mailbox["stopped"] = 1
+        for lock in ended:
+            lock.acquire(timeout=pool.PATIENCE)
+        return True
 
-    def _start_helpers(self, call: threading.Lock, samples: Samples) -> None:
-        made = self.schedule
-        for worker in range(1, made.threads):
-            working = threading.Lock()
-            self.helpers.append(working)
-            try:
-                start_new_thread(self._help, (working, call, samples, made.arguments(self), worker))
-            except RuntimeError:  # the system gives no more threads; those that run are told to end
-                made.work.mailbox["stopped"] = 1
-                self.take(1)
-                break
 
-    def _help(
-        self, working: threading.Lock, call: threading.Lock, samples: Samples, arguments: tuple[Any, ...], worker: int
-    ) -> None:
-        """What a helping thread runs while the call is held, whatever exceptions have done to its clean-up.
+def _mailbox() -> NDArray[Any]:
+    return aligned_zeros(MAILBOX.itemsize, MAILBOX)
 
-        It holds a reference to the samples, because it may end later than the fit.
-        """
-        posted = 0
-        with working:
-            while call is self.helped and call.locked():  # else it starts too late
-                posted = entry.help_train(*arguments, worker, posted)
-                if not posted:
-                    break
 
-    def _join(self, mailbox: NDArray[Any]) -> None:
-        """Tell the helping threads to end, and wait for those that work.
-
-        Not by `Thread.join`: after two exceptions in it, a further one may wait for ever (CPython 3.11).
-        """
-        mailbox["stopped"], self.helped = 1, None
-        while self.helpers:
-            with self.helpers[-1]:
-                pass
-            self.helpers.pop()
+def _help(call: Any, ended: Any, arguments: tuple[Any, ...], worker: int) -> None:
+    """What a helping thread runs while the call is held, whatever exceptions have done to its clean-up."""
+    try:
+        while call.locked() and entry.help_train(*arguments, worker):
+            pass
+    finally:
+        ended.release()
 
 
 def plan_for(
@@ -332,12 +317,15 @@ def plan_for(
     in_place: bool = False,
     objective: Objective = PLAIN,
     partial: bool = False,
+    scheduled: str = "",
 ) -> Plan:
-    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
+    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards.
+
+    scheduled is what `schedules.per_of` said of the optimizer.
+    """
     stepper, network.stepper = network.stepper, None
     if stepper is not None:
         stepper.plan.release(network)
-    scheduled = optimizer.learning_rate.per if isinstance(optimizer.learning_rate, schedules.Schedule) else ""
     rules, clipped = objective.rules, (optimizer.clip_value, optimizer.clip_norm)
     if clipped != (None, None):
         rules = replace(rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm)
@@ -390,7 +378,8 @@ class Stepper:
         plan.bindings["address"] = 0  # each step brings its own
         made = plan.schedules[1]
         arrays = made.code.operations, made.code.patches, made.parts[0], plan.bindings, made.work.step
-        self.arguments = (*arrays, np.zeros(self.rows, np.int32), plan.layout.sizes[-1])
+        labels = np.zeros(self.rows if given.ndim == 1 else 0, np.int32)
+        self.arguments = (*arrays, self.rows, labels, plan.layout.sizes[-1])
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
         """Whether these are as it was made for."""
@@ -422,6 +411,11 @@ class Options:
     max_threads: int
     objective: Objective = PLAIN
     partial: bool = False  # whether more samples of the epoch follow, in another fit
+    scheduled: str | None = None  # see `schedules.per_of`, which is asked once
+
+    def __post_init__(self) -> None:
+        if self.scheduled is None:
+            self.scheduled = schedules.per_of(self.optimizer.learning_rate)
 
 
 class Validation(NamedTuple):
@@ -505,6 +499,7 @@ class Fit:
             o.max_threads,
             objective=o.objective,
             partial=o.partial,
+            scheduled=o.scheduled or "",
         )
         plan.bind(o.optimizer, self.samples, o.ordered, order, o.objective)
         plan.load(network, o.optimizer)
@@ -559,10 +554,10 @@ class Fit:
         learning_rate = self.options.optimizer.learning_rate
         if isinstance(learning_rate, schedules.Schedule):
             most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
-            if learning_rate.per == "step":  # the rate of a batch that has begun was taken
+            if plan.kind.scheduled == "step":  # the rate of a batch that has begun was taken
                 most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
             plan.bind_rates(learning_rate, most)
-        plan.train(self.samples, self.losses, blocks)
+        plan.train(self.losses, blocks)
         seconds = time.perf_counter() - start
         self._note_rates(*begun, rate)
         if run["status"] == entry.DIVERGED:
@@ -600,7 +595,7 @@ class Fit:
         self.rate.now = float(self.plan.settings[0])
         if not isinstance(schedule, schedules.Schedule):
             self.history._rate(self.epoch, [float(rate)] * ended)
-        elif schedule.per == "epoch":
+        elif self.plan.kind.scheduled == "epoch":
             self.history._rate(self.epoch, self.plan.rates[:ended].tolist())
         else:
             last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before

@@ -11,10 +11,10 @@ from .cache import cached
 from .interpreter import address, flush_subnormals, restore, run_part
 from .program import ORDER, SAMPLES, TARGETS
 from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, FINISH, KEEP, RESTORE
-from .threads import MAILBOX, grow, wait
+from .threads import CLAIMED, MAILBOX, exchange, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
-RESTS = 10_000  # that a helper takes until it looks whether it is still wanted
+RESTS = 1_000  # that threads take when they wait for each other to come, until the caller looks at the clock
 RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 
 # A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
@@ -28,7 +28,15 @@ RUN = np.dtype(
         *((name, "f8") for name in ("best", "tol", "loss_scale")),  # the last multiplies the losses
     ]
 )
-_ARRIVED, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("arrived", "posted", "stopped"))
+_PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))
+
+
+@njit(nogil=True)
+def _claim(box_at, helpers):
+    """Wait until all helpers are present, and keep them until they are stopped; whether it did."""
+    if wait(box_at + _PRESENT, helpers, box_at + _STOPPED, RESTS) != 0:
+        return False
+    return exchange(box_at + _PRESENT, helpers, helpers + CLAIMED)
 
 
 @cached
@@ -37,13 +45,18 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
 
     operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
     and the others run `help_train` meanwhile; it stops them. bindings (n,), mailbox (1,), step (1,) and run (1,) are
-    records. losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends, or
-    with `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
+    records; each call of several threads has a mailbox of its own, of zeros. Gives False where not all of the others
+    have come for some time: then nothing has been done, and the caller may try again with them, or without.
+    losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends, or with
+    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
     a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     before = flush_subnormals()
     this, box, now = run[0], mailbox[0], step[0]
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
+    if helpers > 0 and not _claim(box_at, helpers):
+        restore(before)
+        return False
     row, this.row = this.row, 0
     while max_blocks > 0 and this.epoch < this.epochs:
         first = this.step * this.batch_size
@@ -53,7 +66,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
             if helpers > 0:
-                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
+                wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
             now.count = stop - first
             now.total = 0.0
             run_part(operations, patches, mine, COUNT, bindings, first)
@@ -65,10 +78,10 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         while start < stop and max_blocks > 0:
             rows = min(this.block_rows, stop - start)
             if helpers > 0:  # until every helper has done the blocks posted so far
-                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
+                wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
                 box.first, box.rows = start, rows
                 box.begins, box.ends = start == first, start + rows == stop
-                grow(box_at + _POSTED)
+                grow(box_at + _POSTED, 1)
                 posted += 1
             if start == first:
                 run_part(operations, patches, mine, BEFORE, bindings, first)
@@ -82,7 +95,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
                 run_part(operations, patches, mine, AFTER, bindings, first)
                 if mine[FINISH].operations > 0:
                     if helpers > 0:
-                        wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
+                        wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
                     run_part(operations, patches, mine, FINISH, bindings, first)
         if start < stop:
             this.row = start - first
@@ -95,7 +108,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         this.step += 1
         if stop == this.n_samples:
             if helpers > 0:
-                wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
+                wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
             if this.count > 0.0:  # else no sample had any weight
                 losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
@@ -115,9 +128,10 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
                 this.status = STALLED
                 break
     if helpers > 0:
-        wait(box_at + _ARRIVED, helpers * (posted + 1), box_at + _STOPPED, -1)
+        wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
         box.stopped = 1
     restore(before)
+    return True
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -129,17 +143,23 @@ def _all_finite(x):
 
 
 @cached
-def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
+def train_step(operations, patches, parts, bindings, step, n, labels, n_out, x, y):
     """One step on all rows of x (n, n_inputs) and y, by the programs of a single worker whose batches are as large.
 
-    y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype.
-    Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3: the loss or a parameter
-    is not finite. If it is not done, nothing has changed.
+    y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
+    and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
+    the loss or a parameter is not finite. If it is not done, nothing has changed.
+
+    Another thread may have set the shapes of x and y, but not their numbers of bytes, since the caller checked them.
     """
-    now, n = step[0], x.shape[0]
+    now = step[0]
     if not _all_finite(x):
         return 1, 0.0
+    if (y.ndim == 1) != (labels.shape[0] > 0):
+        return 2, 0.0
     if y.ndim == 1:
+        if y.shape[0] != n:
+            return 2, 0.0
         for i in range(n):
             label = y[i]
             if label < 0 or label >= n_out:
@@ -178,16 +198,22 @@ def train_step(operations, patches, parts, bindings, step, labels, n_out, x, y):
 
 
 @njit(nogil=True)
-def _help(operations, patches, mine, bindings, mailbox, posted):
-    box, box_at, again = mailbox[0], address(mailbox), posted > 0
+def _is_claimed(box_at):
+    """Be present until worker 0 claims this helper, 0; it is stopped, 1; or it is tired and has left, 2."""
+    grow(box_at + _PRESENT, 1)
+    answer = wait(box_at + _PRESENT, CLAIMED, box_at + _STOPPED, RESTS)
+    if answer == 2 and grow(box_at + _PRESENT, -1) >= CLAIMED:
+        answer = 0  # claimed meanwhile
+    return answer
+
+
+@njit(nogil=True)
+def _help(operations, patches, mine, bindings, mailbox):
+    box, box_at, posted = mailbox[0], address(mailbox), 0
     while True:
-        if not again:
-            grow(box_at + _ARRIVED)
-            posted += 1
-        again = False
-        answer = wait(box_at + _POSTED, posted, box_at + _STOPPED, RESTS)
-        if answer != 0:
-            return 0 if answer == 1 else posted
+        posted += 1
+        if wait(box_at + _POSTED, posted, box_at + _STOPPED, -1) != 0:
+            return
         if box.begins != 0:
             run_part(operations, patches, mine, BEFORE, bindings, box.first)
         i = BLOCKS
@@ -196,19 +222,22 @@ def _help(operations, patches, mine, bindings, mailbox, posted):
         run_part(operations, patches, mine, i, bindings, box.first + mine[i].first_row)
         if box.ends != 0:
             run_part(operations, patches, mine, AFTER, bindings, box.first)
+        grow(box_at + _DONE, 1)
 
 
 @cached
-def help_train(operations, patches, parts, bindings, mailbox, worker, posted):
-    """Another worker's part of `train`, until it is stopped, 0.
+def help_train(operations, patches, parts, bindings, mailbox, worker):
+    """Another worker's part of `train`, until it is stopped. Gives whether worker 0 has not claimed it for some time.
 
-    Where no block comes for some milliseconds, it gives how many were posted and the one that it waits for. The caller
-    finds out whether worker 0 is still there, and calls again with that number. The first time it is 0.
+    Then it has done nothing and has left: the caller finds out whether worker 0 is still there, and calls again. Once
+    it is claimed it only reads and writes the plan's memory until worker 0 has waited for its last block.
     """
     before = flush_subnormals()
-    posted = _help(operations, patches, parts[worker], bindings, mailbox, posted)
+    claimed = _is_claimed(address(mailbox))
+    if claimed == 0:
+        _help(operations, patches, parts[worker], bindings, mailbox)
     restore(before)
-    return posted
+    return claimed == 2
 
 
 @njit(nogil=True)

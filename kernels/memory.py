@@ -26,7 +26,7 @@ from .losses import LOSSES
 from .matrix import ITEMSIZE, Address, Matrix, padded
 from .optimizers import MAX_NUMBERS
 from .target import HOST, LINE_BYTES, Target
-from .threads import MAILBOX, Worker
+from .threads import BARRIER, Worker
 
 MAX_SHARDS, SHARD_SAMPLES = 8, 128  # of a feature-major block: parts whose gradients are summed for themselves
 COLUMN_LOSS_VECTORS = 6  # of the outputs of a sample, at most, that a loss of whole samples takes column by column
@@ -312,7 +312,7 @@ class Workspace:
         """`dropped` are layers whose outputs and what their derivatives are taken from lie apart; see `noise`."""
         self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
         self.step = aligned_zeros(STEP.itemsize, STEP)
-        self.mailbox = aligned_zeros(MAILBOX.itemsize, MAILBOX)
+        self.barrier = aligned_zeros(BARRIER.itemsize, BARRIER)
         self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # of shards, each on its own line
         self.ignored = aligned_zeros(threads * LINE_BYTES, np.float64)  # sums that nobody reads
         self._made: dict[Any, Any] = {}
@@ -358,8 +358,8 @@ class Workspace:
 
     def worker(self, index: int, count: int) -> Worker:
         """One of so many threads."""
-        mailbox = Matrix.row_major(self.mailbox.ctypes.data, 1, 1, MAILBOX.itemsize, "int64", "mailbox")
-        return Worker(index, count, mailbox)
+        barrier = Matrix.row_major(self.barrier.ctypes.data, 1, 1, BARRIER.itemsize, "int64", "barrier")
+        return Worker(index, count, barrier)
 
     def weights(self, rows: int, worker: Worker) -> Matrix:
         """A worker's column of so many samples' weights."""

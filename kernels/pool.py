@@ -1,19 +1,52 @@
-"""Numba's own threads, which `prange` uses: whether a parallel function may be entered now.
+"""Threads: those of the system, and Numba's own, which `prange` uses: whether a parallel function may be entered now.
 
-Each way in which they end the process, hang or raise is found out before: threads that cannot be started (OpenMP ends
-the process, "workqueue" hangs), two threads that enter "workqueue" at once, a layer that is not installed.
+Packages such as gevent put functions of their own in the place of Python's, which start no thread: what such a function
+shall run waits until its caller gives way. So the functions here are those of a fresh copy of the module `_thread`.
+
+Each way in which Numba's threads end the process, hang or raise is found out before: threads that cannot be started
+(OpenMP ends the process, "workqueue" hangs), two threads that enter "workqueue" at once, a layer that is not installed.
 """
 
 import contextlib
 import importlib
 import sys
 import threading
+from collections.abc import Callable
+from importlib.machinery import BuiltinImporter
+from importlib.util import module_from_spec
+from typing import Any
+
+PATIENCE = 0.05  # seconds to wait for a thread that was started, which may never run
 
 # A pool that was started before this module was imported may be a parent process's, of which a child must not use it.
 FOREIGN = bool(getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False))
 
 _MODULES = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
 _local = threading.local()  # .threads: how many OpenMP has started for this one
+
+
+def _system_threads() -> Any:
+    """The module `_thread` as Python has it, whatever was changed in the one that others import."""
+    spec = BuiltinImporter.find_spec("_thread")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_threads = _system_threads()
+allocate_lock: Callable[[], Any] = _threads.allocate_lock
+start_new_thread: Callable[..., int] = _threads.start_new_thread
+
+
+def start(function: Callable[..., object], *arguments: Any) -> bool:
+    """Call a function in a new thread; whether the system gives one."""
+    try:
+        start_new_thread(function, arguments)
+    except (RuntimeError, MemoryError):
+        return False
+    return True
 
 
 def usable() -> bool:
@@ -53,22 +86,21 @@ def layer() -> str:
 
 def can_start(n: int) -> bool:
     """Whether the system gives n more threads at the same time. It starts them and lets them end."""
-    gate, started = threading.Lock(), []
+    gate, ended = allocate_lock(), []
+    with gate:
+        for _ in range(n):
+            ended.append(allocate_lock())
+            ended[-1].acquire()
+            if not start(_pass, gate, ended[-1]):
+                ended.pop()
+                break
+    return all([lock.acquire(timeout=PATIENCE) for lock in ended]) and len(ended) == n
+
+
+def _pass(gate: Any, ended: Any) -> None:
+    """Wait until a lock is free."""
     try:
         with gate:
-            for _ in range(n):
-                thread = threading.Thread(target=_pass, args=(gate,), daemon=True)
-                thread.start()
-                started.append(thread)
-        return True
-    except RuntimeError:
-        return False
+            pass
     finally:
-        for thread in started:
-            thread.join()
-
-
-def _pass(gate: threading.Lock) -> None:
-    """Wait until a lock is free."""
-    with gate:
-        pass
+        ended.release()

@@ -6,6 +6,10 @@ thread computes for itself, and they share its update by rows of W.
 
 A barrier is a counter that only grows, a bounded spin, and then the CPU is offered to others: a thread whose partner
 lost its core must not burn its own while it waits, or both run hundreds of times slower.
+
+A wait without a bound is only for a thread that is in compiled code and stays there until its work is done. So a call
+of training begins with a bounded wait, until all helping threads are present and have been claimed, all at once or none
+of them. A helper that is claimed stays until it is stopped. One that is not may leave at any time, or never come.
 """
 
 import sys
@@ -24,29 +28,34 @@ from .simd import I64, int64
 
 MAX_SPINS = 1000  # a few microseconds to tens of them, longer than threads with equal shares wait for each other
 
-# What threads tell each other: counters on cache lines of their own (false sharing), then the block that is due.
+CLAIMED = 2**32  # is added to `present` when the helpers are claimed
+
+# What threads tell each other during one call: how many helpers are present, counters on cache lines of their own
+# (false sharing), then the block that is due. A helper that comes after its call finds it stopped, for good.
 MAILBOX: Any = np.dtype(
     {
-        "names": ["barrier", "arrived", "posted", "stopped", "first", "rows", "begins", "ends"],
+        "names": ["present", "done", "posted", "stopped", "first", "rows", "begins", "ends"],
         "formats": ["i8"] * 8,
         "offsets": [0, 64, 128, 192, 256, 264, 272, 280],
         "itemsize": 320,
     }
 )
+# The counter of a barrier, and on another line what stops a wait: always 0, because all its threads are claimed.
+BARRIER: Any = np.dtype({"names": ["come", "stopped"], "formats": ["i8"] * 2, "offsets": [0, 64], "itemsize": 128})
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One of `count` threads that share a batch, and the mailbox in which they meet."""
+    """One of `count` threads that share a batch, and the counter of their barriers."""
 
     index: int = 0
     count: int = 1
-    mailbox: Matrix | None = None
+    counter: Matrix | None = None
 
     def barrier(self, program: Any) -> None:
         """Wait for the others."""
         if self.count > 1:
-            program.add("barrier", mailbox=self.mailbox, workers=self.count)
+            program.add("barrier", counter=self.counter, workers=self.count)
 
     def share(self, n: int, least: int = 1) -> tuple[int, int]:
         """(first, stop) of this one's part of n things; at least so many each, or none."""
@@ -60,9 +69,9 @@ def _pointer(b, address):
     return b.inttoptr(address, ir.PointerType())
 
 
-def _grow(b, address):
-    """Add one to a counter; gives what it was."""
-    return b.atomic_rmw("add", _pointer(b, address), int64(1), ordering="acq_rel")
+def _grow(b, address, by):
+    """Add to a counter; gives what it was."""
+    return b.atomic_rmw("add", _pointer(b, address), by, ordering="acq_rel")
 
 
 def _waiter(module):
@@ -116,24 +125,36 @@ def _waiter(module):
     return fn
 
 
-@vector_function("mailbox:rw*[1,m] workers")
+@vector_function("counter:rw*[1,m] workers")
 def barrier(code):
     """Go on when as many workers have come here."""
     b = code.b
-    mailbox, workers = code.arguments
-    counter, stopped = (b.add(mailbox, int64(MAILBOX.fields[name][1])) for name in ("barrier", "stopped"))
-    value = b.mul(b.add(b.sdiv(_grow(b, counter), workers), int64(1)), workers)
+    counter, workers = code.arguments
+    stopped = b.add(counter, int64(BARRIER.fields["stopped"][1]))
+    value = b.mul(b.add(b.sdiv(_grow(b, counter, int64(1)), workers), int64(1)), workers)
     b.call(_waiter(code.module), [counter, value, stopped, int64(-1)])
 
 
 @intrinsic
-def grow(typing_context, address):
-    """Add one to the counter at an address; gives what it was."""
+def grow(typing_context, address, by):
+    """Add to the counter at an address; gives what it was."""
 
     def codegen(context, b, signature, arguments):
-        return _grow(b, arguments[0])
+        return _grow(b, *arguments)
 
-    return types.int64(types.int64), codegen
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def exchange(typing_context, address, expected, value):
+    """Put a value in the place of the expected one at an address, in one step; whether it was there."""
+
+    def codegen(context, b, signature, arguments):
+        place, expected, value = arguments
+        pair = b.cmpxchg(_pointer(b, place), expected, value, ordering="acq_rel", failordering="acquire")
+        return b.extract_value(pair, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -154,11 +154,11 @@ def run_python(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    def run(source, *arguments, timeout=240, check=True, path=ROOT, **environment):
+    def run(source, *arguments, check=True, path=ROOT, **environment):
         env = os.environ | {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
         env |= {name: str(value) for name, value in environment.items()}
         command = [sys.executable, "-W", "error", "-c", source, *map(str, arguments)]
-        done = subprocess.run(command, env=env, cwd=elsewhere, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(command, env=env, cwd=elsewhere, capture_output=True, text=True, timeout=900)
         if check:
             assert done.returncode == 0, done.stderr
         return done

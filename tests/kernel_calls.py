@@ -30,6 +30,7 @@ from fastnn.kernels.program import (
 )
 from fastnn.kernels.schedule import Source, Sources
 from fastnn.kernels.target import AVX2, HOST, SSE
+from fastnn.kernels.threads import MAILBOX
 
 DTYPES = ("float32", "float64")
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -242,8 +243,7 @@ def trainable(layout, parameters, vectors, state):
 
 def help_train(*arguments):
     """`entry.help_train` until it is stopped."""
-    posted = 0
-    while posted := entry.help_train(*arguments, posted):
+    while entry.help_train(*arguments):
         pass
 
 
@@ -313,7 +313,7 @@ class Run:
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
         table = self._bindings(x, y, weights, ordered, order)
-        shared = code.operations, code.patches, code.parts.reshape(threads, -1), table, work.mailbox
+        shared = code.operations, code.patches, code.parts.reshape(threads, -1), table
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
         fields = {"n_samples": n, "batch_size": batch_size, "block_rows": layout.block_rows, "ordered": ordered}
         fields |= {"batch_means": batch_means, "epochs": epochs, "patience": -1, "best": np.inf, "loss_scale": 1.0}
@@ -321,11 +321,12 @@ class Run:
             self.run[name] = value
         now = self.run[0]
         while now["epoch"] < epochs and now["status"] == entry.RUNNING:
-            work.mailbox[...] = 0
-            helpers = [threading.Thread(target=help_train, args=(*shared, i)) for i in range(1, threads)]
+            mailbox = aligned_zeros(MAILBOX.itemsize, MAILBOX)
+            helpers = [threading.Thread(target=help_train, args=(*shared, mailbox, i)) for i in range(1, threads)]
             for helper in helpers:
                 helper.start()
-            entry.train(*shared, work.step, self.run, self.losses, blocks)
+            while not entry.train(*shared, mailbox, work.step, self.run, self.losses, blocks):
+                pass
             for helper in helpers:
                 helper.join()
         self.layout, self.kept = layout, self.kept_arrays[0]

@@ -41,7 +41,7 @@ TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is de
 
 def run_bench(*arguments):
     command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 def naive_sgd(parameters, X, labels, order, batch_size, learning_rate, linear=False):

@@ -15,7 +15,7 @@ def run_example(name, *arguments, cwd):
     """The finished process of examples/<name>, with every warning an error."""
     command = [sys.executable, "-W", "error", ROOT / "examples" / name, *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
 
 
 def number_after(label, output):

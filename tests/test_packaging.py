@@ -34,7 +34,7 @@ def run(*command, cwd):
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     env |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "FASTNN_CACHE_DIR": str(cwd / "cache")}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
     said = done.stdout + done.stderr
     if done.returncode and ("No matching distribution found" in said or "NewConnectionError" in said):
         pytest.skip("the package index cannot be reached, and building and installing need it")

@@ -497,7 +497,7 @@ assert fit(model, threads=2) == expected[0]
 assert plan.threads == 2
 child = os.fork()
 if child == 0:
-    signal.alarm(100)
+    signal.alarm(600)
     try:
         right = [fit(model, threads=2) for _ in range(2)] == expected[1:]
         (mine,) = model._network.plans
@@ -510,7 +510,7 @@ assert fit(model, threads=2) == expected[2]
 assert list(model._network.plans) == [plan]
 print("done")
 """
-    assert run_python(source, timeout=120).stdout == "done\n"
+    assert run_python(source).stdout == "done\n"
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.5), Momentum(0.02), Adam(0.01)])

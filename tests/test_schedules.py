@@ -19,8 +19,22 @@ from fastnn import (
     StepDecay,
     calls,
     schedules,
+    training,
 )
 from fastnn.kernels import reference, strategy
+
+
+class Turns(schedules.Schedule):
+    """Its `per` is another one each time that it is asked for."""
+
+    per = property(lambda self: self.turns.pop() if self.turns else "never")
+
+    def __init__(self, *turns):
+        self.turns = list(turns)
+
+    def rates(self, first, n):
+        return np.full(n, 0.05)
+
 
 SCHEDULES = {
     "step decay": StepDecay(0.02, every=3, gamma=0.5),
@@ -259,3 +273,38 @@ def test_a_schedule_of_ones_own():
     np.testing.assert_array_equal(one.parameters, other.parameters)
     with pytest.raises(ValueError, match=r"learning_rate must give 18 rates, got shape"):
         one.fit(X, y, epochs=2, batch_size=7, optimizer=SGD(Wrong()))
+
+
+@pytest.mark.parametrize("per", ["step", "epoch"])
+def test_what_a_rate_changes_with_is_asked_once(per, blobs, state):
+    X, y = blobs
+    model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    schedule = Turns(per)
+    history = model.fit(X, y, epochs=7, batch_size=10, optimizer=SGD(schedule), callbacks=[lambda m: m.freeze(())])
+    twin.fit(X, y, epochs=7, batch_size=10, optimizer=SGD(0.05))
+    assert history.learning_rate == [0.05] * 7
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    before = state(model)
+    with pytest.raises(ValueError, match="per must be one of 'epoch', 'step', got 'never'"):
+        model.fit(X, y, epochs=7, batch_size=10, optimizer=SGD(schedule))
+    assert state(model) == before
+
+
+def test_rates_that_change_after_they_were_checked(blobs, monkeypatch):
+    """An array of the user's may be changed when the compiled call begins."""
+    X, y = blobs
+    rates = np.full(1000, 0.05)
+
+    class Own(schedules.Schedule):
+        per = "step"
+
+        def rates(self, first, n):
+            return rates[:n]
+
+    train = training.entry.train
+    monkeypatch.setattr(training.entry, "train", lambda *a: (rates.fill(np.nan), train(*a), rates.fill(0.05))[1])
+    model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
+    model.fit(X, y, epochs=3, batch_size=10, optimizer=SGD(Own()))
+    monkeypatch.undo()
+    twin.fit(X, y, epochs=3, batch_size=10, optimizer=SGD(0.05))
+    np.testing.assert_array_equal(model.parameters, twin.parameters)

@@ -9,6 +9,9 @@ import pytest
 
 import fastnn
 from fastnn import Adam, CosineDecay, Dense, DivergenceError, Model, Momentum, OneCycle, Stream, streams
+from fastnn.kernels import pool
+
+from .starts import WAYS, Starts
 
 N, WIDTH = 203, 5  # rows; no multiple of what follows
 
@@ -379,7 +382,7 @@ def test_a_read_that_is_stuck_does_not_hold_ctrl_c(data):
         def __getitem__(self, rows):
             if rows.start > 20:
                 reached.set()
-                release.wait(60)
+                release.wait(600)
             return data[0][rows]
 
     def interrupt(model):
@@ -393,7 +396,7 @@ def test_a_read_that_is_stuck_does_not_hold_ctrl_c(data):
                 pass
 
     def from_outside():
-        reached.wait(60)
+        reached.wait(600)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -537,3 +540,24 @@ def test_bad_sources(data, tmp_path):
     ]:
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_reading_ahead_where_no_thread_comes(way, monkeypatch):
+    starts, items = Starts(), iter(range(50))
+    monkeypatch.setattr(pool, "PATIENCE", 0.002)
+    monkeypatch.setattr(pool, "start_new_thread", getattr(starts, way))
+    assert list(streams._read_ahead(items)) == list(range(50))
+    assert list(streams._read_ahead(iter(range(3)))) == [0, 1, 2]
+    assert starts.asked == 2
+
+
+def test_the_error_of_a_reader_is_that_of_the_caller():
+    def items():
+        yield 1
+        raise OSError("broken")
+
+    read = streams._read_ahead(items())
+    assert next(read) == 1
+    with pytest.raises(OSError, match="broken"):
+        next(read)

@@ -10,14 +10,16 @@ import pytest
 from fastnn import Model, threads
 from fastnn.kernels import entry, pool
 
+from .starts import WAYS, Starts
+
 # Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
 MODEL = """
 import os, sys, threading, warnings
 import numpy as np
 from fastnn import Model, threads
-from fastnn.kernels import entry
+from fastnn.kernels import entry, pool
 
-threads.available_threads = lambda: 2  # on any machine
+threads.available_threads, pool.PATIENCE = lambda: 2, 300.0  # on any machine, however slow
 model = Model([40, 60, 5], rng=0)
 X = np.random.default_rng(0).normal(size=(20_000, 40)).astype(np.float32)
 calls = []
@@ -33,6 +35,7 @@ def several(monkeypatch):
     """A list that notes calls of the parallel kernel, on a machine with eight CPUs, however small it is."""
     calls, kernel = [], entry.sweep_parallel
     monkeypatch.setattr(threads, "available_threads", lambda: 8)
+    monkeypatch.setattr(pool, "PATIENCE", 300.0)  # however slow the machine is
     monkeypatch.setattr(entry, "sweep_parallel", lambda *arguments: (calls.append(1), kernel(*arguments)))
     return calls
 
@@ -135,6 +138,38 @@ print("done")
     assert run_python(source).stdout == "done\n"
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_tasks_whose_threads_do_not_come(way, monkeypatch):
+    starts, found = Starts(), np.zeros(7, int)
+    monkeypatch.setattr(pool, "start_new_thread", getattr(starts, way))
+    threads.run_on_threads([lambda i=i: found.__setitem__(i, i * i) for i in range(7)])
+    np.testing.assert_array_equal(found, np.arange(7) ** 2)
+    assert starts.asked
+
+
+def test_a_task_whose_thread_dies_is_done_by_the_caller():
+    caller, begun, found = threading.get_ident(), threading.Event(), np.zeros(2, int)
+
+    def task(i):
+        if threading.get_ident() != caller:
+            begun.set()
+            raise IndexError("as an exception from elsewhere would end it")
+        begun.wait()  # until the other task has been begun
+        found[i] = 1
+
+    threads.run_on_threads([lambda: task(0), lambda: task(1)])
+    np.testing.assert_array_equal(found, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whether_threads_can_start(way, monkeypatch):
+    with monkeypatch.context() as patient:
+        patient.setattr(pool, "PATIENCE", 300.0)
+        assert pool.can_start(3)
+    monkeypatch.setattr(pool, "start_new_thread", getattr(Starts(), way))
+    assert not pool.can_start(7)
+
+
 # ---- fork ----
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -151,7 +186,7 @@ before = len(calls)
 child = os.fork()
 if child == 0:
     import signal
-    signal.alarm(100)
+    signal.alarm(600)
     try:
         right = np.array_equal(model.predict(X, threads=2), expected)
         model.fit(X, np.arange(20_000) % 5, epochs=1, batch_size=100)
@@ -162,7 +197,7 @@ assert os.waitpid(child, 0)[1] == 0
 assert np.array_equal(model.predict(X, threads=2), expected) and len(calls) > before
 print("done")
 """
-    assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
+    assert run_python(MODEL + FORK + source).stdout == "done\n"
 
 
 @needs_fork
@@ -171,7 +206,7 @@ def test_a_forked_child_does_not_use_numbas_threads(run_python):
 child = os.fork()
 if child == 0:
     import signal
-    signal.alarm(100)
+    signal.alarm(600)
     try:
         right = np.array_equal(model.predict(X, threads=2), expected)
         os._exit(0 if right and not calls else 3)
@@ -181,7 +216,7 @@ assert os.waitpid(child, 0)[1] == 0
 assert np.array_equal(model.predict(X, threads=2), expected) and calls
 print("done")
 """
-    assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
+    assert run_python(MODEL + FORK + source).stdout == "done\n"
 
 
 @needs_fork
@@ -194,10 +229,10 @@ def work(i):
 
 assert np.array_equal(model.predict(X, threads=2), expected) and calls
 with multiprocessing.get_context("fork").Pool(2) as pool:
-    assert pool.map_async(work, [0, 0, 0, 0]).get(timeout=100) == [True] * 4
+    assert pool.map_async(work, [0, 0, 0, 0]).get(timeout=600) == [True] * 4
 print("done")
 """
-    assert run_python(MODEL + FORK + source, timeout=120).stdout == "done\n"
+    assert run_python(MODEL + FORK + source).stdout == "done\n"
 
 
 # ---- Numba's own threading layers ----
@@ -221,7 +256,7 @@ for worker in workers:
 assert not wrong
 print(bool(calls))
 """
-    entered = run_python(MODEL + source, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
+    entered = run_python(MODEL + source, NUMBA_THREADING_LAYER=layer).stdout.strip()
     assert entered == str(layer != "workqueue" and pool.layer() != "workqueue")
 
 
@@ -245,7 +280,7 @@ except RuntimeError:
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_no_more_threads(layer, run_python):
     """OpenMP would end the process, and "workqueue" would wait for ever."""
-    out = run_python(MODEL + SCARCE, timeout=120, NUMBA_THREADING_LAYER=layer).stdout.strip()
+    out = run_python(MODEL + SCARCE, NUMBA_THREADING_LAYER=layer).stdout.strip()
     if out.endswith("there is no limit"):
         pytest.skip("this user is free of RLIMIT_NPROC")
     assert out == "True []"
@@ -274,7 +309,7 @@ own(np.ones(1000))
 IN_A_CHILD = """
 if child == 0:
     import signal
-    signal.alarm(100)
+    signal.alarm(600)
     os._exit(0 if np.array_equal(model.predict(X, threads=2), expected) and not calls else 3)
 assert os.waitpid(child, 0)[1] == 0
 print("done")
@@ -286,7 +321,7 @@ print("done")
 def test_a_child_of_a_process_that_used_prange_of_its_own(order, run_python):
     steps = {"prange": USERS_OWN, "import": MODEL, "fork": FORK + "child = os.fork()\n"}
     source = "".join(steps[step] for step in order.split(", ")) + IN_A_CHILD
-    assert run_python("import os, warnings\n" + source, timeout=120).stdout.endswith("done\n")
+    assert run_python("import os, warnings\n" + source).stdout.endswith("done\n")
 
 
 def test_prange_of_the_user_beside_predict(run_python):
@@ -305,7 +340,7 @@ end.set()
 user.join()
 print(right, calls)
 """
-    out = run_python(MODEL + USERS_OWN + source, timeout=120, NUMBA_THREADING_LAYER="workqueue").stdout
+    out = run_python(MODEL + USERS_OWN + source, NUMBA_THREADING_LAYER="workqueue").stdout
     assert out == "True []\n"
 
 
@@ -355,7 +390,7 @@ def test_available_threads(variables, expected, monkeypatch):
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
 def test_a_limit_of_one_thread_is_kept(name, run_python):
     source = (
-        MODEL.replace("threads.available_threads =", "_ =")
+        MODEL.replace("threads.available_threads, ", "_, ")
         + """
 assert np.array_equal(model.predict(X), expected)
 assert np.array_equal(model.predict(X, threads=2), expected)
@@ -368,7 +403,7 @@ print(threads.available_threads(), len(calls), threading.active_count())
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_the_cpu_affinity_is_kept(run_python):
     source = (
-        MODEL.replace("threads.available_threads =", "_ =")
+        MODEL.replace("threads.available_threads, ", "_, ")
         + """
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 assert np.array_equal(model.predict(X), expected)

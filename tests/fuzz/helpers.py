@@ -113,7 +113,7 @@ def attack(*, cases, share):
     return decorate
 
 
-def run_child(source, *arguments, timeout=300):
+def run_child(source, *arguments, timeout=900):
     """Run source in a new interpreter that can import the tests; gives what it printed."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", source, *map(str, arguments)]

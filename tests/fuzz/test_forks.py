@@ -15,7 +15,7 @@ from fastnn import SGD, Adam, Model, Momentum
 
 from .helpers import attack, chance, on_threads, pick, run_child
 
-PATIENCE = 120  # seconds until a child is taken to hang
+PATIENCE = 600  # seconds until a child is taken to hang
 
 
 class Work:
