@@ -85,7 +85,7 @@ class Inference:
         Each step of it may be done by several threads at once, or again by a signal handler: the first one counts.
         """
         blocks, codes = self.blocks, self._codes
-        missing = {i for i in strategy.numbers(rows, blocks.most) if i not in codes}
+        missing = {i for i in strategy.numbers(rows, blocks.most) if not self._heights[i]["program"]}
         for i in missing:
             code = blocks.code(i).copy()
             code.fill(parameters=self.address)

@@ -50,7 +50,6 @@ from .streams import Stream
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_EPOCHS = 10**8  # a float64 of history each
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
-LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 # Of a single output unit; 0 for the others.
 _THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
 
@@ -657,7 +656,7 @@ class Model:
         inputs = self._inputs(X)
         other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
         sparse, scheduled = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
-        if other or sparse or scheduled or 3 * len(inputs) * self.n_parameters > LONG_STEP:
+        if other or sparse or scheduled or 3 * len(inputs) * self.n_parameters > training.LONG_STEP:
             return self._whole_step(X if sparse else inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()

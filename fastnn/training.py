@@ -19,12 +19,13 @@ from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Sources
-from .kernels.threads import MAILBOX
+from .kernels.threads import MAILBOX, Worker
 from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
 
 MAX_ROWS = 2**31 - 1  # of samples: their numbers are int32
+LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
@@ -105,11 +106,60 @@ class Schedule:
         return self.code.operations, self.code.patches, self.parts, plan.bindings, mailbox
 
 
+class Steps:
+    """Programs of single steps on any number of rows, for one thread: those of a few heights, written when needed.
+
+    A batch whose number of rows is a height has a program of its own. Any other is the sum of several heights: the
+    gradients of its parts are added up before the update.
+    """
+
+    def __init__(self, plan: Plan):
+        layout, kind = plan.layout, plan.kind
+        self.layout, self.library, self.most = layout, library(layout.dtype), layout.block_rows
+        self.gradient = aligned_zeros(layout.n_bytes, layout.dtype)
+        self.work = Workspace(layout, self.most)
+        self.in_parts = schedule.Training(
+            work=self.work,
+            sources=kind.sources,
+            input_scale=plan.scale,
+            n_samples=0,
+            batch_size=self.most + 1,
+            optimizer=kind.optimizer,
+            live=plan.live,
+            kept=plan.kept,
+            gradient=self.gradient,
+            settings=plan.settings,
+            rules=kind.rules,
+        )
+        self.heights, self.pick = strategy.heights(self.most), strategy.pick(self.most)
+        self.around = Code(self.in_parts.around(Worker()), self.library)
+        self.blocks: list[Code | None] = [None] * (2 * len(self.heights))  # of whole batches, then of parts
+        self.code = Code.joined([self.around, *self.blocks])
+
+    def prepare(self, n: int) -> None:
+        """Write the programs for n rows that are not there yet."""
+        numbers, count = strategy.numbers(n, self.most), len(self.heights)
+        whole = n in self.heights
+        missing = [i for i in (number if whole else count + number for number in numbers) if self.blocks[i] is None]
+        if not missing:
+            return
+        blocks = self.blocks.copy()
+        for i in missing:
+            rows = self.heights[i % count]
+            training = replace(self.in_parts, batch_size=rows) if whole else self.in_parts
+            program = training.block(strategy.choose(self.layout, rows), rows, Worker(), ahead=False)
+            blocks[i] = Code([program], self.library)
+        code = Code.joined([self.around, *blocks])
+        code.fill(**self.code.addresses)
+        self.code = code
+        self.blocks = blocks  # at last: an exception before leaves nothing out of the code
+
+
 @dataclass(frozen=True)
 class FitKind:
     """What the programs of a fit depend on beside the network."""
 
-    batch_size: int
+    batch_size: int  # 0 for single steps on any number of rows
     remainder: int  # samples of an epoch's last batch, if it is a smaller one
     optimizer: str
     max_threads: int
@@ -168,11 +218,14 @@ class Plan:
         constant = {"batch_size": kind.batch_size, "block_rows": layout.block_rows}
         for name, value in (constant | {"patience": -1, "best": np.inf, "loss_scale": 1.0}).items():
             self.fresh_run[name] = value
-        self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
-        self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
-        self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
-        self.schedule = self.schedules[1]
-        self._compile()
+        self.steps = Steps(self) if kind.in_place else None
+        self.schedules: dict[int, Schedule] = {}  # by threads
+        if self.steps is None:
+            self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
+            self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
+            self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
+            self.schedule = self.schedules[1]
+            self._compile()
 
     def _compile(self) -> None:
         """Compile or load the kernels, outside the timed part, and the helpers' here, where an error would be seen."""
@@ -211,7 +264,8 @@ class Plan:
             self.run["batch_means"], self.run["loss_scale"] = objective.batch_means, 1 / objective.n_means
         if self.kind.l2 or self.kind.l1:
             self.penalties[:] = (*objective.l2, objective.n_means / 2), (*objective.l1, objective.n_means)
-        self.tuner.last = 0
+        if self.steps is None:
+            self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
         """Go on with these orders, (epochs, n), in a fit that is given them."""
@@ -221,8 +275,9 @@ class Plan:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
         self.of_network, addresses = Buffers(network.parameters, vectors, network.state), network.addresses(vectors)
-        for made in self.schedules.values():
-            made.code.fill(**addresses)
+        for made in (self.steps, *self.schedules.values()):
+            if made is not None:
+                made.code.fill(**addresses)
 
     def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
@@ -329,12 +384,13 @@ def plan_for(
     rules, clipped = objective.rules, (optimizer.clip_value, optimizer.clip_norm)
     if clipped != (None, None):
         rules = replace(rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm)
+    sources = Sources.of(*samples)
     kind = FitKind(
-        batch_size=batch_size,
-        remainder=len(samples.inputs) % batch_size,
+        batch_size=0 if in_place else batch_size,
+        remainder=0 if in_place else len(samples.inputs) % batch_size,
         optimizer=optimizer._kernel,
         max_threads=max_threads,
-        sources=Sources.of(*samples),
+        sources=sources.once if in_place else sources,
         in_place=in_place,
         l2=objective.l2 != PLAIN.l2,
         l1=objective.l1 != PLAIN.l1,
@@ -363,8 +419,8 @@ def _waiting(network: Network, kind: FitKind) -> Plan | None:
 class Stepper:
     """Single steps of training, for `Model.partial_fit`: as little Python as can be.
 
-    It serves X (n, n_inputs) in the network's dtype or uint8, and y int64 (n,) or (n, n_out) in the network's dtype, of
-    the shapes that it was made for.
+    It serves X (n, n_inputs) in the network's dtype or uint8, and y int64 (n,) or (n, n_out) in the network's dtype,
+    for any n, in arrays of the kinds that it was made for.
     """
 
     def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
@@ -372,30 +428,47 @@ class Stepper:
         inputs = samples.inputs
         self.plan = plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
         plan.bind(optimizer, samples, AS_IS)
-        self.rows = len(inputs)
-        self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
-        self.x_shape, self.x_dtype, self.y_shape, self.y_dtype = inputs.shape, inputs.dtype, given.shape, given.dtype
         plan.bindings["address"] = 0  # each step brings its own
-        made = plan.schedules[1]
-        arrays = made.code.operations, made.code.patches, made.parts[0], plan.bindings, made.work.step
-        labels = np.zeros(self.rows if given.ndim == 1 else 0, np.int32)
-        self.arguments = (*arrays, self.rows, labels, plan.layout.sizes[-1])
+        self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
+        self.x_dtype, self.y_dtype, self.labels = inputs.dtype, given.dtype, np.zeros(0, np.int32)
+        self._turn_to(inputs.shape, given.shape)
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
         """Whether these are as it was made for."""
+        shapes = X.shape, y.shape
         return (
-            X.shape == self.x_shape
-            and y.shape == self.y_shape
-            and X.dtype is self.x_dtype
+            X.dtype is self.x_dtype
             and y.dtype is self.y_dtype
             and X.flags.carray
             and y.flags.carray
+            and (shapes == self.bound[0] or self._turns_to(*shapes))
         )
+
+    def _turns_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> bool:
+        """Whether it can serve another number of rows; then it does from now on."""
+        n, layout, (x_bound, y_bound) = x_shape[0] if x_shape else 0, self.plan.layout, self.bound[0]
+        alike = n > 0 and x_shape[1:] == x_bound[1:] and y_shape == (n, *y_bound[1:])
+        if not alike or 3 * n * layout.multiply_adds > LONG_STEP:
+            return False
+        self._turn_to(x_shape, y_shape)
+        return True
+
+    def _turn_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
+        n, plan, steps = x_shape[0], self.plan, self.plan.steps
+        assert steps is not None
+        steps.prepare(n)
+        if len(y_shape) == 1 and n > len(self.labels):
+            self.labels = np.zeros(n, np.int32)
+        code, labels = steps.code, self.labels if len(y_shape) == 1 else self.labels[:0]
+        arrays = code.operations, code.patches, code.parts, steps.pick, plan.bindings, steps.work.step
+        # Whatever belongs together, in one step: the shapes, and what the compiled function takes for them.
+        self.bound = (x_shape, y_shape), (*arrays, n, labels, plan.layout.sizes[-1])
 
     def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[int, float]:
         """One step; gives the status of `entry.train_step` and the mean loss."""
-        status, total = entry.train_step(*self.arguments, X, y)
-        return status, total / self.rows
+        shapes, arguments = self.bound
+        status, total = entry.train_step(*arguments, X, y)
+        return status, total / shapes[0][0]
 
 
 @dataclass

@@ -143,8 +143,11 @@ def _all_finite(x):
 
 
 @cached
-def train_step(operations, patches, parts, bindings, step, n, labels, n_out, x, y):
-    """One step on all rows of x (n, n_inputs) and y, by the programs of a single worker whose batches are as large.
+def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_out, x, y):
+    """One step on all n rows of x (n, n_inputs) and y, by the programs of a single worker.
+
+    Behind those around a batch, the parts are programs of batches of different heights, and then of as many parts of a
+    batch: for n rows the whole batch that has n, or else parts that sum up to it. pick is as in `sweep`.
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
     and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
@@ -176,16 +179,17 @@ def train_step(operations, patches, parts, bindings, step, n, labels, n_out, x, 
     now.count = n
     now.total = 0.0
     run_part(operations, patches, parts, ADVANCE, bindings, 0)
-    run_part(operations, patches, parts, BEFORE, bindings, 0)
-    start, block_rows = 0, parts[parts.shape[0] - 1].rows  # the largest
-    while start < n:
-        rows = min(block_rows, n - start)
-        i = BLOCKS
-        while parts[i].rows != rows:
-            i += 1
-        run_part(operations, patches, parts, i, bindings, start)
-        start += rows
-    run_part(operations, patches, parts, AFTER, bindings, 0)
+    most, whole = pick.shape[0] - 1, BLOCKS + pick[min(n, pick.shape[0] - 1)]
+    if parts[whole].rows == n:
+        run_part(operations, patches, parts, whole, bindings, 0)
+    else:
+        run_part(operations, patches, parts, BEFORE, bindings, 0)
+        start, first = 0, BLOCKS + (parts.shape[0] - BLOCKS) // 2
+        while start < n:
+            i = first + pick[min(n - start, most)]
+            run_part(operations, patches, parts, i, bindings, start)
+            start += parts[i].rows
+        run_part(operations, patches, parts, AFTER, bindings, 0)
     run_part(operations, patches, parts, FINISH, bindings, 0)
     run_part(operations, patches, parts, CHECK, bindings, 0)
     restore(before)

@@ -107,11 +107,11 @@ class Code:
         self.patches = np.array(patches, PATCH)
         self.parts = np.array(parts, PART)
         self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
-        self._filled: dict[str, int] = {}
+        self.addresses: dict[str, int] = {}  # that were filled in
 
     @classmethod
     def joined(cls, codes: Iterable[Code | None]) -> Code:
-        """Codes of one part each, end to end, not filled; None stands for an empty part."""
+        """Codes end to end, not filled; None stands for an empty part."""
         operations, patches, parts = [np.empty(0, np.int64)], [np.empty(0, PATCH)], []
         of_networks: dict[str, list[NDArray[np.int64]]] = {}
         n_words = n_patches = 0
@@ -133,25 +133,25 @@ class Code:
         made.operations, made.patches = np.concatenate(operations), np.concatenate(patches)
         made.parts = np.concatenate(parts)
         made._of_networks = {name: np.concatenate(each, axis=1) for name, each in of_networks.items()}
-        made._filled = {}
+        made.addresses = {}
         return made
 
     def copy(self) -> Code:
         """The same programs with operations of their own."""
         other = copy.copy(self)
-        other.operations, other._filled = self.operations.copy(), {}
+        other.operations, other.addresses = self.operations.copy(), {}
         return other
 
     def fill(self, **addresses: int) -> None:
         """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""
-        if addresses == self._filled:
+        if addresses == self.addresses:
             return
-        self._filled = {}  # an exception may leave some written
+        self.addresses = {}  # an exception may leave some written
         for name, address in addresses.items():
             if name in self._of_networks:
                 words, offsets = self._of_networks[name]
                 self.operations[words] = address + offsets
-        self._filled = addresses
+        self.addresses = addresses
 
 
 def bindings() -> NDArray[Any]:

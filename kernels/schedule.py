@@ -218,18 +218,23 @@ class Training:
 
     def programs(self, threads: int = 1) -> list[list[Program]]:
         """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
-        result = []
-        for index in range(threads):
-            worker = self.work.worker(index, threads)
-            around = [self._program() for _ in range(BLOCKS)]
-            self._around_a_batch(around[BEFORE], around[AFTER], worker)
-            if index == 0:
-                self._around_an_epoch(around)
-            sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
-            how = strategy.choose(self.layout, self.batch_size)
-            task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination, self.rules)
-            result.append([*around, *(block_program(task, how, rows, worker) for rows in sizes)])
-        return result
+        sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
+        how = strategy.choose(self.layout, self.batch_size)
+        workers = [self.work.worker(index, threads) for index in range(threads)]
+        return [[*self.around(worker), *(self.block(how, rows, worker) for rows in sizes)] for worker in workers]
+
+    def around(self, worker: Worker) -> list[Program]:
+        """A worker's programs BEGIN_EPOCH to RESTORE."""
+        programs = [self._program() for _ in range(BLOCKS)]
+        self._around_a_batch(programs[BEFORE], programs[AFTER], worker)
+        if worker.index == 0:
+            self._around_an_epoch(programs)
+        return programs
+
+    def block(self, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
+        """A worker's part of a block; see `block_program`."""
+        task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination, self.rules)
+        return block_program(task, how, rows, worker, ahead)
 
     def _program(self) -> Program:
         return Program(self.layout.target, self.layout.dtype)

@@ -64,16 +64,16 @@ def test_a_call_does_a_block_and_all_together_the_same_bits(use, counted, monkey
 
 
 def test_a_large_step_of_partial_fit_is_cut(counted, monkeypatch):
-    monkeypatch.setattr("fastnn.model.LONG_STEP", 0)
+    monkeypatch.setattr("fastnn.training.LONG_STEP", 0)
     cut = Model([6, 9, 3], rng=1)
     losses = [cut.partial_fit(X, LABELS) for _ in range(2)]
     assert counted.count("train") >= 2 * BLOCKS
     assert "train_step" not in counted
-    monkeypatch.setattr("fastnn.model.LONG_STEP", 10**12)
+    monkeypatch.setattr("fastnn.training.LONG_STEP", 10**12)
     whole = Model([6, 9, 3], rng=1)
-    assert [whole.partial_fit(X, LABELS) for _ in range(2)] == losses
+    assert [whole.partial_fit(X, LABELS) for _ in range(2)] == pytest.approx(losses, rel=1e-6)
     assert counted.count("train_step") == 1  # the first one, with a fresh optimizer, is an epoch of a single batch
-    assert cut.parameters.tobytes() == whole.parameters.tobytes()
+    np.testing.assert_allclose(whole.parameters, cut.parameters, atol=1e-6)  # whose sums run over other blocks
 
 
 def test_an_interrupt_within_a_batch_changes_nothing(counted, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_row_with_a_huge_stride_costs_no_more(monkeypatch):
         model = Model([6, 9, 3], rng=0)
         model.fit(x, [1], epochs=1, batch_size=1)
         model.partial_fit(x, np.array([1]))
-        for plan in (*model._network.plans, model._network.stepper.plan):
-            programs = plan.schedules[1].programs[0]
-            counts += [plan.bindings["stride"].max(), [len(program) for program in programs]]
-    assert counts[:4] == counts[4:]
+        (fit,), step = model._network.plans, model._network.stepper.plan
+        operations = len(fit.schedules[1].code.operations), len(step.steps.code.operations)
+        counts.append([fit.bindings["stride"].max(), step.bindings["stride"].max(), *operations])
+    assert counts[0] == counts[1]

@@ -263,6 +263,7 @@ print(bool(calls))
 SCARCE = """
 import resource
 threads.available_threads = lambda: 2
+warnings.filterwarnings("ignore", "fastnn keeps no compiled code")  # the other user cannot write to the folder
 if os.getuid() == 0:  # no limit holds for root
     os.setgroups([])
     os.setgid(65534)

@@ -10,6 +10,7 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls, training
+from fastnn.kernels import schedule
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -1099,3 +1100,32 @@ def test_a_hidden_layer_of_exp():
                     w *= 0.1
                 history = model.fit(X, y, epochs=5, batch_size=20, optimizer=SGD(0.01))
                 assert history.loss[-1] < history.loss[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", [fastnn.SGD(0.3), fastnn.Adam(0.01), fastnn.SGD(0.3, clip_norm=0.1)])
+@pytest.mark.parametrize("sizes", [[6, 9, 3], [30, 40, 3]], ids=["feature-major", "row-major"])
+def test_steps_on_any_number_of_rows(sizes, optimizer, dtype):
+    """Those whose number is a height, and sums of several, are the steps of `fit` up to rounding."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(1300, sizes[0])).astype(dtype), rng.integers(0, 3, 1300)
+    model, twin = (fastnn.Model(sizes, dtype=dtype, rng=0) for _ in range(2))
+    tolerance = 2e-4 if dtype == "float32" else 1e-9
+    for n in (1, 2, 32, 33, 100, 1, 257, 1024, 1025, 1300, 59, 400, 401, 402, 3):
+        loss = model.partial_fit(X[:n], y[:n], optimizer=optimizer)
+        history = twin.fit(X[:n], y[:n], epochs=1, batch_size=n, shuffle=False, optimizer=optimizer)
+        assert loss == pytest.approx(history.loss[0], rel=tolerance)
+        np.testing.assert_allclose(model.parameters, twin.parameters, atol=tolerance, err_msg=f"{n} rows")
+
+
+def test_a_step_on_a_new_number_of_rows_costs_no_program(monkeypatch):
+    rng, written, write = np.random.default_rng(0), [], schedule.block_program
+    X, y = rng.normal(size=(500, 6)).astype(np.float32), rng.integers(0, 3, 500)
+    model = fastnn.Model([6, 11, 3], rng=0)
+    model.partial_fit(X, y)
+    for n in range(1, 501):
+        model.partial_fit(X[:n], y[:n])
+    monkeypatch.setattr(schedule, "block_program", lambda *given: written.append(given[2]) or write(*given))
+    for n in rng.integers(1, 501, 200):
+        assert np.isfinite(model.partial_fit(X[:n], y[:n]))
+    assert written == []
