@@ -26,7 +26,7 @@ TARGETS = {"activation": 1.5, "loss": 1.5, "optimizer": 1.3, "rule": None}
 OUTPUTS = {"poisson": "exp", "hinge": "identity"}  # of losses that do not go with a sigmoid
 RATE = 1e-4  # so that no variant diverges
 CLIPPED = {"clip_value": fastnn.SGD(RATE, clip_value=1.0), "clip_norm": fastnn.SGD(RATE, clip_norm=1.0)}
-RULES = {"l2": 1e-5, "l1": 1e-6, "dropout": 0.2, "input_noise": 0.1, "max_norm": 3.0}
+RULES = {"l2": 1e-5, "l1": 1e-6, "dropout": 0.2, "input_noise": 0.1, "max_norm": 3.0, "min_derivative": 0.0396}
 
 
 def variants():

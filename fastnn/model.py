@@ -37,6 +37,7 @@ from ._validation import Targets, shown, take_rows
 from .custom import Activation, Loss
 from .history import DivergenceError, History
 from .initialisers import Init
+from .kernels.layers import saturates
 from .kernels.memory import Layout
 from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .kernels.schedule import Rules
@@ -48,6 +49,9 @@ from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rp
 from .streams import Stream
 
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
+SATURATED = 0.99  # of an output's range: how far off it is at the wrong end
+SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
+SMALL_LOSS = 1e-3  # below which it does not look
 MAX_EPOCHS = 10**8  # a float64 of history each
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
 # Of a single output unit; 0 for the others.
@@ -82,8 +86,11 @@ class Model:
         counts y, at least 0.
         Of errors e = a - y, summed over the outputs and averaged over the samples: "absolute_error" |e|; "huber"
         e^2 / 2 where |e| < 1, else |e| - 1/2 (Huber 1964), see `Huber`; "log_cosh" log cosh e; "quantile" |e| / 2, see
-        `Quantile`. "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik
-        1995), one output against all others.
+        `Quantile`. "arctanh_error", with a sigmoid or hard_sigmoid output: (1 + e) log(1 + e) + (1 - e) log(1 - e),
+        whose slope 2 artanh e grows without end where an output is saturated and wrong (Fahlman 1988; FANN's default);
+        the slope is at most 17, and a straight line goes on from |e| = 1. With a tanh output twice that of e / 2.
+        "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik 1995), one
+        output against all others.
     init : str, or sequence with an entry for each layer
         How weights are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal with standard
         deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio
@@ -291,6 +298,7 @@ class Model:
         dropout: float | Sequence[float] = 0.0,
         input_noise: float = 0.0,
         label_smoothing: float = 0.0,
+        min_derivative: float = 0.0,
         shuffle: bool | ArrayLike = True,
         metric: AnyMetric | Sequence[AnyMetric] | None = None,
         train_metric: bool = False,
@@ -350,6 +358,11 @@ class Model:
         label_smoothing : float
             For cross-entropy: the share of each target that is spread over all classes, in [0, 1), as in PyTorch
             (Szegedy et al. 2016); with a sigmoid output over both.
+        min_derivative : float
+            In [0, 1): the derivative of a sigmoid or tanh neuron counts as at least this share of its largest value,
+            which is 1/4 for sigmoid and 1 for tanh, so that neurons that are saturated and wrong still learn. FANN's is
+            0.0396; Fahlman (1988) calls it eliminating the flat spot. What is followed then is no gradient, so neither
+            LBFGS nor LevenbergMarquardt takes it. `gradients` stays exact.
         shuffle : bool or array (epochs, n)
             True: a new random order each epoch. False: the order of X. An integer array: the order of each epoch.
         metric : str, callable, Metric, a sequence of them, or None
@@ -395,7 +408,9 @@ class Model:
         UserWarning
             Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
             0.0 and 1.0 as targets of a single sigmoid or step unit. After two epochs or more: targets of 100 or more
-            with an identity output, and a quadratic loss that is not below that of their mean.
+            with an identity output, and a quadratic loss that is not below that of their mean. After a fit by an
+            optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from outputs at the wrong
+            end of a sigmoid or tanh, and one of them is so for half of the samples whose target is at the other end.
         """
         network = self._network
         if validation_data is not None and validation_fraction is not None:
@@ -408,13 +423,13 @@ class Model:
             inputs, targets, weights = stream._first(functools.partial(self._samples, class_weight, True))
         else:
             inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
-        objective, numbers = training.PLAIN, (l2, l1, dropout, input_noise, label_smoothing)
+        objective, numbers = training.PLAIN, (l2, l1, dropout, input_noise, label_smoothing, min_derivative)
         # Where all are off, as in most small fits, none is checked: 7 of a fit's 100 us.
         if max_norm is not None or not all(type(each) is float and each == 0.0 for each in numbers):
             objective = training.Objective(
                 l2=(_validation.number("l2", l2, 0.0), 0.0),
                 l1=(_validation.number("l1", l1, 0.0), 0.0),
-                rules=self._rules(max_norm, dropout, input_noise, label_smoothing),
+                rules=self._rules(max_norm, dropout, input_noise, label_smoothing, min_derivative),
             )
         self._check_trainable()
         validation: _Labelled | None = None
@@ -505,6 +520,12 @@ class Model:
             self._claims.give_back(mine)
         if weights is None and stream is None and (found := self._not_learned(targets, history)):
             warnings.warn(found, stacklevel=3)
+        if (
+            epochs
+            and isinstance(optimizer, (FullBatch, Rprop))
+            and (found := _saturated(fit.network, samples, history))
+        ):
+            warnings.warn(found, stacklevel=3)
         return history
 
     def _samples(self, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: ArrayLike | None) -> _Labelled:
@@ -539,7 +560,9 @@ class Model:
         name = type(optimizer).__name__
         if isinstance(optimizer, FullBatch):
             if objective.l1[0] or objective.rules != training.Objective().rules:
-                raise ValueError(f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise or label_smoothing")
+                raise ValueError(
+                    f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise, label_smoothing or min_derivative"
+                )
             if isinstance(optimizer, LevenbergMarquardt) and self._network.architecture.loss != "quadratic":
                 raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {self.loss_name!r}")
         elif not isinstance(optimizer, Rprop):
@@ -552,16 +575,23 @@ class Model:
                 f"got batch_size {batch_size} and shuffle {shown(shuffle)}"
             )
 
-    def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any) -> Rules:
+    def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any, min_derivative: Any) -> Rules:
         """The arguments of `fit` for the kernels."""
         label_smoothing = _validation.number("label_smoothing", label_smoothing, 0.0, 1.0)
         if label_smoothing and not losses.is_cross_entropy(self._network.architecture.loss):
             raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {self.loss_name!r}")
+        min_derivative = _validation.number("min_derivative", min_derivative, 0.0, 1.0)
+        if min_derivative and not saturates(self._network.layout):
+            raise ValueError(
+                "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
+                f"cross-entropy takes none of the last layer), got {min_derivative!r} for {self!r}"
+            )
         return Rules(
             dropout=_validation.dropout(dropout, len(self.layers) - 1),
             input_noise=_validation.number("input_noise", input_noise, 0.0),
             label_smoothing=label_smoothing,
             max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
+            min_derivative=min_derivative,
         )
 
     def _warn_of_float_classes(self, targets: Targets) -> None:
@@ -1087,6 +1117,43 @@ def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.int
     if outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
     return (outputs[:, 0] > _THRESHOLDS.get(architecture.layers[-1].activation, 0.0)).astype(np.intp)
+
+
+def _saturated(network: Network, samples: training.Samples, history: History) -> str:
+    """What to say where most of the error is in outputs that are saturated and wrong, or "".
+
+    Labels that are wrong themselves give such outputs too, but for few of the samples of a class. So does a rare class
+    that nothing tells from the others, but then the mean of the output is right.
+    """
+    architecture, output = network.architecture, network.architecture.layers[-1].activation
+    if architecture.loss not in ("quadratic", "arctanh_error") or output not in ("sigmoid", "hard_sigmoid", "tanh"):
+        return ""
+    if history.loss and history.loss[-1] < SMALL_LOSS:
+        return ""
+    rows = np.arange(0, len(samples.inputs), -(-len(samples.inputs) // SATURATED_ROWS))
+    targets = samples.targets[rows]
+    _, outputs = network.inference.evaluate(take_rows(samples.inputs, rows), targets)
+    if targets.ndim == 1:
+        targets = targets[:, None] == np.arange(outputs.shape[1])
+    low, high = _validation.RANGES[output]
+    errors = (outputs - np.clip(targets.astype(np.float64), low, high)) / (high - low)
+    weights = np.ones((len(rows), 1)) if samples.weights is None else samples.weights[rows, None]
+    sizes, ends = weights * np.abs(errors), targets > (low + high) / 2
+    squares, wrong, found = sizes * np.abs(errors), np.abs(errors) > SATURATED, []
+    for end in (ends, ~ends):
+        all_wrong = sizes.sum(axis=0, where=end & wrong)
+        half = all_wrong >= np.maximum((weights * end).sum(axis=0) / 2, 1e-30)
+        found += np.flatnonzero(half & (np.abs((weights * errors).sum(axis=0)) >= all_wrong / 2)).tolist()
+    share = squares.sum(where=wrong) / max(squares.sum(), 1e-300)
+    if share <= 0.5 or not found:
+        return ""
+    instead = 'loss="arctanh_error"' if architecture.loss == "quadratic" else "fit(min_derivative=0.0396) by Rprop"
+    return (
+        f"training may be stuck: {share:.0%} of what is left of the squared error is in outputs at the wrong end of "
+        f"{output!r}, and output {min(found)} is there for half or more of the samples whose target is at the other "
+        'end. Their gradient is almost zero. Use output="softmax" or "sigmoid" with loss="cross_entropy"; where the '
+        f"output must stay, {instead}."
+    )
 
 
 def _nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:

@@ -24,6 +24,18 @@ class Activation:
     from_z: bool = False
     unit_derivative: bool = False  # the delta passes as it is
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that its code calls, see `custom`
+    # backward_at_least(simd, d, a, share) takes a derivative of at least this share of the largest one.
+    backward_at_least: Callable[[Simd, Vec, Vec, Vec], Vec] | None = None
+
+
+def _saturating(value, derivative, largest):
+    """One whose derivative goes to zero on both sides: derivative(simd, a), and its largest value."""
+
+    def at_least(s, d, a, share):
+        slope, least = derivative(s, a), share * largest
+        return d * s.select(s.less(slope, least), least, slope)
+
+    return Activation(value, lambda s, d, a: d * derivative(s, a), backward_at_least=at_least)
 
 
 def _if_positive(s, x, value):
@@ -120,8 +132,8 @@ def _hard_sigmoid_backward(s, d, a):
 # perceptron rule (Rosenblatt 1958).
 ACTIVATIONS = {
     "identity": Activation(lambda s, z: z, _unchanged, unit_derivative=True),
-    "sigmoid": Activation(lambda s, z: s.sigmoid(z), lambda s, d, a: d * (a - a * a)),
-    "tanh": Activation(lambda s, z: s.tanh(z), lambda s, d, a: d * (s.const(1.0) - a * a)),
+    "sigmoid": _saturating(lambda s, z: s.sigmoid(z), lambda s, a: a - a * a, 0.25),
+    "tanh": _saturating(lambda s, z: s.tanh(z), lambda s, a: s.const(1.0) - a * a, 1.0),
     "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
     "gelu": Activation(_gelu, _gelu_backward, from_z=True),
     "leaky_relu": Activation(lambda s, z: _leaky(s, z, z), lambda s, d, a: _leaky(s, a, d)),

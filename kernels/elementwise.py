@@ -53,10 +53,22 @@ def clear_padding(code):
             s.store(s.select(inside, s.load(place), s.const(0.0)), place)
 
 
-@vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]")
+BINARY = "rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]"
+SHARE = " share:float"  # of the largest derivative
+
+
+@vector_function(BINARY)
 def binary(code, function):
     """out = function(simd, x, y)."""
     _each_element(code, function, *code.arguments)
+
+
+@vector_function(BINARY + SHARE)
+def binary_with_share(code, function):
+    """out = function(simd, x, y, share)."""
+    b, (*places, share) = code.b, code.arguments
+    share = b.bitcast(share, DOUBLE)
+    _each_element(code, lambda s, x, y: function(s, x, y, s.splat_double(share)), *places)
 
 
 def update_signature(vectors: tuple[str, ...]) -> str:

@@ -110,10 +110,21 @@ def _clear_padding(program: Program, a: Matrix, part: Part) -> None:
     program.add("clear_padding", x=a[part].T)
 
 
-def _backward(program: Program, activation: str, d: Matrix, z: Matrix, part: Part) -> None:
-    """d = d * f'(z), of a part of the neurons and samples."""
+def _backward(program: Program, activation: str, share: float, d: Matrix, z: Matrix, part: Part) -> None:
+    """d = d * f'(z), of a part of the neurons and samples; see `_at_least`."""
     if not ACTIVATIONS[activation].unit_derivative:
-        elementwise(program, f"{activation}_backward", d[part], d[part], z[part])
+        ending, given = _at_least(activation, share)
+        elementwise(program, f"{activation}_backward{ending}", d[part], d[part], z[part], **given)
+
+
+def _at_least(activation: str, share: float) -> tuple[str, dict[str, float]]:
+    """The end of the name of an activation's backward, and what it takes, where f' counts as at least a share.
+
+    The share, if it is above 0, is of the largest f'. It makes no difference to an activation that does not saturate.
+    """
+    if share and ACTIVATIONS[activation].backward_at_least:
+        return "_at_least", {"share": share}
+    return "", {}
 
 
 def loss(program: Program, layout: Layout, block: Block, scale: Matrix, total: Matrix) -> None:
@@ -136,14 +147,31 @@ def loss(program: Program, layout: Layout, block: Block, scale: Matrix, total: M
         program.add("transpose", source=d, out=block.d[-1], zeros=block.zeros)
 
 
-def deltas(program: Program, parameters: Vector, block: Block, worker: Worker, dropout: Dropout | None = None) -> None:
-    """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da."""
+def saturates(layout: Layout) -> bool:
+    """Whether a share can make a difference: training takes the derivative of an activation that saturates."""
+    passed = layout.layers[layout.lowest :]
+    passed = passed[:-1] if LOSSES[layout.loss].from_logits else passed
+    return any(ACTIVATIONS[layer.activation].backward_at_least for layer in passed)
+
+
+def deltas(
+    program: Program,
+    parameters: Vector,
+    block: Block,
+    worker: Worker,
+    dropout: Dropout | None = None,
+    share: float = 0.0,
+) -> None:
+    """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da.
+
+    f' counts as at least a share of its largest value, see `_at_least`.
+    """
     layers = parameters.layout.layers
     for layer in reversed(layers[parameters.layout.lowest :]):
         d, z, last = block.d[layer.index], block.z[layer.index], layer is layers[-1]
         shard = layer.shard(worker)
         if last and not LOSSES[parameters.layout.loss].from_logits:  # else the loss did it
-            _backward(program, layer.activation, d, z, WHOLE)
+            _backward(program, layer.activation, share, d, z, WHOLE)
         if layer.index == parameters.layout.lowest:
             break
         below = layers[layer.index - 1]
@@ -154,8 +182,10 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker, d
             dropped = d_below[:, begin : below.shard(worker).end]
             todo.append(functools.partial(dropout.add, program, below, block, dropped, dropped, begin))
         if block.single:
-            w, name = parameters.w(layer, shard), f"{below.activation}_gemv_backward"
-            program.add(name, out=d_below, x=d, B=w, zeros=block.zeros[:, : d.padded_cols], z=z_below)
+            w, zeros = parameters.w(layer, shard), block.zeros[:, : d.padded_cols]
+            ending, given = _at_least(below.activation, share)
+            name = f"{below.activation}_gemv_backward{ending}"
+            program.add(name, out=d_below, x=d, B=w, zeros=zeros, z=z_below, **given)
             _all(todo, WHOLE)
             continue
         if layer.is_shared and not last:
@@ -164,7 +194,7 @@ def deltas(program: Program, parameters: Vector, block: Block, worker: Worker, d
         ws = [parameters.w(layer, s)[shard.begin : shard.end, :].T for s in layer.shards]
         mine, zeros = slice(shard.begin, shard.end), block.zeros
         out = d_below[:, mine]
-        todo.append(functools.partial(_backward, program, below.activation, out, z_below[:, mine]))
+        todo.append(functools.partial(_backward, program, below.activation, share, out, z_below[:, mine]))
         then = functools.partial(_all, todo)
         matmul(program, out, d, ws, zeros_like(out, zeros), pack_buffer=block.pack_buffer, zeros=zeros, then=then)
 

@@ -80,6 +80,10 @@ def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
         state(f"{name}_backward", elementwise.binary, activation.backward, linked=linked)
         state(f"{name}_gemv", tile.gemv, activation.value, linked=linked)
         state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, linked=linked)
+        if at_least := activation.backward_at_least:
+            signature = reductions.GEMV_BACKWARD + elementwise.SHARE
+            state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
+            state(f"{name}_gemv_backward_at_least", reductions.gemv_backward, at_least, signature=signature)
     state("sum_of_weights", samples.sum_of_weights)
     state("softmax", reductions.softmax)
     for samples_are, weights in elementwise.WEIGHTS.items():

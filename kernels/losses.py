@@ -1,8 +1,9 @@
 """Losses: the value and its derivative, a pair as in Nielsen's book, from which the delta follows.
 
 Both sum over the outputs of a row; the average over examples is the caller's scale. Most are a vector function of
-outputs and targets. One that is named by an output activation takes the logits z of the last layer instead, and gives
-dC/dz: its value is finite for any logits, and the activation's derivative cancels.
+outputs and targets. One with `from_logits` takes the logits z of the last layer instead, and gives dC/dz: its value is
+finite for any logits, and the activation's derivative cancels. One that is named by an output activation goes with it
+alone.
 """
 
 import math
@@ -15,6 +16,7 @@ from .target import Target
 # By whether the dtype is float64.
 TINY = {False: 1.2e-38, True: 2.3e-308}  # a little more than the smallest normal number
 LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine epsilon
+STEEPEST = 17.0  # of arctanh_error, whose slope has no end: FANN's limit
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,35 @@ def _log_cosh(s, a, y):
     return s.select(near, small, large), t
 
 
+def _of_error(s, e):
+    """(1 + e) log(1 + e) + (1 - e) log(1 - e) and its slope log((1 + e) / (1 - e)) = 2 artanh e (Fahlman 1988).
+
+    The slope is at most STEEPEST in size. For |e| >= 1 the value goes on as a straight line of that slope. Near zero
+    the value is |e| slope + log(1 - e^2), where the formula would cancel.
+    """
+    one, size = s.const(1.0), s.abs(e)
+    near, outside = s.less(size, s.const(0.5)), s.b.fcmp_ordered(">=", size.v, one.v)
+    above = s.log1p(size)
+    x = s.select(outside, s.const(-0.5), s.select(near, -size * size, -size))
+    below = s.log1p(x)  # log(1 - e^2) near zero, else log(1 - |e|)
+    slope = above - s.select(near, below - above, below)
+    value = s.select(near, size * slope + below, (one + size) * above + (one - size) * below)
+    slope = s.clip(s.select(outside, s.const(STEEPEST), slope), STEEPEST)
+    value = s.select(outside, (size - one) * STEEPEST + 2 * math.log(2), value)
+    return value, s.copysign(slope, e)
+
+
+def _arctanh_error(s, a, y):
+    """Of outputs between 0 and 1, whose error e = a - y lies between -1 and 1."""
+    return _of_error(s, a - y)
+
+
+def _halved_arctanh_error(s, a, y):
+    """Of outputs between -1 and 1: twice that of e = (a - y) / 2, whose slope in a is that of e (as FANN takes it)."""
+    value, slope = _of_error(s, (a - y) * 0.5)
+    return value * 2.0, slope
+
+
 def _poisson(s, z, y):
     """y log (y / a) - y + a with a = e^z, which is y (log y - z) - y + e^z: half the deviance."""
     a, least = s.exp(z), s.const(TINY[s.double])
@@ -109,6 +140,9 @@ LOSSES = {
     "huber": Loss(_huber, parameter=1.0),
     "log_cosh": Loss(_log_cosh),
     "quantile": Loss(_quantile, parameter=0.5),
+    "sigmoid_arctanh_error": Loss(_arctanh_error),
+    "hard_sigmoid_arctanh_error": Loss(_arctanh_error),
+    "tanh_arctanh_error": Loss(_halved_arctanh_error),
     "sigmoid_cross_entropy": Loss(_sigmoid_cross_entropy, from_logits=True),
     "softmax_cross_entropy": Loss(None, from_logits=True),
     "sigmoid_clipped_cross_entropy": Loss(_clipped_sigmoid_cross_entropy, from_logits=True),
@@ -117,7 +151,7 @@ LOSSES = {
     "identity_hinge": Loss(_hinge, from_logits=True),
 }
 # Which any numbers may be the targets of.
-OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh", "quantile")
+OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh", "quantile", "arctanh_error")
 NAMES = (*OF_ANY_NUMBERS, "cross_entropy", "clipped_cross_entropy", "poisson", "hinge")  # for `Model`
 
 

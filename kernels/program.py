@@ -166,7 +166,10 @@ def bind(table: NDArray[Any], symbol: int, address: int, stride: int = 0) -> Non
     table[symbol] = address, stride
 
 
-def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix) -> None:
-    """A function of each element, its inputs called x and y; all of a kind of storage, which may be the same memory."""
+def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix, **more: Any) -> None:
+    """A function of each element, its inputs called x and y; all of a kind of storage, which may be the same memory.
+
+    It may take more, which is no matrix.
+    """
     given = dict(zip(("x", "y"), (matrix.flat() for matrix in inputs), strict=False))
-    program.add(name, out=out.flat(), **given)
+    program.add(name, out=out.flat(), **given, **more)

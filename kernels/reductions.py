@@ -62,16 +62,21 @@ def transpose(code):
                 s.store(vector, b.add(end, b.mul(out_row, int64(j))))
 
 
-@vector_function(
+GEMV_BACKWARD = (
     "n=B.rows width=out.padded_cols length=x.row_bytes x:r[1,k] B:r[n,k] B.row_stride zeros:r[1,w] out:w[1,n] z:r[1,n]"
 )
+
+
+@vector_function(GEMV_BACKWARD)
 def gemv_backward(code, backward):
     """out[j] = backward(simd, the inner product of x and row B[j], z[j]); zeros up to whole lines.
 
-    The padding of x and B is zero, and so is `zeros`, which is read in place of rows behind the last.
+    The padding of x and B is zero, and so is `zeros`, which is read in place of rows behind the last. Where the
+    operation has a share too, it is a further argument of `backward`.
     """
     b, s = code.b, code.simd()
-    n, width, length, a, bb, b_row, zeros, c, below = code.arguments
+    n, width, length, a, bb, b_row, zeros, c, below, *share = code.arguments
+    own = [s.splat_double(b.bitcast(each, DOUBLE)) for each in share]
     with cgutils.for_range_slice(b, int64(0), width, int64(s.lanes), I64) as (j, _):
         left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
@@ -92,7 +97,7 @@ def gemv_backward(code, backward):
         b.cbranch(b.icmp_signed("<", following, length), body, done)
         b.position_at_end(done)
         skip = b.mul(j, int64(s.itemsize))
-        s.store(backward(s, _sum_lanes(s, new), s.load(b.add(below, skip))), b.add(c, skip))
+        s.store(backward(s, _sum_lanes(s, new), s.load(b.add(below, skip)), *own), b.add(c, skip))
 
 
 @vector_function(

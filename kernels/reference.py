@@ -44,6 +44,23 @@ ACTIVATIONS: dict[str, Any] = {
     "exp": (np.exp, lambda a: a),
     "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
 }
+
+
+def _arctanh_error(e):
+    """(1 + e) log(1 + e) + (1 - e) log(1 - e), beyond 1 a straight line, without cancellation near zero."""
+    size = np.abs(e)
+    inside = np.minimum(size, np.nextafter(1, 0))
+    near = np.log1p(-(inside**2)) + 2 * inside * np.arctanh(inside)
+    far = (1 + inside) * np.log1p(inside) + (1 - inside) * np.log1p(-inside)
+    return np.where(size < 0.5, near, np.where(size < 1, far, 2 * np.log(2) + 17 * (size - 1)))
+
+
+def _arctanh_slope(e):
+    size = np.minimum(np.abs(e), np.nextafter(1, 0))
+    return np.sign(e) * np.minimum(2 * np.arctanh(size), 17)
+
+
+_ARCTANH = lambda a, y: np.sum(_arctanh_error(a - y)), lambda a, y: _arctanh_slope(a - y)
 # name: (summed value, derivative in a); a parameter of the loss is a third argument
 LOSSES: dict[str, Any] = {
     "quadratic": (lambda a, y: 0.5 * np.sum((a - y) ** 2), lambda a, y: a - y),
@@ -59,6 +76,12 @@ LOSSES: dict[str, Any] = {
         lambda a, y, q=0.5: np.where(a < y, -q, np.where(a > y, 1 - q, a - y)),
     ),
     "log_cosh": (lambda a, y: np.sum(np.log1p(np.sinh(a - y) ** 2)) / 2, lambda a, y: np.tanh(a - y)),
+    "sigmoid_arctanh_error": _ARCTANH,
+    "hard_sigmoid_arctanh_error": _ARCTANH,
+    "tanh_arctanh_error": (
+        lambda a, y: 2 * np.sum(_arctanh_error((a - y) / 2)),
+        lambda a, y: _arctanh_slope((a - y) / 2),
+    ),
 }
 
 
@@ -223,15 +246,25 @@ def loss(name, a, y, *parameter):
     return value(a, y, *parameter), slope(a, y, *parameter)
 
 
-def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None):
+LARGEST_DERIVATIVES = {"sigmoid": 0.25, "tanh": 1.0}  # of those that saturate on both sides
+
+
+def _derivative(activation, source, share):
+    """f', for an activation that saturates at least a share of its largest value."""
+    slope = ACTIVATIONS[activation][1](source)
+    return np.maximum(slope, share * LARGEST_DERIVATIVES[activation]) if activation in LARGEST_DERIVATIVES else slope
+
+
+def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None, share=0.0):
     """(summed loss, [(dW, db), ..]): the gradients summed over the samples, each by its weight.
 
-    factors, an array (n, fan_out) a layer, multiply the outputs of layers, as dropout does.
+    factors, an array (n, fan_out) a layer, multiply the outputs of layers, as dropout does. Derivatives of activations
+    that saturate count as at least a share of the largest one.
     """
     if weights is not None:
         rows = [slice(i, i + 1) for i in range(len(x))]
         of_rows = [None if factors is None else [factor[i] for factor in factors] for i in rows]
-        parts = [gradients(network, x[i], y[i], loss_name, None, f) for i, f in zip(rows, of_rows, strict=True)]
+        parts = [gradients(network, x[i], y[i], loss_name, None, f, share) for i, f in zip(rows, of_rows, strict=True)]
         total = sum(w * value for w, (value, _) in zip(weights, parts, strict=True))
         layers = zip(*(part for _, part in parts), strict=True)
         return total, [tuple(sum(w * g[k] for w, g in zip(weights, x, strict=True)) for k in (0, 1)) for x in layers]
@@ -243,13 +276,13 @@ def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None):
         total, d = value(z, y), slope(z, y)
     else:
         total, d = loss(loss_name, outputs[-1], y)
-        d = d * ACTIVATIONS[network[-1][2]][1](sources[-1])
+        d = d * _derivative(network[-1][2], sources[-1], share)
     result = []
     for i in range(len(network) - 1, -1, -1):
         w, _, _ = network[i]
         result.append((outputs[i].T @ d, d.sum(axis=0)))
         if i:
-            d = matmul_nt(d, w) * ACTIVATIONS[network[i - 1][2]][1](sources[i - 1])
+            d = matmul_nt(d, w) * _derivative(network[i - 1][2], sources[i - 1], share)
             d = d if factors is None else d * factors[i - 1]
     return total, result[::-1]
 
@@ -382,7 +415,8 @@ def train(
                 continue
             key, seed = split_mix(seed) if rules and rules.random else (0, seed)
             inputs, targets, factors = _by_rules(rules, network, x[batch], y[batch], key, first)
-            value, summed = gradients(network, inputs, targets, loss_name, weights[batch], factors)
+            share = rules.min_derivative if rules else 0.0
+            value, summed = gradients(network, inputs, targets, loss_name, weights[batch], factors, share)
             c, c1 = (strength[0] * count + strength[1] for strength in (l2, l1))
             value += sum(c / 2 * np.sum(w**2) + c1 * np.sum(np.abs(w)) for w, *_ in network)
             pairs = zip(summed, network, strict=True)

@@ -146,6 +146,7 @@ class Rules:
     max_norm: float | None = None  # of a neuron's weights, after each step
     clip_value: float | None = None  # of an element of the gradient
     clip_norm: float | None = None  # of the whole gradient
+    min_derivative: float = 0.0  # the share of an activation's largest derivative that each one counts as at least
 
     @property
     def dropped(self) -> list[int]:
@@ -423,7 +424,7 @@ def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total
     from_logits = LOSSES[task.layout.loss].from_logits
     layers.forward(program, task.parameters, block, worker, from_logits, dropout=task.dropout, summed=True)
     layers.loss(program, task.layout, block, field(task.work.step, "scale"), total)
-    layers.deltas(program, task.parameters, block, worker, task.dropout)
+    layers.deltas(program, task.parameters, block, worker, task.dropout, task.rules.min_derivative)
 
 
 def _ignored(work: Workspace, worker: Worker) -> Matrix:

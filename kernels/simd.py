@@ -307,7 +307,7 @@ class Simd:
         return self.select(self.b.fcmp_unordered("uno", x.v, x.v), x, result)
 
     def log1p(self, x):
-        """log(1 + x) for 0 <= x <= 1: the logarithm of what 1 + x rounds to, and what rounding took, divided by it."""
+        """log(1 + x) for -1 < x <= 1: the logarithm of what 1 + x rounds to, and what rounding took, divided by it."""
         y = x + 1.0
         return self.log(y) + (x - (y - 1.0)) / y
 

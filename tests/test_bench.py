@@ -14,6 +14,7 @@ import pytest
 from bench import (
     calls,
     cases,
+    fann,
     inference,
     layouts,
     measuring,
@@ -437,7 +438,7 @@ def test_every_part_of_training_is_in_the_table():
     assert of_kind["activation"] == set(HIDDEN) - {"step"}
     assert of_kind["loss"] == set(losses.NAMES)
     assert of_kind["optimizer"] == set(BY_NAME) - {"rprop"}
-    assert len(of_kind["rule"]) == 8
+    assert len(of_kind["rule"]) == 9
 
 
 def test_a_part_of_training_is_timed(monkeypatch):
@@ -479,3 +480,24 @@ def test_the_time_to_an_accuracy(monkeypatch):
         assert len(runs) == 2
         assert all(seconds > 0 and accuracy > 0.85 for seconds, accuracy in runs)
     assert "fastnn" in found
+
+
+def test_the_table_of_fann_has_a_line_for_each_way(tmp_path, capsys):
+    """Files as FANN has them: numbers in lines of any length."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 40), ("test", 20)):
+        X = rng.random((n, 3)).round(3)
+        Y = np.eye(2)[(X[:, 0] > 0.5).astype(int)]
+        numbers = "\n".join(" ".join(map(str, row)) for pair in zip(X, Y, strict=True) for row in pair)
+        (tmp_path / f"small.{part}").write_text(f"{n} 3 2\n{numbers}\n")
+    read = fann.read(tmp_path / "small.test")
+    np.testing.assert_array_equal(read[0], X.astype(np.float32))
+    np.testing.assert_array_equal(read[1], Y)
+    fann.main([str(tmp_path), "--names", "small", "--epochs", "60", "--seeds", "1", "--hidden", "4"])
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [line[1] for line in lines] == ["Rprop"] * 5 + ["L-BFGS"] * 3
+    for *_, error, share, of_train, of_test in lines:
+        assert 0 <= float(error) < 0.25
+        assert 0 <= float(share) <= 1
+        assert float(of_train) > 0.7
+        assert 0 <= float(of_test) <= 1

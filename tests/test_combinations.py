@@ -30,10 +30,11 @@ def targets(loss, output, rng):
 
 
 def test_which_pairs_there_are():
-    """13 outputs with any numbers, and the others with the losses that are taken from logits."""
+    """12 outputs with any numbers, and the others with the losses that go with an output."""
     by_loss = {loss: [out for each, out in PAIRS if each == loss] for loss in losses.NAMES}
     assert {loss: len(outs) for loss, outs in by_loss.items()} == {
         **dict.fromkeys(losses.OF_ANY_NUMBERS, 12),
+        "arctanh_error": 3,
         **dict.fromkeys(("cross_entropy", "clipped_cross_entropy"), 2),
         **dict.fromkeys(("poisson", "hinge"), 1),
     }

@@ -145,6 +145,76 @@ def test_losses_of_large_small_and_no_errors(name, parameter, target, dtype):
         np.testing.assert_array_equal([got, d[0, 0]], [abs(e), slope(np.array(e), 0.0, *parameter)])
 
 
+ARCTANH = {"sigmoid": 1.0, "hard_sigmoid": 1.0, "tanh": 2.0}  # how far apart outputs can be
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("output", ARCTANH)
+def test_arctanh_error_near_no_error_and_near_the_largest(output, target, dtype):
+    """Relative accuracy everywhere; from |e| = 1 on a straight line of slope 17, FANN's limit."""
+    wide, name = ARCTANH[output], f"{output}_arctanh_error"
+    near = [10.0**-i for i in range(7)]
+    errors = np.array([0.0, *near, *(1 - e for e in near), 0.3, 0.49, 0.5, 0.51, 0.7, 1.0, 1.25, 3.0, 1e6])
+    for e in np.concatenate([errors, -errors]).astype(dtype):
+        value, d = loss_of(name, np.array([[wide * e]]), np.zeros((1, 1)), 1.0, dtype, target)
+        want, slope = reference.loss(name, np.array([[wide * float(e)]]), np.zeros((1, 1)))
+        assert value == pytest.approx(want, rel=12 * EPS[dtype], abs=4e-15)  # of a sum that starts at 7
+        assert d[0, 0] == pytest.approx(slope[0, 0], rel=8 * EPS[dtype])
+        assert abs(d[0, 0]) <= 17
+    for e, value, slope in [
+        (1, 2 * np.log(2), 17),
+        (-1, 2 * np.log(2), -17),
+        (0.5, 1.5 * np.log(3) - 2 * np.log(2), np.log(3)),
+    ]:
+        got, d = loss_of(name, np.array([[wide * e]]), np.zeros((1, 1)), 1.0, dtype, target)
+        assert got == pytest.approx(wide * value, rel=8 * EPS[dtype])
+        assert d[0, 0] == pytest.approx(slope, rel=8 * EPS[dtype])
+    for e, slope in ((np.inf, 17), (-np.inf, -17), (np.nan, np.nan)):
+        got, d = loss_of(name, np.array([[e]]), np.zeros((1, 1)), 1.0, dtype, target)
+        np.testing.assert_array_equal([got, d[0, 0]], [abs(e), slope])
+
+
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+@pytest.mark.parametrize("output", ARCTANH)
+def test_arctanh_error_by_central_differences(output, how, monkeypatch):
+    """Targets beyond the output's range are among them, but none at an error of 1, where the slope is infinite."""
+    choose(how, monkeypatch)
+    model = Model([4, Dense(5, "tanh"), Dense(3, output)], loss="arctanh_error", dtype="float64", rng=0)
+    x = rng.standard_normal((20, 4))
+    y = model.predict(x) + ARCTANH[output] * rng.choice([-1.5, -0.9, -0.4, 1e-3, 0.6, 1.2], (20, 3))
+    gradients, h = model.gradients(x, y), 1e-6
+    for (dw, db), w, b in zip(gradients, model.weights, model.biases, strict=True):
+        for array, analytic in ((w, dw), (b, db)):
+            for i in np.ndindex(array.shape):
+                before, ends = array[i], []
+                for step in (h, -h):
+                    array[i] = before + step
+                    ends.append(model.loss(x, y))
+                array[i] = before
+                assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-7)
+
+
+@pytest.mark.parametrize("output", ["identity", "softmax", "relu", "step", "exp"])
+def test_arctanh_error_needs_an_output_that_is_bounded(output):
+    with pytest.raises(ValueError, match=f"loss 'arctanh_error' does not go with the output activation '{output}'"):
+        Model([2, 3], output=output, loss="arctanh_error")
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "tanh"])
+def test_arctanh_error_is_saved(output, tmp_path):
+    model = Model([3, 4, 2], output=output, loss="arctanh_error", rng=0)
+    x, y = rng.standard_normal((30, 3)), rng.integers(0, 2, 30)
+    model.fit(x, y, epochs=3, batch_size=7, optimizer=SGD(0.1))
+    model.save(tmp_path / "model.safetensors")
+    loaded = fastnn.load(tmp_path / "model.safetensors")
+    assert loaded.loss_name == "arctanh_error"
+    assert loaded.loss(x, y) == model.loss(x, y)
+    outputs = model.predict(x).astype("f8")
+    want, _ = reference.loss(f"{output}_arctanh_error", outputs, np.eye(2)[y])
+    assert model.loss(x, y) == pytest.approx(want / 30, rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 def test_the_hinge_by_hand(dtype, target):
@@ -257,6 +327,102 @@ def test_one_output_decides_between_two_classes(z, dtype):
             1 / (1 + np.exp(-z)) - label, rel=4 * EPS[dtype]
         )
     assert model.evaluate([[0], [0]], [0, 1])["accuracy"] == 0.5
+
+
+def at_the_wrong_end(output, loss):
+    """(model, X, labels): a fifth of the samples are of class 0, for which output 0 says no, as for all others."""
+    labels = (np.arange(3000) % 5 > 0).astype(int)
+    model = Model([2, 2], output=output, loss=loss, init="zeros", dtype="float64", rng=0)
+    model.biases[0][0] = -20
+    model.weights[0][1] = [-10, 10]
+    return model, np.eye(2)[labels], labels
+
+
+STILL = fastnn.Rprop(1e-6, smallest=1e-6, largest=1e-6)  # takes steps too small to matter
+
+
+@pytest.mark.parametrize(
+    "optimizer", [STILL, fastnn.LBFGS(), fastnn.LevenbergMarquardt()], ids=lambda o: type(o).__name__
+)
+@pytest.mark.parametrize("output", ["sigmoid", "hard_sigmoid", "tanh"])
+@pytest.mark.parametrize("loss", ["quadratic", "arctanh_error"])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 3000)], ids=["", "weighted"])
+def test_a_fit_that_ends_saturated_and_wrong_says_so(weights, loss, output, optimizer):
+    if loss != "quadratic" and isinstance(optimizer, fastnn.LevenbergMarquardt):
+        pytest.skip("LevenbergMarquardt takes the quadratic loss alone")
+    model, X, labels = at_the_wrong_end(output, loss)
+    y = 2 * np.eye(2)[labels] - 1 if output == "tanh" else labels
+    options = {"epochs": 2, "batch_size": 3000, "optimizer": optimizer, "sample_weight": weights}
+    match = r"9\d% .* wrong end of '\w+', and output 0 is there for half|100% .* output 0 is there for half"
+    with pytest.warns(UserWarning, match=f"training may be stuck: ({match})"):
+        model.fit(X, y, **options)
+
+
+@pytest.mark.filterwarnings("ignore:y holds numbers:UserWarning")
+def test_targets_beyond_the_range_are_not_the_wrong_end():
+    """Outputs of 1/2, or at the right end, may have errors above 1."""
+    for bias in (0, 20):
+        model = Model([1, 1], init="zeros", rng=0)
+        model.biases[0][:] = bias
+        model.fit(np.zeros((100, 1)), np.full(100, 3.0), epochs=1, batch_size=100, optimizer=STILL)
+        assert model.loss(np.zeros((100, 1)), np.full(100, 3.0)) > 1
+
+
+def share_at_the_wrong_end(model, X, y):
+    """Of the squared error."""
+    squares = (model.predict(X) - y.reshape(len(X), -1)).astype("f8") ** 2
+    return squares[squares > 0.98].sum() / squares.sum()
+
+
+def test_outputs_at_the_wrong_end_without_a_warning():
+    """Warnings are errors: there is none of steps by batches, of no epoch, and of cross-entropy."""
+    for options in ({"optimizer": SGD(1e-6)}, {"optimizer": STILL, "epochs": 0}):
+        model, X, labels = at_the_wrong_end("sigmoid", "quadratic")
+        model.fit(X, labels, **{"epochs": 1, "batch_size": 3000} | options)
+        assert share_at_the_wrong_end(model, X, np.eye(2)[labels]) > 0.99
+    model, X, labels = at_the_wrong_end("sigmoid", "cross_entropy")
+    model.fit(X, labels, epochs=1, batch_size=3000, optimizer=STILL)
+    assert share_at_the_wrong_end(model, X, np.eye(2)[labels]) > 0.99
+
+
+@pytest.mark.parametrize("optimizer", [fastnn.Rprop(), fastnn.LBFGS()], ids=["Rprop", "LBFGS"])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_wrong_labels_give_no_warning(outputs, optimizer):
+    """Of a tenth of the samples, which the network then has at the wrong end."""
+    draw = np.random.default_rng(0)
+    X = draw.standard_normal((500, 10))
+    y = (X[:, 0] * X[:, 1] + X[:, 0] > 0) ^ (draw.random(500) < 0.1)
+    model = Model([10, 10, outputs], rng=1)
+    model.fit(X, y.astype(int), epochs=1000, batch_size=500, optimizer=optimizer)
+    assert share_at_the_wrong_end(model, X, np.eye(2)[y.astype(int)] if outputs == 2 else y) > 0.3
+
+
+@pytest.mark.parametrize("optimizer", [fastnn.Rprop(), fastnn.LBFGS()], ids=["Rprop", "LBFGS"])
+def test_a_rare_class_that_nothing_tells_gives_no_warning(optimizer):
+    """Its share of 0.4% is the best output, which is at the wrong end for all of its samples."""
+    y = (np.arange(1000) % 250 == 0).astype(int)
+    model = Model([1, 1], init="zeros", dtype="float64", rng=0)
+    model.fit(np.zeros((1000, 1)), y, epochs=1000, batch_size=1000, optimizer=optimizer)
+    assert model.predict([[0]])[0, 0] < 0.01
+    assert share_at_the_wrong_end(model, np.zeros((1000, 1)), y) > 0.9
+
+
+@pytest.mark.parametrize("epochs", [1, 10, 40])
+def test_xor_unfinished_gives_no_warning(epochs):
+    X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    for seed in range(5):
+        for optimizer in (fastnn.Rprop(), fastnn.LBFGS()):
+            model = Model([2, 3, 1], rng=seed)
+            model.fit(X, y, epochs=epochs, batch_size=4, optimizer=optimizer)
+            assert np.isfinite(model.history.loss).all()
+
+
+def test_sparse_samples_and_images_at_the_wrong_end():
+    scipy_sparse = pytest.importorskip("scipy.sparse", reason="sparse samples need SciPy")
+    for of in (scipy_sparse.csr_array, lambda X: X.astype(np.uint8)):
+        model, X, labels = at_the_wrong_end("sigmoid", "quadratic")
+        with pytest.warns(UserWarning, match="training may be stuck"):
+            model.fit(of(X), labels, epochs=1, batch_size=3000, optimizer=STILL)
 
 
 def test_nan_stays_visible():
@@ -424,11 +590,12 @@ def test_targets_of_the_hinge(y, match):
 def test_every_output_with_every_loss():
     """As the table in docs/training.md says; what goes together has gradients of the right size."""
     page = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text()
-    of_any = set(losses.OF_ANY_NUMBERS)
+    of_any = set(losses.OF_ANY_NUMBERS) - {"arctanh_error"}
     assert {f'"{name}"' for name in losses.NAMES} <= set(re.findall(r'"[a-z_]+"', page))
     with_output = {
         "softmax": {"cross_entropy", "clipped_cross_entropy"},
-        "sigmoid": of_any | {"cross_entropy", "clipped_cross_entropy"},
+        "sigmoid": of_any | {"arctanh_error", "cross_entropy", "clipped_cross_entropy"},
+        **dict.fromkeys(("hard_sigmoid", "tanh"), of_any | {"arctanh_error"}),
         "exp": of_any | {"poisson"},
         "identity": of_any | {"hinge"},
     }

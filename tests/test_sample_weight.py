@@ -10,7 +10,7 @@ from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, choose
 
 rng = np.random.default_rng(12)
 LOSSES = {"quadratic": "sigmoid", "sigmoid_cross_entropy": "sigmoid", "softmax_cross_entropy": "softmax"}
-LOSSES |= {"huber": "identity", "quantile": "tanh", "identity_hinge": "identity"}
+LOSSES |= {"huber": "identity", "quantile": "tanh", "identity_hinge": "identity", "tanh_arctanh_error": "tanh"}
 
 
 def weights_of(n, dtype="float64"):

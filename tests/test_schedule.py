@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import entry, reference, schedule, strategy
+from fastnn.kernels.layers import Destination
 from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
 from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
 from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Rules, Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
+from fastnn.kernels.threads import Worker
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets, trainable
 
@@ -352,6 +354,23 @@ def test_a_single_sample_takes_fused_operations():
     ]
 
 
+@pytest.mark.parametrize("rows", [1, 24, 40])
+def test_a_least_derivative_changes_the_backward_of_what_saturates_alone(rows):
+    """No other operation, and none where the rule is off, in any strategy."""
+    layout = Layout([4, 24, 9, 24, 3], ["sigmoid", "relu", "tanh", "sigmoid"], "quadratic", "float32", target=AVX512)
+    x, y = np.zeros((50, 4), np.float32), np.zeros(50, np.int32)
+    parameters, work, sources = Vector(layout, 6400), Workspace(layout, rows), Sources.of(x, y)
+    names = []
+    for rules in (Rules(), Rules(min_derivative=0.1)):
+        task = schedule.Task(parameters, work, sources, 1.0, Destination(parameters), rules)
+        program = schedule.block_program(task, strategy.choose(layout, rows), rows, Worker())
+        names.append([name for name, *_ in program.operations])
+    assert [name.removesuffix("_at_least") for name in names[1]] == names[0]
+    changed = {name for name, off in zip(names[1], names[0], strict=True) if name != off}
+    gemv = "gemv_" if rows == 1 else ""
+    assert changed == {f"tanh_{gemv}backward_at_least", "sigmoid_backward_at_least", f"sigmoid_{gemv}backward_at_least"}
+
+
 # ---- penalties and rules ----
 
 RULE_SETTINGS = [1, 40, 600], ["feature-major", "row-major"], ["sgd", "nesterov"], DTYPES
@@ -367,6 +386,8 @@ RULES = {
     "max_norm": {"rules": Rules(max_norm=0.9)},
     "clip_value": {"rules": Rules(clip_value=0.01)},
     "clip_norm": {"rules": Rules(clip_norm=0.05), "l2": (0.1, 0)},
+    "min_derivative": {"rules": Rules(min_derivative=0.7)},
+    "min_derivative, dropout": {"rules": Rules((0.4, 0, 0), min_derivative=0.7)},
     "all": {
         "rules": Rules((0.1, 0.2, 0), input_noise=0.1, label_smoothing=0.1, max_norm=1.5, clip_norm=0.5),
         **{"l1": (0.001, 0), "l2": (0.002, 0)},

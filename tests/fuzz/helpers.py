@@ -300,6 +300,9 @@ def with_everything(rng, problem):
     }
     if problem.options["loss"] == "cross_entropy":
         more["label_smoothing"] = pick(rng, [0.0, 0.1])
+    lowest = min(set(range(n_hidden + 1)) - set(problem.frozen), default=n_hidden)  # that trains
+    if any(layer.activation in ("sigmoid", "tanh") for layer in layers[lowest:]):
+        more["min_derivative"] = pick(rng, [0.0, 0.2])
     sizes, optimizer = [problem.sizes[0], *layers, problem.sizes[-1]], pick(rng, OPTIMIZERS)(rate, **clip)
     return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 

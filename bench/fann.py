@@ -1,0 +1,74 @@
+"""`python -m bench.fann DIR`: what is left of the error in outputs that are saturated and wrong, on FANN's data sets.
+
+DIR holds files as FANN has them (`datasets/` of github.com/libfann/fann): NAME.train and NAME.test, each a line
+"samples inputs outputs", then the numbers. A table has a line for a data set, an optimizer of the whole set and a loss
+or a rule: the training error and its share in outputs that are at the wrong end of the sigmoid (|a - y| > 0.99), and
+the accuracy on both files; means over seeds.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+
+import fastnn
+
+NAMES = "diabetes", "gene", "soybean", "thyroid"
+OPTIMIZERS = {"Rprop": fastnn.Rprop(), "L-BFGS": fastnn.LBFGS()}
+# (arguments of Model, arguments of fit)
+WAYS = {
+    "quadratic": ({}, {}),
+    "quadratic, min_derivative=0.0396": ({}, {"min_derivative": 0.0396}),
+    "arctanh_error": ({"loss": "arctanh_error"}, {}),
+    "arctanh_error, min_derivative=0.0396": ({"loss": "arctanh_error"}, {"min_derivative": 0.0396}),
+    "cross_entropy": ({"loss": "cross_entropy"}, {}),
+}
+
+
+def read(path):
+    """(X, Y) of a file of FANN's, float32."""
+    numbers = np.array(path.read_text().split(), np.float32)
+    rows, inputs, outputs = numbers[:3].astype(int)
+    table = numbers[3:].reshape(rows, inputs + outputs)
+    return np.ascontiguousarray(table[:, :inputs]), np.ascontiguousarray(table[:, inputs:])
+
+
+def result(train, test, hidden, optimizer, way, epochs, seed):
+    """(mean squared error, its share in saturated wrong outputs, accuracy of training, of test)."""
+    of_model, of_fit = WAYS[way]
+    (X, Y), sizes = train, [train[0].shape[1], hidden, train[1].shape[1]]
+    model = fastnn.Model(sizes, init="glorot_uniform", rng=seed, **of_model)
+    model.fit(X, Y, epochs=epochs, batch_size=len(X), optimizer=OPTIMIZERS[optimizer], **of_fit)
+    errors = (model.predict(X) - Y).astype(np.float64)
+    squares = errors**2
+    right = [np.mean(model.predict(x).argmax(axis=1) == y.argmax(axis=1)) for x, y in (train, test)]
+    return squares.mean(), squares[np.abs(errors) > 0.99].sum() / squares.sum(), *right
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m bench.fann", description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--names", nargs="+", default=NAMES)
+    parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--hidden", type=int, default=20)
+    given = parser.parse_args(arguments)
+    print(
+        "| data set | optimizer | loss, rule | training error | of it saturated and wrong | accuracy, training | test |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name in given.names:
+        train, test = (read(given.folder / f"{name}.{part}") for part in ("train", "test"))
+        for optimizer in OPTIMIZERS:
+            for way in WAYS:
+                if optimizer == "L-BFGS" and "min_derivative" in way:
+                    continue
+                rows = [
+                    result(train, test, given.hidden, optimizer, way, given.epochs, seed) for seed in range(given.seeds)
+                ]
+                error, share, of_train, of_test = np.mean(rows, axis=0)
+                print(f"| {name} | {optimizer} | {way} | {error:.4f} | {share:.2f} | {of_train:.3f} | {of_test:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
