@@ -211,7 +211,7 @@ def _of_objects(found: NDArray[Any]) -> NDArray[Any]:
     if any(map(_is_missing, kinds)):
         missing = np.fromiter((_is_missing(type(each)) for each in found.flat), bool, found.size)
         found = np.where(missing.reshape(found.shape), np.nan, found)
-    whole = found.size > 0 and all(issubclass(kind, Integral) for kind in kinds)
+    whole = found.size > 0 and all(issubclass(kind, (Integral, np.bool_)) for kind in kinds)
     for dtype in (np.int64, np.float64) if whole else (np.float64,):
         with contextlib.suppress(TypeError, ValueError, OverflowError), np.errstate(all="ignore"):
             return found.astype(dtype)

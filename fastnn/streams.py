@@ -78,7 +78,8 @@ class Stream:
     batches : iterable
         Gives (X, y) or (X, y, sample_weight) of any number of rows, as arrays that `Model.fit` takes: a list, a
         `torch.utils.data.DataLoader`, or an object of yours. Each epoch iterates over it once, so a generator serves
-        for a single epoch. Its order stays as it is.
+        for a single epoch. Its order stays as it is. All batches must have weights or none, and class indices or
+        numeric targets; those of frames must have the same columns.
     buffer_rows : int or None
         How many rows the buffer holds, and so how far they are mixed by `shuffle=True`. None is as many as fill
         128 MiB. It is never less than a batch.
@@ -118,7 +119,7 @@ class Stream:
 
     @classmethod
     def from_arrays(cls, X: Any, y: Any, sample_weight: Any = None, *, buffer_rows: int | None = None) -> Stream:
-        """Of arrays X (n, n_inputs), y and sample_weight that are read by slices: `numpy.memmap`, h5py, zarr.
+        """Of arrays X (n, n_inputs), y and sample_weight that are read by slices: `numpy.memmap`, h5py, zarr, a frame.
 
         Examples
         --------
@@ -303,7 +304,7 @@ class _Batches:
 
     def first(self) -> _Given:
         batches = self.opened or iter(self.batches)
-        found = next((each for each in map(_given, batches) if np.shape(each[0])[:1] != (0,)), None)
+        found = next((each for each in map(_given, batches) if _has_rows(*each)), None)
         if found is None:
             raise ValueError("a Stream must hold at least one sample, got none")
         self.opened = itertools.chain([found], batches)
@@ -314,7 +315,7 @@ class _Batches:
         for i, batch in enumerate(batches):
             with _noted(f"in batch {i} of the stream"):
                 X, y, weights = _given(batch)
-                if np.shape(X)[:1] != (0,):
+                if _has_rows(X, y, weights):
                     yield check(X, y, weights)
 
 
@@ -399,6 +400,11 @@ def _given(batch: Any) -> _Given:
     return X, y, weights[0] if weights else None
 
 
+def _has_rows(*batch: Any) -> bool:
+    """Whether an array of a batch has rows."""
+    return any(np.shape(each)[:1] != (0,) for each in batch if each is not None)
+
+
 def _default_rows(samples: Samples) -> int:
     """How many rows like these fill a buffer."""
     return max(1, BUFFER_BYTES // sum(array[:1].nbytes for array in samples if array is not None))
@@ -436,9 +442,11 @@ def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> Block:
     return Block(f"{paths[0]}, rows {first} to {stop - 1}", read)
 
 
-def _slice(array: Any, first: int, stop: int) -> NDArray[Any]:
-    """Those rows, read now, not when they are used."""
-    rows = np.array(array[first:stop])
+def _slice(array: Any, first: int, stop: int) -> Any:
+    """Those rows, read now, not when they are used; a frame stays one, for the names of its columns."""
+    rows = getattr(array, "iloc", array)[first:stop]
+    if _validation.column_names(rows) is None:
+        rows = np.array(rows)
     if rows.shape[:1] != (stop - first,):
         raise ValueError(f"an array must have the rows that it had when the stream was made, got shape {rows.shape}")
     return rows

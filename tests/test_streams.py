@@ -672,6 +672,29 @@ def test_a_stream_of_frames_has_the_columns_of_the_first_one(tmp_path):
         model.fit(Stream.from_parquet(path, "a"), epochs=1, batch_size=10)
 
 
+@pytest.mark.parametrize("polars", [False, True])
+def test_slices_of_a_frame(polars, data):
+    library = pytest.importorskip("polars" if polars else "pandas", reason="it is in the group dev")
+    frame = library.DataFrame({name: data[0][:, i] for i, name in enumerate("abcde")} | {"y": data[1]})
+    if not polars:
+        frame.index = np.linspace(0, 1, N)  # labels that a slice could be taken for
+    plain, streamed = new(), new()
+    options = {"epochs": 2, "batch_size": 16, "shuffle": False}
+    plain.fit(*data, **options)
+    streamed.fit(Stream.from_arrays(frame[list("abcde")], frame["y"], buffer_rows=40), **options)
+    same(streamed, plain)
+    assert streamed.feature_names == tuple("abcde")
+    with pytest.raises(ValueError, match="'b' where 'a' was"):
+        streamed.fit(Stream.from_arrays(frame[list("bacde")], frame["y"]), **options)
+
+
+def test_labels_without_samples(data):
+    X, y = data
+    with pytest.raises(ValueError, match=r"X must hold at least one sample") as raised:
+        new().fit(Stream([(X, y), (X[:0], y)]), epochs=1, batch_size=10)
+    assert raised.value.__notes__ == ["in batch 1 of the stream"]
+
+
 def test_a_masked_batch(data):
     X, y = data
     masked = np.ma.masked_array(X, np.arange(X.size).reshape(X.shape) == 3 * WIDTH + 1)
