@@ -119,6 +119,8 @@ def dropout(value: Any, n_hidden: int) -> tuple[float, ...]:
 
 def array(name: str, value: ArrayLike) -> NDArray[Any]:
     """value as an array of the base class, with no copy where it is one already."""
+    if type(value) is np.ndarray:
+        return value
     masked: Any = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(value, masked.MaskedArray):
         hidden = np.argwhere(masked.getmaskarray(value) if value.dtype.names is None else False)
@@ -135,22 +137,23 @@ def _labels(value: Any) -> list[Any]:
     """What the columns of a frame are called; none where it is no frame."""
     if type(value) is np.ndarray:
         return []
-    found: Any = getattr(value, "columns", None)
+    table = type(value).__module__.startswith("pyarrow")
+    found: Any = getattr(value, "column_names" if table else "columns", None)
     return list(found) if isinstance(found, (list, tuple)) or hasattr(found, "tolist") else []
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
     """The names of a frame's columns, where all are strings, as in scikit-learn; None for any other array."""
     found = _labels(value)
-    return tuple(map(str, found)) if found and all(isinstance(each, str) for each in found) else None
+    return tuple(found) if found and all(isinstance(each, str) for each in found) else None
 
 
 def same_columns(name: str, value: Any, expected: tuple[str, ...] | None) -> None:
     """Raise where a frame has other columns than expected, or in another order. What has no names passes."""
     if expected is None or type(value) is np.ndarray or (found := column_names(value)) in (None, expected):
         return
-    lacking = [each for each in expected if each not in found]
-    more = [each for each in found if each not in expected]
+    has, had = set(found), set(expected)
+    lacking, more = [each for each in expected if each not in has], [each for each in found if each not in had]
     told = [f"{what} {', '.join(map(repr, some))}" for what, some in (("no", lacking), ("also", more)) if some]
     if not told:
         pairs = enumerate(itertools.zip_longest(found, expected))
@@ -190,7 +193,7 @@ def _numeric(name: str, value: ArrayLike, text: str = "") -> NDArray[Any]:
         found = _of_objects(found)
     if found.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got {_no_number(name, value, found, text)}")
-    if type(value).__module__.startswith("polars") and (labels := _labels(value)):
+    if found is not value and type(value).__module__.startswith("polars") and (labels := _labels(value)):
         dtypes: Any = getattr(value, "dtypes", ())
         for label, dtype in zip(labels, dtypes, strict=False):
             if dtype.is_temporal():  # NumPy makes numbers of them, where other columns hold numbers

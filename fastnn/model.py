@@ -856,7 +856,8 @@ class Model:
         return [(dw.T, db) for dw, db in self._network.layout.views(gradient)]
 
     def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> NDArray[Any]:
-        _validation.same_columns(name, X, self._feature_names)
+        if self._feature_names is not None:
+            _validation.same_columns(name, X, self._feature_names)
         return _validation.inputs(X, self.sizes[0], self.dtype, name=name, finite=finite)
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y") -> Targets:

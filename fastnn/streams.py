@@ -520,7 +520,9 @@ def _read(path: str, read: Callable[[], _Item]) -> _Item:
         if path in str(error):
             raise
         what = OSError if isinstance(error, OSError) else ValueError
-        raise what(f"{path} must be a whole file, as it was when the stream was made: {error}") from error
+        raise what(
+            f"{path} must be a whole Parquet file, and stay as it is for a Stream to read it: {error}"
+        ) from error
 
 
 class Fit:

@@ -611,6 +611,15 @@ def test_columns_that_parquet_refuses(columns, values, error, match, tmp_path):
         Stream.from_parquet(path, "t", columns=columns, sample_weight="w")
 
 
+def test_files_that_are_no_parquet(tmp_path):
+    path, _ = frame_file(tmp_path)
+    content = (tmp_path / "f.parquet").read_bytes()
+    for spoiled in (b"", b"text", content[:-9], content[:50]):
+        (tmp_path / "f.parquet").write_bytes(spoiled)
+        with pytest.raises(ValueError, match=r"f\.parquet must be a whole Parquet file"):
+            Stream.from_parquet(path, "t")
+
+
 def test_categories_that_are_numbers(tmp_path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     path, frame = frame_file(tmp_path, s=pandas.Categorical([7, 3] * 30))

@@ -411,6 +411,19 @@ def check_refused(model, X, message):
     np.testing.assert_array_equal(model.parameters, before)
 
 
+def test_a_table_of_pyarrow():
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is in the extra parquet")
+    model = Model([WIDTH, 3], input_scale=0.01, rng=0)
+    model.partial_fit(pyarrow.table(NAMED), LABELS)
+    assert model.feature_names == tuple("abcde")
+    np.testing.assert_array_equal(model.predict(pyarrow.table(NAMED)), model.predict(INTEGERS))
+    check_refused(model, pyarrow.table(NAMED[list("bacde")]), "'b' where 'a' was, column 0")
+    holed = NAMED.astype(float)
+    holed.loc[2, "b"] = np.nan
+    with pytest.raises(ValueError, match=r"X\[2, 1\] = nan in column 'b'"):
+        model.loss(pyarrow.table(holed), LABELS)
+
+
 def test_names_before_there_are_any():
     model, X = Model([WIDTH, 3], rng=0), NAMED[list("bacde")]
     with pytest.raises(ValueError, match=r"validation_data\[0\] must have the columns .* 'b' where 'a' was"):
