@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import itertools
 import math
 import operator
 import os
@@ -155,8 +154,10 @@ def same_columns(name: str, value: Any, expected: tuple[str, ...] | None) -> Non
     has, had = set(found), set(expected)
     lacking, more = [each for each in expected if each not in has], [each for each in found if each not in had]
     told = [f"{what} {', '.join(map(repr, some))}" for what, some in (("no", lacking), ("also", more)) if some]
-    if not told:
-        pairs = enumerate(itertools.zip_longest(found, expected))
+    if not told and len(found) != len(expected):
+        told = [f"{len(found)} columns, some of one name"]
+    elif not told:
+        pairs = enumerate(zip(found, expected, strict=True))
         told = next([f"{mine!r} where {first!r} was, column {i}"] for i, (mine, first) in pairs if mine != first)
     raise ValueError(
         f"{name} must have the columns of the frame that trained first, in their order, {shown(list(expected))}, "

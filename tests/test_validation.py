@@ -388,6 +388,7 @@ def test_a_frame_has_the_columns_of_the_first_one(how, polars, tmp_path):
             (NAMED.assign(f=1), "got also 'f'; an array"),
         ]:
             check_refused(each, of(X), message)
+        check_refused(each, NAMED[list("abcdee")], "got 6 columns, some of one name; an array")
         for X in (of(NAMED), NAMED.to_numpy(), NAMED.to_numpy().tolist(), NAMED.set_axis(range(WIDTH), axis=1)):
             np.testing.assert_array_equal(each.predict(X), each.predict(NAMED.to_numpy()))
 
