@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import math
 import operator
 import os
@@ -20,6 +21,12 @@ from . import _other_names, calls
 
 DTYPES = ("float32", "float64")
 SMALL = 2**13  # elements of an array that is checked without regard for memory
+# What Python or NumPy would make a number of, in an array of objects, though it is none.
+_NO_NUMBERS = (str, bytes, bytearray, complex, np.complexfloating, np.datetime64, np.timedelta64)
+_TIMES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta)
+_DATES = "make numbers of dates and times, such as days since one of them"
+_TEXT_IN_X = "encode text as numbers, such as by scikit-learn's OneHotEncoder"
+_TEXT_IN_Y = "integer codes are np.unique(y, return_inverse=True)[1]; fastnn.MLPClassifier takes labels of any kind"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120
 
@@ -111,29 +118,136 @@ def dropout(value: Any, n_hidden: int) -> tuple[float, ...]:
 
 def array(name: str, value: ArrayLike) -> NDArray[Any]:
     """value as an array of the base class, in memory that need not be copied, but whose shape nobody else can set."""
+    if type(value) is np.ndarray:
+        return value.view()
+    masked: Any = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        hidden = np.argwhere(masked.getmaskarray(value) if value.dtype.names is None else False)
+        if len(hidden):
+            place = ", ".join(map(str, hidden[0]))
+            raise ValueError(f"{name} must hold no masked value, got {name}[{place}]; {name}.filled(..) gives it one")
     try:
         return np.asarray(value).view()
     except (ValueError, TypeError, OverflowError):  # rows of different lengths, for example
         raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from None
 
 
-def _numeric(name: str, value: ArrayLike) -> NDArray[Any]:
-    """value as a base-class array of bools, ints or floats, with no copy where it is one already."""
+def _labels(value: Any) -> list[Any]:
+    """What the columns of a frame are called; none where it is no frame."""
+    if type(value) is np.ndarray:
+        return []
+    table = type(value).__module__.startswith("pyarrow")
+    found: Any = getattr(value, "column_names" if table else "columns", None)
+    return list(found) if isinstance(found, (list, tuple)) or hasattr(found, "tolist") else []
+
+
+def column_names(value: Any) -> tuple[str, ...] | None:
+    """The names of a frame's columns, where all are strings, as in scikit-learn; None for any other array."""
+    found = _labels(value)
+    return tuple(found) if found and all(isinstance(each, str) for each in found) else None
+
+
+def same_columns(name: str, value: Any, expected: tuple[str, ...] | None) -> None:
+    """Raise where a frame has other columns than expected, or in another order. What has no names passes."""
+    if expected is None or type(value) is np.ndarray or (found := column_names(value)) in (None, expected):
+        return
+    has, had = set(found), set(expected)
+    lacking, more = [each for each in expected if each not in has], [each for each in found if each not in had]
+    told = [f"{what} {', '.join(map(repr, some))}" for what, some in (("no", lacking), ("also", more)) if some]
+    if not told and len(found) != len(expected):
+        told = [f"{len(found)} columns, some of one name"]
+    elif not told:
+        pairs = enumerate(zip(found, expected, strict=True))
+        told = next([f"{mine!r} where {first!r} was, column {i}"] for i, (mine, first) in pairs if mine != first)
+    raise ValueError(
+        f"{name} must have the columns of the frame that trained first, in their order, {shown(list(expected))}, "
+        f"got {' and '.join(told):.1000}; an array without names is taken as it is"
+    )
+
+
+def feature_names(value: Any, n_inputs: int) -> tuple[str, ...] | None:
+    """What a file says of the names of so many columns."""
+    if value is not None and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+        raise TypeError(f"feature_names must be a list of strings or null, got {shown(value)}")
+    if value is not None and len(value) != n_inputs:
+        raise ValueError(f"feature_names must name {n_inputs} columns, got {len(value)}")
+    return None if value is None else tuple(value)
+
+
+def _cell(name: str, original: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> str:
+    """An element in a message, as "X[7, 2] = nan in column 'age'"; original is what the user gave."""
+    element, labels = np.reshape(np.asarray(original), shape)[index], _labels(original)
+    column = index[1] if len(index) > 1 else 0
+    where = f" in column {labels[column]!r}" if column < len(labels) and labels[column] != column else ""
+    plain = element.item() if isinstance(element, (np.str_, np.bytes_)) else element
+    text = str(plain) if isinstance(plain, np.generic) else shown(plain)
+    return f"{name}[{', '.join(map(str, index))}] = {text}{where}"
+
+
+def _numeric(name: str, value: ArrayLike, text: str = "") -> NDArray[Any]:
+    """value as a base-class array of bools, ints or floats, with no copy where it is one already.
+
+    What is missing in an array of objects, None or pandas.NA, is NaN. text says what to do with text.
+    """
     found = array(name, value)
     if found.dtype.kind == "O":
-        whole = found.size > 0 and all(isinstance(item, Integral) for item in found.flat)
-        for dtype in (np.int64, np.float64) if whole else (np.float64,):
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                found = found.astype(dtype)
-                break
+        found = _of_objects(found)
     if found.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold numbers, got an array of dtype {found.dtype}")
+        raise TypeError(f"{name} must hold numbers, got {_no_number(name, value, found, text)}")
+    if found is not value and type(value).__module__.startswith("polars") and (labels := _labels(value)):
+        dtypes: Any = getattr(value, "dtypes", ())
+        for label, dtype in zip(labels, dtypes, strict=False):
+            if dtype.is_temporal():  # NumPy makes numbers of them, where other columns hold numbers
+                raise TypeError(f"{name} must hold numbers, got {dtype} in column {label!r}; {_DATES}")
     return found
+
+
+def _is_missing(kind: type) -> bool:
+    """Whether it is the type of None or of pandas.NA."""
+    return kind.__name__ in ("NoneType", "NAType")
+
+
+def _of_objects(found: NDArray[Any]) -> NDArray[Any]:
+    """An array of objects as integers or floats, NaN where one is missing; as it is where one is no number."""
+    kinds = set(map(type, found.flat))
+    if any(issubclass(kind, _NO_NUMBERS) for kind in kinds):
+        return found
+    if any(map(_is_missing, kinds)):
+        missing = np.fromiter((_is_missing(type(each)) for each in found.flat), bool, found.size)
+        found = np.where(missing.reshape(found.shape), np.nan, found)
+    whole = found.size > 0 and all(issubclass(kind, (Integral, np.bool_)) for kind in kinds)
+    for dtype in (np.int64, np.float64) if whole else (np.float64,):
+        with contextlib.suppress(TypeError, ValueError, OverflowError), np.errstate(all="ignore"):
+            return found.astype(dtype)
+    return found
+
+
+def _no_number(name: str, value: Any, found: NDArray[Any], text: str) -> str:
+    """What to say of an array with an element that is no number: which one, and what to do."""
+    told = f"an array of dtype {found.dtype}"
+    if found.dtype.names:
+        return f"{told}; numpy.lib.recfunctions.structured_to_unstructured makes a plain one of it"
+    if found.ndim == 0:
+        return f"{shown(value)}; its toarray() is dense" if is_sparse(value) else told
+    for i, each in enumerate(found.flat):
+        one = np.empty((), object)
+        one[()] = each
+        if found.dtype.kind != "O" or _of_objects(one).dtype.kind == "O":
+            index = tuple(map(int, np.unravel_index(i, found.shape)))
+            return f"{told} with {_cell(name, value, found.shape, index)}{_advice(each, text)}"
+    return told
+
+
+def _advice(element: Any, text: str) -> str:
+    """What to do about an element that is no number, as the end of a message."""
+    if isinstance(element, (str, bytes)):
+        return f"; {text}" if text else ""
+    return f"; {_DATES}" if isinstance(element, _TIMES) else ""
 
 
 def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """array C-ordered and aligned in dtype; itself where it is so already."""
-    with np.errstate(over="ignore"):  # a value too large for dtype becomes infinite, which _finite reports
+    with np.errstate(all="ignore"):  # a value too large for dtype becomes infinite, which _finite reports
         if array.nbytes <= calls.PIECE_BYTES or (array.dtype == dtype and array.flags.c_contiguous):
             return np.require(array, dtype, ["C", "A"])
         out = np.empty(array.shape, dtype)
@@ -144,21 +258,24 @@ def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 def sum_is_finite(array: NDArray[Any]) -> bool:
     """Whether the sum of all elements is finite, and so each of them."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return bool(np.isfinite(array.sum()))
 
 
-def _finite(name: str, array: NDArray[Any], original: NDArray[Any]) -> None:
-    """Raise where an element is NaN or infinite. A finite sum proves that there is none, without a copy."""
+def _finite(name: str, array: NDArray[Any], original: Any) -> None:
+    """Raise where an element is NaN or infinite. A finite sum proves that there is none, without a copy.
+
+    original is what the user gave, with as many elements.
+    """
     for rows in calls.row_slices(len(array), array[:1].nbytes):
         if sum_is_finite(array[rows]):
             continue
         bad = np.argwhere(~np.isfinite(array[rows]))
         if len(bad):
             index = (int(bad[0][0]) + rows.start, *map(int, bad[0][1:]))
-            place = ", ".join(map(str, index))
-            value = original.reshape(array.shape)[index]
-            raise ValueError(f"{name} must be finite in {array.dtype}, got {name}[{place}] = {value}")
+            advice = "; fill in missing values, or leave out their rows" if np.isnan(array[index]) else ""
+            cell = _cell(name, original, array.shape, index)
+            raise ValueError(f"{name} must be finite in {array.dtype}, got {cell}{advice}")
 
 
 def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> NDArray[Any]:
@@ -177,13 +294,15 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         return X  # what small fits have: nothing is done that need not be
     if is_sparse(X):
         return _sparse_inputs(X, n_inputs, dtype, name=name, finite=finite)
-    array = _numeric(name, X)
+    array = _numeric(name, X, _TEXT_IN_X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
         hint = ""
         if array.ndim == 1 and array.size and n_inputs in (1, array.size):
             hint = f"; {name}[:, None] is a column" if n_inputs == 1 else f"; {name}[None] is a single row"
         elif array.ndim > 2 and math.prod(array.shape[1:]) == n_inputs:
             hint = f"; {name}.reshape({len(array)}, {n_inputs}) has it"
+        elif labels := _labels(X):
+            hint = f" of the columns {shown(labels)}"
         raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}{hint}")
     if len(array) == 0:
         raise ValueError(f"{name} must hold at least one sample, got shape {array.shape}")
@@ -193,7 +312,7 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         return _for_kernel(array, np.uint8)
     rows = _for_kernel(array, dtype)
     if finite and array.dtype.kind == "f":
-        _finite(name, rows, array)
+        _finite(name, rows, X)
     return rows
 
 
@@ -203,7 +322,7 @@ def parameters(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: str) 
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     values = _for_kernel(array, dtype)
-    _finite(name, values, array)
+    _finite(name, values, value)
     return values
 
 
@@ -234,7 +353,7 @@ class SparseRows(np.ndarray):
         X, dtype = X.tocsr(), np.dtype(dtype)
         edges, width = X.indptr.astype(np.int64), X.shape[1] if width is None else width
         n = len(edges) - 1
-        with np.errstate(over="ignore"):  # see `_for_kernel`
+        with np.errstate(all="ignore"):  # see `_for_kernel`
             numbers, values = X.indices.astype(np.int64), X.data.astype(dtype)
         inside = n > 0 and edges[0] == 0 and edges[-1] <= len(values) == len(numbers)
         inside = inside and (np.diff(edges) >= 0).all()
@@ -305,10 +424,12 @@ def weights(
     if value is None:
         return None
     array = _numeric(name, value)
+    if array.shape == (n, 1):  # a column of a frame
+        array = array[:, 0]
     if array.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
     array = array.copy()  # their sum is a divisor, so nobody may change them from now on
-    _finite(name, array, array)
+    _finite(name, array, value)
     negative = np.flatnonzero(array < 0)
     if len(negative):
         raise ValueError(f"{name} must not be negative, got {name}[{negative[0]}] = {array[negative[0]]}")
@@ -320,7 +441,8 @@ def weights(
     if partial:
         largest = 1.0
     elif not 1e-6 < largest < 1e6:
-        array = np.ldexp(array.astype(np.float64), -int(np.frexp(largest)[1]))
+        with np.errstate(all="ignore"):
+            array = np.ldexp(array.astype(np.float64), -int(np.frexp(largest)[1]))
         largest = 1.0
     result = _for_kernel(array, dtype)
     small = result < 1e-30 * largest
@@ -328,7 +450,13 @@ def weights(
 
 
 def class_weights(
-    value: Any, classes: NDArray[Any] | None, sample_weight: NDArray[Any] | None, dtype: str, *, partial: bool = False
+    value: Any,
+    classes: NDArray[Any] | None,
+    sample_weight: NDArray[Any] | None,
+    dtype: str,
+    n_classes: int,
+    *,
+    partial: bool = False,
 ) -> NDArray[Any] | None:
     """The weights of samples by their classes, times those that they have; of all samples, or of a part of them."""
     if classes is None:
@@ -342,15 +470,23 @@ def class_weights(
             )
         by_class = dict(zip(found.tolist(), len(classes) / (len(found) * counts), strict=True))
     elif isinstance(value, Mapping):
-        by_class = {integer("class_weight", key, 0): number("class_weight", each, 0.0) for key, each in value.items()}
+        by_class = {_class(key, n_classes): number(f"class_weight[{key}]", each, 0.0) for key, each in value.items()}
     else:
         raise TypeError(f"class_weight must be a dict, 'balanced' or None, got {shown(value)}")
-    missing = [] if partial else sorted(by_class.keys() - set(found.tolist()))
-    if missing:
-        raise ValueError(f"class_weight must name classes that are in y, got {missing[0]}")
     factors = np.array([by_class.get(each, 1.0) for each in found.tolist()])[np.searchsorted(found, classes)]
-    given = factors if sample_weight is None else factors * sample_weight
+    with np.errstate(all="ignore"):
+        given = factors if sample_weight is None else factors * sample_weight
     return weights(given, len(classes), dtype, name="class_weight", partial=partial)
+
+
+def _class(key: Any, n_classes: int) -> int:
+    """A key of class_weight, if it is the index of one of so many classes. y need not hold it."""
+    try:
+        return integer("", key, 0, n_classes - 1)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"class_weight must have class indices as keys, integers in [0, {n_classes}), got the key {shown(key)}"
+        ) from None
 
 
 class Targets(NamedTuple):
@@ -385,7 +521,7 @@ def targets(
         if labels.view(np.uint64).max() < n_out:  # none is negative either
             labels = labels.astype(np.int32)
             return Targets(labels, labels)
-    array = _numeric(name, y)
+    array = _numeric(name, y, _TEXT_IN_Y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     whole = array.dtype.kind in "biu"
@@ -394,6 +530,7 @@ def targets(
         raise ValueError(f"{name} must have shape {expected}, got {np.shape(y)}")
     if array.ndim == 1 and n_out > 1:
         if not whole:
+            _finite(name, array, y)
             raise ValueError(
                 f"{name} of shape ({n},) must hold integer class indices for {n_out} outputs, got {array.dtype}; "
                 f"float targets have shape ({n}, {n_out})"
@@ -407,7 +544,7 @@ def targets(
         return Targets(labels, labels)
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
-        _finite(name, values.reshape(array.shape), array)
+        _finite(name, values.reshape(array.shape), y)
     if output == "exp":
         _counts(name, values)
     elif output == "identity":

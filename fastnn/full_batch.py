@@ -66,6 +66,7 @@ class Fit:
         self.network.state["optimizer"] = 0  # any other optimizer starts afresh
         self.next_loss = loss
 
+    @np.errstate(all="ignore")
     def _finish(self, x: NDArray[Any], loss: float) -> None:
         """An iteration has ended at x."""
         self.trial[:] = x

@@ -43,6 +43,7 @@ class Fit(full_batch.Fit):
             },
         )
 
+    @np.errstate(all="ignore")
     def _loss_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self.trial[:] = x
         loss, gradient = self.inference.loss_and_gradient(*self.samples)

@@ -59,13 +59,13 @@ class Fit(full_batch.Fit):
         weights = self.trial[self.trained][self.penalised].astype(np.float64)
         return self.l2 / 2 * float(weights @ weights)
 
-    @np.errstate(over="ignore", invalid="ignore")  # such a step is not kept
+    @np.errstate(all="ignore")  # such a step is not kept
     def _loss(self, x: NDArray[np.float64]) -> float:
         self.trial[:] = x
         loss = self.inference.evaluate(*self.samples)[0] + self._penalty()
         return loss if np.isfinite(self.trial).all() else math.inf
 
-    @np.errstate(over="ignore", invalid="ignore")  # then the fit diverges
+    @np.errstate(all="ignore")  # then the fit diverges
     def _normal_equations(self) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """(loss, J'J / n, gradient), of the parameters that train; samples' weights take the place of 1 / n."""
         inputs, targets, weights = self.samples

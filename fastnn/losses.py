@@ -75,7 +75,7 @@ AnyLoss = str | Huber | Quantile | Loss
 def check(loss: Any, dtype: str) -> None:
     """Raise where the argument `loss` of a model is no loss, or its parameter is out of range when it is rounded."""
     if isinstance(loss, (Huber, Quantile)):
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             type(loss)(float(np.dtype(dtype).type(parameter_of(loss))))
     elif not isinstance(loss, Loss):
         _validation.choice("loss", loss, losses.NAMES)

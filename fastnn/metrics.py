@@ -88,11 +88,13 @@ class Metric:
         return float(self.function(truth.copy(), outputs.copy(), **more))  # the kernels go on reading the originals
 
 
+@np.errstate(all="ignore")
 def accuracy(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The share of class indices, (n,), that agree; each sample counts by its weight, (n,)."""
     return float(np.average(y_true == y_pred, weights=sample_weight))
 
 
+@np.errstate(all="ignore")
 def top_k(y_true: NDArray[Any], outputs: NDArray[Any], sample_weight: NDArray[Any] | None = None, *, k: int) -> float:
     """The share of samples whose class has one of the k largest outputs; of equal ones the lower index counts more."""
     own = np.take_along_axis(outputs, y_true[:, None], axis=1)
@@ -101,6 +103,7 @@ def top_k(y_true: NDArray[Any], outputs: NDArray[Any], sample_weight: NDArray[An
     return float(np.average(rank < k, weights=sample_weight))
 
 
+@np.errstate(all="ignore")
 def log_loss(y_true: NDArray[Any], p: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The mean of -log of the class's probability, which is taken as at least the dtype's epsilon, as scikit-learn's.
 
@@ -114,6 +117,7 @@ def log_loss(y_true: NDArray[Any], p: NDArray[Any], sample_weight: NDArray[Any] 
     return float(np.average(-np.log(np.clip(p, epsilon, 1 - epsilon), dtype=np.float64), weights=sample_weight))
 
 
+@np.errstate(all="ignore")
 def auc(y_true: NDArray[Any], scores: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The area under the ROC curve, by scikit-learn: of scores (n,) for class 1.
 
@@ -134,18 +138,20 @@ def auc(y_true: NDArray[Any], scores: NDArray[Any], sample_weight: NDArray[Any] 
     return float(np.mean([roc_auc_score(y_true == k, scores[:, k], sample_weight=sample_weight) for k in found]))
 
 
+@np.errstate(all="ignore")
 def mae(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The mean absolute error, averaged over the outputs."""
     return float(np.mean(np.average(np.abs(y_true - y_pred.astype(np.float64)), axis=0, weights=sample_weight)))
 
 
+@np.errstate(all="ignore")
 def rmse(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The root of the mean squared error of each output, averaged over the outputs, as in scikit-learn."""
-    with np.errstate(over="ignore"):
-        squares = (y_true - y_pred.astype(np.float64)) ** 2
-        return float(np.mean(np.sqrt(np.average(squares, axis=0, weights=sample_weight))))
+    squares = (y_true - y_pred.astype(np.float64)) ** 2
+    return float(np.mean(np.sqrt(np.average(squares, axis=0, weights=sample_weight))))
 
 
+@np.errstate(all="ignore")
 def r2(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> float:
     """The coefficient of determination, 1 - sum (y - a)^2 / sum (y - mean y)^2, averaged over the outputs.
 
@@ -156,12 +162,11 @@ def r2(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[Any] |
     size = np.abs(y_true, dtype=np.float64).max(axis=0)
     size = np.where(size == 0, 1, size)  # the score does not depend on it, but the squares of large targets would
     y_true = y_true / size
-    with np.errstate(over="ignore"):  # a model about to diverge scores -inf, as it should
-        residual = weights @ (y_true - y_pred / size) ** 2
-        spread = weights @ (y_true - np.average(y_true, axis=0, weights=weights)) ** 2
-        constant = (y_true == y_true[0]).all(axis=0) | (spread == 0)
-        scores = 1 - residual / np.where(constant, 1, spread)
-        return float(np.mean(np.where(constant, residual == 0, scores)))
+    residual = weights @ (y_true - y_pred / size) ** 2  # a model about to diverge scores -inf, as it should
+    spread = weights @ (y_true - np.average(y_true, axis=0, weights=weights)) ** 2
+    constant = (y_true == y_true[0]).all(axis=0) | (spread == 0)
+    scores = 1 - residual / np.where(constant, 1, spread)
+    return float(np.mean(np.where(constant, residual == 0, scores)))
 
 
 METRICS = {

@@ -164,6 +164,7 @@ class Model:
     def _set(self, network: Network, split_seed: int, history: History | None) -> None:
         self._network = network
         self._split_seed = split_seed  # of validation_fraction
+        self._feature_names: tuple[str, ...] | None = None  # of the frame that trained first
         self.history = history
         self._rate: training.Rate | None = None  # of the latest fit
         self._claims = _threads.Claims()
@@ -199,6 +200,15 @@ class Model:
     def loss_name(self) -> str:
         """The loss's name."""
         return self._network.architecture.loss_name
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the columns of the frame that trained first, in their order; None where none did.
+
+        From then on `fit`, `partial_fit`, `predict` and the others raise ValueError for a frame with other columns, or
+        in another order. Arrays, and frames whose names are not all strings, are taken as they are.
+        """
+        return self._feature_names
 
     @property
     def input_scale(self) -> float | None:
@@ -267,6 +277,7 @@ class Model:
             "noise": network.noise,
             "optimizer": network.optimizer_state(),
             "split_seed": self._split_seed,
+            "feature_names": self._feature_names,
             "history": copy.copy(self.history),
         }
 
@@ -276,6 +287,7 @@ class Model:
         if state["optimizer"] is not None:
             network.restore_optimizer(*state["optimizer"])
         self._set(network, state["split_seed"], state["history"])
+        self._feature_names = state.get("feature_names")
 
     # ---- training ----
 
@@ -288,7 +300,7 @@ class Model:
         epochs: int,
         batch_size: int,
         optimizer: Optimizer | FullBatch | str = SGD(0.1),
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         validation_fraction: float | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
@@ -315,7 +327,8 @@ class Model:
         X : array (n, n_inputs)
             float32, float64, integers or uint8; a memmap, a pandas or a polars frame. Not copied where it is
             C-ordered in the model's dtype, or uint8. Or a sparse matrix of SciPy, whose rows are read one by one. Or a
-            `Stream` of samples that do not fit in memory, which holds y and sample_weight too.
+            `Stream` of samples that do not fit in memory, which holds y and sample_weight too. The names of a frame's
+            columns are remembered, see `feature_names`.
         y : array (n,) or (n, n_out)
             Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
             integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets. For the
@@ -330,8 +343,9 @@ class Model:
             one but the last two, such as "adam". Default SGD(0.1). A further fit with an equal optimizer goes on from
             its state, another starts afresh. Its learning rate may change while it trains, see `CosineDecay` and the
             others.
-        validation_data : (X, y) or None
-            Scored after each epoch: history.val_loss and history.metrics.
+        validation_data : (X, y), (X, y, sample_weight) or None
+            Scored after each epoch: history.val_loss and history.metrics, weighted where it has weights. Each is as
+            for training.
         validation_fraction : float or None
             Set this share of the samples aside for validation instead, in (0, 1); the choice follows the seed and
             is the same in a further fit.
@@ -339,8 +353,9 @@ class Model:
             How much each sample counts, at least 0: the loss and the gradient of a batch are divided by the sum of its
             samples' weights. A batch whose weights are all zero changes nothing.
         class_weight : dict {class: weight}, "balanced" or None
-            Multiplies the weights of the samples by that of their class; one that is not named has weight 1. "balanced"
-            is n / (number of classes * samples of the class), as in scikit-learn. y must hold class indices.
+            Multiplies the weights of the samples by that of their class; one that is not named has weight 1, and
+            y need not hold one that is. "balanced" is n / (number of classes * samples of the class), as in
+            scikit-learn. y must hold class indices.
         l2 : float
             Adds l2 / 2 times the sum of the squares of all weights that train, without biases, to the mean loss of each
             batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and val_loss do not.
@@ -420,9 +435,12 @@ class Model:
         stream = X if isinstance(X, Stream) else None
         if stream is not None:
             self._check_stream(y, sample_weight, validation_fraction, train_metric, shuffle)
-            inputs, targets, weights = stream._first(functools.partial(self._samples, class_weight, True))
+            check = streams.OneKind(functools.partial(self._samples, class_weight, True))
+            inputs, targets, weights = stream._first(check)
+            columns = check.names
         else:
             inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
+            columns = _validation.column_names(X)
         objective, numbers = training.PLAIN, (l2, l1, dropout, input_noise, label_smoothing, min_derivative)
         # Where all are off, as in most small fits, none is checked: 7 of a fit's 100 us.
         if max_norm is not None or not all(type(each) is float and each == 0.0 for each in numbers):
@@ -434,11 +452,7 @@ class Model:
         self._check_trainable()
         validation: _Labelled | None = None
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise TypeError(f"validation_data must be a pair (X, y), got {_brief(validation_data)}")
-            validation_inputs = self._inputs(validation_data[0], "validation_data[0]")
-            validation_targets = self._targets(validation_data[1], len(validation_inputs), "validation_data[1]")
-            validation = validation_inputs, validation_targets, None
+            validation = self._validation_set(validation_data, columns)
         elif validation_fraction is not None:
             (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
         epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
@@ -505,10 +519,10 @@ class Model:
                 if stream is None:
                     fit = training.Fit(lambda: self._network, samples, options, history, of_epochs)
                 else:
-                    check = functools.partial(self._part, class_weight)
-                    chunks = functools.partial(stream._chunks, check, batch_size)
+                    chunks = functools.partial(stream._chunks, functools.partial(_part, check), batch_size)
                     fit = streams.Fit(lambda: self._network, chunks, options, history, of_epochs)
             self.history, self._rate = history, fit.rate
+            self._feature_names = self._feature_names or columns
             for callback in callbacks:
                 if hasattr(callback, "on_begin"):
                     self._claims.call_back(mine, callback.on_begin, self)
@@ -535,13 +549,20 @@ class Model:
         weights = _validation.weights(sample_weight, len(inputs), self.dtype, partial=partial)
         if class_weight is not None:
             each = targets.classes
-            weights = _validation.class_weights(class_weight, each, weights, self.dtype, partial=partial)
+            n_classes = max(2, self.layers[-1].units)
+            weights = _validation.class_weights(class_weight, each, weights, self.dtype, n_classes, partial=partial)
         return inputs, targets, weights
 
-    def _part(self, class_weight: Any, X: Any, y: Any, sample_weight: Any) -> training.Samples:
-        """Samples of a stream."""
-        inputs, targets, weights = self._samples(class_weight, True, X, y, sample_weight)
-        return training.Samples(inputs, targets.array, weights)
+    def _validation_set(self, given: Any, columns: tuple[str, ...] | None) -> _Labelled:
+        """The argument validation_data as the kernels take it; columns are the names of those that train."""
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise TypeError(f"validation_data must be a pair (X, y) or (X, y, sample_weight), got {_brief(given)}")
+        X, y, *weights = given
+        _validation.same_columns("validation_data[0]", X, columns)
+        inputs = self._inputs(X, "validation_data[0]")
+        targets = self._targets(y, len(inputs), "validation_data[1]")
+        sample_weight = weights[0] if weights else None
+        return inputs, targets, _validation.weights(sample_weight, len(inputs), self.dtype, name="validation_data[2]")
 
     def _check_stream(
         self, y: Any, sample_weight: Any, validation_fraction: Any, train_metric: Any, shuffle: Any
@@ -611,8 +632,9 @@ class Model:
             return ""  # the loss of a first epoch is that of its first steps too
         if self._network.architecture.loss != "quadratic" or self.layers[-1].activation != "identity":
             return ""
-        means, deviations = (f(targets.array, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-        size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
+        with np.errstate(all="ignore"):
+            means, deviations = (f(targets.array, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+            size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
         if size < LARGE_TARGETS or history.loss[-1] <= of_mean:
             return ""
         return (
@@ -667,10 +689,12 @@ class Model:
                 status, loss = stepper(X, y)
                 if status:
                     self._explain_step(X, y)
-            elif sample_weight is None:
-                loss = self._first_step(X, y, optimizer)
             else:
-                loss = self._whole_step(X, y, optimizers.resolve(optimizer), sample_weight)
+                if sample_weight is None:
+                    loss = self._first_step(X, y, optimizer)
+                else:
+                    loss = self._whole_step(X, y, optimizers.resolve(optimizer), sample_weight)
+                self._feature_names = self._feature_names or _validation.column_names(X)
             claims.remove(mine)
             return loss
 
@@ -870,6 +894,8 @@ class Model:
         return [(dw.T, db) for dw, db in network.layout.views(gradient)]
 
     def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> NDArray[Any]:
+        if self._feature_names is not None:
+            _validation.same_columns(name, X, self._feature_names)
         return _validation.inputs(X, self.sizes[0], self.dtype, name=name, finite=finite)
 
     def _targets(self, y: ArrayLike, n: int, name: str = "y", network: Network | None = None) -> Targets:
@@ -973,6 +999,7 @@ class Model:
             "random": network.random,
             "noise": network.noise,
             "split_seed": self._split_seed,
+            "feature_names": self._feature_names,
         }
         tensors = _tensors("", network.layout, network.parameters)
         state = network.optimizer_state() if _validation.boolean("optimizer", optimizer) else None
@@ -1026,6 +1053,7 @@ class Model:
                     raise ValueError(f"the tensors optimizer.{name} must not be negative, got {vector.min():g}")
             network.restore_optimizer(used, vectors, numbers)
         model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
+        model._feature_names = _validation.feature_names(d.get("feature_names"), sizes[0])
         return model
 
 
@@ -1161,6 +1189,12 @@ def _nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
     if _validation.sum_is_finite(outputs):
         return np.empty(0, np.intp)
     return np.flatnonzero(np.isnan(outputs).any(axis=1))
+
+
+def _part(check: Callable[[Any, Any, Any], _Labelled], X: Any, y: Any, sample_weight: Any) -> training.Samples:
+    """Samples of a stream."""
+    inputs, targets, weights = check(X, y, sample_weight)
+    return training.Samples(inputs, targets.array, weights)
 
 
 def _brief(value: object) -> str:

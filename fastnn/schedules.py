@@ -29,7 +29,7 @@ class Schedule:
     def rates(self, first: int, n: int) -> NDArray[np.float64]:
         """The rates at n positions from `first` on."""
         result = np.empty(n)
-        with np.errstate(over="ignore"):  # a rate that is not finite ends the fit with an error
+        with np.errstate(all="ignore"):  # a rate that is not finite ends the fit with an error
             result[:] = self._at(np.arange(first, first + n, dtype=np.float64))
         return result
 

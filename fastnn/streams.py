@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
+import re
 import time
 from _queue import Empty, SimpleQueue  # and not what a package may have put into `queue`
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +40,31 @@ class Block:
     read: Callable[[], Iterable[tuple[Any, ...]]]  # gives (X, y) or (X, y, sample_weight) of all its rows
 
 
+class OneKind:
+    """A check of a stream's samples, which refuses those of another kind than the first ones.
+
+    Compiled code is bound to whether there are class indices, and weights.
+    """
+
+    def __init__(self, check: Callable[[Any, Any, Any], Any]):
+        """check gives (inputs, Targets, weights)."""
+        self.check = check
+        self.kind: dict[str, bool] = {}  # what the first rows have
+        self.names: tuple[str, ...] | None = None  # of their columns
+
+    def __call__(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        """What check gives."""
+        found = self.check(X, y, sample_weight)
+        kind = {"class indices in y": found[1].array.ndim == 1, "sample weights": sample_weight is not None}
+        if not self.kind:
+            self.kind, self.names = kind, _validation.column_names(X)
+        for what, first in self.kind.items():
+            if kind[what] != first:
+                others = "the first rows have them" if first else "the first rows have none"
+                raise ValueError(f"all batches of a Stream must have {what}, or none; {others}")
+        return found
+
+
 class Stream:
     """Samples that do not fit in memory, for `Model.fit`: `model.fit(stream, epochs=.., batch_size=..)`.
 
@@ -51,7 +78,8 @@ class Stream:
     batches : iterable
         Gives (X, y) or (X, y, sample_weight) of any number of rows, as arrays that `Model.fit` takes: a list, a
         `torch.utils.data.DataLoader`, or an object of yours. Each epoch iterates over it once, so a generator serves
-        for a single epoch. Its order stays as it is.
+        for a single epoch. Its order stays as it is. All batches must have weights or none, and class indices or
+        numeric targets; those of frames must have the same columns.
     buffer_rows : int or None
         How many rows the buffer holds, and so how far they are mixed by `shuffle=True`. None is as many as fill
         128 MiB. It is never less than a batch.
@@ -91,7 +119,7 @@ class Stream:
 
     @classmethod
     def from_arrays(cls, X: Any, y: Any, sample_weight: Any = None, *, buffer_rows: int | None = None) -> Stream:
-        """Of arrays X (n, n_inputs), y and sample_weight that are read by slices: `numpy.memmap`, h5py, zarr.
+        """Of arrays X (n, n_inputs), y and sample_weight that are read by slices: `numpy.memmap`, h5py, zarr, a frame.
 
         Examples
         --------
@@ -146,7 +174,8 @@ class Stream:
         """Of Parquet files, a path or a list of them; needs pyarrow: the extra `parquet`.
 
         target names the column of y, or several; sample_weight that of the weights. columns are those of X, in this
-        order; None is all others, in the order of the first file. A block is a row group of a file.
+        order; None is all others, in the order of the first file, but not pandas' index, which `to_parquet` adds. A
+        block is a row group of a file.
         """
         try:
             from pyarrow import parquet, types
@@ -156,32 +185,37 @@ class Stream:
         files = _paths("paths", paths)
         targets = [target] if isinstance(target, str) else _validation.items("target", target, "a name or several")
         weights = [] if sample_weight is None else [sample_weight]
-        names = parquet.read_schema(files[0]).names
+        schema = _read(files[0], lambda: parquet.read_schema(files[0]))
+        index = _pandas_index(schema)
         chosen = None if columns is None else _validation.items("columns", columns, "names of columns")
-        inputs = [name for name in names if name not in (*targets, *weights)] if chosen is None else chosen
+        others = [name for name in schema.names if name not in (*targets, *weights, *index)]
+        inputs = others if chosen is None else chosen
         for what, given in {"columns": inputs, "target": targets}.items():
             if not given:
-                raise ValueError(f"{what} must name at least one column, got none of {shown(names)}")
-        numbers = types.is_integer, types.is_floating, types.is_boolean, types.is_dictionary
+                raise ValueError(f"{what} must name at least one column, got none of {shown(schema.names)}")
+        used = [*inputs, *targets, *weights]
+        for name in used:
+            if used.count(name) > 1:
+                raise ValueError(f"columns, target and sample_weight must name each column once, got {name!r} twice")
         groups, metadata, lean = [], {}, {"pre_buffer": False, "buffer_size": 2**16}  # else a whole group is in memory
         for path in files:
-            with parquet.ParquetFile(path) as file:
+            with _read(path, lambda path=path: parquet.ParquetFile(path)) as file:  # type: ignore[misc]
                 metadata[path] = file.metadata
-                kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
-                for name in (*inputs, *targets, *weights):
-                    if name not in kinds:
-                        raise ValueError(f"{path} must have a column {name!r}, got {shown(list(kinds))}")
-                    if not any(test(kinds[name]) for test in numbers):
-                        raise TypeError(f"{path} must hold numbers in its column {name!r}, got {kinds[name]}")
+                for name in used:
+                    _check_column(path, file.schema_arrow, name, types)
                 groups += [(path, i) for i in range(file.num_row_groups) if file.metadata.row_group(i).num_rows]
         if not groups:
             raise ValueError(f"paths must name files with at least one row, got {shown(files)}")
 
-        def read(path: str, group: int, rows: int) -> Iterator[tuple[Any, ...]]:
+        def tables(path: str, group: int, rows: int) -> Iterator[Any]:
             with parquet.ParquetFile(path, metadata=metadata[path], **lean) as file:
-                for table in file.iter_batches(rows, [group], [*inputs, *targets, *weights]):
-                    parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
-                    yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
+                yield from file.iter_batches(rows, [group], used)
+
+        def read(path: str, group: int, rows: int) -> Iterator[tuple[Any, ...]]:
+            found = tables(path, group, rows)
+            while (table := _read(path, lambda: next(found, None))) is not None:
+                parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
+                yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
 
         def blocks(rows: int) -> list[Block]:
             most = rows * BLOCKS_A_BUFFER // 4  # at once of a group: fewer have more overhead
@@ -223,23 +257,20 @@ class Stream:
 
 
 class _Buffer:
-    """Samples that wait to be trained on. Their arrays are used again and again, and grow where they have to."""
+    """Samples of one kind that wait to be trained on. Their arrays are used again, and grow where they have to."""
 
     def __init__(self) -> None:
-        self.inputs, self.targets, self.weights = (np.empty(0, np.uint8) for _ in range(3))
+        self.inputs, self.targets = (np.empty(0, np.uint8) for _ in range(2))
+        self.weights: NDArray[Any] | None = None
         self.n = 0  # rows that wait
 
     def add(self, part: Samples) -> None:
         """Copy some more."""
         stop = self.n + len(part.inputs)
-        if self.n and self.targets.ndim != part.targets.ndim:
-            raise ValueError("y must hold class indices in all batches of a Stream, or in none")
-        if self.n and (len(self.weights) == 0) != (part.weights is None):
-            raise ValueError("all batches of a Stream must have sample weights, or none")
         self.inputs = self._with(self.inputs, part.inputs, stop)
         self.targets = self._with(self.targets, part.targets, stop)
         if part.weights is not None:
-            self.weights = self._with(self.weights, part.weights, stop)
+            self.weights = self._with(np.empty(0) if self.weights is None else self.weights, part.weights, stop)
         self.n = stop
 
     def _with(self, array: NDArray[Any], rows: NDArray[Any], stop: int) -> NDArray[Any]:
@@ -254,12 +285,13 @@ class _Buffer:
 
     def first(self, n: int) -> Samples:
         """The first n, as long as none is dropped or added."""
-        return Samples(self.inputs[:n], self.targets[:n], self.weights[:n] if len(self.weights) else None)
+        return Samples(self.inputs[:n], self.targets[:n], None if self.weights is None else self.weights[:n])
 
     def drop(self, n: int) -> None:
         """Forget the first n; the others move to the front."""
         for array in (self.inputs, self.targets, self.weights):
-            array[: self.n - n] = array[n : self.n]
+            if array is not None:
+                array[: self.n - n] = array[n : self.n]
         self.n -= n
 
 
@@ -272,7 +304,7 @@ class _Batches:
 
     def first(self) -> _Given:
         batches = self.opened or iter(self.batches)
-        found = next((each for each in map(_given, batches) if np.shape(each[0])[:1] != (0,)), None)
+        found = next((each for each in map(_given, batches) if _has_rows(*each)), None)
         if found is None:
             raise ValueError("a Stream must hold at least one sample, got none")
         self.opened = itertools.chain([found], batches)
@@ -283,7 +315,7 @@ class _Batches:
         for i, batch in enumerate(batches):
             with _noted(f"in batch {i} of the stream"):
                 X, y, weights = _given(batch)
-                if np.shape(X)[:1] != (0,):
+                if _has_rows(X, y, weights):
                     yield check(X, y, weights)
 
 
@@ -297,7 +329,9 @@ class _Blocks:
         self.default_rows: int | None = None  # of a buffer, once they are known
 
     def first(self) -> _Given:
-        return _given(next(iter(self.blocks(FIRST_ROWS)[0].read())))
+        block = self.blocks(FIRST_ROWS)[0]
+        with _noted(f"in {block.name}"):
+            return _given(next(iter(block.read())))
 
     def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
         if rows is None:
@@ -362,7 +396,7 @@ def _noted(where: str) -> Iterator[None]:
     """Say in an error of what samples it speaks."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except Exception as error:
         error.add_note(where)
         raise
 
@@ -375,6 +409,11 @@ def _given(batch: Any) -> _Given:
         raise TypeError("each batch of a Stream must hold dense rows, got a sparse matrix; partial_fit takes those")
     X, y, *weights = batch
     return X, y, weights[0] if weights else None
+
+
+def _has_rows(*batch: Any) -> bool:
+    """Whether an array of a batch has rows."""
+    return any(np.shape(each)[:1] != (0,) for each in batch if each is not None)
 
 
 def _default_rows(samples: Samples) -> int:
@@ -402,24 +441,34 @@ def _spans(n: int, rows: int) -> list[tuple[int, int]]:
 
 def _rows_of(name: str, arrays: tuple[Any, ...], first: int, stop: int) -> Block:
     def read() -> list[tuple[Any, ...]]:
-        return [tuple(np.array(array[first:stop]) for array in arrays)]  # read now, not when it is used
+        return [tuple(_slice(array, first, stop) for array in arrays)]
 
     return Block(f"{name} {first} to {stop - 1}", read)
 
 
 def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> Block:
     def read() -> list[tuple[Any, ...]]:
-        return [tuple(np.array(_mapped(path)[first:stop]) for path in paths)]
+        return [tuple(_slice(_mapped(path), first, stop) for path in paths)]
 
     return Block(f"{paths[0]}, rows {first} to {stop - 1}", read)
 
 
+def _slice(array: Any, first: int, stop: int) -> Any:
+    """Those rows, read now, not when they are used; a frame stays one, for the names of its columns."""
+    rows = getattr(array, "iloc", array)[first:stop]
+    if _validation.column_names(rows) is None:
+        rows = np.array(rows)
+    if rows.shape[:1] != (stop - first,):
+        raise ValueError(f"an array must have the rows that it had when the stream was made, got shape {rows.shape}")
+    return rows
+
+
 def _mapped(path: str) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r")
-    except ValueError as error:  # pickled objects, or something else
+        array = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:  # pickled objects, no content, or something else
         raise ValueError(f"{path} must be a .npy file of numbers: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
+    if array.ndim == 0:
         raise ValueError(f"{path} must be a .npy file of an array with rows, got {shown(array)}")
     return array
 
@@ -435,8 +484,56 @@ def _paths(name: str, value: Paths) -> list[str]:
     return [str(path) for path in found]
 
 
+class _Columns(np.ndarray):
+    """Columns of a file, which have names as those of a frame have."""
+
+    columns: list[str] = []  # noqa: RUF012
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.columns = getattr(source, "columns", [])
+
+
 def _columns(table: Any, names: list[str]) -> NDArray[Any]:
-    return np.column_stack([table.column(name).to_numpy(zero_copy_only=False) for name in names])
+    """Those of a table, (n, number of names)."""
+    array = np.column_stack([table.column(name).to_numpy(zero_copy_only=False) for name in names]).view(_Columns)
+    array.columns = names
+    return array
+
+
+def _pandas_index(schema: Any) -> list[str]:
+    """The columns of a Parquet file that hold the index of the pandas frame that was written."""
+    try:
+        found = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+    except (KeyError, TypeError, ValueError):
+        found = []
+    named = [each for each in found if isinstance(each, str)]  # a range is a dict
+    return [*named, *(name for name in schema.names if re.fullmatch("__index_level_[0-9]+__", name))]
+
+
+def _check_column(path: str, schema: Any, name: Any, types: Any) -> None:
+    """Raise where a Parquet file has no column of numbers of that name, or several."""
+    count = schema.names.count(name)
+    if count != 1:
+        much = "a column" if count == 0 else "only one column"
+        raise ValueError(f"{path} must have {much} {name!r}, got {shown(schema.names)}")
+    kind = given = schema.field(name).type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if not any(test(kind) for test in (types.is_integer, types.is_floating, types.is_boolean)):
+        raise TypeError(f"{path} must hold numbers in its column {name!r}, got {given}")
+
+
+def _read(path: str, read: Callable[[], _Item]) -> _Item:
+    """What read gives; an error of a file's library says which file it is."""
+    try:
+        return read()
+    except (OSError, EOFError, ValueError) as error:
+        if path in str(error):
+            raise
+        what = OSError if isinstance(error, OSError) else ValueError
+        raise what(
+            f"{path} must be a whole Parquet file, and stay as it is for a Stream to read it: {error}"
+        ) from error
 
 
 class Fit:

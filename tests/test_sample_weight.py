@@ -193,9 +193,9 @@ def test_weights_of_classes_are_weights_of_their_samples(class_weight, given, si
     [
         ("even", [0, 1], ValueError, "class_weight must be one of 'balanced', got 'even'"),
         (3, [0, 1], TypeError, "class_weight must be a dict, 'balanced' or None, got 3"),
-        ({2: 1.0}, [0, 1], ValueError, "class_weight must name classes that are in y, got 2"),
-        ({"a": 1.0}, [0, 1], TypeError, "class_weight must be an integer, got 'a'"),
-        ({0: -1.0}, [0, 1], ValueError, "class_weight must be a finite number at least 0, got -1.0"),
+        ({2: 1.0}, [0, 1], ValueError, r"keys, integers in \[0, 2\), got the key 2"),
+        ({"a": 1.0}, [0, 1], TypeError, r"class_weight must have class indices as keys, .* \[0, 2\), got the key 'a'"),
+        ({0: -1.0}, [0, 1], ValueError, r"class_weight\[0\] must be a finite number at least 0, got -1.0"),
         ({0: 0, 1: 0}, [0, 1], ValueError, "class_weight must have an element above zero, got 2 zeros"),
         ("balanced", [0.5, 1.0], ValueError, "class_weight needs class indices in y, got numeric targets"),
     ],
@@ -206,6 +206,54 @@ def test_bad_weights_of_classes(class_weight, y, error, match, state):
     with pytest.raises(error, match=match):
         model.fit([[0, 1], [1, 0]], y, epochs=1, batch_size=1, class_weight=class_weight)
     assert state(model) == before
+
+
+@pytest.mark.parametrize(("sizes", "n_classes"), [([6, 8, 3], 3), ([6, 1], 2)])
+def test_a_class_with_a_weight_may_be_absent(sizes, n_classes, blobs):
+    """As in a fold without a rare class."""
+    X = blobs[0][:250]
+    y = np.zeros(250, int)
+    weights = {i: 2.0 * i + 1 for i in range(n_classes)}
+    mine, expected = Model(sizes, rng=0), Model(sizes, rng=0)
+    mine.fit(X, y, epochs=2, batch_size=10, class_weight=weights)
+    expected.fit(X, y, epochs=2, batch_size=10)
+    np.testing.assert_array_equal(mine.parameters, expected.parameters)
+
+
+def test_a_column_of_weights():
+    X, y, weights = rng.standard_normal((60, 4)), rng.integers(0, 3, 60), weights_of(60)
+    one, other = Model([4, 3], rng=0), Model([4, 3], rng=0)
+    one.fit(X, y, epochs=1, batch_size=5, sample_weight=weights[:, None])
+    other.fit(X, y, epochs=1, batch_size=5, sample_weight=weights)
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+@pytest.mark.parametrize("kind", ["array", "sparse", "frame", "memmap"])
+def test_validation_takes_what_training_takes(kind, tmp_path):
+    X, y, weights = rng.standard_normal((60, 4)), rng.integers(0, 3, 60), weights_of(60)
+    V, v, w = X[:20].copy(), y[:20], weights[:20]
+    if kind == "sparse":
+        scipy_sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+        given = scipy_sparse.csr_array(V), v.tolist(), list(w)
+    elif kind == "frame":
+        pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+        frame = pandas.DataFrame(V, columns=list("abcd")).assign(y=v, w=w)
+        given = frame[list("abcd")], frame["y"], frame["w"]
+    else:
+        mapped = np.memmap(tmp_path / "V", np.float64, "w+", shape=V.shape)
+        mapped[...] = V
+        given = (mapped if kind == "memmap" else V), v, w
+    model = Model([4, 8, 3], output="softmax", loss="cross_entropy", rng=0)
+    named = {"metric": ["accuracy", "log_loss"]}
+    history = model.fit(X, y, epochs=3, batch_size=5, validation_data=given, sample_weight=weights, **named)
+    scored = model.evaluate(V, v, sample_weight=w, **named)
+    assert history.val_loss[-1] == pytest.approx(scored["loss"], rel=1e-6)
+    for name in ("accuracy", "log_loss"):
+        assert history.metrics[f"val_{name}"][-1] == pytest.approx(scored[name], rel=1e-6)
+    p = model.predict(V)[np.arange(20), v].astype(float)
+    assert history.val_loss[-1] == pytest.approx(np.average(-np.log(p), weights=w), rel=1e-5)
+    with pytest.raises(ValueError, match=r"validation_data\[2\] must have shape \(20,\), got \(19,\)"):
+        model.fit(X, y, epochs=3, batch_size=5, validation_data=(V, v, w[1:]))
 
 
 def test_an_order_without_a_sample_of_some_weight():

@@ -621,6 +621,9 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
         ({"random": 0.5}, "random must be an integer"),
         ({"split_seed": -1}, "split_seed must be at least 0"),
         ({"split_seed": [1]}, "split_seed must be an integer"),
+        ({"feature_names": "abcd"}, "feature_names must be a list of strings or null"),
+        ({"feature_names": [1, 2]}, "feature_names must be a list of strings or null"),
+        ({"feature_names": ["a"]}, "feature_names must name . columns, got 1"),
     ],
     ids=str,
 )

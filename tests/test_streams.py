@@ -507,13 +507,211 @@ def test_an_error_says_of_which_samples_it_speaks(data, tmp_path, monkeypatch):
 def test_mixed_batches(data):
     X, y = data
     rows = np.eye(3)[y]
-    with pytest.raises(ValueError, match="class indices in all batches"):
+    with pytest.raises(ValueError, match="must have class indices in y, or none; the first rows have them"):
         new().fit(Stream([(X, y), (X, rows)]), epochs=1, batch_size=300)
-    with pytest.raises(ValueError, match="must have sample weights, or none"):
+    with pytest.raises(ValueError, match="must have sample weights, or none; the first rows have none"):
         new().fit(Stream([(X, y), (X, y, np.ones(N))]), epochs=1, batch_size=300)
     scipy_sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
     with pytest.raises(TypeError, match="dense rows"):
         new().fit(Stream([(scipy_sparse.csr_matrix(X), y)]), epochs=1, batch_size=10)
+
+
+def kinds(X, y, kind):
+    """A batch of a kind, and one of another."""
+    plain, weighted, rows = (X, y), (X, y, np.full(len(y), 0.5)), (X, np.eye(3)[y])
+    return {
+        "weights stop": (weighted, plain),
+        "weights begin": (plain, weighted),
+        "targets": (plain, rows),
+        "class indices": (rows, plain),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["weights stop", "weights begin", "targets", "class indices"])
+@pytest.mark.parametrize("buffer_rows", [20, 40, 100])
+def test_the_kind_of_samples_is_that_of_the_first_ones(data, kind, buffer_rows):
+    """Also where a buffer ends before a batch of another kind, and from one epoch to the next."""
+    one, other = kinds(data[0][:40], data[1][:40], kind)
+    options = {"epochs": 2, "batch_size": 20, "shuffle": False}
+    with pytest.raises(ValueError, match=r"all batches of a Stream must have .*, or none; the first rows") as raised:
+        new().fit(Stream([one, one, other], buffer_rows=buffer_rows), **options)
+    assert raised.value.__notes__ == ["in batch 2 of the stream"]
+
+    class Turning:
+        epochs = 0
+
+        def __iter__(self):
+            self.epochs += 1
+            return iter([other if self.epochs == 2 else one])
+
+    model = new()
+    with pytest.raises(ValueError, match="all batches of a Stream must have") as raised:
+        model.fit(Stream(Turning(), buffer_rows=buffer_rows), **options)
+    assert raised.value.__notes__ == ["in batch 0 of the stream"]
+    assert len(model.history.loss) == 1
+    with pytest.raises(ValueError, match="must have sample weights, or none"):
+        new().fit(Stream(kinds(*data, "weights stop")), class_weight={0: 2.0}, **options)
+
+
+def test_bytes_and_numbers_in_one_stream(data):
+    X, y = (data[0] * 20 + 100).astype(np.uint8), data[1]
+    parts = [X[:50], X[50:90].astype(np.float32), X[90:100] > 300, X[100:].astype(np.int64)]
+    whole = np.concatenate([part.astype(np.float32) for part in parts])
+    for buffer_rows in (10, 50, 300):
+        plain, streamed = (new("float32", input_scale=1 / 255) for _ in range(2))
+        options = {"epochs": 2, "batch_size": 10, "shuffle": False}
+        plain.fit(whole, y, **options)
+        ends = np.cumsum([0, *map(len, parts)])
+        batches = [(part, y[i:j]) for part, i, j in zip(parts, ends, ends[1:], strict=False)]
+        streamed.fit(Stream(batches, buffer_rows=buffer_rows), **options)
+        same(streamed, plain)
+
+
+def frame_file(tmp_path, **more):
+    """A Parquet file of two columns and a target, and its frame."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is in the extra parquet")
+    frame = pandas.DataFrame({"a": np.arange(60.0), "b": np.arange(60.0) * 2, "t": np.arange(60.0) * 3} | more)
+    frame.to_parquet(tmp_path / "f.parquet", row_group_size=20)
+    return str(tmp_path / "f.parquet"), frame
+
+
+def columns_of(stream):
+    return stream._first(lambda X, y, w: X.columns)
+
+
+def test_the_index_of_pandas_is_no_feature(tmp_path):
+    path, frame = frame_file(tmp_path)
+    for index in (frame.sample(frac=0.8, random_state=0), frame.set_index(frame.a.rename("id"))):
+        index.to_parquet(path)
+        assert columns_of(Stream.from_parquet(path, "t")) == ["a", "b"]
+    assert columns_of(Stream.from_parquet(path, "t", columns=["id", "b"])) == ["id", "b"]
+    assert columns_of(Stream.from_parquet(path, "id")) == ["a", "b", "t"]
+    frame.sample(frac=0.8, random_state=0).to_parquet(path)
+    X, y = frame.loc[frame.sample(frac=0.8, random_state=0).index, ["a", "b"]], frame.t
+    plain, streamed = (Model([2, 1], output="identity", dtype="float64", rng=0) for _ in range(2))
+    options = {"epochs": 1, "batch_size": 8, "optimizer": Adam(1e-4), "shuffle": False}
+    plain.fit(X, y[X.index], **options)
+    streamed.fit(Stream.from_parquet(path, "t"), **options)
+    same(streamed, plain)
+    assert streamed.feature_names == plain.feature_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "error", "match"),
+    [
+        (None, "text", TypeError, "f.parquet must hold numbers in its column 's', got dictionary<values="),
+        (["a", "t"], None, ValueError, "must name each column once, got 't' twice"),
+        (["a", "w"], None, ValueError, "must name each column once, got 'w' twice"),
+        (["a", "a"], None, ValueError, "must name each column once, got 'a' twice"),
+    ],
+)
+def test_columns_that_parquet_refuses(columns, values, error, match, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    texts = {"s": pandas.Categorical(["1", "2"] * 30)} if values else {}
+    path, _ = frame_file(tmp_path, w=np.ones(60), **texts)
+    with pytest.raises(error, match=match):
+        Stream.from_parquet(path, "t", columns=columns, sample_weight="w")
+
+
+def test_files_that_are_no_parquet(tmp_path):
+    path, _ = frame_file(tmp_path)
+    content = (tmp_path / "f.parquet").read_bytes()
+    for spoiled in (b"", b"text", content[:-9], content[:50]):
+        (tmp_path / "f.parquet").write_bytes(spoiled)
+        with pytest.raises(ValueError, match=r"f\.parquet must be a whole Parquet file"):
+            Stream.from_parquet(path, "t")
+
+
+def test_categories_that_are_numbers(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    path, frame = frame_file(tmp_path, s=pandas.Categorical([7, 3] * 30))
+    X = Stream.from_parquet(path, "t")._first(lambda X, y, w: X)
+    np.testing.assert_array_equal(X, frame[["a", "b", "s"]].astype(float)[:20])
+
+
+def test_a_missing_number_of_parquet_is_named(tmp_path):
+    for where, place in ({"b": "X\\[5, 1\\]"}, {"t": "y\\[5\\]"}), ({"a": "X\\[5, 0\\]"}, {"t": "y\\[5\\]"}):
+        for column, cell in (where | place).items():
+            path, frame = frame_file(tmp_path)
+            frame.loc[45, column] = np.nan
+            frame.to_parquet(path, row_group_size=20)
+            with pytest.raises(ValueError, match=f"{cell} = nan in column '{column}'; fill in") as raised:
+                Model([2, 1], output="identity").fit(
+                    Stream.from_parquet(path, "t"), epochs=1, batch_size=20, shuffle=False
+                )
+            assert raised.value.__notes__ == [f"in {path}, row group 2"]
+
+
+def test_files_that_change_between_epochs(tmp_path):
+    path, frame = frame_file(tmp_path)
+    np.save(tmp_path / "X.npy", frame[["a", "b"]])
+    np.save(tmp_path / "y.npy", frame["t"])
+    options = {"epochs": 3, "batch_size": 20, "optimizer": Adam(1e-4)}
+    for stream, spoil, file in [
+        (Stream.from_parquet(path, "t"), lambda: frame[:3].to_parquet(path), path),
+        (Stream.from_parquet(path, "t"), (tmp_path / "f.parquet").unlink, path),
+        (
+            Stream.from_npy(tmp_path / "X.npy", tmp_path / "y.npy"),
+            lambda: [np.save(tmp_path / f"{name}.npy", np.ones((9, 2)[:n])) for n, name in ((1, "y"), (2, "X"))],
+            "X.npy",
+        ),
+        (
+            Stream.from_npy(tmp_path / "X.npy", tmp_path / "y.npy"),
+            lambda: (tmp_path / "X.npy").write_bytes(b""),
+            "X.npy",
+        ),
+    ]:
+        model = Model([2, 1], output="identity", rng=0)
+        with pytest.raises((OSError, ValueError)) as raised:
+            model.fit(stream, callbacks=[lambda model, spoil=spoil: spoil() and None], **options)
+        assert file in "\n".join([str(raised.value), *raised.value.__notes__])
+        assert len(model.history.loss) in (1, 2)  # the next epoch's first block may have been read
+        frame.to_parquet(path, row_group_size=20)
+        np.save(tmp_path / "X.npy", frame[["a", "b"]])
+        np.save(tmp_path / "y.npy", frame["t"])
+
+
+def test_a_stream_of_frames_has_the_columns_of_the_first_one(tmp_path):
+    path, frame = frame_file(tmp_path)
+    X, y = frame[["a", "b"]], frame["t"]
+    model = Model([2, 1], output="identity", rng=0)
+    batches = [(X[:30], y[:30]), (X[["b", "a"]][30:], y[30:])]
+    with pytest.raises(ValueError, match=r"in their order, .*'b' where 'a' was, column 0") as raised:
+        model.fit(Stream(batches, buffer_rows=10), epochs=1, batch_size=10, optimizer=Adam(1e-4))
+    assert raised.value.__notes__ == ["in batch 1 of the stream"]
+    with pytest.raises(ValueError, match="got no 'a' and also 't'"):
+        model.fit(Stream.from_parquet(path, "a"), epochs=1, batch_size=10)
+
+
+@pytest.mark.parametrize("polars", [False, True])
+def test_slices_of_a_frame(polars, data):
+    library = pytest.importorskip("polars" if polars else "pandas", reason="it is in the group dev")
+    frame = library.DataFrame({name: data[0][:, i] for i, name in enumerate("abcde")} | {"y": data[1]})
+    if not polars:
+        frame.index = np.linspace(0, 1, N)  # labels that a slice could be taken for
+    plain, streamed = new(), new()
+    options = {"epochs": 2, "batch_size": 16, "shuffle": False}
+    plain.fit(*data, **options)
+    streamed.fit(Stream.from_arrays(frame[list("abcde")], frame["y"], buffer_rows=40), **options)
+    same(streamed, plain)
+    assert streamed.feature_names == tuple("abcde")
+    with pytest.raises(ValueError, match="'b' where 'a' was"):
+        streamed.fit(Stream.from_arrays(frame[list("bacde")], frame["y"]), **options)
+
+
+def test_labels_without_samples(data):
+    X, y = data
+    with pytest.raises(ValueError, match=r"X must hold at least one sample") as raised:
+        new().fit(Stream([(X, y), (X[:0], y)]), epochs=1, batch_size=10)
+    assert raised.value.__notes__ == ["in batch 1 of the stream"]
+
+
+def test_a_masked_batch(data):
+    X, y = data
+    masked = np.ma.masked_array(X, np.arange(X.size).reshape(X.shape) == 3 * WIDTH + 1)
+    with pytest.raises(ValueError, match=r"X must hold no masked value, got X\[3, 1\]"):
+        new().fit(Stream([(X, y), (masked, y)]), epochs=1, batch_size=10)
 
 
 def test_bad_sources(data, tmp_path):
@@ -521,6 +719,9 @@ def test_bad_sources(data, tmp_path):
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "y.npy", y[:-1])
     (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "empty.npy").write_text("")
+    (tmp_path / "zip.npy").write_text("PK\3\4 and nothing")
+    np.savez(tmp_path / "z.npz", X)
     for call, error, message in [
         (lambda: Stream(3), TypeError, "batches must be an iterable"),
         (lambda: Stream(X), TypeError, "batches must be an iterable of pairs"),
@@ -533,6 +734,14 @@ def test_bad_sources(data, tmp_path):
             lambda: Stream.from_npy(tmp_path / "text.npy", tmp_path / "y.npy"),
             ValueError,
             "text.npy must be a .npy file",
+        ),
+        *(
+            (
+                lambda name=name: Stream.from_npy(tmp_path / name, tmp_path / "y.npy"),
+                ValueError,
+                f"{name} must be a .npy",
+            )
+            for name in ("empty.npy", "zip.npy", "z.npz")
         ),
         (lambda: Stream.from_npy([], []), ValueError, "at least one file"),
         (lambda: Stream.from_npy([tmp_path / "X.npy"] * 2, tmp_path / "y.npy"), ValueError, "a file for each of X, 2"),

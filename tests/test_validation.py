@@ -1,12 +1,17 @@
 """What goes in: every kind of array is understood or refused with a message, and a refused call changes nothing."""
 
+import copy
+import datetime
+import decimal
 import inspect
+import pickle
 import re
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse
 
 import fastnn
 from fastnn import SGD, Dense, Model, _other_names, _validation, initialisers, metrics, optimizers
@@ -14,6 +19,7 @@ from fastnn.kernels import losses
 from fastnn.kernels.activations import ACTIVATIONS
 
 DTYPES = ["float32", "float64"]
+FIT_ONCE = {"epochs": 1, "batch_size": 7}
 N, WIDTH = 30, 5
 INTEGERS = np.random.default_rng(0).integers(0, 100, (N, WIDTH))
 LABELS = np.random.default_rng(1).integers(0, 3, N)
@@ -221,8 +227,8 @@ BAD_X = {
     "three axes": (np.ones((N, 5, 1)), ValueError, r"got \(30, 5, 1\); X.reshape\(30, 5\) has it$"),
     "a number": (3, ValueError, r"X must have shape \(n, 5\), got \(\)"),
     "no samples": (np.ones((0, 5)), ValueError, r"X must hold at least one sample, got shape \(0, 5\)"),
-    "strings": ([["a"] * 5] * N, TypeError, r"X must hold numbers, got an array of dtype <U1"),
-    "objects": ([[{}] * 5] * N, TypeError, r"X must hold numbers, got an array of dtype object"),
+    "strings": ([["a"] * 5] * N, TypeError, r"X must hold numbers, .* <U1 with X\[0, 0\] = 'a'; encode text"),
+    "objects": ([[{}] * 5] * N, TypeError, r"X must hold numbers, got an array of dtype object with X\[0, 0\] = {}$"),
     "complex": (np.ones((N, 5), complex), TypeError, r"X must hold numbers, got an array of dtype complex128"),
     "dates": (np.zeros((N, 5), "M8[s]"), TypeError, r"X must hold numbers, got an array of dtype datetime64\[s\]"),
     "ragged": ([[1, 2, 3, 4, 5], [1]], ValueError, r"X must be a rectangular array of numbers, got \[\[1, 2"),
@@ -232,7 +238,11 @@ NOT_FINITE_X = {
     "inf": (replaced((29, 4), np.inf), ValueError, r"X must be finite in float32, got X\[29, 4\] = inf"),
     "-inf": (replaced((0, 0), -np.inf), ValueError, r"X must be finite in float32, got X\[0, 0\] = -inf"),
     "too large": (replaced((7, 2), 1e300), ValueError, r"X must be finite in float32, got X\[7, 2\] = 1e\+300"),
-    "missing": ([[1, 2, 3, 4, None]] * N, ValueError, r"X must be finite in float32, got X\[0, 4\] = nan"),
+    "missing": (
+        [[1, 2, 3, 4, None]] * N,
+        ValueError,
+        r"X must be finite .*, got X\[0, 4\] = None; fill in missing",
+    ),
     "NaN object": (replaced((7, 2), np.nan, object), ValueError, r"X must be finite in float32, got X\[7, 2\] = nan"),
     "Fortran": (np.asfortranarray(replaced((7, 2), np.nan)), ValueError, r"got X\[7, 2\] = nan"),
     "pandas": (pd.DataFrame(replaced((7, 2), np.nan)), ValueError, r"got X\[7, 2\] = nan"),
@@ -250,7 +260,7 @@ BAD_Y = {
     "negative": (np.where(np.arange(N) == 4, -1, LABELS), ValueError, r"class indices in \[0, 3\), got y\[4\] = -1"),
     "too large": (np.where(np.arange(N) == 4, 3, LABELS), ValueError, r"class indices in \[0, 3\), got y\[4\] = 3"),
     "2**32": (np.where(np.arange(N) == 4, 2**32, LABELS), ValueError, r"got y\[4\] = 4294967296"),
-    "strings": (np.full(N, "cat"), TypeError, r"y must hold numbers, got an array of dtype <U3"),
+    "strings": (np.full(N, "cat"), TypeError, r"y must .* <U3 with y\[0\] = 'cat'; integer codes .*MLPClassifier"),
     "NaN": (
         np.where(np.arange(3) == 1, np.nan, NUMBERS),
         ValueError,
@@ -260,8 +270,221 @@ BAD_Y = {
     "too big": (NUMBERS * 1e300, ValueError, r"y must be finite in float32, got y\["),
     "ragged": ([[1, 2, 3], [1]], ValueError, r"y must be a rectangular array of numbers"),
     "None": (None, ValueError, r"y must have shape .*, got \(\)"),
-    "missing": ([[1, 2, None]] * N, ValueError, r"y must be finite in float32, got y\[0, 2\] = nan"),
+    "missing": ([[1, 2, None]] * N, ValueError, r"y must be finite in float32, got y\[0, 2\] = None"),
 }
+
+
+DAY = datetime.date(2020, 1, 1)
+ENCODE, FILL, DAYS = "encode text as numbers", "fill in missing values", "make numbers of dates"
+# Of a column "b" of a frame, whose column "a" holds numbers: what is wrong in row 2.
+BAD_COLUMNS = {
+    "pandas.NA": (lambda: pd.array([1, 2, None], "Int64"), "= <NA>", FILL),
+    "pandas.NA of booleans": (lambda: pd.array([True, False, None], "boolean"), "= <NA>", FILL),
+    "None": (lambda: np.array([1, 2, None], object), "= None", FILL),
+    "NaN": (lambda: [1, 2, np.nan], "= nan", FILL),
+    "text": (lambda: np.array([1, 2, "red"], object), "= 'red'", ENCODE),
+    "text of digits": (lambda: np.array([1, 2, "3"], object), "= '3'", ENCODE),
+    "a date": (lambda: np.array([1, 2, DAY], object), r"= datetime.date\(2020, 1, 1\)", DAYS),
+    "datetime64": (lambda: np.array([1, 2, np.datetime64(DAY)], object), "= 2020-01-01", DAYS),
+    "timedelta64": (lambda: np.array([1, 2, np.timedelta64(3, "s")], object), "= 3 seconds", DAYS),
+    "complex": (lambda: np.array([1, 2, 3j], object), "= 3j", ""),
+    "a list": (lambda: np.array([1, 2, [3]], object), r"= \[3\]", ""),
+    "huge": (lambda: np.array([1, 2, 10**400], object), "= 1000", ""),
+    "polars' null": (lambda: pl.Series([1, 2, None]), "= nan", FILL),
+    "polars' null of booleans": (lambda: pl.Series([True, True, None]), "= nan", FILL),
+}
+# The same, wrong from row 0 on.
+BAD_COLUMNS_FROM_THE_START = {
+    "categories": (lambda: pd.Categorical(["1", "2", "1"]), "= '1'", ENCODE),
+    "timestamps": (lambda: pd.to_datetime([DAY] * 3), "= Timestamp", DAYS),
+    "durations": (lambda: pd.to_timedelta([1, 2, 3]), "= Timedelta", DAYS),
+    "polars' text": (lambda: pl.Series(["1", "2", "3"]), "= '1'", ENCODE),
+    "polars' categories": (lambda: pl.Series(["1", "2", "3"], dtype=pl.Categorical), "= '1'", ENCODE),
+}
+
+
+@pytest.mark.parametrize("case", [*BAD_COLUMNS, *BAD_COLUMNS_FROM_THE_START])
+def test_what_is_wrong_in_a_frame(case):
+    values, shown, advice = (BAD_COLUMNS | BAD_COLUMNS_FROM_THE_START)[case]
+    frame = (pl if "polars" in case else pd).DataFrame({"a": [1.0, 2.0, 3.0], "b": values()})
+    cell = rf"X\[{2 if case in BAD_COLUMNS else 0}, 1\] {shown}.* in column 'b'.*{advice}"
+    model = Model([2, 1], output="identity", rng=0)
+    for call in (
+        lambda: model.fit(frame, [1.0, 2.0, 3.0], epochs=1, batch_size=3),
+        lambda: model.partial_fit(frame, [1.0, 2.0, 3.0]),
+        lambda: model.evaluate(frame, [1.0, 2.0, 3.0]),
+    ):
+        with pytest.raises((TypeError, ValueError), match=cell):
+            call()
+    with pytest.raises((TypeError, ValueError), match=cell.replace("X\\[", r"validation_data\[0\]\[")):
+        model.fit(np.ones((3, 2)), np.ones(3), epochs=1, batch_size=3, validation_data=(frame, np.ones(3)))
+    assert model.feature_names is None
+    if advice == FILL:  # NaN in, NaN out
+        np.testing.assert_array_equal(np.isnan(model.predict(frame)[:, 0]), [False, False, True])
+    else:
+        with pytest.raises(TypeError, match=cell):
+            model.predict(frame)
+
+
+def test_dates_of_polars_beside_numbers():
+    """NumPy makes days of them."""
+    for values in ([DAY] * 3, [datetime.timedelta(1)] * 3, [datetime.time(1)] * 3):
+        with pytest.raises(TypeError, match=r"X must hold numbers, got .* in column 'b'; make numbers of dates"):
+            Model([2, 1]).predict(pl.DataFrame({"a": [1.0, 2.0, 3.0], "b": values}))
+
+
+def test_other_arrays_that_are_no_numbers():
+    masked = np.ma.masked_array(np.ones((3, 2)), [[0, 0], [0, 1], [0, 0]])
+    model = Model([2, 3], rng=0)
+    for call, message in [
+        (lambda: model.predict(masked), r"X must hold no masked value, got X\[1, 1\]; X.filled\(..\)"),
+        (lambda: model.evaluate(np.ones((3, 2)), masked[:, 1] > 0), r"y must hold no masked value, got y\[1\]"),
+        (lambda: model.predict(np.zeros(3, [("a", "f4"), ("b", "f4")])), "structured_to_unstructured"),
+        (lambda: model.predict(np.ones((3, 2), complex)), r"complex128 with X\[0, 0\] = \(1\+0j\)$"),
+        (lambda: model.evaluate(np.ones((3, 2)), pd.Series(["a", "b", "a"])), r"y\[0\] = 'a'; integer codes"),
+        (lambda: model.evaluate(np.ones((2, 2)), pd.Series([1, None])), r"y must be finite .* y\[1\] = nan"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
+    plain = np.arange(6.0).reshape(3, 2)
+    for same in (
+        np.ma.masked_array(plain),
+        np.array([[decimal.Decimal(int(x)) for x in row] for row in plain]),
+    ):
+        np.testing.assert_array_equal(model.predict(same), model.predict(plain))
+
+
+# ---- the names of columns ----
+
+NAMED = pd.DataFrame(INTEGERS, columns=list("abcde"))
+
+
+def first_fit(model, how, X=NAMED):
+    if how == "fit":
+        model.fit(X, LABELS, **FIT_ONCE)
+    elif how == "partial_fit":
+        model.partial_fit(X, LABELS)
+    else:
+        model.partial_fit(X, LABELS, sample_weight=np.ones(N))
+
+
+@pytest.mark.parametrize("how", ["fit", "partial_fit", "weighted partial_fit"])
+@pytest.mark.parametrize("polars", [False, True])
+def test_a_frame_has_the_columns_of_the_first_one(how, polars, tmp_path):
+    of = (lambda frame: pl.DataFrame(frame.to_dict("list"))) if polars else (lambda frame: frame)
+    model = Model([WIDTH, 3], input_scale=0.01, rng=0)
+    assert model.feature_names is None
+    first_fit(model, how, NAMED.to_numpy())
+    assert model.feature_names is None
+    first_fit(model, how, of(NAMED))
+    assert model.feature_names == tuple("abcde")
+    model.save(tmp_path / "m.safetensors")
+    for each in (model, pickle.loads(pickle.dumps(model)), copy.copy(model), fastnn.load(tmp_path / "m.safetensors")):
+        assert each.feature_names == tuple("abcde")
+        for X, message in [
+            (NAMED[list("bacde")], r"trained first, in their order, .*, got 'b' where 'a' was, column 0; an array"),
+            (NAMED.rename(columns={"c": "x", "e": "y"}), "got no 'c', 'e' and also 'x', 'y'; an array"),
+            (NAMED[list("abcd")], "got no 'e'; an array"),
+            (NAMED.assign(f=1), "got also 'f'; an array"),
+        ]:
+            check_refused(each, of(X), message)
+        check_refused(each, NAMED[list("abcdee")], "got 6 columns, some of one name; an array")
+        for X in (of(NAMED), NAMED.to_numpy(), NAMED.to_numpy().tolist(), NAMED.set_axis(range(WIDTH), axis=1)):
+            np.testing.assert_array_equal(each.predict(X), each.predict(NAMED.to_numpy()))
+
+
+def check_refused(model, X, message):
+    before = model.parameters.copy()
+    for call in (
+        lambda: model.fit(X, LABELS, **FIT_ONCE),
+        lambda: model.partial_fit(X, LABELS),
+        lambda: model.partial_fit(X, LABELS, sample_weight=np.ones(N)),
+        lambda: model.predict(X),
+        lambda: model.classify(X),
+        lambda: model.evaluate(X, LABELS),
+        lambda: model.loss(X, LABELS),
+        lambda: model.gradients(X, LABELS),
+        lambda: fastnn.find_learning_rate(model, X, LABELS, batch_size=5),
+        lambda: model.fit(INTEGERS, LABELS, **FIT_ONCE, validation_data=(X, LABELS)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_a_table_of_pyarrow():
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is in the extra parquet")
+    model = Model([WIDTH, 3], input_scale=0.01, rng=0)
+    model.partial_fit(pyarrow.table(NAMED), LABELS)
+    assert model.feature_names == tuple("abcde")
+    np.testing.assert_array_equal(model.predict(pyarrow.table(NAMED)), model.predict(INTEGERS))
+    check_refused(model, pyarrow.table(NAMED[list("bacde")]), "'b' where 'a' was, column 0")
+    holed = NAMED.astype(float)
+    holed.loc[2, "b"] = np.nan
+    with pytest.raises(ValueError, match=r"X\[2, 1\] = nan in column 'b'"):
+        model.loss(pyarrow.table(holed), LABELS)
+
+
+def test_names_before_there_are_any():
+    model, X = Model([WIDTH, 3], rng=0), NAMED[list("bacde")]
+    with pytest.raises(ValueError, match=r"validation_data\[0\] must have the columns .* 'b' where 'a' was"):
+        model.fit(NAMED, LABELS, **FIT_ONCE, validation_data=(X, LABELS))
+    with pytest.raises(ValueError, match="class indices"):
+        model.partial_fit(NAMED, LABELS + 9)
+    assert model.feature_names is None
+    model.predict(X)
+    with pytest.raises(ValueError, match=r"got \(30, 6\) of the columns \['a', 'b'"):
+        model.predict(NAMED.assign(f=1))
+    model.fit(NAMED.set_axis([0, "b", "c", "d", "e"], axis=1), LABELS, **FIT_ONCE)
+    assert model.feature_names is None
+
+
+# ---- np.seterr(all="raise") ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["dense", "sparse", "stream"])
+def test_numbers_that_vanish_are_no_errors(kind, dtype):
+    """Whatever NumPy is told to do where a result is too small or too large for its type."""
+    random = np.random.default_rng(0)
+    X, weights = random.normal(size=(40, 4)), random.uniform(0.5, 1, 40)
+    X[3, 1], X[4], X[5, 0], weights[1], weights[2] = 1e-62, 1e-45, 1e-310, 1e-62, 0
+    y, t = (X[:, 0] > 0).astype(int), np.where(np.arange(40) % 7 == 1, 1e-62, X[:, 2])
+    given = scipy.sparse.csr_array(X) if kind == "sparse" else X
+    classes = {"output": "softmax", "loss": "cross_entropy"}
+    options = {"epochs": 3, "batch_size": 8, "validation_data": (given, y, weights)}
+    with np.errstate(all="raise"):
+        model = Model([4, 5, 2], dtype=dtype, rng=0, **classes)
+        if kind == "stream":
+            data, more = (fastnn.Stream.from_arrays(X, y, weights),), {}
+        else:
+            data, more = (given, y), {"sample_weight": weights}
+        metric = ["accuracy", "log_loss"]
+        history = model.fit(*data, **options, **more, metric=metric, class_weight={0: 1e-300})
+        found = model.evaluate(given, y, sample_weight=weights, metric=metric)
+        model.partial_fit(given, y, sample_weight=weights)
+        outputs = model.predict(given)
+    twin = Model([4, 5, 2], dtype=dtype, rng=0, **classes)
+    with np.errstate(all="ignore"):
+        twin.fit(*data, **options, **more, metric=metric, class_weight={0: 1e-300})
+        twin.partial_fit(given, y, sample_weight=weights)
+    np.testing.assert_array_equal(outputs, twin.predict(given))
+    assert history.val_loss[-1] == found["loss"]
+    with np.errstate(all="raise"):
+        for optimizer in (
+            "adam",
+            "rprop",
+            fastnn.LBFGS(),
+            fastnn.LevenbergMarquardt(),
+            SGD(fastnn.ExponentialDecay(0.1, 1e-9)),
+        ):
+            options = {"epochs": 60, "batch_size": 40, "l2": 1e-60, "optimizer": optimizer}
+            regressor = Model([4, 5, 1], output="identity", dtype=dtype, rng=0)
+            regressor.fit(X, t, **options, validation_data=(X, t, weights), metric=["r2", "mae", "rmse"])
+            assert np.isfinite(regressor.history.val_loss).all()
+        init = [(np.full((1, 4), 1e-62), [1e-320])]
+        tiny = Model([4, 1], init=init, input_scale=1e-62, loss=fastnn.Huber(1e-30), dtype=dtype)
+    np.testing.assert_array_equal(tiny.weights[0], np.full((1, 4), 1e-62, dtype))
 
 
 @pytest.fixture
@@ -373,8 +596,12 @@ FIT = {
         (True, TypeError, r"validation_fraction must be a number, got True"),
     ],
     "validation_data": [
-        (INTEGERS, TypeError, r"validation_data must be a pair \(X, y\), got .*ndarray"),
-        ((INTEGERS,), TypeError, r"validation_data must be a pair \(X, y\), got .*tuple of length 1"),
+        (INTEGERS, TypeError, r"validation_data must be a pair \(X, y\) or \(X, y, sample_weight\), got .*ndarray"),
+        (
+            (INTEGERS,),
+            TypeError,
+            r"must be a pair \(X, y\) or \(X, y, sample_weight\), got .*tuple of length 1",
+        ),
         ((INTEGERS[:, 1:], LABELS), ValueError, r"validation_data\[0\] must have shape \(n, 5\), got \(30, 4\)"),
         ((INTEGERS, LABELS[1:]), ValueError, r"validation_data\[1\] must have shape \(30,\)"),
     ],
@@ -583,9 +810,6 @@ def test_one_feature_is_a_column(unchanged):
     message = r"validation_data\[0\] must .*; validation_data\[0\]\[None\] is a single row$"
     with pytest.raises(ValueError, match=message):
         unchanged.fit(INTEGERS, LABELS, epochs=1, batch_size=7, validation_data=(np.ones(5), [0]))
-
-
-FIT_ONCE = {"epochs": 1, "batch_size": 7}
 
 
 @pytest.mark.parametrize(
