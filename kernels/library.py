@@ -142,7 +142,7 @@ class Library:
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
         """{name: address}, compiled or loaded where they are not there yet; nothing changes if that fails."""
-        names = list(dict.fromkeys(names))
+        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings, which keep no row
         if not all(name in self._addresses for name in names):
             with global_compiler_lock:
                 missing = {name: functions(self.target)[name] for name in names if name not in self._addresses}
