@@ -183,9 +183,11 @@ def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]
     flags = Flags()
     flags.nrt = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.boundscheck = True
     flags.error_model = "numpy"
-    kind = KINDS[dtype]
+    kind, defaults = KINDS[dtype], function.__defaults__ or ()
+    missing = max(0, function.__code__.co_argcount - n_arguments)
+    omitted = [types.Omitted(each) for each in defaults[len(defaults) - missing :]] if missing <= len(defaults) else []
     made = compile_extra(
-        *(typing, target, function, (kind,) * n_arguments, kind, flags, {}),
+        *(typing, target, function, (*(kind,) * n_arguments, *omitted), kind, flags, {}),
         library=apart.create_library(f"fastnn.{function.__name__}"),
         pipeline_class=_Quiet,
     )

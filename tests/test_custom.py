@@ -392,6 +392,14 @@ def test_globals_are_taken_when_an_activation_is_made():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_arguments_with_defaults(dtype):
+    def value(z, k=2.0):
+        return z * k
+
+    assert activate(Activation(value, lambda z: 2.0)._kernel, [1.5], dtype).tolist() == [3]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_an_index_out_of_bounds_is_nan(dtype):
     table = np.array([1.0, 2.0])
     own = custom.activation(lambda z: table[int(z)], lambda z: 0.0)
