@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
 
 from . import _validation
 from ._validation import shown
@@ -22,10 +22,10 @@ class _Pair:
     name: str = ""
     check: bool = field(default=True, repr=False, compare=False)
     arguments: ClassVar[tuple[str, ...]]
+    _kernel: ClassVar[str]  # of each object
 
     def __post_init__(self) -> None:
-        for which in ("value", "derivative"):
-            self._compile(which, getattr(self, which))
+        self._take()
         if not self.name:
             object.__setattr__(self, "name", getattr(self.value, "__name__", "custom"))
         if not isinstance(self.name, str):
@@ -33,16 +33,39 @@ class _Pair:
         if _validation.boolean("check", self.check):
             self._compare()
 
-    def _compile(self, which: str, function: Callable[..., float]) -> None:
+    def _take(self) -> None:
+        """Compile the functions with what they refer to now. `_kernel` is the name of the pair among the kernels'."""
+        compiled = (self._compiled(which, getattr(self, which)) for which in ("value", "derivative"))
+        object.__setattr__(self, "_kernel", self._row(*compiled))
+
+    def _compiled(self, which: str, function: Callable[..., float]) -> Any:
         """Raise where Numba cannot compile a function."""
         arguments = ", ".join(self.arguments)
         expected = f"{which} must be a function of ({arguments}) that Numba can compile"
         if not callable(function):
             raise TypeError(f"{expected}, got {shown(function)}")
         try:
-            custom.compiled(function, len(self.arguments), "float64")
+            return custom.compiled(function, len(self.arguments))
         except Exception as error:  # Numba raises errors of many kinds
             raise ValueError(f"{expected}, got {shown(function)}: {error}") from error
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # its globals are those of its making
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        self._take()
+
+    @staticmethod
+    def _row(*compiled: Any) -> str:
+        raise NotImplementedError
 
     def _points(self) -> Iterable[tuple[float, ...]]:
         raise NotImplementedError
@@ -50,19 +73,29 @@ class _Pair:
     def _compare(self) -> None:
         """Raise where the derivative is far from the central difference of the value."""
         value, derivative = (getattr(f, "py_func", f) for f in (self.value, self.derivative))
+        raised, compared = [], False
         for x, *rest in self._points():
             calls = (value, x + STEP), (value, x - STEP), (derivative, x)
+            where = ", ".join(f"{name} = {at:g}" for name, at in zip(self.arguments, (x, *rest), strict=True))
             try:
                 high, low, got = (float(f(at, *rest)) for f, at in calls)
-            except (ArithmeticError, ValueError):  # outside the domain, such as the logarithm's
+            except (ArithmeticError, ValueError) as error:  # outside the domain, such as the logarithm's
+                raised.append(f"{shown(error)} at {where}")
                 continue
+            except Exception as error:
+                raise ValueError(
+                    f"value and derivative must give numbers, got {shown(error)} at {where}; "
+                    "check=False counts it as NaN"
+                ) from error
+            compared = True
             want = (high - low) / (2 * STEP)
             if math.isfinite(want) and not abs(got - want) <= 1e-4 * max(1.0, abs(want)):
-                where = ", ".join(f"{name} = {at:g}" for name, at in zip(self.arguments, (x, *rest), strict=True))
                 raise ValueError(
                     f"derivative must be that of value, {want:g} at {where} by central differences, got {got:g}; "
                     "check=False allows it"
                 )
+        if not compared:
+            raise ValueError(f"value and derivative must give numbers somewhere, got {'; '.join(raised[:2])}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +109,8 @@ class Activation(_Pair):
     Parameters
     ----------
     value, derivative : functions of z
-        Plain functions, or such as `numba.njit` gives. Where one raises an exception, it counts as NaN.
+        Plain functions, or such as `numba.njit` gives. Where one raises an exception, it counts as NaN. The values of
+        globals and of closures are taken when the object is made, also when it comes back from a pickle.
     name : str
         For `repr`, and for files: `fastnn.load(path, custom={name: activation})`. Default: the name of `value`.
     check : bool
@@ -105,10 +139,10 @@ class Activation(_Pair):
     def _points(self) -> Iterable[tuple[float, ...]]:
         return ((z,) for z in POINTS)
 
-    @property
-    def _kernel(self) -> str:
+    @staticmethod
+    def _row(*compiled: Any) -> str:
         """Its name among the kernels' activations."""
-        return custom.activation(self.value, self.derivative)
+        return custom.activation(*compiled)
 
 
 @dataclass(frozen=True)
@@ -149,7 +183,7 @@ class Loss(_Pair):
     def _points(self) -> Iterable[tuple[float, ...]]:
         return ((a, y) for a in POINTS for y in (0.0, 1.0, -1.0))
 
-    @property
-    def _kernel(self) -> str:
+    @staticmethod
+    def _row(*compiled: Any) -> str:
         """Its name among the kernels' losses."""
-        return custom.loss(self.value, self.derivative)
+        return custom.loss(*compiled)

@@ -7,19 +7,31 @@ but takes one number after another.
 Nothing of this is kept on disk, because no key could tell what a function refers to.
 """
 
+import copy
 import itertools
 import math
 import re
+import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from types import FunctionType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
+from numba.core import ir as numba_ir
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags, compile_extra
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.errors import UnsupportedError
+from numba.core.registry import CPUDispatcher, cpu_target
+from numba.core.untyped_passes import IRProcessing
 
 from .activations import ACTIVATIONS, Activation
+from .constants import Same, Taking
 from .losses import LOSSES, TINY, Loss
 from .simd import I64, Simd, Vec, int64
 from .target import Target
@@ -96,14 +108,91 @@ def _own(call: re.Match[str]) -> str:
     return f"@fastnn.{call[1] or call[3]}.{'float32' if single else 'float64'}"
 
 
-@cache
-def compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]:
-    """(LLVM's assembly of a function of so many numbers, its name there); raises where Numba cannot compile it."""
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher = njit(**options)(getattr(function, "py_func", function))
-    dispatcher.compile(KINDS[dtype](*[KINDS[dtype]] * n_arguments))
-    (result,) = dispatcher.overloads.values()
-    return _MATH_CALL.sub(_own, result.library.get_llvm_str()), result.fndesc.llvm_func_name
+class _Quiet(CompilerBase):
+    """Numba's way to compile, with raised exceptions that hold nothing: their memory would be nobody's."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.add_pass_after(_BareRaises, IRProcessing)
+        passes.finalize()
+        return [passes]
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _BareRaises(FunctionPass):
+    """Take the arguments from what is raised, and refuse what runs Python's own code."""
+
+    _name = "fastnn_bare_raises"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        bare = {numba_ir.Raise: numba_ir.StaticRaise, numba_ir.TryRaise: numba_ir.StaticTryRaise}
+        for block in state.func_ir.blocks.values():
+            for i, each in enumerate(block.body):
+                if isinstance(each, numba_ir.EnterWith):
+                    raise UnsupportedError("a `with` block, such as numba.objmode, has no place in compiled code")
+                if type(each) in bare:
+                    block.body[i] = bare[type(each)](Exception, None, each.loc)
+        return True
+
+
+def _dispatcher(function: Any, original: CPUDispatcher) -> CPUDispatcher:
+    """What Numba makes of a function that a user's calls, on one thread, because threads run it."""
+    options = {**original.targetoptions, "parallel": False, "boundscheck": True}
+    return CPUDispatcher(function, original.locals, options, _Quiet)
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A user's function of numbers: LLVM's assembly and the function's name in it, by dtype."""
+
+    code: dict[str, tuple[str, str]]
+
+
+_known: WeakValueDictionary[Any, Any] = WeakValueDictionary()  # what there is by its key
+
+
+def compiled(function: Scalar | Compiled, n_arguments: int) -> Compiled:
+    """The function with what it refers to now; raises where Numba cannot compile it.
+
+    The same object is given for equal functions, as long as it lives.
+    """
+    if isinstance(function, Compiled):
+        return function
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, FunctionType):
+        raise TypeError("it is no function of Python's own, such as `def` and `lambda` make")
+    taken, key = Taking(_dispatcher).function(function)
+    with global_compiler_lock:
+        found = _known.get((n_arguments, key))
+        if found is None:
+            found = Compiled({dtype: _compiled(taken, n_arguments, dtype) for dtype in KINDS})
+            _known[n_arguments, key] = found
+    return found
+
+
+def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]:
+    """Compiled apart from Numba's engine, which never frees what it loads."""
+    typing, target = cpu_target.typing_context, cpu_target.target_context
+    typing.refresh()
+    target.refresh()
+    apart = copy.copy(target.codegen())
+    apart._add_module = lambda module: None
+    flags = Flags()
+    flags.nrt = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.boundscheck = True
+    flags.error_model = "numpy"
+    kind, defaults = KINDS[dtype], function.__defaults__ or ()
+    missing = max(0, function.__code__.co_argcount - n_arguments)
+    omitted = [types.Omitted(each) for each in defaults[len(defaults) - missing :]] if missing <= len(defaults) else []
+    made = compile_extra(
+        *(typing, target, function, (*(kind,) * n_arguments, *omitted), kind, flags, {}),
+        library=apart.create_library(f"fastnn.{function.__name__}"),
+        pipeline_class=_Quiet,
+    )
+    made.library.finalize()  # links what it calls, optimises
+    return _MATH_CALL.sub(_own, made.library.get_llvm_str()), made.fndesc.llvm_func_name
 
 
 def _caller(symbol: str, name: str, n_arguments: int, dtype: str) -> str:
@@ -124,45 +213,71 @@ define {kind} @"{symbol}"({arguments}) alwaysinline {{
 """
 
 
-def _linked(name: str, n_arguments: int, **functions: Scalar) -> Callable[[str, Target], list[str]]:
+def _linked(name: str, n_arguments: int, **functions: Compiled) -> Callable[[str, Target], list[str]]:
     """What the vector functions of a pair are linked with, by dtype and target."""
 
     def texts(dtype: str, target: Target) -> list[str]:
-        found = {which: compiled(function, n_arguments, dtype) for which, function in functions.items()}
+        found = {which: function.code[dtype] for which, function in functions.items()}
         callers = (_caller(f"{name}.{which}", own, n_arguments, dtype) for which, (_, own) in found.items())
         return [*(_math(each, target) for each in KINDS), *dict.fromkeys(text for text, _ in found.values()), *callers]
 
     return texts
 
 
-@cache
-def activation(value: Scalar, derivative: Scalar) -> str:
-    """The row of ACTIVATIONS for a value of z and its derivative there: the same name for the same functions."""
-    name = f"custom{next(_numbers)}"
+class Name(str):
+    """A row's name. The row, and the code made of it, live as long as this object, to which all refer that use them."""
 
-    def backward(s: Simd, d: Vec, z: Vec) -> Vec:
-        """0 for d = 0: in padding, where the derivative may be anything."""
-        none = s.b.fcmp_ordered("==", d.v, s.const(0.0).v)
-        return s.select(none, d, d * each_lane(s, f"{name}.derivative", z))
 
-    ACTIVATIONS[name] = Activation(
-        lambda s, z: each_lane(s, f"{name}.value", z),
-        backward,
-        from_z=True,
-        linked=_linked(name, 1, value=value, derivative=derivative),
-    )
+def _row(rows: dict[str, Any], make: Callable[..., Any], n_arguments: int, *pair: Scalar | Compiled) -> Name:
+    """The name of the row of a pair, made where there is none."""
+    functions = [compiled(function, n_arguments) for function in pair]
+    key = n_arguments, *(Same(function) for function in functions)
+    with global_compiler_lock:
+        name = _known.get(key)
+        if name is None:
+            name = Name(f"custom{next(_numbers)}")
+            plain = str.__str__(name)
+            linked = _linked(plain, n_arguments, **dict(zip(("value", "derivative"), functions, strict=True)))
+            rows[plain] = make(plain, linked)
+            weakref.finalize(name, rows.pop, plain).atexit = False
+            _known[key] = _known[plain] = name
     return name
 
 
-@cache
-def loss(value: Scalar, derivative: Scalar) -> str:
-    """The row of LOSSES for a value of (a, y) and its derivative in a: the same name for the same functions."""
-    name = f"custom{next(_numbers)}"
-    LOSSES[name] = Loss(
-        lambda s, a, y: (each_lane(s, f"{name}.value", a, y), each_lane(s, f"{name}.derivative", a, y)),
-        linked=_linked(name, 2, value=value, derivative=derivative),
-    )
-    return name
+def owner(name: str) -> Name:
+    """Who must live as long as the code of a row."""
+    found = _known.get(name)
+    assert isinstance(found, Name), name
+    return found
+
+
+def activation(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
+    """The row of ACTIVATIONS for a value of z and its derivative there: the same name for equal functions."""
+
+    def make(name: str, linked: Any) -> Activation:
+        def backward(s: Simd, d: Vec, z: Vec) -> Vec:
+            """0 for d = 0: in padding, where the derivative may be anything."""
+            none = s.b.fcmp_ordered("==", d.v, s.const(0.0).v)
+            return s.select(none, d, d * each_lane(s, f"{name}.derivative", z))
+
+        def forward(s: Simd, z: Vec) -> Vec:
+            return each_lane(s, f"{name}.value", z)
+
+        return Activation(forward, backward, from_z=True, linked=linked)
+
+    return _row(ACTIVATIONS, make, 1, value, derivative)
+
+
+def loss(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
+    """The row of LOSSES for a value of (a, y) and its derivative in a: the same name for equal functions."""
+
+    def make(name: str, linked: Any) -> Loss:
+        def both(s: Simd, a: Vec, y: Vec) -> tuple[Vec, Vec]:
+            return each_lane(s, f"{name}.value", a, y), each_lane(s, f"{name}.derivative", a, y)
+
+        return Loss(both, linked=linked)
+
+    return _row(LOSSES, make, 2, value, derivative)
 
 
 def each_lane(s: Simd, symbol: str, *vectors: Vec) -> Vec:

@@ -172,6 +172,7 @@ class Function:
     signature: Signature
     emit: Emit
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that it calls, by dtype and target
+    owner: Any = None  # of a user's own: its code goes with this object
 
     def define(self, module: ir.Module, symbol: str, target: Target, dtype: str) -> None:
         """Add it to a module."""

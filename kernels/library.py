@@ -6,35 +6,75 @@ for a network, and a process compiles only what its programs use. Machine code i
 
 import hashlib
 import itertools
+import weakref
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 
-from . import batches, elementwise, noise, reductions, samples, threads, tile
-from .activations import ACTIVATIONS
+from . import batches, custom, elementwise, noise, reductions, samples, threads, tile
+from .activations import ACTIVATIONS, Activation
 from .cache import CodeFiles
 from .function import Function, Signature
-from .losses import LARGEST_LOG, LOSSES
+from .losses import LARGEST_LOG, LOSSES, Loss
 from .optimizers import OPTIMIZERS
 from .target import HOST, Target
 
 
 def functions(target: Target) -> dict[str, Function]:
     """Every function there is, by name."""
-    return _functions(target, len(ACTIVATIONS), len(LOSSES))  # which `custom` adds to
+    return _functions(target)
 
 
-@lru_cache(maxsize=8)
-def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
+class _Functions(dict[str, Function]):
+    """Functions by name. Those of a user's rows, which may go, are made whenever they are asked for."""
+
+    def state(
+        self, name: str, emit: Any, *arguments: Any, signature: str = "", linked: Any = None, owner: Any = None
+    ) -> None:
+        emits = lambda code: emit(code, *arguments)  # noqa: E731
+        self[name] = Function(Signature.of(signature or emit.signature), emits, linked, owner)
+
+    def activation(self, name: str, activation: Activation, owner: Any = None) -> None:
+        """The functions of a row of ACTIVATIONS."""
+        given = {"linked": activation.linked, "owner": owner}
+        self.state(name, elementwise.unary, activation.value, **given)
+        self.state(f"{name}_backward", elementwise.binary, activation.backward, **given)
+        self.state(f"{name}_gemv", tile.gemv, activation.value, **given)
+        self.state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, **given)
+        if at_least := activation.backward_at_least:
+            signature = reductions.GEMV_BACKWARD + elementwise.SHARE
+            self.state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
+            self.state(f"{name}_gemv_backward_at_least", reductions.gemv_backward, at_least, signature=signature)
+
+    def loss(self, name: str, loss: Loss, samples_are: str, weights: str, owner: Any = None) -> None:
+        """A function of a row of LOSSES."""
+        own = loss.parameter is not None
+        full = f"{name}{'_weighted' if weights else ''}{'_columns' * (samples_are == 'columns')}"
+        signature = elementwise.LOSS + weights + elementwise.PARAMETER * own
+        each = elementwise.loss, loss.function, samples_are, own
+        self.state(full, *each, signature=signature, linked=loss.linked, owner=owner)
+
+    def __missing__(self, name: str) -> Function:
+        row, found = name.partition("_")[0], _Functions()
+        if row in ACTIVATIONS:
+            found.activation(row, ACTIVATIONS[row], custom.owner(row))
+        elif row in LOSSES:
+            for samples_are, weights in elementwise.WEIGHTS.items():
+                found.loss(row, LOSSES[row], samples_are, weights, custom.owner(row))
+        if name not in found:
+            raise KeyError(name)
+        return found[name]
+
+
+@cache
+def _functions(target: Target) -> dict[str, Function]:
     """A new one is a line here, or a row of the table that it comes from."""
-    found = {}
-
-    def state(name: str, emit: Any, *arguments: Any, signature: str = "", linked: Any = None) -> None:
-        found[name] = Function(Signature.of(signature or emit.signature), lambda code: emit(code, *arguments), linked)
+    found = _Functions()
+    state = found.state
 
     for start, tiles, suffix in (("rows", target.tiles, ""), ("column", target.column_tiles, "_column")):
         for rows, lines in tiles:
@@ -74,27 +114,16 @@ def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
     state("unpad", samples.unpad)
     state("draw_order", batches.draw_order)
     state("barrier", threads.barrier)
-    for name, activation in ACTIVATIONS.items():
-        linked = activation.linked
-        state(name, elementwise.unary, activation.value, linked=linked)
-        state(f"{name}_backward", elementwise.binary, activation.backward, linked=linked)
-        state(f"{name}_gemv", tile.gemv, activation.value, linked=linked)
-        state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, linked=linked)
-        if at_least := activation.backward_at_least:
-            signature = reductions.GEMV_BACKWARD + elementwise.SHARE
-            state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
-            state(f"{name}_gemv_backward_at_least", reductions.gemv_backward, at_least, signature=signature)
+    for name, activation in list(ACTIVATIONS.items()):  # a copy: another thread may make a row
+        if not activation.linked:
+            found.activation(name, activation)
     state("sum_of_weights", samples.sum_of_weights)
     state("softmax", reductions.softmax)
     for samples_are, weights in elementwise.WEIGHTS.items():
         signature, suffix = elementwise.LOSS + weights, "_weighted" if weights else ""
-        for name, loss in LOSSES.items():
-            if loss.function:
-                columns = "_columns" * (samples_are == "columns")
-                own = loss.parameter is not None
-                each = elementwise.loss, loss.function, samples_are, own
-                full = signature + elementwise.PARAMETER * own
-                state(f"{name}{suffix}{columns}", *each, signature=full, linked=loss.linked)
+        for name, loss in list(LOSSES.items()):
+            if loss.function and not loss.linked:
+                found.loss(name, loss, samples_are, weights)
         for name, most in (("cross_entropy", None), ("clipped_cross_entropy", LARGEST_LOG)):
             if samples_are != "columns":
                 by_rows = reductions.softmax_cross_entropy, most, samples_are
@@ -111,7 +140,7 @@ def _functions(target: Target, *n_rows: int) -> dict[str, Function]:
 
 
 class Library:
-    """The addresses of functions for a dtype and a target. They live as long as the process."""
+    """The addresses of functions for a dtype and a target. They live as long as the process, or as a user's row."""
 
     def __init__(self, dtype: str, target: Target = HOST):
         self.dtype, self.target = dtype, target
@@ -119,14 +148,26 @@ class Library:
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
         """{name: address}, compiled or loaded where they are not there yet; nothing changes if that fails."""
-        names = list(dict.fromkeys(names))
+        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings, which keep no row
         if not all(name in self._addresses for name in names):
             with global_compiler_lock:
-                missing = [name for name in names if name not in self._addresses]
-                code = [self._machine_code(name) for name in missing]
-                found = _load(code, [self._symbol(name) for name in missing])
-                self._addresses |= dict(zip(missing, found, strict=True))
+                missing = {name: functions(self.target)[name] for name in names if name not in self._addresses}
+                code = {name: self._machine_code(name) for name in missing}
+                kept = [name for name, function in missing.items() if not function.owner]
+                found = _load(_engine(), [code[name] for name in kept], [self._symbol(name) for name in kept])
+                loaded = dict(zip(kept, found, strict=True))
+                for name, function in missing.items():
+                    if function.owner:
+                        loaded[name] = self._load_own(name, code[name], function.owner)
+                self._addresses |= loaded
         return self._addresses
+
+    def _load_own(self, name: str, code: bytes, owner: Any) -> int:
+        """The address of a function that is unloaded when its owner goes."""
+        engine = _new_engine()
+        (address,) = _load(engine, [code], [self._symbol(name)])
+        weakref.finalize(owner, _unload, self._addresses, name, engine).atexit = False
+        return address
 
     def _symbol(self, name: str) -> str:
         """The function's name for the linker, unique among dtypes, targets and versions of the source."""
@@ -168,7 +209,7 @@ def host_function(name: str, define: Callable[[ir.Module, str], None]) -> int:
 
     with global_compiler_lock:
         if symbol not in _host_functions:
-            (_host_functions[symbol],) = _load([_kept(name, symbol, HOST, module)], [symbol])
+            (_host_functions[symbol],) = _load(_engine(), [_kept(name, symbol, HOST, module)], [symbol])
     return _host_functions[symbol]
 
 
@@ -195,17 +236,21 @@ def _optimised(parsed: llvm.ModuleRef, target: Target) -> llvm.ModuleRef:
 
 
 _host_functions: dict[str, int] = {}
-_loaded: list[bytes] = []  # LLVM reads object files where they lie
 
 
-def _load(code: list[bytes], symbols: list[str]) -> list[int]:
-    """The addresses of functions in object files, which live as long as the process."""
-    _loaded.extend(code)
-    engine = _engine()
+def _load(engine: llvm.ExecutionEngine, code: list[bytes], symbols: list[str]) -> list[int]:
+    """The addresses of functions in object files, which live as long as the engine."""
+    engine.fastnn_code = getattr(engine, "fastnn_code", []) + code  # LLVM reads object files where they lie
     for each in code:
         engine.add_object_file(llvm.ObjectFileRef.from_data(each))
     engine.finalize_object()
     return [engine.get_function_address(symbol) for symbol in symbols]
+
+
+def _unload(addresses: dict[str, int], name: str, engine: llvm.ExecutionEngine) -> None:
+    """Forget a function and free its code."""
+    addresses.pop(name, None)
+    engine.close()
 
 
 @cache
@@ -217,11 +262,16 @@ def _machine(target: Target) -> llvm.TargetMachine:
     return llvm.Target.from_triple(target.triple).create_target_machine(jit=True, **options)
 
 
-@cache
-def _engine() -> llvm.ExecutionEngine:
+def _new_engine() -> llvm.ExecutionEngine:
     """What loads machine code into this process."""
     empty = llvm.parse_assembly(f'target triple = "{HOST.triple}"')
     return llvm.create_mcjit_compiler(empty, llvm.Target.from_triple(HOST.triple).create_target_machine(jit=True))
+
+
+@cache
+def _engine() -> llvm.ExecutionEngine:
+    """That of all functions that live as long as the process."""
+    return _new_engine()
 
 
 @cache

@@ -43,6 +43,7 @@ class Program:
         self.target, self.dtype = target, dtype
         self.rows, self.first_row = rows, first_row
         self.operations: list[tuple[str, dict[str, Any], list[int | Symbol]]] = []
+        self.owners: set[Any] = set()  # of the functions that may go
         self._functions = functions(target)
 
     def add(self, name: str, **arguments: Any) -> int:
@@ -51,10 +52,13 @@ class Program:
         Raises where an argument is missing or unknown, or where the matrices do not fit each other.
         """
         try:
-            signature = self._functions[name].signature
+            function = self._functions[name]
         except KeyError:
             raise ValueError(f"there is no function {name!r} for {self.target.cpu}") from None
+        signature = function.signature
         signature.check(name, arguments, self.dtype)
+        if function.owner is not None:
+            self.owners.add(function.owner)
         place = len(self.operations)
         self.operations.append((name, arguments, signature.values(arguments, place)))
         return place
@@ -83,6 +87,7 @@ class Code:
     def __init__(self, programs: Iterable[Program], library: Library):
         programs = list(programs)
         names = {name for program in programs for name, *_ in program.operations}
+        self._owners = {owner for program in programs for owner in program.owners}  # whose code is called
         addresses = library.addresses(sorted(names))
         rows: list[tuple[int, ...]] = []
         patches: list[tuple[int, int, int]] = []
@@ -114,12 +119,14 @@ class Code:
         """Codes end to end, not filled; None stands for an empty part."""
         operations, patches, parts = [np.empty(0, np.int64)], [np.empty(0, PATCH)], []
         of_networks: dict[str, list[NDArray[np.int64]]] = {}
+        owners: set[object] = set()
         n_words = n_patches = 0
         for code in codes:
             part = np.zeros(1, PART) if code is None else code.parts.copy()
             parts.append(part)
             if code is None:
                 continue
+            owners |= code._owners
             part["operation"] += n_words // OPERATION_WORDS
             part["patch"] += n_patches
             moved = code.patches.copy()
@@ -130,6 +137,7 @@ class Code:
             patches.append(moved)
             n_words, n_patches = n_words + len(code.operations), n_patches + len(moved)
         made = object.__new__(cls)
+        made._owners = owners
         made.operations, made.patches = np.concatenate(operations), np.concatenate(patches)
         made.parts = np.concatenate(parts)
         made._of_networks = {name: np.concatenate(each, axis=1) for name, each in of_networks.items()}

@@ -1,6 +1,7 @@
 """Activations and losses of one's own: as the built-in ones, whichever way they are computed, and clear errors."""
 
 import copy
+import gc
 import math
 import pickle
 import re
@@ -12,8 +13,9 @@ import pytest
 import fastnn
 from fastnn import SGD, Activation, Dense, Loss, Model
 from fastnn.kernels import custom
+from fastnn.kernels.activations import ACTIVATIONS
 from fastnn.kernels.cache import CodeFiles
-from fastnn.kernels.library import Library
+from fastnn.kernels.library import Library, library
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, choose, matrix, padded
 from .kernel_calls import loss as loss_of
@@ -345,6 +347,96 @@ def test_the_same_functions_are_compiled_once(monkeypatch, tmp_path):
         counts.append(len([each for each in compiled if each.startswith("custom")]))
     assert counts[0] == counts[1] > 0
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("custom")]
+
+
+def times(k):
+    return Activation(lambda z: k * z, lambda z: k + 0 * z)
+
+
+def test_equal_functions_are_one_row():
+    one = times(3.0)
+    assert times(3.0)._kernel is one._kernel
+    assert times(3)._kernel != one._kernel != times(-3.0)._kernel
+    assert Activation(lambda z: 3.0 * z, lambda z: 3.0 + 0 * z)._kernel != one._kernel
+
+
+def test_what_nothing_uses_is_freed():
+    X = np.array([[2.0]], "f4")
+    model = Model([1, Dense(1, times(5.0))], init="zeros")
+    model.weights[0][...] = 1
+    assert model.predict(X).tolist() == [[10]]
+    name = str.__str__(model.layers[0].activation._kernel)
+    gc.collect()
+    assert name in ACTIVATIONS
+    assert any(each.startswith(name) for each in library("float32")._addresses)
+    del model
+    fastnn.network._shared_programs.cache_clear()
+    gc.collect()
+    assert name not in ACTIVATIONS
+    assert not any(each.startswith(name) for each in library("float32")._addresses)
+
+
+def test_globals_are_taken_when_an_activation_is_made():
+    names = {"K": 2.0, "numba": numba, "A": np.array([1.0, 2.0])}
+    inner = "inner = numba.njit(lambda z: K * z)"
+    exec(f"{inner}\ndef value(z): return inner(z) + 0 * A[0]\ndef slope(z): return K + 0 * z", names)
+    first = Activation(names["value"], names["slope"])
+    names["K"] = 3.0
+    second = Activation(
+        names["value"], names["slope"], check=False
+    )  # Python's `inner` has kept what it was compiled with
+    for dtype in DTYPES:
+        assert activate(first._kernel, [1.0], dtype).tolist() == [2]
+        assert activate(second._kernel, [1.0], dtype).tolist() == [3]
+    assert copy.deepcopy(first)._kernel is first._kernel
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arguments_with_defaults(dtype):
+    def value(z, k=2.0):
+        return z * k
+
+    assert activate(Activation(value, lambda z: 2.0)._kernel, [1.5], dtype).tolist() == [3]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_index_out_of_bounds_is_nan(dtype):
+    table = np.array([1.0, 2.0])
+    own = custom.activation(lambda z: table[int(z)], lambda z: 0.0)
+    np.testing.assert_array_equal(activate(own, [1, 10**9, 0], dtype), [2, np.nan, 1])
+
+
+def test_an_exception_keeps_nothing():
+    """Numba allocates memory for the arguments of what is raised, which only its own callers free."""
+
+    def raising(z):
+        if z > 0:
+            raise ValueError("big", z)
+        return z
+
+    for code, _ in custom.compiled(raising, 1).code.values():
+        assert "NRT_" not in code
+    assert np.isnan(activate(custom.activation(raising, raising), [1.0, 0.0], "float32")).tolist() == [True, False]
+
+
+def in_python(z):
+    with numba.objmode(y="float64"):
+        y = z + 1
+    return y - 1
+
+
+def test_functions_that_give_no_numbers_say_why():
+    table = np.array([1.0, 2.0])
+
+    def never(z):
+        raise ValueError("not today")
+
+    with pytest.raises(ValueError, match=r"value must be .*(.|\n)*objmode"):
+        Activation(in_python, sigmoid_slope)
+    with pytest.raises(ValueError, match=r"must give numbers, got IndexError.* at z = -2.3"):
+        Activation(lambda z: table[int(z * 10)], lambda z: 0.0)
+    with pytest.raises(ValueError, match=r"must give numbers somewhere, got ValueError\('not today'\) at z = -2.3"):
+        Activation(never, sigmoid_slope)
 
 
 # ---- copies and files ----

@@ -144,7 +144,7 @@ def test_features_alone_make_another_target(compiled, tmp_path):
 def test_every_function_has_an_address(dtype):
     names = functions(HOST)
     addresses = library(dtype).addresses(names)
-    assert addresses.keys() == names.keys()
+    assert addresses.keys() >= names.keys()  # beside functions of a user's
     assert all(address > 0 for address in addresses.values())
     assert len(set(addresses.values())) == len(addresses)
     assert library(dtype) is library(dtype)

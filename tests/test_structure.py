@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "simd": ["target"],
     "activations": ["simd", "target"],
     "losses": ["simd", "target"],
-    "custom": ["target", "simd", "activations", "losses"],
+    "constants": [],
+    "custom": ["target", "simd", "activations", "losses", "constants"],
     "matrix": ["target"],
     "function": ["target", "simd", "matrix"],
     "tile": ["target", "simd", "function"],
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "noise": ["simd", "function", "batches"],
     "threads": ["simd", "matrix", "function"],
     "library": [
-        *("target", "cache", "losses", "optimizers", "activations", "function"),
+        *("target", "cache", "losses", "optimizers", "activations", "custom", "function"),
         *("tile", "reductions", "elementwise", "samples", "batches", "noise", "threads"),
     ],
     "program": ["target", "matrix", "function", "library"],
