@@ -122,7 +122,7 @@ def test_losses_match_the_reference(name, shape, dtype, target):
     parameter = {"parameter": PARAMETERS[name]} if name in PARAMETERS else {}
     total, d = loss(name, a, y, -0.25, dtype, target, **parameter)
     value, derivative = reference.loss(name, a.astype("f8"), y.astype("f8"), *parameter.values())
-    assert total == pytest.approx(value, rel=10 * EPS[dtype])
+    assert total == pytest.approx(value, rel=10 * EPS[dtype] + a.size * EPS["float64"])  # the sum rounds too
     np.testing.assert_allclose(d[:, : shape[1]], -0.25 * derivative, atol=4 * EPS[dtype], rtol=4 * EPS[dtype])
     assert not d[:, shape[1] :].any()
 
@@ -213,9 +213,10 @@ def test_a_derivative_of_at_least_a_share_of_the_largest(name, share, dtype, tar
     a_padded, d_padded, out = padded(a), padded(d), padded(np.empty_like(d))
     given = {"x": d_padded[:, :40], "y": a_padded[:, :40], "share": share}
     call(dtype, f"{name}_backward_at_least", target, out=out[:, :40], **given)
-    np.testing.assert_allclose(out[:, :40], want, rtol=8 * EPS[dtype])
+    tolerance = 8 * EPS[dtype] / (share * largest)  # a (1 - a) is a difference of numbers that may be close to 1
+    np.testing.assert_allclose(out[:, :40], want, rtol=tolerance)
     assert not out[:, 40:].any()
     one, zeros = padded(np.ones((1, 1), dtype)), np.zeros((1, 16), dtype)
     given = {"x": one[:, :1], "B": padded(d.T.copy())[:, :1], "zeros": zeros, "z": a_padded[:, :40], "share": share}
     call(dtype, f"{name}_gemv_backward_at_least", target, out=out[:, :40], **given)
-    np.testing.assert_allclose(out[:, :40], want, rtol=8 * EPS[dtype])
+    np.testing.assert_allclose(out[:, :40], want, rtol=tolerance)
