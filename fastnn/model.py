@@ -461,7 +461,8 @@ class Model:
             stream._check_epochs(epochs)
             n = training.MAX_ROWS  # it may have as many
         batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
-        optimizer = copy.copy(optimizer if isinstance(optimizer, FullBatch) else optimizers.resolve(optimizer))
+        given = optimizer if isinstance(optimizer, FullBatch) else optimizers.resolve(optimizer)
+        optimizer = optimizers.as_it_is(given)
         self._check_full_batch(optimizer, objective, batch_size, None if stream is not None else n, shuffle)
         callbacks = _validation.callables("callbacks", callbacks)
         _validation.boolean("train_metric", train_metric)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from . import _validation, schedules
 from ._validation import shown
 from .schedules import Schedule
+
+_Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True, repr=False)
@@ -473,6 +475,13 @@ def restored(description: dict[str, Any]) -> Any:
     if isinstance(settings["learning_rate"], dict):
         settings["learning_rate"] = restored(settings["learning_rate"])
     return made(**settings)
+
+
+def as_it_is(optimizer: _Config) -> _Config:
+    """A copy, which nobody else can change, as `copy.copy` makes it in three times the time."""
+    made = object.__new__(type(optimizer))
+    vars(made).update(vars(optimizer))
+    return made
 
 
 BY_NAME: dict[str, Callable[[], Optimizer]] = {

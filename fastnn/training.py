@@ -593,17 +593,18 @@ class Fit:
         options = self.options
         watched = self.validation is not None or bool(options.callbacks)
         try:
-            while self.epoch < options.epochs:
-                before = self.epoch
-                self.advance(before + 1 if watched else options.epochs)
+            done = self.epoch
+            while done < options.epochs:
+                self.advance(done + 1 if watched else options.epochs)
+                before, done = done, self.epoch
                 stop = False
-                if self.epoch > before and watched:
+                if watched and done > before:
                     if self.validation is not None:
-                        self.history._score(self.epoch, self.validation.scores())
+                        self.history._score(done, self.validation.scores())
                     stop = any_says_stop(options.callbacks)
                     if options.callbacks and not stop:
                         self.follow()
-                report(self.epoch - before)
+                report(done - before)
                 if stop:
                     break
         finally:

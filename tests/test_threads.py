@@ -1,13 +1,14 @@
 """Threads: the same bits for any number, one model called from many, forked children, environment variables."""
 
 import os
+import pickle
 import sys
 import threading
 
 import numpy as np
 import pytest
 
-from fastnn import Model, threads
+from fastnn import LBFGS, History, Model, Stream, load, threads
 from fastnn.kernels import entry, pool
 
 from .starts import WAYS, Starts
@@ -517,3 +518,178 @@ def test_predict_while_the_head_is_replaced():
     for mine, other in zip((*fresh.weights, *fresh.biases), (*model.weights, *model.biases), strict=True):
         mine[...] = other
     np.testing.assert_array_equal(model.predict(X), fresh.predict(X))
+
+
+# ---- a call within a call, and calls at once ----
+
+SMALL = np.random.default_rng(0).random((61, 5), np.float32)
+LABELS = np.random.default_rng(1).integers(0, 3, 61)
+
+
+def prepared():
+    """A model that has a plan and programs, and a step's program in use."""
+    model = Model([5, 7, 3], rng=3)
+    model.fit(SMALL, LABELS, epochs=1, batch_size=7, optimizer="adam")
+    model.partial_fit(SMALL, LABELS, optimizer="adam")
+    return model
+
+
+# What each gives is compared, and the parameters that it leaves.
+CALLS = {
+    "fit": lambda m: m.fit(SMALL, LABELS, epochs=2, batch_size=7, optimizer="adam", validation_data=(SMALL, LABELS)),
+    "partial_fit": lambda m: [m.partial_fit(SMALL[:n], LABELS[:n], optimizer="adam") for n in (61, 61, 20)],
+    "predict": lambda m: m.predict(np.tile(SMALL, (50, 1))).tobytes(),
+    "evaluate": lambda m: m.evaluate(SMALL, LABELS),
+    "gradients": lambda m: [a.tobytes() for pair in m.gradients(SMALL, LABELS) for a in pair],
+    "pickle": lambda m: pickle.loads(pickle.dumps(m)).parameters.tobytes(),
+    "freeze": lambda m: (m.freeze(0), m.partial_fit(SMALL, LABELS, optimizer="adam"))[1],
+    "lbfgs": lambda m: m.fit(SMALL, LABELS, epochs=2, batch_size=61, optimizer=LBFGS()),
+    "stream": lambda m: m.fit(Stream([(SMALL, LABELS)]), epochs=2, batch_size=7),
+}
+
+
+def outcome(name, model):
+    given = CALLS[name](model)
+    return given.loss if isinstance(given, History) else given, model.parameters.tobytes()
+
+
+class Interruption:
+    """Calls something before the `at`th instruction of fastnn's Python code, as a signal handler or `__del__` may."""
+
+    def __init__(self, at, call):
+        self.count, self.at, self.call, self.given = 0, at, call, None
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        sys.settrace(self._of_frame)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(self.before)
+
+    def _of_frame(self, frame, event, argument):
+        if frame.f_globals.get("__name__", "").rpartition(".")[0] != "fastnn":
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._of_instruction
+
+    def _of_instruction(self, frame, event, argument):
+        self.count += event == "opcode"
+        if event == "opcode" and self.count == self.at:
+            self.given = self.call()
+        return self._of_instruction
+
+
+@pytest.mark.parametrize("inner", CALLS)
+@pytest.mark.parametrize("outer", CALLS)
+def test_a_call_within_a_call_on_another_model(outer, inner):
+    """Both share plans and programs, which are those of an architecture."""
+    wanted = outcome(outer, prepared()), outcome(inner, prepared())
+    model = prepared()
+    with Interruption(0, None) as whole:
+        outcome(outer, model)
+    for at in np.random.default_rng(0).integers(1, whole.count + 1, 6):
+        model, other = prepared(), prepared()
+        with Interruption(at, lambda other=other: outcome(inner, other)) as interruption:
+            given = outcome(outer, model)
+        assert (given, interruption.given) == wanted
+
+
+@pytest.mark.parametrize("outer", ["fit", "partial_fit", "freeze", "lbfgs", "stream"])
+def test_a_step_within_a_call_on_the_same_model(outer):
+    """It is refused, or comes before or after all that the call does."""
+
+    def step(model):
+        try:
+            return model.partial_fit(SMALL, LABELS, optimizer="adam")
+        except RuntimeError as error:
+            return str(error)
+
+    wanted = outcome(outer, prepared())
+    model = prepared()
+    with Interruption(0, None) as whole:
+        outcome(outer, model)
+    refused = 0
+    for at in np.linspace(1, whole.count, 60).astype(int):
+        model = prepared()
+        with Interruption(at, lambda model=model: step(model)) as interruption:
+            given = outcome(outer, model)
+        if isinstance(interruption.given, str):
+            assert interruption.given == threads.BUSY
+            assert given == wanted
+            refused += 1
+    assert refused
+
+
+def test_one_model_in_any_mix_of_calls(tmp_path):
+    """Each call gives a result, or says that the model is being trained."""
+    model, wrong, done = Model([5, 7, 3], output="identity", rng=0), [], []
+    X, y = SMALL, LABELS
+
+    def replace(i):
+        model.replace_head((3, 1)[i % 2], rng=i)
+
+    def save(i):
+        path = tmp_path / f"{threading.get_ident()}.safetensors"
+        model.save(path)
+        load(path)
+
+    mix = [
+        lambda i: model.fit(X, y, epochs=2, batch_size=7, optimizer=("adam", "sgd")[i % 2]),
+        lambda i: model.partial_fit(X[: 1 + i % 40], y[: 1 + i % 40], optimizer=("adam", "momentum")[i % 2]),
+        lambda i: model.predict(X),
+        lambda i: model.evaluate(X, y, metric="rmse" if model.sizes[-1] == 1 else "accuracy"),
+        lambda i: model.gradients(X, y),
+        lambda i: pickle.loads(pickle.dumps(model)),
+        lambda i: model.freeze([0] if i % 2 else []),
+        replace,
+        save,
+    ]
+
+    def work(seed):
+        for i in np.random.default_rng(seed).integers(0, 9 * 40, 150):
+            try:
+                mix[i % 9](int(i))
+                done.append(i)
+            except RuntimeError as error:
+                wrong.extend([] if str(error) == threads.BUSY else [repr(error)])
+            except ValueError as error:  # of a head that was replaced meanwhile
+                wrong.extend([] if "must" in str(error) or "needs" in str(error) else [repr(error)])
+
+    interval = sys.getswitchinterval()
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert done
+    model.replace_head(3, rng=0)
+    assert np.isfinite(model.fit(X, y, epochs=1, batch_size=7).loss).all()
+
+
+def test_models_of_one_architecture_each_in_a_thread_of_its_own():
+    def work(seed, results):
+        model, given = Model([5, 7, 3], rng=seed), []
+        for i in range(5):
+            given += [outcome(name, model) for name in CALLS]
+            model.freeze([0] if i % 2 else [])
+        results[seed] = given, model.parameters.tobytes()
+
+    expected, results, interval = {}, {}, sys.getswitchinterval()
+    for seed in range(4):
+        work(seed, expected)
+    workers = [threading.Thread(target=work, args=(seed, results)) for seed in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert results == expected
