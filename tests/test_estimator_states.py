@@ -3,8 +3,10 @@
 import copy
 import pickle
 import sys
+import tempfile
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import scipy.sparse
 import sklearn.neural_network as originals
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -22,6 +25,8 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 
 from .test_estimators import attempt, check, pair, samples
+
+set_hypothesis_home_dir(Path(tempfile.gettempdir(), "fastnn-hypothesis"))  # not in the checkout
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = X[:, 0].copy()
@@ -509,6 +514,7 @@ SideBySide.TestCase.settings = settings(
     stateful_step_count=12,
     derandomize=True,
     deadline=None,
+    database=None,
     suppress_health_check=list(HealthCheck),
 )
 TestSideBySide = pytest.mark.filterwarnings("ignore")(SideBySide.TestCase)
