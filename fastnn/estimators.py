@@ -92,7 +92,7 @@ def _store(estimator: Any, init: Callable[..., None], given: dict[str, Any]) -> 
     init(**given)
 
 
-def _check(estimator: Any) -> None:
+def _check(estimator: Any, validation: Any) -> None:
     """Raise where parameters do not go together, before anything is changed."""
     if estimator.solver == "lbfgs":
         for name in TRAINING:
@@ -100,7 +100,7 @@ def _check(estimator: Any) -> None:
                 raise ValueError(f"{name} needs a stochastic solver, got {name}={shown(value)} and solver='lbfgs'")
         if not isinstance(estimator.learning_rate, str):
             raise ValueError("learning_rate can be a schedule with a stochastic solver, got solver='lbfgs'")
-        if estimator._validation is not None:
+        if validation is not None:
             raise ValueError("X_val needs a stochastic solver, got solver='lbfgs'")
     else:
         settings_of(estimator)
@@ -313,17 +313,15 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val and y_val must be given together, and sample_weight_val with them alone")
-        self._validation = None if X_val is None else (X_val, y_val, sample_weight_val)
-        try:
-            return self._fit(X, y, sample_weight=sample_weight, incremental=False)
-        finally:
-            self.__dict__.pop("_validation", None)
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight=sample_weight, incremental=False, validation=validation)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
-        _check(self)
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation: Any = None) -> Any:
+        _check(self, validation)
         claims, mine = self.__dict__.setdefault("_claims", Claims()), threading.Lock()
         with mine:
             claims.take(mine)
+            self._validation = validation
             self._solver = given = self.solver
             if given not in ("sgd", "adam", "lbfgs"):
                 self.solver = "adam"  # until `_fit_stochastic` begins: scikit-learn's code knows no others
@@ -332,7 +330,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             finally:
                 if self._solver is not None:  # else it is the user's since training began
                     self.solver = given
-                self.__dict__.pop("_solver", None)
+                for name in ("_solver", "_validation"):
+                    self.__dict__.pop(name, None)
                 claims.give_back(mine)
 
     def _that_goes_on(self, X: Any, y: NDArray[Any], reset: bool) -> tuple[Any, NDArray[Any]]:
