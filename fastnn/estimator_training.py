@@ -49,9 +49,8 @@ def _kind(estimator: Any) -> tuple[Any, ...]:
     return activation, estimator.out_activation_, estimator.loss
 
 
-def hidden_activations(estimator: Any, n_hidden: int) -> list[Any]:
-    """fastnn's names of the hidden layers' activations, or objects."""
-    given = estimator.activation
+def hidden_activations(given: Any, n_hidden: int) -> list[Any]:
+    """fastnn's names of the hidden layers' activations, or objects, for the parameter `activation`."""
     found = list(given) if isinstance(given, (list, tuple)) else [given] * n_hidden
     if len(found) != n_hidden:
         raise ValueError(f"activation must be one, or one a hidden layer, {n_hidden}, got {shown(given)}")
@@ -61,29 +60,88 @@ def hidden_activations(estimator: Any, n_hidden: int) -> list[Any]:
     return [ACTIVATIONS.get(each, each) for each in found]
 
 
+def arrays_of(coefs: Any, intercepts: Any) -> tuple[list[Any], list[Any]]:
+    """The coefficients and intercepts as arrays that fit together, of any type and container that holds real numbers.
+
+    Raises ValueError or TypeError, which names the array. An intercept may have one number for all neurons, as in
+    scikit-learn.
+    """
+    if len(coefs) != len(intercepts) or not len(coefs):
+        raise ValueError(f"coefs_ and intercepts_ must have an array a layer, got {len(coefs)} and {len(intercepts)}")
+    weights, biases = list[Any](), list[Any]()
+    for i, (given, its) in enumerate(zip(list(coefs), list(intercepts), strict=True)):
+        w, b = _numbers(f"coefs_[{i}]", given), _numbers(f"intercepts_[{i}]", its)
+        if w.ndim != 2 or 0 in w.shape or (i and w.shape[0] != weights[-1].shape[1]):
+            rows = weights[-1].shape[1] if i else "n_features"
+            raise ValueError(f"coefs_[{i}] must have shape ({rows}, n), got shape {w.shape}")
+        n = w.shape[1]
+        if b.shape != (n,):
+            if b.shape not in ((), (1,), (1, 1), (1, n)):
+                raise ValueError(f"intercepts_[{i}] must have shape ({n},), got shape {b.shape}")
+            b = np.broadcast_to(b.reshape(-1), n)
+        weights.append(w)
+        biases.append(b)
+    return weights, biases
+
+
+def _numbers(name: str, given: Any) -> NDArray[Any]:
+    """An array of real numbers."""
+    array = np.asarray(given.toarray() if scipy.sparse.issparse(given) else given)
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must hold numbers, got {shown(given)}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got an array of dtype {array.dtype}")
+    return array
+
+
+def _dtype_for(coefs: list[Any]) -> str:
+    """The network's dtype: float32 where that holds all coefficients, else float64."""
+    return "float32" if np.result_type(np.float32, *(w.dtype for w in coefs)) == np.float32 else "float64"
+
+
+def check_goes_on(estimator: Any, X: Any, y: NDArray[Any]) -> None:
+    """Raise where further training is on samples, or with hidden layers, that the coefficients are not for.
+
+    scikit-learn's stochastic solvers do not look at the sizes of hidden layers, only at their number.
+    """
+    shapes = [np.shape(w) for w in estimator.coefs_]
+    if not shapes or any(len(shape) != 2 for shape in shapes):
+        arrays_of(estimator.coefs_, estimator.intercepts_)
+    hidden, asked = [shape[1] for shape in shapes[:-1]], np.atleast_1d(estimator.hidden_layer_sizes).tolist()
+    if hidden != asked and (len(hidden) != len(asked) or estimator.solver == "lbfgs"):
+        raise ValueError(f"hidden_layer_sizes must be those of coefs_, {hidden}, where training goes on, got {asked}")
+    if X.shape[1] != shapes[0][0]:
+        raise ValueError(f"X must have {shapes[0][0]} features, as coefs_[0] has rows, got {X.shape[1]}")
+    n_outputs = y.shape[1] if y.ndim == 2 else 1
+    if n_outputs != shapes[-1][1]:
+        raise ValueError(f"y must have {shapes[-1][1]} outputs, as coefs_[-1] has columns, got {n_outputs}")
+
+
 class Engine:
     """The network of an estimator, in the memory of which its coefficients lie."""
 
     def __init__(self, estimator: Any, coefs: list[Any], intercepts: list[Any]):
+        """The arrays are those of `arrays_of`."""
+        self.kind = activation, out_activation, loss = _kind(estimator)
         sizes = (coefs[0].shape[0], *(w.shape[1] for w in coefs))
-        output = ACTIVATIONS.get(estimator.out_activation_, estimator.out_activation_)
-        names = [*hidden_activations(estimator, len(coefs) - 1), output]
+        output = ACTIVATIONS.get(out_activation, out_activation)
+        names = [*hidden_activations(activation, len(coefs) - 1), output]
         layers = tuple(itertools.starmap(Dense, zip(sizes[1:], names, strict=True)))
-        dtype = np.result_type(*coefs).name
-        self.architecture = Architecture(sizes[0], layers, LOSSES.get(estimator.loss, estimator.loss), dtype)
+        self.architecture = Architecture(sizes[0], layers, LOSSES.get(loss, loss), _dtype_for(coefs))
         self.network = Network(self.architecture)
         views = self.network.layout.views(self.network.parameters)
         self.coefs, self.intercepts = [w for w, _ in views], [b for _, b in views]
-        self.kind = _kind(estimator)
         self.lent = False  # whether an estimator's coefficients are views of its memory
+        self.wider = False  # whether the coefficients that it took are of a wider type, such as np.longdouble
         self.take(coefs, intercepts)
 
     def go_on_from(self, other: Engine) -> None:
-        """Take over the optimizer's state of a network of the same sizes, and what draws dropout."""
+        """Take over what draws dropout, and the optimizer's state where the sizes are the same."""
         self.network.state["noise"] = other.network.noise
-        state = other.network.optimizer_state()
-        if state is not None and other.architecture.sizes == self.architecture.sizes:
-            self.network.restore_optimizer(*state)
+        restore_optimizer(self.network, optimizer_state(other.network))
 
     def is_current(self, estimator: Any) -> bool:
         """Whether the estimator's coefficients are the network's, and its activations and loss too."""
@@ -99,7 +157,7 @@ class Engine:
         """Whether it is a network for these coefficients."""
         return (
             [w.shape for w in coefs] == [w.shape for w in self.coefs]
-            and np.result_type(*coefs) == self.architecture.dtype
+            and _dtype_for(coefs) == self.architecture.dtype
             and self.kind == _kind(estimator)
         )
 
@@ -136,12 +194,45 @@ class Engine:
         return result
 
     def take(self, coefs: list[Any], intercepts: list[Any]) -> None:
-        """Copy what does not lie in the network's memory."""
-        for mine, given in itertools.chain(
-            zip(self.coefs, coefs, strict=True), zip(self.intercepts, intercepts, strict=True)
-        ):
+        """Copy what does not lie in the network's memory; the arrays are those of `arrays_of`."""
+        shapes, its = [w.shape for w in coefs], [w.shape for w in self.coefs]
+        if shapes != its:
+            raise ValueError(f"coefs_ must keep their shapes while fit lasts, {its}, got {shapes}")
+        for mine, given in zip((*self.coefs, *self.intercepts), (*coefs, *intercepts), strict=True):
             if given is not mine:
                 mine[...] = given
+        self.wider = np.result_type(self.architecture.dtype, *(w.dtype for w in coefs)) != self.architecture.dtype
+
+
+def _pieces_of(network: Network, vectors: NDArray[Any]) -> list[list[NDArray[Any]]]:
+    """Of each vector that is laid out like the parameters, its part for each array of weights and biases."""
+    layout = network.layout
+    rows = vectors.reshape(-1, layout.n_bytes // layout.itemsize)
+    return [[part for views in layout.views(row) for part in views] for row in rows]
+
+
+def optimizer_state(network: Network) -> tuple[Optimizer, list[list[NDArray[Any]]], NDArray[Any]] | None:
+    """Copies of what the optimizer knows: itself, its vectors, a list of arrays each, and its numbers.
+
+    It is good for another dtype too.
+    """
+    state = network.optimizer_state()
+    return None if state is None else (state[0], _pieces_of(network, state[1]), state[2])
+
+
+def restore_optimizer(network: Network, state: Any) -> None:
+    """Go on from what `optimizer_state` gave, if it was of a network of the same sizes."""
+    if state is None:
+        return
+    optimizer, given, numbers = state
+    vectors = network.vectors_for(optimizer).copy()
+    mine = _pieces_of(network, vectors)
+    if [[a.shape for a in parts] for parts in mine] != [[a.shape for a in parts] for parts in given]:
+        return
+    for parts, its in zip(mine, given, strict=True):
+        for out, array in zip(parts, its, strict=True):
+            out[...] = array
+    network.restore_optimizer(optimizer, vectors, numbers)
 
 
 class Run:
@@ -149,29 +240,34 @@ class Run:
 
     def __init__(self, estimator: Any, engine: Engine, X: Any, y: Any, sample_weight: Any, batch_size: int):
         self.estimator, self.network = estimator, engine.network
-        self.samples = samples_of(self.network, X, y, sample_weight, estimator.out_activation_)
+        self.optimizer, self.random = estimator._optimizer, estimator._random_state
+        self.shuffle, self.early_stopping = bool(estimator.shuffle), bool(estimator.early_stopping)
+        self.samples = samples_of(self.network, X, y, sample_weight)
         self.n = n = len(self.samples.inputs)
-        self.zeros = sample_weight is not None and not np.all(sample_weight)
+        # Batches without weight can only be where a weight is not positive.
+        self.doubtful = None if sample_weight is None or np.all(sample_weight > 0) else np.array(sample_weight)
+        exponent = 0 if sample_weight is None else common_exponent(sample_weight)
+        max_iter = int(estimator.max_iter)
         self.objective = training.Objective(
-            l2=(0.0, float(estimator.alpha)),
-            l1=(0.0, float(estimator.l1)),
+            l2=(0.0, float(np.ldexp(float(estimator.alpha), -exponent))),
+            l1=(0.0, float(np.ldexp(float(estimator.l1), -exponent))),
             batch_means=sample_weight is not None,
-            n_means=estimator.n_outputs_ if estimator.loss == "squared_error" else 1,
+            n_means=self.network.layout.sizes[-1] if engine.kind[-1] == "squared_error" else 1,
             rules=Rules(
                 dropout=_validation.dropout(estimator.dropout, len(engine.coefs) - 1),
                 max_norm=None if estimator.max_norm is None else float(estimator.max_norm),
             ),
         )
-        work = 3 * estimator.max_iter * n * self.network.layout.multiply_adds
+        work = 3 * max_iter * n * self.network.layout.multiply_adds
         shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(batch_size) > 1
-        self.rows = max(1, min(MAX_ORDERS, estimator.max_iter, ORDER_BYTES // (4 * n)))
+        self.rows = max(1, min(MAX_ORDERS, max_iter, ORDER_BYTES // (4 * n)))
         self.order = np.empty((self.rows, n), np.int32)
         self.indices = np.arange(n)
         options = training.Options(
-            epochs=estimator.max_iter,
+            epochs=max_iter,
             batch_size=batch_size,
-            optimizer=optimizer_of(estimator._optimizer),
-            ordered=entry.GIVEN if estimator.shuffle else entry.AS_IS,
+            optimizer=optimizer_of(self.optimizer),
+            ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
             order=self.order,
             callbacks=[],
             max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
@@ -186,23 +282,23 @@ class Run:
     def pieces(self, epochs: int, one_by_one: bool) -> Any:
         """Train some epochs again and again; gives how many are done."""
         estimator, run = self.estimator, self.run
-        optimizer = estimator._optimizer  # of the solver that training began with
+        optimizer = self.optimizer  # of the solver that training began with
         descends = isinstance(optimizer, SGDOptimizer) and self.fit.rate.constant
         schedule = descends and optimizer.lr_schedule == "invscaling"
-        stops = not estimator.early_stopping
+        stops = not self.early_stopping
         if stops:
-            patience = estimator.n_iter_no_change
-            run["patience"] = 2**62 if patience == np.inf else patience
-            run["tol"], run["best"] = estimator.tol, estimator.best_loss_
+            run["best"] = np.inf if estimator.best_loss_ is None else estimator.best_loss_
             run["waited"] = estimator._no_improvement_count
         epoch = 0
         while epoch < epochs:
+            if stops:  # scikit-learn reads these after each epoch, and callbacks may set them
+                run["patience"], run["tol"] = min(estimator.n_iter_no_change, 2**62), estimator.tol
             most = 1 if one_by_one or schedule or self.left is not None else self.rows
             stop = min(epochs, epoch + most)
             if descends:
                 self.plan.settings[0] = optimizer.learning_rate
             state = None
-            if estimator.shuffle:
+            if self.shuffle:
                 state = self._draw(stop - epoch)
                 self.drawn = state, epoch, stop - epoch
             else:
@@ -218,11 +314,11 @@ class Run:
             epoch += done
             yield epoch
             if run["status"] == entry.STALLED:  # and it was told to go on
-                run["status"], run["waited"] = entry.RUNNING, 0
+                run["status"], run["waited"] = entry.RUNNING, estimator._no_improvement_count
 
     def _draw(self, epochs: int) -> Any:
         """Write the orders of some epochs; gives the state of the generator before."""
-        random = self.estimator._random_state
+        random = self.random
         state = random.get_state(legacy=False), self.indices
         for row in range(epochs):
             order = np.arange(self.n)
@@ -235,15 +331,14 @@ class Run:
 
     def _check_weights(self, order: NDArray[Any]) -> None:
         """Raise as scikit-learn does for a batch without weight."""
-        weights = self.samples.weights
-        if weights is not None and self.zeros:
+        if self.doubtful is not None:
             starts = np.arange(0, self.n, self.plan.kind.batch_size)
-            if not np.add.reduceat(weights[order], starts).all():
+            if not np.add.reduceat(self.doubtful[order], starts).all():
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
     def _redraw(self, state: Any, epochs: int) -> None:
         """Bring the generator to where it is after fewer epochs."""
-        self.estimator._random_state.set_state(state[0])
+        self.random.set_state(state[0])
         self.indices = state[1]
         self._draw(epochs)
 
@@ -258,17 +353,18 @@ class Run:
             while self.run["epoch"] < stop and self.run["status"] == entry.RUNNING:
                 self.fit.advance(stop)
         except DivergenceError:
-            if not self.estimator.early_stopping:
+            if not self.early_stopping:
+                self.note(self.epochs)
+                self.estimator.stopped_by_ = "divergence"
                 raise ValueError(NOT_FINITE) from None
             # scikit-learn goes on with NaN, and ends with the best parameters
             self.left = self.network.parameters.copy()
             for array in (*self.network.weights, *self.network.biases):
                 array[...] = np.nan
-            self.fit.losses[stop - 1 :] = np.nan
 
     def _note_adam(self, epochs: int) -> None:
         """Keep the step and the rate that scikit-learn's optimizer would have."""
-        optimizer = self.estimator._optimizer
+        optimizer = self.optimizer
         optimizer.t += epochs * -(-self.n // self.plan.kind.batch_size)
         rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
         optimizer.learning_rate = (optimizer.learning_rate_init if self.fit.rate.constant else self.fit.rate.now) * rate
@@ -282,7 +378,8 @@ class Run:
         """Let the estimator know of as many epochs as are done."""
         estimator, (t, curve) = self.estimator, self.begins_at
         estimator.n_iter_, estimator.t_ = epochs, t + epochs * self.n
-        estimator.loss_curve_[curve:] = self.fit.losses[:epochs].tolist()
+        known = self.fit.losses[: min(epochs, self.epochs)].tolist()
+        estimator.loss_curve_[curve:] = known + [math.nan] * (epochs - len(known))
         if epochs:
             estimator.loss_ = estimator.loss_curve_[-1]
 
@@ -348,6 +445,7 @@ def outputs_of(network: Network, X: Any) -> NDArray[Any]:
     inference = network.inference
     if (outputs := inference.block(X)) is not None:
         return outputs
+    _check_width(network, X)
     rows = _rows(X, inference.dtype)
     if (outputs := inference.block(rows)) is not None:
         return outputs
@@ -357,19 +455,44 @@ def outputs_of(network: Network, X: Any) -> NDArray[Any]:
     return out
 
 
+def _check_width(network: Network, X: Any) -> None:
+    if X.ndim != 2 or X.shape[1] != network.inference.n_in:
+        raise ValueError(f"X must have {network.inference.n_in} features, as coefs_[0] has rows, got shape {X.shape}")
+
+
+@np.errstate(all="ignore")  # a number too small for dtype is zero
 def _rows(X: Any, dtype: Any) -> NDArray[Any]:
-    """X, validated, as the kernels take it."""
-    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
+    """X, validated, as the kernels take it: an object of our own, whose shape nobody else can set."""
+    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype).view()
 
 
-def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any, output: str) -> training.Samples:
-    """The samples as the kernels take them."""
+def common_exponent(sample_weight: NDArray[Any]) -> int:
+    """e, so that the largest magnitude of the weights is 2**e times a number in [0.5, 1), or 0."""
+    return int(np.frexp(np.abs(np.asarray(sample_weight, np.float64)).max(initial=0))[1])
+
+
+@np.errstate(all="ignore")
+def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) -> training.Samples:
+    """The samples as the kernels take them; raises ValueError where they are not those of the network.
+
+    The power of two of `common_exponent` is taken out of the weights, so that their sums neither vanish nor overflow.
+    """
     dtype = network.inference.dtype
+    _check_width(network, X)
     inputs = _rows(X, dtype)
     if y.ndim == 1:
         y = y.reshape(-1, 1)
-    targets = y.argmax(axis=1).astype(np.int32) if output == "softmax" else np.ascontiguousarray(y, dtype)
-    weights = None if sample_weight is None else np.array(sample_weight, dtype)
+    if y.shape != (len(inputs), network.inference.n_out):
+        raise ValueError(
+            f"y must have shape {len(inputs), network.inference.n_out}, as coefs_[-1] has columns, got shape {y.shape}"
+        )
+    classes = network.architecture.layers[-1].activation == "softmax"
+    targets = y.argmax(axis=1).astype(np.int32) if classes else np.ascontiguousarray(y, dtype).view()
+    weights = None
+    if sample_weight is not None:
+        weights = np.ldexp(np.asarray(sample_weight, np.float64), -common_exponent(sample_weight)).astype(dtype)
+        if weights.shape != inputs.shape[:1]:
+            raise ValueError(f"sample_weight must have shape {inputs.shape[:1]}, got {weights.shape}")
     return training.Samples(inputs, targets, weights)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -37,12 +38,16 @@ from .estimator_training import (
     Own,
     Run,
     Tasks,
+    arrays_of,
     batch_size_of,
+    check_goes_on,
     copy_vectors,
     held_out,
     hidden_activations,
     optimizer_of,
+    optimizer_state,
     outputs_of,
+    restore_optimizer,
     samples_of,
     settings_of,
     validation_set,
@@ -51,6 +56,7 @@ from .layers import HIDDEN
 from .losses import Huber, Quantile
 from .optimizers import Optimizer
 from .schedules import Schedule
+from .threads import Claims
 
 KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
 
@@ -86,7 +92,7 @@ def _store(estimator: Any, init: Callable[..., None], given: dict[str, Any]) -> 
     init(**given)
 
 
-def _check(estimator: Any) -> None:
+def _check(estimator: Any, validation: Any) -> None:
     """Raise where parameters do not go together, before anything is changed."""
     if estimator.solver == "lbfgs":
         for name in TRAINING:
@@ -94,7 +100,7 @@ def _check(estimator: Any) -> None:
                 raise ValueError(f"{name} needs a stochastic solver, got {name}={shown(value)} and solver='lbfgs'")
         if not isinstance(estimator.learning_rate, str):
             raise ValueError("learning_rate can be a schedule with a stochastic solver, got solver='lbfgs'")
-        if estimator._validation is not None:
+        if validation is not None:
             raise ValueError("X_val needs a stochastic solver, got solver='lbfgs'")
     else:
         settings_of(estimator)
@@ -104,7 +110,7 @@ def _check(estimator: Any) -> None:
         if estimator.early_stopping and estimator.scoring not in (None, "loss"):
             check_scoring(estimator, estimator.scoring)
     n_hidden = np.size(estimator.hidden_layer_sizes)
-    hidden_activations(estimator, n_hidden)
+    hidden_activations(estimator.activation, n_hidden)
     _validation.dropout(estimator.dropout, n_hidden)
 
 
@@ -114,6 +120,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     _engine: Engine | None = None
     _no_improvement_count: int
     best_loss_: Any
+    _best_coefs: Any
+    _best_intercepts: Any
     _optimizer_state: Any = None  # of the kernels', and what draws dropout, between unpickling and training
     # While a fit lasts: the solver asked for, (X, y, weights) to validate on, whether X of `predict` was checked.
     _solver: Any = None
@@ -131,30 +139,34 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         engine = self._engine
         if engine is not None and engine.is_current(self):
             return engine
-        coefs, intercepts = self.coefs_, self.intercepts_
+        coefs, intercepts = arrays_of(self.coefs_, self.intercepts_)
         if engine is None or engine.lent or not engine.fits(self, coefs):
-            self._engine = Engine(self, coefs, intercepts)
+            made = Engine(self, coefs, intercepts)
             if engine is not None:
-                self._engine.go_on_from(engine)
-            return self._engine
+                made.go_on_from(engine)
+            self._engine = made
+            return made
         engine.take(coefs, intercepts)
         return engine
 
     def _lend(self, engine: Engine) -> None:
         """Make the coefficients views of the network's memory."""
         self.coefs_, self.intercepts_ = list(engine.coefs), list(engine.intercepts)
-        engine.lent = True
+        engine.lent, engine.wider, self._engine = True, False, engine
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        for name in ("_solver", "_validation", "_is_scoring"):
+        for name in ("_solver", "_validation", "_is_scoring", "_claims"):
             state.pop(name, None)
         engine = state.pop("_engine", None)
         if engine is not None:
             if self._optimizer_state is None:
-                state["_optimizer_state"] = engine.network.optimizer_state(), engine.network.noise
-            for name in ("coefs_", "intercepts_"):
-                state[name] = [a.copy() for a in state[name]]
+                state["_optimizer_state"] = optimizer_state(engine.network), engine.network.noise
+            for name, best in (("coefs_", "_best_coefs"), ("intercepts_", "_best_intercepts")):
+                copied = [a.copy() if isinstance(a, np.ndarray) else a for a in state[name]]
+                if state.get(best) is state[name]:
+                    state[best] = copied
+                state[name] = copied
         return state
 
     @classmethod
@@ -210,8 +222,9 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """The outputs for an array that scikit-learn would take as it is, without its validation; else None."""
         if self._engine is None or not hasattr(self, "coefs_"):
             return None
-        network = self._network().network
-        return outputs_of(network, X) if _is_plain(X, network.inference.dtype, self) else None
+        engine = self._network()
+        network = engine.network
+        return outputs_of(network, X) if _is_plain(X, network.inference.dtype, self) and not engine.wider else None
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         """The outputs, (n, n_outputs)."""
@@ -221,9 +234,10 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             return outputs
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        network = self._network().network
-        dtype = network.inference.dtype
-        return outputs_of(network, X).astype(np.result_type(X.dtype, dtype), copy=False)
+        network, coefs = self._network().network, list(self.coefs_)
+        outputs = outputs_of(network, X)
+        dtype = np.result_type(X.dtype, *(getattr(w, "dtype", np.float64) for w in coefs))
+        return outputs.astype(dtype if dtype.kind == "f" else np.result_type(X.dtype, outputs.dtype), copy=False)
 
     # ---- what the network does inside ----
 
@@ -299,22 +313,32 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val and y_val must be given together, and sample_weight_val with them alone")
-        self._validation = None if X_val is None else (X_val, y_val, sample_weight_val)
-        try:
-            return self._fit(X, y, sample_weight=sample_weight, incremental=False)
-        finally:
-            self.__dict__.pop("_validation", None)
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight=sample_weight, incremental=False, validation=validation)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
-        _check(self)
-        self._solver = given = self.solver
-        if given not in ("sgd", "adam", "lbfgs"):
-            self.solver = "adam"  # until `_fit_stochastic` begins: scikit-learn's code knows no others
-        try:
-            return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
-        finally:
-            self.solver = given
-            self.__dict__.pop("_solver", None)
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation: Any = None) -> Any:
+        _check(self, validation)
+        claims, mine = self.__dict__.setdefault("_claims", Claims()), threading.Lock()
+        with mine:
+            claims.take(mine)
+            self._validation = validation
+            self._solver = given = self.solver
+            if given not in ("sgd", "adam", "lbfgs"):
+                self.solver = "adam"  # until `_fit_stochastic` begins: scikit-learn's code knows no others
+            try:
+                return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
+            finally:
+                if self._solver is not None:  # else it is the user's since training began
+                    self.solver = given
+                for name in ("_solver", "_validation"):
+                    self.__dict__.pop(name, None)
+                claims.give_back(mine)
+
+    def _that_goes_on(self, X: Any, y: NDArray[Any], reset: bool) -> tuple[Any, NDArray[Any]]:
+        """(X, y), validated; raises where further training cannot be on them."""
+        if not reset and hasattr(self, "coefs_"):
+            check_goes_on(self, X, y)
+        return X, y
 
     def set_callbacks(self, *callbacks: Any) -> Any:
         """Set callbacks that follow scikit-learn's protocol, such as sklearn.callback.ProgressBar, for each `fit`.
@@ -358,19 +382,21 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         layer_units: Any,
         incremental: bool,
     ) -> None:
-        started, self.solver = time.monotonic(), self._solver
+        started = time.monotonic()
+        self.solver, self._solver = self._solver, None
         afresh = not incremental or not hasattr(self, "_optimizer")
         if afresh:
             self._optimizer = settings_of(self)
             self._optimizer_state = None
             if self._engine is not None:
                 self._engine.network.state["optimizer"] = 0  # it starts afresh
-        if self.early_stopping and incremental:
+        early_stopping, max_iter = self.early_stopping, 1 if incremental else int(self.max_iter)
+        if early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         held = None
         if self._validation is not None:
             held = validation_set(self, *self._validation)
-        elif self.early_stopping:
+        elif early_stopping:
             X, y, sample_weight, held = held_out(self, X, y, sample_weight)
         batch_size = batch_size_of(self, X.shape[0])
         tasks = None if incremental else Tasks.of(self, X, y, sample_weight)
@@ -378,27 +404,26 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             tasks.begin()
         engine = self._network()
         if self._optimizer_state is not None:
-            optimizer_state, engine.network.state["noise"] = self._optimizer_state
-            if optimizer_state is not None:
-                engine.network.restore_optimizer(*optimizer_state)
+            state, engine.network.state["noise"] = self._optimizer_state
+            restore_optimizer(engine.network, state)
         self._optimizer_state = None
         run = Run(self, engine, X, y, sample_weight, batch_size)
         if afresh and run.objective.rules.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
             run.plan.load(engine.network, run.fit.options.optimizer)
         if held is not None:
-            scored = samples_of(engine.network, held.X, held.targets, held.weights, self.out_activation_)
+            scored = samples_of(engine.network, held.X, held.targets, held.weights)
             self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", None) or []
         self._lend(engine)
         self.n_iter_, self.stopped_by_ = 0, "max_iter"
-        best, hooks = None, list[Callable[[], Any]]()
+        hooks = list[Callable[[], Any]]()
         hooks += [functools.partial(callback, self) for callback in self.callbacks or ()]
         if tasks is not None:
             hooks.append(tasks.end)
         watched = bool(held is not None or self.verbose or hooks or self.progress or self.max_time)
-        with training.Report(self.progress and not incremental, False, self.max_iter, run.fit.history) as report:
+        with training.Report(self.progress and not incremental, False, max_iter, run.fit.history) as report:
             try:
-                for epochs in run.pieces(1 if incremental else self.max_iter, watched):
+                for epochs in run.pieces(max_iter, watched):
                     ended = epochs - self.n_iter_
                     run.note(epochs)
                     if self.verbose:
@@ -406,24 +431,21 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
                     if held is not None:
                         loss = engine.network.inference.evaluate(*scored)[0] / run.objective.n_means
                         self.validation_loss_curve_.append(loss)
-                    if self.early_stopping and held is not None:
-                        before = self.best_validation_score_
+                    if early_stopping and held is not None:
                         self._update_no_improvement_count(True, held.X, held.y, held.weights)
-                        if self.best_validation_score_ > before:
-                            best = engine.network.parameters.copy()
                     else:
                         self._no_improvement_count, self.best_loss_ = run.waited()
-                    self._optimizer.iteration_ends(self.t_)
+                    run.optimizer.iteration_ends(self.t_)
                     if run.left is None:
                         report(ended)
                     if ends := self._ended_by(hooks, run, engine, started):
                         self.stopped_by_ = ends
                         break
-                    if tasks is not None and epochs < self.max_iter:
+                    if tasks is not None and epochs < max_iter:
                         tasks.begin()
-                    if not incremental and self.n_iter_ == self.max_iter:
+                    if not incremental and epochs == max_iter:
                         warnings.warn(
-                            f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                            f"Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
                             stacklevel=2,
@@ -437,17 +459,21 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
                 warnings.warn("Training interrupted by user.", stacklevel=2)
             finally:
                 run.close()
-        if self.early_stopping:
-            if best is not None:
-                engine.network.parameters[...] = best
+        if early_stopping:
+            engine.take(*arrays_of(self._best_coefs, self._best_intercepts))
             self._lend(engine)
+            self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_  # as scikit-learn has them
         if tasks is not None:
             tasks.close()
+        if sample_weight is None and len(self.loss_curve_) > 1 and engine.kind[-1] == "squared_error":
+            found = training.not_learned(self.loss_ * run.objective.n_means, run.samples.targets)
+            if found and not incremental and self.stopped_by_ != "interrupt":
+                warnings.warn(found, stacklevel=2)
 
     def _ended_by(self, hooks: list[Any], run: Run, engine: Engine, started: float) -> str:
         """What ends the fit after an epoch, or ""; all hooks are called."""
         called_off = bool(hooks) and self._call_back(hooks, run, engine)
-        if self._no_improvement_count > self.n_iter_no_change and self._stops(self.early_stopping):
+        if self._no_improvement_count > self.n_iter_no_change and self._stops(run):
             return "tol"
         if called_off:
             return "callbacks"
@@ -457,8 +483,10 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """Call them, and take over what they did to the coefficients; whether one says stop."""
         stop = training.any_says_stop(hooks)
         if not engine.is_current(self):
-            engine.take(self.coefs_, self.intercepts_)
-            self._lend(engine)
+            try:
+                engine.take(*arrays_of(self.coefs_, self.intercepts_))
+            finally:
+                self._lend(engine)
         if run.left is None:
             run.fit.follow()
         return stop
@@ -478,18 +506,24 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         finally:
             del self._is_scoring
 
-    def _stops(self, early_stopping: bool) -> bool:
+    def _stops(self, run: Run) -> bool:
         """What scikit-learn's optimizer says to epochs without improvement: stop, or go on with a lower rate."""
-        what = "Validation score" if early_stopping else "Training loss"
+        what = "Validation score" if run.early_stopping else "Training loss"
         message = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:d} consecutive epochs."
-        if self._optimizer.trigger_stopping(message, self.verbose):
+        if run.optimizer.trigger_stopping(message, self.verbose):
             return True
         self._no_improvement_count = 0
         return False
 
     def _fit_lbfgs(self, X: Any, y: Any, *others: Any) -> None:
-        super()._fit_lbfgs(X, y, *others)
+        engine, kept = self._engine, self._optimizer_state
+        if engine is not None and kept is None:  # scikit-learn's partial_fit goes on with the optimizer of before
+            kept = optimizer_state(engine.network), engine.network.noise
         self._engine = None
+        try:
+            super()._fit_lbfgs(X, y, *others)
+        finally:
+            self._engine, self._optimizer_state = None, kept
         self._lend(self._network())  # in float64, as SciPy's result is
 
     def _loss_grad_lbfgs(
@@ -498,7 +532,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """(loss, its gradient), as scikit-learn packs it: all coefficients, then all intercepts."""
         self._unpack(packed_coef_inter)
         network = self._network().network
-        samples = samples_of(network, X, y, sample_weight, self.out_activation_)
+        samples = samples_of(network, X, y, sample_weight)
         loss, gradient = network.inference.loss_and_gradient(*samples)
         views = network.layout.views(gradient)
         weight = len(samples.inputs) if sample_weight is None else sample_weight.sum()
@@ -549,7 +583,7 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
     validation_loss_curve_ : list or None
         The loss on the validation set after each epoch, without penalties, where there is such a set.
     stopped_by_ : str
-        What ended the fit: "tol", "max_iter", "max_time", "callbacks" or "interrupt"; not with lbfgs.
+        What ended the fit: "tol", "max_iter", "max_time", "callbacks", "interrupt" or "divergence"; not with lbfgs.
 
     Errors of parameters are scikit-learn's InvalidParameterError, a ValueError, or ValueError where two do not go
     together. lbfgs refuses dropout, l1, max_norm, the clips, callbacks, progress, max_time, schedules and X_val.
@@ -622,8 +656,10 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
                     made.classes_ = self.classes_ = classes
                     made.y_type_, made.sparse_input_ = KINDS[len(classes) > 2], False
                 self.n_features_in_ = X.shape[1]
-                return X, (codes[:, None] == np.arange(len(classes)))[:, -1 if len(classes) == 2 else 0 :]
-        return super()._validate_input(X, y, incremental, reset)
+                found = (codes[:, None] == np.arange(len(classes)))[:, -1 if len(classes) == 2 else 0 :]
+                return self._that_goes_on(X, found, reset)
+        X, y = super()._validate_input(X, y, incremental, reset)
+        return self._that_goes_on(X, y, reset)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The classes, (n,), or for several labels (n, n_classes); see scikit-learn's."""
@@ -712,8 +748,9 @@ class MLPRegressor(_Trained, originals.MLPRegressor):
         """(X, y). Plain arrays skip scikit-learn's checks."""
         if _is_plain_set(X, y, self, reset) and y.dtype.kind == "f" and _validation.sum_is_finite(y):
             self.n_features_in_ = X.shape[1]
-            return X, y
-        return super()._validate_input(X, y, incremental, reset)
+            return self._that_goes_on(X, y, reset)
+        X, y = super()._validate_input(X, y, incremental, reset)
+        return self._that_goes_on(X, y, reset)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The values, (n,), or for several outputs (n, n_outputs); see scikit-learn's."""

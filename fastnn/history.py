@@ -85,6 +85,11 @@ class History:
         self._source = first, losses, epochs
         return first
 
+    def _go_on_in(self, losses: NDArray[np.float64]) -> None:
+        """Read the losses of the fit in another, longer array, which holds those so far."""
+        first, _, epochs = self._source
+        self._source = first, losses, epochs
+
     def _score(self, epoch: int, scores: Mapping[str, float]) -> None:
         """Note what is measured after an epoch of the fit, counted from 1."""
         for name, value in scores.items():

@@ -48,7 +48,6 @@ from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
 from .streams import Stream
 
-LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 SATURATED = 0.99  # of an output's range: how far off it is at the wrong end
 SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
 SMALL_LOSS = 1e-3  # below which it does not look
@@ -629,19 +628,11 @@ class Model:
 
     def _not_learned(self, targets: Targets, history: History) -> str:
         """What to say where targets are large and the loss is above that of their mean, or ""."""
-        if len(history.loss) < 2 or not history.loss[-1] > LARGE_TARGETS or targets.classes is not None:
+        if len(history.loss) < 2 or targets.classes is not None:
             return ""  # the loss of a first epoch is that of its first steps too
         if self._network.architecture.loss != "quadratic" or self.layers[-1].activation != "identity":
             return ""
-        with np.errstate(all="ignore"):
-            means, deviations = (f(targets.array, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-            size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
-        if size < LARGE_TARGETS or history.loss[-1] <= of_mean:
-            return ""
-        return (
-            f"the loss is {history.loss[-1]:g}, but predicting the mean of y has {of_mean:g}. y is about {size:g}: "
-            "scale it, such as (y - y.mean()) / y.std(), or train longer."
-        )
+        return training.not_learned(history.loss[-1], targets.array)
 
     def partial_fit(
         self,

@@ -24,6 +24,7 @@ from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
 
+LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_ROWS = 2**31 - 1  # of samples: their numbers are int32
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
@@ -548,7 +549,7 @@ class Fit:
     ):
         self.current, self.network, self.samples = current, current(), samples
         self.options, self.history, self.validation = options, history, validation
-        self.losses = np.zeros(max(1, options.epochs))
+        self.losses = np.zeros(1)  # of the epochs; `advance` makes it longer
         self.plan = self._bound_plan(self.network, options.order)
         self.run_record = record = self.plan.run
         self.now = record[0]  # a view
@@ -617,6 +618,11 @@ class Fit:
         if self.rate.asked is not None:
             plan.settings[0] = self.rate.asked
         rate = plan.settings[0]
+        if until > len(self.losses):
+            longer = np.zeros(max(until, min(2 * len(self.losses), self.options.epochs)))
+            longer[: len(self.losses)] = self.losses
+            self.losses = longer
+            self.history._go_on_in(longer)
         run["epochs"] = until
         threads, part = plan.tuner.choose()
         switched = time.perf_counter()
@@ -686,6 +692,24 @@ class Fit:
             self.window[0] -= share
             self.window[1] -= self.blocks_per_epoch
         self.length.note(seconds, done)
+
+
+def not_learned(loss: float, targets: NDArray[Any]) -> str:
+    """What to say where targets are large and the squared error, half its sum over the outputs, is that of their mean.
+
+    "" where there is nothing to say.
+    """
+    if not loss > LARGE_TARGETS:
+        return ""
+    with np.errstate(all="ignore"):
+        means, deviations = (f(targets, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+        size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
+    if size < LARGE_TARGETS or loss <= of_mean:
+        return ""
+    return (
+        f"the loss is {loss:g}, but predicting the mean of y has {of_mean:g}. y is about {size:g}: "
+        "scale it, such as (y - y.mean()) / y.std(), or train longer."
+    )
 
 
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:

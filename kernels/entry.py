@@ -70,7 +70,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
             now.count = stop - first
             now.total = 0.0
             run_part(operations, patches, mine, COUNT, bindings, first)
-            if now.count > 0.0:
+            if now.count != 0.0:
                 run_part(operations, patches, mine, ADVANCE, bindings, first)
             else:  # a batch of no weight changes nothing
                 start = stop
@@ -100,7 +100,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         if start < stop:
             this.row = start - first
             break
-        if now.count > 0.0:  # a batch counts by its weight, or by its number of samples
+        if now.count != 0.0:  # a batch counts by its weight, or by its number of samples
             share = (stop - first) / now.count if this.batch_means else 1.0
             losses[this.epoch] += share * now.total
             this.count += share * now.count
@@ -109,7 +109,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-            if this.count > 0.0:  # else no sample had any weight
+            if this.count != 0.0:  # else no sample had any weight
                 losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
             run_part(operations, patches, mine, CHECK, bindings, 0)
