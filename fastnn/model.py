@@ -645,8 +645,8 @@ class Model:
         """One step of training on all rows given; gives their mean loss before it.
 
         X, y, optimizer and sample_weight are as in `fit`. A further step or fit with an equal optimizer goes on from
-        its state. Nothing is shuffled, and `history` stays as it is. A step on as many rows as the last one has the
-        least overhead.
+        its state. Nothing is shuffled, and `history` stays as it is. A step agrees with one of `fit` on the same batch
+        up to rounding: it sums over blocks of rows, whose number follows from that of the rows alone.
 
         Raises
         ------
@@ -772,7 +772,8 @@ class Model:
         """The outputs, (n, n_out) in the model's dtype, for X (n, n_inputs). NaN in gives NaN out.
 
         May be called from several threads at once. `threads` is the most threads one call uses; None is the number
-        that the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow. The result has the same bits for any.
+        that the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow. The result has the same bits for any. A row
+        has the same bits in a prediction of any number of rows from 2 on; a single row is summed in another order.
 
         Examples
         --------

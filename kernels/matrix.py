@@ -129,6 +129,9 @@ class Matrix:
         name = self.name or f"{self.dtype}@{self.address}"
         if self.row_stride == 0 and self.rows > 1:
             return f"{name} in each row"
+        if self.col_stride == 0 and base.rows == 1 and base.col_stride:  # a row, or a part of it, as a column
+            part = f"[0:1, {offset // base.col_stride}:{offset // base.col_stride + self.rows}]"
+            return f"{name}{'' if self.rows == base.cols else part}.T"
         if self.row_stride == 0 and base.row_stride:  # flat
             return name if offset == 0 else f"{name} + {offset}"
         strides = base.row_stride, base.col_stride

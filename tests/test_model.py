@@ -10,11 +10,10 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 import fastnn
-from fastnn import SGD, Dense, Model, initialisers
-from fastnn.kernels import activations
+from fastnn import SGD, Dense, Model, initialisers, layers
 
-ACTIVATIONS = [name for name in activations.ACTIVATIONS if name != "exp"]
-SMOOTH = ACTIVATIONS[:-1]
+ACTIVATIONS = [name for name in layers.HIDDEN if name != "exp"]
+SMOOTH = [name for name in ACTIVATIONS if name != "step"]
 DTYPES = ["float32", "float64"]
 CLOSE = {"float32": {"rtol": 2e-5, "atol": 1e-5}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 SHAPES = [[1, 1], [5, 3], [4, 8, 8, 2], [3, 17, 2], [20, 16, 16, 4], [7, 33, 1], [130, 40, 10]]

@@ -17,11 +17,11 @@ from safetensors.numpy import load_file, save_file
 
 import fastnn
 from fastnn import Dense, Model, optimizers
-from fastnn.kernels import activations
+from fastnn.layers import HIDDEN
 
 REMOVED = "removed"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permission bits, links and pipes are a matter of POSIX")
-ACTIVATIONS = [name for name in activations.ACTIVATIONS if name != "exp"]
+ACTIVATIONS = [name for name in HIDDEN if name != "exp"]
 
 
 @pytest.fixture
