@@ -2,7 +2,8 @@
 
 Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`. Then
 single steps of Adam (relu, softmax, cross-entropy) and predictions of a few rows, in turn with other packages that are
-installed: medians of rounds, and in brackets how many times as long as fastnn takes, the median of the rounds.
+installed: medians of rounds, and in brackets how many times as long as fastnn takes, the median of the rounds. Last,
+calls that each have another number of rows than the one before, beside the same numbers called again and again.
 """
 
 import statistics
@@ -25,6 +26,13 @@ STEPS = (((8, 64, 64, 4), 32), ((64, 32, 10), 32), ((784, 100, 10), 32))
 STEP_TARGETS = {"JAX": 3, "torch": 10}
 PREDICTED, PREDICTED_ROWS = ((64, 32, 10), (4, 24, 24, 3), (8, 64, 64, 4), (784, 100, 10)), (1, 2, 8, 64)
 PREDICT_TARGETS = {1: 6, 64: 3}  # against ONNX Runtime
+ANY_ROWS = (
+    ((10, 100, 10), 1, 500),
+    ((64, 32, 10), 20, 520),
+    ((30, 100, 50, 10), 1, 2000),
+    ((100, 256, 128, 10), 1000, 5000),
+)
+ANY_CALLS, ANY_KNOWN, ANY_TARGET = 400, 25, 1.2
 
 
 def microseconds(function, calls=None):
@@ -133,6 +141,53 @@ def predictions(sizes, n):
     return found
 
 
+def any_rows(call, low, high):
+    """(quantiles 0.1 and 0.5 of calls with new numbers of rows, the same of known ones, the median ratio).
+
+    In microseconds. Each number of some is called several times in a row: the fastest is what the known number takes.
+    """
+    numbers, new = np.random.default_rng(0).permutation(np.arange(low, high + 1))[:ANY_CALLS].tolist(), []
+    call(high)
+    for n in numbers:
+        start = time.perf_counter()
+        call(n)
+        new.append((time.perf_counter() - start) * 1e6)
+    some = numbers[:: max(1, len(numbers) // ANY_KNOWN)]
+    known, again = [], []
+    for n in some:
+        known.append(min(_seconds(_repeated(lambda n=n: call(n)), 5) / 5 * 1e6 for _ in range(5)))
+        call(high)
+        start = time.perf_counter()
+        call(n)
+        again.append((time.perf_counter() - start) * 1e6)
+    ratio = statistics.median(a / k for a, k in zip(again, known, strict=True))
+    return np.quantile(new, (0.1, 0.5)), np.quantile(known, (0.1, 0.5)), ratio
+
+
+def _any_rows_table():
+    """Print what new numbers of rows cost, here and in scikit-learn."""
+    print("\nEach call with another number of rows, microseconds: quantiles 0.1 and 0.5\n")
+    print(f"{'':42}{'new, from the first':>22}{'known':>18}{'after others':>14}   target {ANY_TARGET}")
+    for sizes, low, high in ANY_ROWS:
+        rng = np.random.default_rng(0)
+        X, y = rng.standard_normal((high, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], high)
+        model, adam = fastnn.Model(sizes, rng=0), fastnn.Adam()
+        calls = {
+            "predict": lambda n, model=model, X=X: model.predict(X[:n]),
+            "partial_fit": lambda n, model=model, X=X, y=y, adam=adam: model.partial_fit(X[:n], y[:n], optimizer=adam),
+        }
+        if find_spec("sklearn"):
+            from sklearn.neural_network import MLPClassifier
+
+            theirs = MLPClassifier(sizes[1:-1]).partial_fit(X, y, classes=np.arange(sizes[-1]))
+            calls["scikit-learn's predict"] = lambda n, theirs=theirs, X=X: theirs.predict(X[:n])
+            calls["scikit-learn's partial_fit"] = lambda n, theirs=theirs, X=X, y=y: theirs.partial_fit(X[:n], y[:n])
+        for name, call in calls.items():
+            new, known, ratio = any_rows(call, low, high)
+            place = f"{'-'.join(map(str, sizes))}, {low} to {high}, {name}"
+            print(f"{place:58}{new[0]:10.0f}{new[1]:8.0f}{known[0]:10.0f}{known[1]:8.0f}{ratio:14.2f}", flush=True)
+
+
 def _print(title, sides, targets):
     """A table of one kind of call: a line for each of the sides."""
     print(f"\n{title}\n")
@@ -159,6 +214,7 @@ def main():
     made = {Rows(sizes, n, n).name: predictions(sizes, n) for sizes in PREDICTED for n in PREDICTED_ROWS}
     of_rows = {str(n): f"ONNX Runtime {ratio}" for n, ratio in PREDICT_TARGETS.items()}
     _print("predict, microseconds", made, lambda what: of_rows.get(what.split(", ")[1].split()[0], ""))
+    _any_rows_table()
 
 
 if __name__ == "__main__":

@@ -120,9 +120,9 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
     """value as an array of the base class, in memory that need not be copied, but whose shape nobody else can set."""
     if type(value) is np.ndarray:
         return value.view()
-    masked: Any = sys.modules.get("numpy.ma")
-    if masked is not None and isinstance(value, masked.MaskedArray):
-        hidden = np.argwhere(masked.getmaskarray(value) if value.dtype.names is None else False)
+    kind: Any = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)  # another thread may be importing it
+    if kind is not None and isinstance(value, kind):
+        hidden = np.argwhere(np.ma.getmaskarray(value) if value.dtype.names is None else False)
         if len(hidden):
             place = ", ".join(map(str, hidden[0]))
             raise ValueError(f"{name} must hold no masked value, got {name}[{place}]; {name}.filled(..) gives it one")

@@ -21,7 +21,8 @@ from .kernels.schedule import Source, Sources
 from .threads import door, run_on_threads
 
 KEPT_KINDS = 8  # of passes over samples, whose programs a sweep keeps
-LONG_BLOCK, LONGEST_BLOCK = 2**18, 2**22  # multiply-adds: from the first on other threads of Python run meanwhile
+LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Python run meanwhile
+LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep predicts more than a block of rows
 THREAD_ROWS = 64  # of a thread's share of a prediction, at least
 
 

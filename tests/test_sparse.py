@@ -36,7 +36,7 @@ def test_as_dense(name, dtype, batch_size, how, monkeypatch):
     for model, data in zip(models, (X, given), strict=True):
         model.fit(data, y, epochs=2, batch_size=batch_size, validation_data=(data, y), metric="accuracy")
         model.fit(data, y, epochs=2, batch_size=batch_size, validation_fraction=0.2, optimizer="adam", l2=0.01)
-        model.partial_fit(data[:60] if name != "coo array" else FORMATS[name](X[:60]), y[:60], optimizer="adam")
+        model.partial_fit(data[:64] if name != "coo array" else FORMATS[name](X[:64]), y[:64], optimizer="adam")
     dense, sparse = models
     np.testing.assert_array_equal(sparse.parameters, dense.parameters)
     assert sparse.history.loss == dense.history.loss
