@@ -328,8 +328,8 @@ def parameters(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: str) 
 
 def is_sparse(value: object) -> bool:
     """Whether it is a sparse matrix or array of SciPy, which is not imported for this."""
-    scipy_sparse = sys.modules.get("scipy.sparse")
-    return scipy_sparse is not None and bool(scipy_sparse.issparse(value))
+    test: Any = getattr(sys.modules.get("scipy.sparse"), "issparse", None)  # another thread may be importing it
+    return test is not None and bool(test(value))
 
 
 class SparseRows(np.ndarray):

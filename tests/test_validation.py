@@ -6,6 +6,8 @@ import decimal
 import inspect
 import pickle
 import re
+import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -978,3 +980,12 @@ def test_large_targets_that_were_not_learned(mean):
     new().fit(X, y, **fits | {"epochs": 1})  # too early to tell
     history = Model([3, 1], output="identity", rng=0).fit(X, y, epochs=50, batch_size=20, optimizer=SGD(0.1))
     assert history.loss[-1] < of_mean  # large, but learned
+
+
+@pytest.mark.parametrize("name", ["numpy.ma", "scipy.sparse"])
+def test_a_module_that_another_thread_is_importing(name, monkeypatch):
+    """It is there, and empty yet."""
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    model = Model([2, 3], rng=0)
+    assert model.fit([[0, 1], [1, 0]], [0, 1], epochs=2, batch_size=2).loss[1] < 1
+    assert model.predict([[0, 1]]).shape == (1, 3)
