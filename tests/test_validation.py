@@ -338,13 +338,13 @@ def test_dates_of_pyarrow(value, alone):
 
 def test_a_column_that_its_library_cannot_convert():
     frame = pl.DataFrame({"a": pl.Series([1, 2], dtype=pl.Int128)})
-    with pytest.raises(ValueError, match="^X must be a rectangular array of numbers, got .*Int128|i128"):
+    with pytest.raises(ValueError, match=r"^X must be a rectangular array of numbers, got "):
         Model([1, 1]).predict(frame)
 
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [({"a": [1.0]}, "dict"), (pl.LazyFrame({"a": [1.0]}), "LazyFrame"), (iter([[1.0]]), "list_iterator")],
+    [({"a": [1.0]}, "dict"), (pl.LazyFrame({"a": [1.0]}), "LazyFrame"), (object(), "object")],
 )
 def test_what_is_no_array_at_all(value, kind):
     with pytest.raises(TypeError, match=f"^X must hold numbers, got a {kind}$"):
