@@ -126,19 +126,39 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
         if len(hidden):
             place = ", ".join(map(str, hidden[0]))
             raise ValueError(f"{name} must hold no masked value, got {name}[{place}]; {name}.filled(..) gives it one")
+    _no_dates(name, value)
     try:
         return np.asarray(value).view()
-    except (ValueError, TypeError, OverflowError):  # rows of different lengths, for example
-        raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # rows of different lengths, for example; a frame's library raises what it likes
+        raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from error
 
 
 def _labels(value: Any) -> list[Any]:
     """What the columns of a frame are called; none where it is no frame."""
-    if type(value) is np.ndarray:
-        return []
+    if type(value) is np.ndarray or not hasattr(type(value), "__array__"):
+        return []  # polars' LazyFrame would have to be computed for its names
     table = type(value).__module__.startswith("pyarrow")
     found: Any = getattr(value, "column_names" if table else "columns", None)
     return list(found) if isinstance(found, (list, tuple)) or hasattr(found, "tolist") else []
+
+
+def _no_dates(name: str, value: Any) -> None:
+    """Raise for a column of dates or times in a table of polars or pyarrow.
+
+    NumPy makes numbers of polars' where other columns hold numbers, and nothing at all of pyarrow's.
+    """
+    if type(value) is np.ndarray or not (labels := _labels(value)):
+        return
+    kinds: Any = getattr(getattr(value, "schema", None), "types", getattr(value, "dtypes", ()))
+    for label, kind in zip(labels, kinds, strict=False):
+        if hasattr(kind, "is_temporal"):  # polars'
+            temporal = kind.is_temporal()
+        else:
+            temporal = str(kind).startswith(("date", "time", "duration")) and type(kind).__module__ == "pyarrow.lib"
+        if temporal:
+            raise TypeError(f"{name} must hold numbers, got {kind} in column {label!r}; {_DATES}")
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
@@ -194,11 +214,6 @@ def _numeric(name: str, value: ArrayLike, text: str = "") -> NDArray[Any]:
         found = _of_objects(found)
     if found.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got {_no_number(name, value, found, text)}")
-    if found is not value and type(value).__module__.startswith("polars") and (labels := _labels(value)):
-        dtypes: Any = getattr(value, "dtypes", ())
-        for label, dtype in zip(labels, dtypes, strict=False):
-            if dtype.is_temporal():  # NumPy makes numbers of them, where other columns hold numbers
-                raise TypeError(f"{name} must hold numbers, got {dtype} in column {label!r}; {_DATES}")
     return found
 
 
@@ -228,7 +243,7 @@ def _no_number(name: str, value: Any, found: NDArray[Any], text: str) -> str:
     if found.dtype.names:
         return f"{told}; numpy.lib.recfunctions.structured_to_unstructured makes a plain one of it"
     if found.ndim == 0:
-        return f"{shown(value)}; its toarray() is dense" if is_sparse(value) else told
+        return f"{shown(value)}; its toarray() is dense" if is_sparse(value) else f"a {type(value).__name__}"
     for i, each in enumerate(found.flat):
         one = np.empty((), object)
         one[()] = each

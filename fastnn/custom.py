@@ -17,12 +17,13 @@ STEP = 1e-5
 
 @dataclass(frozen=True)
 class _Pair:
-    value: Callable[..., float] = field(repr=False)
-    derivative: Callable[..., float] = field(repr=False)
+    value: Callable[..., float] = field(repr=False, compare=False)
+    derivative: Callable[..., float] = field(repr=False, compare=False)
     name: str = ""
     check: bool = field(default=True, repr=False, compare=False)
+    # The kernels' name of the pair, by which objects are equal: one function with other globals is another pair.
+    _kernel: str = field(init=False, repr=False)
     arguments: ClassVar[tuple[str, ...]]
-    _kernel: ClassVar[str]  # of each object
 
     def __post_init__(self) -> None:
         self._take()
@@ -34,7 +35,7 @@ class _Pair:
             self._compare()
 
     def _take(self) -> None:
-        """Compile the functions with what they refer to now. `_kernel` is the name of the pair among the kernels'."""
+        """Compile the functions with what they refer to now."""
         compiled = (self._compiled(which, getattr(self, which)) for which in ("value", "derivative"))
         object.__setattr__(self, "_kernel", self._row(*compiled))
 
@@ -56,7 +57,7 @@ class _Pair:
         return self  # its globals are those of its making
 
     def __getstate__(self) -> dict[str, Any]:
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

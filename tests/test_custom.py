@@ -392,6 +392,25 @@ def test_globals_are_taken_when_an_activation_is_made():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_models_of_one_function_with_other_globals(dtype):
+    """The programs of equal architectures are shared, so that these must not be equal."""
+    names, outputs = {}, []
+    exec("def value(z): return K * z\ndef slope(z): return K", names)
+    for names["K"] in (2.0, 3.0, 2.0):
+        model = Model([1, Dense(1, Activation(names["value"], names["slope"]))], init="zeros", dtype=dtype)
+        model.weights[0][...] = 1
+        outputs.append((model.predict([[1.0]]).item(), model.gradients([[1.0]], [[0.0]])[0][0].item()))
+    assert outputs == [(2, 4), (3, 9), (2, 4)]
+
+
+def test_equal_functions_of_one_name_are_equal():
+    assert times(7.0) == times(7.0) == copy.deepcopy(times(7.0))
+    assert hash(times(7.0)) == hash(times(7.0))
+    assert times(7.0) != times(8.0)
+    assert times(7.0) != Activation(times(7.0).value, times(7.0).derivative, name="other")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_arguments_with_defaults(dtype):
     def value(z, k=2.0):
         return z * k

@@ -328,6 +328,31 @@ def test_what_is_wrong_in_a_frame(case):
             model.predict(frame)
 
 
+@pytest.mark.parametrize("value", [datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), datetime.timedelta(1)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_dates_of_pyarrow(value, alone):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is in the extra parquet")
+    columns = {"day": [value] * 3} if alone else {"a": [1.0, 2.0, 3.0], "day": [value] * 3}
+    told = r"X must hold numbers, got (date|timestamp|duration).* in column 'day'; make numbers of dates"
+    with pytest.raises(TypeError, match=told):
+        Model([len(columns), 1]).predict(pyarrow.table(columns))
+
+
+def test_a_column_that_its_library_cannot_convert():
+    frame = pl.DataFrame({"a": pl.Series([1, 2], dtype=pl.Int128)})
+    with pytest.raises(ValueError, match=r"^X must be a rectangular array of numbers, got "):
+        Model([1, 1]).predict(frame)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [({"a": [1.0]}, "dict"), (pl.LazyFrame({"a": [1.0]}), "LazyFrame"), (object(), "object")],
+)
+def test_what_is_no_array_at_all(value, kind):
+    with pytest.raises(TypeError, match=f"^X must hold numbers, got a {kind}$"):
+        Model([1, 1]).predict(value)
+
+
 def test_dates_of_polars_beside_numbers():
     """NumPy makes days of them."""
     for values in ([DAY] * 3, [datetime.timedelta(1)] * 3, [datetime.time(1)] * 3):
