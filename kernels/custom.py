@@ -192,7 +192,12 @@ def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]
         pipeline_class=_Quiet,
     )
     made.library.finalize()  # links what it calls, optimises
-    return _MATH_CALL.sub(_own, made.library.get_llvm_str()), made.fndesc.llvm_func_name
+    text = made.library.get_llvm_str()
+    if ".numba.unresolved$" in text:  # an address that only Numba's engine would fill in
+        raise UnsupportedError("a function that calls itself has no place in compiled code; write a loop")
+    if re.search(r"call [^\n]*@Py[A-Z]", text):
+        raise UnsupportedError("what runs Python's own code, such as print, has no place in compiled code")
+    return _MATH_CALL.sub(_own, text), made.fndesc.llvm_func_name
 
 
 def _caller(symbol: str, name: str, n_arguments: int, dtype: str) -> str:
