@@ -538,7 +538,7 @@ def test_threads_that_make_equal_and_different_activations():
 
 
 def test_a_lambda_from_cloudpickle_is_the_same_row():
-    cloudpickle = pytest.importorskip("joblib.externals.cloudpickle")
+    cloudpickle = pytest.importorskip("cloudpickle")
     one = times(7.0)
     assert pickle.loads(cloudpickle.dumps(one))._kernel is one._kernel
 
