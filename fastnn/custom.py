@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from . import _validation
 from ._validation import shown
-from .kernels import custom
+from .kernels import custom, library
 
 POINTS = (-2.3, -0.7, -0.1, 0.3, 0.9, 2.1)  # where a derivative is compared with central differences
 STEP = 1e-5
@@ -26,18 +27,19 @@ class _Pair:
     arguments: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
-        self._take()
+        compiled = self._take()
         if not self.name:
             object.__setattr__(self, "name", getattr(self.value, "__name__", "custom"))
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, got {shown(self.name)}")
         if _validation.boolean("check", self.check):
-            self._compare()
+            self._compare(*compiled)
 
-    def _take(self) -> None:
+    def _take(self) -> list[Any]:
         """Compile the functions with what they refer to now."""
-        compiled = (self._compiled(which, getattr(self, which)) for which in ("value", "derivative"))
+        compiled = [self._compiled(which, getattr(self, which)) for which in ("value", "derivative")]
         object.__setattr__(self, "_kernel", self._row(*compiled))
+        return compiled
 
     def _compiled(self, which: str, function: Callable[..., float]) -> Any:
         """Raise where Numba cannot compile a function."""
@@ -71,24 +73,18 @@ class _Pair:
     def _points(self) -> Iterable[tuple[float, ...]]:
         raise NotImplementedError
 
-    def _compare(self) -> None:
-        """Raise where the derivative is far from the central difference of the value."""
-        value, derivative = (getattr(f, "py_func", f) for f in (self.value, self.derivative))
-        raised, compared = [], False
+    def _compare(self, *compiled: Any) -> None:
+        """Raise where compiled code gives no numbers, or the derivative is far from the central difference of value."""
+        value, derivative = (library.scalar_function(each, len(self.arguments), "float64") for each in compiled)
+        nothing, compared = [], []
         for x, *rest in self._points():
-            calls = (value, x + STEP), (value, x - STEP), (derivative, x)
             where = ", ".join(f"{name} = {at:g}" for name, at in zip(self.arguments, (x, *rest), strict=True))
-            try:
-                high, low, got = (float(f(at, *rest)) for f, at in calls)
-            except (ArithmeticError, ValueError) as error:  # outside the domain, such as the logarithm's
-                raised.append(f"{shown(error)} at {where}")
+            high, low, got = value(x + STEP, *rest), value(x - STEP, *rest), derivative(x, *rest)
+            nan = [which for which, f in (("value", value), ("derivative", derivative)) if math.isnan(f(x, *rest))]
+            if nan:
+                nothing.append(f"{self._explained(nan[0], where, x, *rest)} at {where}")
                 continue
-            except Exception as error:
-                raise ValueError(
-                    f"value and derivative must give numbers, got {shown(error)} at {where}; "
-                    "check=False counts it as NaN"
-                ) from error
-            compared = True
+            compared.append((x, *rest))
             want = (high - low) / (2 * STEP)
             if math.isfinite(want) and not abs(got - want) <= 1e-4 * max(1.0, abs(want)):
                 raise ValueError(
@@ -96,7 +92,40 @@ class _Pair:
                     "check=False allows it"
                 )
         if not compared:
-            raise ValueError(f"value and derivative must give numbers somewhere, got {'; '.join(raised[:2])}")
+            raise ValueError(f"value and derivative must give numbers somewhere, got {'; '.join(nothing[:2])}")
+        self._try_float32(compiled, compared)
+
+    def _explained(self, which: str, where: str, *point: float) -> str:
+        """Why a compiled function gives NaN; raises where that is no matter of its domain."""
+        function = getattr(self, which)
+        try:
+            got = float(getattr(function, "py_func", function)(*point))
+        except (ArithmeticError, ValueError) as error:  # outside the domain, such as the logarithm's
+            return shown(error)
+        except Exception as error:
+            raise ValueError(
+                f"value and derivative must give numbers, got {shown(error)} at {where}; check=False counts it as NaN"
+            ) from error
+        if not math.isnan(got):
+            raise ValueError(
+                f"{which} must give the same compiled by Numba as in Python, got NaN at {where}, where Python gives "
+                f"{got:g}: compiled code has integers of 64 bits, and NaN for what it raises; check=False allows it"
+            )
+        return "NaN"
+
+    def _try_float32(self, compiled: Iterable[Any], points: list[tuple[float, ...]]) -> None:
+        """Warn of NaN in float32 where float64 gives numbers."""
+        for which, each in zip(("value", "derivative"), compiled, strict=True):
+            function = library.scalar_function(each, len(self.arguments), "float32")
+            for point in points:
+                if math.isnan(function(*point)):
+                    where = ", ".join(f"{name} = {at:g}" for name, at in zip(self.arguments, point, strict=True))
+                    warnings.warn(
+                        f"{which} gives NaN in float32 at {where}, and a number in float64: use dtype='float64', or "
+                        "write it with numbers that float32 holds",
+                        stacklevel=5,
+                    )
+                    break
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def compiled(function: Scalar | Compiled, n_arguments: int) -> Compiled:
         return function
     function = getattr(function, "py_func", function)
     if not isinstance(function, FunctionType):
-        raise TypeError("it is no function of Python's own, such as `def` and `lambda` make")
+        raise TypeError("it is no function that `def` or `lambda` makes; write one that does what it does")
     taken, key = Taking(_dispatcher).function(function)
     with global_compiler_lock:
         found = _known.get((n_arguments, key))
@@ -192,7 +192,12 @@ def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]
         pipeline_class=_Quiet,
     )
     made.library.finalize()  # links what it calls, optimises
-    return _MATH_CALL.sub(_own, made.library.get_llvm_str()), made.fndesc.llvm_func_name
+    text = made.library.get_llvm_str()
+    if ".numba.unresolved$" in text:  # an address that only Numba's engine would fill in
+        raise UnsupportedError("a function that calls itself has no place in compiled code; write a loop")
+    if re.search(r"call [^\n]*@Py[A-Z]", text):
+        raise UnsupportedError("what runs Python's own code, such as print, has no place in compiled code")
+    return _MATH_CALL.sub(_own, text), made.fndesc.llvm_func_name
 
 
 def _caller(symbol: str, name: str, n_arguments: int, dtype: str) -> str:
@@ -213,13 +218,17 @@ define {kind} @"{symbol}"({arguments}) alwaysinline {{
 """
 
 
-def _linked(name: str, n_arguments: int, **functions: Compiled) -> Callable[[str, Target], list[str]]:
-    """What the vector functions of a pair are linked with, by dtype and target."""
+def linked(name: str, n_arguments: int, *pair: Compiled) -> Callable[[str, Target], list[str]]:
+    """What the code that calls a pair, or one function, is linked with, by dtype and target.
+
+    It calls `name`.value and `name`.derivative, or `name` where there is one function.
+    """
+    symbols = (f"{name}.value", f"{name}.derivative") if len(pair) == 2 else (name,)
 
     def texts(dtype: str, target: Target) -> list[str]:
-        found = {which: function.code[dtype] for which, function in functions.items()}
-        callers = (_caller(f"{name}.{which}", own, n_arguments, dtype) for which, (_, own) in found.items())
-        return [*(_math(each, target) for each in KINDS), *dict.fromkeys(text for text, _ in found.values()), *callers]
+        found = [function.code[dtype] for function in pair]
+        callers = (_caller(s, own, n_arguments, dtype) for s, (_, own) in zip(symbols, found, strict=True))
+        return [*(_math(each, target) for each in KINDS), *dict.fromkeys(text for text, _ in found), *callers]
 
     return texts
 
@@ -237,8 +246,7 @@ def _row(rows: dict[str, Any], make: Callable[..., Any], n_arguments: int, *pair
         if name is None:
             name = Name(f"custom{next(_numbers)}")
             plain = str.__str__(name)
-            linked = _linked(plain, n_arguments, **dict(zip(("value", "derivative"), functions, strict=True)))
-            rows[plain] = make(plain, linked)
+            rows[plain] = make(plain, linked(plain, n_arguments, *functions))
             weakref.finalize(name, rows.pop, plain).atexit = False
             _known[key] = _known[plain] = name
     return name

@@ -4,6 +4,7 @@ A network, a loss or an optimizer is a program of calls of these functions (see 
 for a network, and a process compiles only what its programs use. Machine code is kept on disk, a file a function.
 """
 
+import ctypes
 import hashlib
 import itertools
 import weakref
@@ -196,6 +197,27 @@ class Library:
     def assembly(self, name: str) -> str:
         """What a person can read of the function's machine code."""
         return str(_machine(self.target).emit_assembly(self.module(name)))
+
+
+def scalar_function(function: custom.Compiled, n_arguments: int, dtype: str) -> Callable[..., float]:
+    """A user's function of numbers as compiled code gives it, NaN where that raises, to call from Python.
+
+    It is not optimised, for LLVM keeps memory for each module that it has optimised.
+    """
+    symbol, kind = "fastnn.scalar", ctypes.c_double if dtype == "float64" else ctypes.c_float
+    with global_compiler_lock:
+        parsed = _parsed(ir.Module(symbol), HOST)
+        for text in custom.linked(symbol, n_arguments, function)(dtype, HOST):
+            parsed.link_in(llvm.parse_assembly(text))
+        engine = _new_engine()
+        (address,) = _load(engine, [bytes(_machine(HOST).emit_object(parsed))], [symbol])
+    loaded = ctypes.CFUNCTYPE(kind, *(kind,) * n_arguments)(address)
+
+    def call(*arguments: float, engine: llvm.ExecutionEngine = engine) -> float:
+        """`engine` holds the code."""
+        return float(loaded(*arguments))
+
+    return call
 
 
 def host_function(name: str, define: Callable[[ir.Module, str], None]) -> int:

@@ -1,10 +1,13 @@
 """Activations and losses of one's own: as the built-in ones, whichever way they are computed, and clear errors."""
 
 import copy
+import functools
 import gc
 import math
 import pickle
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -382,9 +385,7 @@ def test_globals_are_taken_when_an_activation_is_made():
     exec(f"{inner}\ndef value(z): return inner(z) + 0 * A[0]\ndef slope(z): return K + 0 * z", names)
     first = Activation(names["value"], names["slope"])
     names["K"] = 3.0
-    second = Activation(
-        names["value"], names["slope"], check=False
-    )  # Python's `inner` has kept what it was compiled with
+    second = Activation(names["value"], names["slope"])
     for dtype in DTYPES:
         assert activate(first._kernel, [1.0], dtype).tolist() == [2]
         assert activate(second._kernel, [1.0], dtype).tolist() == [3]
@@ -456,6 +457,109 @@ def test_functions_that_give_no_numbers_say_why():
         Activation(lambda z: table[int(z * 10)], lambda z: 0.0)
     with pytest.raises(ValueError, match=r"must give numbers somewhere, got ValueError\('not today'\) at z = -2.3"):
         Activation(never, sigmoid_slope)
+
+
+@numba.njit
+def powers(z, n):
+    return 1.0 if n == 0 else z * powers(z, n - 1)
+
+
+def recursive(z):
+    return powers(z, 2)
+
+
+def printing(z):
+    print("z is", z)
+    return z
+
+
+def generating(z):
+    yield z
+
+
+class Callable:
+    def __call__(self, z):
+        return z
+
+    def method(self, z):
+        return z
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (functools.partial(math.pow, 2.0), "that `def` or `lambda` makes; write one"),
+        (Callable(), "that `def` or `lambda` makes; write one"),
+        (Callable().method, "that `def` or `lambda` makes; write one"),
+        (recursive, "calls itself has no place in compiled code; write a loop"),
+        (printing, "such as print, has no place"),
+        (generating, "No conversion from"),
+        (lambda z: z + 0j, "No conversion from complex"),
+        (lambda z: np.array([z]), "No conversion from array"),
+    ],
+)
+def test_kinds_of_functions_that_are_refused(function, match):
+    with pytest.raises(ValueError, match=rf"value must be a function of \(z\) that Numba(.|\n)*{match}"):
+        Activation(function, sigmoid_slope)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("value", "slope", "want"),
+    [
+        (lambda z: 2, lambda z: 0, [2, 2]),
+        (lambda z: z > 0, lambda z: False, [1, 0]),
+        (numba.njit(fastmath=True, parallel=True)(lambda z: z * z), lambda z: 2 * z, [2.25, 0.25]),
+    ],
+)
+def test_kinds_of_functions_that_are_taken(value, slope, want, dtype):
+    assert activate(Activation(value, slope)._kernel, [1.5, -0.5], dtype).tolist() == want
+
+
+def test_compiled_code_is_compared_with_compiled_code():
+    """Python's `inner` keeps the value that it was compiled with; the new pair has the new one."""
+    names = {"K": 2.0, "numba": numba}
+    exec("inner = numba.njit(lambda z: K * z)\ndef value(z): return inner(z)\ndef slope(z): return K + 0 * z", names)
+    Activation(names["value"], names["slope"])
+    assert names["value"](1.0) == 2
+    names["K"] = 3.0
+    second = Activation(names["value"], names["slope"])
+    assert activate(second._kernel, [1.0], "float64").tolist() == [3]
+
+
+def test_nan_of_compiled_code_alone_is_explained():
+    def wrapping(z):
+        return math.sqrt(4611686018427387904 * int(0 * z + 2))  # 2**63 in Python, -2**63 in 64 bits
+
+    with pytest.raises(ValueError, match="value must give the same compiled by Numba as in Python, got NaN at z = -2"):
+        Activation(wrapping, lambda z: 0.0)
+
+    def narrow(z):
+        x = z * np.float32(1e30) * np.float32(1e30)
+        return x - x + z
+
+    with pytest.warns(UserWarning, match="value gives NaN in float32 at z = -2.3, and a number in float64"):
+        Activation(narrow, lambda z: 1.0 + 0 * z, check=True)
+
+
+def test_threads_that_make_equal_and_different_activations():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(lambda i: times(float(10 + i % 3)), range(12)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len({each._kernel for each in made}) == 3
+    for i, each in enumerate(made):
+        assert each._kernel is made[i % 3]._kernel
+        assert activate(each._kernel, [1.0], "float32").tolist() == [10 + i % 3]
+
+
+def test_a_lambda_from_cloudpickle_is_the_same_row():
+    cloudpickle = pytest.importorskip("cloudpickle")
+    one = times(7.0)
+    assert pickle.loads(cloudpickle.dumps(one))._kernel is one._kernel
 
 
 # ---- copies and files ----
