@@ -425,7 +425,7 @@ class CSVLogger:
     append : bool
         False: each fit begins the file anew. True: it appends lines where the file holds some, which must have the same
         columns. If the last line has no end, since a process was killed while it wrote, it is removed where it lacks
-        fields, and else gets its end.
+        a number, and else gets its end. Its last number, the seconds, may be cut then.
 
     Raises ValueError, before the first epoch, where the file has other columns, and OSError where it cannot be written.
 
@@ -447,8 +447,9 @@ class CSVLogger:
     def on_begin(self, model: Any) -> None:
         """What `Model.fit` calls before the first epoch."""
         columns = ["epoch", *model.history._lists()]
-        with storage.naming(self.path), open(self.path, "ab+" if self.append else "wb") as file:
-            if not self.append or not self._mended(file, columns):
+        goes_on = self.append and self.path.is_file()  # a pipe or a device holds no lines
+        with storage.naming(self.path), open(self.path, "ab+" if goes_on else "wb") as file:
+            if not goes_on or not self._mended(file, columns):
                 file.write(_csv_line(columns))
 
     def _mended(self, file: BinaryIO, columns: list[str]) -> bool:
@@ -462,7 +463,7 @@ class CSVLogger:
         if fields[0] != columns:
             raise ValueError(f"path must name a CSV file with the columns {columns}, got {self.path} with {fields[0]}")
         if not lines[-1].endswith(b"\n"):
-            if len(fields[1]) < len(columns):
+            if len(fields[1]) < len(columns) or not all(map(_is_number, fields[1])):
                 file.truncate(sum(map(len, lines[:-1])))
             else:
                 file.write(b"\n")
@@ -472,6 +473,14 @@ class CSVLogger:
         """What `Model.fit` calls after each epoch."""
         with storage.naming(self.path), open(self.path, "ab") as file:
             file.write(_csv_line(model.history._row(len(model.history.loss)).values()))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _csv_line(values: Iterable[Any]) -> bytes:

@@ -358,6 +358,8 @@ COLUMNS, LINES = "epoch,loss,learning_rate,seconds", ["1,0.5,0.1,0.25", "2,0.25,
         (f"{COLUMNS}\n", []),
         (f"{COLUMNS}\n{LINES[0]}\n2,0.2", LINES[:1]),
         (f"{COLUMNS}\n{LINES[0]}\n2", LINES[:1]),
+        (f"{COLUMNS}\n{LINES[0]}\n2,0.25,0.1,", LINES[:1]),
+        (f"{COLUMNS}\n{LINES[0]}\n2,0.25,0.1,1.25e-", LINES[:1]),
         (f"{COLUMNS}\n{LINES[0]}\n{LINES[1]}", LINES),
         (f"{COLUMNS}\n{LINES[0]}\n{LINES[1]}\n", LINES),
         (f"{COLUMNS}\r\n{LINES[0]}\r\n{LINES[1]}\r", LINES),
@@ -388,6 +390,16 @@ def test_a_full_disk_is_an_error_that_names_the_file(blobs):
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         Model([6, 3], rng=0).fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger("/dev/full")])
     Model([6, 3], rng=0).fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger(os.devnull)])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is full")
+def test_a_device_is_not_read_for_lines_to_go_on_with(blobs):
+    """What is read from this one has no end."""
+    model = Model([6, 3], rng=0)
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        model.fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger("/dev/full", append=True)])
+    model.fit(*blobs, epochs=1, batch_size=300, callbacks=[CSVLogger(os.devnull, append=True)])
+    assert len(model.history.loss) == 1
 
 
 def test_a_checkpoint_whose_folder_is_gone(tmp_path, blobs):
