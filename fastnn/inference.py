@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import weakref
 from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
@@ -183,6 +185,7 @@ class Blocks:
         self.most = strategy.most_predicted(layout)
         self.heights, self.pick = strategy.heights(self.most), strategy.pick(self.most)
         self.busy = np.zeros(1, np.int64)  # whether the buffers are in use
+        _all_blocks.add(self)
         self._made: dict[str, tuple[Workspace, Source]] = {}
         self._codes: dict[int, Code] = {}
 
@@ -204,6 +207,19 @@ class Blocks:
             schedule.predict_program(parameters, work, source, self.most, self.scale)  # the largest makes them all
             self._made.setdefault("memory", (work, source))
         return self._made["memory"]
+
+
+_all_blocks: weakref.WeakSet[Blocks] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child process has no other thread, so nobody uses any buffers."""
+    for blocks in _all_blocks:
+        blocks.busy[0] = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)

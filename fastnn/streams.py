@@ -43,21 +43,24 @@ class Block:
 class OneKind:
     """A check of a stream's samples, which refuses those of another kind than the first ones.
 
-    Compiled code is bound to whether there are class indices, and weights.
+    Compiled code is bound to whether there are class indices, and weights. All frames must have the columns of the
+    first one.
     """
 
     def __init__(self, check: Callable[[Any, Any, Any], Any]):
         """check gives (inputs, Targets, weights)."""
         self.check = check
         self.kind: dict[str, bool] = {}  # what the first rows have
-        self.names: tuple[str, ...] | None = None  # of their columns
+        self.names: tuple[str, ...] | None = None  # of the first frame's columns
 
     def __call__(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """What check gives."""
         found = self.check(X, y, sample_weight)
+        _validation.same_columns("X", X, self.names)
+        self.names = self.names or _validation.column_names(X)
         kind = {"class indices in y": found[1].array.ndim == 1, "sample weights": sample_weight is not None}
         if not self.kind:
-            self.kind, self.names = kind, _validation.column_names(X)
+            self.kind = kind
         for what, first in self.kind.items():
             if kind[what] != first:
                 others = "the first rows have them" if first else "the first rows have none"

@@ -1,6 +1,7 @@
 """The function of Python's C API that predicts a block, and what does its work where there is none."""
 
 import gc
+import os
 import pickle
 import sys
 import threading
@@ -170,6 +171,40 @@ def test_where_its_buffers_are_in_use_the_entry_predicts():
     finally:
         busy[0] = 0
     assert function(X) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_does_not_wait_for_a_thread_of_its_parent(run_python):
+    """A child process that forks while another thread predicts a long block has its own buffers, and nobody in them."""
+    source = """
+import os, sys, threading, time, warnings
+import numpy as np
+from fastnn import Model
+
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
+model, X = Model([4, 300, 300, 3], rng=0), np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+expected, inference, ended = model.predict(X), model._network.inference, []
+
+def predict():
+    while not ended:
+        model.predict(X)
+
+sys.setswitchinterval(1000)  # so that a thread in its block stays there until this one forks
+thread = threading.Thread(target=predict)
+thread.start()
+while not inference.blocks.busy[0]:
+    time.sleep(0)
+child = os.fork()
+if child == 0:
+    found = inference.quick(X)
+    os._exit(0 if found is not None and np.array_equal(found, expected) else 3)
+ended.append(True)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+assert inference.blocks.busy[0] == 0
+print("done")
+"""
+    assert run_python(source).stdout == "done\n"
 
 
 def test_long_blocks_on_several_threads():

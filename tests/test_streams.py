@@ -516,6 +516,17 @@ def test_mixed_batches(data):
         new().fit(Stream([(scipy_sparse.csr_matrix(X), y)]), epochs=1, batch_size=10)
 
 
+def test_frames_behind_an_array_have_the_same_columns(data):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    X, y = data
+    frame = pandas.DataFrame(X, columns=list("abcde"))
+    expected = new().fit(Stream([(X, y)] * 3), epochs=1, batch_size=300).loss
+    assert new().fit(Stream([(X, y), (frame, y), (frame, y)]), epochs=1, batch_size=300).loss == expected
+    with pytest.raises(ValueError, match="got 'b' where 'a' was, column 0") as raised:
+        new().fit(Stream([(X, y), (frame, y), (frame[list("bacde")], y)]), epochs=1, batch_size=300)
+    assert raised.value.__notes__ == ["in batch 2 of the stream"]
+
+
 def kinds(X, y, kind):
     """A batch of a kind, and one of another."""
     plain, weighted, rows = (X, y), (X, y, np.full(len(y), 0.5)), (X, np.eye(3)[y])
