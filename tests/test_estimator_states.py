@@ -531,7 +531,7 @@ def test_numbers_that_vanish_are_no_errors(kind, dtype):
     weights = np.where(rng.random(60) < 0.5, 1e-60, 1.0)
 
     def result():
-        made = kind((8,), max_iter=3, random_state=0, tol=0)
+        made = kind(hidden_layer_sizes=(8,), max_iter=3, random_state=0, tol=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made.fit(X, y, sample_weight=weights)
