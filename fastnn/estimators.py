@@ -123,7 +123,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     _best_coefs: Any
     _best_intercepts: Any
     _optimizer_state: Any = None  # of the kernels', and what draws dropout, between unpickling and training
-    # While a fit lasts: the solver asked for, (X, y, weights) to validate on, whether X of `predict` was checked.
+    # While a fit lasts: the solver asked for, until training begins; (X, y, weights) to validate on; whether X of
+    # `predict` was checked.
     _solver: Any = None
     _validation: Any = None
     _is_scoring = False
@@ -321,14 +322,19 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         claims, mine = self.__dict__.setdefault("_claims", Claims()), threading.Lock()
         with mine:
             claims.take(mine)
+            before = dict(vars(self))
             self._validation = validation
             self._solver = given = self.solver
             if given not in ("sgd", "adam", "lbfgs"):
                 self.solver = "adam"  # until `_fit_stochastic` begins: scikit-learn's code knows no others
             try:
                 return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
+            except KeyboardInterrupt:
+                if self._solver is not None:  # training has not begun; after errors the state is scikit-learn's
+                    self.__dict__ = before
+                raise
             finally:
-                if self._solver is not None:  # else it is the user's since training began
+                if self._solver is not None:
                     self.solver = given
                 for name in ("_solver", "_validation"):
                     self.__dict__.pop(name, None)
@@ -383,13 +389,11 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         incremental: bool,
     ) -> None:
         started = time.monotonic()
-        self.solver, self._solver = self._solver, None
+        self.solver = self._solver
         afresh = not incremental or not hasattr(self, "_optimizer")
         if afresh:
             self._optimizer = settings_of(self)
             self._optimizer_state = None
-            if self._engine is not None:
-                self._engine.network.state["optimizer"] = 0  # it starts afresh
         early_stopping, max_iter = self.early_stopping, 1 if incremental else int(self.max_iter)
         if early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -403,6 +407,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if tasks is not None:
             tasks.begin()
         engine = self._network()
+        if afresh:
+            engine.network.state["optimizer"] = 0
         if self._optimizer_state is not None:
             state, engine.network.state["noise"] = self._optimizer_state
             restore_optimizer(engine.network, state)
@@ -423,6 +429,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         watched = bool(held is not None or self.verbose or hooks or self.progress or self.max_time)
         with training.Report(self.progress and not incremental, False, max_iter, run.fit.history) as report:
             try:
+                self._solver = None
                 for epochs in run.pieces(max_iter, watched):
                     ended = epochs - self.n_iter_
                     run.note(epochs)
@@ -519,7 +526,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         engine, kept = self._engine, self._optimizer_state
         if engine is not None and kept is None:  # scikit-learn's partial_fit goes on with the optimizer of before
             kept = optimizer_state(engine.network), engine.network.noise
-        self._engine = None
+        self._engine = self._solver = None
         try:
             super()._fit_lbfgs(X, y, *others)
         finally:

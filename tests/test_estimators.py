@@ -1308,6 +1308,42 @@ def test_the_checks_of_scikit_learn(name, want, run_python):
     assert collections.Counter(status for _, status, _ in results) == want
 
 
+ENDS = [
+    *(("fit", name) for name in ("settings_of", "_init_coef", "arrays_of", "Run")),
+    *(("warm_start", name) for name in ("check_goes_on", "settings_of")),
+    *(("partial_fit", name) for name in ("check_goes_on", "batch_size_of", "Run")),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), ENDS)
+def test_an_interrupt_before_training_leaves_the_estimator(kind, name, monkeypatch):
+    X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    own = fastnn.MLPClassifier((8,), max_iter=3, random_state=0, warm_start=kind == "warm_start")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own.fit(X, y)
+    own.predict(X)
+    twin, expected, attributes = copy.deepcopy(own), own.predict_proba(X), dict(vars(own))
+    for place in (fastnn.estimators, fastnn.estimator_training, fastnn.MLPClassifier):
+        if hasattr(place, name):
+            monkeypatch.setattr(place, name, interrupt)
+    call = own.partial_fit if kind == "partial_fit" else own.fit
+    with pytest.raises(KeyboardInterrupt):
+        call(X, y % 2 if kind == "fit" else y)
+    monkeypatch.undo()
+    now = vars(own)
+    assert now.keys() == attributes.keys()
+    assert all(now[key] is value for key, value in attributes.items())
+    np.testing.assert_array_equal(own.predict_proba(X), expected)
+    for estimator in (own, twin):
+        estimator.partial_fit(X, y)
+    np.testing.assert_array_equal(own.predict_proba(X), twin.predict_proba(X))
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_an_interrupt_between_two_epochs_of_one_piece(early_stopping, monkeypatch):
     """What is known of the epochs that ended belongs to the coefficients."""
