@@ -129,9 +129,9 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
     _no_dates(name, value)
     try:
         return np.asarray(value).view()
-    except MemoryError:
-        raise
     except Exception as error:  # rows of different lengths, for example; a frame's library raises what it likes
+        if type(error) in (MemoryError, RuntimeError):  # no word on the value, as of a model that is being trained
+            raise
         raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from error
 
 
