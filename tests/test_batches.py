@@ -18,7 +18,12 @@ def drawing(n, seed, target):
     program = Program(target, "float32", rows=1)
     program.add("draw_order", order=order.ctypes.data, n=n, state=state.ctypes.data)
     code, table = Code([program], library("float32", target)), bindings()
-    return lambda: entry.sweep(code.operations, code.patches, code.parts, ONLY, table, 0, 1), order, state
+
+    def draw(used=(order, state)):
+        """The code knows only where these arrays lie, so they must live as long as this function."""
+        entry.sweep(code.operations, code.patches, code.parts, ONLY, table, 0, 1)
+
+    return draw, order, state
 
 
 @pytest.mark.parametrize(("target", "n"), on_targets([1, 2, 3, 10, 257]))
