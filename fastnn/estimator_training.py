@@ -460,10 +460,17 @@ def _check_width(network: Network, X: Any) -> None:
         raise ValueError(f"X must have {network.inference.n_in} features, as coefs_[0] has rows, got shape {X.shape}")
 
 
-@np.errstate(all="ignore")  # a number too small for dtype is zero
 def _rows(X: Any, dtype: Any) -> NDArray[Any]:
-    """X, validated, as the kernels take it: an object of our own, whose shape nobody else can set."""
-    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype).view()
+    """X, validated, as the kernels take it."""
+    return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else _as(X, dtype)
+
+
+def _as(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """An array C-ordered in dtype: an object of our own, whose shape nobody else can set."""
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array).view()
+    with np.errstate(all="ignore"):  # a number too small for dtype is zero
+        return np.ascontiguousarray(array, dtype).view()
 
 
 def common_exponent(sample_weight: NDArray[Any]) -> int:
@@ -471,7 +478,6 @@ def common_exponent(sample_weight: NDArray[Any]) -> int:
     return int(np.frexp(np.abs(np.asarray(sample_weight, np.float64)).max(initial=0))[1])
 
 
-@np.errstate(all="ignore")
 def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) -> training.Samples:
     """The samples as the kernels take them; raises ValueError where they are not those of the network.
 
@@ -487,10 +493,11 @@ def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) ->
             f"y must have shape {len(inputs), network.inference.n_out}, as coefs_[-1] has columns, got shape {y.shape}"
         )
     classes = network.architecture.layers[-1].activation == "softmax"
-    targets = y.argmax(axis=1).astype(np.int32) if classes else np.ascontiguousarray(y, dtype).view()
+    targets = y.argmax(axis=1).astype(np.int32) if classes else _as(y, dtype)
     weights = None
     if sample_weight is not None:
-        weights = np.ldexp(np.asarray(sample_weight, np.float64), -common_exponent(sample_weight)).astype(dtype)
+        with np.errstate(all="ignore"):
+            weights = np.ldexp(np.asarray(sample_weight, np.float64), -common_exponent(sample_weight)).astype(dtype)
         if weights.shape != inputs.shape[:1]:
             raise ValueError(f"sample_weight must have shape {inputs.shape[:1]}, got {weights.shape}")
     return training.Samples(inputs, targets, weights)

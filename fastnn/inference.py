@@ -25,6 +25,7 @@ from .threads import door, run_on_threads
 KEPT_KINDS = 8  # of passes over samples, whose programs a sweep keeps
 LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Python run meanwhile
 LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep predicts more than a block of rows
+_Kind = tuple[int, np.dtype[Any]]  # of a C-ordered array of rows: how wide it is, and its dtype
 THREAD_ROWS = 64  # of a thread's share of a prediction, at least
 
 
@@ -222,15 +223,31 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
-    """A kind of pass over samples: what its programs depend on beside the network."""
+    """A kind of pass over samples: what its programs depend on beside the network. Each kind is one object."""
 
     x: Source
     sources: Sources | None  # where there are targets
     gradient: bool
     in_place: bool
     most: int  # rows of a program
+
+
+@functools.lru_cache
+def _pass(x: _Kind, y: _Kind | None, w: _Kind | None, gradient: bool, in_place: bool, most: int) -> Pass:
+    """The pass over arrays of these kinds."""
+    samples, targets, weights = (
+        None if kind is None else Source.of_rows(symbol, kind[0], kind[1].name)
+        for symbol, kind in (("samples", x), ("targets", y), ("weights", w))
+    )
+    assert samples is not None
+    sources = None if targets is None else Sources(samples, targets, weights)
+    return Pass(samples, sources, gradient, in_place, most)
+
+
+def _kind(array: NDArray[Any]) -> _Kind:
+    return (1 if array.ndim == 1 else array.shape[1]), array.dtype
 
 
 class Sweep:
@@ -258,13 +275,12 @@ class Sweep:
         gradient: bool = False,
     ) -> Pass:
         """The kind of pass over such arrays."""
-        x = Source.of("samples", inputs).once
-        most = self.layout.block_rows if gradient else self.most
+        x, most = _kind(inputs), self.layout.block_rows if gradient else self.most
         if targets is not None:
-            return Pass(x, Sources.of(inputs, targets, weights).once, gradient, False, most)
+            return _pass(x, _kind(targets), None if weights is None else _kind(weights), gradient, False, most)
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
-        in_place = x.operation == "gather" and self.scale == 1 and len(inputs) > self.layout.block_rows
-        return Pass(x, None, gradient, in_place, most)
+        in_place = x[1] == self.layout.dtype and self.scale == 1 and len(inputs) > self.layout.block_rows
+        return _pass(x, None, None, gradient, in_place, most)
 
     def written(self, pass_: Pass) -> set[int]:
         """The numbers of the heights that there are programs of."""
