@@ -60,7 +60,7 @@ class Step:
         network._shared_programs.cache_clear()
         self.arrays = X, y, np.arange(n, dtype=np.int32)[None]
         self.plan.load(self.model._network, OPTIMIZER)
-        self.plan.bind(OPTIMIZER, samples, training.GIVEN, self.arrays[2])
+        self.plan.bind(OPTIMIZER, samples, batch_size, training.GIVEN, self.arrays[2])
         schedule = self.plan.schedules[1]
         schedule.work.step["scale"] = 1 / batch_size
         schedule.work.step["scalars"][0, :4] = 1e-6, 1e-8, 0.1, 0.001

@@ -81,7 +81,7 @@ class Step:
         self.case, self.model, self.arrays = case, fastnn.Model(case.sizes, rng=0), (X, y, order.astype(np.int32)[None])
         samples = training.Samples(X, y)
         self.plan = training.plan_for(self.model._network, optimizer, samples, case.batch_size, 1)
-        self.plan.bind(optimizer, samples, training.GIVEN, self.arrays[2])
+        self.plan.bind(optimizer, samples, case.batch_size, training.GIVEN, self.arrays[2])
         schedule = self.plan.schedules[1]
         schedule.work.step["scale"] = -LEARNING_RATE / case.batch_size
         (self.program,) = (each for each in schedule.programs[0] if each.rows == case.batch_size)

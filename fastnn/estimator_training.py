@@ -236,9 +236,11 @@ def restore_optimizer(network: Network, state: Any) -> None:
 
 
 class Run:
-    """Training of an estimator, some epochs at a time."""
+    """Training of an estimator, some epochs at a time. With `goes_on` calls on other numbers of samples follow."""
 
-    def __init__(self, estimator: Any, engine: Engine, X: Any, y: Any, sample_weight: Any, batch_size: int):
+    def __init__(
+        self, estimator: Any, engine: Engine, X: Any, y: Any, sample_weight: Any, batch_size: int, goes_on: bool
+    ):
         self.estimator, self.network = estimator, engine.network
         self.optimizer, self.random = estimator._optimizer, estimator._random_state
         self.shuffle, self.early_stopping = bool(estimator.shuffle), bool(estimator.early_stopping)
@@ -259,19 +261,21 @@ class Run:
             ),
         )
         work = 3 * max_iter * n * self.network.layout.multiply_adds
-        shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(batch_size) > 1
+        shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(min(n, batch_size)) > 1
+        any_rows = goes_on and not shared
         self.rows = max(1, min(MAX_ORDERS, max_iter, ORDER_BYTES // (4 * n)))
         self.order = np.empty((self.rows, n), np.int32)
         self.indices = np.arange(n)
         options = training.Options(
             epochs=max_iter,
-            batch_size=batch_size,
+            batch_size=batch_size if any_rows else min(n, batch_size),
             optimizer=optimizer_of(self.optimizer),
             ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
             order=self.order,
             callbacks=[],
             max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
             objective=self.objective,
+            any_rows=any_rows,
         )
         self.fit = training.Fit(lambda: self.network, self.samples, options, History())
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]
@@ -332,7 +336,7 @@ class Run:
     def _check_weights(self, order: NDArray[Any]) -> None:
         """Raise as scikit-learn does for a batch without weight."""
         if self.doubtful is not None:
-            starts = np.arange(0, self.n, self.plan.kind.batch_size)
+            starts = np.arange(0, self.n, self.fit.options.batch_size)
             if not np.add.reduceat(self.doubtful[order], starts).all():
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
@@ -365,7 +369,7 @@ class Run:
     def _note_adam(self, epochs: int) -> None:
         """Keep the step and the rate that scikit-learn's optimizer would have."""
         optimizer = self.optimizer
-        optimizer.t += epochs * -(-self.n // self.plan.kind.batch_size)
+        optimizer.t += epochs * -(-self.n // self.fit.options.batch_size)
         rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
         optimizer.learning_rate = (optimizer.learning_rate_init if self.fit.rate.constant else self.fit.rate.now) * rate
 
@@ -554,17 +558,17 @@ def optimizer_of(theirs: Any) -> Any:
 
 
 def batch_size_of(estimator: Any, n: int) -> int:
-    """The samples in a step, of n."""
+    """The samples in a step: there may be fewer, n."""
     optimizer = getattr(estimator._optimizer, "optimizer", None)
     if estimator.batch_size == "auto":
-        return n if isinstance(optimizer, Rprop) else min(200, n)
+        return training.MAX_ROWS if isinstance(optimizer, Rprop) else 200
     if isinstance(optimizer, Rprop) and estimator.batch_size < n:
         raise ValueError(f"solver Rprop needs all {n} samples in a batch, got batch_size={estimator.batch_size}")
     if estimator.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3
         )
-    return int(np.clip(estimator.batch_size, 1, n))
+    return min(max(1, int(estimator.batch_size)), training.MAX_ROWS)
 
 
 def copy_vectors(theirs: Any, network: Network, optimizer: Optimizer, *, to_network: bool) -> None:

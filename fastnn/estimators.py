@@ -413,7 +413,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             state, engine.network.state["noise"] = self._optimizer_state
             restore_optimizer(engine.network, state)
         self._optimizer_state = None
-        run = Run(self, engine, X, y, sample_weight, batch_size)
+        run = Run(self, engine, X, y, sample_weight, batch_size, incremental)
         if afresh and run.objective.rules.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
             run.plan.load(engine.network, run.fit.options.optimizer)

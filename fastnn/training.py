@@ -66,10 +66,11 @@ class Schedule:
             own = replace(own, parameters=parameters, vectors=vectors)
             live = own.trainable(self.layout)
         self.own = own
-        needed = schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
+        needed = kind.any_rows or schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
-        self.work = Workspace(self.layout, min(kind.batch_size, layout.block_rows), threads, kind.rules.dropped)
-        training = schedule.Training(
+        rows = layout.block_rows if kind.any_rows else min(kind.batch_size, layout.block_rows)
+        self.work = Workspace(self.layout, rows, threads, kind.rules.dropped)
+        self.training = schedule.Training(
             work=self.work,
             sources=kind.sources,
             input_scale=plan.scale,
@@ -85,9 +86,12 @@ class Schedule:
             scheduled=kind.scheduled,
             partial=kind.partial,
         )
-        self.programs = training.programs(threads)  # print(schedule.programs[worker][i]) shows one
+        self._write()
+
+    def _write(self) -> None:
+        self.programs = self.training.programs(self.threads)  # print(schedule.programs[worker][i]) shows one
         self.code = Code((program for programs in self.programs for program in programs), self.library)
-        self.parts = self.code.parts.reshape(threads, -1)
+        self.pick = self.training.pick()
 
     def hand_over(self, other: Schedule, within_a_batch: bool) -> None:
         """Let another go on from here."""
@@ -104,51 +108,41 @@ class Schedule:
 
     def arguments(self, plan: Plan, mailbox: NDArray[Any]) -> tuple[Any, ...]:
         """What every worker's function takes."""
-        return self.code.operations, self.code.patches, self.parts, plan.bindings, mailbox
+        code = self.code
+        return code.operations, code.patches, code.parts.reshape(self.threads, -1), plan.bindings, mailbox
 
 
-class Steps:
-    """Programs of single steps on any number of rows, for one thread: those of a few heights, written when needed.
+class AnyRows(Schedule):
+    """Programs for batches of any number of rows, for one thread: those of a few heights, written when needed.
 
-    A batch whose number of rows is a height has a program of its own. Any other is the sum of several heights: the
-    gradients of its parts are added up before the update.
+    A batch whose number of rows is a height, or the kind's batch_size, has a program of its own. Any other is the sum
+    of several heights: the gradients of its pieces are added up before the update.
     """
 
-    def __init__(self, plan: Plan):
-        layout, kind = plan.layout, plan.kind
-        self.layout, self.library, self.most = layout, library(layout.dtype), layout.block_rows
-        self.gradient = aligned_zeros(layout.n_bytes, layout.dtype)
-        self.work = Workspace(layout, self.most)
-        self.in_parts = schedule.Training(
-            work=self.work,
-            sources=kind.sources,
-            input_scale=plan.scale,
-            n_samples=0,
-            batch_size=self.most + 1,
-            optimizer=kind.optimizer,
-            live=plan.live,
-            kept=plan.kept,
-            gradient=self.gradient,
-            settings=plan.settings,
-            rules=kind.rules,
-        )
-        self.heights, self.pick = strategy.heights(self.most), strategy.pick(self.most)
-        self.around = Code(self.in_parts.around(Worker()), self.library)
-        self.blocks: list[Code | None] = [None] * (2 * len(self.heights))  # of whole batches, then of parts
+    def _write(self) -> None:
+        self.most = self.layout.block_rows
+        pieces, usual = strategy.heights(self.most), self.training.batch_size
+        batches = sorted({*pieces, usual} if 0 < usual <= self.most else pieces)
+        self.pick, self.rows, self.n_batches = schedule.pick(batches, self.most), (*batches, *pieces), len(batches)
+        self.in_pieces = replace(self.training, batch_size=self.most + 1)
+        self.around = Code(self.in_pieces.around(Worker()), self.library)
+        self.blocks: list[Code | None] = [None] * len(self.rows)
         self.code = Code.joined([self.around, *self.blocks])
 
-    def prepare(self, n: int) -> None:
-        """Write the programs for n rows that are not there yet."""
-        numbers, count = strategy.numbers(n, self.most), len(self.heights)
-        whole = n in self.heights
-        missing = [i for i in (number if whole else count + number for number in numbers) if self.blocks[i] is None]
+    def prepare(self, *batches: int) -> None:
+        """Write the programs for batches of so many rows that are not there yet."""
+        due = set[int]()
+        for n in batches:
+            whole = int(self.pick[schedule.BATCH, min(n, self.pick.shape[1] - 1)]) - schedule.BLOCKS
+            due.update([whole] if whole >= 0 else (self.n_batches + i for i in strategy.numbers(n, self.most)))
+        missing = [i for i in due if self.blocks[i] is None]
         if not missing:
             return
         blocks = self.blocks.copy()
         for i in missing:
-            rows = self.heights[i % count]
-            training = replace(self.in_parts, batch_size=rows) if whole else self.in_parts
-            program = training.block(strategy.choose(self.layout, rows), rows, Worker(), ahead=False)
+            rows = self.rows[i]
+            training = replace(self.training, batch_size=rows) if i < self.n_batches else self.in_pieces
+            program = training.block(strategy.choose(self.layout, rows), rows, Worker())
             blocks[i] = Code([program], self.library)
         code = Code.joined([self.around, *blocks])
         code.fill(**self.code.addresses)
@@ -160,8 +154,9 @@ class Steps:
 class FitKind:
     """What the programs of a fit depend on beside the network."""
 
-    batch_size: int  # 0 for single steps on any number of rows
+    batch_size: int  # 0 where there is no usual one
     remainder: int  # samples of an epoch's last batch, if it is a smaller one
+    any_rows: bool  # whether the programs are those of AnyRows, and the remainder is 0
     optimizer: str
     max_threads: int
     sources: Sources
@@ -216,16 +211,17 @@ class Plan:
         self.rates = np.empty(0)  # of the steps or epochs of a call
         self.order = np.empty(0, np.int32)  # drawn
         self.run = self.fresh_run = np.zeros(1, entry.RUN)  # of the fit that is bound, and what each begins with
-        constant = {"batch_size": kind.batch_size, "block_rows": layout.block_rows}
-        for name, value in (constant | {"patience": -1, "best": np.inf, "loss_scale": 1.0}).items():
+        for name, value in {"patience": -1, "best": np.inf, "loss_scale": 1.0}.items():
             self.fresh_run[name] = value
-        self.steps = Steps(self) if kind.in_place else None
-        self.schedules: dict[int, Schedule] = {}  # by threads
-        if self.steps is None:
+        self.any_rows = AnyRows(self, 1) if kind.any_rows else None
+        self.threads, self.schedules = 1, {1: self.any_rows or Schedule(self, 1)}
+        if self.any_rows is None:
             self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
-            self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
-            self.schedules = {threads: Schedule(self, threads) for threads in {1, self.threads}}
-            self.schedule = self.schedules[1]
+        if self.threads > 1:
+            self.schedules[self.threads] = Schedule(self, self.threads)
+        self.schedule = self.schedules[1]
+        self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
+        if not kind.in_place:
             self._compile()
 
     def _compile(self) -> None:
@@ -234,15 +230,23 @@ class Plan:
         mailbox["stopped"] = 1
         for threads, made in self.schedules.items():
             arguments = made.arguments(self, mailbox)
-            entry.train(*arguments, made.work.step, self.run, np.zeros(1), 0)
+            entry.train(*arguments, made.pick, made.work.step, self.run, np.zeros(1), 0)
             if threads > 1:
                 entry.help_train(*arguments, 0)
 
     def bind(
-        self, optimizer: Optimizer, samples: Samples, ordered: int, order: Any = None, objective: Objective = PLAIN
+        self,
+        optimizer: Optimizer,
+        samples: Samples,
+        batch_size: int,
+        ordered: int,
+        order: Any = None,
+        objective: Objective = PLAIN,
     ) -> None:
         """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
         n, table = len(samples.inputs), self.bindings
+        if self.any_rows is not None:
+            self.any_rows.prepare(*{min(n, batch_size), n % batch_size} - {0})
         if ordered == DRAWN:
             if len(self.order) != n:
                 self.order = np.empty(n, np.int32)
@@ -260,13 +264,12 @@ class Plan:
         values = (getattr(optimizer, name) for name in names)
         self.settings[: len(names)] = [np.nan if isinstance(value, schedules.Schedule) else value for value in values]
         self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
-        self.run["n_samples"], self.run["ordered"] = n, ordered
+        self.run["n_samples"], self.run["batch_size"], self.run["ordered"] = n, batch_size, ordered
         if objective is not PLAIN:
             self.run["batch_means"], self.run["loss_scale"] = objective.batch_means, 1 / objective.n_means
         if self.kind.l2 or self.kind.l1:
             self.penalties[:] = (*objective.l2, objective.n_means / 2), (*objective.l1, objective.n_means)
-        if self.steps is None:
-            self.tuner.last = 0
+        self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
         """Go on with these orders, (epochs, n), in a fit that is given them."""
@@ -276,9 +279,8 @@ class Plan:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
         self.of_network, addresses = Buffers(network.parameters, vectors, network.state), network.addresses(vectors)
-        for made in (self.steps, *self.schedules.values()):
-            if made is not None:
-                made.code.fill(**addresses)
+        for made in self.schedules.values():
+            made.code.fill(**addresses)
 
     def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
@@ -324,7 +326,7 @@ class Plan:
                 return
             self.take(1)
         made = self.schedule
-        entry.train(*made.arguments(self, NOBODY), made.work.step, self.run, losses, blocks)
+        entry.train(*made.arguments(self, NOBODY), made.pick, made.work.step, self.run, losses, blocks)
 
     def _train_on_threads(self, losses: NDArray[np.float64], blocks: int) -> bool:
         """Whether all helping threads came in time. If not, nothing was done, and one that comes later does nothing.
@@ -341,7 +343,7 @@ class Plan:
                     if not pool.start(_help, call, ended[-1], arguments, worker):
                         return False
                 latest = time.perf_counter() + pool.PATIENCE
-                while not entry.train(*arguments, made.work.step, self.run, losses, blocks):
+                while not entry.train(*arguments, made.pick, made.work.step, self.run, losses, blocks):
                     if time.perf_counter() > latest:
                         return False
             finally:
@@ -371,13 +373,15 @@ def plan_for(
     batch_size: int,
     max_threads: int,
     in_place: bool = False,
+    any_rows: bool = False,
     objective: Objective = PLAIN,
     partial: bool = False,
     scheduled: str = "",
 ) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards.
 
-    scheduled is what `schedules.per_of` said of the optimizer.
+    With `any_rows` it is for any number of samples: batch_size is the usual one, or 0. scheduled is what
+    `schedules.per_of` said of the optimizer.
     """
     stepper, network.stepper = network.stepper, None
     if stepper is not None:
@@ -387,11 +391,12 @@ def plan_for(
         rules = replace(rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm)
     sources = Sources.of(*samples)
     kind = FitKind(
-        batch_size=0 if in_place else batch_size,
-        remainder=0 if in_place else len(samples.inputs) % batch_size,
+        batch_size=batch_size,
+        remainder=0 if any_rows else len(samples.inputs) % batch_size,
+        any_rows=any_rows,
         optimizer=optimizer._kernel,
         max_threads=max_threads,
-        sources=sources.once if in_place else sources,
+        sources=sources.once if any_rows else sources,
         in_place=in_place,
         l2=objective.l2 != PLAIN.l2,
         l1=objective.l1 != PLAIN.l1,
@@ -427,8 +432,8 @@ class Stepper:
     def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
         """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
         inputs = samples.inputs
-        self.plan = plan = plan_for(network, optimizer, samples, len(inputs), 1, in_place=True)
-        plan.bind(optimizer, samples, AS_IS)
+        self.plan = plan = plan_for(network, optimizer, samples, 0, 1, in_place=True, any_rows=True)
+        plan.bind(optimizer, samples, len(inputs), AS_IS)
         plan.bindings["address"] = 0  # each step brings its own
         self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
         self.x_dtype, self.y_dtype, self.labels = inputs.dtype, given.dtype, np.zeros(0, np.int32)
@@ -455,13 +460,13 @@ class Stepper:
         return True
 
     def _turn_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
-        n, plan, steps = x_shape[0], self.plan, self.plan.steps
-        assert steps is not None
-        steps.prepare(n)
+        n, plan, programs = x_shape[0], self.plan, self.plan.any_rows
+        assert programs is not None
+        programs.prepare(n)
         if len(y_shape) == 1 and n > len(self.labels):
             self.labels = np.zeros(n, np.int32)
-        code, labels = steps.code, self.labels if len(y_shape) == 1 else self.labels[:0]
-        arrays = code.operations, code.patches, code.parts, steps.pick, plan.bindings, steps.work.step
+        code, labels = programs.code, self.labels if len(y_shape) == 1 else self.labels[:0]
+        arrays = code.operations, code.patches, code.parts, programs.pick, plan.bindings, programs.work.step
         # Whatever belongs together, in one step: the shapes, and what the compiled function takes for them.
         self.bound = (x_shape, y_shape), (*arrays, n, labels, plan.layout.sizes[-1])
 
@@ -485,6 +490,7 @@ class Options:
     max_threads: int
     objective: Objective = PLAIN
     partial: bool = False  # whether more samples of the epoch follow, in another fit
+    any_rows: bool = False  # whether fits on other numbers of samples follow
     scheduled: str | None = None  # see `schedules.per_of`, which is asked once
 
     def __post_init__(self) -> None:
@@ -571,11 +577,12 @@ class Fit:
             self.samples,
             o.batch_size,
             o.max_threads,
+            any_rows=o.any_rows,
             objective=o.objective,
             partial=o.partial,
             scheduled=o.scheduled or "",
         )
-        plan.bind(o.optimizer, self.samples, o.ordered, order, o.objective)
+        plan.bind(o.optimizer, self.samples, o.batch_size, o.ordered, order, o.objective)
         plan.load(network, o.optimizer)
         return plan
 

@@ -10,7 +10,7 @@ from numba import njit, prange
 from .cache import cached
 from .interpreter import address, flush_subnormals, restore, run_part
 from .program import ORDER, SAMPLES, TARGETS
-from .schedule import ADVANCE, AFTER, BEFORE, BEGIN_EPOCH, BLOCKS, CHECK, COUNT, FINISH, KEEP, RESTORE
+from .schedule import ADVANCE, AFTER, BATCH, BEFORE, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP, PIECE, RESTORE
 from .threads import CLAIMED, MAILBOX, exchange, grow, wait
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
@@ -21,7 +21,7 @@ RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 # than `patience` epochs in a row had a loss above `best` - `tol`; a negative patience never ends.
 RUN = np.dtype(
     [
-        *((name, "i8") for name in ("n_samples", "batch_size", "block_rows", "ordered", "batch_means")),
+        *((name, "i8") for name in ("n_samples", "batch_size", "ordered", "batch_means")),
         *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
         ("count", "f8"),  # of the epoch's samples so far, by their weights
         *((name, "i8") for name in ("patience", "waited")),
@@ -40,19 +40,20 @@ def _claim(box_at, helpers):
 
 
 @cached
-def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_blocks):
+def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
     """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
 
     operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
-    and the others run `help_train` meanwhile; it stops them. bindings (n,), mailbox (1,), step (1,) and run (1,) are
-    records; each call of several threads has a mailbox of its own, of zeros. Gives False where not all of the others
+    and the others run `help_train` meanwhile; it stops them. pick says which part is due, see `schedule.pick`.
+    bindings (n,), mailbox (1,), step (1,) and run (1,) are records; each call of several threads has a mailbox of its
+    own, of zeros. Gives False where not all of the others
     have come for some time: then nothing has been done, and the caller may try again with them, or without.
     losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends, or with
     `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
     a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     before = flush_subnormals()
-    this, box, now = run[0], mailbox[0], step[0]
+    this, box, now, last = run[0], mailbox[0], step[0], pick.shape[1] - 1
     box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
     if helpers > 0 and not _claim(box_at, helpers):
         restore(before)
@@ -61,7 +62,7 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
     while max_blocks > 0 and this.epoch < this.epochs:
         first = this.step * this.batch_size
         stop = min(first + this.batch_size, this.n_samples)
-        start = first + row
+        start, whole = first + row, pick[BATCH, min(stop - first, last)]
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
@@ -76,23 +77,23 @@ def train(operations, patches, parts, bindings, mailbox, step, run, losses, max_
                 start = stop
                 max_blocks -= 1
         while start < stop and max_blocks > 0:
-            rows = min(this.block_rows, stop - start)
+            i = whole if whole > 0 else pick[PIECE, min(stop - start, last)]
+            rows = mine[i].rows
+            begins, ends = start == first, start + rows == stop
             if helpers > 0:  # until every helper has done the blocks posted so far
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-                box.first, box.rows = start, rows
-                box.begins, box.ends = start == first, start + rows == stop
+                box.first, box.part = start, i
+                box.begins, box.ends = begins and whole == 0, ends and whole == 0
                 grow(box_at + _POSTED, 1)
                 posted += 1
-            if start == first:
+            if begins and whole == 0:
                 run_part(operations, patches, mine, BEFORE, bindings, first)
-            i = BLOCKS
-            while mine[i].rows != rows:
-                i += 1
             run_part(operations, patches, mine, i, bindings, start + mine[i].first_row)
             start += rows
             max_blocks -= 1
-            if start == stop:
-                run_part(operations, patches, mine, AFTER, bindings, first)
+            if ends:
+                if whole == 0:
+                    run_part(operations, patches, mine, AFTER, bindings, first)
                 if mine[FINISH].operations > 0:
                     if helpers > 0:
                         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
@@ -146,8 +147,7 @@ def _all_finite(x):
 def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_out, x, y):
     """One step on all n rows of x (n, n_inputs) and y, by the programs of a single worker.
 
-    Behind those around a batch, the parts are programs of batches of different heights, and then of as many parts of a
-    batch: for n rows the whole batch that has n, or else parts that sum up to it. pick is as in `sweep`.
+    pick says which part is due, see `schedule.pick`.
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
     and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
@@ -179,14 +179,15 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
     now.count = n
     now.total = 0.0
     run_part(operations, patches, parts, ADVANCE, bindings, 0)
-    most, whole = pick.shape[0] - 1, BLOCKS + pick[min(n, pick.shape[0] - 1)]
-    if parts[whole].rows == n:
+    last = pick.shape[1] - 1
+    whole = pick[BATCH, min(n, last)]
+    if whole > 0:
         run_part(operations, patches, parts, whole, bindings, 0)
     else:
         run_part(operations, patches, parts, BEFORE, bindings, 0)
-        start, first = 0, BLOCKS + (parts.shape[0] - BLOCKS) // 2
+        start = 0
         while start < n:
-            i = first + pick[min(n - start, most)]
+            i = pick[PIECE, min(n - start, last)]
             run_part(operations, patches, parts, i, bindings, start)
             start += parts[i].rows
         run_part(operations, patches, parts, AFTER, bindings, 0)
@@ -218,11 +219,9 @@ def _help(operations, patches, mine, bindings, mailbox):
         posted += 1
         if wait(box_at + _POSTED, posted, box_at + _STOPPED, -1) != 0:
             return
+        i = box.part
         if box.begins != 0:
             run_part(operations, patches, mine, BEFORE, bindings, box.first)
-        i = BLOCKS
-        while mine[i].rows != box.rows:
-            i += 1
         run_part(operations, patches, mine, i, bindings, box.first + mine[i].first_row)
         if box.ends != 0:
             run_part(operations, patches, mine, AFTER, bindings, box.first)

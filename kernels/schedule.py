@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,10 @@ IN_PLACE_BYTES = 2**16  # of samples that are multiplied at a time where they li
 # runs when all have finished a batch; and at the end of an epoch to see whether it is to be kept, to keep it, or to go
 # back to what was kept before.
 BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, FINISH, CHECK, KEEP, RESTORE, BLOCKS = range(10)
+# A table `pick`, int64 (2, n), says which part is due by the rows that are left of a batch, its last column for all
+# larger numbers. BATCH, where a batch begins: the part that does all of it. 0: there is none, and PIECE says in which
+# parts it is done, with those before and after a batch around them.
+BATCH, PIECE = range(2)
 
 _NAMES = {np.dtype(name): name for name in ITEMSIZE}
 
@@ -224,6 +228,13 @@ class Training:
         workers = [self.work.worker(index, threads) for index in range(threads)]
         return [[*self.around(worker), *(self.block(how, rows, worker) for rows in sizes)] for worker in workers]
 
+    def pick(self) -> NDArray[np.int64]:
+        """The table for `programs`; see BATCH."""
+        sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
+        table = np.zeros((2, min(self.batch_size, self.layout.block_rows) + 1), np.int64)
+        table[BATCH if self.batch_size <= self.layout.block_rows else PIECE, sizes] = BLOCKS + np.arange(len(sizes))
+        return table
+
     def around(self, worker: Worker) -> list[Program]:
         """A worker's programs BEGIN_EPOCH to RESTORE."""
         programs = [self._program() for _ in range(BLOCKS)]
@@ -353,6 +364,15 @@ def _row(array: NDArray[Any], name: str, dtype: str) -> Matrix:
 def _state_row(address: Address, dtype: str) -> Matrix:
     """The record STATE as a row of a dtype, to be copied."""
     return Matrix.row_major(address, 1, STATE.itemsize // ITEMSIZE[dtype], STATE.itemsize, dtype, "state")
+
+
+def pick(batches: Sequence[int], most: int) -> NDArray[np.int64]:
+    """The table for whole batches of some numbers of rows, then pieces of the heights up to `most`; see BATCH."""
+    pieces = strategy.pick(most)
+    table = np.zeros((2, len(pieces)), np.int64)
+    table[BATCH, batches] = BLOCKS + np.arange(len(batches))
+    table[PIECE] = BLOCKS + len(batches) + pieces
+    return table
 
 
 def needs_gradient(layout: Layout, batch_size: int, optimizer: str) -> bool:

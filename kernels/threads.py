@@ -34,7 +34,7 @@ CLAIMED = 2**32  # is added to `present` when the helpers are claimed
 # (false sharing), then the block that is due. A helper that comes after its call finds it stopped, for good.
 MAILBOX: Any = np.dtype(
     {
-        "names": ["present", "done", "posted", "stopped", "first", "rows", "begins", "ends"],
+        "names": ["present", "done", "posted", "stopped", "first", "part", "begins", "ends"],
         "formats": ["i8"] * 8,
         "offsets": [0, 64, 128, 192, 256, 264, 272, 280],
         "itemsize": 320,

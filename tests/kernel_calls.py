@@ -312,10 +312,10 @@ class Run:
         )
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
-        table = self._bindings(x, y, weights, ordered, order)
+        table, pick = self._bindings(x, y, weights, ordered, order), training.pick()
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
-        fields = {"n_samples": n, "batch_size": batch_size, "block_rows": layout.block_rows, "ordered": ordered}
+        fields = {"n_samples": n, "batch_size": batch_size, "ordered": ordered}
         fields |= {"batch_means": batch_means, "epochs": epochs, "patience": -1, "best": np.inf, "loss_scale": 1.0}
         for name, value in fields.items():
             self.run[name] = value
@@ -325,7 +325,7 @@ class Run:
             helpers = [threading.Thread(target=help_train, args=(*shared, mailbox, i)) for i in range(1, threads)]
             for helper in helpers:
                 helper.start()
-            while not entry.train(*shared, mailbox, work.step, self.run, self.losses, blocks):
+            while not entry.train(*shared, mailbox, pick, work.step, self.run, self.losses, blocks):
                 pass
             for helper in helpers:
                 helper.join()

@@ -211,12 +211,14 @@ def test_schedules(per):
     assert made._optimizer.learning_rate == pytest.approx(0.02 * 0.8 ** (24 if per == "step" else 4))
 
 
-def test_partial_fit_goes_on_with_the_schedule():
+@pytest.mark.parametrize("n", [80, 90])  # a height, and a sum of two, whose gradients are added in another order
+def test_partial_fit_goes_on_with_the_schedule(n):
     rate = fastnn.ExponentialDecay(0.02, 0.5)
     parts, whole = (regressor(solver="rmsprop", learning_rate=rate, shuffle=False, max_iter=3) for _ in range(2))
     for _ in range(3):
-        parts = pickle.loads(pickle.dumps(parts.partial_fit(X, NUMBERS)))
-    assert fitted(whole, X, NUMBERS).loss_curve_ == parts.loss_curve_
+        parts = pickle.loads(pickle.dumps(parts.partial_fit(X[:n], NUMBERS[:n])))
+    expected = fitted(whole, X[:n], NUMBERS[:n]).loss_curve_
+    np.testing.assert_allclose(parts.loss_curve_, expected, rtol=0 if n == 80 else 1e-14)
 
 
 def test_rprop_takes_the_whole_set():

@@ -367,6 +367,24 @@ def test_partial_fit(kind, solver, weighted, random_state):
         assert states[1][2] != states[2][2]
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", ["auto", 7, 96, 150])
+@pytest.mark.parametrize("kind", ["multiclass", "single"])
+def test_partial_fit_on_any_number_of_samples(kind, batch_size, weighted):
+    """All by the same plan, whose programs are those of a few heights; batches that are sums of them, too."""
+    X, y = samples(kind, 330)
+    weights = np.random.default_rng(2).uniform(0.1, 3, 330)
+    mine, theirs = pair(kind, batch_size=batch_size, hidden_layer_sizes=(9, 5), alpha=0.01)
+    options = {"classes": range(3)} if kind == "multiclass" else {}
+    for n in (330, 100, 5, 7, 33, 201, 150, 329):
+        more = {"sample_weight": weights[-n:]} if weighted else {}
+        follow(mine, theirs, "partial_fit", X[-n:], y[-n:], **options, **more)
+        options = {}
+    (plan,) = mine._engine.network.plans
+    assert plan.kind.any_rows
+    assert plan.any_rows.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
+
+
 def test_partial_fit_with_classes_that_come_later():
     mine, theirs = pair("strings")
     X, y = samples("strings")
