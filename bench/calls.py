@@ -179,9 +179,10 @@ def _any_rows_table():
         if find_spec("sklearn"):
             from sklearn.neural_network import MLPClassifier
 
-            theirs = MLPClassifier(sizes[1:-1]).partial_fit(X, y, classes=np.arange(sizes[-1]))
-            calls["scikit-learn's predict"] = lambda n, theirs=theirs, X=X: theirs.predict(X[:n])
-            calls["scikit-learn's partial_fit"] = lambda n, theirs=theirs, X=X, y=y: theirs.partial_fit(X[:n], y[:n])
+            for whose, kind in (("the estimator's", fastnn.MLPClassifier), ("scikit-learn's", MLPClassifier)):
+                estimator = kind(sizes[1:-1]).partial_fit(X, y, classes=np.arange(sizes[-1]))
+                calls[f"{whose} predict"] = lambda n, e=estimator, X=X: e.predict(X[:n])
+                calls[f"{whose} partial_fit"] = lambda n, e=estimator, X=X, y=y: e.partial_fit(X[:n], y[:n])
         for name, call in calls.items():
             new, known, ratio = any_rows(call, low, high)
             place = f"{'-'.join(map(str, sizes))}, {low} to {high}, {name}"

@@ -262,20 +262,19 @@ class Run:
         )
         work = 3 * max_iter * n * self.network.layout.multiply_adds
         shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(min(n, batch_size)) > 1
-        any_rows = goes_on and not shared
         self.rows = max(1, min(MAX_ORDERS, max_iter, ORDER_BYTES // (4 * n)))
         self.order = np.empty((self.rows, n), np.int32)
         self.indices = np.arange(n)
         options = training.Options(
             epochs=max_iter,
-            batch_size=batch_size if any_rows else min(n, batch_size),
+            batch_size=batch_size if goes_on else min(n, batch_size),
             optimizer=optimizer_of(self.optimizer),
             ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
             order=self.order,
             callbacks=[],
             max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
             objective=self.objective,
-            any_rows=any_rows,
+            any_rows=goes_on,
         )
         self.fit = training.Fit(lambda: self.network, self.samples, options, History())
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]

@@ -19,7 +19,7 @@ from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.schedule import Sources
-from .kernels.threads import MAILBOX, Worker
+from .kernels.threads import MAILBOX
 from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
@@ -93,6 +93,9 @@ class Schedule:
         self.code = Code((program for programs in self.programs for program in programs), self.library)
         self.pick = self.training.pick()
 
+    def prepare(self, *batches: int) -> None:
+        """Get ready for batches of so many rows, which are those that it was made for."""
+
     def hand_over(self, other: Schedule, within_a_batch: bool) -> None:
         """Let another go on from here."""
         mine, its = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
@@ -113,10 +116,10 @@ class Schedule:
 
 
 class AnyRows(Schedule):
-    """Programs for batches of any number of rows, for one thread: those of a few heights, written when needed.
+    """Programs for batches of any number of rows: those of a few heights, written when needed.
 
-    A batch whose number of rows is a height, or the kind's batch_size, has a program of its own. Any other is the sum
-    of several heights: the gradients of its pieces are added up before the update.
+    A batch whose number of rows is a height, or the kind's batch_size, has a program of its own for each worker. Any
+    other is the sum of several heights: the gradients of its pieces are added up before the update.
     """
 
     def _write(self) -> None:
@@ -125,9 +128,14 @@ class AnyRows(Schedule):
         batches = sorted({*pieces, usual} if 0 < usual <= self.most else pieces)
         self.pick, self.rows, self.n_batches = schedule.pick(batches, self.most), (*batches, *pieces), len(batches)
         self.in_pieces = replace(self.training, batch_size=self.most + 1)
-        self.around = Code(self.in_pieces.around(Worker()), self.library)
-        self.blocks: list[Code | None] = [None] * len(self.rows)
-        self.code = Code.joined([self.around, *self.blocks])
+        self.workers = [self.work.worker(index, self.threads) for index in range(self.threads)]
+        self.around = [Code(self.in_pieces.around(worker), self.library) for worker in self.workers]
+        self.blocks: list[list[Code | None]] = [[None] * len(self.rows) for _ in self.workers]
+        self.code = self._joined(self.blocks)
+
+    def _joined(self, blocks: list[list[Code | None]]) -> Code:
+        """All of them, worker by worker."""
+        return Code.joined(code for around, its in zip(self.around, blocks, strict=True) for code in (around, *its))
 
     def prepare(self, *batches: int) -> None:
         """Write the programs for batches of so many rows that are not there yet."""
@@ -135,16 +143,17 @@ class AnyRows(Schedule):
         for n in batches:
             whole = int(self.pick[schedule.BATCH, min(n, self.pick.shape[1] - 1)]) - schedule.BLOCKS
             due.update([whole] if whole >= 0 else (self.n_batches + i for i in strategy.numbers(n, self.most)))
-        missing = [i for i in due if self.blocks[i] is None]
+        missing = [i for i in due if self.blocks[-1][i] is None]
         if not missing:
             return
-        blocks = self.blocks.copy()
+        blocks = [its.copy() for its in self.blocks]
         for i in missing:
             rows = self.rows[i]
             training = replace(self.training, batch_size=rows) if i < self.n_batches else self.in_pieces
-            program = training.block(strategy.choose(self.layout, rows), rows, Worker())
-            blocks[i] = Code([program], self.library)
-        code = Code.joined([self.around, *blocks])
+            how = strategy.choose(self.layout, self.training.batch_size or rows)
+            for worker, its in zip(self.workers, blocks, strict=True):
+                its[i] = Code([training.block(how, rows, worker)], self.library)
+        code = self._joined(blocks)
         code.fill(**self.code.addresses)
         self.code = code
         self.blocks = blocks  # at last: an exception before leaves nothing out of the code
@@ -213,12 +222,9 @@ class Plan:
         self.run = self.fresh_run = np.zeros(1, entry.RUN)  # of the fit that is bound, and what each begins with
         for name, value in {"patience": -1, "best": np.inf, "loss_scale": 1.0}.items():
             self.fresh_run[name] = value
-        self.any_rows = AnyRows(self, 1) if kind.any_rows else None
-        self.threads, self.schedules = 1, {1: self.any_rows or Schedule(self, 1)}
-        if self.any_rows is None:
-            self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
-        if self.threads > 1:
-            self.schedules[self.threads] = Schedule(self, self.threads)
+        self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
+        make = AnyRows if kind.any_rows else Schedule
+        self.schedules: dict[int, Schedule] = {threads: make(self, threads) for threads in {1, self.threads}}
         self.schedule = self.schedules[1]
         self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
         if not kind.in_place:
@@ -245,8 +251,8 @@ class Plan:
     ) -> None:
         """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
         n, table = len(samples.inputs), self.bindings
-        if self.any_rows is not None:
-            self.any_rows.prepare(*{min(n, batch_size), n % batch_size} - {0})
+        for made in self.schedules.values():
+            made.prepare(*{min(n, batch_size), n % batch_size} - {0})
         if ordered == DRAWN:
             if len(self.order) != n:
                 self.order = np.empty(n, np.int32)
@@ -460,8 +466,7 @@ class Stepper:
         return True
 
     def _turn_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
-        n, plan, programs = x_shape[0], self.plan, self.plan.any_rows
-        assert programs is not None
+        n, plan, programs = x_shape[0], self.plan, self.plan.schedule
         programs.prepare(n)
         if len(y_shape) == 1 and n > len(self.labels):
             self.labels = np.zeros(n, np.int32)

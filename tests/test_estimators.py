@@ -33,7 +33,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 import fastnn
-from fastnn import training
+from fastnn import threads, training
+from fastnn.kernels import strategy
 
 REGRESSION = ("single", "outputs", "poisson")
 KINDS = ("binary", "multiclass", "multilabel", "strings", *REGRESSION)
@@ -382,7 +383,27 @@ def test_partial_fit_on_any_number_of_samples(kind, batch_size, weighted):
         options = {}
     (plan,) = mine._engine.network.plans
     assert plan.kind.any_rows
-    assert plan.any_rows.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
+    assert plan.schedule.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
+
+
+@pytest.mark.parametrize("feature_major", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_partial_fit_on_threads_has_the_same_bits(solver, feature_major, monkeypatch):
+    monkeypatch.setattr(threads, "available_threads", lambda: 3)
+    monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(strategy, "SHARD_SAMPLES", 32)
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: feature_major)
+    tried = itertools.cycle([1, 3])
+    monkeypatch.setattr(threads.ThreadTuner, "choose", lambda self: (next(tried) if self.threads > 1 else 1, 1.0))
+    X, y = samples("multiclass", 500)
+    one, several = (fastnn.MLPClassifier((70, 40), solver=solver, random_state=0, alpha=0.1, threads=n) for n in (1, 3))
+    for n in (500, 130, 33, 1, 401, 200):
+        for made in (one, several):
+            made.partial_fit(X[:n], y[:n], classes=range(3))
+        for mine, other in zip(several.coefs_ + several.intercepts_, one.coefs_ + one.intercepts_, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    assert [1, 3] in [sorted(plan.schedules) for plan in several._engine.network.plans]
 
 
 def test_partial_fit_with_classes_that_come_later():
