@@ -61,10 +61,10 @@ class Step:
         self.arrays = X, y, np.arange(n, dtype=np.int32)[None]
         self.plan.load(self.model._network, OPTIMIZER)
         self.plan.bind(OPTIMIZER, samples, batch_size, training.GIVEN, self.arrays[2])
-        schedule = self.plan.schedules[1]
-        schedule.work.step["scale"] = 1 / batch_size
-        schedule.work.step["scalars"][0, :4] = 1e-6, 1e-8, 0.1, 0.001
-        (program,) = (each for each in schedule.programs[0] if each.rows == batch_size)
+        programs = self.plan.by_threads[1]
+        programs.work.step["scale"] = 1 / batch_size
+        programs.work.step["scalars"][0, :4] = 1e-6, 1e-8, 0.1, 0.001
+        (program,) = (each for each in programs.of_workers[0] if each.rows == batch_size)
         self.code, self.batch_size, self.n = Code([program], library(dtype)), batch_size, n
         self.code.fill(parameters=self.model.parameters.ctypes.data)
         self.ticks = np.zeros((BATCHES, len(program)), np.int64)

@@ -82,9 +82,9 @@ class Step:
         samples = training.Samples(X, y)
         self.plan = training.plan_for(self.model._network, optimizer, samples, case.batch_size, 1)
         self.plan.bind(optimizer, samples, case.batch_size, training.GIVEN, self.arrays[2])
-        schedule = self.plan.schedules[1]
-        schedule.work.step["scale"] = -LEARNING_RATE / case.batch_size
-        (self.program,) = (each for each in schedule.programs[0] if each.rows == case.batch_size)
+        programs = self.plan.by_threads[1]
+        programs.work.step["scale"] = -LEARNING_RATE / case.batch_size
+        (self.program,) = (each for each in programs.of_workers[0] if each.rows == case.batch_size)
 
     def measure(self, rounds=ROUNDS, seconds=ROUND_SECONDS):
         """[(name of the operation, k of a product or 0, nanoseconds of a batch, multiply-adds), ..]."""

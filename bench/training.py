@@ -13,7 +13,7 @@ import numpy as np
 
 import fastnn
 from fastnn import Dense, optimizers
-from fastnn.kernels import losses
+from fastnn.kernels import loss_functions
 from fastnn.layers import HIDDEN
 
 from .cases import Case, data
@@ -35,7 +35,7 @@ def variants():
     for name in HIDDEN:
         if name != "step":
             found["activation", name] = {"activation": name}, {}
-    for name in losses.NAMES:
+    for name in loss_functions.NAMES:
         for output in (OUTPUTS.get(name, "sigmoid"), *(["softmax"] if "cross_entropy" in name else [])):
             shown = name if output == "sigmoid" else f"{name}, {output}"
             found["loss", shown] = {"loss": name, "output": output}, {}

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
     from .layers import Dense
+    from .learning_rates import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
     from .losses import Huber, Quantile
     from .metrics import Metric
     from .model import Model, load
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
     from .plots import plot_confusion_matrix, plot_wrong
     from .rates import find_learning_rate
-    from .schedules import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
     from .streams import Stream
 
 __version__ = "0.1.0"
@@ -37,14 +37,14 @@ _HOME = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "CSVLogger": "callbacks",
-    "CosineDecay": "schedules",
+    "CosineDecay": "learning_rates",
     "Dense": "layers",
     "DivergenceError": "history",
     "EarlyStopping": "callbacks",
-    "ExponentialDecay": "schedules",
+    "ExponentialDecay": "learning_rates",
     "History": "history",
     "Huber": "losses",
-    "InverseScaling": "schedules",
+    "InverseScaling": "learning_rates",
     "LBFGS": "optimizers",
     "LevenbergMarquardt": "optimizers",
     "Lion": "optimizers",
@@ -56,13 +56,13 @@ _HOME = {
     "ModelCheckpoint": "callbacks",
     "Momentum": "optimizers",
     "Nadam": "optimizers",
-    "OneCycle": "schedules",
+    "OneCycle": "learning_rates",
     "Quantile": "losses",
     "RMSprop": "optimizers",
     "ReduceOnPlateau": "callbacks",
     "Rprop": "optimizers",
     "SGD": "optimizers",
-    "StepDecay": "schedules",
+    "StepDecay": "learning_rates",
     "Stream": "streams",
     "TargetReached": "callbacks",
     "TimeLimit": "callbacks",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from . import _validation
 from ._validation import shown
-from .kernels import custom, library
+from .kernels import library, user_functions
 
 POINTS = (-2.3, -0.7, -0.1, 0.3, 0.9, 2.1)  # where a derivative is compared with central differences
 STEP = 1e-5
@@ -48,7 +48,7 @@ class _Pair:
         if not callable(function):
             raise TypeError(f"{expected}, got {shown(function)}")
         try:
-            return custom.compiled(function, len(self.arguments))
+            return user_functions.compiled(function, len(self.arguments))
         except Exception as error:  # Numba raises errors of many kinds
             raise ValueError(f"{expected}, got {shown(function)}: {error}") from error
 
@@ -172,7 +172,7 @@ class Activation(_Pair):
     @staticmethod
     def _row(*compiled: Any) -> str:
         """Its name among the kernels' activations."""
-        return custom.activation(*compiled)
+        return user_functions.activation(*compiled)
 
 
 @dataclass(frozen=True)
@@ -216,4 +216,4 @@ class Loss(_Pair):
     @staticmethod
     def _row(*compiled: Any) -> str:
         """Its name among the kernels' losses."""
-        return custom.loss(*compiled)
+        return user_functions.loss(*compiled)

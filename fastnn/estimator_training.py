@@ -27,7 +27,7 @@ from ._validation import shown
 from .custom import Activation
 from .history import DivergenceError, History
 from .kernels import entry, reference
-from .kernels.schedule import Rules
+from .kernels.block_programs import Rules
 from .layers import HIDDEN, Architecture, Dense
 from .network import Network
 from .optimizers import Adam, Momentum, Optimizer, Rprop

@@ -53,9 +53,9 @@ from .estimator_training import (
     validation_set,
 )
 from .layers import HIDDEN
+from .learning_rates import LearningRate
 from .losses import Huber, Quantile
 from .optimizers import Optimizer
-from .schedules import Schedule
 from .threads import Claims
 
 KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
@@ -79,7 +79,7 @@ CHANGE_NUMBERS = (*TRAINING[:5], "scoring")
 _WIDER: dict[str, list[Any]] = {
     "activation": [StrOptions({"logistic", *HIDDEN}), list, tuple, Activation],
     "solver": [StrOptions({"lbfgs", *optimizers.BY_NAME}), Optimizer],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule, callable],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), LearningRate, callable],
 }
 _REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile")
 

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import calls
-from .kernels import entry, python_api, schedule, strategy
+from .kernels import block_programs, entry, prediction_programs, python_api, strategy
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
 from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.python_api import RowFunction
-from .kernels.schedule import Source, Sources
-from .threads import door, run_on_threads
+from .kernels.sources import Source, Sources
+from .threads import numba_pool, run_on_threads
 
 KEPT_KINDS = 8  # of passes over samples, whose programs a sweep keeps
 LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Python run meanwhile
@@ -41,11 +41,11 @@ class Inference:
         parameters: NDArray[Any],
         scale: float,
         idle: list[Sweep] | None = None,
-        blocks: Blocks | None = None,
+        blocks: SmallPredictions | None = None,
     ):
         self.layout, self.parameters, self.scale = layout, parameters, scale
         self.idle = [] if idle is None else idle
-        self.blocks = Blocks(layout, scale) if blocks is None else blocks
+        self.blocks = SmallPredictions(layout, scale) if blocks is None else blocks
         self.address = parameters.ctypes.data
         self.quick: RowFunction = _nothing  # predicts up to a block of rows, and gives None for what it is not for
         self._heights = np.zeros(len(self.blocks.heights), python_api.HEIGHT)  # the table that `quick` reads
@@ -128,7 +128,7 @@ class Inference:
             codes = [sweep.code(pass_, wanted) for sweep in sweeps]
             stacked = np.stack([code.operations for code in codes])
             rest = codes[0].patches, codes[0].parts, pick, table
-            with door() as opened:
+            with numba_pool() as opened:
                 if opened:
                     try:
                         entry.sweep_parallel(stacked, *rest, *piece)
@@ -178,7 +178,7 @@ def _nothing(X: Any) -> None:
     """Where there is no function yet, or can be none."""
 
 
-class Blocks:
+class SmallPredictions:
     """Programs that predict blocks of a few heights, of all networks of a layout and scale, in the same buffers."""
 
     def __init__(self, layout: Layout, scale: float):
@@ -195,7 +195,7 @@ class Blocks:
         if i not in self._codes:
             work, source = self._memory()
             rows, parameters = self.heights[i], Vector(self.layout, Symbol("parameters"))
-            program = schedule.predict_program(parameters, work, source, rows, self.scale)
+            program = prediction_programs.predict_program(parameters, work, source, rows, self.scale)
             self._codes.setdefault(i, Code([program], library(self.layout.dtype)))
         return self._codes[i]
 
@@ -205,12 +205,14 @@ class Blocks:
             layout = self.layout
             work, parameters = Workspace(layout, layout.block_rows), Vector(layout, Symbol("parameters"))
             source = Source.of_rows("samples", layout.sizes[0], layout.dtype)
-            schedule.predict_program(parameters, work, source, self.most, self.scale)  # the largest makes them all
+            prediction_programs.predict_program(
+                parameters, work, source, self.most, self.scale
+            )  # the largest makes them all
             self._made.setdefault("memory", (work, source))
         return self._made["memory"]
 
 
-_all_blocks: weakref.WeakSet[Blocks] = weakref.WeakSet()
+_all_blocks: weakref.WeakSet[SmallPredictions] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
@@ -302,10 +304,10 @@ class Sweep:
     def _write(self, pass_: Pass, rows: int) -> Code:
         """The program of so many rows."""
         if pass_.gradient and pass_.sources is not None:
-            program = schedule.gradient_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+            program = block_programs.gradient_program(self.parameters, self.work, pass_.sources, rows, self.scale)
         else:
             places = self.parameters, self.work, pass_.x, rows, self.scale
-            program = schedule.predict_program(*places, pass_.in_place, pass_.sources)
+            program = prediction_programs.predict_program(*places, pass_.in_place, pass_.sources)
         return Code([program], self.library)
 
     def _forget(self) -> None:

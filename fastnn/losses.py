@@ -1,4 +1,4 @@
-"""What the argument `loss` may be. The formulas of those that are names stand in `kernels.losses`."""
+"""What the argument `loss` may be. The formulas of those that are names stand in `kernels.loss_functions`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _validation
 from .custom import Loss
-from .kernels import losses
+from .kernels import loss_functions
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def check(loss: Any, dtype: str) -> None:
         with np.errstate(all="ignore"):
             type(loss)(float(np.dtype(dtype).type(parameter_of(loss))))
     elif not isinstance(loss, Loss):
-        _validation.choice("loss", loss, losses.NAMES)
+        _validation.choice("loss", loss, loss_functions.NAMES)
 
 
 def name_of(loss: AnyLoss) -> str:
@@ -88,12 +88,12 @@ def name_of(loss: AnyLoss) -> str:
 
 def kernel_name(loss: AnyLoss, output: str) -> str:
     """The kernels' name of it with an output activation, or "" where the two do not go together."""
-    return losses.kernel_name(loss._kernel if isinstance(loss, Loss) else name_of(loss), output)
+    return loss_functions.kernel_name(loss._kernel if isinstance(loss, Loss) else name_of(loss), output)
 
 
 def takes_any_numbers(loss: AnyLoss) -> bool:
     """Whether any numbers may be the targets."""
-    return isinstance(loss, Loss) or name_of(loss) in losses.OF_ANY_NUMBERS
+    return isinstance(loss, Loss) or name_of(loss) in loss_functions.OF_ANY_NUMBERS
 
 
 def is_cross_entropy(loss: AnyLoss) -> bool:

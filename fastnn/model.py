@@ -37,10 +37,10 @@ from ._validation import Targets, shown, take_rows
 from .custom import Activation, Loss
 from .history import DivergenceError, History
 from .initialisers import Init
-from .kernels.layers import saturates
+from .kernels.block_programs import Rules
 from .kernels.memory import Layout
-from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
-from .kernels.schedule import Rules
+from .kernels.passes import saturates
+from .kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .losses import AnyLoss, described, restored, takes_any_numbers
 from .metrics import Metric
@@ -701,8 +701,8 @@ class Model:
         optimizer = optimizers.resolve(asked_for)
         inputs = self._inputs(X)
         other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
-        sparse, scheduled = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
-        if other or sparse or scheduled or 3 * len(inputs) * self.n_parameters > training.LONG_STEP:
+        sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
+        if other or sparse or varies or 3 * len(inputs) * self.n_parameters > training.LONG_STEP:
             return self._whole_step(X if sparse else inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .inference import Blocks, Inference
+from .inference import Inference, SmallPredictions
 from .kernels import strategy
 from .kernels.memory import STATE, Layout, aligned_zeros
-from .kernels.optimizers import OPTIMIZERS
 from .kernels.program import NETWORK_SYMBOLS
+from .kernels.update_rules import OPTIMIZERS
 from .layers import Architecture
 from .losses import kernel_name, parameter_of
 from .optimizers import Optimizer
@@ -45,7 +45,7 @@ class Programs:
     """
 
     layout: Layout
-    blocks: Blocks
+    blocks: SmallPredictions
     sweeps: list[Any] = field(default_factory=list)
     plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # of training, the latest at the end
 
@@ -53,7 +53,7 @@ class Programs:
 @functools.lru_cache(MAX_ARCHITECTURES)
 def _shared_programs(architecture: Architecture) -> Programs:
     layout = layout_of(architecture)
-    return Programs(layout, Blocks(layout, _scale(architecture)))
+    return Programs(layout, SmallPredictions(layout, _scale(architecture)))
 
 
 def _scale(architecture: Architecture) -> float:
@@ -64,7 +64,7 @@ def programs_of(architecture: Architecture) -> Programs:
     """Those of all networks of a small architecture, or new ones."""
     programs = _shared_programs(architecture)
     if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
-        return Programs(programs.layout, Blocks(programs.layout, programs.blocks.scale))
+        return Programs(programs.layout, SmallPredictions(programs.layout, programs.blocks.scale))
     return programs
 
 

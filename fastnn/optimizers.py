@@ -9,23 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
-from . import _validation, schedules
+from . import _validation, learning_rates
 from ._validation import shown
-from .schedules import Schedule
+from .learning_rates import LearningRate
 
 _Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True, repr=False)
 class Optimizer:
-    """What all have in common: a learning rate, and the name of their kernel (see `kernels.optimizers`).
+    """What all have in common: a learning rate, and the name of their kernel (see `kernels.update_rules`).
 
     clip_value limits each element of a batch's gradient, penalties included, to [-clip_value, clip_value]. clip_norm
     scales a gradient whose Euclidean norm is larger: gradient *= min(1, clip_norm / (norm + 1e-6)), as in PyTorch
     (Pascanu, Mikolov and Bengio 2013). That is a pass more over the gradient, on one thread. Both exclude each other.
     """
 
-    learning_rate: float | Schedule
+    learning_rate: float | LearningRate
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
 
@@ -46,7 +46,7 @@ class Optimizer:
             elif name in ("clip_value", "clip_norm") and value is not None:
                 value = _validation.number(name, value, 0.0, open_low=True)
             elif name == "learning_rate":
-                value = schedules.resolve(value)
+                value = learning_rates.resolve(value)
             object.__setattr__(self, name, value)
         if self.clip_value is not None and self.clip_norm is not None:
             raise ValueError(f"clip_value and clip_norm exclude each other, got {self.clip_value} and {self.clip_norm}")
@@ -74,7 +74,7 @@ class SGD(Optimizer):
     SGD(learning_rate=3.0)
     """
 
-    learning_rate: float | Schedule = 0.1
+    learning_rate: float | LearningRate = 0.1
 
     @property
     def _kernel(self) -> str:  # type: ignore[override]
@@ -105,7 +105,7 @@ class Momentum(Optimizer):
     Momentum(learning_rate=0.1, momentum=0.9, nesterov=True)
     """
 
-    learning_rate: float | Schedule = 0.01
+    learning_rate: float | LearningRate = 0.01
     momentum: float = 0.9
     nesterov: bool = False
 
@@ -148,7 +148,7 @@ class Adam(Optimizer):
     Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, epsilon_hat=False)
     """
 
-    learning_rate: float | Schedule = 0.001
+    learning_rate: float | LearningRate = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -191,7 +191,7 @@ class AdamW(Optimizer):
     AdamW(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.1)
     """
 
-    learning_rate: float | Schedule = 0.001
+    learning_rate: float | LearningRate = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -228,7 +228,7 @@ class Nadam(Optimizer):
     Nadam(learning_rate=0.002, beta1=0.9, beta2=0.999, epsilon=1e-08, momentum_decay=0.004)
     """
 
-    learning_rate: float | Schedule = 0.002
+    learning_rate: float | LearningRate = 0.002
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -266,7 +266,7 @@ class RMSprop(Optimizer):
     RMSprop(learning_rate=0.01, alpha=0.99, epsilon=1e-08)
     """
 
-    learning_rate: float | Schedule = 0.01
+    learning_rate: float | LearningRate = 0.01
     alpha: float = 0.99
     epsilon: float = 1e-8
 
@@ -296,7 +296,7 @@ class Adagrad(Optimizer):
     Adagrad(learning_rate=0.01, epsilon=1e-10)
     """
 
-    learning_rate: float | Schedule = 0.01
+    learning_rate: float | LearningRate = 0.01
     epsilon: float = 1e-10
 
     _kernel: ClassVar[str] = "adagrad"
@@ -327,7 +327,7 @@ class Lion(Optimizer):
     Lion(learning_rate=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0)
     """
 
-    learning_rate: float | Schedule = 0.0001
+    learning_rate: float | LearningRate = 0.0001
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
@@ -362,7 +362,7 @@ class Rprop(Optimizer):
     Rprop(learning_rate=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-06, largest=50.0)
     """
 
-    learning_rate: float | Schedule = 0.01
+    learning_rate: float | LearningRate = 0.01
     eta_minus: float = 0.5
     eta_plus: float = 1.2
     smallest: float = 1e-6
@@ -373,7 +373,7 @@ class Rprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.learning_rate, Schedule):
+        if isinstance(self.learning_rate, LearningRate):
             raise TypeError(f"learning_rate of Rprop must be a number, got {shown(self.learning_rate)}")
         for name, low in (("eta_plus", 1.0), ("smallest", 0.0), ("largest", 0.0)):
             value = _validation.number(name, getattr(self, name), low, open_low=True)
@@ -458,13 +458,13 @@ class LBFGS(FullBatch):
         object.__setattr__(self, "tolerance", _validation.number("tolerance", self.tolerance, 0.0))
 
 
-def described(config: Optimizer | Schedule) -> dict[str, Any] | None:
+def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
     """What a file holds of an optimizer or a schedule; None where a function or a class of the user is part of it."""
     if type(config) not in _KNOWN.values():
         return None
     settings = dict(vars(config))
     rate = settings["learning_rate"]
-    if isinstance(rate, Schedule):
+    if isinstance(rate, LearningRate):
         settings["learning_rate"] = rate = described(rate)
     return None if rate is None else {"name": type(config).__name__, "settings": settings}
 
@@ -488,7 +488,7 @@ BY_NAME: dict[str, Callable[[], Optimizer]] = {
     each.__name__.lower(): each for each in (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion, Rprop)
 }
 
-_CLASSES: tuple[Any, ...] = (*BY_NAME.values(), *schedules.NAMED)
+_CLASSES: tuple[Any, ...] = (*BY_NAME.values(), *learning_rates.NAMED)
 _KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 
 

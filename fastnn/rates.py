@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 from . import _validation, optimizers
 from ._validation import shown
 from .history import DivergenceError
+from .learning_rates import ExponentialDecay
 from .model import Model
 from .optimizers import SGD, Optimizer
-from .schedules import ExponentialDecay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -33,7 +33,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class Block:
+class FileRows:
     """Samples that lie behind each other in a source, and are read together."""
 
     name: str  # for errors
@@ -112,12 +112,12 @@ class Stream:
         if buffer_rows is not None:
             buffer_rows = _validation.integer("buffer_rows", buffer_rows, 1)
         self._buffer_rows = buffer_rows
-        self._source: _Batches | _Blocks = _Batches(batches)
+        self._source: _Batches | _FileSource = _Batches(batches)
 
     @classmethod
-    def _of_blocks(cls, blocks: Callable[[int], list[Block]], buffer_rows: int | None) -> Stream:
+    def _of_blocks(cls, blocks: Callable[[int], list[FileRows]], buffer_rows: int | None) -> Stream:
         stream = cls((), buffer_rows=buffer_rows)
-        stream._source = _Blocks(blocks)
+        stream._source = _FileSource(blocks)
         return stream
 
     @classmethod
@@ -137,7 +137,7 @@ class Stream:
                 raise TypeError(f"{name} must be an array that can be sliced, got {shown(array)}")
         n = _some_rows("X", _same_length({name: array.shape for name, array in arrays.items()}))
 
-        def blocks(rows: int) -> list[Block]:
+        def blocks(rows: int) -> list[FileRows]:
             return [_rows_of("rows", tuple(arrays.values()), first, stop) for first, stop in _spans(n, rows)]
 
         return cls._of_blocks(blocks, buffer_rows)
@@ -158,7 +158,7 @@ class Stream:
         lengths = [_same_length({path: _mapped(path).shape for path in each}) for each in files]
         _some_rows("X", sum(lengths))
 
-        def blocks(rows: int) -> list[Block]:
+        def blocks(rows: int) -> list[FileRows]:
             pairs = zip(files, lengths, strict=True)
             return [_rows_of_files(each, *span) for each, n in pairs for span in _spans(n, rows)]
 
@@ -220,9 +220,9 @@ class Stream:
                 parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
                 yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
 
-        def blocks(rows: int) -> list[Block]:
+        def blocks(rows: int) -> list[FileRows]:
             most = rows * BLOCKS_A_BUFFER // 4  # at once of a group: fewer have more overhead
-            return [Block(f"{path}, row group {i}", functools.partial(read, path, i, most)) for path, i in groups]
+            return [FileRows(f"{path}, row group {i}", functools.partial(read, path, i, most)) for path, i in groups]
 
         return cls._of_blocks(blocks, buffer_rows)
 
@@ -322,12 +322,12 @@ class _Batches:
                     yield check(X, y, weights)
 
 
-class _Blocks:
+class _FileSource:
     """What blocks of about so many rows hold, in any order."""
 
     once = False
 
-    def __init__(self, blocks: Callable[[int], list[Block]]):
+    def __init__(self, blocks: Callable[[int], list[FileRows]]):
         self.blocks = blocks
         self.default_rows: int | None = None  # of a buffer, once they are known
 
@@ -345,7 +345,7 @@ class _Blocks:
         return _read_ahead(_checked(blocks, check))
 
 
-def _checked(blocks: list[Block], check: Check) -> Iterator[Samples]:
+def _checked(blocks: list[FileRows], check: Check) -> Iterator[Samples]:
     for block in blocks:
         with _noted(f"in {block.name}"):
             for part in block.read():
@@ -442,18 +442,18 @@ def _spans(n: int, rows: int) -> list[tuple[int, int]]:
     return [(first, min(n, first + rows)) for first in range(0, n, rows)]
 
 
-def _rows_of(name: str, arrays: tuple[Any, ...], first: int, stop: int) -> Block:
+def _rows_of(name: str, arrays: tuple[Any, ...], first: int, stop: int) -> FileRows:
     def read() -> list[tuple[Any, ...]]:
         return [tuple(_slice(array, first, stop) for array in arrays)]
 
-    return Block(f"{name} {first} to {stop - 1}", read)
+    return FileRows(f"{name} {first} to {stop - 1}", read)
 
 
-def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> Block:
+def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> FileRows:
     def read() -> list[tuple[Any, ...]]:
         return [tuple(_slice(_mapped(path), first, stop) for path in paths)]
 
-    return Block(f"{paths[0]}, rows {first} to {stop - 1}", read)
+    return FileRows(f"{paths[0]}, rows {first} to {stop - 1}", read)
 
 
 def _slice(array: Any, first: int, stop: int) -> Any:

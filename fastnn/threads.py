@@ -58,7 +58,7 @@ def resolve_threads(threads: int | None) -> int:
 
 
 @contextmanager
-def door() -> Iterator[bool]:
+def numba_pool() -> Iterator[bool]:
     """Whether the caller may enter a parallel function of Numba now; if not, threads of Python give the same bits.
 
     Numba's threads do not survive a fork; for the rest see `kernels.pool`.

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, calls, schedules
+from . import _validation, calls, learning_rates
 from .history import DivergenceError, History
-from .kernels import entry, pool, schedule, strategy
+from .kernels import block_programs, entry, pool, strategy, training_programs
+from .kernels.barriers import MAILBOX
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
-from .kernels.optimizers import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
-from .kernels.schedule import Sources
-from .kernels.threads import MAILBOX
+from .kernels.sources import Sources
+from .kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .network import Network
 from .optimizers import Optimizer
 from .threads import ThreadTuner, forks
@@ -46,14 +46,14 @@ class Objective:
     l1: tuple[float, float] = (0.0, 0.0)  # the same with c times the sum of |W|
     batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
     n_means: int = 1  # report the losses divided by it, but not the penalty
-    rules: schedule.Rules = schedule.NO_RULES
+    rules: block_programs.Rules = block_programs.NO_RULES
 
 
 PLAIN = Objective()
 NOBODY = np.zeros(1, MAILBOX)  # of a call without helping threads
 
 
-class Schedule:
+class ThreadPrograms:
     """How so many threads train: in which layout, in which memory, and by which programs, which know it by address."""
 
     def __init__(self, plan: Plan, threads: int):
@@ -66,11 +66,11 @@ class Schedule:
             own = replace(own, parameters=parameters, vectors=vectors)
             live = own.trainable(self.layout)
         self.own = own
-        needed = kind.any_rows or schedule.needs_gradient(layout, kind.batch_size, kind.optimizer)
+        needed = kind.any_rows or training_programs.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
         rows = layout.block_rows if kind.any_rows else min(kind.batch_size, layout.block_rows)
         self.work = Workspace(self.layout, rows, threads, kind.rules.dropped)
-        self.training = schedule.Training(
+        self.training = training_programs.Training(
             work=self.work,
             sources=kind.sources,
             input_scale=plan.scale,
@@ -83,20 +83,20 @@ class Schedule:
             settings=plan.settings,
             penalties=(plan.penalties[0] if kind.l2 else None, plan.penalties[1] if kind.l1 else None),
             rules=kind.rules,
-            scheduled=kind.scheduled,
+            rate_per=kind.rate_per,
             partial=kind.partial,
         )
         self._write()
 
     def _write(self) -> None:
-        self.programs = self.training.programs(self.threads)  # print(schedule.programs[worker][i]) shows one
-        self.code = Code((program for programs in self.programs for program in programs), self.library)
+        self.of_workers = self.training.programs(self.threads)  # print(programs.of_workers[worker][i]) shows one
+        self.code = Code((program for programs in self.of_workers for program in programs), self.library)
         self.pick = self.training.pick()
 
     def prepare(self, *batches: int) -> None:
         """Get ready for batches of so many rows, which are those that it was made for."""
 
-    def hand_over(self, other: Schedule, within_a_batch: bool) -> None:
+    def hand_over(self, other: ThreadPrograms, within_a_batch: bool) -> None:
         """Let another go on from here."""
         mine, its = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
         pairs = []
@@ -115,7 +115,7 @@ class Schedule:
         return code.operations, code.patches, code.parts.reshape(self.threads, -1), plan.bindings, mailbox
 
 
-class AnyRows(Schedule):
+class AnyRows(ThreadPrograms):
     """Programs for batches of any number of rows: those of a few heights, written when needed.
 
     A batch whose number of rows is a height, or the kind's batch_size, has a program of its own for each worker. Any
@@ -126,7 +126,11 @@ class AnyRows(Schedule):
         self.most = self.layout.block_rows
         pieces, usual = strategy.heights(self.most), self.training.batch_size
         batches = sorted({*pieces, usual} if 0 < usual <= self.most else pieces)
-        self.pick, self.rows, self.n_batches = schedule.pick(batches, self.most), (*batches, *pieces), len(batches)
+        self.pick, self.rows, self.n_batches = (
+            training_programs.pick(batches, self.most),
+            (*batches, *pieces),
+            len(batches),
+        )
         self.in_pieces = replace(self.training, batch_size=self.most + 1)
         self.workers = [self.work.worker(index, self.threads) for index in range(self.threads)]
         self.around = [Code(self.in_pieces.around(worker), self.library) for worker in self.workers]
@@ -141,7 +145,7 @@ class AnyRows(Schedule):
         """Write the programs for batches of so many rows that are not there yet."""
         due = set[int]()
         for n in batches:
-            whole = int(self.pick[schedule.BATCH, min(n, self.pick.shape[1] - 1)]) - schedule.BLOCKS
+            whole = int(self.pick[training_programs.BATCH, min(n, self.pick.shape[1] - 1)]) - training_programs.BLOCKS
             due.update([whole] if whole >= 0 else (self.n_batches + i for i in strategy.numbers(n, self.most)))
         missing = [i for i in due if self.blocks[-1][i] is None]
         if not missing:
@@ -172,8 +176,8 @@ class FitKind:
     in_place: bool  # see Plan
     l2: bool
     l1: bool
-    rules: schedule.Rules
-    scheduled: str  # whether the learning rate changes with each "step" or "epoch"
+    rules: block_programs.Rules
+    rate_per: str  # whether the learning rate changes with each "step" or "epoch"
     partial: bool = False  # whether more samples of an epoch follow those of the fit
 
 
@@ -223,9 +227,9 @@ class Plan:
         for name, value in {"patience": -1, "best": np.inf, "loss_scale": 1.0}.items():
             self.fresh_run[name] = value
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
-        make = AnyRows if kind.any_rows else Schedule
-        self.schedules: dict[int, Schedule] = {threads: make(self, threads) for threads in {1, self.threads}}
-        self.schedule = self.schedules[1]
+        make = AnyRows if kind.any_rows else ThreadPrograms
+        self.by_threads: dict[int, ThreadPrograms] = {threads: make(self, threads) for threads in {1, self.threads}}
+        self.programs = self.by_threads[1]
         self.tuner = ThreadTuner(self.threads, calls.CALL_SECONDS)
         if not kind.in_place:
             self._compile()
@@ -234,7 +238,7 @@ class Plan:
         """Compile or load the kernels, outside the timed part, and the helpers' here, where an error would be seen."""
         mailbox = _mailbox()
         mailbox["stopped"] = 1
-        for threads, made in self.schedules.items():
+        for threads, made in self.by_threads.items():
             arguments = made.arguments(self, mailbox)
             entry.train(*arguments, made.pick, made.work.step, self.run, np.zeros(1), 0)
             if threads > 1:
@@ -251,7 +255,7 @@ class Plan:
     ) -> None:
         """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
         n, table = len(samples.inputs), self.bindings
-        for made in self.schedules.values():
+        for made in self.by_threads.values():
             made.prepare(*{min(n, batch_size), n % batch_size} - {0})
         if ordered == DRAWN:
             if len(self.order) != n:
@@ -268,7 +272,9 @@ class Plan:
                 bind(table, symbol, array.ctypes.data, array[:1].nbytes if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
         values = (getattr(optimizer, name) for name in names)
-        self.settings[: len(names)] = [np.nan if isinstance(value, schedules.Schedule) else value for value in values]
+        self.settings[: len(names)] = [
+            np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values
+        ]
         self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
         self.run["n_samples"], self.run["batch_size"], self.run["ordered"] = n, batch_size, ordered
         if objective is not PLAIN:
@@ -285,12 +291,12 @@ class Plan:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
         self.of_network, addresses = Buffers(network.parameters, vectors, network.state), network.addresses(vectors)
-        for made in self.schedules.values():
+        for made in self.by_threads.values():
             made.code.fill(**addresses)
 
-    def bind_rates(self, learning_rate: schedules.Schedule, most: int) -> None:
+    def bind_rates(self, learning_rate: learning_rates.LearningRate, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
-        per = self.kind.scheduled
+        per = self.kind.rate_per
         position = int(self.own.state["numbers"][0, POSITIONS[per]])
         self.rates = rates = np.array(learning_rate.rates(position, most), np.float64)  # nobody may change them now
         if rates.shape != (most,):
@@ -304,7 +310,7 @@ class Plan:
     def load(self, network: Network, optimizer: Optimizer) -> None:
         """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
         own = self.own
-        self.schedule = self.schedules[1]
+        self.programs = self.by_threads[1]
         own.parameters[:] = network.parameters
         own.state[:] = network.state
         if network.optimizer == optimizer:
@@ -321,17 +327,17 @@ class Plan:
 
     def take(self, threads: int) -> None:
         """Go on with so many threads."""
-        if threads != self.schedule.threads:
-            self.schedule.hand_over(self.schedules[threads], within_a_batch=bool(self.run["row"][0]))
-            self.schedule = self.schedules[threads]
+        if threads != self.programs.threads:
+            self.programs.hand_over(self.by_threads[threads], within_a_batch=bool(self.run["row"][0]))
+            self.programs = self.by_threads[threads]
 
     def train(self, losses: NDArray[np.float64], blocks: int) -> None:
         """One kernel call on the samples that are bound, with the threads that were taken; with one if none comes."""
-        if self.schedule.threads > 1:
+        if self.programs.threads > 1:
             if self._train_on_threads(losses, blocks):
                 return
             self.take(1)
-        made = self.schedule
+        made = self.programs
         entry.train(*made.arguments(self, NOBODY), made.pick, made.work.step, self.run, losses, blocks)
 
     def _train_on_threads(self, losses: NDArray[np.float64], blocks: int) -> bool:
@@ -339,7 +345,7 @@ class Plan:
 
         The compiled call has waited for their work. So nobody need wait for the threads, but that they may have ended.
         """
-        made, mailbox, call = self.schedule, _mailbox(), pool.allocate_lock()
+        made, mailbox, call = self.programs, _mailbox(), pool.allocate_lock()
         arguments, ended = made.arguments(self, mailbox), []
         with call:
             try:
@@ -382,12 +388,12 @@ def plan_for(
     any_rows: bool = False,
     objective: Objective = PLAIN,
     partial: bool = False,
-    scheduled: str = "",
+    rate_per: str = "",
 ) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards.
 
-    With `any_rows` it is for any number of samples: batch_size is the usual one, or 0. scheduled is what
-    `schedules.per_of` said of the optimizer.
+    With `any_rows` it is for any number of samples: batch_size is the usual one, or 0. rate_per is what
+    `learning_rates.per_of` said of the optimizer.
     """
     stepper, network.stepper = network.stepper, None
     if stepper is not None:
@@ -407,8 +413,8 @@ def plan_for(
         l2=objective.l2 != PLAIN.l2,
         l1=objective.l1 != PLAIN.l1,
         rules=rules,
-        scheduled=scheduled,
-        partial=partial and bool(scheduled),  # else it makes no difference
+        rate_per=rate_per,
+        partial=partial and bool(rate_per),  # else it makes no difference
     )
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, optimizer)
@@ -466,7 +472,7 @@ class Stepper:
         return True
 
     def _turn_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
-        n, plan, programs = x_shape[0], self.plan, self.plan.schedule
+        n, plan, programs = x_shape[0], self.plan, self.plan.programs
         programs.prepare(n)
         if len(y_shape) == 1 and n > len(self.labels):
             self.labels = np.zeros(n, np.int32)
@@ -496,11 +502,11 @@ class Options:
     objective: Objective = PLAIN
     partial: bool = False  # whether more samples of the epoch follow, in another fit
     any_rows: bool = False  # whether fits on other numbers of samples follow
-    scheduled: str | None = None  # see `schedules.per_of`, which is asked once
+    rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
 
     def __post_init__(self) -> None:
-        if self.scheduled is None:
-            self.scheduled = schedules.per_of(self.optimizer.learning_rate)
+        if self.rate_per is None:
+            self.rate_per = learning_rates.per_of(self.optimizer.learning_rate)
 
 
 class Validation(NamedTuple):
@@ -523,7 +529,7 @@ class Rate:
     def of(cls, optimizer: Optimizer) -> Rate:
         """Before the first step."""
         rate = optimizer.learning_rate
-        return cls(np.nan, False) if isinstance(rate, schedules.Schedule) else cls(rate, True)
+        return cls(np.nan, False) if isinstance(rate, learning_rates.LearningRate) else cls(rate, True)
 
 
 def any_says_stop(callbacks: Sequence[Callable[[], object]]) -> bool:
@@ -585,7 +591,7 @@ class Fit:
             any_rows=o.any_rows,
             objective=o.objective,
             partial=o.partial,
-            scheduled=o.scheduled or "",
+            rate_per=o.rate_per or "",
         )
         plan.bind(o.optimizer, self.samples, o.batch_size, o.ordered, order, o.objective)
         plan.load(network, o.optimizer)
@@ -644,9 +650,9 @@ class Fit:
             plan.tuner.switch_seconds = start - switched
         blocks = max(1, int(self.length.blocks * part))
         learning_rate = self.options.optimizer.learning_rate
-        if isinstance(learning_rate, schedules.Schedule):
+        if isinstance(learning_rate, learning_rates.LearningRate):
             most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
-            if plan.kind.scheduled == "step":  # the rate of a batch that has begun was taken
+            if plan.kind.rate_per == "step":  # the rate of a batch that has begun was taken
                 most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
             plan.bind_rates(learning_rate, most)
         plan.train(self.losses, blocks)
@@ -683,11 +689,11 @@ class Fit:
 
     def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
         """Of the epochs that a call ended; before it so many epochs and steps had begun, and rate was the last one."""
-        ended, schedule = self.epoch - epoch, self.options.optimizer.learning_rate
+        ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
         self.rate.now = float(self.plan.settings[0])
-        if not isinstance(schedule, schedules.Schedule):
+        if not isinstance(learning_rate, learning_rates.LearningRate):
             self.history._rate(self.epoch, [float(rate)] * ended)
-        elif self.plan.kind.scheduled == "epoch":
+        elif self.plan.kind.rate_per == "epoch":
             self.history._rate(self.epoch, self.plan.rates[:ended].tolist())
         else:
             last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before

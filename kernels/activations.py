@@ -16,7 +16,7 @@ SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu, by which
 
 
 @dataclass(frozen=True)
-class Activation:
+class ActivationFormula:
     """value(simd, z), and backward(simd, d, a), or backward(simd, d, z) with `from_z`."""
 
     value: Callable[[Simd, Vec], Vec]
@@ -35,7 +35,7 @@ def _saturating(value, derivative, largest):
         slope, least = derivative(s, a), share * largest
         return d * s.select(s.less(slope, least), least, slope)
 
-    return Activation(value, lambda s, d, a: d * derivative(s, a), backward_at_least=at_least)
+    return ActivationFormula(value, lambda s, d, a: d * derivative(s, a), backward_at_least=at_least)
 
 
 def _if_positive(s, x, value):
@@ -131,18 +131,18 @@ def _hard_sigmoid_backward(s, d, a):
 # The step has no useful derivative: its delta passes as it is, and so a single layer of step neurons learns by the
 # perceptron rule (Rosenblatt 1958).
 ACTIVATIONS = {
-    "identity": Activation(lambda s, z: z, _unchanged, unit_derivative=True),
+    "identity": ActivationFormula(lambda s, z: z, _unchanged, unit_derivative=True),
     "sigmoid": _saturating(lambda s, z: s.sigmoid(z), lambda s, a: a - a * a, 0.25),
     "tanh": _saturating(lambda s, z: s.tanh(z), lambda s, a: s.const(1.0) - a * a, 1.0),
-    "relu": Activation(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
-    "gelu": Activation(_gelu, _gelu_backward, from_z=True),
-    "leaky_relu": Activation(lambda s, z: _leaky(s, z, z), lambda s, d, a: _leaky(s, a, d)),
-    "elu": Activation(_elu, _elu_backward),
-    "selu": Activation(_selu, _selu_backward),
-    "silu": Activation(_silu, _silu_backward, from_z=True),
-    "softplus": Activation(_softplus, _softplus_backward),
-    "hard_sigmoid": Activation(_hard_sigmoid, _hard_sigmoid_backward),
-    "exp": Activation(lambda s, z: s.exp(z), _exp_backward),
-    "step": Activation(_step, _unchanged, unit_derivative=True),
+    "relu": ActivationFormula(lambda s, z: _if_positive(s, z, z), lambda s, d, a: _if_positive(s, a, d)),
+    "gelu": ActivationFormula(_gelu, _gelu_backward, from_z=True),
+    "leaky_relu": ActivationFormula(lambda s, z: _leaky(s, z, z), lambda s, d, a: _leaky(s, a, d)),
+    "elu": ActivationFormula(_elu, _elu_backward),
+    "selu": ActivationFormula(_selu, _selu_backward),
+    "silu": ActivationFormula(_silu, _silu_backward, from_z=True),
+    "softplus": ActivationFormula(_softplus, _softplus_backward),
+    "hard_sigmoid": ActivationFormula(_hard_sigmoid, _hard_sigmoid_backward),
+    "exp": ActivationFormula(lambda s, z: s.exp(z), _exp_backward),
+    "step": ActivationFormula(_step, _unchanged, unit_derivative=True),
 }
 ROW_WISE = ("softmax",)  # of all outputs of a sample, for the last layer with a loss that takes its logits

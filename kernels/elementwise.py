@@ -3,12 +3,12 @@
 from llvmlite import ir
 from numba.core import cgutils
 
-from .function import Code, vector_function
+from .function import FunctionWriter, vector_function
 from .simd import DOUBLE, I64, Vec, int64, load_double, store_double
 from .target import LINE_BYTES
 
 
-def _each_element(code: Code, function, rows, n, stride, out, *inputs, at_once=1):
+def _each_element(code: FunctionWriter, function, rows, n, stride, out, *inputs, at_once=1):
     """out[i, j] = function(simd, *inputs[i, j]) over rows of n bytes, whole lines; out may be one of the inputs.
 
     The function is written for `at_once` vectors side by side, and for what is left over for one.
@@ -177,7 +177,7 @@ def column_sums(code, squared):
 
 
 def _sum(s, numbers, n):
-    """The sum of n float64 numbers at an address, one after another; s is `Code.double`."""
+    """The sum of n float64 numbers at an address, one after another; s is `FunctionWriter.double`."""
     b, total = s.b, cgutils.alloca_once_value(s.b, s.const(0.0).v)
     with cgutils.for_range(b, n, intp=I64) as at:
         b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at.index, int64(8))))).v, total)
@@ -234,9 +234,9 @@ def increment(code):
     store_double(code.b, code.b.fadd(load_double(code.b, place), ir.Constant(DOUBLE, 1.0)), place)
 
 
-@vector_function("n=x.row_bytes x:r[1,n] spread:w*[1,1]")
-def spread(code):
-    """spread = sum over x of x - x, a float64: zero where all are finite, NaN where one is not."""
+@vector_function("n=x.row_bytes x:r[1,n] not_finite:w*[1,1]")
+def finite_check(code):
+    """not_finite = sum over x of x - x, a float64: zero where all are finite, NaN where one is not."""
     b, s = code.b, code.simd()
     n, x, out = code.arguments
     total = cgutils.alloca_once_value(b, ir.Constant(s.vector, [0.0] * s.lanes))

@@ -7,11 +7,11 @@ into its operations, as a table of bindings says.
 import numpy as np
 from numba import njit, prange
 
+from .barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from .cache import cached
 from .interpreter import address, flush_subnormals, restore, run_part
 from .program import ORDER, SAMPLES, TARGETS
-from .schedule import ADVANCE, AFTER, BATCH, BEFORE, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP, PIECE, RESTORE
-from .threads import CLAIMED, MAILBOX, exchange, grow, wait
+from .training_programs import ADVANCE, AFTER, BATCH, BEFORE, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP, PIECE, RESTORE
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
 RESTS = 1_000  # that threads take when they wait for each other to come, until the caller looks at the clock
@@ -43,11 +43,11 @@ def _claim(box_at, helpers):
 def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
     """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
 
-    operations, patches and parts (threads, n) are a `program.Code` of `schedule.Training.programs`: this is worker 0,
-    and the others run `help_train` meanwhile; it stops them. pick says which part is due, see `schedule.pick`.
-    bindings (n,), mailbox (1,), step (1,) and run (1,) are records; each call of several threads has a mailbox of its
-    own, of zeros. Gives False where not all of the others
-    have come for some time: then nothing has been done, and the caller may try again with them, or without.
+    operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
+    worker 0; the others run `help_train` meanwhile, and it stops them. pick says which part is due, see BATCH. bindings
+    (n,), mailbox (1,), step (1,) and run (1,) are records; each call of several threads has a mailbox of its own, of
+    zeros. Gives False where not all of the others have come for some time: then nothing has been done, and the caller
+    may try again with them, or without.
     losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends, or with
     `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
     a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
@@ -114,7 +114,7 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
                 losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
             run_part(operations, patches, mine, CHECK, bindings, 0)
-            if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.spread == 0.0):
+            if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.not_finite == 0.0):
                 this.status = DIVERGED
                 break
             run_part(operations, patches, mine, KEEP, bindings, 0)
@@ -147,7 +147,7 @@ def _all_finite(x):
 def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_out, x, y):
     """One step on all n rows of x (n, n_inputs) and y, by the programs of a single worker.
 
-    pick says which part is due, see `schedule.pick`.
+    pick says which part is due, see `training_programs.pick`.
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
     and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
@@ -196,7 +196,7 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
     restore(before)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
-    if now.total - now.total == 0.0 and now.spread == 0.0:
+    if now.total - now.total == 0.0 and now.not_finite == 0.0:
         return 0, now.total
     run_part(operations, patches, parts, RESTORE, bindings, 0)
     return 3, now.total

@@ -129,7 +129,7 @@ def float_bits(x: float) -> int:
     return int(np.float64(x).view(np.int64))
 
 
-class Code:
+class FunctionWriter:
     """The LLVM function in the making: `void name(int64 operation)`, whose arguments lie behind the operation."""
 
     def __init__(self, module: ir.Module, symbol: str, target: Target, dtype: str, signature: Signature):
@@ -152,7 +152,7 @@ class Code:
         return Simd(self.b, "float64", self.target, 8)
 
 
-Emit = Callable[[Code], None]
+Emit = Callable[[FunctionWriter], None]
 
 
 def vector_function(signature: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -176,6 +176,6 @@ class Function:
 
     def define(self, module: ir.Module, symbol: str, target: Target, dtype: str) -> None:
         """Add it to a module."""
-        code = Code(module, symbol, target, dtype, self.signature)
+        code = FunctionWriter(module, symbol, target, dtype, self.signature)
         self.emit(code)
         code.b.ret_void()

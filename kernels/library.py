@@ -16,13 +16,13 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 
-from . import batches, custom, elementwise, noise, reductions, samples, threads, tile
-from .activations import ACTIVATIONS, Activation
+from . import barriers, batches, elementwise, noise, reductions, samples, tile, user_functions
+from .activations import ACTIVATIONS, ActivationFormula
 from .cache import CodeFiles
 from .function import Function, Signature
-from .losses import LARGEST_LOG, LOSSES, Loss
-from .optimizers import OPTIMIZERS
+from .loss_functions import LARGEST_LOG, LOSSES, LossFormula
 from .target import HOST, Target
+from .update_rules import OPTIMIZERS
 
 
 def functions(target: Target) -> dict[str, Function]:
@@ -39,7 +39,7 @@ class _Functions(dict[str, Function]):
         emits = lambda code: emit(code, *arguments)  # noqa: E731
         self[name] = Function(Signature.of(signature or emit.signature), emits, linked, owner)
 
-    def activation(self, name: str, activation: Activation, owner: Any = None) -> None:
+    def activation(self, name: str, activation: ActivationFormula, owner: Any = None) -> None:
         """The functions of a row of ACTIVATIONS."""
         given = {"linked": activation.linked, "owner": owner}
         self.state(name, elementwise.unary, activation.value, **given)
@@ -51,7 +51,7 @@ class _Functions(dict[str, Function]):
             self.state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
             self.state(f"{name}_gemv_backward_at_least", reductions.gemv_backward, at_least, signature=signature)
 
-    def loss(self, name: str, loss: Loss, samples_are: str, weights: str, owner: Any = None) -> None:
+    def loss(self, name: str, loss: LossFormula, samples_are: str, weights: str, owner: Any = None) -> None:
         """A function of a row of LOSSES."""
         own = loss.parameter is not None
         full = f"{name}{'_weighted' if weights else ''}{'_columns' * (samples_are == 'columns')}"
@@ -62,10 +62,10 @@ class _Functions(dict[str, Function]):
     def __missing__(self, name: str) -> Function:
         row, found = name.partition("_")[0], _Functions()
         if row in ACTIVATIONS:
-            found.activation(row, ACTIVATIONS[row], custom.owner(row))
+            found.activation(row, ACTIVATIONS[row], user_functions.owner(row))
         elif row in LOSSES:
             for samples_are, weights in elementwise.WEIGHTS.items():
-                found.loss(row, LOSSES[row], samples_are, weights, custom.owner(row))
+                found.loss(row, LOSSES[row], samples_are, weights, user_functions.owner(row))
         if name not in found:
             raise KeyError(name)
         return found[name]
@@ -88,7 +88,7 @@ def _functions(target: Target) -> dict[str, Function]:
     state("copy", elementwise.unary, lambda s, x: x)
     state("zero", elementwise.fill, 0.0)
     state("clear_padding", elementwise.clear_padding)
-    state("spread", elementwise.spread)
+    state("finite_check", elementwise.finite_check)
     state("decay", elementwise.decay, False)
     state("decay_with_signs", elementwise.decay, True)
     for name in ("clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
@@ -114,7 +114,7 @@ def _functions(target: Target) -> dict[str, Function]:
     state("prefetch_in_place", samples.prefetch_in_place)
     state("unpad", samples.unpad)
     state("draw_order", batches.draw_order)
-    state("barrier", threads.barrier)
+    state("barrier", barriers.barrier)
     for name, activation in list(ACTIVATIONS.items()):  # a copy: another thread may make a row
         if not activation.linked:
             found.activation(name, activation)
@@ -199,7 +199,7 @@ class Library:
         return str(_machine(self.target).emit_assembly(self.module(name)))
 
 
-def scalar_function(function: custom.Compiled, n_arguments: int, dtype: str) -> Callable[..., float]:
+def scalar_function(function: user_functions.Compiled, n_arguments: int, dtype: str) -> Callable[..., float]:
     """A user's function of numbers as compiled code gives it, NaN where that raises, to call from Python.
 
     It is not optimised, for LLVM keeps memory for each module that it has optimised.
@@ -207,7 +207,7 @@ def scalar_function(function: custom.Compiled, n_arguments: int, dtype: str) -> 
     symbol, kind = "fastnn.scalar", ctypes.c_double if dtype == "float64" else ctypes.c_float
     with global_compiler_lock:
         parsed = _parsed(ir.Module(symbol), HOST)
-        for text in custom.linked(symbol, n_arguments, function)(dtype, HOST):
+        for text in user_functions.linked(symbol, n_arguments, function)(dtype, HOST):
             parsed.link_in(llvm.parse_assembly(text))
         engine = _new_engine()
         (address,) = _load(engine, [bytes(_machine(HOST).emit_object(parsed))], [symbol])

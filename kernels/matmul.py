@@ -23,7 +23,7 @@ Part = tuple[slice, slice]  # rows and columns of C
 WHOLE = slice(None), slice(None)
 
 
-def nothing(part: Part) -> None:
+def no_epilogue(part: Part) -> None:
     """What is done to each part of a product, unless something else is said."""
 
 
@@ -67,8 +67,8 @@ def matmul(
     pack_buffer: Matrix | None = None,
     zeros: Matrix | None = None,
     copy: bool = False,
-    between: Iterable[Operation] = (),
-    then: Callable[[Part], None] = nothing,
+    interleave: Iterable[Operation] = (),
+    epilogue: Callable[[Part], None] = no_epilogue,
 ) -> None:
     """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
@@ -76,8 +76,8 @@ def matmul(
     runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices,
     one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to be copied
     (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a row of at
-    least that width, read behind B's last column. `between` holds operations to spread evenly through the product.
-    `then` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
+    least that width, read behind B's last column. `interleave` holds operations to spread evenly through the product.
+    `epilogue` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
     """
     blocks = [b] if isinstance(b, Matrix) else list(b)
     k, n = sum(block.rows for block in blocks), blocks[0].cols
@@ -98,7 +98,7 @@ def matmul(
     else:
         widths = _tile_widths(target, math.ceil(lines) if whole else lines)
     columns = [(width, _tile_heights(target, c.rows, width)) for width in widths]
-    between = list(between)
+    interleave = list(interleave)
     total = sum(count for _, heights in columns for _, count in heights)
     done = added = 0  # tiles, and operations between them
     first = 0  # column
@@ -111,9 +111,9 @@ def matmul(
         row = 0
         for height, count in heights:
             while count:
-                due = total if added == len(between) else total * (added + 1) // (len(between) + 1)
+                due = total if added == len(interleave) else total * (added + 1) // (len(interleave) + 1)
                 if due <= done:
-                    program.extend([between[added]])
+                    program.extend([interleave[added]])
                     added += 1
                     continue
                 now = min(count, due - done)
@@ -129,12 +129,12 @@ def matmul(
                 row, count, done = row + now * height, count - now, done + now
         if in_parts and ((stop - begin) * c.rows * c.itemsize >= PART_BYTES or stop == c.cols):
             part = slice(0, c.rows), slice(begin, stop)
-            then(part[::-1] if swap else part)
+            epilogue(part[::-1] if swap else part)
             begin = stop
         first = stop
-    program.extend(between[added:])
+    program.extend(interleave[added:])
     if not in_parts:
-        then(WHOLE)
+        epilogue(WHOLE)
 
 
 def _packed(
@@ -173,10 +173,10 @@ def zeros_like(matrix: Matrix, zeros: Matrix) -> Matrix:
 
 
 def affine(
-    program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, then: Callable[[Part], None] = nothing
+    program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, epilogue: Callable[[Part], None] = no_epilogue
 ) -> None:
-    """out = x @ W + b; `then` is as in `matmul`."""
-    matmul(program, out, x, w, b.broadcast(out.rows), then=then)
+    """out = x @ W + b; `epilogue` is as in `matmul`."""
+    matmul(program, out, x, w, b.broadcast(out.rows), epilogue=epilogue)
 
 
 def matmul_tn(
@@ -188,7 +188,7 @@ def matmul_tn(
     *,
     pack_buffer: Matrix,
     zeros: Matrix,
-    between: Iterable[Operation] = (),
+    interleave: Iterable[Operation] = (),
 ) -> None:
     """C = C0 + A.T @ B: the sum over the samples, rows of A and B, of their outer products.
 
@@ -197,11 +197,11 @@ def matmul_tn(
     if not b.is_row_major and _inner_pays(program.target, a, b):
         if c0 is not c:
             elementwise(program, "zero", c)
-        program.extend(between)
+        program.extend(interleave)
         program.add("inner", A=a.T, B=b.T, C=c, zeros=zeros)
         return
     copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS
-    matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, between=between)
+    matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, interleave=interleave)
 
 
 def _inner_pays(target: Target, a: Matrix, b: Matrix) -> bool:

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
-from .losses import LOSSES
+from .barriers import BARRIER, Worker
+from .loss_functions import LOSSES
 from .matrix import ITEMSIZE, Address, Matrix, padded
-from .optimizers import MAX_NUMBERS
 from .target import HOST, LINE_BYTES, Target
-from .threads import BARRIER, Worker
+from .update_rules import MAX_NUMBERS
 
 MAX_SHARDS, SHARD_SAMPLES = 8, 128  # of a feature-major block: parts whose gradients are summed for themselves
 COLUMN_LOSS_VECTORS = 6  # of the outputs of a sample, at most, that a loss of whole samples takes column by column
@@ -35,7 +35,7 @@ MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
 STEP = np.dtype(
     {
-        "names": ["scale", "scalars", "total", "count", "spread", "decay", "key", "factor"],
+        "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor"],
         "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8"],
         "offsets": [0, 8, 64, 72, 80, 128, 144, 152],
         "itemsize": 192,
@@ -56,7 +56,7 @@ STATE = np.dtype(
 _REFERENCES: dict[int, Any] = {}  # to all memory, by id: NumPy resizes no array that has a weak reference
 
 
-def apart(stride: int) -> int:
+def avoid_set_conflicts(stride: int) -> int:
     """A row stride at which the rows do not fall into the same few sets of a cache."""
     return stride + LINE_BYTES if stride % 1024 == 0 else stride
 
@@ -155,15 +155,15 @@ class Layout:
             lines = n_bytes // LINE_BYTES
             parts, shards = threads if lines >= threads else 1, []
             for first, stop in itertools.pairwise(lines * part // parts for part in range(parts + 1)):
-                row_stride = apart((stop - first) * LINE_BYTES)
+                row_stride = avoid_set_conflicts((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, fan_out)
                 shards.append(ColumnShard(begin, end, offset, offset + fan_in * row_stride, row_stride))
                 offset += (fan_in + 1) * row_stride
-            activation, row_stride = self.activations[i], n_bytes if last else apart(n_bytes)
+            activation, row_stride = self.activations[i], n_bytes if last else avoid_set_conflicts(n_bytes)
             layers.append(Layer(i, fan_in, fan_out, activation, i in self.frozen, row_stride, tuple(shards)))
         self.layers = tuple(layers)
         self.n_bytes = offset
-        self.x_stride = apart(padded(self.sizes[0] * self.itemsize))
+        self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
         self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # of a sample's prediction
         # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
@@ -400,7 +400,7 @@ class Workspace:
         n = most or rows
         key = "samples", n, worker.index
         if key not in self._made:
-            layout, stride = self.layout, apart(padded(n * self.layout.itemsize))
+            layout, stride = self.layout, avoid_set_conflicts(padded(n * self.layout.itemsize))
             n_in, n_out = layout.sizes[0], layout.sizes[-1]
             places, _ = self._allocate({"x": n_in * stride, "y": n_out * stride})
             x = Matrix.feature_major(places["x"], n, n_in, stride, layout.dtype, "x")
@@ -415,7 +415,7 @@ class Workspace:
         n = most or shard_rows
         key = "shard", n, worker.index
         if key not in self._made:
-            stride, lines = apart(padded(n * layout.itemsize)), layout.target.buffer_lines
+            stride, lines = avoid_set_conflicts(padded(n * layout.itemsize)), layout.target.buffer_lines
             names = dict.fromkeys(name for i in layout.layers for name in (self._z(i), i.a, f"d{i.index}"))
             widths = {name: layout.layers[int(name[1:])].fan_out for name in names}
             lengths = {name: width * stride for name, width in widths.items()}

@@ -399,8 +399,8 @@ def train(
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
     weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
-    of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules are `schedule.Rules`, `seed` the state of
-    the generator of their keys. With batch_means the mean loss is that of the batches' means. Where there
+    of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules are `block_programs.Rules`, `seed` the
+    state of the generator of their keys. With batch_means the mean loss is that of the batches' means. Where there
     are rates, they are the learning rates of all steps, in place of settings[0].
     """
     weights = np.ones(len(x)) if weights is None else weights

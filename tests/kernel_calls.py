@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, memory, schedule, strategy
+from fastnn.kernels import block_programs, entry, memory, prediction_programs, strategy, training_programs
+from fastnn.kernels.barriers import MAILBOX
 from fastnn.kernels.library import Library
 from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.matrix import padded as padded_bytes
 from fastnn.kernels.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
-from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
 from fastnn.kernels.program import (
     GRADIENT,
     ORDER,
@@ -28,9 +28,9 @@ from fastnn.kernels.program import (
     bind,
     bindings,
 )
-from fastnn.kernels.schedule import Source, Sources
+from fastnn.kernels.sources import Source, Sources
 from fastnn.kernels.target import AVX2, HOST, SSE
-from fastnn.kernels.threads import MAILBOX
+from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
 DTYPES = ("float32", "float64")
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -180,10 +180,10 @@ class Net:
             if rows not in due:
                 programs.append(Program(self.layout.target, self.dtype))
             elif gradient:
-                programs.append(schedule.gradient_program(*places, sources, rows, scale))
+                programs.append(block_programs.gradient_program(*places, sources, rows, scale))
             else:
                 source = Source.of("samples", x)
-                programs.append(schedule.predict_program(*places, source, rows, scale, in_place, sources))
+                programs.append(prediction_programs.predict_program(*places, source, rows, scale, in_place, sources))
         return Code(programs, self.library)
 
     def most(self, gradient=False):
@@ -274,7 +274,7 @@ class Run:
         weights=None,
         l2=None,
         l1=None,
-        rules=schedule.NO_RULES,
+        rules=block_programs.NO_RULES,
         noise_seed=0,
         batch_means=False,
     ):
@@ -293,10 +293,10 @@ class Run:
         self.kept_state[:] = self.state
         numbers = np.zeros(MAX_NUMBERS)
         numbers[: len(settings)] = settings
-        needed = schedule.needs_gradient(one, batch_size, optimizer)
+        needed = training_programs.needs_gradient(one, batch_size, optimizer)
         gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
         work = Workspace(layout, min(batch_size, layout.block_rows), threads, rules.dropped)
-        training = schedule.Training(
+        training = training_programs.Training(
             work=work,
             sources=Sources.of(x, y, weights),
             input_scale=scale,

@@ -31,7 +31,7 @@ from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
 from bench.peers import LAYOUTS, PEERS, fastest
 from fastnn import Adam, Dense, Model, OneCycle, load_digits
-from fastnn.kernels import losses
+from fastnn.kernels import loss_functions
 from fastnn.layers import HIDDEN
 from fastnn.optimizers import BY_NAME
 
@@ -335,7 +335,7 @@ def test_operations_of_a_step():
 def test_layouts():
     """Each variant is another program, and the layouts that other models get are as before."""
     steps = {name: layouts.Step([13, 100, 3], 178, "float64", changes) for name, changes in layouts.VARIANTS.items()}
-    texts = {str(step.plan.schedules[1].programs[0][-1]) for step in steps.values()}
+    texts = {str(step.plan.by_threads[1].of_workers[0][-1]) for step in steps.values()}
     assert len(texts) == len(layouts.VARIANTS)
     found, counted = layouts.measure([4, 16, 3], 20, "float32", rounds=2)
     assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
@@ -436,7 +436,7 @@ def test_every_part_of_training_is_in_the_table():
     for kind, name in training.variants():
         of_kind.setdefault(kind, set()).add(name.split(",")[0])
     assert of_kind["activation"] == set(HIDDEN) - {"step"}
-    assert of_kind["loss"] == set(losses.NAMES)
+    assert of_kind["loss"] == set(loss_functions.NAMES)
     assert of_kind["optimizer"] == set(BY_NAME) - {"rprop"}
     assert len(of_kind["rule"]) == 9
 

@@ -195,7 +195,7 @@ def test_a_copy_of_the_package_shares_the_folder(package, warm, train):
 
 
 def test_edits_in_functions_below_the_entry_are_seen(package, warm, train, expected):
-    edit(package, "losses.py", "difference * difference * 0.5", "difference * difference * 0.25")
+    edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
     edit(package, "activations.py", "lambda s, a: a - a * a, 0.25", "lambda s, a: a * a - a, 0.25")
     report = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
     assert report["package"] == str(package / "fastnn")
@@ -240,7 +240,7 @@ def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_p
         copied = tmp_path / f"copy-{len(keys)}"
         shutil.copytree(package, copied)
         if change:
-            edit(copied, "losses.py", "difference * difference * 0.5", "difference * difference * 0.25")
+            edit(copied, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
         if not sources:
             without_sources(copied)
         keys.append(run_python(SOURCE, path=zipped(copied) if zip_it else copied).stdout)
@@ -250,7 +250,7 @@ def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_p
 
 
 def test_a_bundle_without_sources_is_not_served_by_the_version_before(package, warm, train, expected):
-    edit(package, "losses.py", "difference * difference * 0.5", "difference * difference * 0.25")
+    edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
     without_sources(package)
     first = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
     assert first["package"] == str(package / "fastnn")
@@ -286,7 +286,7 @@ code = compile("a = {{'x', 'y', 'z'}} & frozenset(b)", "<no file>", "exec")
 other = compile("a = {{'x', 'y', 'w'}} & frozenset(b)", "<no file>", "exec")
 Loader.get_code = lambda self, name: code
 first = cache._source_hash()
-Loader.get_code = lambda self, name: {changed} if {changed} and name.endswith(".losses") else code
+Loader.get_code = lambda self, name: {changed} if {changed} and name.endswith(".loss_functions") else code
 print(first != cache._source_hash(), len(first))
 """
     assert run_python(source).stdout == f"{differs} 64\n"

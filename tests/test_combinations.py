@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from fastnn import SGD, Adam, Dense, Model, Momentum, optimizers
-from fastnn.kernels import activations, losses, reference
-from fastnn.kernels.optimizers import OPTIMIZERS as KERNELS
+from fastnn.kernels import activations, loss_functions, reference
+from fastnn.kernels.update_rules import OPTIMIZERS as KERNELS
 
 HIDDEN = [name for name in activations.ACTIVATIONS if name != "step" and not name.startswith("custom")]
 OUTPUTS = [*HIDDEN, *activations.ROW_WISE]
-PAIRS = [(loss, out) for loss, out in itertools.product(losses.NAMES, OUTPUTS) if losses.kernel_name(loss, out)]
+PAIRS = [
+    (loss, out)
+    for loss, out in itertools.product(loss_functions.NAMES, OUTPUTS)
+    if loss_functions.kernel_name(loss, out)
+]
 RATE = 1e-3
 OPTIMIZERS = {name: make(RATE) for name, make in optimizers.BY_NAME.items()}
 OPTIMIZERS |= {"nesterov": Momentum(RATE, nesterov=True), "adam hat": Adam(RATE, epsilon_hat=True)}
@@ -31,9 +35,9 @@ def targets(loss, output, rng):
 
 def test_which_pairs_there_are():
     """12 outputs with any numbers, and the others with the losses that go with an output."""
-    by_loss = {loss: [out for each, out in PAIRS if each == loss] for loss in losses.NAMES}
+    by_loss = {loss: [out for each, out in PAIRS if each == loss] for loss in loss_functions.NAMES}
     assert {loss: len(outs) for loss, outs in by_loss.items()} == {
-        **dict.fromkeys(losses.OF_ANY_NUMBERS, 12),
+        **dict.fromkeys(loss_functions.OF_ANY_NUMBERS, 12),
         "arctanh_error": 3,
         **dict.fromkeys(("cross_entropy", "clipped_cross_entropy"), 2),
         **dict.fromkeys(("poisson", "hinge"), 1),
@@ -54,7 +58,7 @@ def test_some_steps(name):
         y = targets(loss, output, rng)
         twin = [(model.weights[0].T.copy(), model.biases[0].copy(), hidden)]
         twin.append((model.weights[1].T.copy(), model.biases[1].copy(), output))
-        options = {"loss_name": losses.kernel_name(loss, output), "optimizer": optimizer._kernel}
+        options = {"loss_name": loss_functions.kernel_name(loss, output), "optimizer": optimizer._kernel}
         shuffle = False if name == "rprop" else order
         want_losses, want = reference.train(
             twin, X, y, [np.arange(ROWS)] * 2 if name == "rprop" else order, batch, *settings, **options

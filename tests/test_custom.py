@@ -15,7 +15,7 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Activation, Dense, Loss, Model
-from fastnn.kernels import custom
+from fastnn.kernels import user_functions
 from fastnn.kernels.activations import ACTIVATIONS
 from fastnn.kernels.cache import CodeFiles
 from fastnn.kernels.library import Library, library
@@ -97,7 +97,7 @@ half_angle_of = numba.njit(half_angle)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("value", [sigmoid, stable_sigmoid])
 def test_a_sigmoid(value, target, dtype):
-    name = custom.activation(value, sigmoid_slope)
+    name = user_functions.activation(value, sigmoid_slope)
     z = np.concatenate([rng.normal(0, 5, 150), [0, 30, -30]]).astype(dtype)
     want = 1 / (1 + np.exp(-z.astype("f8")))
     np.testing.assert_allclose(activate(name, z, dtype, target), want, rtol=8 * EPS[dtype])
@@ -108,12 +108,12 @@ def test_a_sigmoid(value, target, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
-@pytest.mark.parametrize("name", custom.MATH)
+@pytest.mark.parametrize("name", user_functions.MATH)
 def test_functions_of_the_library_in_place_of_c(name, target, dtype):
     """Over the whole range, and at the ends."""
     function, right = getattr(math, name), getattr(np, name)
     own = numba.njit(eval(f"lambda z: math.{name}(z)", {"math": math}))
-    row = custom.activation(own, own)
+    row = user_functions.activation(own, own)
     assert function.__name__ == name
     low, high = {"log": (-300, 300), "log1p": (-0.99, 50)}.get(name, (-60, 60))
     z = np.concatenate([rng.uniform(low, high, 2000), rng.normal(0, 1, 2000), rng.normal(0, 1e-4, 500)]).astype(dtype)
@@ -135,8 +135,8 @@ def test_functions_of_the_library_in_place_of_c(name, target, dtype):
 @pytest.mark.parametrize("target", TARGETS_HERE, ids=lambda target: target.cpu)
 def test_vector_code_is_made_of_it(target, dtype):
     """No call, and no division of a single number, is left."""
-    name = custom.activation(stable_sigmoid, sigmoid_slope)
-    pair = custom.loss(squared, difference)
+    name = user_functions.activation(stable_sigmoid, sigmoid_slope)
+    pair = user_functions.loss(squared, difference)
     kind = "float" if dtype == "float32" else "double"
     if target.vector_bytes == 16 and kind == "double":
         pytest.skip("LLVM leaves a loop over two lanes as it is")
@@ -152,7 +152,7 @@ def test_vector_code_is_made_of_it(target, dtype):
     ("value", "slope", "built_in"), [(gelu, gelu_slope, "gelu"), (half_angle, half_angle_slope, "tanh")]
 )
 def test_functions_that_call_or_loop(value, slope, built_in, target, dtype):
-    name = custom.activation(value, slope)
+    name = user_functions.activation(value, slope)
     z = rng.normal(0, 1.5, 40).astype(dtype)
     a = activate(name, z, dtype, target)
     np.testing.assert_allclose(a, activate(built_in, z, dtype, target), atol=20 * EPS[dtype])
@@ -166,7 +166,7 @@ def test_functions_that_call_or_loop(value, slope, built_in, target, dtype):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 10), (5, 16), (2, 75)])
 def test_a_loss(shape, target, dtype):
     a, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
-    total, d = loss_of(custom.loss(squared, difference), a, y, -0.25, dtype, target)
+    total, d = loss_of(user_functions.loss(squared, difference), a, y, -0.25, dtype, target)
     e = a.astype("f8") - y
     assert total == pytest.approx((e**2).sum() / 2, rel=10 * EPS[dtype])
     np.testing.assert_allclose(d[:, : shape[1]], -0.25 * e, atol=4 * EPS[dtype])
@@ -190,7 +190,7 @@ def test_an_exception_is_nan():
             raise ValueError("below zero")
         return z
 
-    name = custom.activation(positive, positive)
+    name = user_functions.activation(positive, positive)
     got = activate(name, [2.0, -1.0, 0.5], "float32")
     np.testing.assert_array_equal(got, [2, np.nan, 0.5])
 
@@ -422,7 +422,7 @@ def test_arguments_with_defaults(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_index_out_of_bounds_is_nan(dtype):
     table = np.array([1.0, 2.0])
-    own = custom.activation(lambda z: table[int(z)], lambda z: 0.0)
+    own = user_functions.activation(lambda z: table[int(z)], lambda z: 0.0)
     np.testing.assert_array_equal(activate(own, [1, 10**9, 0], dtype), [2, np.nan, 1])
 
 
@@ -434,9 +434,12 @@ def test_an_exception_keeps_nothing():
             raise ValueError("big", z)
         return z
 
-    for code, _ in custom.compiled(raising, 1).code.values():
+    for code, _ in user_functions.compiled(raising, 1).code.values():
         assert "NRT_" not in code
-    assert np.isnan(activate(custom.activation(raising, raising), [1.0, 0.0], "float32")).tolist() == [True, False]
+    assert np.isnan(activate(user_functions.activation(raising, raising), [1.0, 0.0], "float32")).tolist() == [
+        True,
+        False,
+    ]
 
 
 def in_python(z):

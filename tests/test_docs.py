@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.kernels import schedule, strategy
-from fastnn.kernels.layers import Destination
+from fastnn.kernels import block_programs, strategy
+from fastnn.kernels.barriers import Worker
 from fastnn.kernels.memory import Layout, Vector, Workspace
-from fastnn.kernels.schedule import Sources
+from fastnn.kernels.passes import Destination
+from fastnn.kernels.sources import Sources
 from fastnn.kernels.target import AVX512
-from fastnn.kernels.threads import Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -178,8 +178,8 @@ def test_the_listings_of_architecture(batch_size):
     """The program of a batch of 4-8-3, for AVX-512 on any machine: nothing is compiled."""
     layout = Layout([4, 8, 3], ["sigmoid", "sigmoid"], "quadratic", "float32", target=AVX512)
     parameters, sources = Vector(layout, 6400), Sources.of(np.zeros((150, 4), np.float32), np.zeros(150, np.int32))
-    task = schedule.Task(parameters, Workspace(layout, batch_size), sources, 1.0, Destination(parameters))
-    program = schedule.block_program(task, strategy.choose(layout, batch_size), batch_size, Worker())
+    task = block_programs.Task(parameters, Workspace(layout, batch_size), sources, 1.0, Destination(parameters))
+    program = block_programs.block_program(task, strategy.choose(layout, batch_size), batch_size, Worker())
     assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 

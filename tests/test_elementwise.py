@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import reference
-from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
+from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, activate, backward, call, loss, on_targets, padded
 
@@ -180,10 +180,10 @@ def test_spread_shows_a_number_that_is_not_finite(dtype, target):
     for n in (1, 16, 75):
         for value in (0.0, 1e30, np.nan, np.inf, -np.inf):
             for at in {0, n // 2, n - 1}:
-                x, spread = vector(n, dtype), np.full(1, 7.0)
+                x, found = vector(n, dtype), np.full(1, 7.0)
                 x[0, at] = value
-                call(dtype, "spread", target, x=x[:, :n], spread=spread)
-                np.testing.assert_array_equal(spread, 0.0 if np.isfinite(value) else np.nan)
+                call(dtype, "finite_check", target, x=x[:, :n], not_finite=found)
+                np.testing.assert_array_equal(found, 0.0 if np.isfinite(value) else np.nan)
 
 
 @pytest.mark.parametrize("target", EVERY_TARGET)

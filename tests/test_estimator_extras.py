@@ -201,7 +201,7 @@ def test_optimizer_objects(solver):
 
 
 @pytest.mark.parametrize("per", ["step", "epoch"])
-def test_schedules(per):
+def test_learning_rates(per):
     rate = fastnn.ExponentialDecay(0.02, 0.8, per=per)
     follow(regressor(solver="sgd", learning_rate=rate), fastnn.Momentum(rate, momentum=0.9, nesterov=True))
     follow(regressor(solver="adam", learning_rate=rate), fastnn.Adam(rate, epsilon_hat=True))

@@ -383,7 +383,7 @@ def test_partial_fit_on_any_number_of_samples(kind, batch_size, weighted):
         options = {}
     (plan,) = mine._engine.network.plans
     assert plan.kind.any_rows
-    assert plan.schedule.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
+    assert plan.programs.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
 
 
 @pytest.mark.parametrize("feature_major", [False, True])
@@ -403,7 +403,7 @@ def test_partial_fit_on_threads_has_the_same_bits(solver, feature_major, monkeyp
             made.partial_fit(X[:n], y[:n], classes=range(3))
         for mine, other in zip(several.coefs_ + several.intercepts_, one.coefs_ + one.intercepts_, strict=True):
             np.testing.assert_array_equal(mine, other)
-    assert [1, 3] in [sorted(plan.schedules) for plan in several._engine.network.plans]
+    assert [1, 3] in [sorted(plan.by_threads) for plan in several._engine.network.plans]
 
 
 def test_partial_fit_with_classes_that_come_later():

@@ -104,8 +104,8 @@ def test_a_callback_sets_the_rate(blobs, chunks):
             assert m.learning_rate == rates[len(m.history.loss)]
 
     model.fit(X, y, epochs=3, batch_size=7, optimizer=Adam(0.01), shuffle=order, callbacks=[change])
-    scheduled = Adam(lambda epoch: rates[epoch])
-    twin.fit(X, y, epochs=2, batch_size=7, optimizer=scheduled, shuffle=order[:2])
+    varying = Adam(lambda epoch: rates[epoch])
+    twin.fit(X, y, epochs=2, batch_size=7, optimizer=varying, shuffle=order[:2])
     twin.freeze(0)  # its state begins afresh, and so does the position
     twin.fit(X, y, epochs=1, batch_size=7, optimizer=Adam(0.02), shuffle=order[2:])
     assert model.history.learning_rate == rates

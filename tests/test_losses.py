@@ -11,7 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Dense, Huber, Model, Quantile
-from fastnn.kernels import entry, losses, reference
+from fastnn.kernels import entry, loss_functions, reference
 from fastnn.kernels.library import library
 from fastnn.layers import NAMES
 
@@ -590,8 +590,8 @@ def test_targets_of_the_hinge(y, match):
 def test_every_output_with_every_loss():
     """As the table in docs/training.md says; what goes together has gradients of the right size."""
     page = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text()
-    of_any = set(losses.OF_ANY_NUMBERS) - {"arctanh_error"}
-    assert {f'"{name}"' for name in losses.NAMES} <= set(re.findall(r'"[a-z_]+"', page))
+    of_any = set(loss_functions.OF_ANY_NUMBERS) - {"arctanh_error"}
+    assert {f'"{name}"' for name in loss_functions.NAMES} <= set(re.findall(r'"[a-z_]+"', page))
     with_output = {
         "softmax": {"cross_entropy", "clipped_cross_entropy"},
         "sigmoid": of_any | {"arctanh_error", "cross_entropy", "clipped_cross_entropy"},
@@ -600,7 +600,7 @@ def test_every_output_with_every_loss():
         "identity": of_any | {"hinge"},
     }
     for output in NAMES:
-        for loss in losses.NAMES:
+        for loss in loss_functions.NAMES:
             if loss in with_output.get(output, of_any):
                 model = Model([2, 2], output=output, loss=loss, rng=0)
                 assert np.isfinite(model.fit([[1, 2]], [[0, 1]], epochs=1, batch_size=1).loss[0])

@@ -222,7 +222,7 @@ def test_operations_are_spread_through_a_product(target):
         written = []
 
         def write(program, operands=operands, given=given, written=written):
-            matmul.matmul(program, *operands, between=[("copy", arguments) for arguments in given])
+            matmul.matmul(program, *operands, interleave=[("copy", arguments) for arguments in given])
             written += program.operations
 
         run("float32", write, target)

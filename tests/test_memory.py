@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from fastnn.kernels.barriers import Worker
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STEP, Layout, Vector, Workspace, aligned_zeros, apart, field
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
-from fastnn.kernels.threads import Worker
 
 from .kernel_calls import DTYPES, contents
 

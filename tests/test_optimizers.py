@@ -7,8 +7,8 @@ import pytest
 
 from fastnn import SGD, Adagrad, Adam, AdamW, DivergenceError, Lion, Model, Momentum, Nadam, RMSprop
 from fastnn.kernels import reference, strategy
-from fastnn.kernels.optimizers import OPTIMIZERS
 from fastnn.kernels.target import HOST
+from fastnn.kernels.update_rules import OPTIMIZERS
 from fastnn.optimizers import Optimizer
 
 CASES = {

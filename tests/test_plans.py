@@ -286,7 +286,7 @@ def test_fifty_kinds_leave_the_memory_of_three():
         for batch_size in range(1, 51):
             model.fit(X, y, epochs=1, batch_size=batch_size, optimizer="adam")
             plan = plans(model)[-1]
-            works = [schedule.work for schedule in plan.schedules.values()]
+            works = [programs.work for programs in plan.by_threads.values()]
             made += [weakref.ref(each) for each in (plan, plan.own.parameters.base, *works)]
             del plan, works
             alive = [ref() for ref in made[::3] if ref() is not None]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastnn.kernels import entry, schedule
+from fastnn.kernels import entry, prediction_programs
 from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import Matrix, Symbol
 from fastnn.kernels.memory import Layout, Vector, Workspace
@@ -26,7 +26,7 @@ from fastnn.kernels.program import (
     bindings,
     elementwise,
 )
-from fastnn.kernels.schedule import Source
+from fastnn.kernels.sources import Source
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
 from .kernel_calls import DTYPES, library, matrix, padded
@@ -212,7 +212,7 @@ def test_a_listing():
     layout = Layout([4, 24, 24, 3], ["sigmoid"] * 3, "quadratic", "float32", target=AVX512)
     work, samples = Workspace(layout, 16), np.zeros((100, 4), "f4")
     places = Vector(layout, 6400), work, Source.of("samples", samples)
-    program = schedule.predict_program(*places, 16, 1.0)
+    program = prediction_programs.predict_program(*places, 16, 1.0)
     assert str(program).splitlines() == LISTING.strip().splitlines()
 
 

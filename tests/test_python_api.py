@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import Dense, Model
-from fastnn.kernels import entry, python_api, schedule, strategy
+from fastnn.kernels import entry, prediction_programs, python_api, strategy
 
 rng = np.random.default_rng(0)
 
@@ -275,8 +275,8 @@ def test_a_row_has_the_same_bits_in_a_prediction_of_any_number_of_rows(network, 
 def test_a_new_number_of_rows_costs_no_program(monkeypatch):
     """A few heights serve all; afterwards no program is written."""
     model, X = Model([10, 99, 10], rng=0), rng.normal(size=(500, 10)).astype(np.float32)
-    wanted, written, write = model.predict(X), [], schedule.predict_program
-    monkeypatch.setattr(schedule, "predict_program", lambda *given: written.append(given[3]) or write(*given))
+    wanted, written, write = model.predict(X), [], prediction_programs.predict_program
+    monkeypatch.setattr(prediction_programs, "predict_program", lambda *a: written.append(a[3]) or write(*a))
     for rows in range(2, 501):
         np.testing.assert_array_equal(model.predict(X[:rows]), wanted[:rows])
     most = model._network.inference.blocks.most

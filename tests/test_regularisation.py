@@ -1,6 +1,6 @@
 """The rules of `Model.fit`: l1, max_norm, dropout, input noise, label smoothing, clipped gradients, min_derivative.
 
-`tests/test_schedule.py` compares the kernels with the reference.
+`tests/test_training_programs.py` compares the kernels with the reference.
 """
 
 import copy

@@ -20,13 +20,13 @@ MAY_IMPORT = {
     "target": [],
     "cache": [],
     "pool": [],
-    "optimizers": [],
+    "update_rules": [],
     "reference": [],
     "simd": ["target"],
     "activations": ["simd", "target"],
-    "losses": ["simd", "target"],
+    "loss_functions": ["simd", "target"],
     "constants": [],
-    "custom": ["target", "simd", "activations", "losses", "constants"],
+    "user_functions": ["target", "simd", "activations", "loss_functions", "constants"],
     "matrix": ["target"],
     "function": ["target", "simd", "matrix"],
     "tile": ["target", "simd", "function"],
@@ -35,32 +35,32 @@ MAY_IMPORT = {
     "samples": ["simd", "function", "reductions"],
     "batches": ["simd", "function"],
     "noise": ["simd", "function", "batches"],
-    "threads": ["simd", "matrix", "function"],
+    "barriers": ["simd", "matrix", "function"],
     "library": [
-        *("target", "cache", "losses", "optimizers", "activations", "custom", "function"),
-        *("tile", "reductions", "elementwise", "samples", "batches", "noise", "threads"),
+        *("target", "cache", "loss_functions", "update_rules", "activations", "user_functions", "function"),
+        *("tile", "reductions", "elementwise", "samples", "batches", "noise", "barriers"),
     ],
     "program": ["target", "matrix", "function", "library"],
     "interpreter": ["target", "simd", "function", "program"],
     "python_api": ["simd", "function", "library", "program", "interpreter"],
-    "memory": ["activations", "losses", "target", "optimizers", "matrix", "threads"],
+    "memory": ["activations", "loss_functions", "target", "update_rules", "matrix", "barriers"],
     "matmul": ["target", "matrix", "program"],
-    "layers": ["activations", "losses", "matrix", "threads", "program", "memory", "matmul"],
+    "passes": ["activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"],
     "strategy": ["activations", "target", "matrix", "memory", "matmul"],
-    "schedule": [
-        "target",
-        "activations",
-        "losses",
-        "optimizers",
-        "matrix",
-        "threads",
-        "program",
-        "memory",
-        "matmul",
-        "layers",
-        "strategy",
+    "sources": ["matrix", "program"],
+    "block_programs": [
+        *("target", "activations", "loss_functions", "matrix", "barriers", "program", "memory"),
+        *("passes", "strategy", "sources"),
     ],
-    "entry": ["cache", "function", "threads", "program", "interpreter", "schedule"],
+    "training_programs": [
+        *("update_rules", "matrix", "barriers", "program", "memory"),
+        *("passes", "strategy", "sources", "block_programs"),
+    ],
+    "prediction_programs": [
+        *("activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"),
+        *("passes", "strategy", "sources", "block_programs"),
+    ],
+    "entry": ["cache", "function", "barriers", "program", "interpreter", "training_programs"],
 }
 
 
@@ -178,7 +178,7 @@ def test_the_model_is_above_the_rest(module):
     for level, name, names in imports(PACKAGE[module]):
         if level == 1 and name.split(".")[0] == "kernels":
             parts = [name] if "." in name else [f"kernels.{each}" for each in names]
-            allowed = "activations", "losses", "optimizers", "custom", "library", "pool"
+            allowed = "activations", "loss_functions", "update_rules", "user_functions", "library", "pool"
             assert set(parts) <= {f"kernels.{each}" for each in allowed}
 
 

@@ -12,8 +12,9 @@ from .kernel_calls import DTYPES
 
 EACH = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 # Of every module that writes vector code.
-WATCHED = ["copy", "sigmoid", "tanh", "relu_backward", "quadratic", "adam", "spread", "zero", "ger", "sigmoid_gemv"]
-WATCHED += ["tanh_gemv_backward", "inner", "transpose", "gather", "gather_uint8", "gather_columns", "one_hot"]
+WATCHED = ["copy", "sigmoid", "tanh", "relu_backward", "quadratic", "adam", "finite_check", "zero", "ger"]
+WATCHED += ["sigmoid_gemv", "tanh_gemv_backward", "inner", "transpose", "gather", "gather_uint8", "gather_columns"]
+WATCHED += ["one_hot"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls, training
-from fastnn.kernels import schedule
+from fastnn.kernels import training_programs
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -792,7 +792,7 @@ class Changes:
         return (X, y), {"optimizer": SGD(lambda epoch: (self(), 0.1)[1])}
 
     def schedule(self, X, y):
-        class Own(fastnn.schedules.Schedule):
+        class Own(fastnn.learning_rates.LearningRate):
             per = "step"
 
             def rates(own, first, n):
@@ -1119,13 +1119,13 @@ def test_steps_on_any_number_of_rows(sizes, optimizer, dtype):
 
 
 def test_a_step_on_a_new_number_of_rows_costs_no_program(monkeypatch):
-    rng, written, write = np.random.default_rng(0), [], schedule.block_program
+    rng, written, write = np.random.default_rng(0), [], training_programs.block_program
     X, y = rng.normal(size=(500, 6)).astype(np.float32), rng.integers(0, 3, 500)
     model = fastnn.Model([6, 11, 3], rng=0)
     model.partial_fit(X, y)
     for n in range(1, 501):
         model.partial_fit(X[:n], y[:n])
-    monkeypatch.setattr(schedule, "block_program", lambda *given: written.append(given[2]) or write(*given))
+    monkeypatch.setattr(training_programs, "block_program", lambda *given: written.append(given[2]) or write(*given))
     for n in rng.integers(1, 501, 200):
         assert np.isfinite(model.partial_fit(X[:n], y[:n]))
     assert written == []

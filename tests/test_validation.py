@@ -17,7 +17,7 @@ import scipy.sparse
 
 import fastnn
 from fastnn import SGD, Dense, Model, _other_names, _validation, initialisers, metrics, optimizers
-from fastnn.kernels import losses
+from fastnn.kernels import loss_functions
 from fastnn.kernels.activations import ACTIVATIONS
 
 DTYPES = ["float32", "float64"]
@@ -883,7 +883,7 @@ def test_a_type_error_from_inside_stays_as_it_is():
 
 
 ALLOWED = {
-    "loss": losses.NAMES,
+    "loss": loss_functions.NAMES,
     "activation": (*ACTIVATIONS, "softmax"),
     "output": (*ACTIVATIONS, "softmax"),
     "init": tuple(initialisers.INITS),

@@ -12,7 +12,7 @@ POSITIONS = {"step": 5, "epoch": 6}  # which numbers of the state say how many i
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class UpdateRule:
     """What training needs to know of an optimizer.
 
     advance(simd, count, *settings, *state) gives, for a batch of `count` samples, three tuples of float64 numbers: the
@@ -178,13 +178,13 @@ _ADAM: dict[str, Any] = {
     "not_negative": ("v",),
 }
 OPTIMIZERS = {
-    "sgd": Optimizer(("learning_rate",), _sgd_advance),
-    "sgd_with_gradient": Optimizer(("learning_rate",), _constant, _descent, n_scalars=1),  # for clipping
-    "momentum": Optimizer(update=_momentum, **_MOMENTUM),
-    "nesterov": Optimizer(update=_nesterov, **_MOMENTUM),
-    "adam": Optimizer(advance=_adam_advance, **_ADAM),
-    "adam_hat": Optimizer(advance=_adam_hat_advance, **_ADAM),
-    "adamw": Optimizer(
+    "sgd": UpdateRule(("learning_rate",), _sgd_advance),
+    "sgd_with_gradient": UpdateRule(("learning_rate",), _constant, _descent, n_scalars=1),  # for clipping
+    "momentum": UpdateRule(update=_momentum, **_MOMENTUM),
+    "nesterov": UpdateRule(update=_nesterov, **_MOMENTUM),
+    "adam": UpdateRule(advance=_adam_advance, **_ADAM),
+    "adam_hat": UpdateRule(advance=_adam_hat_advance, **_ADAM),
+    "adamw": UpdateRule(
         ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay"),
         _adamw_advance,
         _adamw,
@@ -193,7 +193,7 @@ OPTIMIZERS = {
         5,
         ("v",),
     ),
-    "nadam": Optimizer(
+    "nadam": UpdateRule(
         ("learning_rate", "beta1", "beta2", "epsilon", "_shrink"),
         _nadam_advance,
         _nadam,
@@ -202,9 +202,9 @@ OPTIMIZERS = {
         5,
         ("v",),
     ),
-    "rmsprop": Optimizer(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3, ("v",)),
-    "adagrad": Optimizer(("learning_rate", "epsilon"), _constant, _adagrad, {}, ("v",), 2, ("v",)),
-    "rprop": Optimizer(
+    "rmsprop": UpdateRule(("learning_rate", "alpha", "epsilon"), _rmsprop_advance, _rmsprop, {}, ("v",), 3, ("v",)),
+    "adagrad": UpdateRule(("learning_rate", "epsilon"), _constant, _adagrad, {}, ("v",), 2, ("v",)),
+    "rprop": UpdateRule(
         ("learning_rate", "eta_minus", "eta_plus", "smallest", "largest"),
         _constant,
         _rprop,
@@ -213,5 +213,5 @@ OPTIMIZERS = {
         5,
         ("size",),
     ),
-    "lion": Optimizer(("learning_rate", "beta1", "beta2", "weight_decay"), _lion_advance, _lion, {}, ("m",), 4),
+    "lion": UpdateRule(("learning_rate", "beta1", "beta2", "weight_decay"), _lion_advance, _lion, {}, ("m",), 4),
 }

@@ -1,19 +1,21 @@
-"""schedule, entry, threads: programs of training and prediction, run as they will be, against the reference."""
+"""Programs of training and prediction, run as they will be, against the reference."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, reference, schedule, strategy
-from fastnn.kernels.layers import Destination
+from fastnn.kernels import block_programs, entry, prediction_programs, reference, sources, strategy, training_programs
+from fastnn.kernels.barriers import Worker
+from fastnn.kernels.block_programs import Rules
 from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
-from fastnn.kernels.optimizers import MAX_NUMBERS, OPTIMIZERS
-from fastnn.kernels.schedule import AFTER, BEFORE, BLOCKS, Rules, Sources
+from fastnn.kernels.passes import Destination
+from fastnn.kernels.sources import Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
-from fastnn.kernels.threads import Worker
+from fastnn.kernels.training_programs import AFTER, BEFORE, BLOCKS
+from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets, trainable
 
@@ -112,8 +114,8 @@ def test_fetching_ahead_changes_no_bit(targets, batch_size, how, target, monkeyp
     if targets == "labels":
         y = np.arange(150, dtype=np.int32) % 3
     results = []
-    for in_cache in (schedule.L2_SAMPLE_BYTES, 0):
-        monkeypatch.setattr(schedule, "L2_SAMPLE_BYTES", in_cache)
+    for in_cache in (sources.L2_SAMPLE_BYTES, 0):
+        monkeypatch.setattr(sources, "L2_SAMPLE_BYTES", in_cache)
         n = Net([40, 9, 3], ["sigmoid", "tanh"], "float32", 4, target=target)
         done = n.train(x, y, batch_size, (0.5,), 2, entry.DRAWN)
         results.append((done.losses.tolist(), n.parameters.tobytes()))
@@ -277,9 +279,11 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
         for each in (layout, one)
     ]
     live, kept = (trainable(each, *places) for each, places in zip((layout, one), arrays, strict=True))
-    gradient = aligned_zeros(layout.n_bytes if schedule.needs_gradient(one, batch_size, optimizer) else 0, dtype)
+    gradient = aligned_zeros(
+        layout.n_bytes if training_programs.needs_gradient(one, batch_size, optimizer) else 0, dtype
+    )
     settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
-    training = schedule.Training(
+    training = training_programs.Training(
         work=Workspace(layout, min(batch_size, layout.block_rows), threads),
         sources=sources,
         input_scale=1.0,
@@ -307,13 +311,13 @@ def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, tar
         assert len({len(own) for own in programs}) == 1
         assert {program.target for own in programs for program in own} == {target}
         assert {program.dtype for own in programs for program in own} == {dtype}
-        rows = schedule.block_sizes(layout, [batch_size, 700 % batch_size])
+        rows = training_programs.block_sizes(layout, [batch_size, 700 % batch_size])
         assert all([program.rows for program in own[BLOCKS:]] == rows for own in programs)
-        for n in schedule.block_sizes(layout, [700]):
-            names = [name for name, *_ in schedule.gradient_program(parameters, work, sources, n, 1.0).operations]
+        for n in training_programs.block_sizes(layout, [700]):
+            names = [name for name, *_ in block_programs.gradient_program(parameters, work, sources, n, 1.0).operations]
             assert {"quadratic", "tanh_backward", "relu_backward"} <= set(names)
             for in_place in (False, True):
-                program = schedule.predict_program(parameters, work, sources.x, n, 1.0, in_place)
+                program = prediction_programs.predict_program(parameters, work, sources.x, n, 1.0, in_place)
                 names = [name for name, *_ in program.operations]
                 assert names[-1] == "unpad"
                 by_columns = strategy.predicts_feature_major(layout, n)
@@ -324,17 +328,17 @@ def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, tar
 def test_block_sizes():
     layout = Layout([4, 3], ["sigmoid"], "quadratic", "float32")
     full = layout.block_rows
-    assert schedule.block_sizes(layout, [10]) == [10]
-    assert schedule.block_sizes(layout, [10, 3]) == [3, 10]
-    assert schedule.block_sizes(layout, [full, 0]) == [full]
-    assert schedule.block_sizes(layout, [2 * full + 1]) == [1, full]
+    assert training_programs.block_sizes(layout, [10]) == [10]
+    assert training_programs.block_sizes(layout, [10, 3]) == [3, 10]
+    assert training_programs.block_sizes(layout, [full, 0]) == [full]
+    assert training_programs.block_sizes(layout, [2 * full + 1]) == [1, full]
 
 
 def test_a_gradient_is_kept_only_where_it_is_needed():
     layout = Layout([4, 3], ["sigmoid"], "quadratic", "float32")
-    assert not schedule.needs_gradient(layout, layout.block_rows, "sgd")
-    assert schedule.needs_gradient(layout, layout.block_rows + 1, "sgd")
-    assert schedule.needs_gradient(layout, 1, "momentum")
+    assert not training_programs.needs_gradient(layout, layout.block_rows, "sgd")
+    assert training_programs.needs_gradient(layout, layout.block_rows + 1, "sgd")
+    assert training_programs.needs_gradient(layout, 1, "momentum")
 
 
 def test_a_single_sample_takes_fused_operations():
@@ -343,12 +347,12 @@ def test_a_single_sample_takes_fused_operations():
     layout = Layout([4, 24, 9, 3], names, "softmax_cross_entropy", "float32", target=AVX512)
     x, y = np.zeros((50, 4), np.float32), np.zeros(50, np.int32)
     parameters, work, sources = Vector(layout, 6400), Workspace(layout, 1), Sources.of(x, y)
-    training = schedule.gradient_program(parameters, work, sources, 1, 1.0)
+    training = block_programs.gradient_program(parameters, work, sources, 1, 1.0)
     assert [name for name, *_ in training.operations] == [
         *("gather", "one_hot", "sigmoid_gemv", "identity_gemv", "gelu", "identity_gemv", "softmax_cross_entropy"),
         *("gelu_gemv_backward", "sigmoid_gemv_backward", "ger", "ger", "ger"),
     ]
-    prediction = schedule.predict_program(parameters, work, sources.x, 1, 1.0)
+    prediction = prediction_programs.predict_program(parameters, work, sources.x, 1, 1.0)
     assert [name for name, *_ in prediction.operations] == [
         *("gather", "sigmoid_gemv", "identity_gemv", "gelu", "identity_gemv", "softmax", "unpad"),
     ]
@@ -362,8 +366,8 @@ def test_a_least_derivative_changes_the_backward_of_what_saturates_alone(rows):
     parameters, work, sources = Vector(layout, 6400), Workspace(layout, rows), Sources.of(x, y)
     names = []
     for rules in (Rules(), Rules(min_derivative=0.1)):
-        task = schedule.Task(parameters, work, sources, 1.0, Destination(parameters), rules)
-        program = schedule.block_program(task, strategy.choose(layout, rows), rows, Worker())
+        task = block_programs.Task(parameters, work, sources, 1.0, Destination(parameters), rules)
+        program = block_programs.block_program(task, strategy.choose(layout, rows), rows, Worker())
         names.append([name for name, *_ in program.operations])
     assert [name.removesuffix("_at_least") for name in names[1]] == names[0]
     changed = {name for name, off in zip(names[1], names[0], strict=True) if name != off}

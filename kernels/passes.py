@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .activations import ACTIVATIONS, ROW_WISE
-from .losses import LOSSES
-from .matmul import WHOLE, Part, affine, column_sums, matmul, matmul_tn, nothing, zeros_like
+from .barriers import Worker
+from .loss_functions import LOSSES
+from .matmul import WHOLE, Part, affine, column_sums, matmul, matmul_tn, no_epilogue, zeros_like
 from .matrix import Matrix, Symbol
 from .memory import Block, Layer, Layout, Vector
 from .program import Operation, Program, elementwise
-from .threads import Worker
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def forward(
             todo.append(functools.partial(dropout.add, program, layer, block, a[:, mine], activated, shard.begin))
         if summed and not last and not a.is_row_major and a.T.cols < a.T.padded_cols:
             todo.append(functools.partial(_clear_padding, program, a[:, mine]))
-        then = functools.partial(_all, todo)
+        epilogue = functools.partial(_all, todo)
         at_once = block.single or multiplied or activation in ROW_WISE  # else parts of the product
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:
-            affine(program, out, x, w, b, nothing if at_once else then)
+            affine(program, out, x, w, b, no_epilogue if at_once else epilogue)
         if at_once:
-            then(WHOLE)
+            epilogue(WHOLE)
         multiplied = False
         if layer.is_shared:
             worker.barrier(program)
@@ -195,8 +195,9 @@ def deltas(
         mine, zeros = slice(shard.begin, shard.end), block.zeros
         out = d_below[:, mine]
         todo.append(functools.partial(_backward, program, below.activation, share, out, z_below[:, mine]))
-        then = functools.partial(_all, todo)
-        matmul(program, out, d, ws, zeros_like(out, zeros), pack_buffer=block.pack_buffer, zeros=zeros, then=then)
+        epilogue = functools.partial(_all, todo)
+        c0, pack = zeros_like(out, zeros), block.pack_buffer
+        matmul(program, out, d, ws, c0, pack_buffer=pack, zeros=zeros, epilogue=epilogue)
 
 
 @dataclass(frozen=True)
@@ -259,11 +260,11 @@ class Update:
 
 
 def gradients(
-    program: Program, destination: Destination, block: Block, worker: Worker, between: Iterable[Operation] = ()
+    program: Program, destination: Destination, block: Block, worker: Worker, interleave: Iterable[Operation] = ()
 ) -> None:
     """dW = x.T @ d and db = the sum of d over the samples, of every layer that trains, to the destination.
 
-    Each worker takes what it updates of W. `between` holds operations to be spread through the largest product, the
+    Each worker takes what it updates of W. `interleave` holds operations to be spread through the largest product, the
     lowest layer's.
     """
     layout = destination.vector.layout
@@ -281,9 +282,9 @@ def gradients(
             both, c0 = w.taller(1), zeros.taller(1) if destination.overwrite else w.taller(1)
             program.add("ger", C=both, C0=c0, x=x, d=d)
         else:
-            spread = between if layer.index == layout.lowest else ()
+            prefetches = interleave if layer.index == layout.lowest else ()
             places = {"pack_buffer": block.pack_buffer, "zeros": block.zeros}
-            matmul_tn(program, w, x, d, zeros if destination.overwrite else w, **places, between=spread)
+            matmul_tn(program, w, x, d, zeros if destination.overwrite else w, **places, interleave=prefetches)
             if b is not None:  # the batch is summed first, then added once
                 out = b if destination.overwrite else block.sums[:, : b.cols]
                 column_sums(program, out, d, block.ones, block.zeros)

@@ -18,13 +18,13 @@ from fastnn import (
     OneCycle,
     StepDecay,
     calls,
-    schedules,
+    learning_rates,
     training,
 )
 from fastnn.kernels import reference, strategy
 
 
-class Turns(schedules.Schedule):
+class Turns(learning_rates.LearningRate):
     """Its `per` is another one each time that it is asked for."""
 
     per = property(lambda self: self.turns.pop() if self.turns else "never")
@@ -42,7 +42,7 @@ SCHEDULES = {
     "inverse scaling": InverseScaling(0.02, per="step"),
     "cosine": CosineDecay(0.02, length=5, warmup=2, final=0.001),
     "one cycle": OneCycle(0.02, length=40),
-    "function": schedules.FromFunction(lambda epoch: 0.02 / (1 + epoch)),
+    "function": learning_rates.FromFunction(lambda epoch: 0.02 / (1 + epoch)),
 }
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
 
@@ -250,13 +250,13 @@ def test_no_rate_is_asked_for_behind_the_last(per, callbacks):
         return rates[t]
 
     Model([5, 9, 3], rng=0).fit(
-        X, y, epochs=3, batch_size=7, optimizer=SGD(schedules.FromFunction(rate, per)), callbacks=callbacks
+        X, y, epochs=3, batch_size=7, optimizer=SGD(learning_rates.FromFunction(rate, per)), callbacks=callbacks
     )
     assert set(seen) == set(range(n))
 
 
 def test_a_schedule_of_ones_own():
-    class Constant(schedules.Schedule):
+    class Constant(learning_rates.LearningRate):
         per = "step"
 
         def _at(self, t):
@@ -295,7 +295,7 @@ def test_rates_that_change_after_they_were_checked(blobs, monkeypatch):
     X, y = blobs
     rates = np.full(1000, 0.05)
 
-    class Own(schedules.Schedule):
+    class Own(learning_rates.LearningRate):
         per = "step"
 
         def rates(self, first, n):

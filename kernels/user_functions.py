@@ -30,9 +30,9 @@ from numba.core.errors import UnsupportedError
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.untyped_passes import IRProcessing
 
-from .activations import ACTIVATIONS, Activation
+from .activations import ACTIVATIONS, ActivationFormula
 from .constants import Same, Taking
-from .losses import LOSSES, TINY, Loss
+from .loss_functions import LOSSES, TINY, LossFormula
 from .simd import I64, Simd, Vec, int64
 from .target import Target
 
@@ -262,7 +262,7 @@ def owner(name: str) -> Name:
 def activation(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
     """The row of ACTIVATIONS for a value of z and its derivative there: the same name for equal functions."""
 
-    def make(name: str, linked: Any) -> Activation:
+    def make(name: str, linked: Any) -> ActivationFormula:
         def backward(s: Simd, d: Vec, z: Vec) -> Vec:
             """0 for d = 0: in padding, where the derivative may be anything."""
             none = s.b.fcmp_ordered("==", d.v, s.const(0.0).v)
@@ -271,7 +271,7 @@ def activation(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
         def forward(s: Simd, z: Vec) -> Vec:
             return each_lane(s, f"{name}.value", z)
 
-        return Activation(forward, backward, from_z=True, linked=linked)
+        return ActivationFormula(forward, backward, from_z=True, linked=linked)
 
     return _row(ACTIVATIONS, make, 1, value, derivative)
 
@@ -279,11 +279,11 @@ def activation(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
 def loss(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
     """The row of LOSSES for a value of (a, y) and its derivative in a: the same name for equal functions."""
 
-    def make(name: str, linked: Any) -> Loss:
+    def make(name: str, linked: Any) -> LossFormula:
         def both(s: Simd, a: Vec, y: Vec) -> tuple[Vec, Vec]:
             return each_lane(s, f"{name}.value", a, y), each_lane(s, f"{name}.derivative", a, y)
 
-        return Loss(both, linked=linked)
+        return LossFormula(both, linked=linked)
 
     return _row(LOSSES, make, 2, value, derivative)
 

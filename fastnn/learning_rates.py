@@ -18,7 +18,7 @@ from . import _validation
 PER = ("epoch", "step")
 
 
-class Schedule:
+class LearningRate:
     """What all have in common: `per` says whether positions are epochs or steps, batches of samples."""
 
     per: str
@@ -44,11 +44,11 @@ class Schedule:
             object.__setattr__(self, name, _validation.integer(name, getattr(self, name), 1))
         for name in fractions:
             object.__setattr__(self, name, _validation.number(name, getattr(self, name), 0.0, 1.0, open_low=True))
-        Schedule.__post_init__(self)
+        LearningRate.__post_init__(self)
 
 
 @dataclass(frozen=True)
-class StepDecay(Schedule):
+class StepDecay(LearningRate):
     """The rate times gamma after `every` epochs or steps, again and again: learning_rate * gamma^floor(t / every).
 
     PyTorch's StepLR.
@@ -84,7 +84,7 @@ class StepDecay(Schedule):
 
 
 @dataclass(frozen=True)
-class ExponentialDecay(Schedule):
+class ExponentialDecay(LearningRate):
     """learning_rate * gamma^t, PyTorch's ExponentialLR.
 
     Parameters
@@ -115,7 +115,7 @@ class ExponentialDecay(Schedule):
 
 
 @dataclass(frozen=True)
-class InverseScaling(Schedule):
+class InverseScaling(LearningRate):
     """learning_rate / (t + 1)^power, as scikit-learn's "invscaling", where t counts samples.
 
     Parameters
@@ -146,7 +146,7 @@ class InverseScaling(Schedule):
 
 
 @dataclass(frozen=True)
-class CosineDecay(Schedule):
+class CosineDecay(LearningRate):
     """Half a cosine from learning_rate down to `final`, after a warm-up (Loshchilov and Hutter 2017, without restarts).
 
     learning_rate * (t + 1) / warmup for t < warmup. From there on final + (learning_rate - final) (1 + cos(pi s)) / 2
@@ -191,7 +191,7 @@ class CosineDecay(Schedule):
 
 
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycle(LearningRate):
     """Up to learning_rate and down again, along half cosines (Smith and Topin 2018), as PyTorch's OneCycleLR.
 
     It starts at learning_rate / div_factor, is at learning_rate after the share `rise` of the length, and ends at the
@@ -238,11 +238,11 @@ class OneCycle(Schedule):
         return np.where(t <= top, rising, falling)
 
 
-NAMED: tuple[type[Schedule], ...] = (StepDecay, ExponentialDecay, InverseScaling, CosineDecay, OneCycle)
+NAMED: tuple[type[LearningRate], ...] = (StepDecay, ExponentialDecay, InverseScaling, CosineDecay, OneCycle)
 
 
 @dataclass(frozen=True)
-class FromFunction(Schedule):
+class FromFunction(LearningRate):
     """A function of the position, an int: what a callable learning_rate becomes, per epoch.
 
     It may be called again for an epoch. A model that trained with it can be pickled where the function can.
@@ -263,12 +263,12 @@ class FromFunction(Schedule):
 
 def per_of(rate: Any) -> str:
     """What a learning rate changes with, "epoch" or "step"; "" for a constant."""
-    return _validation.choice("per", rate.per, PER) if isinstance(rate, Schedule) else ""
+    return _validation.choice("per", rate.per, PER) if isinstance(rate, LearningRate) else ""
 
 
-def resolve(value: Any) -> float | Schedule:
+def resolve(value: Any) -> float | LearningRate:
     """A learning rate: a schedule, a function of the epoch, or a number above 0."""
-    if isinstance(value, Schedule):
+    if isinstance(value, LearningRate):
         return value
     if callable(value):
         return FromFunction(value)

@@ -20,7 +20,7 @@ STEEPEST = 17.0  # of arctanh_error, whose slope has no end: FANN's limit
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossFormula:
     """function(simd, a, y) gives (value, dC/da), or (value, dC/dz) of (simd, z, y) with `from_logits`.
 
     None stands for a function of whole rows; see `reductions`. One that has a parameter, whose default is given, takes
@@ -135,20 +135,20 @@ def _clipped_sigmoid_cross_entropy(s, z, y):
 
 # By name, and by name and output activation where that makes a difference.
 LOSSES = {
-    "quadratic": Loss(_quadratic),
-    "absolute_error": Loss(_absolute_error),
-    "huber": Loss(_huber, parameter=1.0),
-    "log_cosh": Loss(_log_cosh),
-    "quantile": Loss(_quantile, parameter=0.5),
-    "sigmoid_arctanh_error": Loss(_arctanh_error),
-    "hard_sigmoid_arctanh_error": Loss(_arctanh_error),
-    "tanh_arctanh_error": Loss(_halved_arctanh_error),
-    "sigmoid_cross_entropy": Loss(_sigmoid_cross_entropy, from_logits=True),
-    "softmax_cross_entropy": Loss(None, from_logits=True),
-    "sigmoid_clipped_cross_entropy": Loss(_clipped_sigmoid_cross_entropy, from_logits=True),
-    "softmax_clipped_cross_entropy": Loss(None, from_logits=True),
-    "exp_poisson": Loss(_poisson, from_logits=True),
-    "identity_hinge": Loss(_hinge, from_logits=True),
+    "quadratic": LossFormula(_quadratic),
+    "absolute_error": LossFormula(_absolute_error),
+    "huber": LossFormula(_huber, parameter=1.0),
+    "log_cosh": LossFormula(_log_cosh),
+    "quantile": LossFormula(_quantile, parameter=0.5),
+    "sigmoid_arctanh_error": LossFormula(_arctanh_error),
+    "hard_sigmoid_arctanh_error": LossFormula(_arctanh_error),
+    "tanh_arctanh_error": LossFormula(_halved_arctanh_error),
+    "sigmoid_cross_entropy": LossFormula(_sigmoid_cross_entropy, from_logits=True),
+    "softmax_cross_entropy": LossFormula(None, from_logits=True),
+    "sigmoid_clipped_cross_entropy": LossFormula(_clipped_sigmoid_cross_entropy, from_logits=True),
+    "softmax_clipped_cross_entropy": LossFormula(None, from_logits=True),
+    "exp_poisson": LossFormula(_poisson, from_logits=True),
+    "identity_hinge": LossFormula(_hinge, from_logits=True),
 }
 # Which any numbers may be the targets of.
 OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh", "quantile", "arctanh_error")

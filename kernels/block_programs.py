@@ -1,0 +1,164 @@
+"""Programs of a block of samples that trains, or adds to a gradient: forward, loss, deltas, gradients, for each worker.
+
+What changes between runs (samples, targets, order, a gradient) is left open; see `program`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+from . import passes, strategy
+from .activations import ROW_WISE
+from .barriers import Worker
+from .loss_functions import LOSSES
+from .matrix import Matrix, Symbol
+from .memory import Block, Layout, Vector, Workspace, field
+from .passes import Destination, Dropout
+from .program import Operation, Program
+from .sources import Sources
+from .target import LINE_BYTES
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What training does beside descending the gradient of the loss and the penalties; all are off by default."""
+
+    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; none: of no layer
+    input_noise: float = 0.0  # the standard deviation of what is added to the samples
+    label_smoothing: float = 0.0  # the share of each target that is spread over all classes
+    max_norm: float | None = None  # of a neuron's weights, after each step
+    clip_value: float | None = None  # of an element of the gradient
+    clip_norm: float | None = None  # of the whole gradient
+    min_derivative: float = 0.0  # the share of an activation's largest derivative that each one counts as at least
+
+    @property
+    def dropped(self) -> list[int]:
+        """The layers that drop outputs."""
+        return [i for i, rate in enumerate(self.dropout) if rate]
+
+    @property
+    def random(self) -> bool:
+        """Whether steps draw numbers beside the order."""
+        return self.input_noise > 0 or bool(self.dropped)
+
+
+NO_RULES = Rules()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the programs of blocks have in common: parameters, buffers, samples, and where gradients go."""
+
+    parameters: Vector
+    work: Workspace
+    sources: Sources
+    input_scale: float
+    destination: Destination
+    rules: Rules = NO_RULES
+
+    @property
+    def dropout(self) -> Dropout | None:
+        return Dropout(self.rules.dropout, field(self.work.step, "key")) if self.rules.dropped else None
+
+    @property
+    def layout(self) -> Layout:
+        return self.parameters.layout
+
+
+def gradient_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
+    """A block of samples: its loss, and its gradient added to the one that the symbol stands for."""
+    destination = Destination(Vector(parameters.layout, Symbol("gradient"), "d"))
+    task = Task(parameters, work, sources, input_scale, destination)
+    return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
+
+
+def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
+    """A worker's part of a block of samples, by one of the strategies.
+
+    Each number is computed as one worker would, so the bits do not depend on how many there are. `ahead` fetches the
+    next block's samples meanwhile.
+    """
+    layout, work = task.layout, task.work
+    program = Program(layout.target, layout.dtype, rows)
+    if how == strategy.FEATURE_MAJOR:
+        _feature_major(program, task, worker, ahead)
+        return program
+    block = work.row_major(rows, worker, single=how == strategy.SINGLE)
+    block, fetches = load(program, task, block, worker, ahead)
+    if block.single:  # no product takes long enough to fetch beside it
+        program.extend(fetches)
+        fetches = []
+    # Every worker computes all of the last d, but one keeps the sum.
+    total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
+    _to_deltas(program, task, block, worker, total)
+    worker.barrier(program)  # nobody reads W any more
+    passes.gradients(program, task.destination, block, worker, fetches)
+    return program
+
+
+def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
+    """Forward, loss and deltas of a block."""
+    from_logits = LOSSES[task.layout.loss].from_logits
+    passes.forward(program, task.parameters, block, worker, from_logits, dropout=task.dropout, summed=True)
+    passes.loss(program, task.layout, block, field(task.work.step, "scale"), total)
+    passes.deltas(program, task.parameters, block, worker, task.dropout, task.rules.min_derivative)
+
+
+def _ignored(work: Workspace, worker: Worker) -> Matrix:
+    return Matrix.row_major(work.ignored.ctypes.data + worker.index * LINE_BYTES, 1, 1, 8, "float64", "ignored")
+
+
+def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool) -> tuple[Block, list[Operation]]:
+    """Load samples, targets and weights into a block; gives it, and the operations that fetch the next block's."""
+    x, y, w = task.sources.x, task.sources.y, task.sources.w
+    gathers = [(x, x.load(program, block.x, task.input_scale)), (y, y.load(program, block.y))]
+    if task.rules.input_noise:
+        place = {"position": Symbol("position"), "width": block.x.cols, "begin": 0, "salt": 0}
+        place |= {"key": field(task.work.step, "key"), "deviation": task.rules.input_noise}
+        passes.by_samples(program, "add_noise", {"out": block.x}, **place)
+    if task.rules.label_smoothing:
+        other = 1 / block.y.cols if task.layout.activations[-1] in ROW_WISE else 0.5
+        program.add("smooth_labels", y=block.y.flat(), share=task.rules.label_smoothing, other=other)
+    if w is not None:
+        weights = task.work.weights(block.x.rows, worker)
+        block = replace(block, w=weights)
+        gathers.append((w, w.load(program, weights)))
+    fetches = (source.prefetches(gather, block.x.rows, program.rows) for source, gather in gathers)
+    return block, list(itertools.chain(*fetches)) if ahead else []
+
+
+def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) -> None:
+    """Shards of samples, each worker its own, whose gradients are then added in their order.
+
+    Where there are fewer shards than workers the first worker does them all. The others wait before and after, because
+    each runs the programs around a batch for its own rows of W.
+    """
+    work, shards, everybody = task.work, strategy.sample_shards(program.rows, task.layout.itemsize), worker
+    if len(shards) < worker.count:
+        if worker.index > 0:
+            everybody.barrier(program)
+            everybody.barrier(program)
+            return
+        worker = Worker()
+    begin, end = worker.share(len(shards))
+    first, stop = shards[begin][0], shards[end - 1][1]
+    program.first_row = first
+    samples, fetches = load(program, task, work.feature_major_samples(stop - first, worker), worker, ahead)
+    if worker is not everybody:
+        everybody.barrier(program)
+    partials = [work.partial(i) for i in range(len(shards))] if len(shards) > 1 else []
+    total, own = field(work.step, "total"), replace(task.destination, update=None)
+    losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
+    for i in range(begin, end):
+        block = work.feature_major(samples, slice(shards[i][0] - first, shards[i][1] - first), worker)
+        _to_deltas(program, task, block, Worker(), losses[i : i + 1, :] if partials else total)
+        into = Destination(partials[i], overwrite=True) if partials else own
+        here, fetches = fetches[: len(fetches) // (end - i)], fetches[len(fetches) // (end - i) :]
+        passes.gradients(program, into, block, Worker(), here)
+    worker.barrier(program)
+    if partials and worker.index == 0:
+        program.add("collect", values=losses, total=total)
+    passes.collect_gradients(program, task.destination, partials, worker)
+    if worker is not everybody:
+        everybody.barrier(program)

@@ -1,0 +1,253 @@
+"""The programs of training: those around an epoch and a batch, and those of the blocks that a batch consists of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import strategy
+from .barriers import Worker
+from .block_programs import NO_RULES, Rules, Task, block_program
+from .matrix import ITEMSIZE, Address, Matrix, Symbol
+from .memory import STATE, ColumnShard, Layer, Layout, Trainable, Vector, Workspace, field, field_at
+from .passes import Decay, Destination, Update
+from .program import Program
+from .sources import Sources
+from .update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
+
+# The programs of training before those of blocks: what the first worker runs at the start of an epoch, to count a batch
+# by its samples' weights, and to advance the optimizer; what all run before and after a batch; what the first worker
+# runs when all have finished a batch; and at the end of an epoch to see whether it is to be kept, to keep it, or to go
+# back to what was kept before.
+BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, FINISH, CHECK, KEEP, RESTORE, BLOCKS = range(10)
+# A table `pick`, int64 (2, n), says which part is due by the rows that are left of a batch, its last column for all
+# larger numbers. BATCH, where a batch begins: the part that does all of it. 0: there is none, and PIECE says in which
+# parts it is done, with those before and after a batch around them.
+BATCH, PIECE = range(2)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the programs of training are about."""
+
+    work: Workspace
+    sources: Sources
+    input_scale: float
+    n_samples: int
+    batch_size: int
+    optimizer: str
+    live: Trainable  # which training changes
+    kept: Trainable  # as it was at the end of the last finished epoch; its layout is the same one, or has single shards
+    gradient: NDArray[Any]  # empty where none is needed
+    settings: NDArray[np.float64]  # of the optimizer
+    penalties: tuple[NDArray[np.float64] | None, ...] = (None, None)  # L2, L1: see `elementwise.penalty`; None for none
+    rules: Rules = NO_RULES
+    rate_per: str = ""  # whether the learning rate changes with each "step" or "epoch"
+    partial: bool = False  # whether more samples of the epoch follow these
+
+    @property
+    def layout(self) -> Layout:
+        return self.live.layout
+
+    @property
+    def parameters(self) -> Vector:
+        return self.live.parameters
+
+    @property
+    def decay(self) -> Decay | None:
+        if all(strength is None for strength in self.penalties):
+            return None
+        return Decay(self.parameters, field(self.work.step, "decay", 2), signs=self.penalties[1] is not None)
+
+    @property
+    def destination(self) -> Destination:
+        """Where the gradients of a block go."""
+        optimizer, one_block = OPTIMIZERS[self.optimizer], self.batch_size <= self.layout.block_rows
+        if optimizer.update is None and one_block:
+            return Destination(self.parameters, decay=self.decay)
+        gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
+        if not one_block:
+            return Destination(gradient)
+        update = None if self.rules.clip_norm is not None else self.update  # else when the whole gradient is there
+        return Destination(gradient, overwrite=True, update=update, decay=self.decay)
+
+    @property
+    def update(self) -> Update | None:
+        optimizer = OPTIMIZERS[self.optimizer]
+        if optimizer.update is None:
+            return None
+        own = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
+        vectors = {name: replace(vector, name=f"{name}.") for name, vector in own}
+        scalars = field(self.work.step, "scalars", MAX_NUMBERS)
+        return Update(self.optimizer, self.parameters, vectors, scalars, self.rules.clip_value)
+
+    def programs(self, threads: int = 1) -> list[list[Program]]:
+        """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
+        sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
+        how = strategy.choose(self.layout, self.batch_size)
+        workers = [self.work.worker(index, threads) for index in range(threads)]
+        return [[*self.around(worker), *(self.block(how, rows, worker) for rows in sizes)] for worker in workers]
+
+    def pick(self) -> NDArray[np.int64]:
+        """The table for `programs`; see BATCH."""
+        sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
+        table = np.zeros((2, min(self.batch_size, self.layout.block_rows) + 1), np.int64)
+        table[BATCH if self.batch_size <= self.layout.block_rows else PIECE, sizes] = BLOCKS + np.arange(len(sizes))
+        return table
+
+    def around(self, worker: Worker) -> list[Program]:
+        """A worker's programs BEGIN_EPOCH to RESTORE."""
+        programs = [self._program() for _ in range(BLOCKS)]
+        self._around_a_batch(programs[BEFORE], programs[AFTER], worker)
+        if worker.index == 0:
+            self._around_an_epoch(programs)
+        return programs
+
+    def block(self, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
+        """A worker's part of a block; see `block_program`."""
+        task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination, self.rules)
+        return block_program(task, how, rows, worker, ahead)
+
+    def _program(self) -> Program:
+        return Program(self.layout.target, self.layout.dtype)
+
+    def _around_an_epoch(self, programs: list[Program]) -> None:
+        step, state = self.work.step, self.live.state
+        programs[BEGIN_EPOCH].add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=state)
+        if self.sources.w is not None:
+            weights, count = self.sources.w.matrix(self.batch_size), field(step, "count")
+            programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
+        settings = _row(self.settings, "settings", "float64")
+        numbers = field_at(state, STATE, "numbers", MAX_NUMBERS)
+        if self.rate_per:
+            position = {name: numbers[:, i : i + 1] for name, i in POSITIONS.items()}
+            rates = Symbol("rates")
+            programs[ADVANCE].add("take_rate", rates=rates, position=position[self.rate_per], rate=settings[:, :1])
+            programs[ADVANCE].add("increment", number=position["step"])
+            if not self.partial:
+                programs[KEEP].add("increment", number=position["epoch"])
+        programs[ADVANCE].add(
+            f"{self.optimizer}_advance",
+            settings=settings,
+            state=numbers,
+            count=field(step, "count"),
+            scale=field(step, "scale"),
+            scalars=field(step, "scalars", MAX_NUMBERS),
+        )
+        if self.rules.random:
+            programs[ADVANCE].add("draw_key", state=field_at(state, STATE, "noise").address, key=field(step, "key"))
+        for i, (kind, strength) in enumerate(zip(("squares", "absolute_values"), self.penalties, strict=True)):
+            if strength is not None:
+                self._penalise(programs[ADVANCE], kind, strength, field(step, "decay", 2)[:, i : i + 1])
+        self._finish(programs[FINISH])
+        programs[CHECK].add("finite_check", x=self.parameters.flat(), not_finite=field(step, "not_finite"))
+        pairs = [(_state_row(self.live.state, self.layout.dtype), _state_row(self.kept.state, self.layout.dtype))]
+        for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
+            if self.layout is self.kept.layout:
+                pairs.append((live.flat(), kept.flat()))
+            else:
+                self._keep_shards(programs[KEEP], live, kept)
+        for live_row, kept_row in pairs:
+            programs[KEEP].add("copy", out=kept_row, x=live_row)
+            programs[RESTORE].add("copy", out=live_row, x=kept_row)
+
+    def _penalise(self, program: Program, kind: str, strength: NDArray[np.float64], factor: Matrix) -> None:
+        """Add a penalty to a batch's loss, of the weights' "squares" or "absolute_values"."""
+        numbers = self._column_sums(program, kind, [self.parameters.w(*each) for each in self._shards])
+        step = {name: field(self.work.step, name) for name in ("count", "scale", "total")}
+        program.add("penalty", values=numbers, c=_row(strength, "c", "float64"), factor=factor, **step)
+
+    @property
+    def _shards(self) -> list[tuple[Layer, ColumnShard]]:
+        """All that train."""
+        return [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
+
+    def _column_sums(self, program: Program, kind: str, matrices: list[Matrix]) -> Matrix:
+        """The sums of all columns, which have one order, whatever the shards are."""
+        widths = [matrix.padded_cols for matrix in matrices]
+        numbers = self.work.numbers(sum(widths))
+        for matrix, end, width in zip(matrices, itertools.accumulate(widths), widths, strict=True):
+            program.add(kind, out=numbers[:, end - width : end], x=matrix)
+        return numbers
+
+    def _finish(self, program: Program) -> None:
+        """What needs the whole gradient, or all of W as a step left it."""
+        rules, update = self.rules, self.update
+        if rules.clip_norm is not None and update is not None:
+            gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
+            factor = field(self.work.step, "factor")
+            squares = self._column_sums(program, "squares", [gradient.w(*each).taller(1) for each in self._shards])
+            program.add("norm_factor", squares=squares, limit=rules.clip_norm, factor=factor)
+            for layer in self.layout.trained:
+                for i in range(len(layer.shards)):
+                    worker = Worker(i, len(layer.shards)) if layer.is_shared else Worker()
+                    program.add("scale", x=gradient.flat_rows(layer, worker), factor=factor)
+                    update.add(program, layer, gradient, worker)
+        if rules.max_norm is not None:
+            for each in self._shards:
+                program.add("limit_norms", x=self.parameters.w(*each), limit=rules.max_norm)
+
+    def _keep_shards(self, program: Program, live: Vector, kept: Vector) -> None:
+        """Copy a vector in shards to where the network has it."""
+        for layer, other in zip(live.layout.layers, kept.layout.layers, strict=True):
+            for shard in layer.shards:
+                edges = shard.begin, shard.end
+                program.add("unpad", out=kept.columns(other, *edges), source=live.columns(layer, *edges))
+
+    def _around_a_batch(self, before: Program, after: Program, worker: Worker) -> None:
+        """A batch of several blocks sums their gradients first, because all must see the same parameters."""
+        if self.batch_size <= self.layout.block_rows:
+            return
+        gradient = self.destination.vector
+        for layer in self.layout.layers:
+            mine = gradient.flat_rows(layer, worker)
+            if layer.frozen or mine is None:
+                continue
+            before.add("zero", out=mine)
+            if self.decay:
+                self.decay.add(after, layer, gradient, worker)
+            if self.rules.clip_norm is not None:
+                continue
+            if self.update:
+                self.update.add(after, layer, gradient, worker)
+            else:
+                parameters = self.parameters.flat_rows(layer, worker)
+                after.add("add", out=parameters, x=parameters, y=mine)
+
+
+def _row(array: NDArray[Any], name: str, dtype: str) -> Matrix:
+    """All of an array's memory as a row of a dtype."""
+    cols = array.nbytes // ITEMSIZE[dtype]
+    return Matrix.row_major(array.ctypes.data, 1, cols, array.nbytes, dtype, name)
+
+
+def _state_row(address: Address, dtype: str) -> Matrix:
+    """The record STATE as a row of a dtype, to be copied."""
+    return Matrix.row_major(address, 1, STATE.itemsize // ITEMSIZE[dtype], STATE.itemsize, dtype, "state")
+
+
+def pick(batches: Sequence[int], most: int) -> NDArray[np.int64]:
+    """The table for whole batches of some numbers of rows, then pieces of the heights up to `most`; see BATCH."""
+    pieces = strategy.pick(most)
+    table = np.zeros((2, len(pieces)), np.int64)
+    table[BATCH, batches] = BLOCKS + np.arange(len(batches))
+    table[PIECE] = BLOCKS + len(batches) + pieces
+    return table
+
+
+def needs_gradient(layout: Layout, batch_size: int, optimizer: str) -> bool:
+    """Whether training needs a gradient vector."""
+    return OPTIMIZERS[optimizer].update is not None or batch_size > layout.block_rows
+
+
+def block_sizes(layout: Layout, batches: Iterable[int]) -> list[int]:
+    """The different numbers of rows in the blocks that batches of these sizes split into."""
+    sizes: set[int] = set()
+    for batch in batches:
+        sizes |= {min(batch, layout.block_rows), batch % layout.block_rows} - {0}
+    return sorted(sizes)
