@@ -10,10 +10,12 @@ from unittest import mock
 import numpy as np
 
 import fastnn
-from fastnn import network, training
+from fastnn import network
 from fastnn.kernels import matmul, memory, strategy
 from fastnn.kernels.library import library
 from fastnn.kernels.program import Code
+from fastnn.samples import Samples
+from fastnn.training.plan import GIVEN, plan_for
 
 from .operations import _tick, _timed
 
@@ -55,12 +57,12 @@ class Step:
                 stack.enter_context(mock.patch.object(*change))
             network._shared_programs.cache_clear()  # layouts know what was changed
             self.model = fastnn.Model(layers, loss="cross_entropy", dtype=dtype, rng=0)
-            samples = training.Samples(X, y)
-            self.plan = training.plan_for(self.model._network, OPTIMIZER, samples, batch_size, 1)
+            samples = Samples(X, y)
+            self.plan = plan_for(self.model._network, OPTIMIZER, samples, batch_size, 1)
         network._shared_programs.cache_clear()
         self.arrays = X, y, np.arange(n, dtype=np.int32)[None]
         self.plan.load(self.model._network, OPTIMIZER)
-        self.plan.bind(OPTIMIZER, samples, batch_size, training.GIVEN, self.arrays[2])
+        self.plan.bind(OPTIMIZER, samples, batch_size, GIVEN, self.arrays[2])
         programs = self.plan.by_threads[1]
         programs.work.step["scale"] = 1 / batch_size
         programs.work.step["scalars"][0, :4] = 1e-6, 1e-8, 0.1, 0.001

@@ -17,11 +17,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 import fastnn
-from fastnn import training
 from fastnn.kernels import interpreter
 from fastnn.kernels.function import OPERATION_BYTES
 from fastnn.kernels.library import library
 from fastnn.kernels.program import Code
+from fastnn.samples import Samples
+from fastnn.training.plan import GIVEN, plan_for
 
 from .cases import CASES, LEARNING_RATE, data
 from .roofline import fma_peak
@@ -79,9 +80,9 @@ class Step:
         X, y = data(case)
         optimizer, order = fastnn.SGD(LEARNING_RATE), np.random.default_rng(0).permutation(case.n_samples)
         self.case, self.model, self.arrays = case, fastnn.Model(case.sizes, rng=0), (X, y, order.astype(np.int32)[None])
-        samples = training.Samples(X, y)
-        self.plan = training.plan_for(self.model._network, optimizer, samples, case.batch_size, 1)
-        self.plan.bind(optimizer, samples, case.batch_size, training.GIVEN, self.arrays[2])
+        samples = Samples(X, y)
+        self.plan = plan_for(self.model._network, optimizer, samples, case.batch_size, 1)
+        self.plan.bind(optimizer, samples, case.batch_size, GIVEN, self.arrays[2])
         programs = self.plan.by_threads[1]
         programs.work.step["scale"] = -LEARNING_RATE / case.batch_size
         (self.program,) = (each for each in programs.of_workers[0] if each.rows == case.batch_size)

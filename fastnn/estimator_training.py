@@ -21,7 +21,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOpt
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
-from . import _validation, optimizers, training
+from . import _validation, optimizers
 from . import threads as _threads
 from ._validation import shown
 from .custom import Activation
@@ -31,6 +31,9 @@ from .kernels.block_programs import Rules
 from .layers import HIDDEN, Architecture, Dense
 from .network import Network
 from .optimizers import Adam, Momentum, Optimizer, Rprop
+from .samples import Samples
+from .training.plan import MAX_ROWS, Objective, Options
+from .training.steps import Steps
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
 LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic"}  # the same
@@ -250,7 +253,7 @@ class Run:
         self.doubtful = None if sample_weight is None or np.all(sample_weight > 0) else np.array(sample_weight)
         exponent = 0 if sample_weight is None else common_exponent(sample_weight)
         max_iter = int(estimator.max_iter)
-        self.objective = training.Objective(
+        self.objective = Objective(
             l2=(0.0, float(np.ldexp(float(estimator.alpha), -exponent))),
             l1=(0.0, float(np.ldexp(float(estimator.l1), -exponent))),
             batch_means=sample_weight is not None,
@@ -265,18 +268,18 @@ class Run:
         self.rows = max(1, min(MAX_ORDERS, max_iter, ORDER_BYTES // (4 * n)))
         self.order = np.empty((self.rows, n), np.int32)
         self.indices = np.arange(n)
-        options = training.Options(
+        options = Options(
             epochs=max_iter,
             batch_size=batch_size if goes_on else min(n, batch_size),
             optimizer=optimizer_of(self.optimizer),
             ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
             order=self.order,
-            callbacks=[],
             max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
             objective=self.objective,
             any_rows=goes_on,
         )
-        self.fit = training.Fit(lambda: self.network, self.samples, options, History())
+        self.history = History()
+        self.fit = Steps(self.network, self.samples, options, self.history)
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]
         self.begins_at = estimator.t_, len(estimator.loss_curve_)
         self.drawn: Any = None  # of the last orders: the generator's state before, the first epoch, how many
@@ -481,7 +484,7 @@ def common_exponent(sample_weight: NDArray[Any]) -> int:
     return int(np.frexp(np.abs(np.asarray(sample_weight, np.float64)).max(initial=0))[1])
 
 
-def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) -> training.Samples:
+def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) -> Samples:
     """The samples as the kernels take them; raises ValueError where they are not those of the network.
 
     The power of two of `common_exponent` is taken out of the weights, so that their sums neither vanish nor overflow.
@@ -503,7 +506,7 @@ def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) ->
             weights = np.ldexp(np.asarray(sample_weight, np.float64), -common_exponent(sample_weight)).astype(dtype)
         if weights.shape != inputs.shape[:1]:
             raise ValueError(f"sample_weight must have shape {inputs.shape[:1]}, got {weights.shape}")
-    return training.Samples(inputs, targets, weights)
+    return Samples(inputs, targets, weights)
 
 
 class Own(BaseOptimizer):
@@ -560,14 +563,14 @@ def batch_size_of(estimator: Any, n: int) -> int:
     """The samples in a step: there may be fewer, n."""
     optimizer = getattr(estimator._optimizer, "optimizer", None)
     if estimator.batch_size == "auto":
-        return training.MAX_ROWS if isinstance(optimizer, Rprop) else 200
+        return MAX_ROWS if isinstance(optimizer, Rprop) else 200
     if isinstance(optimizer, Rprop) and estimator.batch_size < n:
         raise ValueError(f"solver Rprop needs all {n} samples in a batch, got batch_size={estimator.batch_size}")
     if estimator.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3
         )
-    return min(max(1, int(estimator.batch_size)), training.MAX_ROWS)
+    return min(max(1, int(estimator.batch_size)), MAX_ROWS)
 
 
 def copy_vectors(theirs: Any, network: Network, optimizer: Optimizer, *, to_network: bool) -> None:

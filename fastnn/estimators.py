@@ -30,7 +30,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import _validation, optimizers, training
+from . import _validation, optimizers
 from ._validation import shown
 from .custom import Activation, Loss
 from .estimator_training import (
@@ -56,7 +56,10 @@ from .layers import HIDDEN
 from .learning_rates import LearningRate
 from .losses import Huber, Quantile
 from .optimizers import Optimizer
+from .reports.progress import Progress
 from .threads import Claims
+from .training.advice import not_learned
+from .training.fit import any_says_stop
 
 KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
 
@@ -427,7 +430,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if tasks is not None:
             hooks.append(tasks.end)
         watched = bool(held is not None or self.verbose or hooks or self.progress or self.max_time)
-        with training.Report(self.progress and not incremental, False, max_iter, run.fit.history) as report:
+        with Progress(self.progress and not incremental, False, max_iter, run.history) as report:
             try:
                 self._solver = None
                 for epochs in run.pieces(max_iter, watched):
@@ -473,7 +476,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if tasks is not None:
             tasks.close()
         if sample_weight is None and len(self.loss_curve_) > 1 and engine.kind[-1] == "squared_error":
-            found = training.not_learned(self.loss_ * run.objective.n_means, run.samples.targets)
+            found = not_learned(self.loss_ * run.objective.n_means, run.samples.targets)
             if found and not incremental and self.stopped_by_ != "interrupt":
                 warnings.warn(found, stacklevel=2)
 
@@ -488,14 +491,14 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
 
     def _call_back(self, hooks: list[Any], run: Run, engine: Engine) -> bool:
         """Call them, and take over what they did to the coefficients; whether one says stop."""
-        stop = training.any_says_stop(hooks)
+        stop = any_says_stop([hook() for hook in hooks])
         if not engine.is_current(self):
             try:
                 engine.take(*arrays_of(self.coefs_, self.intercepts_))
             finally:
                 self._lend(engine)
         if run.left is None:
-            run.fit.follow()
+            run.fit.resume(engine.network)
         return stop
 
     def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -66,41 +66,6 @@ class History:
         scores |= ({f"val_{metric}": val_metric} if len(val_metric) else {}) | dict(metrics or {})
         self._scores = {name: list(values) for name, values in scores.items()}
 
-    def _record(
-        self,
-        losses: NDArray[np.float64],
-        epochs: Callable[[], int],
-        metric: str | None = None,
-        scores: Iterable[str] = (),
-    ) -> int:
-        """Append epochs from now on, as many as epochs() says, with losses of an array; gives how many there are.
-
-        scores are the names of the lists that `_score` will add to.
-        """
-        self._lists()  # all are as long as they should be
-        first = len(self.loss)
-        for name in scores:
-            self._scores.setdefault(name, [])
-        self.metric = metric or self.metric
-        self._source = first, losses, epochs
-        return first
-
-    def _go_on_in(self, losses: NDArray[np.float64]) -> None:
-        """Read the losses of the fit in another, longer array, which holds those so far."""
-        first, _, epochs = self._source
-        self._source = first, losses, epochs
-
-    def _score(self, epoch: int, scores: Mapping[str, float]) -> None:
-        """Note what is measured after an epoch of the fit, counted from 1."""
-        for name, value in scores.items():
-            _fill(self._scores[name], self._source[0] + epoch - 1)
-            self._scores[name].append(value)
-
-    def _rate(self, epoch: int, rates: list[float]) -> None:
-        """Note the learning rates of the epochs of the fit up to one, counted from 1."""
-        _fill(self._learning_rate, self._source[0] + epoch - len(rates))
-        self._learning_rate += rates
-
     @property
     def loss(self) -> list[float]:
         first, losses, epochs = self._source
@@ -172,6 +137,53 @@ class History:
         from .plots import plot_curves
 
         return plot_curves(self.loss, self.val_loss, self.metrics, ax)
+
+
+class Recorder:
+    """What a trainer writes a fit's epochs into a History with. The epochs of other fits in it stay as they are."""
+
+    def __init__(
+        self,
+        history: History,
+        losses: NDArray[np.float64],
+        epochs: Callable[[], int],
+        metric: str | None = None,
+        scores: Iterable[str] = (),
+    ):
+        """The History has as many further epochs as epochs() says, with losses of an array.
+
+        metric is the name of the first metric of the validation set; scores are the names of the lists that `score`
+        will add to.
+        """
+        history._lists()  # all are as long as they should be
+        self.history, self.first = history, len(history.loss)
+        for name in scores:
+            history._scores.setdefault(name, [])
+        history.metric = metric or history.metric
+        history._source = self.first, losses, epochs
+
+    def losses_are_in(self, losses: NDArray[np.float64]) -> None:
+        """Read the losses of the fit in another, longer array, which holds those so far."""
+        first, _, epochs = self.history._source
+        self.history._source = first, losses, epochs
+
+    def score(self, epoch: int, scores: Mapping[str, float]) -> None:
+        """Note what is measured after an epoch of the fit, counted from 1."""
+        for name, value in scores.items():
+            _fill(self.history._scores[name], self.first + epoch - 1).append(value)
+
+    def rates(self, epoch: int, rates: list[float]) -> None:
+        """Note the learning rates of the fit's last epochs up to one, counted from 1."""
+        _fill(self.history._learning_rate, self.first + epoch - len(rates)).extend(rates)
+
+    @property
+    def timed(self) -> int:
+        """How many epochs of the fit have their seconds."""
+        return len(self.history._seconds) - self.first
+
+    def seconds(self, seconds: float) -> None:
+        """Note the seconds of the next epoch that has none."""
+        self.history._seconds.append(seconds)
 
 
 def _fill(values: list[float], n: int) -> list[float]:

@@ -19,17 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import (
     _validation,
-    full_batch,
     initialisers,
-    lbfgs,
-    levenberg_marquardt,
     losses,
     metrics,
     optimizers,
     storage,
     streams,
     summary,
-    training,
 )
 from . import threads as _threads
 from ._other_names import explained
@@ -46,7 +42,19 @@ from .losses import AnyLoss, described, restored, takes_any_numbers
 from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
+from .reports.progress import Progress
+from .samples import Samples
 from .streams import Stream
+from .training import step
+from .training.advice import not_learned
+from .training.arguments import sample_order
+from .training.chunks import Chunks
+from .training.fit import Fit, Rate, Scoring, Trainer
+from .training.lbfgs import LBFGSTrainer
+from .training.levenberg_marquardt import LevenbergMarquardtTrainer
+from .training.plan import AS_IS, MAX_ROWS, PLAIN, Objective, Options
+from .training.steps import Steps
+from .training.whole_set import WholeSet
 
 SATURATED = 0.99  # of an output's range: how far off it is at the wrong end
 SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
@@ -57,9 +65,9 @@ MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take n
 _THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
 
 
-_FULL_BATCH: dict[type[FullBatch], type[full_batch.Fit]] = {
-    LBFGS: lbfgs.Fit,
-    LevenbergMarquardt: levenberg_marquardt.Fit,
+_WHOLE_SET: dict[type[FullBatch], type[WholeSet]] = {
+    LBFGS: LBFGSTrainer,
+    LevenbergMarquardt: LevenbergMarquardtTrainer,
 }
 AnyMetric = str | Metric | Callable[..., float]
 _Labelled = tuple[NDArray[Any], Targets, NDArray[Any] | None]  # samples, targets, weights
@@ -165,7 +173,7 @@ class Model:
         self._split_seed = split_seed  # of validation_fraction
         self._feature_names: tuple[str, ...] | None = None  # of the frame that trained first
         self.history = history
-        self._rate: training.Rate | None = None  # of the latest fit
+        self._rate: Rate | None = None  # of the latest fit
         self._claims = _threads.Claims()
 
     # ---- structure ----
@@ -240,7 +248,7 @@ class Model:
         if not rate.constant:
             raise ValueError("learning_rate can be set where the optimizer's is a number, got a schedule or LBFGS")
         value = _validation.number("learning_rate", value, 0.0, open_low=True)
-        rate.now = rate.asked = value
+        rate.now = rate.requested = value
 
     def __repr__(self) -> str:
         inner = ", ".join([str(self.sizes[0]), *(f"Dense({d.units}, {d.activation!r})" for d in self.layers)])
@@ -440,10 +448,10 @@ class Model:
         else:
             inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
             columns = _validation.column_names(X)
-        objective, numbers = training.PLAIN, (l2, l1, dropout, input_noise, label_smoothing, min_derivative)
+        objective, numbers = PLAIN, (l2, l1, dropout, input_noise, label_smoothing, min_derivative)
         # Where all are off, as in most small fits, none is checked: 7 of a fit's 100 us.
         if max_norm is not None or not all(type(each) is float and each == 0.0 for each in numbers):
-            objective = training.Objective(
+            objective = Objective(
                 l2=(_validation.number("l2", l2, 0.0), 0.0),
                 l1=(_validation.number("l1", l1, 0.0), 0.0),
                 rules=self._rules(max_norm, dropout, input_noise, label_smoothing, min_derivative),
@@ -458,7 +466,7 @@ class Model:
         n = len(inputs)
         if stream is not None:
             stream._check_epochs(epochs)
-            n = training.MAX_ROWS  # it may have as many
+            n = MAX_ROWS  # it may have as many
         batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
         given = optimizer if isinstance(optimizer, FullBatch) else optimizers.resolve(optimizer)
         optimizer = optimizers.as_it_is(given)
@@ -471,7 +479,7 @@ class Model:
             verbose = _validation.integer("verbose", verbose, 0, 1)
         if progress is not None and not isinstance(progress, (bool, np.bool_)):
             raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
-        ordered, order = training.sample_order(shuffle, epochs, n)
+        ordered, order = sample_order(shuffle, epochs, n)
         if order is not None and weights is not None and not all(weights[row].any() for row in order):
             raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
         scored = {"val_": validation} if validation else {}
@@ -486,61 +494,56 @@ class Model:
             warnings.warn(found, stacklevel=3)
         if metric is None and validation is not None:
             self._warn_of_float_classes(validation[1])
-        mine = threading.Lock()
-        bound = [functools.partial(self._claims.call_back, mine, callback, self) for callback in callbacks]
         history = History() if history is None else history
-        samples = training.Samples(inputs, targets.array, weights)
         names = [f"{prefix}{each.name}" for prefix, _, some in parts for each in some]
-        scores = training.Validation(
+        scoring = Scoring(
             chosen[0].name if validation else None,
             ["val_loss", *names] if validation else names,
             functools.partial(self._scores, parts),
         )
-        of_epochs = scores if parts else None
-        with mine, training.Report(bool(progress), bool(verbose), epochs, history) as report:
-            self._claims.take(mine)
+        samples, claim = Samples(inputs, targets.array, weights), threading.Lock()
+        with claim, Progress(bool(progress), bool(verbose), epochs, history) as report:
+            self._claims.take(claim)
             if self._network is not network:  # since the arguments were checked
                 raise RuntimeError(_threads.BUSY)
-            fit: full_batch.Fit | training.Fit | streams.Fit
+            recorded = history, scoring if parts else None
+            trainer: Trainer
             if isinstance(optimizer, FullBatch):
-                kind, l2 = _FULL_BATCH[type(optimizer)], objective.l2[0]
-                fit = kind(lambda: self._network, samples, optimizer, epochs, l2, bound, history, of_epochs)
+                kind, l2 = _WHOLE_SET[type(optimizer)], objective.l2[0]
+                trainer = kind(network, samples, optimizer, epochs, l2, *recorded)
             else:
-                options = training.Options(
+                options = Options(
                     epochs=epochs,
                     batch_size=batch_size,
                     optimizer=optimizer,
                     ordered=ordered,
                     order=order,
-                    callbacks=bound,
                     max_threads=max_threads,
                     objective=objective,
                 )
                 if stream is None:
-                    fit = training.Fit(lambda: self._network, samples, options, history, of_epochs)
+                    trainer = Steps(network, samples, options, *recorded)
                 else:
                     chunks = functools.partial(stream._chunks, functools.partial(_part, check), batch_size)
-                    fit = streams.Fit(lambda: self._network, chunks, options, history, of_epochs)
-            self.history, self._rate = history, fit.rate
+                    trainer = Chunks(network, chunks, options, *recorded)
+            self.history, self._rate = history, trainer.rate
             self._feature_names = self._feature_names or columns
-            for callback in callbacks:
-                if hasattr(callback, "on_begin"):
-                    self._claims.call_back(mine, callback.on_begin, self)
-                    fit.follow()
-            fit.run(report)
-            for callback in callbacks:
-                if hasattr(callback, "on_end"):
-                    self._claims.call_back(mine, callback.on_end, self)
-            self._claims.give_back(mine)
+            call = functools.partial(self._call_back, claim)
+            Fit(trainer, lambda: self._network, report, recorded[1], callbacks, call).run()
+            self._claims.give_back(claim)
         if weights is None and stream is None and (found := self._not_learned(targets, history)):
             warnings.warn(found, stacklevel=3)
         if (
             epochs
             and isinstance(optimizer, (FullBatch, Rprop))
-            and (found := _saturated(fit.network, samples, history))
+            and (found := _saturated(trainer.network, samples, history))
         ):
             warnings.warn(found, stacklevel=3)
         return history
+
+    def _call_back(self, claim: Any, callback: Callable[..., object]) -> object:
+        """Call a callback of the fit that claims by this lock."""
+        return self._claims.call_back(claim, callback, self)
 
     def _samples(self, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: ArrayLike | None) -> _Labelled:
         """The arguments of `fit` as the kernels take them; partial ones are some samples of a stream."""
@@ -580,7 +583,7 @@ class Model:
         """Raise where one that needs all samples at once cannot do what is asked for. n is None of a stream."""
         name = type(optimizer).__name__
         if isinstance(optimizer, FullBatch):
-            if objective.l1[0] or objective.rules != training.Objective().rules:
+            if objective.l1[0] or objective.rules != Objective().rules:
                 raise ValueError(
                     f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise, label_smoothing or min_derivative"
                 )
@@ -632,7 +635,7 @@ class Model:
             return ""  # the loss of a first epoch is that of its first steps too
         if self._network.architecture.loss != "quadratic" or self.layers[-1].activation != "identity":
             return ""
-        return training.not_learned(history.loss[-1], targets.array)
+        return not_learned(history.loss[-1], targets.array)
 
     def partial_fit(
         self,
@@ -702,13 +705,13 @@ class Model:
         inputs = self._inputs(X)
         other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
         sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
-        if other or sparse or varies or 3 * len(inputs) * self.n_parameters > training.LONG_STEP:
+        if other or sparse or varies or 3 * len(inputs) * self.n_parameters > step.LONG_STEP:
             return self._whole_step(X if sparse else inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
         self._check_trainable()
         given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
         inputs = np.require(inputs, requirements="W")
-        stepper = training.Stepper(self._network, optimizer, training.Samples(inputs, targets), given)
+        stepper = step.Stepper(self._network, optimizer, Samples(inputs, targets), given)
         stepper.asked_for = asked_for
         # The step itself does not check probabilities or counts.
         if takes_any_numbers(self._network.architecture.loss) or targets.ndim == 1:
@@ -728,11 +731,13 @@ class Model:
         targets = self._targets(y, len(inputs))
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         self._check_trainable()
-        samples = training.Samples(inputs, targets.array, weights)
-        options = training.Options(1, len(inputs), optimizer, training.AS_IS, None, [], 1)
-        history = History()
-        training.Fit(lambda: self._network, samples, options, history).run(lambda epochs: None)
-        return history.loss[0]
+        samples = Samples(inputs, targets.array, weights)
+        steps = Steps(self._network, samples, Options(1, len(inputs), optimizer, AS_IS, None, 1), History())
+        try:
+            steps.run(lambda ended: False)
+        finally:
+            steps.close()
+        return float(steps.losses[0])
 
     def _check_trainable(self) -> None:
         steps = [layer.activation == "step" for layer in self.layers]
@@ -1140,7 +1145,7 @@ def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.int
     return (outputs[:, 0] > _THRESHOLDS.get(architecture.layers[-1].activation, 0.0)).astype(np.intp)
 
 
-def _saturated(network: Network, samples: training.Samples, history: History) -> str:
+def _saturated(network: Network, samples: Samples, history: History) -> str:
     """What to say where most of the error is in outputs that are saturated and wrong, or "".
 
     Labels that are wrong themselves give such outputs too, but for few of the samples of a class. So does a rare class
@@ -1184,10 +1189,10 @@ def _nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
     return np.flatnonzero(np.isnan(outputs).any(axis=1))
 
 
-def _part(check: Callable[[Any, Any, Any], _Labelled], X: Any, y: Any, sample_weight: Any) -> training.Samples:
+def _part(check: Callable[[Any, Any, Any], _Labelled], X: Any, y: Any, sample_weight: Any) -> Samples:
     """Samples of a stream."""
     inputs, targets, weights = check(X, y, sample_weight)
-    return training.Samples(inputs, targets.array, weights)
+    return Samples(inputs, targets.array, weights)
 
 
 def _brief(value: object) -> str:

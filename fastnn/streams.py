@@ -6,22 +6,19 @@ import functools
 import itertools
 import json
 import re
-import time
 from _queue import Empty, SimpleQueue  # and not what a package may have put into `queue`
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _validation, training
+from . import _validation
 from ._validation import shown
-from .history import DivergenceError, History
 from .kernels import pool
-from .network import Network
-from .training import Rate, Samples, Validation, any_says_stop, check_after_callbacks
+from .samples import Samples
 
 BUFFER_BYTES = 2**27  # of the samples that are mixed with each other, where `buffer_rows` does not say how many
 BLOCKS_A_BUFFER = 16  # that are read from different places
@@ -537,81 +534,3 @@ def _read(path: str, read: Callable[[], _Item]) -> _Item:
         raise what(
             f"{path} must be a whole Parquet file, and stay as it is for a Stream to read it: {error}"
         ) from error
-
-
-class Fit:
-    """A fit on a stream. Each chunk of it is trained on as the part of an epoch that it is.
-
-    The network's parameters are those that the last finished chunk left.
-    """
-
-    def __init__(
-        self,
-        current: Callable[[], Network],
-        chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]],
-        options: training.Options,
-        history: History,
-        validation: Validation | None = None,
-    ):
-        """chunks gives those of an epoch whose order follows from a seed."""
-        self.current, self.network, self.chunks = current, current(), chunks
-        self.options, self.history, self.validation = options, history, validation
-        self.losses, self.done = np.zeros(max(1, options.epochs)), np.zeros(1, np.int64)
-        done, self.rate = self.done, Rate.of(options.optimizer)
-        history._record(self.losses, lambda: int(done[0]), *(validation or ())[:2])
-        self.kept = self.network.parameters.copy()  # before callbacks
-
-    @property
-    def epoch(self) -> int:
-        """Epochs finished."""
-        return int(self.done[0])
-
-    def run(self, report: Callable[[int], None]) -> None:
-        """The loop: train, validate, call back."""
-        stop = False
-        while self.epoch < self.options.epochs and not stop:
-            start = time.perf_counter()
-            self.losses[self.epoch] = self._train()
-            self.done[0] += 1
-            self.history._rate(self.epoch, [self.rate.now])
-            self.history._seconds.append(time.perf_counter() - start)
-            if self.validation is not None:
-                self.history._score(self.epoch, self.validation.scores())
-            if self.options.callbacks:
-                self.kept = self.network.parameters.copy()
-                stop = any_says_stop(self.options.callbacks)
-                if not stop:
-                    self.follow()
-            report(1)
-
-    def _train(self) -> float:
-        """An epoch; gives its loss."""
-        total, count, batch_size = 0.0, 0.0, self.options.batch_size
-        seed = self.current().random if self.options.ordered == training.DRAWN else None
-        for i, (samples, last) in enumerate(self.chunks(seed)):
-            weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
-            if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
-                batch_size = min(batch_size, len(samples.inputs))
-            options = replace(self.options, epochs=1, batch_size=batch_size, callbacks=[], partial=not last)
-            fit = training.Fit(self.current, samples, options, History())
-            fit.rate = self.rate
-            try:
-                fit.run(lambda epochs: None)
-            except DivergenceError:
-                epoch = self.epoch + 1
-                raise DivergenceError(
-                    f"training diverged in epoch {epoch}: its loss or a parameter is not finite. The model holds the "
-                    "parameters of the last part of the samples that ended well; try a lower learning_rate.",
-                    epoch,
-                ) from None
-            total += weight * fit.losses[0]
-            count += weight
-        if not count:
-            raise ValueError("sample_weight must have an element above 1e-30 in each epoch, got none")
-        return total / count
-
-    def follow(self) -> None:
-        """Raise where callbacks left a model that cannot train on."""
-        network = self.current()
-        check_after_callbacks(self.network, network, self.epoch, lambda: self.kept)
-        self.network = network

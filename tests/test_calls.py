@@ -64,12 +64,12 @@ def test_a_call_does_a_block_and_all_together_the_same_bits(use, counted, monkey
 
 
 def test_a_large_step_of_partial_fit_is_cut(counted, monkeypatch):
-    monkeypatch.setattr("fastnn.training.LONG_STEP", 0)
+    monkeypatch.setattr("fastnn.training.step.LONG_STEP", 0)
     cut = Model([6, 9, 3], rng=1)
     losses = [cut.partial_fit(X, LABELS) for _ in range(2)]
     assert counted.count("train") >= 2 * BLOCKS
     assert "train_step" not in counted
-    monkeypatch.setattr("fastnn.training.LONG_STEP", 10**12)
+    monkeypatch.setattr("fastnn.training.step.LONG_STEP", 10**12)
     whole = Model([6, 9, 3], rng=1)
     assert [whole.partial_fit(X, LABELS) for _ in range(2)] == pytest.approx(losses, rel=1e-6)
     assert counted.count("train_step") == 1  # the first one, with a fresh optimizer, is an epoch of a single batch

@@ -33,8 +33,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 import fastnn
-from fastnn import threads, training
-from fastnn.kernels import strategy
+from fastnn import threads
+from fastnn.kernels import entry, strategy
+from fastnn.training.steps import Steps
 
 REGRESSION = ("single", "outputs", "poisson")
 KINDS = ("binary", "multiclass", "multilabel", "strings", *REGRESSION)
@@ -1076,7 +1077,7 @@ def test_an_error_of_partial_fit_changes_nothing():
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_an_interrupted_fit(early_stopping, monkeypatch):
     """It warns, and the estimator has the epochs that were trained."""
-    train, sent = training.entry.train, []
+    train, sent = entry.train, []
 
     def interrupted(*arguments):
         done = train(*arguments)
@@ -1092,7 +1093,7 @@ def test_an_interrupted_fit(early_stopping, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(training.entry, "train", interrupted)
+            patched.setattr(entry, "train", interrupted)
             value, said = attempt(mine.fit, X, y)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -1389,7 +1390,7 @@ def test_an_interrupt_between_two_epochs_of_one_piece(early_stopping, monkeypatc
     X, y = samples("multiclass")
     options = {"early_stopping": early_stopping, "max_iter": 40}
     mine, _ = pair("multiclass", **options)
-    advance, calls = training.Fit.advance, []
+    advance, calls = Steps.advance, []
 
     def interrupted(fit, until):
         advance(fit, min(until, fit.epoch + 1))
@@ -1397,7 +1398,7 @@ def test_an_interrupt_between_two_epochs_of_one_piece(early_stopping, monkeypatc
         if len(calls) == 7:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Fit, "advance", interrupted)
+    monkeypatch.setattr(Steps, "advance", interrupted)
     _, warned = attempt(mine.fit, X, y)
     monkeypatch.undo()
     whole, _ = pair("multiclass", **options | {"max_iter": 7})

@@ -3,13 +3,15 @@
 import itertools
 import math
 import pickle
+import re
 
 import numpy as np
 import pandas
 import pytest
 
 import fastnn
-from fastnn import LBFGS, SGD, Adam, ExponentialDecay, History, InverseScaling, Model, StepDecay, calls, training
+from fastnn import LBFGS, SGD, Adam, ExponentialDecay, History, InverseScaling, Model, StepDecay, calls
+from fastnn.kernels import entry
 
 
 @pytest.fixture(params=["as is", "one block a call"])
@@ -179,7 +181,7 @@ def test_a_history_that_goes_on_has_equal_lists_after_ctrl_c(blobs, monkeypatch)
     X, y = blobs
     model, twin, seen = Model([6, 3], rng=0), Model([6, 3], rng=0), []
     history = model.fit(X, y, epochs=2, batch_size=7, validation_data=blobs)
-    train = training.entry.train
+    train = entry.train
 
     def interrupted(*arguments):
         train(*arguments)
@@ -190,7 +192,7 @@ def test_a_history_that_goes_on_has_equal_lists_after_ctrl_c(blobs, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(calls, "FIRST_CALL", 0)
         patch.setattr(calls, "CALL_SECONDS", 0)
-        patch.setattr(training.entry, "train", interrupted)
+        patch.setattr(entry, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, epochs=9, batch_size=7, history=history, validation_data=blobs, metric="top_2")
     assert {name: len(values) for name, values in history._lists().items()} == dict.fromkeys(history._lists(), 3)
@@ -266,9 +268,23 @@ def test_verbose_prints_a_line_an_epoch(validated, progress, blobs, capsys):
         assert line == words
 
 
+@pytest.mark.parametrize("optimizer", [LBFGS(), fastnn.LevenbergMarquardt(), Adam()])
+def test_verbose_prints_the_scores_of_the_epoch(optimizer, capsys):
+    """And not NaN, whatever trains: scores come before the line is printed."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 3)), rng.standard_normal((60, 1))
+    model = Model([3, 5, 1], output="identity", dtype="float64", rng=0)
+    history = model.fit(
+        X[:40], y[:40], epochs=3, batch_size=40, optimizer=optimizer, validation_data=(X[40:], y[40:]), verbose=1
+    )
+    printed = [re.search(r"val_loss (\S+)", line)[1] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [f"{value:.4g}" for value in history.val_loss]
+    assert len(printed) == 3
+
+
 def test_verbose_changes_no_call_of_the_kernels(blobs, monkeypatch, capsys):
-    train, counts = training.entry.train, []
-    monkeypatch.setattr(training.entry, "train", lambda *a: (counts.append(1), train(*a))[1])
+    train, counts = entry.train, []
+    monkeypatch.setattr(entry, "train", lambda *a: (counts.append(1), train(*a))[1])
     for verbose, callbacks in itertools.product((False, True), ([], [lambda m: None])):
         counts.clear()
         Model([6, 3], rng=0).fit(*blobs, epochs=4, batch_size=300, verbose=verbose, callbacks=callbacks)

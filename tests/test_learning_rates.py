@@ -19,9 +19,8 @@ from fastnn import (
     StepDecay,
     calls,
     learning_rates,
-    training,
 )
-from fastnn.kernels import reference, strategy
+from fastnn.kernels import entry, reference, strategy
 
 
 class Turns(learning_rates.LearningRate):
@@ -301,8 +300,8 @@ def test_rates_that_change_after_they_were_checked(blobs, monkeypatch):
         def rates(self, first, n):
             return rates[:n]
 
-    train = training.entry.train
-    monkeypatch.setattr(training.entry, "train", lambda *a: (rates.fill(np.nan), train(*a), rates.fill(0.05))[1])
+    train = entry.train
+    monkeypatch.setattr(entry, "train", lambda *a: (rates.fill(np.nan), train(*a), rates.fill(0.05))[1])
     model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
     model.fit(X, y, epochs=3, batch_size=10, optimizer=SGD(Own()))
     monkeypatch.undo()

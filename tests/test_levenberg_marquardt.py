@@ -88,7 +88,7 @@ def test_it_ends_when_it_has_converged():
 def test_pieces_of_the_jacobian_change_nothing_but_rounding(monkeypatch):
     whole, pieces = new(), new()
     whole.fit(X, Y, epochs=4, batch_size=60, optimizer=LevenbergMarquardt())
-    monkeypatch.setattr("fastnn.levenberg_marquardt.JACOBIAN_BYTES", 1)
+    monkeypatch.setattr("fastnn.training.levenberg_marquardt.JACOBIAN_BYTES", 1)
     pieces.fit(X, Y, epochs=4, batch_size=60, optimizer=LevenbergMarquardt())
     np.testing.assert_allclose(flat(whole), flat(pieces), rtol=1e-6, atol=1e-8)
 

@@ -19,9 +19,10 @@ import fastnn
 ROOT = Path(__file__).resolve().parent.parent
 JUNK = (".*", "__pycache__", "build", "dist", "out", "*.egg-info")
 MODULES = sorted(
-    f"{folder}/{path.name}"
+    f"{folder}/{path.relative_to(files).as_posix()}"
     for folder, files in (("fastnn", ROOT / "fastnn"), ("fastnn/kernels", ROOT / "kernels"))
-    for path in files.glob("*.py")
+    for path in files.rglob("*.py")
+    if folder != "fastnn" or path.relative_to(files).parts[0] != "kernels"
 )
 
 pytestmark = pytest.mark.skipif(

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, network, training
+from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, network
 from fastnn import threads as fastnn_threads
-from fastnn.kernels import library, strategy
+from fastnn.kernels import entry, library, strategy
+from fastnn.training.plan import Plan
+from fastnn.training.step import Stepper
 
 # What is special in it: (layout, sizes, batch size, samples). The last batch is a smaller one in all but the first.
 WAYS = {
@@ -331,7 +333,7 @@ def test_a_callback_that_freezes_a_layer(naive, monkeypatch):
     X, y = samples(61, [5, 40, 3], dtype="float64")
     order = np.array([np.random.default_rng(1).permutation(61) for _ in range(3)])
     model = Model([5, 40, 3], dtype="float64", rng=0)
-    twin, seen, make = naive(model), [], training.Plan.__init__
+    twin, seen, make = naive(model), [], Plan.__init__
 
     def freeze(m):
         if len(m.history.loss) == 1:
@@ -341,7 +343,7 @@ def test_a_callback_that_freezes_a_layer(naive, monkeypatch):
         seen.append(plan)
         make(plan, layout, *arguments)
 
-    monkeypatch.setattr(training.Plan, "__init__", made)
+    monkeypatch.setattr(Plan, "__init__", made)
     model.fit(X, y, epochs=3, batch_size=7, shuffle=order, callbacks=[freeze])
     twin.sgd(X, np.eye(3)[y], order[:1], 7, 0.1)
     twin.sgd(X, np.eye(3)[y], order[1:], 7, 0.1, frozen=(0,))
@@ -373,8 +375,8 @@ def test_copies_carry_none(copied):
 
 def test_no_address_is_left(monkeypatch):
     X, y = samples(61, [5, 40, 3])
-    model, during, train = Model([5, 40, 3], rng=0), [], training.Plan.train
-    monkeypatch.setattr(training.Plan, "train", lambda plan, *a: (during.append(bound(plan)), train(plan, *a)))
+    model, during, train = Model([5, 40, 3], rng=0), [], Plan.train
+    monkeypatch.setattr(Plan, "train", lambda plan, *a: (during.append(bound(plan)), train(plan, *a)))
     for shuffle in (True, False, np.zeros((2, 61), int)):
         model.fit(X, y, epochs=2, batch_size=7, shuffle=shuffle)
         assert [bound(plan) for plan in plans(model)] == [[]]
@@ -408,7 +410,7 @@ def test_after_an_exception(error):
 def test_after_an_interrupt_within_an_epoch(monkeypatch):
     X, y = samples(61, [5, 40, 3])
     model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
-    train, seen = training.entry.train, []
+    train, seen = entry.train, []
 
     def interrupted(*arguments):
         train(*arguments)
@@ -419,7 +421,7 @@ def test_after_an_interrupt_within_an_epoch(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(calls, "FIRST_CALL", 0)
         patch.setattr(calls, "CALL_SECONDS", 0)
-        patch.setattr(training.entry, "train", interrupted)
+        patch.setattr(entry, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
     assert [bound(plan) for plan in plans(model)] == [[]]
@@ -456,7 +458,7 @@ def test_after_a_progress_bar_that_fails(monkeypatch):
         raise OSError("no terminal")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "Report", broken)
+        patch.setattr(fastnn.model, "Progress", broken)
         with pytest.raises(OSError, match="no terminal"):
             model.fit(X, y, epochs=3, batch_size=7, progress=True)
     assert not any(bound(plan) for plan in plans(model))
@@ -540,7 +542,7 @@ def test_a_step_while_another_thread_takes_one(monkeypatch):
     model, alone = Model([5, 3], rng=0), Model([5, 3], rng=0)
     for each in (model, alone):
         each.partial_fit(X, y)
-    step, refused = training.Stepper.__call__, []
+    step, refused = Stepper.__call__, []
 
     def other(call):
         try:
@@ -556,7 +558,7 @@ def test_a_step_while_another_thread_takes_one(monkeypatch):
         return step(stepper, inputs, targets)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training.Stepper, "__call__", slow)
+        patched.setattr(Stepper, "__call__", slow)
         model.partial_fit(X, y)
     assert len(refused) == 2
     assert all("while it is being trained" in text for text in refused)
@@ -706,7 +708,7 @@ def test_a_freeze_in_a_callback_that_is_interrupted(monkeypatch):
     """The plan of the network before it does not wait where the frozen one's would."""
     monkeypatch.setattr(network, "SHARED_BYTES", 2**20)
     X, y = samples(61, [5, 40, 3])
-    make = training.Plan.__init__
+    make = Plan.__init__
 
     def interrupted(plan, layout, *arguments):
         if layout.frozen:
@@ -715,7 +717,7 @@ def test_a_freeze_in_a_callback_that_is_interrupted(monkeypatch):
 
     model, other = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=1)
     with monkeypatch.context() as patched:
-        patched.setattr(training.Plan, "__init__", interrupted)
+        patched.setattr(Plan, "__init__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, epochs=3, batch_size=7, callbacks=[lambda m: m.freeze(0)])
     other.freeze(0)

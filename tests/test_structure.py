@@ -13,7 +13,11 @@ import fastnn
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = {path.stem: path for path in (ROOT / "kernels").glob("*.py") if path.stem != "__init__"}
-PACKAGE = {path.stem: path for path in (ROOT / "fastnn").glob("*.py") if path.stem != "__init__"}
+PACKAGE = {  # "model" or, in a room, "training.fit"
+    ".".join(path.relative_to(ROOT / "fastnn").with_suffix("").parts): path
+    for path in sorted((ROOT / "fastnn").rglob("*.py"))
+    if path.stem != "__init__" and "kernels" not in path.parts
+}
 
 # What each kernel module may import, its neighbours before it. A module that is not here fails the test below.
 MAY_IMPORT = {
@@ -87,6 +91,23 @@ def neighbours(path):
     return found
 
 
+def used(path):
+    """What of the package a module of it imports, named as in PACKAGE; "kernels" for any module of the kernels."""
+    here, found = path.parent.relative_to(ROOT / "fastnn").parts, set()
+    for level, module, names in imports(path):
+        if level == 0:
+            continue
+        room = [*here[: len(here) - level + 1], *filter(None, module.split("."))]
+        for name in names:
+            each = [".".join([*room, name]), ".".join(room)]
+            found |= (
+                {"kernels"}
+                if room[:1] == ["kernels"] or each[0] == "kernels"
+                else {next((known for known in each if known in PACKAGE), "__init__")}
+            )
+    return found
+
+
 # ---- imports run one way ----
 
 
@@ -124,10 +145,7 @@ def circle(imported):
 def test_the_package_has_no_circle_of_imports():
     """Imports inside functions and for type checkers count too; a name that is no module comes from `__init__`."""
     paths = PACKAGE | {"__init__": ROOT / "fastnn" / "__init__.py"}
-    imported = {
-        module: {name if name in paths else "__init__" for name in neighbours(path) - {"kernels"}}
-        for module, path in paths.items()
-    }
+    imported = {module: used(path) - {"kernels"} for module, path in paths.items()}
     assert "model" in imported["__init__"]  # for type checkers alone
     assert "plots" in imported["history"]  # inside a function
     assert "__init__" in imported["cli"]
@@ -147,8 +165,8 @@ def test_kernels_know_nothing_of_the_package(module):
 
 @pytest.mark.parametrize("module", [*PACKAGE, "__init__"])
 def test_the_package_imports_itself_relatively(module):
-    for level, name, _ in imports(ROOT / "fastnn" / f"{module}.py"):
-        assert level == 1 or name.split(".")[0] not in ("fastnn", "kernels")
+    for level, name, _ in imports(ROOT / "fastnn" / f"{module.replace('.', '/')}.py"):
+        assert level > 0 or name.split(".")[0] not in ("fastnn", "kernels")
 
 
 LOWER = [
@@ -174,7 +192,8 @@ LOWER = [
 @pytest.mark.parametrize("module", LOWER)
 def test_the_model_is_above_the_rest(module):
     """And the lower modules know of the kernels only what a user names, and what compiles a user's functions."""
-    assert not neighbours(PACKAGE[module]) & {"model", "training", "network", "inference", "cli", "__init__"}
+    rooms = {name.split(".")[0] for name in used(PACKAGE[module])}
+    assert not rooms & {"model", "training", "network", "inference", "cli", "__init__"}
     for level, name, names in imports(PACKAGE[module]):
         if level == 1 and name.split(".")[0] == "kernels":
             parts = [name] if "." in name else [f"kernels.{each}" for each in names]

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls, training
-from fastnn.kernels import training_programs
+from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls
+from fastnn.kernels import entry, training_programs
+from fastnn.training.step import Stepper
+from fastnn.training.steps import Steps
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -601,7 +603,7 @@ def test_an_interrupt_leaves_the_last_finished_epoch(steps, shuffle, blobs, monk
     X, y = blobs
     given = orders(4, 300)
     model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
-    train, seen = training.entry.train, []
+    train, seen = entry.train, []
 
     def interrupted(*arguments):
         train(*arguments)
@@ -612,7 +614,7 @@ def test_an_interrupt_leaves_the_last_finished_epoch(steps, shuffle, blobs, monk
     with monkeypatch.context() as patch:
         patch.setattr(calls, "FIRST_CALL", 0)
         patch.setattr(calls, "CALL_SECONDS", 0)
-        patch.setattr(training.entry, "train", interrupted)
+        patch.setattr(entry, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, y, epochs=4, batch_size=7, shuffle=True if shuffle is True else given)
     done = steps // 43
@@ -963,13 +965,13 @@ def test_a_shape_that_a_callback_sets(blobs):
 
 def test_no_argument_is_handed_on_as_the_object_that_the_caller_has(blobs, monkeypatch):
     X, y = blobs[0], np.random.default_rng(0).random((len(blobs[0]), 3), np.float32)
-    seen, fit = [], training.Fit
+    seen = []
 
-    def spy(current, samples, *rest):
+    def spy(network, samples, *rest):
         seen.extend(samples[:2])
-        return fit(current, samples, *rest)
+        return Steps(network, samples, *rest)
 
-    monkeypatch.setattr(training, "Fit", spy)
+    monkeypatch.setattr(fastnn.model, "Steps", spy)
     for given in (X.astype("f4"), (255 * X).astype(np.uint8), np.tile(X, (400, 1)).astype("f4")):
         targets = np.tile(y, (len(given) // len(y), 1))
         Model([6, 9, 3], rng=0).fit(given, targets, epochs=1, batch_size=len(given))
@@ -990,14 +992,14 @@ def test_a_shape_set_between_the_check_and_the_step(name, monkeypatch):
     for each in (model, twin):
         each.partial_fit(X, y)
         each.partial_fit(X, y)
-    array, takes = (X if name == "x" else y), training.Stepper.takes
+    array, takes = (X if name == "x" else y), Stepper.takes
 
     def change(self, *arrays):
         answer = takes(self, *arrays)
         array.shape = (80, 1) if name == "x" else (20,) if name == "y" else (10, 1)
         return answer
 
-    monkeypatch.setattr(training.Stepper, "takes", change)
+    monkeypatch.setattr(Stepper, "takes", change)
     if name == "x":  # the same memory
         model.partial_fit(X, y)
         monkeypatch.undo()
@@ -1081,7 +1083,7 @@ def test_a_progress_bar_that_fails_leaves_the_model_usable(blobs, monkeypatch):
         raise OSError("no terminal")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "Report", broken)
+        patch.setattr(fastnn.model, "Progress", broken)
         with pytest.raises(OSError, match="no terminal"):
             model.fit(X, y, epochs=3, batch_size=10, progress=True)
     np.testing.assert_array_equal(model.parameters, before)

@@ -1,39 +1,43 @@
-"""Fits by L-BFGS: SciPy's optimizer on the flat vector of parameters, the loss and its gradient by the kernels."""
+"""Training by L-BFGS: SciPy's optimizer on the flat vector of parameters, the loss and its gradient by the kernels."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import full_batch
+from .whole_set import WholeSet
 
 NO_LIMIT = 2**31 - 1
 
 
-class Fit(full_batch.Fit):
-    """A fit whose epochs are the iterations of L-BFGS."""
+class LBFGSTrainer(WholeSet):
+    """The iterations of L-BFGS."""
 
-    def _minimise(self, report: Callable[[int], None]) -> None:
+    def run(self, after: Callable[[int], bool]) -> None:
+        """Minimise. SciPy has the loop, so `after` is called from it."""
         try:
             from scipy.optimize import minimize
         except ImportError:
             raise ImportError("LBFGS needs SciPy: pip install scipy") from None
+        if not self.epochs:
+            return
 
-        def after(intermediate_result: Any) -> None:  # SciPy knows what to give by the name
+        def iteration_ended(intermediate_result: Any) -> None:  # SciPy knows what to give by the name
             self._finish(intermediate_result.x, float(intermediate_result.fun))
-            report(1)
-            if self._says_stop():
+            if after(1):
                 raise StopIteration
+            self.started = time.perf_counter()
 
         minimize(
             self._loss_and_gradient,
             self.network.parameters.astype(np.float64),
             method="L-BFGS-B",
             jac=True,
-            callback=after,
+            callback=iteration_ended,
             options={
                 "maxiter": self.epochs,
                 "maxfun": NO_LIMIT,

@@ -1,50 +1,67 @@
-"""Fits by Levenberg and Marquardt: least squares, with the derivative of every output by every parameter."""
+"""Training by Levenberg and Marquardt: least squares, with the derivative of every output by every parameter."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import full_batch
+from ..history import History
+from ..network import Network
+from ..samples import Samples
+from .fit import Scoring
+from .whole_set import WholeSet
 
-JACOBIAN_BYTES = 2**24  # of it that are held at a time
+JACOBIAN_BYTES = 2**24  # so many bytes of the Jacobian are held at a time
 LARGEST_DAMPING = 1e12
 
 
-class Fit(full_batch.Fit):
-    """A fit whose epochs are accepted steps: (J'J / n + l2 + damping) step = gradient, with the Jacobian J.
+class LevenbergMarquardtTrainer(WholeSet):
+    """Accepted steps: (J'J / n + l2 + damping) step = gradient, with the Jacobian J.
 
     A step that does not lower the loss is tried again with a larger damping.
     """
 
-    def _minimise(self, report: Callable[[int], None]) -> None:
-        optimizer, damping = self.optimizer, self.optimizer.damping
+    def __init__(
+        self,
+        network: Network,
+        samples: Samples,
+        optimizer: Any,
+        epochs: int,
+        l2: float,
+        history: History,
+        scoring: Scoring | None = None,
+    ):
+        super().__init__(network, samples, optimizer, epochs, l2, history, scoring)
+        self.damping = optimizer.damping
         self.trained, self.penalised = self._marks()
-        while self.epoch < self.epochs:
-            start = self.trial.astype(np.float64)
-            loss, hessian, gradient = self._normal_equations()
-            if np.isnan(self.next_loss):
-                self._start(loss, gradient)
-            if np.abs(gradient).max(initial=0) <= optimizer.tolerance:
+
+    def advance(self, until: int) -> None:
+        """Take one accepted step; none where the gradient is zero or no step is small enough: it is the last one."""
+        self.started = time.perf_counter()
+        start = self.trial.astype(np.float64)
+        loss, hessian, gradient = self._normal_equations()
+        if np.isnan(self.next_loss):
+            self._start(loss, gradient)
+        if np.abs(gradient).max(initial=0) <= self.optimizer.tolerance:
+            self.epochs = self.epoch
+            return
+        while self.damping < LARGEST_DAMPING:
+            damped = hessian + self.damping * np.eye(len(hessian))
+            step = np.zeros_like(start)
+            step[self.trained] = np.linalg.solve(damped, gradient)
+            loss = self._loss(start - step)
+            if loss < self.next_loss:
                 break
-            while damping < LARGEST_DAMPING:
-                damped = hessian + damping * np.eye(len(hessian))
-                step = np.zeros_like(start)
-                step[self.trained] = np.linalg.solve(damped, gradient)
-                loss = self._loss(start - step)
-                if loss < self.next_loss:
-                    break
-                damping *= optimizer.factor
-            else:
-                break  # no step is small enough
-            damping = max(damping / optimizer.factor, 1e-15)
-            self._finish(self.trial.copy(), loss)
-            report(1)
-            if self._says_stop():
-                break
+            self.damping *= self.optimizer.factor
+        else:
+            self.epochs = self.epoch
+            return
+        self.damping = max(self.damping / self.optimizer.factor, 1e-15)
+        self._finish(self.trial.copy(), loss)
 
     def _marks(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """(which elements of the vector train, which of these are weights)."""

@@ -1,41 +1,30 @@
-"""The fit loop: plans, epochs, validation, stopping."""
+"""Plans: the programs and buffers of a kind of fit, and what is bound to them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from . import _validation, calls, learning_rates
-from .history import DivergenceError, History
-from .kernels import block_programs, entry, pool, strategy, training_programs
-from .kernels.barriers import MAILBOX
-from .kernels.library import library
-from .kernels.matrix import Symbol
-from .kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
-from .kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
-from .kernels.sources import Sources
-from .kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
-from .network import Network
-from .optimizers import Optimizer
-from .threads import ThreadTuner, forks
+from .. import calls, learning_rates
+from ..kernels import block_programs, entry, pool, strategy, training_programs
+from ..kernels.barriers import MAILBOX
+from ..kernels.library import library
+from ..kernels.matrix import Symbol
+from ..kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
+from ..kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from ..kernels.sources import Sources
+from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
+from ..network import Network
+from ..optimizers import Optimizer
+from ..samples import Samples
+from ..threads import ThreadTuner, forks
 
-LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
 MAX_ROWS = 2**31 - 1  # of samples: their numbers are int32
-LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
-
-
-class Samples(NamedTuple):
-    """A sample set as the kernels read it: C-ordered arrays of as many rows; weights (n,) where samples have any."""
-
-    inputs: NDArray[Any]
-    targets: NDArray[Any]
-    weights: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -434,70 +423,15 @@ def _waiting(network: Network, kind: FitKind) -> Plan | None:
     return None
 
 
-class Stepper:
-    """Single steps of training, for `Model.partial_fit`: as little Python as can be.
-
-    It serves X (n, n_inputs) in the network's dtype or uint8, and y int64 (n,) or (n, n_out) in the network's dtype,
-    for any n, in arrays of the kinds that it was made for.
-    """
-
-    def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
-        """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
-        inputs = samples.inputs
-        self.plan = plan = plan_for(network, optimizer, samples, 0, 1, in_place=True, any_rows=True)
-        plan.bind(optimizer, samples, len(inputs), AS_IS)
-        plan.bindings["address"] = 0  # each step brings its own
-        self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
-        self.x_dtype, self.y_dtype, self.labels = inputs.dtype, given.dtype, np.zeros(0, np.int32)
-        self._turn_to(inputs.shape, given.shape)
-
-    def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
-        """Whether these are as it was made for."""
-        shapes = X.shape, y.shape
-        return (
-            X.dtype is self.x_dtype
-            and y.dtype is self.y_dtype
-            and X.flags.carray
-            and y.flags.carray
-            and (shapes == self.bound[0] or self._turns_to(*shapes))
-        )
-
-    def _turns_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> bool:
-        """Whether it can serve another number of rows; then it does from now on."""
-        n, layout, (x_bound, y_bound) = x_shape[0] if x_shape else 0, self.plan.layout, self.bound[0]
-        alike = n > 0 and x_shape[1:] == x_bound[1:] and y_shape == (n, *y_bound[1:])
-        if not alike or 3 * n * layout.multiply_adds > LONG_STEP:
-            return False
-        self._turn_to(x_shape, y_shape)
-        return True
-
-    def _turn_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
-        n, plan, programs = x_shape[0], self.plan, self.plan.programs
-        programs.prepare(n)
-        if len(y_shape) == 1 and n > len(self.labels):
-            self.labels = np.zeros(n, np.int32)
-        code, labels = programs.code, self.labels if len(y_shape) == 1 else self.labels[:0]
-        arrays = code.operations, code.patches, code.parts, programs.pick, plan.bindings, programs.work.step
-        # Whatever belongs together, in one step: the shapes, and what the compiled function takes for them.
-        self.bound = (x_shape, y_shape), (*arrays, n, labels, plan.layout.sizes[-1])
-
-    def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[int, float]:
-        """One step; gives the status of `entry.train_step` and the mean loss."""
-        shapes, arguments = self.bound
-        status, total = entry.train_step(*arguments, X, y)
-        return status, total / shapes[0][0]
-
-
-@dataclass
+@dataclass(frozen=True)
 class Options:
-    """The arguments of `Model.fit` after they were checked; callbacks are bound to the model."""
+    """How a fit by mini-batch steps goes, after its arguments were checked."""
 
     epochs: int
     batch_size: int
     optimizer: Optimizer
     ordered: int
     order: NDArray[np.int32] | None  # (epochs, n) where it is given
-    callbacks: Sequence[Callable[[], object]]
     max_threads: int
     objective: Objective = PLAIN
     partial: bool = False  # whether more samples of the epoch follow, in another fit
@@ -506,275 +440,4 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.rate_per is None:
-            self.rate_per = learning_rates.per_of(self.optimizer.learning_rate)
-
-
-class Validation(NamedTuple):
-    """What is scored after each epoch: the lists of a History that it adds to, and what gives their values."""
-
-    metric: str | None  # the first one of the validation set
-    names: Sequence[str]
-    scores: Callable[[], dict[str, float]]
-
-
-@dataclass
-class Rate:
-    """The learning rate of a fit, for callbacks: that of the last step, and the one that shall replace a constant."""
-
-    now: float
-    constant: bool
-    asked: float | None = None
-
-    @classmethod
-    def of(cls, optimizer: Optimizer) -> Rate:
-        """Before the first step."""
-        rate = optimizer.learning_rate
-        return cls(np.nan, False) if isinstance(rate, learning_rates.LearningRate) else cls(rate, True)
-
-
-def any_says_stop(callbacks: Sequence[Callable[[], object]]) -> bool:
-    """Call them all; whether one returns True."""
-    answers = [callback() for callback in callbacks]
-    return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
-
-
-def check_after_callbacks(before: Network, network: Network, epoch: int, kept: Callable[[], NDArray[Any]]) -> None:
-    """Raise where callbacks left a network that cannot train on; it gets back the parameters that were kept."""
-    if network.parameters is not before.parameters:
-        raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
-    if not np.isfinite(network.parameters).all():
-        network.parameters[...] = kept()
-        raise ValueError(
-            f"callbacks must leave finite parameters, got one that is not after epoch {epoch}. "
-            "The model holds the parameters that the epoch left."
-        )
-
-
-class Fit:
-    """One fit's position. The kernel alone moves it, so an exception anywhere leaves it consistent.
-
-    `current` gives the network that the model has now, because a callback may put another in its place.
-    """
-
-    def __init__(
-        self,
-        current: Callable[[], Network],
-        samples: Samples,
-        options: Options,
-        history: History,
-        validation: Validation | None = None,
-    ):
-        self.current, self.network, self.samples = current, current(), samples
-        self.options, self.history, self.validation = options, history, validation
-        self.losses = np.zeros(1)  # of the epochs; `advance` makes it longer
-        self.plan = self._bound_plan(self.network, options.order)
-        self.run_record = record = self.plan.run
-        self.now = record[0]  # a view
-        self.first = history._record(self.losses, lambda: int(record["epoch"][0]), *(validation or ())[:2])
-        self.rate = Rate.of(options.optimizer)
-        batch, rows = options.batch_size, self.network.layout.block_rows
-        whole, rest = divmod(len(samples.inputs), batch)
-        self.steps_per_epoch = whole + bool(rest)
-        self.blocks_per_batch = -(-batch // rows)
-        self.blocks_per_epoch = whole * self.blocks_per_batch + -(-rest // rows)
-        self.length = calls.CallLength(3 * min(batch, rows) * self.network.layout.multiply_adds, calls.FIRST_CALL)
-        self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
-
-    def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
-        o = self.options
-        plan = plan_for(
-            network,
-            o.optimizer,
-            self.samples,
-            o.batch_size,
-            o.max_threads,
-            any_rows=o.any_rows,
-            objective=o.objective,
-            partial=o.partial,
-            rate_per=o.rate_per or "",
-        )
-        plan.bind(o.optimizer, self.samples, o.batch_size, o.ordered, order, o.objective)
-        plan.load(network, o.optimizer)
-        return plan
-
-    @property
-    def epoch(self) -> int:
-        """Epochs finished."""
-        return int(self.now["epoch"])
-
-    def _blocks(self) -> int:
-        """Blocks done."""
-        run, rows = self.now, self.network.layout.block_rows
-        return int(run["epoch"] * self.blocks_per_epoch + run["step"] * self.blocks_per_batch + run["row"] // rows)
-
-    def run(self, report: Callable[[int], None]) -> None:
-        """The loop: train, validate, call back."""
-        options = self.options
-        watched = self.validation is not None or bool(options.callbacks)
-        try:
-            done = self.epoch
-            while done < options.epochs:
-                self.advance(done + 1 if watched else options.epochs)
-                before, done = done, self.epoch
-                stop = False
-                if watched and done > before:
-                    if self.validation is not None:
-                        self.history._score(done, self.validation.scores())
-                    stop = any_says_stop(options.callbacks)
-                    if options.callbacks and not stop:
-                        self.follow()
-                report(done - before)
-                if stop:
-                    break
-        finally:
-            self.plan.release(self.network)
-
-    def advance(self, until: int) -> None:
-        """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
-        plan, run = self.plan, self.now
-        before, begun = self._blocks(), (self.epoch, int(run["step"]) + bool(run["row"]))
-        if self.rate.asked is not None:
-            plan.settings[0] = self.rate.asked
-        rate = plan.settings[0]
-        if until > len(self.losses):
-            longer = np.zeros(max(until, min(2 * len(self.losses), self.options.epochs)))
-            longer[: len(self.losses)] = self.losses
-            self.losses = longer
-            self.history._go_on_in(longer)
-        run["epochs"] = until
-        threads, part = plan.tuner.choose()
-        switched = time.perf_counter()
-        plan.take(threads)
-        start = time.perf_counter()
-        if threads != plan.tuner.last:
-            plan.tuner.switch_seconds = start - switched
-        blocks = max(1, int(self.length.blocks * part))
-        learning_rate = self.options.optimizer.learning_rate
-        if isinstance(learning_rate, learning_rates.LearningRate):
-            most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
-            if plan.kind.rate_per == "step":  # the rate of a batch that has begun was taken
-                most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
-            plan.bind_rates(learning_rate, most)
-        plan.train(self.losses, blocks)
-        seconds = time.perf_counter() - start
-        self._note_rates(*begun, rate)
-        if run["status"] == entry.DIVERGED:
-            epoch = self.epoch + 1
-            raise DivergenceError(
-                f"training diverged in epoch {epoch}: its loss is {self.losses[epoch - 1]:g} or a parameter is not "
-                f"finite. The model holds the parameters after {self.epoch} epochs; try a lower learning_rate.",
-                epoch,
-            )
-        done = self._blocks() - before
-        plan.tuner.note(threads, seconds, done)
-        self._clock(time.perf_counter() - switched, done)
-
-    def follow(self) -> None:
-        """Take over what callbacks did to the model between two epochs."""
-        network, plan = self.current(), self.plan
-        check_after_callbacks(self.network, network, self.epoch, self._of_the_epoch)
-        if network is self.network:
-            plan.load(network, self.options.optimizer)
-            return
-        order = None if self.options.order is None else self.options.order[self.epoch :]
-        before, bound = self.network, self._bound_plan(network, order)  # it called freeze
-        bound.run = self.run_record
-        self.network, self.plan = network, bound
-        plan.release(before)
-
-    def _of_the_epoch(self) -> NDArray[Any]:
-        """The parameters that the last epoch left."""
-        self.plan.take(1)
-        return self.plan.own.parameters
-
-    def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
-        """Of the epochs that a call ended; before it so many epochs and steps had begun, and rate was the last one."""
-        ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
-        self.rate.now = float(self.plan.settings[0])
-        if not isinstance(learning_rate, learning_rates.LearningRate):
-            self.history._rate(self.epoch, [float(rate)] * ended)
-        elif self.plan.kind.rate_per == "epoch":
-            self.history._rate(self.epoch, self.plan.rates[:ended].tolist())
-        else:
-            last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before
-            self.history._rate(self.epoch, np.append(self.plan.rates, rate)[last].tolist())
-
-    def _clock(self, seconds: float, done: int) -> None:
-        """Share the seconds among the epochs that ended, and choose the length of the next call."""
-        self.window[0] += seconds
-        self.window[1] += done
-        known = self.history._seconds
-        while len(known) < self.first + self.epoch and self.window[1] > 0:
-            share = self.window[0] * self.blocks_per_epoch / self.window[1]
-            known.append(share)
-            self.window[0] -= share
-            self.window[1] -= self.blocks_per_epoch
-        self.length.note(seconds, done)
-
-
-def not_learned(loss: float, targets: NDArray[Any]) -> str:
-    """What to say where targets are large and the squared error, half its sum over the outputs, is that of their mean.
-
-    "" where there is nothing to say.
-    """
-    if not loss > LARGE_TARGETS:
-        return ""
-    with np.errstate(all="ignore"):
-        means, deviations = (f(targets, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-        size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
-    if size < LARGE_TARGETS or loss <= of_mean:
-        return ""
-    return (
-        f"the loss is {loss:g}, but predicting the mean of y has {of_mean:g}. y is about {size:g}: "
-        "scale it, such as (y - y.mean()) / y.std(), or train longer."
-    )
-
-
-def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
-    """(kind of order, the order where it is given) of `Model.fit`'s argument."""
-    if n > MAX_ROWS:
-        raise ValueError(f"X must hold at most {MAX_ROWS} samples, got {n}")
-    if isinstance(shuffle, (bool, np.bool_)):
-        return (DRAWN if shuffle else AS_IS), None
-    order = _validation.array("shuffle", shuffle)
-    if order.dtype.kind not in "iu" or order.shape != (epochs, n):
-        raise ValueError(
-            f"shuffle must be True, False or an integer array of shape ({epochs}, {n}), "
-            f"got {order.dtype} of shape {order.shape}"
-        )
-    order = np.array(order, order="C")  # they become addresses, so nobody may change them from now on
-    if order.size and not (order.min() >= 0 and order.max() < n):
-        raise ValueError(f"shuffle must hold sample indices in [0, {n}), got {order.min()} to {order.max()}")
-    return GIVEN, order.astype(np.int32, copy=False)
-
-
-class Report:
-    """What a fit tells while it runs: a tqdm bar with the epochs and the losses, a line an epoch, or nothing."""
-
-    def __init__(self, bar: bool, lines: bool, epochs: int, history: History):
-        self.bar, self.lines, self.history, self.last = None, lines, history, len(history.loss) + epochs
-        if bar:
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(total=epochs, unit="epoch")
-
-    def __enter__(self) -> Report:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def __call__(self, epochs: int) -> None:
-        """So many more epochs have ended."""
-        last = len(self.history.loss)
-        for epoch in range(last - epochs + 1, last + 1) if self.lines else ():
-            row = self.history._row(epoch)
-            line = f"epoch {row.pop('epoch'):{len(str(self.last))}}/{self.last}  {row.pop('seconds'):.3g} s"
-            line += "".join(f"  {name} {value:.4g}" for name, value in row.items() if name != "learning_rate")
-            (print if self.bar is None else self.bar.write)(line)
-        if self.bar is not None and epochs:
-            row = self.history._row(last)
-            shown = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
-            self.bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
-            self.bar.update(epochs)
+            object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))

@@ -1,0 +1,37 @@
+"""What a fit tells while it runs."""
+
+from __future__ import annotations
+
+from ..history import History
+
+
+class Progress:
+    """What a fit tells while it runs: a tqdm bar with the epochs and the losses, a line an epoch, or nothing."""
+
+    def __init__(self, bar: bool, lines: bool, epochs: int, history: History):
+        self.bar, self.lines, self.history, self.last = None, lines, history, len(history.loss) + epochs
+        if bar:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=epochs, unit="epoch")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, epochs: int) -> None:
+        """So many more epochs have ended."""
+        last = len(self.history.loss)
+        for epoch in range(last - epochs + 1, last + 1) if self.lines else ():
+            row = self.history._row(epoch)
+            line = f"epoch {row.pop('epoch'):{len(str(self.last))}}/{self.last}  {row.pop('seconds'):.3g} s"
+            line += "".join(f"  {name} {value:.4g}" for name, value in row.items() if name != "learning_rate")
+            (print if self.bar is None else self.bar.write)(line)
+        if self.bar is not None and epochs:
+            row = self.history._row(last)
+            shown = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
+            self.bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
+            self.bar.update(epochs)

@@ -1,0 +1,85 @@
+"""Training on a stream, a chunk of it after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..history import DivergenceError, History, Recorder
+from ..network import Network
+from ..samples import Samples
+from .fit import Rate, Scoring, Trainer, check_after_callbacks, diverged, names_of
+from .plan import DRAWN, Options
+from .steps import Steps
+
+
+class Chunks(Trainer):
+    """Steps on the chunks of a stream: each is trained on as a part of the epoch.
+
+    The network's parameters are those that the last finished chunk left.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]],
+        options: Options,
+        history: History,
+        scoring: Scoring | None = None,
+    ):
+        """chunks gives those of an epoch, in an order that follows from a seed, and whether they are its last."""
+        self.network, self.chunks, self.options, self.epochs = network, chunks, options, options.epochs
+        self.losses, self.done = np.zeros(max(1, options.epochs)), np.zeros(1, np.int64)
+        done, self.rate = self.done, Rate.of(options.optimizer)
+        self.recorder = Recorder(history, self.losses, lambda: int(done[0]), *names_of(scoring))
+        self.kept = network.parameters.copy()  # before callbacks
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that have ended."""
+        return int(self.done[0])
+
+    def advance(self, until: int) -> None:
+        """Train on for one epoch."""
+        start = time.perf_counter()
+        self.losses[self.epoch] = self._epoch()
+        self.done[0] += 1
+        self.recorder.rates(self.epoch, [self.rate.now])
+        self.recorder.seconds(time.perf_counter() - start)
+        if self.watched:
+            self.kept = self.network.parameters.copy()
+
+    def _epoch(self) -> float:
+        """Train for an epoch; gives its loss."""
+        total, count, batch_size = 0.0, 0.0, self.options.batch_size
+        seed = self.network.random if self.options.ordered == DRAWN else None
+        for i, (samples, last) in enumerate(self.chunks(seed)):
+            weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
+            if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
+                batch_size = min(batch_size, len(samples.inputs))
+            options = replace(self.options, epochs=1, batch_size=batch_size, partial=not last)
+            total += weight * self._train(samples, options)
+            count += weight
+        if not count:
+            raise ValueError("sample_weight must have an element above 1e-30 in each epoch, got none")
+        return total / count
+
+    def _train(self, samples: Samples, options: Options) -> float:
+        """Train on a chunk; gives its loss."""
+        steps = Steps(self.network, samples, options, History(), rate=self.rate)
+        try:
+            steps.run(lambda ended: False)
+        except DivergenceError:
+            holds = "the parameters of the last part of the samples that ended well"
+            raise diverged(self.epoch + 1, holds=holds) from None
+        finally:
+            steps.close()
+        return float(steps.losses[0])
+
+    def resume(self, network: Network) -> None:
+        """Go on with what callbacks left."""
+        check_after_callbacks(self.network, network, self.epoch, lambda: self.kept)
+        self.network = network

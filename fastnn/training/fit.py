@@ -1,0 +1,158 @@
+"""One fit: the loop over its epochs, whatever trains, and what happens after each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import learning_rates
+from ..history import DivergenceError, Recorder
+from ..network import Network
+from ..optimizers import Optimizer
+
+
+@dataclass
+class Rate:
+    """The learning rate of a fit, for callbacks: that of the last step, and the one that shall replace a constant."""
+
+    now: float
+    constant: bool
+    requested: float | None = None
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> Rate:
+        """The rate before the first step."""
+        rate = optimizer.learning_rate
+        return cls(np.nan, False) if isinstance(rate, learning_rates.LearningRate) else cls(rate, True)
+
+
+class Scoring(NamedTuple):
+    """What is scored after each epoch: the lists of a History that it adds to, and what gives their values."""
+
+    metric: str | None  # the first one of the validation set
+    names: Sequence[str]
+    scores: Callable[[], dict[str, float]]
+
+
+def names_of(scoring: Scoring | None) -> tuple[str | None, Sequence[str]]:
+    """What a `Recorder` is told of it: the metric's name, and the lists'."""
+    return (None, ()) if scoring is None else scoring[:2]
+
+
+class Trainer:
+    """What trains a network for a `Fit`: on arrays, on a stream, on the whole set at once.
+
+    A subclass says how epochs go, with three verbs. Whatever ends an epoch also counts it, in one step, so that an
+    exception anywhere leaves the network, the count and the History consistent.
+    """
+
+    network: Network  # as it trains it
+    epochs: int  # it shall do
+    rate: Rate
+    recorder: Recorder
+    watched = False  # whether each epoch is followed by something that Python does
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that have ended."""
+        raise NotImplementedError
+
+    def advance(self, until: int) -> None:
+        """Train on, at most to the end of that epoch, counted from 1."""
+        raise NotImplementedError
+
+    def resume(self, network: Network) -> None:
+        """Take over the model's network after callbacks, which may have changed it; raise where that cannot be."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what was taken for the fit."""
+
+    def run(self, after: Callable[[int], bool]) -> None:
+        """The loop over the epochs. `after` gets the number of epochs that have ended, and says whether to stop."""
+        done = self.epoch
+        while done < self.epochs:
+            self.advance(done + 1 if self.watched else self.epochs)
+            before, done = done, self.epoch
+            if done > before and after(done - before):
+                break
+
+
+class Fit:
+    """A trainer's epochs, and what follows each of them, in this order: scores, callbacks, progress."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        get_network: Callable[[], Network],
+        report: Callable[[int], None],
+        scoring: Scoring | None = None,
+        callbacks: Iterable[Callable[..., object]] = (),
+        call: Callable[[Callable[..., object]], object] = lambda callback: callback(),
+    ):
+        """get_network gives the network that the model has now; call calls a callback with what it takes."""
+        self.trainer, self.get_network, self.report = trainer, get_network, report
+        self.scoring, self.callbacks, self.call = scoring, list(callbacks), call
+        trainer.watched = scoring is not None or bool(self.callbacks)
+
+    def run(self) -> None:
+        """Train to the end."""
+        try:
+            for method in self._methods("on_begin"):
+                self.call(method)
+                self._resume()
+            self.trainer.run(self._after)
+        finally:
+            self.trainer.close()
+        for method in self._methods("on_end"):
+            self.call(method)
+
+    def _methods(self, name: str) -> list[Callable[..., object]]:
+        return [getattr(callback, name) for callback in self.callbacks if hasattr(callback, name)]
+
+    def _after(self, ended: int) -> bool:
+        """Do what follows epochs that have ended; whether a callback says stop."""
+        trainer = self.trainer
+        if self.scoring is not None:
+            trainer.recorder.score(trainer.epoch, self.scoring.scores())
+        stop = any_says_stop([self.call(callback) for callback in self.callbacks])
+        if self.callbacks and not stop:
+            self._resume()
+        self.report(ended)
+        return stop
+
+    def _resume(self) -> None:
+        self.trainer.resume(self.get_network())
+
+
+def any_says_stop(answers: Iterable[object]) -> bool:
+    """Whether an answer of a callback is True."""
+    return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
+
+
+def check_after_callbacks(before: Network, network: Network, epoch: int, kept: Callable[[], NDArray[Any]]) -> None:
+    """Raise where callbacks left a network that cannot train on; it gets back the parameters that were kept."""
+    if network.parameters is not before.parameters:
+        raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
+    if not np.isfinite(network.parameters).all():
+        network.parameters[...] = kept()
+        raise ValueError(
+            f"callbacks must leave finite parameters, got one that is not after epoch {epoch}. "
+            "The model holds the parameters that the epoch left."
+        )
+
+
+def diverged(
+    epoch: int, loss: float | None = None, *, what: str = "parameter", holds: str | None = None, lower_rate: bool = True
+) -> DivergenceError:
+    """The error of an epoch, counted from 1, that ended with a loss or something else that is not finite."""
+    value = "its loss" if loss is None else f"its loss is {loss:g}"
+    holds = f"the parameters after {epoch - 1} epochs" if holds is None else holds
+    advice = "; try a lower learning_rate." if lower_rate else "."
+    return DivergenceError(
+        f"training diverged in epoch {epoch}: {value} or a {what} is not finite. The model holds {holds}{advice}", epoch
+    )

@@ -1,0 +1,70 @@
+"""Single steps of training, as `Model.partial_fit` takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels import entry
+from ..network import Network
+from ..optimizers import Optimizer
+from ..samples import Samples
+from .plan import AS_IS, plan_for
+
+LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
+
+
+class Stepper:
+    """Single steps of training, for `Model.partial_fit`: as little Python as can be.
+
+    It serves X (n, n_inputs) in the network's dtype or uint8, and y int64 (n,) or (n, n_out) in the network's dtype,
+    for any n, in arrays of the kinds that it was made for.
+    """
+
+    def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
+        """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
+        inputs = samples.inputs
+        self.plan = plan = plan_for(network, optimizer, samples, 0, 1, in_place=True, any_rows=True)
+        plan.bind(optimizer, samples, len(inputs), AS_IS)
+        plan.bindings["address"] = 0  # each step brings its own
+        self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
+        self.x_dtype, self.y_dtype, self.labels = inputs.dtype, given.dtype, np.zeros(0, np.int32)
+        self._turn_to(inputs.shape, given.shape)
+
+    def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
+        """Whether these are as it was made for."""
+        shapes = X.shape, y.shape
+        return (
+            X.dtype is self.x_dtype
+            and y.dtype is self.y_dtype
+            and X.flags.carray
+            and y.flags.carray
+            and (shapes == self.bound[0] or self._turns_to(*shapes))
+        )
+
+    def _turns_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> bool:
+        """Whether it can serve another number of rows; then it does from now on."""
+        n, layout, (x_bound, y_bound) = x_shape[0] if x_shape else 0, self.plan.layout, self.bound[0]
+        alike = n > 0 and x_shape[1:] == x_bound[1:] and y_shape == (n, *y_bound[1:])
+        if not alike or 3 * n * layout.multiply_adds > LONG_STEP:
+            return False
+        self._turn_to(x_shape, y_shape)
+        return True
+
+    def _turn_to(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
+        n, plan, programs = x_shape[0], self.plan, self.plan.programs
+        programs.prepare(n)
+        if len(y_shape) == 1 and n > len(self.labels):
+            self.labels = np.zeros(n, np.int32)
+        code, labels = programs.code, self.labels if len(y_shape) == 1 else self.labels[:0]
+        arrays = code.operations, code.patches, code.parts, programs.pick, plan.bindings, programs.work.step
+        # Whatever belongs together, in one step: the shapes, and what the compiled function takes for them.
+        self.bound = (x_shape, y_shape), (*arrays, n, labels, plan.layout.sizes[-1])
+
+    def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[int, float]:
+        """One step; gives the status of `entry.train_step` and the mean loss."""
+        shapes, arguments = self.bound
+        status, total = entry.train_step(*arguments, X, y)
+        return status, total / shapes[0][0]

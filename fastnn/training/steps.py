@@ -1,0 +1,153 @@
+"""Training on samples in memory, by mini-batch steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import calls, learning_rates
+from ..history import History, Recorder
+from ..kernels import entry
+from ..network import Network
+from ..samples import Samples
+from .fit import Rate, Scoring, Trainer, check_after_callbacks, diverged, names_of
+from .plan import Options, Plan, plan_for
+
+
+class Steps(Trainer):
+    """Mini-batch steps on samples in memory. The compiled code alone counts the epochs."""
+
+    def __init__(
+        self,
+        network: Network,
+        samples: Samples,
+        options: Options,
+        history: History,
+        scoring: Scoring | None = None,
+        rate: Rate | None = None,
+    ):
+        self.network, self.samples, self.options, self.epochs = network, samples, options, options.epochs
+        self.losses = np.zeros(1)  # the epochs' losses; `advance` makes it longer
+        self.plan = self._bound_plan(network, options.order)
+        self.run_record = record = self.plan.run
+        self.now = record[0]  # a view
+        self.recorder = Recorder(history, self.losses, lambda: int(record["epoch"][0]), *names_of(scoring))
+        self.rate = Rate.of(options.optimizer) if rate is None else rate
+        batch, rows = options.batch_size, self.network.layout.block_rows
+        whole, rest = divmod(len(samples.inputs), batch)
+        self.steps_per_epoch = whole + bool(rest)
+        self.blocks_per_batch = -(-batch // rows)
+        self.blocks_per_epoch = whole * self.blocks_per_batch + -(-rest // rows)
+        self.length = calls.CallLength(3 * min(batch, rows) * self.network.layout.multiply_adds, calls.FIRST_CALL)
+        self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
+
+    def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
+        o = self.options
+        plan = plan_for(
+            network,
+            o.optimizer,
+            self.samples,
+            o.batch_size,
+            o.max_threads,
+            any_rows=o.any_rows,
+            objective=o.objective,
+            partial=o.partial,
+            rate_per=o.rate_per or "",
+        )
+        plan.bind(o.optimizer, self.samples, o.batch_size, o.ordered, order, o.objective)
+        plan.load(network, o.optimizer)
+        return plan
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that have ended."""
+        return int(self.now["epoch"])
+
+    def _blocks(self) -> int:
+        """Blocks done."""
+        run, rows = self.now, self.network.layout.block_rows
+        return int(run["epoch"] * self.blocks_per_epoch + run["step"] * self.blocks_per_batch + run["row"] // rows)
+
+    def advance(self, until: int) -> None:
+        """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
+        plan, run = self.plan, self.now
+        before, begun = self._blocks(), (self.epoch, int(run["step"]) + bool(run["row"]))
+        if self.rate.requested is not None:
+            plan.settings[0] = self.rate.requested
+        rate = plan.settings[0]
+        if until > len(self.losses):
+            longer = np.zeros(max(until, min(2 * len(self.losses), self.epochs)))
+            longer[: len(self.losses)] = self.losses
+            self.losses = longer
+            self.recorder.losses_are_in(longer)
+        run["epochs"] = until
+        threads, part = plan.tuner.choose()
+        switched = time.perf_counter()
+        plan.take(threads)
+        start = time.perf_counter()
+        if threads != plan.tuner.last:
+            plan.tuner.switch_seconds = start - switched
+        blocks = max(1, int(self.length.blocks * part))
+        learning_rate = self.options.optimizer.learning_rate
+        if isinstance(learning_rate, learning_rates.LearningRate):
+            most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
+            if plan.kind.rate_per == "step":  # the rate of a batch that has begun was taken
+                most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
+            plan.bind_rates(learning_rate, most)
+        plan.train(self.losses, blocks)
+        seconds = time.perf_counter() - start
+        self._note_rates(*begun, rate)
+        if run["status"] == entry.DIVERGED:
+            raise diverged(self.epoch + 1, self.losses[self.epoch])
+        done = self._blocks() - before
+        plan.tuner.note(threads, seconds, done)
+        self._clock(time.perf_counter() - switched, done)
+
+    def resume(self, network: Network) -> None:
+        """Go on with the parameters that callbacks left, or with the network that `freeze` made."""
+        plan = self.plan
+        check_after_callbacks(self.network, network, self.epoch, self._of_the_epoch)
+        if network is self.network:
+            plan.load(network, self.options.optimizer)
+            return
+        order = None if self.options.order is None else self.options.order[self.epoch :]
+        before, bound = self.network, self._bound_plan(network, order)
+        bound.run = self.run_record
+        self.network, self.plan = network, bound
+        plan.release(before)
+
+    def close(self) -> None:
+        """Give the plan back."""
+        self.plan.release(self.network)
+
+    def _of_the_epoch(self) -> NDArray[Any]:
+        """The parameters that the last epoch left."""
+        self.plan.take(1)
+        return self.plan.own.parameters
+
+    def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
+        """Of the epochs that a call ended; before it so many epochs and steps had begun, and rate was the last one."""
+        ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
+        self.rate.now = float(self.plan.settings[0])
+        if not isinstance(learning_rate, learning_rates.LearningRate):
+            self.recorder.rates(self.epoch, [float(rate)] * ended)
+        elif self.plan.kind.rate_per == "epoch":
+            self.recorder.rates(self.epoch, self.plan.rates[:ended].tolist())
+        else:
+            last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before
+            self.recorder.rates(self.epoch, np.append(self.plan.rates, rate)[last].tolist())
+
+    def _clock(self, seconds: float, done: int) -> None:
+        """Share the seconds among the epochs that ended, and choose the length of the next call."""
+        self.window[0] += seconds
+        self.window[1] += done
+        recorder = self.recorder
+        while recorder.timed < self.epoch and self.window[1] > 0:
+            share = self.window[0] * self.blocks_per_epoch / self.window[1]
+            recorder.seconds(share)
+            self.window[0] -= share
+            self.window[1] -= self.blocks_per_epoch
+        self.length.note(seconds, done)
