@@ -15,7 +15,7 @@ from fastnn.kernels import matmul, memory, strategy
 from fastnn.kernels.library import library
 from fastnn.kernels.program import Code
 from fastnn.samples import Samples
-from fastnn.training.plan import GIVEN, plan_for
+from fastnn.training.plan import GIVEN, Options, plan_for
 
 from .operations import _tick, _timed
 
@@ -58,11 +58,12 @@ class Step:
             network._shared_programs.cache_clear()  # layouts know what was changed
             self.model = fastnn.Model(layers, loss="cross_entropy", dtype=dtype, rng=0)
             samples = Samples(X, y)
-            self.plan = plan_for(self.model._network, OPTIMIZER, samples, batch_size, 1)
+            options = Options(1, batch_size, OPTIMIZER, GIVEN)
+            self.plan = plan_for(self.model._network, options, samples)
         network._shared_programs.cache_clear()
         self.arrays = X, y, np.arange(n, dtype=np.int32)[None]
         self.plan.load(self.model._network, OPTIMIZER)
-        self.plan.bind(OPTIMIZER, samples, batch_size, GIVEN, self.arrays[2])
+        self.plan.bind(options, samples, self.arrays[2])
         programs = self.plan.by_threads[1]
         programs.work.step["scale"] = 1 / batch_size
         programs.work.step["scalars"][0, :4] = 1e-6, 1e-8, 0.1, 0.001

@@ -22,7 +22,7 @@ from fastnn.kernels.function import OPERATION_BYTES
 from fastnn.kernels.library import library
 from fastnn.kernels.program import Code
 from fastnn.samples import Samples
-from fastnn.training.plan import GIVEN, plan_for
+from fastnn.training.plan import GIVEN, Options, plan_for
 
 from .cases import CASES, LEARNING_RATE, data
 from .roofline import fma_peak
@@ -81,8 +81,9 @@ class Step:
         optimizer, order = fastnn.SGD(LEARNING_RATE), np.random.default_rng(0).permutation(case.n_samples)
         self.case, self.model, self.arrays = case, fastnn.Model(case.sizes, rng=0), (X, y, order.astype(np.int32)[None])
         samples = Samples(X, y)
-        self.plan = plan_for(self.model._network, optimizer, samples, case.batch_size, 1)
-        self.plan.bind(optimizer, samples, case.batch_size, GIVEN, self.arrays[2])
+        options = Options(1, case.batch_size, optimizer, GIVEN)
+        self.plan = plan_for(self.model._network, options, samples)
+        self.plan.bind(options, samples, self.arrays[2])
         programs = self.plan.by_threads[1]
         programs.work.step["scale"] = -LEARNING_RATE / case.batch_size
         (self.program,) = (each for each in programs.of_workers[0] if each.rows == case.batch_size)

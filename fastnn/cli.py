@@ -31,11 +31,11 @@ def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it, those for several threads on any machine."""
     from . import SGD, Model
     from .samples import Samples
-    from .training.plan import plan_for
+    from .training.plan import Options, plan_for
 
     model = Model([64, 64, 4], dtype=dtype, rng=0)
     X, labels, targets = np.zeros((600, 64), dtype), np.zeros(600, np.int64), np.zeros((600, 4), dtype)
-    plan_for(model._network, SGD(), Samples(X, targets), 512, 2)
+    plan_for(model._network, Options(1, 512, SGD(), max_threads=2), Samples(X, targets))
     model.evaluate(X, labels)
     model.predict(X[:1])
     model._network.inference.predict(X, np.empty_like(targets), 2)

@@ -32,7 +32,7 @@ from .layers import HIDDEN, Architecture, Dense
 from .network import Network
 from .optimizers import Adam, Momentum, Optimizer, Rprop
 from .samples import Samples
-from .training.plan import MAX_ROWS, Objective, Options
+from .training.plan import MAX_ROWS, Options, Penalty
 from .training.steps import Steps
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
@@ -253,33 +253,30 @@ class Run:
         self.doubtful = None if sample_weight is None or np.all(sample_weight > 0) else np.array(sample_weight)
         exponent = 0 if sample_weight is None else common_exponent(sample_weight)
         max_iter = int(estimator.max_iter)
-        self.objective = Objective(
-            l2=(0.0, float(np.ldexp(float(estimator.alpha), -exponent))),
-            l1=(0.0, float(np.ldexp(float(estimator.l1), -exponent))),
-            batch_means=sample_weight is not None,
-            n_means=self.network.layout.sizes[-1] if engine.kind[-1] == "squared_error" else 1,
-            rules=Rules(
-                dropout=_validation.dropout(estimator.dropout, len(engine.coefs) - 1),
-                max_norm=None if estimator.max_norm is None else float(estimator.max_norm),
-            ),
-        )
         work = 3 * max_iter * n * self.network.layout.multiply_adds
         shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(min(n, batch_size)) > 1
         self.rows = max(1, min(MAX_ORDERS, max_iter, ORDER_BYTES // (4 * n)))
         self.order = np.empty((self.rows, n), np.int32)
         self.indices = np.arange(n)
-        options = Options(
+        self.options = Options(
             epochs=max_iter,
             batch_size=batch_size if goes_on else min(n, batch_size),
             optimizer=optimizer_of(self.optimizer),
             ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
             order=self.order,
             max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
-            objective=self.objective,
+            l2=Penalty(of_sum=float(np.ldexp(float(estimator.alpha), -exponent))),
+            l1=Penalty(of_sum=float(np.ldexp(float(estimator.l1), -exponent))),
+            batch_means=sample_weight is not None,
+            n_means=self.network.layout.sizes[-1] if engine.kind[-1] == "squared_error" else 1,
+            rules=Rules(
+                dropout=_validation.dropout(estimator.dropout, len(engine.coefs) - 1),
+                max_norm=None if estimator.max_norm is None else float(estimator.max_norm),
+            ),
             any_rows=goes_on,
         )
         self.history = History()
-        self.fit = Steps(self.network, self.samples, options, self.history)
+        self.fit = Steps(self.network, self.samples, self.options, self.history)
         self.plan, self.run = self.fit.plan, self.fit.run_record[0]
         self.begins_at = estimator.t_, len(estimator.loss_curve_)
         self.drawn: Any = None  # of the last orders: the generator's state before, the first epoch, how many
@@ -338,7 +335,7 @@ class Run:
     def _check_weights(self, order: NDArray[Any]) -> None:
         """Raise as scikit-learn does for a batch without weight."""
         if self.doubtful is not None:
-            starts = np.arange(0, self.n, self.fit.options.batch_size)
+            starts = np.arange(0, self.n, self.options.batch_size)
             if not np.add.reduceat(self.doubtful[order], starts).all():
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
@@ -371,7 +368,7 @@ class Run:
     def _note_adam(self, epochs: int) -> None:
         """Keep the step and the rate that scikit-learn's optimizer would have."""
         optimizer = self.optimizer
-        optimizer.t += epochs * -(-self.n // self.fit.options.batch_size)
+        optimizer.t += epochs * -(-self.n // self.options.batch_size)
         rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
         optimizer.learning_rate = (optimizer.learning_rate_init if self.fit.rate.constant else self.fit.rate.now) * rate
 

@@ -417,9 +417,9 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             restore_optimizer(engine.network, state)
         self._optimizer_state = None
         run = Run(self, engine, X, y, sample_weight, batch_size, incremental)
-        if afresh and run.objective.rules.random:
+        if afresh and run.options.rules.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
-            run.plan.load(engine.network, run.fit.options.optimizer)
+            run.plan.load(engine.network, run.options.optimizer)
         if held is not None:
             scored = samples_of(engine.network, held.X, held.targets, held.weights)
             self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", None) or []
@@ -439,7 +439,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
                     if self.verbose:
                         print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                     if held is not None:
-                        loss = engine.network.inference.evaluate(*scored)[0] / run.objective.n_means
+                        loss = engine.network.inference.evaluate(*scored)[0] / run.options.n_means
                         self.validation_loss_curve_.append(loss)
                     if early_stopping and held is not None:
                         self._update_no_improvement_count(True, held.X, held.y, held.weights)
@@ -476,7 +476,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if tasks is not None:
             tasks.close()
         if sample_weight is None and len(self.loss_curve_) > 1 and engine.kind[-1] == "squared_error":
-            found = not_learned(self.loss_ * run.objective.n_means, run.samples.targets)
+            found = not_learned(self.loss_ * run.options.n_means, run.samples.targets)
             if found and not incremental and self.stopped_by_ != "interrupt":
                 warnings.warn(found, stacklevel=2)
 

@@ -147,19 +147,19 @@ class Recorder:
         history: History,
         losses: NDArray[np.float64],
         epochs: Callable[[], int],
-        metric: str | None = None,
-        scores: Iterable[str] = (),
+        scored: Iterable[Any] = (),
     ):
         """The History has as many further epochs as epochs() says, with losses of an array.
 
-        metric is the name of the first metric of the validation set; scores are the names of the lists that `score`
-        will add to.
+        scored are the sets, `scoring.Scored`, whose scores will be noted.
         """
         history._lists()  # all are as long as they should be
         self.history, self.first = history, len(history.loss)
-        for name in scores:
-            history._scores.setdefault(name, [])
-        history.metric = metric or history.metric
+        for each in scored:
+            for name in each.names:
+                history._scores.setdefault(name, [])
+            if each.prefix:  # of the validation set
+                history.metric = each.metrics[0].name
         history._source = self.first, losses, epochs
 
     def losses_are_in(self, losses: NDArray[np.float64]) -> None:

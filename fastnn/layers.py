@@ -117,3 +117,9 @@ class Architecture:
     def sizes(self) -> tuple[int, ...]:
         """Inputs, then each layer's neurons."""
         return (self.n_inputs, *(layer.units for layer in self.layers))
+
+    def described(self) -> str:
+        """The call of `Model` that makes such a network, as its repr shows it."""
+        inner = ", ".join([str(self.n_inputs), *(f"Dense({d.units}, {d.activation!r})" for d in self.layers)])
+        scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
+        return f"Model([{inner}], loss={self.loss!r}{scale}, dtype={self.dtype!r})"

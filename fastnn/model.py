@@ -17,60 +17,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import (
-    _validation,
-    initialisers,
-    losses,
-    metrics,
-    optimizers,
-    storage,
-    streams,
-    summary,
-)
+from . import _validation, initialisers, metrics, optimizers, storage, summary
 from . import threads as _threads
 from ._other_names import explained
-from ._validation import Targets, shown, take_rows
+from ._validation import Targets, shown
 from .custom import Activation, Loss
+from .files import model_file
 from .history import DivergenceError, History
 from .initialisers import Init
-from .kernels.block_programs import Rules
-from .kernels.memory import Layout
-from .kernels.passes import saturates
-from .kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .layers import MAX_UNITS, Architecture, Dense, architecture
-from .losses import AnyLoss, described, restored, takes_any_numbers
+from .losses import AnyLoss, takes_any_numbers
 from .metrics import Metric
 from .network import Network
-from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
+from .optimizers import SGD, FullBatch, Optimizer
 from .reports.progress import Progress
 from .samples import Samples
+from .scoring import Labelled, decide, evaluate, float_classes, nan_rows
 from .streams import Stream
 from .training import step
-from .training.advice import not_learned
-from .training.arguments import sample_order
-from .training.chunks import Chunks
-from .training.fit import Fit, Rate, Scoring, Trainer
-from .training.lbfgs import LBFGSTrainer
-from .training.levenberg_marquardt import LevenbergMarquardtTrainer
-from .training.plan import AS_IS, MAX_ROWS, PLAIN, Objective, Options
+from .training.advice import after_fit
+from .training.arguments import FitArguments, Subject, check_trainable, checked, inputs_of, targets_of
+from .training.fit import Fit, Rate
+from .training.plan import Options
 from .training.steps import Steps
-from .training.whole_set import WholeSet
+from .training.trainers import trainer_for
 
-SATURATED = 0.99  # of an output's range: how far off it is at the wrong end
-SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
-SMALL_LOSS = 1e-3  # below which it does not look
-MAX_EPOCHS = 10**8  # a float64 of history each
-MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
-# Of a single output unit; 0 for the others.
-_THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
-
-
-_WHOLE_SET: dict[type[FullBatch], type[WholeSet]] = {
-    LBFGS: LBFGSTrainer,
-    LevenbergMarquardt: LevenbergMarquardtTrainer,
-}
 AnyMetric = str | Metric | Callable[..., float]
-_Labelled = tuple[NDArray[Any], Targets, NDArray[Any] | None]  # samples, targets, weights
 
 
 class Model:
@@ -251,9 +223,7 @@ class Model:
         rate.now = rate.requested = value
 
     def __repr__(self) -> str:
-        inner = ", ".join([str(self.sizes[0]), *(f"Dense({d.units}, {d.activation!r})" for d in self.layers)])
-        scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
-        return f"Model([{inner}], loss={self._network.architecture.loss!r}{scale}, dtype={self.dtype!r})"
+        return self._network.architecture.described()
 
     def summary(self) -> str:
         """A table of the layers, then inputs, loss, dtype, the number of parameters and their memory, as plain text.
@@ -434,208 +404,27 @@ class Model:
             optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from outputs at the wrong
             end of a sigmoid or tanh, and one of them is so for half of the samples whose target is at the other end.
         """
-        network = self._network
-        if validation_data is not None and validation_fraction is not None:
-            raise ValueError("validation_data and validation_fraction exclude each other, got both")
-        if threads is not None:
-            threads = _validation.integer("threads", threads, 1)
-        stream = X if isinstance(X, Stream) else None
-        if stream is not None:
-            self._check_stream(y, sample_weight, validation_fraction, train_metric, shuffle)
-            check = streams.OneKind(functools.partial(self._samples, class_weight, True))
-            inputs, targets, weights = stream._first(check)
-            columns = check.names
-        else:
-            inputs, targets, weights = self._samples(class_weight, False, X, y, sample_weight)
-            columns = _validation.column_names(X)
-        objective, numbers = PLAIN, (l2, l1, dropout, input_noise, label_smoothing, min_derivative)
-        # Where all are off, as in most small fits, none is checked: 7 of a fit's 100 us.
-        if max_norm is not None or not all(type(each) is float and each == 0.0 for each in numbers):
-            objective = Objective(
-                l2=(_validation.number("l2", l2, 0.0), 0.0),
-                l1=(_validation.number("l1", l1, 0.0), 0.0),
-                rules=self._rules(max_norm, dropout, input_noise, label_smoothing, min_derivative),
-            )
-        self._check_trainable()
-        validation: _Labelled | None = None
-        if validation_data is not None:
-            validation = self._validation_set(validation_data, columns)
-        elif validation_fraction is not None:
-            (inputs, targets, weights), validation = self._split(inputs, targets, weights, validation_fraction)
-        epochs = _validation.integer("epochs", epochs, 0, MAX_EPOCHS)
-        n = len(inputs)
-        if stream is not None:
-            stream._check_epochs(epochs)
-            n = MAX_ROWS  # it may have as many
-        batch_size = min(_validation.integer("batch_size", batch_size, 1), n)
-        given = optimizer if isinstance(optimizer, FullBatch) else optimizers.resolve(optimizer)
-        optimizer = optimizers.as_it_is(given)
-        self._check_full_batch(optimizer, objective, batch_size, None if stream is not None else n, shuffle)
-        callbacks = _validation.callables("callbacks", callbacks)
-        _validation.boolean("train_metric", train_metric)
-        if history is not None and not isinstance(history, History):
-            raise TypeError(f"history must be a History or None, got {shown(history)}")
-        if not isinstance(verbose, bool):
-            verbose = _validation.integer("verbose", verbose, 0, 1)
-        if progress is not None and not isinstance(progress, (bool, np.bool_)):
-            raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
-        ordered, order = sample_order(shuffle, epochs, n)
-        if order is not None and weights is not None and not all(weights[row].any() for row in order):
-            raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
-        scored = {"val_": validation} if validation else {}
-        if train_metric:
-            scored[""] = inputs, targets, weights
-        parts = [(prefix, each, metrics.resolve(metric, each[1], self.layers[-1])) for prefix, each in scored.items()]
-        chosen = parts[0][2] if parts else metrics.resolve(metric, targets, self.layers[-1])
-        work = 3 * epochs * n * self.n_parameters
-        shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
-        max_threads = _threads.resolve_threads(threads) if shared else 1
-        if targets.classes is None and (found := _validation.out_of_reach(targets.array, self.layers[-1]._kernel)):
-            warnings.warn(found, stacklevel=3)
-        if metric is None and validation is not None:
-            self._warn_of_float_classes(validation[1])
-        history = History() if history is None else history
-        names = [f"{prefix}{each.name}" for prefix, _, some in parts for each in some]
-        scoring = Scoring(
-            chosen[0].name if validation else None,
-            ["val_loss", *names] if validation else names,
-            functools.partial(self._scores, parts),
-        )
-        samples, claim = Samples(inputs, targets.array, weights), threading.Lock()
-        with claim, Progress(bool(progress), bool(verbose), epochs, history) as report:
+        given = FitArguments(**{name: value for name, value in locals().items() if name != "self"})
+        subject = Subject(self._network, self._feature_names, self._split_seed)
+        request = checked(subject, given)
+        claim = threading.Lock()
+        with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
             self._claims.take(claim)
-            if self._network is not network:  # since the arguments were checked
+            if self._network is not subject.network:  # since the arguments were checked
                 raise RuntimeError(_threads.BUSY)
-            recorded = history, scoring if parts else None
-            trainer: Trainer
-            if isinstance(optimizer, FullBatch):
-                kind, l2 = _WHOLE_SET[type(optimizer)], objective.l2[0]
-                trainer = kind(network, samples, optimizer, epochs, l2, *recorded)
-            else:
-                options = Options(
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    optimizer=optimizer,
-                    ordered=ordered,
-                    order=order,
-                    max_threads=max_threads,
-                    objective=objective,
-                )
-                if stream is None:
-                    trainer = Steps(network, samples, options, *recorded)
-                else:
-                    chunks = functools.partial(stream._chunks, functools.partial(_part, check), batch_size)
-                    trainer = Chunks(network, chunks, options, *recorded)
-            self.history, self._rate = history, trainer.rate
-            self._feature_names = self._feature_names or columns
+            trainer = trainer_for(subject.network, request)
+            self.history, self._rate = request.history, trainer.rate
+            self._feature_names = self._feature_names or request.columns
             call = functools.partial(self._call_back, claim)
-            Fit(trainer, lambda: self._network, report, recorded[1], callbacks, call).run()
+            Fit(trainer, lambda: self._network, report, request.scored, request.callbacks, call).run()
             self._claims.give_back(claim)
-        if weights is None and stream is None and (found := self._not_learned(targets, history)):
+        for found in after_fit(trainer.network, request):
             warnings.warn(found, stacklevel=3)
-        if (
-            epochs
-            and isinstance(optimizer, (FullBatch, Rprop))
-            and (found := _saturated(trainer.network, samples, history))
-        ):
-            warnings.warn(found, stacklevel=3)
-        return history
+        return request.history
 
     def _call_back(self, claim: Any, callback: Callable[..., object]) -> object:
         """Call a callback of the fit that claims by this lock."""
         return self._claims.call_back(claim, callback, self)
-
-    def _samples(self, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: ArrayLike | None) -> _Labelled:
-        """The arguments of `fit` as the kernels take them; partial ones are some samples of a stream."""
-        inputs = self._inputs(X)
-        targets = self._targets(y, len(inputs))
-        weights = _validation.weights(sample_weight, len(inputs), self.dtype, partial=partial)
-        if class_weight is not None:
-            each = targets.classes
-            n_classes = max(2, self.layers[-1].units)
-            weights = _validation.class_weights(class_weight, each, weights, self.dtype, n_classes, partial=partial)
-        return inputs, targets, weights
-
-    def _validation_set(self, given: Any, columns: tuple[str, ...] | None) -> _Labelled:
-        """The argument validation_data as the kernels take it; columns are the names of those that train."""
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise TypeError(f"validation_data must be a pair (X, y) or (X, y, sample_weight), got {_brief(given)}")
-        X, y, *weights = given
-        _validation.same_columns("validation_data[0]", X, columns)
-        inputs = self._inputs(X, "validation_data[0]")
-        targets = self._targets(y, len(inputs), "validation_data[1]")
-        sample_weight = weights[0] if weights else None
-        return inputs, targets, _validation.weights(sample_weight, len(inputs), self.dtype, name="validation_data[2]")
-
-    def _check_stream(
-        self, y: Any, sample_weight: Any, validation_fraction: Any, train_metric: Any, shuffle: Any
-    ) -> None:
-        """Raise for arguments of `fit` that go with samples in memory."""
-        for name, value in {"y": y, "sample_weight": sample_weight}.items():
-            if value is not None:
-                raise TypeError(f"{name} must be None with a Stream, which holds it, got {shown(value)}")
-        if validation_fraction is not None or train_metric:
-            raise ValueError("validation_fraction and train_metric need samples in memory; give validation_data")
-        if not isinstance(shuffle, (bool, np.bool_)):
-            raise TypeError(f"shuffle must be True or False with a Stream, got {shown(shuffle)}")
-
-    def _check_full_batch(self, optimizer: Any, objective: Any, batch_size: int, n: int | None, shuffle: Any) -> None:
-        """Raise where one that needs all samples at once cannot do what is asked for. n is None of a stream."""
-        name = type(optimizer).__name__
-        if isinstance(optimizer, FullBatch):
-            if objective.l1[0] or objective.rules != Objective().rules:
-                raise ValueError(
-                    f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise, label_smoothing or min_derivative"
-                )
-            if isinstance(optimizer, LevenbergMarquardt) and self._network.architecture.loss != "quadratic":
-                raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {self.loss_name!r}")
-        elif not isinstance(optimizer, Rprop):
-            return
-        if n is None:
-            raise ValueError(f"optimizer {name} needs all samples in memory, got a Stream")
-        if batch_size < n or not isinstance(shuffle, (bool, np.bool_)):
-            raise ValueError(
-                f"optimizer {name} needs all {n} samples in a batch and no order of them, "
-                f"got batch_size {batch_size} and shuffle {shown(shuffle)}"
-            )
-
-    def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any, min_derivative: Any) -> Rules:
-        """The arguments of `fit` for the kernels."""
-        label_smoothing = _validation.number("label_smoothing", label_smoothing, 0.0, 1.0)
-        if label_smoothing and not losses.is_cross_entropy(self._network.architecture.loss):
-            raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {self.loss_name!r}")
-        min_derivative = _validation.number("min_derivative", min_derivative, 0.0, 1.0)
-        if min_derivative and not saturates(self._network.layout):
-            raise ValueError(
-                "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
-                f"cross-entropy takes none of the last layer), got {min_derivative!r} for {self!r}"
-            )
-        return Rules(
-            dropout=_validation.dropout(dropout, len(self.layers) - 1),
-            input_noise=_validation.number("input_noise", input_noise, 0.0),
-            label_smoothing=label_smoothing,
-            max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
-            min_derivative=min_derivative,
-        )
-
-    def _warn_of_float_classes(self, targets: Targets) -> None:
-        """Where floats look like two classes, so that a default metric is not the one that was meant."""
-        if targets.classes is None and self.layers[-1].units == 1 and self.layers[-1].activation in _THRESHOLDS:
-            values = targets.array
-            if values.min() == 0 and values.max() == 1 and ((values == 0) | (values == 1)).all():
-                warnings.warn(
-                    "y holds the floats 0.0 and 1.0, which are numeric targets, so the metric is r2. For two classes, "
-                    "and accuracy, give integers: y.astype(int).",
-                    stacklevel=4,
-                )
-
-    def _not_learned(self, targets: Targets, history: History) -> str:
-        """What to say where targets are large and the loss is above that of their mean, or ""."""
-        if len(history.loss) < 2 or targets.classes is not None:
-            return ""  # the loss of a first epoch is that of its first steps too
-        if self._network.architecture.loss != "quadratic" or self.layers[-1].activation != "identity":
-            return ""
-        return not_learned(history.loss[-1], targets.array)
 
     def partial_fit(
         self,
@@ -679,7 +468,7 @@ class Model:
                 and type(X) is np.ndarray
                 and type(y) is np.ndarray
                 and stepper.takes(X, y)
-                and stepper.asked_for is optimizer
+                and stepper.requested is optimizer
             ):
                 status, loss = stepper(X, y)
                 if status:
@@ -699,20 +488,20 @@ class Model:
         self._targets(y, len(X))
         raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
 
-    def _first_step(self, X: Any, y: Any, asked_for: Optimizer | str) -> float:
+    def _first_step(self, X: Any, y: Any, requested: Optimizer | str) -> float:
         """A step on rows unlike the last ones."""
-        optimizer = optimizers.resolve(asked_for)
+        optimizer = optimizers.resolve(requested)
         inputs = self._inputs(X)
         other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
         sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
         if other or sparse or varies or 3 * len(inputs) * self.n_parameters > step.LONG_STEP:
             return self._whole_step(X if sparse else inputs, y, optimizer)
         targets = self._targets(y, len(inputs)).array
-        self._check_trainable()
+        check_trainable(self._network.architecture)
         given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
         inputs = np.require(inputs, requirements="W")
         stepper = step.Stepper(self._network, optimizer, Samples(inputs, targets), given)
-        stepper.asked_for = asked_for
+        stepper.requested = requested
         # The step itself does not check probabilities or counts.
         if takes_any_numbers(self._network.architecture.loss) or targets.ndim == 1:
             self._network.stepper = stepper
@@ -730,46 +519,14 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs))
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
-        self._check_trainable()
+        check_trainable(self._network.architecture)
         samples = Samples(inputs, targets.array, weights)
-        steps = Steps(self._network, samples, Options(1, len(inputs), optimizer, AS_IS, None, 1), History())
+        steps = Steps(self._network, samples, Options(1, len(inputs), optimizer), History())
         try:
             steps.run(lambda ended: False)
         finally:
             steps.close()
         return float(steps.losses[0])
-
-    def _check_trainable(self) -> None:
-        steps = [layer.activation == "step" for layer in self.layers]
-        if any(steps) and len(steps) > 1:
-            raise ValueError(
-                f"fit cannot train {self!r}: a step neuron's output does not change with small changes of its weights, "
-                'so its derivative is zero and backpropagation has nothing to pass on; only a single layer of "step" '
-                'learns, by the perceptron rule. Use "sigmoid", or set the weights by hand.'
-            )
-
-    def _split(
-        self, inputs: NDArray[Any], targets: Targets, weights: NDArray[Any] | None, fraction: float
-    ) -> tuple[_Labelled, _Labelled]:
-        """The samples to train on, and those that are held out."""
-        fraction = _validation.number("validation_fraction", fraction, 0.0, 1.0, open_low=True)
-        n_held = round(fraction * len(inputs))
-        if not 0 < n_held < len(inputs):
-            raise ValueError(
-                f"validation_fraction must leave a sample on both sides, got {fraction:g} of {len(inputs)} samples"
-            )
-        order = np.random.default_rng(self._split_seed).permutation(len(inputs))
-
-        def part(rows: NDArray[Any]) -> _Labelled:
-            classes = None if targets.classes is None else targets.classes[rows]
-            chosen = None if weights is None else weights[rows]
-            if chosen is not None and not chosen.any():
-                raise ValueError(
-                    "validation_fraction must leave a sample of some weight on both sides, got none on one"
-                )
-            return take_rows(inputs, rows), Targets(take_rows(targets.array, rows), classes), chosen
-
-        return part(np.sort(order[n_held:])), part(np.sort(order[:n_held]))
 
     # ---- use ----
 
@@ -815,10 +572,10 @@ class Model:
         """
         network = self._network
         outputs = self._predict(network, X, threads)
-        undecided = _nan_rows(outputs)
+        undecided = nan_rows(outputs)
         if len(undecided):
             raise ValueError(f"X must give outputs that are numbers, got NaN for X[{undecided[0]}]")
-        return _decide(outputs, network.architecture)
+        return decide(outputs, network.architecture)
 
     @explained
     def evaluate(
@@ -844,35 +601,11 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
-        if metric is None:
-            self._warn_of_float_classes(targets)
+        if metric is None and (found := float_classes(network.architecture, targets)):
+            warnings.warn(found, stacklevel=3)
         chosen = metrics.resolve(metric, targets, network.architecture.layers[-1])
-        loss, values = self._evaluate(network, inputs, targets, weights, chosen)
+        loss, values = evaluate(network, Labelled(inputs, targets, weights), chosen)
         return {"loss": loss} | values
-
-    def _evaluate(
-        self,
-        network: Network,
-        inputs: NDArray[Any],
-        targets: Targets,
-        weights: NDArray[Any] | None,
-        chosen: list[Metric],
-    ) -> tuple[float, dict[str, float]]:
-        """(mean loss, {metric's name: its value})."""
-        loss, outputs = network.inference.evaluate(inputs, targets.array, weights)
-        if targets.classes is not None and len(_nan_rows(outputs)):
-            return loss, {str(each.name): math.nan for each in chosen}  # an output that is no number decides nothing
-        decide = functools.partial(_decide, architecture=network.architecture)
-        return loss, {str(each.name): each.score(targets, outputs, decide, weights) for each in chosen}
-
-    def _scores(self, parts: list[tuple[str, _Labelled, list[Metric]]]) -> dict[str, float]:
-        """What a fit records after an epoch: for each part of the samples the metrics, and the loss of "val_"."""
-        found: dict[str, float] = {}
-        for prefix, labelled, chosen in parts:
-            loss, values = self._evaluate(self._network, *labelled, chosen)
-            found |= {"val_loss": loss} if prefix else {}
-            found |= {f"{prefix}{name}": value for name, value in values.items()}
-        return found
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the samples."""
@@ -887,22 +620,16 @@ class Model:
         """
         network, inputs = self._network, self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
-        self._check_trainable()
+        check_trainable(self._network.architecture)
         gradient = network.inference.gradients(inputs, targets.array)
         return [(dw.T, db) for dw, db in network.layout.views(gradient)]
 
-    def _inputs(self, X: ArrayLike, name: str = "X", finite: bool = True) -> NDArray[Any]:
-        if self._feature_names is not None:
-            _validation.same_columns(name, X, self._feature_names)
-        return _validation.inputs(X, self.sizes[0], self.dtype, name=name, finite=finite)
+    def _inputs(self, X: ArrayLike, finite: bool = True) -> NDArray[Any]:
+        return inputs_of(self._network.architecture, X, self._feature_names, finite=finite)
 
-    def _targets(self, y: ArrayLike, n: int, name: str = "y", network: Network | None = None) -> Targets:
-        """y for a network, this model's own one unless given; one call of the model must go on with the same."""
-        architecture = (self._network if network is None else network).architecture
-        last = architecture.layers[-1]
-        kind = "" if takes_any_numbers(architecture.loss) else last._kernel
-        binary = last.activation in _THRESHOLDS or kind == "identity"
-        return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
+    def _targets(self, y: ArrayLike, n: int, network: Network | None = None) -> Targets:
+        """y for a network, this model's unless one is passed; a call of the model must go on with the same."""
+        return targets_of((self._network if network is None else network).architecture, y, n)
 
     # ---- transfer learning and files ----
 
@@ -984,75 +711,9 @@ class Model:
         >>> os.listdir(os.path.dirname(path))
         ['model.safetensors']
         """
-        network = self._network
-        architecture = network.architecture
-        _check_names(architecture)
-        description = {
-            "n_inputs": architecture.n_inputs,
-            "layers": [{"units": layer.units, "activation": _described(layer)} for layer in architecture.layers],
-            "loss": described(architecture.loss),
-            "dtype": architecture.dtype,
-            "input_scale": architecture.input_scale,
-            "frozen": sorted(architecture.frozen),
-            "random": network.random,
-            "noise": network.noise,
-            "split_seed": self._split_seed,
-            "feature_names": self._feature_names,
-        }
-        tensors = _tensors("", network.layout, network.parameters)
-        state = network.optimizer_state() if _validation.boolean("optimizer", optimizer) else None
-        path = _validation.path(path)
-        if state is not None:
-            used, vectors, numbers = state
-            settings = optimizers.described(used)
-            if settings is None:
-                what = f"{type(used).__name__}'s state is not saved, because its learning rate is a function"
-                warnings.warn(f"{what}; optimizer=False leaves it out without a warning", stacklevel=2)
-            else:
-                description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
-                names = OPTIMIZERS[used._kernel].vectors
-                for name, vector in zip(names, vectors.reshape(-1, network.parameters.size), strict=True):
-                    tensors |= _tensors(f"optimizer.{name}.", network.layout, vector)
-        storage.write(path, description, tensors)
-
-    @classmethod
-    def _restored(cls, d: dict[str, Any], tensors: dict[str, NDArray[Any]], custom: Mapping[str, Any]) -> Model:
-        """The model of a description and its tensors, as `save` wrote them; raises where they do not fit each other."""
-        layers = [Dense(layer["units"], _own(layer["activation"], Activation, custom)) for layer in d["layers"]]
-        sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
-        used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
-        names = () if used is None else OPTIMIZERS[used._kernel].vectors
-        prefixes = ["", *(f"optimizer.{name}." for name in names)]
-        shapes: dict[str, tuple[int, ...]] = {}
-        for prefix, (i, (fan_in, fan_out)) in itertools.product(prefixes, enumerate(itertools.pairwise(sizes))):
-            shapes |= {f"{prefix}layers.{i}.weight": (fan_out, fan_in), f"{prefix}layers.{i}.bias": (fan_out,)}
-        if shapes.keys() != tensors.keys():
-            raise ValueError(f"its tensors are {sorted(tensors)}, not {sorted(shapes)}")
-        for name, tensor in tensors.items():
-            if tensor.shape != shapes[name] or tensor.dtype != d["dtype"]:
-                raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {d['dtype']} {shapes[name]}")
-        loss = restored(_own(d["loss"], Loss, custom))
-        settings = {"loss": loss, "dtype": d["dtype"], "input_scale": d["input_scale"]}
-        model = cls([sizes[0], *layers], init="zeros", rng=0, **settings)
-        model.freeze(d["frozen"])
-        network = model._network
-        network.seed(_validation.integer("random", d["random"], 0))
-        if "noise" in d:
-            network.state["noise"] = _validation.integer("noise", d["noise"], 0)
-        _read_tensors(tensors, "", network.layout, network.parameters)
-        if used is not None:
-            numbers = _numbers(used, d["optimizer"]["numbers"])
-            vectors = network.vectors_for(used) * 0
-            for name, prefix, vector in zip(
-                names, prefixes[1:], vectors.reshape(-1, network.parameters.size), strict=True
-            ):
-                _read_tensors(tensors, prefix, network.layout, vector)
-                if name in OPTIMIZERS[used._kernel].not_negative and vector.min() < 0:
-                    raise ValueError(f"the tensors optimizer.{name} must not be negative, got {vector.min():g}")
-            network.restore_optimizer(used, vectors, numbers)
-        model._split_seed = _validation.integer("split_seed", d["split_seed"], 0)
-        model._feature_names = _validation.feature_names(d.get("feature_names"), sizes[0])
-        return model
+        optimizer, path = _validation.boolean("optimizer", optimizer), _validation.path(path)
+        contents = model_file.Contents(self._network, self._split_seed, self._feature_names)
+        storage.write(path, *model_file.written(contents, optimizer))
 
 
 def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Model:
@@ -1078,126 +739,13 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
         raise TypeError(f"custom must be a dict of names and what they stand for, got {shown(custom)}")
     description, tensors = storage.read(path)
     try:
-        return Model._restored(json.loads(description), tensors, custom or {})
+        contents = model_file.read(json.loads(description), tensors, custom or {})
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
-
-
-def _tensors(prefix: str, layout: Layout, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """The tensors of a file for a vector laid out like the parameters."""
-    found: dict[str, NDArray[Any]] = {}
-    for i, (weights, biases) in enumerate(layout.views(vector)):
-        found |= {f"{prefix}layers.{i}.weight": weights.T, f"{prefix}layers.{i}.bias": biases}
-    return found
-
-
-def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, layout: Layout, vector: NDArray[Any]) -> None:
-    """Copy such tensors into a vector."""
-    for name, place in _tensors(prefix, layout, vector).items():
-        place[...] = tensors[name]
-
-
-def _numbers(optimizer: Optimizer, found: Any) -> NDArray[np.float64]:
-    """An optimizer's numbers in a file, as STATE holds them: powers in [0, 1], zeros, and the steps and epochs done."""
-    if not isinstance(found, list) or len(found) != MAX_NUMBERS:
-        raise ValueError(f"an optimizer's numbers must be a list of {MAX_NUMBERS}, got {shown(found)}")
-    highest = dict.fromkeys(range(len(OPTIMIZERS[optimizer._kernel].state)), 1.0)
-    highest |= dict.fromkeys(POSITIONS.values(), float(MAX_STEPS))
-    for i, value in enumerate(found):
-        number, most = _validation.number(f"numbers[{i}]", value, 0.0), highest.get(i, 0.0)
-        if number > most or (most > 1 and not number.is_integer()):
-            kind = "a whole number" if most > 1 else "a number"
-            raise ValueError(f"numbers[{i}] must be {kind} of at most {most:g}, got {shown(value)}")
-    return np.array([found], np.float64)
-
-
-def _check_names(architecture: Architecture) -> None:
-    """Raise where a file would have one name for different functions of the user's."""
-    own = (Activation, Loss)
-    known: dict[str, Activation | Loss] = {}
-    for each in (*(layer.activation for layer in architecture.layers), architecture.loss):
-        if isinstance(each, own) and known.setdefault(each.name, each) != each:
-            raise ValueError(
-                f"a file holds functions of your own by their names, so they must differ, got {each.name!r} for two: "
-                f"{type(known[each.name]).__name__}(..., name='...') gives a name"
-            )
-
-
-def _described(layer: Dense) -> Any:
-    """What stands for its activation in a file."""
-    return {"custom": layer.activation.name} if isinstance(layer.activation, Activation) else layer.activation
-
-
-def _own(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
-    """A user's own activation or loss of the kind, where a file names one; else what the file has."""
-    if not isinstance(description, dict) or "custom" not in description:
-        return description
-    name = description["custom"]
-    if not isinstance(found := custom.get(name), kind):
-        raise ValueError(f"custom must map {name!r} to the {kind.__name__} that the model uses, got {shown(found)}")
-    return found
-
-
-def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp]:
-    """The class indices that outputs (n, n_out) stand for."""
-    if outputs.shape[1] > 1:
-        return outputs.argmax(axis=1)
-    return (outputs[:, 0] > _THRESHOLDS.get(architecture.layers[-1].activation, 0.0)).astype(np.intp)
-
-
-def _saturated(network: Network, samples: Samples, history: History) -> str:
-    """What to say where most of the error is in outputs that are saturated and wrong, or "".
-
-    Labels that are wrong themselves give such outputs too, but for few of the samples of a class. So does a rare class
-    that nothing tells from the others, but then the mean of the output is right.
-    """
-    architecture, output = network.architecture, network.architecture.layers[-1].activation
-    if architecture.loss not in ("quadratic", "arctanh_error") or output not in ("sigmoid", "hard_sigmoid", "tanh"):
-        return ""
-    if history.loss and history.loss[-1] < SMALL_LOSS:
-        return ""
-    rows = np.arange(0, len(samples.inputs), -(-len(samples.inputs) // SATURATED_ROWS))
-    targets = samples.targets[rows]
-    _, outputs = network.inference.evaluate(take_rows(samples.inputs, rows), targets)
-    if targets.ndim == 1:
-        targets = targets[:, None] == np.arange(outputs.shape[1])
-    low, high = _validation.RANGES[output]
-    errors = (outputs - np.clip(targets.astype(np.float64), low, high)) / (high - low)
-    weights = np.ones((len(rows), 1)) if samples.weights is None else samples.weights[rows, None]
-    sizes, ends = weights * np.abs(errors), targets > (low + high) / 2
-    squares, wrong, found = sizes * np.abs(errors), np.abs(errors) > SATURATED, []
-    for end in (ends, ~ends):
-        all_wrong = sizes.sum(axis=0, where=end & wrong)
-        half = all_wrong >= np.maximum((weights * end).sum(axis=0) / 2, 1e-30)
-        found += np.flatnonzero(half & (np.abs((weights * errors).sum(axis=0)) >= all_wrong / 2)).tolist()
-    share = squares.sum(where=wrong) / max(squares.sum(), 1e-300)
-    if share <= 0.5 or not found:
-        return ""
-    instead = 'loss="arctanh_error"' if architecture.loss == "quadratic" else "fit(min_derivative=0.0396) by Rprop"
-    return (
-        f"training may be stuck: {share:.0%} of what is left of the squared error is in outputs at the wrong end of "
-        f"{output!r}, and output {min(found)} is there for half or more of the samples whose target is at the other "
-        'end. Their gradient is almost zero. Use output="softmax" or "sigmoid" with loss="cross_entropy"; where the '
-        f"output must stay, {instead}."
-    )
-
-
-def _nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
-    """The indices of rows that hold a NaN."""
-    if _validation.sum_is_finite(outputs):
-        return np.empty(0, np.intp)
-    return np.flatnonzero(np.isnan(outputs).any(axis=1))
-
-
-def _part(check: Callable[[Any, Any, Any], _Labelled], X: Any, y: Any, sample_weight: Any) -> Samples:
-    """Samples of a stream."""
-    inputs, targets, weights = check(X, y, sample_weight)
-    return Samples(inputs, targets.array, weights)
-
-
-def _brief(value: object) -> str:
-    length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
-    return f"a {type(value).__name__}{length}"
+    model = object.__new__(Model)
+    model._set(contents.network, contents.split_seed, None)
+    model._feature_names = contents.feature_names
+    return model
 
 
 def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:

@@ -11,6 +11,7 @@ import pytest
 import fastnn
 from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls
 from fastnn.kernels import entry, training_programs
+from fastnn.training import trainers
 from fastnn.training.step import Stepper
 from fastnn.training.steps import Steps
 
@@ -971,7 +972,7 @@ def test_no_argument_is_handed_on_as_the_object_that_the_caller_has(blobs, monke
         seen.extend(samples[:2])
         return Steps(network, samples, *rest)
 
-    monkeypatch.setattr(fastnn.model, "Steps", spy)
+    monkeypatch.setattr(trainers, "Steps", spy)
     for given in (X.astype("f4"), (255 * X).astype(np.uint8), np.tile(X, (400, 1)).astype("f4")):
         targets = np.tile(y, (len(given) // len(y), 1))
         Model([6, 9, 3], rng=0).fit(given, targets, epochs=1, batch_size=len(given))

@@ -2,15 +2,262 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _validation
-from .plan import AS_IS, DRAWN, GIVEN, MAX_ROWS
+from .. import _validation, losses, metrics, optimizers
+from .. import threads as _threads
+from .._validation import Targets, shown, take_rows
+from ..history import History
+from ..kernels.block_programs import NO_RULES, Rules
+from ..kernels.passes import saturates
+from ..layers import Architecture
+from ..losses import takes_any_numbers
+from ..metrics import Metric
+from ..network import Network
+from ..optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
+from ..samples import Samples
+from ..scoring import THRESHOLDS, Labelled, Scored, float_classes
+from ..streams import OneKind, Stream
+from .plan import AS_IS, DRAWN, GIVEN, MAX_ROWS, NO_PENALTY, Options, Penalty
+
+MAX_EPOCHS = 10**8  # a float64 of history each
+AnyMetric = str | Metric | Callable[..., float]
+
+
+@dataclass(frozen=True)
+class FitArguments:
+    """The arguments of `Model.fit`; see there."""
+
+    X: Any
+    y: Any
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer | FullBatch | str
+    validation_data: tuple[ArrayLike, ...] | None
+    validation_fraction: float | None
+    sample_weight: ArrayLike | None
+    class_weight: Mapping[int, float] | str | None
+    l2: float
+    l1: float
+    max_norm: float | None
+    dropout: float | Sequence[float]
+    input_noise: float
+    label_smoothing: float
+    min_derivative: float
+    shuffle: bool | ArrayLike
+    metric: AnyMetric | Sequence[AnyMetric] | None
+    train_metric: bool
+    callbacks: Sequence[Callable[..., object]]
+    history: History | None
+    verbose: int
+    progress: bool | None
+    threads: int | None
+
+
+class Subject(NamedTuple):
+    """What arguments are for: a model's network, the names of the columns that it knows, the seed of a held-out set."""
+
+    network: Network
+    feature_names: tuple[str, ...] | None
+    split_seed: int
+
+    @property
+    def architecture(self) -> Architecture:
+        """That of the network."""
+        return self.network.architecture
+
+
+@dataclass(frozen=True)
+class Request:
+    """A fit whose arguments were checked."""
+
+    data: Labelled  # that it trains on; the first rows of a stream
+    columns: tuple[str, ...] | None  # the names of a frame's
+    chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]] | None  # of a stream, see `Chunks`
+    options: Options | WholeSetOptions
+    scored: list[Scored]
+    callbacks: Sequence[Callable[..., object]]
+    history: History
+
+
+@dataclass(frozen=True)
+class WholeSetOptions:
+    """How a fit on all samples at once goes."""
+
+    epochs: int
+    optimizer: FullBatch
+    l2: float
+
+
+def checked(subject: Subject, given: FitArguments) -> Request:
+    """The fit that is asked for; raises ValueError or TypeError for an argument that cannot be used."""
+    if given.validation_data is not None and given.validation_fraction is not None:
+        raise ValueError("validation_data and validation_fraction exclude each other, got both")
+    _check_reports(given)
+    callbacks = _validation.callables("callbacks", given.callbacks)
+    stream = given.X if isinstance(given.X, Stream) else None
+    if stream is None:
+        data = labelled(subject, given.class_weight, False, given.X, given.y, given.sample_weight)
+        columns = _validation.column_names(given.X)
+    else:
+        _check_stream(given)
+        check = OneKind(functools.partial(labelled, subject, given.class_weight, True))
+        data, columns = stream._first(check), check.names
+    strengths = penalties(given)
+    rules = _rules(subject, given)
+    check_trainable(subject.architecture)
+    data, held = _validation_set(subject, given, data, columns)
+    epochs = _validation.integer("epochs", given.epochs, 0, MAX_EPOCHS)
+    n = len(data.inputs) if stream is None else MAX_ROWS  # a stream may have as many
+    if stream is not None:
+        stream._check_epochs(epochs)
+    batch_size = min(_validation.integer("batch_size", given.batch_size, 1), n)
+    optimizer = given.optimizer if isinstance(given.optimizer, FullBatch) else optimizers.resolve(given.optimizer)
+    optimizer = optimizers.as_it_is(optimizer)
+    if isinstance(optimizer, (FullBatch, Rprop)):
+        plain = rules == NO_RULES and strengths[1] == NO_PENALTY
+        _check_whole_set(subject.architecture, given, optimizer, None if stream is not None else n, plain)
+    ordered, order = sample_order(given.shuffle, epochs, n)
+    if order is not None and data.weights is not None and not all(data.weights[row].any() for row in order):
+        raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
+    options: Options | WholeSetOptions
+    if isinstance(optimizer, FullBatch):
+        options = WholeSetOptions(epochs, optimizer, strengths[0].of_mean)
+    else:
+        options = Options(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            ordered=ordered,
+            order=order,
+            max_threads=max_threads(subject.network, given.threads, epochs * n, batch_size),
+            l2=strengths[0],
+            l1=strengths[1],
+            rules=rules,
+        )
+    scored = _scored(subject, given, data, held)
+    chunks = None
+    if stream is not None:
+        chunks = functools.partial(stream._chunks, functools.partial(_samples_of, check), batch_size)
+    _warn(subject, given, data, held)
+    history = History() if given.history is None else given.history
+    return Request(data, columns, chunks, options, scored, callbacks, history)
+
+
+def _check_reports(given: FitArguments) -> None:
+    """Raise for wrong arguments about what a fit tells, and about threads."""
+    _validation.boolean("train_metric", given.train_metric)
+    if given.history is not None and not isinstance(given.history, History):
+        raise TypeError(f"history must be a History or None, got {shown(given.history)}")
+    if not isinstance(given.verbose, bool):
+        _validation.integer("verbose", given.verbose, 0, 1)
+    if given.progress is not None and not isinstance(given.progress, (bool, np.bool_)):
+        raise TypeError(f"progress must be True, False or None, got {shown(given.progress)}")
+    if given.threads is not None:
+        _validation.integer("threads", given.threads, 1)
+
+
+# ---- samples ----
+
+
+def inputs_of(
+    architecture: Architecture, X: ArrayLike, feature_names: Any, name: str = "X", finite: bool = True
+) -> NDArray[Any]:
+    """X as the kernels read it; raises ValueError where it is a frame of other columns."""
+    if feature_names is not None:
+        _validation.same_columns(name, X, feature_names)
+    return _validation.inputs(X, architecture.n_inputs, architecture.dtype, name=name, finite=finite)
+
+
+def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:
+    """y of n samples as the kernels read it, and what it means."""
+    last = architecture.layers[-1]
+    kind = "" if takes_any_numbers(architecture.loss) else last._kernel
+    binary = last.activation in THRESHOLDS or kind == "identity"
+    return _validation.targets(y, n, last.units, architecture.dtype, binary=binary, output=kind, name=name)
+
+
+def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: Any) -> Labelled:
+    """Samples as the kernels take them; partial ones are some of a stream."""
+    architecture = subject.architecture
+    inputs = inputs_of(architecture, X, subject.feature_names)
+    targets = targets_of(architecture, y, len(inputs))
+    weights = _validation.weights(sample_weight, len(inputs), architecture.dtype, partial=partial)
+    if class_weight is not None:
+        n_classes, dtype = max(2, architecture.layers[-1].units), architecture.dtype
+        weights = _validation.class_weights(class_weight, targets.classes, weights, dtype, n_classes, partial=partial)
+    return Labelled(inputs, targets, weights)
+
+
+def _samples_of(check: Callable[[Any, Any, Any], Labelled], X: Any, y: Any, sample_weight: Any) -> Samples:
+    """Some samples of a stream, for the kernels."""
+    return check(X, y, sample_weight).samples
+
+
+def _check_stream(given: FitArguments) -> None:
+    """Raise for arguments that go with samples in memory."""
+    for name, value in {"y": given.y, "sample_weight": given.sample_weight}.items():
+        if value is not None:
+            raise TypeError(f"{name} must be None with a Stream, which holds it, got {shown(value)}")
+    if given.validation_fraction is not None or given.train_metric:
+        raise ValueError("validation_fraction and train_metric need samples in memory; give validation_data")
+    if not isinstance(given.shuffle, (bool, np.bool_)):
+        raise TypeError(f"shuffle must be True or False with a Stream, got {shown(given.shuffle)}")
+
+
+def _validation_set(
+    subject: Subject, given: FitArguments, data: Labelled, columns: tuple[str, ...] | None
+) -> tuple[Labelled, Labelled | None]:
+    """(what to train on, what to validate on); columns are the names of those that train."""
+    if given.validation_fraction is not None:
+        return _split(data, given.validation_fraction, subject.split_seed)
+    pair = given.validation_data
+    if pair is None:
+        return data, None
+    if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
+        length = f" of length {len(pair)}" if isinstance(pair, (tuple, list)) else ""
+        kind = f"a {type(pair).__name__}{length}"
+        raise TypeError(f"validation_data must be a pair (X, y) or (X, y, sample_weight), got {kind}")
+    X, y, *weights = pair
+    architecture = subject.architecture
+    _validation.same_columns("validation_data[0]", X, columns)
+    inputs = inputs_of(architecture, X, subject.feature_names, "validation_data[0]")
+    targets = targets_of(architecture, y, len(inputs), "validation_data[1]")
+    sample_weight = weights[0] if weights else None
+    found = _validation.weights(sample_weight, len(inputs), architecture.dtype, name="validation_data[2]")
+    return data, Labelled(inputs, targets, found)
+
+
+def _split(data: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+    """The samples to train on, and those that are held out."""
+    fraction = _validation.number("validation_fraction", fraction, 0.0, 1.0, open_low=True)
+    inputs, targets, weights = data
+    n_held = round(fraction * len(inputs))
+    if not 0 < n_held < len(inputs):
+        raise ValueError(
+            f"validation_fraction must leave a sample on both sides, got {fraction:g} of {len(inputs)} samples"
+        )
+    order = np.random.default_rng(seed).permutation(len(inputs))
+
+    def some(rows: NDArray[Any]) -> Labelled:
+        classes = None if targets.classes is None else targets.classes[rows]
+        chosen = None if weights is None else weights[rows]
+        if chosen is not None and not chosen.any():
+            raise ValueError("validation_fraction must leave a sample of some weight on both sides, got none on one")
+        return Labelled(take_rows(inputs, rows), Targets(take_rows(targets.array, rows), classes), chosen)
+
+    return some(np.sort(order[n_held:])), some(np.sort(order[:n_held]))
 
 
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
-    """(kind of order, the order where it is given) of `Model.fit`'s argument."""
+    """(kind of order, the order where it is given) of the argument shuffle."""
     if n > MAX_ROWS:
         raise ValueError(f"X must hold at most {MAX_ROWS} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
@@ -25,3 +272,109 @@ def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, N
     if order.size and not (order.min() >= 0 and order.max() < n):
         raise ValueError(f"shuffle must hold sample indices in [0, {n}), got {order.min()} to {order.max()}")
     return GIVEN, order.astype(np.int32, copy=False)
+
+
+# ---- what is minimised, and how ----
+
+
+def check_trainable(architecture: Architecture) -> None:
+    """Raise where a layer of step neurons has nothing to pass on."""
+    steps = [layer.activation == "step" for layer in architecture.layers]
+    if any(steps) and len(steps) > 1:
+        raise ValueError(
+            f"fit cannot train {architecture.described()}: a step neuron's output does not change with small changes "
+            "of its weights, so its derivative is zero and backpropagation has nothing to pass on; only a single layer "
+            'of "step" learns, by the perceptron rule. Use "sigmoid", or set the weights by hand.'
+        )
+
+
+def penalties(given: FitArguments) -> tuple[Penalty, Penalty]:
+    """Those of the arguments l2 and l1."""
+    if _is_off(given.l2) and _is_off(given.l1):
+        return NO_PENALTY, NO_PENALTY
+    return Penalty(_validation.number("l2", given.l2, 0.0)), Penalty(_validation.number("l1", given.l1, 0.0))
+
+
+def _is_off(value: Any) -> bool:
+    """Whether it is the default of a number, which needs no check."""
+    return type(value) is float and value == 0.0
+
+
+def _rules(subject: Subject, given: FitArguments) -> Rules:
+    """What training does beside descending the gradient."""
+    numbers = given.dropout, given.input_noise, given.label_smoothing, given.min_derivative
+    if given.max_norm is None and all(map(_is_off, numbers)):  # as in most small fits: checks took 7 of their 100 us
+        return NO_RULES
+    architecture = subject.architecture
+    label_smoothing = _validation.number("label_smoothing", given.label_smoothing, 0.0, 1.0)
+    if label_smoothing and not losses.is_cross_entropy(architecture.loss):
+        raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {architecture.loss_name!r}")
+    min_derivative = _validation.number("min_derivative", given.min_derivative, 0.0, 1.0)
+    if min_derivative and not saturates(subject.network.layout):
+        raise ValueError(
+            "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
+            f"cross-entropy takes none of the last layer), got {min_derivative!r} for {architecture.described()}"
+        )
+    max_norm = given.max_norm
+    return Rules(
+        dropout=_validation.dropout(given.dropout, len(architecture.layers) - 1),
+        input_noise=_validation.number("input_noise", given.input_noise, 0.0),
+        label_smoothing=label_smoothing,
+        max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
+        min_derivative=min_derivative,
+    )
+
+
+def _check_whole_set(
+    architecture: Architecture, given: FitArguments, optimizer: FullBatch | Rprop, n: int | None, plain: bool
+) -> None:
+    """Raise where an optimizer of all samples at once cannot do what is asked for.
+
+    n is None of a stream. `plain` says that there is no rule and no L1 penalty.
+    """
+    name = type(optimizer).__name__
+    if isinstance(optimizer, FullBatch) and not plain:
+        raise ValueError(
+            f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise, label_smoothing or min_derivative"
+        )
+    if isinstance(optimizer, LevenbergMarquardt) and architecture.loss != "quadratic":
+        raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {architecture.loss_name!r}")
+    if n is None:
+        raise ValueError(f"optimizer {name} needs all samples in memory, got a Stream")
+    if given.batch_size < n or not isinstance(given.shuffle, (bool, np.bool_)):
+        raise ValueError(
+            f"optimizer {name} needs all {n} samples in a batch and no order of them, "
+            f"got batch_size {given.batch_size} and shuffle {shown(given.shuffle)}"
+        )
+
+
+def max_threads(network: Network, threads: int | None, samples: int, batch_size: int) -> int:
+    """The most threads for a fit that sees so many samples in all: 1 where starting them costs more than they give."""
+    work = 3 * samples * network.layout.multiply_adds
+    shared = work > _threads.FIT_MULTIPLY_ADDS and network.max_threads(batch_size) > 1
+    return _threads.resolve_threads(threads) if shared else 1
+
+
+# ---- what is told ----
+
+
+def _scored(subject: Subject, given: FitArguments, data: Labelled, held: Labelled | None) -> list[Scored]:
+    """The sets that are scored after each epoch; raises for a metric that does not go with them."""
+    sets = {} if held is None else {"val_": held}
+    if given.train_metric:
+        sets[""] = data
+    last = subject.architecture.layers[-1]
+    if not sets:
+        metrics.resolve(given.metric, data.targets, last)
+    return [Scored(prefix, each, metrics.resolve(given.metric, each.targets, last)) for prefix, each in sets.items()]
+
+
+def _warn(subject: Subject, given: FitArguments, data: Labelled, held: Labelled | None) -> None:
+    """Say what is probably not meant."""
+    architecture, found = subject.architecture, list[str]()
+    if data.targets.classes is None:
+        found.append(_validation.out_of_reach(data.targets.array, architecture.layers[-1]._kernel))
+    if given.metric is None and held is not None:
+        found.append(float_classes(architecture, held.targets))
+    for text in filter(None, found):
+        warnings.warn(text, stacklevel=5)

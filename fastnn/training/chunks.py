@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from ..history import DivergenceError, History, Recorder
 from ..network import Network
 from ..samples import Samples
-from .fit import Rate, Scoring, Trainer, check_after_callbacks, diverged, names_of
+from ..scoring import Scored
+from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .plan import DRAWN, Options
 from .steps import Steps
 
@@ -28,13 +29,13 @@ class Chunks(Trainer):
         chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]],
         options: Options,
         history: History,
-        scoring: Scoring | None = None,
+        scored: Sequence[Scored] = (),
     ):
         """chunks gives those of an epoch, in an order that follows from a seed, and whether they are its last."""
         self.network, self.chunks, self.options, self.epochs = network, chunks, options, options.epochs
         self.losses, self.done = np.zeros(max(1, options.epochs)), np.zeros(1, np.int64)
         done, self.rate = self.done, Rate.of(options.optimizer)
-        self.recorder = Recorder(history, self.losses, lambda: int(done[0]), *names_of(scoring))
+        self.recorder = Recorder(history, self.losses, lambda: int(done[0]), scored)
         self.kept = network.parameters.copy()  # before callbacks
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from .. import learning_rates
 from ..history import DivergenceError, Recorder
 from ..network import Network
 from ..optimizers import Optimizer
+from ..scoring import Scored
 
 
 @dataclass
@@ -28,19 +29,6 @@ class Rate:
         """The rate before the first step."""
         rate = optimizer.learning_rate
         return cls(np.nan, False) if isinstance(rate, learning_rates.LearningRate) else cls(rate, True)
-
-
-class Scoring(NamedTuple):
-    """What is scored after each epoch: the lists of a History that it adds to, and what gives their values."""
-
-    metric: str | None  # the first one of the validation set
-    names: Sequence[str]
-    scores: Callable[[], dict[str, float]]
-
-
-def names_of(scoring: Scoring | None) -> tuple[str | None, Sequence[str]]:
-    """What a `Recorder` is told of it: the metric's name, and the lists'."""
-    return (None, ()) if scoring is None else scoring[:2]
 
 
 class Trainer:
@@ -90,14 +78,14 @@ class Fit:
         trainer: Trainer,
         get_network: Callable[[], Network],
         report: Callable[[int], None],
-        scoring: Scoring | None = None,
+        scored: Sequence[Scored] = (),
         callbacks: Iterable[Callable[..., object]] = (),
         call: Callable[[Callable[..., object]], object] = lambda callback: callback(),
     ):
         """get_network gives the network that the model has now; call calls a callback with what it takes."""
         self.trainer, self.get_network, self.report = trainer, get_network, report
-        self.scoring, self.callbacks, self.call = scoring, list(callbacks), call
-        trainer.watched = scoring is not None or bool(self.callbacks)
+        self.scored, self.callbacks, self.call = scored, list(callbacks), call
+        trainer.watched = bool(scored or self.callbacks)
 
     def run(self) -> None:
         """Train to the end."""
@@ -117,8 +105,8 @@ class Fit:
     def _after(self, ended: int) -> bool:
         """Do what follows epochs that have ended; whether a callback says stop."""
         trainer = self.trainer
-        if self.scoring is not None:
-            trainer.recorder.score(trainer.epoch, self.scoring.scores())
+        for each in self.scored:
+            trainer.recorder.score(trainer.epoch, each.scores(self.get_network()))
         stop = any_says_stop([self.call(callback) for callback in self.callbacks])
         if self.callbacks and not stop:
             self._resume()

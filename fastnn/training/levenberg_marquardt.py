@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..history import History
-from ..network import Network
-from ..samples import Samples
-from .fit import Scoring
 from .whole_set import WholeSet
 
 JACOBIAN_BYTES = 2**24  # so many bytes of the Jacobian are held at a time
@@ -25,18 +21,9 @@ class LevenbergMarquardtTrainer(WholeSet):
     A step that does not lower the loss is tried again with a larger damping.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        samples: Samples,
-        optimizer: Any,
-        epochs: int,
-        l2: float,
-        history: History,
-        scoring: Scoring | None = None,
-    ):
-        super().__init__(network, samples, optimizer, epochs, l2, history, scoring)
-        self.damping = optimizer.damping
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.damping = self.optimizer.damping
         self.trained, self.penalised = self._marks()
 
     def advance(self, until: int) -> None:

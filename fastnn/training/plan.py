@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +27,44 @@ MAX_ROWS = 2**31 - 1  # of samples: their numbers are int32
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised beside the mean of the losses, and how that mean is taken."""
+class Penalty(NamedTuple):
+    """The strength c of c / 2 times the sum of W^2, or of c times the sum of |W|, by what it is added to."""
 
-    l2: tuple[float, float] = (0.0, 0.0)  # c / 2 times the sum of W^2, added to the mean of a batch, or to its sum
-    l1: tuple[float, float] = (0.0, 0.0)  # the same with c times the sum of |W|
+    of_mean: float = 0.0  # the mean of a batch's losses
+    of_sum: float = 0.0  # their sum
+
+
+NO_PENALTY = Penalty()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a fit by mini-batch steps goes, and what it minimises, after its arguments were checked."""
+
+    epochs: int
+    batch_size: int  # of AnyRows the usual one, or 0
+    optimizer: Optimizer
+    ordered: int = AS_IS
+    order: NDArray[np.int32] | None = None  # (epochs, n) where it is given
+    max_threads: int = 1
+    l2: Penalty = NO_PENALTY
+    l1: Penalty = NO_PENALTY
     batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
     n_means: int = 1  # report the losses divided by it, but not the penalty
     rules: block_programs.Rules = block_programs.NO_RULES
+    partial: bool = False  # whether more samples of the epoch follow, in another fit
+    any_rows: bool = False  # whether fits on other numbers of samples follow
+    in_place: bool = False  # whether the network's own memory is trained, see Plan
+    rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
+
+    def __post_init__(self) -> None:
+        if self.rate_per is None:
+            object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))
+        clips = self.optimizer.clip_value, self.optimizer.clip_norm
+        if clips != (self.rules.clip_value, self.rules.clip_norm):
+            object.__setattr__(self, "rules", replace(self.rules, clip_value=clips[0], clip_norm=clips[1]))
 
 
-PLAIN = Objective()
 NOBODY = np.zeros(1, MAILBOX)  # of a call without helping threads
 
 
@@ -233,17 +259,10 @@ class Plan:
             if threads > 1:
                 entry.help_train(*arguments, 0)
 
-    def bind(
-        self,
-        optimizer: Optimizer,
-        samples: Samples,
-        batch_size: int,
-        ordered: int,
-        order: Any = None,
-        objective: Objective = PLAIN,
-    ) -> None:
-        """Get ready for a fit on these samples; order is int32 (epochs, n) where it is given."""
-        n, table = len(samples.inputs), self.bindings
+    def bind(self, options: Options, samples: Samples, order: NDArray[np.int32] | None = None) -> None:
+        """Get ready for a fit on these samples; order is that of `options`, or of the epochs that are left."""
+        n, table, ordered = len(samples.inputs), self.bindings, options.ordered
+        batch_size = options.batch_size or n
         for made in self.by_threads.values():
             made.prepare(*{min(n, batch_size), n % batch_size} - {0})
         if ordered == DRAWN:
@@ -254,22 +273,22 @@ class Plan:
             bind(table, ORDER, 0)
             bind(table, REMAINING, 0)  # there is no order to prefetch by
         else:
+            assert order is not None
             bind(table, REMAINING, n, -1)
             self.bind_order(order)
         for symbol, array in zip((SAMPLES, TARGETS, WEIGHTS), samples, strict=True):
             if array is not None:  # the stride of a single row may be anything
                 bind(table, symbol, array.ctypes.data, array[:1].nbytes if ordered == AS_IS else 0)
         names = OPTIMIZERS[self.kind.optimizer].settings
-        values = (getattr(optimizer, name) for name in names)
+        values = (getattr(options.optimizer, name) for name in names)
         self.settings[: len(names)] = [
             np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values
         ]
         self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
         self.run["n_samples"], self.run["batch_size"], self.run["ordered"] = n, batch_size, ordered
-        if objective is not PLAIN:
-            self.run["batch_means"], self.run["loss_scale"] = objective.batch_means, 1 / objective.n_means
+        self.run["batch_means"], self.run["loss_scale"] = options.batch_means, 1 / options.n_means
         if self.kind.l2 or self.kind.l1:
-            self.penalties[:] = (*objective.l2, objective.n_means / 2), (*objective.l1, objective.n_means)
+            self.penalties[:] = (*options.l2, options.n_means / 2), (*options.l1, options.n_means)
         self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
@@ -367,46 +386,28 @@ def _help(call: Any, ended: Any, arguments: tuple[Any, ...], worker: int) -> Non
         ended.release()
 
 
-def plan_for(
-    network: Network,
-    optimizer: Optimizer,
-    samples: Samples,
-    batch_size: int,
-    max_threads: int,
-    in_place: bool = False,
-    any_rows: bool = False,
-    objective: Objective = PLAIN,
-    partial: bool = False,
-    rate_per: str = "",
-) -> Plan:
-    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards.
-
-    With `any_rows` it is for any number of samples: batch_size is the usual one, or 0. rate_per is what
-    `learning_rates.per_of` said of the optimizer.
-    """
+def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
+    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
     stepper, network.stepper = network.stepper, None
     if stepper is not None:
         stepper.plan.release(network)
-    rules, clipped = objective.rules, (optimizer.clip_value, optimizer.clip_norm)
-    if clipped != (None, None):
-        rules = replace(rules, clip_value=optimizer.clip_value, clip_norm=optimizer.clip_norm)
     sources = Sources.of(*samples)
     kind = FitKind(
-        batch_size=batch_size,
-        remainder=0 if any_rows else len(samples.inputs) % batch_size,
-        any_rows=any_rows,
-        optimizer=optimizer._kernel,
-        max_threads=max_threads,
-        sources=sources.once if any_rows else sources,
-        in_place=in_place,
-        l2=objective.l2 != PLAIN.l2,
-        l1=objective.l1 != PLAIN.l1,
-        rules=rules,
-        rate_per=rate_per,
-        partial=partial and bool(rate_per),  # else it makes no difference
+        batch_size=options.batch_size,
+        remainder=0 if options.any_rows else len(samples.inputs) % options.batch_size,
+        any_rows=options.any_rows,
+        optimizer=options.optimizer._kernel,
+        max_threads=options.max_threads,
+        sources=sources.once if options.any_rows else sources,
+        in_place=options.in_place,
+        l2=options.l2 != NO_PENALTY,
+        l1=options.l1 != NO_PENALTY,
+        rules=options.rules,
+        rate_per=options.rate_per or "",
+        partial=options.partial and bool(options.rate_per),  # else it makes no difference
     )
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
-    plan.attach(network, optimizer)
+    plan.attach(network, options.optimizer)
     return plan
 
 
@@ -421,23 +422,3 @@ def _waiting(network: Network, kind: FitKind) -> Plan | None:
             if plan.forks == forks():  # else its helping threads are not there
                 return plan
     return None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a fit by mini-batch steps goes, after its arguments were checked."""
-
-    epochs: int
-    batch_size: int
-    optimizer: Optimizer
-    ordered: int
-    order: NDArray[np.int32] | None  # (epochs, n) where it is given
-    max_threads: int
-    objective: Objective = PLAIN
-    partial: bool = False  # whether more samples of the epoch follow, in another fit
-    any_rows: bool = False  # whether fits on other numbers of samples follow
-    rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
-
-    def __post_init__(self) -> None:
-        if self.rate_per is None:
-            object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))

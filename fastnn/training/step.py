@@ -11,7 +11,7 @@ from ..kernels import entry
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
-from .plan import AS_IS, plan_for
+from .plan import Options, plan_for
 
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 
@@ -26,10 +26,11 @@ class Stepper:
     def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
         """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
         inputs = samples.inputs
-        self.plan = plan = plan_for(network, optimizer, samples, 0, 1, in_place=True, any_rows=True)
-        plan.bind(optimizer, samples, len(inputs), AS_IS)
+        options = Options(1, 0, optimizer, any_rows=True, in_place=True)
+        self.plan = plan = plan_for(network, options, samples)
+        plan.bind(options, samples)
         plan.bindings["address"] = 0  # each step brings its own
-        self.asked_for: Optimizer | str = optimizer  # the argument of `partial_fit`
+        self.requested: Optimizer | str = optimizer  # the argument of `partial_fit`
         self.x_dtype, self.y_dtype, self.labels = inputs.dtype, given.dtype, np.zeros(0, np.int32)
         self._turn_to(inputs.shape, given.shape)
 

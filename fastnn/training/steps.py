@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from ..history import History, Recorder
 from ..kernels import entry
 from ..network import Network
 from ..samples import Samples
-from .fit import Rate, Scoring, Trainer, check_after_callbacks, diverged, names_of
+from ..scoring import Scored
+from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .plan import Options, Plan, plan_for
 
 
@@ -26,7 +28,7 @@ class Steps(Trainer):
         samples: Samples,
         options: Options,
         history: History,
-        scoring: Scoring | None = None,
+        scored: Sequence[Scored] = (),
         rate: Rate | None = None,
     ):
         self.network, self.samples, self.options, self.epochs = network, samples, options, options.epochs
@@ -34,7 +36,7 @@ class Steps(Trainer):
         self.plan = self._bound_plan(network, options.order)
         self.run_record = record = self.plan.run
         self.now = record[0]  # a view
-        self.recorder = Recorder(history, self.losses, lambda: int(record["epoch"][0]), *names_of(scoring))
+        self.recorder = Recorder(history, self.losses, lambda: int(record["epoch"][0]), scored)
         self.rate = Rate.of(options.optimizer) if rate is None else rate
         batch, rows = options.batch_size, self.network.layout.block_rows
         whole, rest = divmod(len(samples.inputs), batch)
@@ -45,20 +47,9 @@ class Steps(Trainer):
         self.window = [0.0, 0]  # seconds and blocks since the last finished epoch
 
     def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
-        o = self.options
-        plan = plan_for(
-            network,
-            o.optimizer,
-            self.samples,
-            o.batch_size,
-            o.max_threads,
-            any_rows=o.any_rows,
-            objective=o.objective,
-            partial=o.partial,
-            rate_per=o.rate_per or "",
-        )
-        plan.bind(o.optimizer, self.samples, o.batch_size, o.ordered, order, o.objective)
-        plan.load(network, o.optimizer)
+        plan = plan_for(network, self.options, self.samples)
+        plan.bind(self.options, self.samples, order)
+        plan.load(network, self.options.optimizer)
         return plan
 
     @property

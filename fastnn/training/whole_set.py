@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from ..history import History, Recorder
 from ..inference import Inference
 from ..network import Network
 from ..samples import Samples
-from .fit import Rate, Scoring, Trainer, diverged, names_of
+from ..scoring import Scored
+from .arguments import WholeSetOptions
+from .fit import Rate, Trainer, diverged
 
 
 class WholeSet(Trainer):
@@ -25,22 +28,21 @@ class WholeSet(Trainer):
         self,
         network: Network,
         samples: Samples,
-        optimizer: Any,
-        epochs: int,
-        l2: float,
+        options: WholeSetOptions,
         history: History,
-        scoring: Scoring | None = None,
+        scored: Sequence[Scored] = (),
     ):
         self.network, self.samples, self.layout = network, samples, network.layout
-        self.optimizer, self.epochs, self.l2 = optimizer, epochs, l2
+        self.optimizer: Any = options.optimizer
+        self.epochs, self.l2 = options.epochs, options.l2
         self.done = done = np.zeros(1, np.int64)  # iterations; a History reads it, and must not keep the samples
         self.rate = Rate(np.nan, False)
-        self.losses, self.next_loss = np.zeros(max(1, epochs)), np.nan
+        self.losses, self.next_loss = np.zeros(max(1, self.epochs)), np.nan
         self.started = time.perf_counter()
         self.trial = network.parameters.copy()
         self.inference = Inference(self.layout, self.trial, network.scale)
         self.views = self.layout.views(self.trial)
-        self.recorder = Recorder(history, self.losses, lambda: int(done[0]), *names_of(scoring))
+        self.recorder = Recorder(history, self.losses, lambda: int(done[0]), scored)
 
     @property
     def epoch(self) -> int:

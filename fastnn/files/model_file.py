@@ -1,0 +1,165 @@
+"""A model as a file holds it: a description, and tensors by name."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _validation, losses, optimizers
+from .._validation import shown
+from ..custom import Activation, Loss
+from ..kernels.memory import Layout
+from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
+from ..layers import Architecture, Dense
+from ..network import Network
+from ..optimizers import Optimizer
+
+MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
+Tensors = dict[str, NDArray[Any]]
+
+
+class Contents(NamedTuple):
+    """What a file holds of a model."""
+
+    network: Network
+    split_seed: int
+    feature_names: tuple[str, ...] | None
+
+
+def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensors]:
+    """(the description, the tensors) of a model; with `optimizer`, of what its optimizer keeps too."""
+    network = contents.network
+    architecture = network.architecture
+    _check_names(architecture)
+    description = {
+        "n_inputs": architecture.n_inputs,
+        "layers": [{"units": layer.units, "activation": _described(layer)} for layer in architecture.layers],
+        "loss": losses.described(architecture.loss),
+        "dtype": architecture.dtype,
+        "input_scale": architecture.input_scale,
+        "frozen": sorted(architecture.frozen),
+        "random": network.random,
+        "noise": network.noise,
+        "split_seed": contents.split_seed,
+        "feature_names": contents.feature_names,
+    }
+    tensors = _tensors("", network.layout, network.parameters)
+    state = network.optimizer_state() if optimizer else None
+    if state is not None:
+        used, vectors, numbers = state
+        settings = optimizers.described(used)
+        if settings is None:
+            what = f"{type(used).__name__}'s state is not saved, because its learning rate is a function"
+            warnings.warn(f"{what}; optimizer=False leaves it out without a warning", stacklevel=3)
+        else:
+            description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
+            names = OPTIMIZERS[used._kernel].vectors
+            for name, vector in zip(names, vectors.reshape(-1, network.parameters.size), strict=True):
+                tensors |= _tensors(f"optimizer.{name}.", network.layout, vector)
+    return description, tensors
+
+
+def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Contents:
+    """The model of a description and its tensors, as `written` gave them; raises where they do not fit each other."""
+    layers = [Dense(layer["units"], _user_function(layer["activation"], Activation, custom)) for layer in d["layers"]]
+    sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
+    used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
+    names = () if used is None else OPTIMIZERS[used._kernel].vectors
+    prefixes = ["", *(f"optimizer.{name}." for name in names)]
+    _check_shapes(sizes, d["dtype"], prefixes, tensors)
+    network = Network(_architecture(d, sizes[0], layers, custom), _validation.integer("random", d["random"], 0))
+    if "noise" in d:
+        network.state["noise"] = _validation.integer("noise", d["noise"], 0)
+    _read_tensors(tensors, "", network.layout, network.parameters)
+    if used is not None:
+        numbers = _numbers(used, d["optimizer"]["numbers"])
+        vectors = network.vectors_for(used) * 0
+        for name, prefix, vector in zip(names, prefixes[1:], vectors.reshape(-1, network.parameters.size), strict=True):
+            _read_tensors(tensors, prefix, network.layout, vector)
+            if name in OPTIMIZERS[used._kernel].not_negative and vector.min() < 0:
+                raise ValueError(f"the tensors optimizer.{name} must not be negative, got {vector.min():g}")
+        network.restore_optimizer(used, vectors, numbers)
+    split_seed = _validation.integer("split_seed", d["split_seed"], 0)
+    return Contents(network, split_seed, _validation.feature_names(d.get("feature_names"), sizes[0]))
+
+
+def _architecture(d: dict[str, Any], n_inputs: int, layers: list[Dense], custom: Mapping[str, Any]) -> Architecture:
+    """The architecture of a description."""
+    if not layers:
+        raise ValueError("it has no layer")
+    loss, scale = losses.restored(_user_function(d["loss"], Loss, custom)), d["input_scale"]
+    if scale is not None:
+        scale = _validation.number("input_scale", scale, -np.inf)
+    frozen = frozenset(_validation.integer("frozen", i, 0, len(layers) - 1) for i in d["frozen"])
+    return Architecture(n_inputs, tuple(layers), loss, d["dtype"], scale, frozen)
+
+
+def _check_shapes(sizes: list[int], dtype: str, prefixes: list[str], tensors: Tensors) -> None:
+    """Raise where the tensors are not those of such layers, once for each prefix."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for prefix, (i, (fan_in, fan_out)) in itertools.product(prefixes, enumerate(itertools.pairwise(sizes))):
+        shapes |= {f"{prefix}layers.{i}.weight": (fan_out, fan_in), f"{prefix}layers.{i}.bias": (fan_out,)}
+    if shapes.keys() != tensors.keys():
+        raise ValueError(f"its tensors are {sorted(tensors)}, not {sorted(shapes)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != shapes[name] or tensor.dtype != dtype:
+            raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
+
+
+def _tensors(prefix: str, layout: Layout, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The tensors of a file for a vector laid out like the parameters."""
+    found: dict[str, NDArray[Any]] = {}
+    for i, (weights, biases) in enumerate(layout.views(vector)):
+        found |= {f"{prefix}layers.{i}.weight": weights.T, f"{prefix}layers.{i}.bias": biases}
+    return found
+
+
+def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, layout: Layout, vector: NDArray[Any]) -> None:
+    """Copy such tensors into a vector."""
+    for name, place in _tensors(prefix, layout, vector).items():
+        place[...] = tensors[name]
+
+
+def _numbers(optimizer: Optimizer, found: Any) -> NDArray[np.float64]:
+    """An optimizer's numbers in a file, as STATE holds them: powers in [0, 1], zeros, and the steps and epochs done."""
+    if not isinstance(found, list) or len(found) != MAX_NUMBERS:
+        raise ValueError(f"an optimizer's numbers must be a list of {MAX_NUMBERS}, got {shown(found)}")
+    highest = dict.fromkeys(range(len(OPTIMIZERS[optimizer._kernel].state)), 1.0)
+    highest |= dict.fromkeys(POSITIONS.values(), float(MAX_STEPS))
+    for i, value in enumerate(found):
+        number, most = _validation.number(f"numbers[{i}]", value, 0.0), highest.get(i, 0.0)
+        if number > most or (most > 1 and not number.is_integer()):
+            kind = "a whole number" if most > 1 else "a number"
+            raise ValueError(f"numbers[{i}] must be {kind} of at most {most:g}, got {shown(value)}")
+    return np.array([found], np.float64)
+
+
+def _check_names(architecture: Architecture) -> None:
+    """Raise where a file would have one name for different functions of the user's."""
+    known: dict[str, Activation | Loss] = {}
+    for each in (*(layer.activation for layer in architecture.layers), architecture.loss):
+        if isinstance(each, (Activation, Loss)) and known.setdefault(each.name, each) != each:
+            raise ValueError(
+                f"a file holds functions of your own by their names, so they must differ, got {each.name!r} for two: "
+                f"{type(known[each.name]).__name__}(..., name='...') gives a name"
+            )
+
+
+def _described(layer: Dense) -> Any:
+    """What stands for its activation in a file."""
+    return {"custom": layer.activation.name} if isinstance(layer.activation, Activation) else layer.activation
+
+
+def _user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
+    """A user's activation or loss of the kind, where a file names one; else what the file has."""
+    if not isinstance(description, dict) or "custom" not in description:
+        return description
+    name = description["custom"]
+    if not isinstance(found := custom.get(name), kind):
+        raise ValueError(f"custom must map {name!r} to the {kind.__name__} that the model uses, got {shown(found)}")
+    return found
