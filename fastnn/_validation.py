@@ -536,6 +536,16 @@ def targets(
         if labels.view(np.uint64).max() < n_out:  # none is negative either
             labels = labels.astype(np.int32)
             return Targets(labels, labels)
+    if (
+        type(y) is np.ndarray
+        and y.dtype == dtype
+        and y.shape == (n, n_out)
+        and not output
+        and y.flags.carray
+        and y.size < SMALL
+        and math.isfinite(np.vdot(y, y))  # else it is looked at again
+    ):
+        return Targets(y, None)
     array = _numeric(name, y, _TEXT_IN_Y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

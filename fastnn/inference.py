@@ -361,7 +361,7 @@ def _bindings(
     table = bindings()
     for symbol, array in ((SAMPLES, inputs), (TARGETS, targets), (WEIGHTS, weights), (OUTPUTS, out)):
         if array is not None:
-            bind(table, symbol, array.ctypes.data, array.strides[0])
+            bind(table, symbol, python_api.address_of(array), array.strides[0])
     if gradient is not None:
-        bind(table, GRADIENT, gradient.ctypes.data)
+        bind(table, GRADIENT, python_api.address_of(gradient))
     return table

@@ -13,6 +13,7 @@ from .inference import Inference, SmallPredictions
 from .kernels import strategy
 from .kernels.memory import STATE, Layout, aligned_zeros
 from .kernels.program import NETWORK_SYMBOLS
+from .kernels.python_api import address_of
 from .kernels.update_rules import OPTIMIZERS
 from .layers import Architecture
 from .losses import kernel_name, parameter_of
@@ -139,7 +140,7 @@ class Network:
     def addresses(self, vectors: NDArray[Any]) -> dict[str, int]:
         """Where the parameters, an optimizer's vectors and the state lie, by NETWORK_SYMBOLS."""
         parameters, state = self._places
-        return dict(zip(NETWORK_SYMBOLS, (parameters, vectors.ctypes.data, state), strict=True))
+        return dict(zip(NETWORK_SYMBOLS, (parameters, address_of(vectors), state), strict=True))
 
     def start(self, optimizer: Optimizer, vectors: NDArray[Any], state: NDArray[Any]) -> None:
         """Make vectors and state, copies of the network's, those of a fresh optimizer."""

@@ -45,6 +45,8 @@ _C_ALIGNED = 0x101  # flags of a C-ordered and aligned array
 _EMPTY = 184  # the place of PyArray_Empty in NumPy's table, 2 is that of its type
 _METH_O = 8  # a C function of one argument
 
+_int64 = ctypes.c_int64
+
 RowFunction = Callable[[Any], NDArray[Any] | None]
 
 
@@ -120,13 +122,7 @@ def row_function(
 @cache
 def _python() -> _Python | None:
     """None where objects are laid out in another way, or several threads run Python at once."""
-    array = np.zeros((2, 3), np.float32)
-    if (
-        sys.implementation.name != "cpython"
-        or ctypes.sizeof(ctypes.c_void_p) != 8
-        or sysconfig.get_config_var("Py_GIL_DISABLED")
-        or _read(array) != (id(np.ndarray), array.ctypes.data, 2, (2, 3), id(array.dtype), array.flags.num)
-    ):
+    if not _has_known_fields():
         return None
     object_, void = ctypes.py_object, ctypes.c_void_p
     pointer = _function("PyCapsule_GetPointer", void, object_, ctypes.c_char_p)
@@ -138,6 +134,23 @@ def _python() -> _Python | None:
     new = _function("PyCFunction_NewEx", object_, void, object_, void)
     method = _MethodDef(b"predict_rows", host_function("predict_rows", _define), _METH_O, None)
     return _Python({"empty": _address(table[_EMPTY]), **addresses}, new, method)
+
+
+@cache
+def _has_known_fields() -> bool:
+    """Whether arrays are laid out as the functions here read them, and one thread at a time runs Python."""
+    array = np.zeros((2, 3), np.float32)
+    return (
+        sys.implementation.name == "cpython"
+        and ctypes.sizeof(ctypes.c_void_p) == 8
+        and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and _read(array) == (id(np.ndarray), array.ctypes.data, 2, (2, 3), id(array.dtype), array.flags.num)
+    )
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """The address of an array's elements: `array.ctypes.data` in a fifth of its time."""
+    return _int64.from_address(id(array) + _DATA).value if _has_known_fields() else int(array.ctypes.data)
 
 
 def _function(name: str, *kinds: Any) -> Any:

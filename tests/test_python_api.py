@@ -359,16 +359,23 @@ def test_a_prediction_that_begins_in_the_middle_of_another(seed, rows):
 
 
 def test_there_is_none_where_arrays_are_laid_out_in_another_way(monkeypatch):
-    python_api._python.cache_clear()
+    def forget():
+        python_api._python.cache_clear()
+        python_api._has_known_fields.cache_clear()
+
+    forget()
+    array = np.arange(6.0).reshape(2, 3)
+    assert python_api.address_of(array[1:]) == array.ctypes.data + 24
+    forget()
     try:
         monkeypatch.setattr(python_api, "_read", lambda array: (id(np.ndarray), array.ctypes.data, 2, (3, 2), 0, 0))
         assert python_api._python() is None
+        assert python_api.address_of(array[1:]) == array.ctypes.data + 24
     finally:
-        python_api._python.cache_clear()
+        forget()
     assert python_api._python() is None
     monkeypatch.undo()
-    python_api._python.cache_clear()
-    assert python_api._python() is not None
+    forget()
 
 
 def test_without_it_all_is_the_same(none_to_be_had):

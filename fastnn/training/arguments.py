@@ -31,8 +31,7 @@ MAX_EPOCHS = 10**8  # a float64 of history each
 AnyMetric = str | Metric | Callable[..., float]
 
 
-@dataclass(frozen=True)
-class FitArguments:
+class FitArguments(NamedTuple):
     """The arguments of `Model.fit`; see there."""
 
     X: Any
@@ -75,7 +74,15 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class WholeSetOptions:
+    """How a fit on all samples at once goes."""
+
+    epochs: int
+    optimizer: FullBatch
+    l2: float
+
+
+class Request(NamedTuple):
     """A fit whose arguments were checked."""
 
     data: Labelled  # that it trains on; the first rows of a stream
@@ -85,15 +92,6 @@ class Request:
     scored: list[Scored]
     callbacks: Sequence[Callable[..., object]]
     history: History
-
-
-@dataclass(frozen=True)
-class WholeSetOptions:
-    """How a fit on all samples at once goes."""
-
-    epochs: int
-    optimizer: FullBatch
-    l2: float
 
 
 def checked(subject: Subject, given: FitArguments) -> Request:

@@ -16,6 +16,7 @@ from ..kernels.library import library
 from ..kernels.matrix import Symbol
 from ..kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from ..kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from ..kernels.python_api import address_of
 from ..kernels.sources import Sources
 from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from ..network import Network
@@ -78,7 +79,7 @@ class ThreadPrograms:
         own, live = plan.own, plan.live
         if self.layout is not layout:
             parameters, vectors = (aligned_zeros(n * self.layout.n_bytes, layout.dtype) for n in (1, plan.n_vectors))
-            own = replace(own, parameters=parameters, vectors=vectors)
+            own = own._replace(parameters=parameters, vectors=vectors)
             live = own.trainable(self.layout)
         self.own = own
         needed = kind.any_rows or training_programs.needs_gradient(layout, kind.batch_size, kind.optimizer)
@@ -178,8 +179,7 @@ class AnyRows(ThreadPrograms):
         self.blocks = blocks  # at last: an exception before leaves nothing out of the code
 
 
-@dataclass(frozen=True)
-class FitKind:
+class FitKind(NamedTuple):
     """What the programs of a fit depend on beside the network."""
 
     batch_size: int  # 0 where there is no usual one
@@ -196,8 +196,7 @@ class FitKind:
     partial: bool = False  # whether more samples of an epoch follow those of the fit
 
 
-@dataclass(frozen=True)
-class Buffers:
+class Buffers(NamedTuple):
     """What training changes: the parameters, the optimizer's vectors, and one record of STATE."""
 
     parameters: NDArray[Any]
@@ -209,6 +208,12 @@ class Buffers:
         n_own = self.vectors.nbytes // layout.n_bytes
         parameters, vectors, state = (array.ctypes.data for array in (self.parameters, self.vectors, self.state))
         return Trainable.at(layout, parameters, vectors, n_own, state)
+
+
+def _settings(optimizer: Optimizer) -> list[float]:
+    """The numbers of an optimizer as its kernel takes them; NaN for a rate that changes."""
+    values = [getattr(optimizer, name) for name in OPTIMIZERS[optimizer._kernel].settings]
+    return [np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values]
 
 
 class Plan:
@@ -278,22 +283,20 @@ class Plan:
             self.bind_order(order)
         for symbol, array in zip((SAMPLES, TARGETS, WEIGHTS), samples, strict=True):
             if array is not None:  # the stride of a single row may be anything
-                bind(table, symbol, array.ctypes.data, array[:1].nbytes if ordered == AS_IS else 0)
-        names = OPTIMIZERS[self.kind.optimizer].settings
-        values = (getattr(options.optimizer, name) for name in names)
-        self.settings[: len(names)] = [
-            np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values
-        ]
+                bind(table, symbol, address_of(array), array[:1].nbytes if ordered == AS_IS else 0)
+        values = _settings(options.optimizer)
+        self.settings[: len(values)] = values
         self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
-        self.run["n_samples"], self.run["batch_size"], self.run["ordered"] = n, batch_size, ordered
-        self.run["batch_means"], self.run["loss_scale"] = options.batch_means, 1 / options.n_means
+        run = self.run[0]  # a view
+        run["n_samples"], run["batch_size"], run["ordered"] = n, batch_size, ordered
+        run["batch_means"], run["loss_scale"] = options.batch_means, 1 / options.n_means
         if self.kind.l2 or self.kind.l1:
             self.penalties[:] = (*options.l2, options.n_means / 2), (*options.l1, options.n_means)
         self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
         """Go on with these orders, (epochs, n), in a fit that is given them."""
-        bind(self.bindings, ORDER, order.ctypes.data, 4)
+        bind(self.bindings, ORDER, address_of(order), 4)
 
     def attach(self, network: Network, optimizer: Optimizer) -> None:
         """Serve a network from now on."""

@@ -18,6 +18,8 @@ from ..scoring import Scored
 from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .plan import Options, Plan, plan_for
 
+EPOCH, STEP, ROW, STATUS = map((entry.RUN.names or ()).index, ("epoch", "step", "row", "status"))  # each of 8 bytes
+
 
 class Steps(Trainer):
     """Mini-batch steps on samples in memory. The compiled code alone counts the epochs."""
@@ -35,8 +37,8 @@ class Steps(Trainer):
         self.losses = np.zeros(1)  # the epochs' losses; `advance` makes it longer
         self.plan = self._bound_plan(network, options.order)
         self.run_record = record = self.plan.run
-        self.now = record[0]  # a view
-        self.recorder = Recorder(history, self.losses, lambda: int(record["epoch"][0]), scored)
+        self.position = position = record.view(np.int64).item  # reads a field of it, by its number
+        self.recorder = Recorder(history, self.losses, lambda: int(position(EPOCH)), scored)
         self.rate = Rate.of(options.optimizer) if rate is None else rate
         batch, rows = options.batch_size, self.network.layout.block_rows
         whole, rest = divmod(len(samples.inputs), batch)
@@ -55,17 +57,18 @@ class Steps(Trainer):
     @property
     def epoch(self) -> int:
         """The number of epochs that have ended."""
-        return int(self.now["epoch"])
+        return int(self.position(EPOCH))
 
     def _blocks(self) -> int:
         """Blocks done."""
-        run, rows = self.now, self.network.layout.block_rows
-        return int(run["epoch"] * self.blocks_per_epoch + run["step"] * self.blocks_per_batch + run["row"] // rows)
+        epoch, step, row = (self.position(field) for field in (EPOCH, STEP, ROW))
+        rows = self.network.layout.block_rows
+        return int(epoch * self.blocks_per_epoch + step * self.blocks_per_batch + row // rows)
 
     def advance(self, until: int) -> None:
         """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
-        plan, run = self.plan, self.now
-        before, begun = self._blocks(), (self.epoch, int(run["step"]) + bool(run["row"]))
+        plan, position = self.plan, self.position
+        before, begun = self._blocks(), (self.epoch, position(STEP) + bool(position(ROW)))
         if self.rate.requested is not None:
             plan.settings[0] = self.rate.requested
         rate = plan.settings[0]
@@ -74,7 +77,7 @@ class Steps(Trainer):
             longer[: len(self.losses)] = self.losses
             self.losses = longer
             self.recorder.losses_are_in(longer)
-        run["epochs"] = until
+        self.run_record[0]["epochs"] = until
         threads, part = plan.tuner.choose()
         switched = time.perf_counter()
         plan.take(threads)
@@ -91,7 +94,7 @@ class Steps(Trainer):
         plan.train(self.losses, blocks)
         seconds = time.perf_counter() - start
         self._note_rates(*begun, rate)
-        if run["status"] == entry.DIVERGED:
+        if position(STATUS) == entry.DIVERGED:
             raise diverged(self.epoch + 1, self.losses[self.epoch])
         done = self._blocks() - before
         plan.tuner.note(threads, seconds, done)
