@@ -23,7 +23,6 @@ from . import (
     initialisers,
     lbfgs,
     levenberg_marquardt,
-    losses,
     metrics,
     optimizers,
     storage,
@@ -37,12 +36,13 @@ from ._validation import Targets, shown, take_rows
 from .custom import Activation, Loss
 from .history import DivergenceError, History
 from .initialisers import Init
+from .kernels.activations import UNBOUNDED
 from .kernels.block_programs import Rules
 from .kernels.memory import Layout
 from .kernels.passes import saturates
 from .kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from .layers import MAX_UNITS, Architecture, Dense, architecture
-from .losses import AnyLoss, described, restored, takes_any_numbers
+from .losses import AnyLoss, described, kernel_name, restored
 from .metrics import Metric
 from .network import Network
 from .optimizers import LBFGS, SGD, FullBatch, LevenbergMarquardt, Optimizer, Rprop
@@ -53,8 +53,6 @@ SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
 SMALL_LOSS = 1e-3  # below which it does not look
 MAX_EPOCHS = 10**8  # a float64 of history each
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
-# Of a single output unit; 0 for the others.
-_THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
 
 
 _FULL_BATCH: dict[type[FullBatch], type[full_batch.Fit]] = {
@@ -330,8 +328,9 @@ class Model:
             columns are remembered, see `feature_names`.
         y : array (n,) or (n, n_out)
             Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
-            integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets. For the
-            hinge loss -1 and 1, or 0 and 1, which are classes where there is one output.
+            integers that are all 0 or 1 are classes where the activation's range is 0 to 1, such as a sigmoid's; any
+            others are numeric targets. For the hinge loss -1 and 1, or 0 and 1, which are classes where there is one
+            output.
         epochs : int
             How many times every sample is seen.
         batch_size : int
@@ -421,10 +420,12 @@ class Model:
         -----
         UserWarning
             Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
-            0.0 and 1.0 as targets of a single sigmoid or step unit. After two epochs or more: targets of 100 or more
-            with an identity output, and a quadratic loss that is not below that of their mean. After a fit by an
-            optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from outputs at the wrong
-            end of a sigmoid or tanh, and one of them is so for half of the samples whose target is at the other end.
+            0.0 and 1.0 as targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1
+            alone as targets of a single unit with an `Activation` that states no range. After two epochs or more:
+            targets of 100 or more with an identity output, and a quadratic loss that is not below that of their mean.
+            After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
+            outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
+            the samples whose target is at the other end.
         """
         network = self._network
         if validation_data is not None and validation_fraction is not None:
@@ -482,10 +483,10 @@ class Model:
         work = 3 * epochs * n * self.n_parameters
         shared = work > _threads.FIT_MULTIPLY_ADDS and self._network.max_threads(batch_size) > 1
         max_threads = _threads.resolve_threads(threads) if shared else 1
-        if targets.classes is None and (found := _validation.out_of_reach(targets.array, self.layers[-1]._kernel)):
+        if targets.classes is None and (found := self._out_of_reach(targets)):
             warnings.warn(found, stacklevel=3)
-        if metric is None and validation is not None:
-            self._warn_of_float_classes(validation[1])
+        if metric is None:
+            self._warn_of_two_numbers(targets if validation is None else validation[1], validation is not None)
         mine = threading.Lock()
         bound = [functools.partial(self._claims.call_back, mine, callback, self) for callback in callbacks]
         history = History() if history is None else history
@@ -599,7 +600,7 @@ class Model:
     def _rules(self, max_norm: Any, dropout: Any, input_noise: Any, label_smoothing: Any, min_derivative: Any) -> Rules:
         """The arguments of `fit` for the kernels."""
         label_smoothing = _validation.number("label_smoothing", label_smoothing, 0.0, 1.0)
-        if label_smoothing and not losses.is_cross_entropy(self._network.architecture.loss):
+        if label_smoothing and self._network.architecture.targets not in ("probabilities", "distributions"):
             raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {self.loss_name!r}")
         min_derivative = _validation.number("min_derivative", min_derivative, 0.0, 1.0)
         if min_derivative and not saturates(self._network.layout):
@@ -615,16 +616,39 @@ class Model:
             min_derivative=min_derivative,
         )
 
-    def _warn_of_float_classes(self, targets: Targets) -> None:
-        """Where floats look like two classes, so that a default metric is not the one that was meant."""
-        if targets.classes is None and self.layers[-1].units == 1 and self.layers[-1].activation in _THRESHOLDS:
-            values = targets.array
-            if values.min() == 0 and values.max() == 1 and ((values == 0) | (values == 1)).all():
-                warnings.warn(
-                    "y holds the floats 0.0 and 1.0, which are numeric targets, so the metric is r2. For two classes, "
-                    "and accuracy, give integers: y.astype(int).",
-                    stacklevel=4,
-                )
+    def _out_of_reach(self, targets: Targets) -> str:
+        """What to say of numeric targets that the output activation cannot give, or ""."""
+        if self._network.architecture.targets != "any":
+            return ""  # the loss has had them checked
+        last = self.layers[-1]
+        return _validation.out_of_reach(targets.array, last.activation, *last._formula.range)
+
+    def _warn_of_two_numbers(self, targets: Targets, scored: bool) -> None:
+        """Warn of numeric targets 0 and 1 that look like two classes; `scored` says whether r2 is taken of them.
+
+        Floats do where an output is a probability. So does anything where nobody said what the user's activation gives.
+        """
+        if targets.classes is not None or self.layers[-1].units > 1:
+            return
+        last = self.layers[-1]
+        unstated = isinstance(last.activation, Activation) and last._formula.range == UNBOUNDED
+        if not unstated and not (scored and last._formula.gives_probabilities):
+            return
+        values = targets.array
+        if not (values.min() == 0 and values.max() == 1 and ((values == 0) | (values == 1)).all()):
+            return
+        if unstated:
+            text = (
+                f"y holds 0 and 1 alone, but the output {last.activation!r} states no range, so they are numeric "
+                "targets: the metric is r2, and classify decides for 1 above 0. For two classes give the Activation "
+                'its range, such as range=(0, 1); for numeric targets say metric="r2".'
+            )
+        else:
+            text = (
+                "y holds the floats 0.0 and 1.0, which are numeric targets, so the metric is r2. For two classes, "
+                "and accuracy, give integers: y.astype(int)."
+            )
+        warnings.warn(text, stacklevel=4)
 
     def _not_learned(self, targets: Targets, history: History) -> str:
         """What to say where targets are large and the loss is above that of their mean, or ""."""
@@ -711,7 +735,7 @@ class Model:
         stepper = training.Stepper(self._network, optimizer, training.Samples(inputs, targets), given)
         stepper.asked_for = asked_for
         # The step itself does not check probabilities or counts.
-        if takes_any_numbers(self._network.architecture.loss) or targets.ndim == 1:
+        if self._network.architecture.targets == "any" or targets.ndim == 1:
             self._network.stepper = stepper
         status, loss = stepper(inputs, given)
         if self._network.stepper is not stepper:
@@ -805,8 +829,9 @@ class Model:
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
         """The class indices, (n,), for X (n, n_inputs): the largest output, the lower index of equal ones.
 
-        A single output unit decides between 0 and 1: above 0.5 for sigmoid and step, above 0 for the others. Raises
-        ValueError where an output is NaN, because it decides nothing.
+        A single output unit decides for 1 above the middle of its activation's range where that has two ends, such as
+        0.5 for a sigmoid, and above 0 where it has not. Raises ValueError where an output is NaN, because it decides
+        nothing.
         """
         network = self._network
         outputs = self._predict(network, X, threads)
@@ -840,7 +865,7 @@ class Model:
         targets = self._targets(y, len(inputs), network=network)
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         if metric is None:
-            self._warn_of_float_classes(targets)
+            self._warn_of_two_numbers(targets, True)
         chosen = metrics.resolve(metric, targets, network.architecture.layers[-1])
         loss, values = self._evaluate(network, inputs, targets, weights, chosen)
         return {"loss": loss} | values
@@ -895,9 +920,8 @@ class Model:
         """y for a network, this model's own one unless given; one call of the model must go on with the same."""
         architecture = (self._network if network is None else network).architecture
         last = architecture.layers[-1]
-        kind = "" if takes_any_numbers(architecture.loss) else last._kernel
-        binary = last.activation in _THRESHOLDS or kind == "identity"
-        return _validation.targets(y, n, last.units, self.dtype, binary=binary, output=kind, name=name)
+        binary, kind = last._formula.gives_probabilities, architecture.targets
+        return _validation.targets(y, n, last.units, self.dtype, binary=binary, kind=kind, name=name)
 
     # ---- transfer learning and files ----
 
@@ -1137,7 +1161,7 @@ def _decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.int
     """The class indices that outputs (n, n_out) stand for."""
     if outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
-    return (outputs[:, 0] > _THRESHOLDS.get(architecture.layers[-1].activation, 0.0)).astype(np.intp)
+    return (outputs[:, 0] > architecture.layers[-1]._formula.threshold).astype(np.intp)
 
 
 def _saturated(network: Network, samples: training.Samples, history: History) -> str:
@@ -1146,8 +1170,9 @@ def _saturated(network: Network, samples: training.Samples, history: History) ->
     Labels that are wrong themselves give such outputs too, but for few of the samples of a class. So does a rare class
     that nothing tells from the others, but then the mean of the output is right.
     """
-    architecture, output = network.architecture, network.architecture.layers[-1].activation
-    if architecture.loss not in ("quadratic", "arctanh_error") or output not in ("sigmoid", "hard_sigmoid", "tanh"):
+    architecture, last = network.architecture, network.architecture.layers[-1]
+    formula = last._formula
+    if architecture.loss not in ("quadratic", "arctanh_error") or not formula.bounded or formula.unit_derivative:
         return ""
     if history.loss and history.loss[-1] < SMALL_LOSS:
         return ""
@@ -1156,10 +1181,10 @@ def _saturated(network: Network, samples: training.Samples, history: History) ->
     _, outputs = network.inference.evaluate(take_rows(samples.inputs, rows), targets)
     if targets.ndim == 1:
         targets = targets[:, None] == np.arange(outputs.shape[1])
-    low, high = _validation.RANGES[output]
+    low, high = formula.range
     errors = (outputs - np.clip(targets.astype(np.float64), low, high)) / (high - low)
     weights = np.ones((len(rows), 1)) if samples.weights is None else samples.weights[rows, None]
-    sizes, ends = weights * np.abs(errors), targets > (low + high) / 2
+    sizes, ends = weights * np.abs(errors), targets > formula.threshold
     squares, wrong, found = sizes * np.abs(errors), np.abs(errors) > SATURATED, []
     for end in (ends, ~ends):
         all_wrong = sizes.sum(axis=0, where=end & wrong)
@@ -1168,12 +1193,16 @@ def _saturated(network: Network, samples: training.Samples, history: History) ->
     share = squares.sum(where=wrong) / max(squares.sum(), 1e-300)
     if share <= 0.5 or not found:
         return ""
-    instead = 'loss="arctanh_error"' if architecture.loss == "quadratic" else "fit(min_derivative=0.0396) by Rprop"
+    instead = ""
+    if architecture.loss == "quadratic" and kernel_name("arctanh_error", last._kernel):
+        instead = '; where the output must stay, loss="arctanh_error"'
+    elif formula.backward_at_least:
+        instead = "; where the output must stay, fit(min_derivative=0.0396) by Rprop"
     return (
         f"training may be stuck: {share:.0%} of what is left of the squared error is in outputs at the wrong end of "
-        f"{output!r}, and output {min(found)} is there for half or more of the samples whose target is at the other "
-        'end. Their gradient is almost zero. Use output="softmax" or "sigmoid" with loss="cross_entropy"; where the '
-        f"output must stay, {instead}."
+        f"{last.activation!r}, and output {min(found)} is there for half or more of the samples whose target is at the "
+        'other end. Their gradient is almost zero. Use output="softmax" or "sigmoid" with loss="cross_entropy"'
+        f"{instead}."
     )
 
 
