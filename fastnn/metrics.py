@@ -208,8 +208,8 @@ def _resolve_one(metric: Any, targets: Targets, head: Dense) -> Metric:
     name = metric if top else _validation.choice("metric", metric, [*METRICS, "top_3"])
     if targets.classes is None and (top or name in OF_CLASSES):
         raise ValueError(f"metric {name!r} needs class indices in y, got numeric targets")
-    probabilities = head._formula.gives_probabilities if head.units == 1 else head.activation in ROW_WISE
-    if name == "log_loss" and not probabilities:
+    single = head.units == 1
+    if name == "log_loss" and not (head._formula.gives_probabilities if single else head.activation in ROW_WISE):
         raise ValueError(
             "metric 'log_loss' needs the probabilities of a softmax, or of one output with the range (0, 1), such as "
             f"a sigmoid's, got {head}"

@@ -626,7 +626,7 @@ class Model:
     def _warn_of_two_numbers(self, targets: Targets, scored: bool) -> None:
         """Warn of numeric targets 0 and 1 that look like two classes; `scored` says whether r2 is taken of them.
 
-        Floats do where an output is a probability. So does anything where nobody said what the user's activation gives.
+        Floats do where the output is a probability. Integers do too where the user's activation states no range.
         """
         if targets.classes is not None or self.layers[-1].units > 1:
             return
