@@ -520,14 +520,12 @@ class Targets(NamedTuple):
 
 
 def targets(
-    y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, output: str = "", name: str = "y"
+    y: ArrayLike, n: int, n_out: int, dtype: str, *, binary: bool, kind: str = "any", name: str = "y"
 ) -> Targets:
     """y, class indices (n,) or targets (n,) or (n, n_out), for the kernels.
 
-    With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output unit
-    decides between two classes. `output` names the output activation where the loss goes with it: the targets of "exp"
-    are counts, at least 0; those of "identity", with the hinge loss, -1 and 1 or 0 and 1; those of the others
-    probabilities; those of "softmax" sum to 1 in each row.
+    With one output, integers that are all 0 or 1 count as class indices where `binary` says that the output is the
+    probability of a class, and signs always do. `kind` says which numbers the loss takes, see `LossFormula`.
     """
     if type(y) is np.ndarray:
         y = y.view()  # see `inputs`
@@ -540,7 +538,7 @@ def targets(
         type(y) is np.ndarray
         and y.dtype == dtype
         and y.shape == (n, n_out)
-        and not output
+        and kind == "any"
         and y.flags.carray
         and y.size < SMALL
         and math.isfinite(np.vdot(y, y))  # else it is looked at again
@@ -570,31 +568,22 @@ def targets(
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
         _finite(name, values.reshape(array.shape), y)
-    if output == "exp":
+    if kind == "counts":
         _counts(name, values)
-    elif output == "identity":
+    elif kind == "signs":
         _signs(name, values)
-        array, whole = values[:, 0] > 0, True
-    elif output:
-        _probabilities(name, values, output == "softmax")
+        array, whole, binary = values[:, 0] > 0, True, True
+    elif kind != "any":
+        _probabilities(name, values, kind == "distributions")
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None
     )
     return Targets(values, classes)
 
 
-# What an output can be, where it is not any number.
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("sigmoid", "hard_sigmoid", "step"), (0.0, 1.0)),
-    **dict.fromkeys(("relu", "softplus", "exp"), (0.0, np.inf)),
-    "tanh": (-1.0, 1.0),
-}
-
-
-def out_of_reach(values: NDArray[Any], output: str) -> str:
-    """What to say of numeric targets that the output activation cannot give, or ""."""
-    low, high = RANGES.get(output, (-np.inf, np.inf))
-    if low == -np.inf:
+def out_of_reach(values: NDArray[Any], output: object, low: float, high: float) -> str:
+    """What to say of numeric targets that an output activation cannot give, whose outputs are in [low, high], or ""."""
+    if low == -np.inf and high == np.inf:
         return ""
     slices = list(calls.row_slices(len(values), values[:1].nbytes))
     least, most = min(values[rows].min() for rows in slices), max(values[rows].max() for rows in slices)

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from . import _validation
 from ._validation import shown
 from .kernels import library, user_functions
+from .kernels.activations import UNBOUNDED
 
 POINTS = (-2.3, -0.7, -0.1, 0.3, 0.9, 2.1)  # where a derivative is compared with central differences
 STEP = 1e-5
+FAR = (-100.0, -10.0, 10.0, 100.0)  # where a value is compared with the range, beside POINTS
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class _Pair:
     arguments: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
+        self._normalise()
         compiled = self._take()
         if not self.name:
             object.__setattr__(self, "name", getattr(self.value, "__name__", "custom"))
@@ -66,8 +71,10 @@ class _Pair:
             object.__setattr__(self, name, value)
         self._take()
 
-    @staticmethod
-    def _row(*compiled: Any) -> str:
+    def _normalise(self) -> None:
+        """Check what the object states of its functions."""
+
+    def _row(self, value: Any, derivative: Any) -> str:
         raise NotImplementedError
 
     def _points(self) -> Iterable[tuple[float, ...]]:
@@ -93,7 +100,11 @@ class _Pair:
                 )
         if not compared:
             raise ValueError(f"value and derivative must give numbers somewhere, got {'; '.join(nothing[:2])}")
+        self._check_value(value)
         self._try_float32(compiled, compared)
+
+    def _check_value(self, value: Callable[..., float]) -> None:
+        """Raise where the compiled value is not as the object states."""
 
     def _explained(self, which: str, where: str, *point: float) -> str:
         """Why a compiled function gives NaN; raises where that is no matter of its domain."""
@@ -128,7 +139,7 @@ class _Pair:
                     break
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation(_Pair):
     """An activation of your own: a function of the weighted input z, and its derivative there.
 
@@ -144,13 +155,20 @@ class Activation(_Pair):
     name : str
         For `repr`, and for files: `fastnn.load(path, custom={name: activation})`. Default: the name of `value`.
     check : bool
-        Compare the derivative with central differences of the value at a few points. Default True; False is for a
-        derivative that differs on purpose (a surrogate).
+        Compare the derivative with central differences of the value at a few points, and the value with the range.
+        Default True; False is for a derivative that differs on purpose (a surrogate).
+    range : (float, float)
+        Keyword only: the bounds (low, high) of the values, low < high, of which either may be infinite. Default
+        (-inf, inf). It matters for the last layer. A single unit with the range (0, 1) is treated like "sigmoid":
+        integers 0 and 1 are classes, `evaluate` reports accuracy, "log_loss" takes the outputs as probabilities. Where
+        both ends are finite, `Model.classify` decides in their middle, else at 0. Targets outside the range give a
+        warning. A file does not hold it: `load` takes that of the activation in `custom`.
 
     Raises
     ------
     ValueError, TypeError
-        For a function that Numba cannot compile, or a derivative that is not the value's.
+        For a function that Numba cannot compile, a derivative that is not the value's, a range that is no pair of
+        numbers low < high, or a value outside it.
 
     Examples
     --------
@@ -162,17 +180,60 @@ class Activation(_Pair):
     >>> activation = fastnn.Activation(softsign, slope)
     >>> fastnn.Model([2, fastnn.Dense(8, activation), 1], rng=0)
     Model([2, Dense(8, Activation(name='softsign')), Dense(1, 'sigmoid')], loss='quadratic', dtype='float32')
+
+    One whose outputs are probabilities, as the last layer of two classes:
+
+    >>> def below(z):
+    ...     return 0.5 + z / (2 * (1 + math.fabs(z)))
+    >>> def below_slope(z):
+    ...     return 0.5 / (1 + math.fabs(z)) ** 2
+    >>> probability = fastnn.Activation(below, below_slope, range=(0, 1))
+    >>> model = fastnn.Model([1, 1], output=probability, init="zeros")
+    >>> model.weights[0][...] = 1
+    >>> model.classify([[-2], [2]])
+    array([0, 1])
+    >>> model.evaluate([[-1], [1]], [0, 1])
+    {'loss': 0.03125, 'accuracy': 1.0}
     """
 
+    range: tuple[float, float] = field(default=UNBOUNDED, kw_only=True)
     arguments = ("z",)
+
+    def __repr__(self) -> str:
+        stated = "" if self.range == UNBOUNDED else f", range={self.range!r}"
+        return f"{type(self).__qualname__}(name={self.name!r}{stated})"
+
+    def _normalise(self) -> None:
+        ends = _validation.items("range", self.range, "a pair (low, high) of numbers")
+        if len(ends) != 2:
+            raise ValueError(f"range must be a pair (low, high) of numbers, got {shown(self.range)}")
+        low, high = (_bound(f"range[{i}]", end) for i, end in enumerate(ends))
+        if low >= high:
+            raise ValueError(f"range must be a pair (low, high) with low < high, got {shown(self.range)}")
+        object.__setattr__(self, "range", (low, high))
+
+    def _check_value(self, value: Callable[..., float]) -> None:
+        """Raise where a value lies outside the range by more than rounding."""
+        low, high = self.range
+        for z in (*POINTS, *FAR):
+            if (got := value(z)) < low - 1e-6 * max(1.0, abs(low)) or got > high + 1e-6 * max(1.0, abs(high)):
+                raise ValueError(
+                    f"value must lie within range {self.range}, got {got:g} at z = {z:g}; check=False allows it"
+                )
 
     def _points(self) -> Iterable[tuple[float, ...]]:
         return ((z,) for z in POINTS)
 
-    @staticmethod
-    def _row(*compiled: Any) -> str:
+    def _row(self, value: Any, derivative: Any) -> str:
         """Its name among the kernels' activations."""
-        return user_functions.activation(*compiled)
+        return user_functions.activation(value, derivative, self.range)
+
+
+def _bound(name: str, value: Any) -> float:
+    """An end of a range as a float, which may be infinite."""
+    if isinstance(value, (float, np.floating)) and math.isinf(value):
+        return float(value)
+    return _validation.number(name, value, -math.inf) + 0.0  # no -0.0
 
 
 @dataclass(frozen=True)
@@ -213,7 +274,6 @@ class Loss(_Pair):
     def _points(self) -> Iterable[tuple[float, ...]]:
         return ((a, y) for a in POINTS for y in (0.0, 1.0, -1.0))
 
-    @staticmethod
-    def _row(*compiled: Any) -> str:
+    def _row(self, value: Any, derivative: Any) -> str:
         """Its name among the kernels' losses."""
-        return user_functions.loss(*compiled)
+        return user_functions.loss(value, derivative)

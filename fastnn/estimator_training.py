@@ -181,7 +181,7 @@ class Engine:
             else:
                 value, derivative = reference.ACTIVATIONS[name]
                 a = value(z)
-                slope = derivative(z if name in reference.FROM_Z else a)
+                slope = derivative(z, a)
             found.append((z, a, slope))
         return found
 

@@ -10,7 +10,8 @@ import numpy as np
 from . import _validation
 from ._validation import shown
 from .custom import Activation
-from .kernels.activations import ACTIVATIONS, ROW_WISE
+from .kernels.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formula
+from .kernels.loss_functions import LOSSES, TargetsKind
 from .losses import AnyLoss, check, kernel_name, name_of
 
 HIDDEN = tuple(ACTIVATIONS)
@@ -52,6 +53,11 @@ class Dense:
     def _kernel(self) -> str:
         """The kernels' name of its activation."""
         return self.activation if isinstance(self.activation, str) else self.activation._kernel
+
+    @property
+    def _formula(self) -> ActivationFormula:
+        """The kernels' row of its activation, which states all facts about it."""
+        return formula(self._kernel)
 
 
 def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
@@ -99,6 +105,8 @@ class Architecture:
         if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
             raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
         output = self.layers[-1]
+        if abs(output._formula.threshold) > float(np.finfo(self.dtype).max):
+            raise ValueError(f"the range of the output must lie within {self.dtype}'s, got {output.activation!r}")
         if any(layer.activation == "softmax" for layer in self.layers[:-1]):
             raise ValueError('"softmax" is an activation of the last layer only')
         if not kernel_name(self.loss, output._kernel):
@@ -112,6 +120,11 @@ class Architecture:
     def loss_name(self) -> str:
         """The loss's name, without its parameter."""
         return name_of(self.loss)
+
+    @property
+    def targets(self) -> TargetsKind:
+        """The targets that the loss takes."""
+        return LOSSES[kernel_name(self.loss, self.layers[-1]._kernel)].targets
 
     @property
     def sizes(self) -> tuple[int, ...]:

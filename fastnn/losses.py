@@ -91,16 +91,6 @@ def kernel_name(loss: AnyLoss, output: str) -> str:
     return loss_functions.kernel_name(loss._kernel if isinstance(loss, Loss) else name_of(loss), output)
 
 
-def takes_any_numbers(loss: AnyLoss) -> bool:
-    """Whether any numbers may be the targets."""
-    return isinstance(loss, Loss) or name_of(loss) in loss_functions.OF_ANY_NUMBERS
-
-
-def is_cross_entropy(loss: AnyLoss) -> bool:
-    """Whether its targets are probabilities of classes."""
-    return loss in ("cross_entropy", "clipped_cross_entropy")
-
-
 def parameter_of(loss: AnyLoss) -> float | None:
     """Its parameter, None where it has none or the default."""
     return next(iter(asdict(loss).values())) if isinstance(loss, (Huber, Quantile)) else None

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from . import _validation
 from ._validation import Targets, shown
+from .kernels.activations import ROW_WISE
 from .layers import Dense
 
 TAKES = ("classes", "outputs")
 TOP = re.compile(r"top_([1-9][0-9]{0,6})")
 NOT_NAMES = ("loss", "epoch", "seconds", "learning_rate")  # columns of a History
-PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 # Functions of scikit-learn that need scores or probabilities, not classes.
 SCIKIT_OUTPUTS = (
     *("average_precision_score", "brier_score_loss", "d2_brier_score", "d2_log_loss_score", "hinge_loss", "log_loss"),
@@ -208,8 +208,12 @@ def _resolve_one(metric: Any, targets: Targets, head: Dense) -> Metric:
     name = metric if top else _validation.choice("metric", metric, [*METRICS, "top_3"])
     if targets.classes is None and (top or name in OF_CLASSES):
         raise ValueError(f"metric {name!r} needs class indices in y, got numeric targets")
-    if name == "log_loss" and head.activation not in PROBABILITIES[: 3 if head.units == 1 else 1]:
-        raise ValueError(f"metric 'log_loss' needs the probabilities of a softmax or one sigmoid output, got {head}")
+    single = head.units == 1
+    if name == "log_loss" and not (head._formula.gives_probabilities if single else head.activation in ROW_WISE):
+        raise ValueError(
+            "metric 'log_loss' needs the probabilities of a softmax, or of one output with the range (0, 1), such as "
+            f"a sigmoid's, got {head}"
+        )
     if not top:
         return METRICS[name]
     if head.units < 3:

@@ -26,13 +26,13 @@ from .files import model_file
 from .history import DivergenceError, History
 from .initialisers import Init
 from .layers import MAX_UNITS, Architecture, Dense, architecture
-from .losses import AnyLoss, takes_any_numbers
+from .losses import AnyLoss
 from .metrics import Metric
 from .network import Network
 from .optimizers import SGD, FullBatch, Optimizer
 from .reports.progress import Progress
 from .samples import Samples
-from .scoring import Labelled, decide, evaluate, float_classes, nan_rows
+from .scoring import Labelled, decide, evaluate, nan_rows, two_numbers
 from .streams import Stream
 from .training import step
 from .training.advice import after_fit
@@ -308,8 +308,9 @@ class Model:
             columns are remembered, see `feature_names`.
         y : array (n,) or (n, n_out)
             Class indices, made one-hot where there are several outputs, or numeric targets. With one output,
-            integers that are all 0 or 1 are classes for a sigmoid or step unit; any others are numeric targets. For the
-            hinge loss -1 and 1, or 0 and 1, which are classes where there is one output.
+            integers that are all 0 or 1 are classes where the activation's range is 0 to 1, such as a sigmoid's; any
+            others are numeric targets. For the hinge loss -1 and 1, or 0 and 1, which are classes where there is one
+            output.
         epochs : int
             How many times every sample is seen.
         batch_size : int
@@ -399,10 +400,12 @@ class Model:
         -----
         UserWarning
             Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
-            0.0 and 1.0 as targets of a single sigmoid or step unit. After two epochs or more: targets of 100 or more
-            with an identity output, and a quadratic loss that is not below that of their mean. After a fit by an
-            optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from outputs at the wrong
-            end of a sigmoid or tanh, and one of them is so for half of the samples whose target is at the other end.
+            0.0 and 1.0 as targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1
+            alone as targets of a single unit with an `Activation` that states no range. After two epochs or more:
+            targets of 100 or more with an identity output, and a quadratic loss that is not below that of their mean.
+            After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
+            outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
+            the samples whose target is at the other end.
         """
         given = FitArguments(**{name: value for name, value in locals().items() if name != "self"})
         subject = Subject(self._network, self._feature_names, self._split_seed)
@@ -503,7 +506,7 @@ class Model:
         stepper = step.Stepper(self._network, optimizer, Samples(inputs, targets), given)
         stepper.requested = requested
         # The step itself does not check probabilities or counts.
-        if takes_any_numbers(self._network.architecture.loss) or targets.ndim == 1:
+        if self._network.architecture.targets == "any" or targets.ndim == 1:
             self._network.stepper = stepper
         status, loss = stepper(inputs, given)
         if self._network.stepper is not stepper:
@@ -567,8 +570,9 @@ class Model:
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
         """The class indices, (n,), for X (n, n_inputs): the largest output, the lower index of equal ones.
 
-        A single output unit decides between 0 and 1: above 0.5 for sigmoid and step, above 0 for the others. Raises
-        ValueError where an output is NaN, because it decides nothing.
+        A single output unit decides for 1 above the middle of its activation's range where that has two ends, such as
+        0.5 for a sigmoid, and above 0 where it has not. Raises ValueError where an output is NaN, because it decides
+        nothing.
         """
         network = self._network
         outputs = self._predict(network, X, threads)
@@ -601,7 +605,7 @@ class Model:
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
-        if metric is None and (found := float_classes(network.architecture, targets)):
+        if metric is None and (found := two_numbers(network.architecture, targets, scored=True)):
             warnings.warn(found, stacklevel=3)
         chosen = metrics.resolve(metric, targets, network.architecture.layers[-1])
         loss, values = evaluate(network, Labelled(inputs, targets, weights), chosen)

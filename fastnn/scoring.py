@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from . import _validation
 from ._validation import Targets
+from .custom import Activation
+from .kernels.activations import UNBOUNDED
 from .layers import Architecture
 from .metrics import Metric
 from .network import Network
 from .samples import Samples
-
-# The outputs of a single unit above it are class 1; 0 for the other activations.
-THRESHOLDS: dict[Any, float] = {"sigmoid": 0.5, "hard_sigmoid": 0.5, "step": 0.5}
 
 
 class Labelled(NamedTuple):
@@ -37,7 +36,7 @@ def decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp
     """The class indices that outputs (n, n_out) stand for."""
     if outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
-    return (outputs[:, 0] > THRESHOLDS.get(architecture.layers[-1].activation, 0.0)).astype(np.intp)
+    return (outputs[:, 0] > architecture.layers[-1]._formula.threshold).astype(np.intp)
 
 
 def nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
@@ -75,14 +74,35 @@ class Scored(NamedTuple):
         return found | {f"{self.prefix}{name}": value for name, value in values.items()}
 
 
-def float_classes(architecture: Architecture, targets: Targets) -> str:
-    """What to say where floats look like two classes, so that a default metric is not the one that was meant; or ""."""
-    last, values = architecture.layers[-1], targets.array
-    if targets.classes is not None or last.units > 1 or last.activation not in THRESHOLDS:
+def two_numbers(architecture: Architecture, targets: Targets, scored: bool) -> str:
+    """What to say of numeric targets 0 and 1 that look like two classes, or ""; scored: whether r2 is taken of them.
+
+    Floats do where the output is a probability. Integers do too where the user's activation states no range.
+    """
+    last = architecture.layers[-1]
+    if targets.classes is not None or last.units > 1:
         return ""
+    unstated = isinstance(last.activation, Activation) and last._formula.range == UNBOUNDED
+    if not unstated and not (scored and last._formula.gives_probabilities):
+        return ""
+    values = targets.array
     if not (values.min() == 0 and values.max() == 1 and ((values == 0) | (values == 1)).all()):
         return ""
+    if unstated:
+        return (
+            f"y holds 0 and 1 alone, but the output {last.activation!r} states no range, so they are numeric "
+            "targets: the metric is r2, and classify decides for 1 above 0. For two classes give the Activation "
+            'its range, such as range=(0, 1); for numeric targets say metric="r2".'
+        )
     return (
         "y holds the floats 0.0 and 1.0, which are numeric targets, so the metric is r2. For two classes, "
         "and accuracy, give integers: y.astype(int)."
     )
+
+
+def out_of_reach(architecture: Architecture, targets: Targets) -> str:
+    """What to say of numeric targets that the output activation cannot give, or ""."""
+    if targets.classes is not None or architecture.targets != "any":
+        return ""  # else the loss has had them checked
+    last = architecture.layers[-1]
+    return _validation.out_of_reach(targets.array, last.activation, *last._formula.range)

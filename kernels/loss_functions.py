@@ -9,7 +9,9 @@ alone.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+from .activations import ROW_WISE
 from .simd import Vec
 from .target import Target
 
@@ -19,15 +21,22 @@ LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine
 STEEPEST = 17.0  # of arctanh_error, whose slope has no end: FANN's limit
 
 
+TargetsKind = Literal["any", "counts", "signs", "probabilities", "distributions"]
+
+
 @dataclass(frozen=True)
 class LossFormula:
     """function(simd, a, y) gives (value, dC/da), or (value, dC/dz) of (simd, z, y) with `from_logits`.
 
     None stands for a function of whole rows; see `reductions`. One that has a parameter, whose default is given, takes
     it behind y. It is an argument of the operation, so that no value of it is compiled.
+
+    `targets` says which numbers y may be: counts are at least 0, signs -1 and 1 (or 0 and 1), probabilities in [0, 1],
+    and the rows of distributions are probabilities that sum to 1.
     """
 
     function: Callable[..., tuple[Vec, Vec]] | None
+    targets: TargetsKind
     from_logits: bool = False
     parameter: float | None = None
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that its code calls, see `custom`
@@ -133,30 +142,31 @@ def _clipped_sigmoid_cross_entropy(s, z, y):
     return _clipped(s, value), slope
 
 
-# By name, and by name and output activation where that makes a difference.
-LOSSES = {
-    "quadratic": LossFormula(_quadratic),
-    "absolute_error": LossFormula(_absolute_error),
-    "huber": LossFormula(_huber, parameter=1.0),
-    "log_cosh": LossFormula(_log_cosh),
-    "quantile": LossFormula(_quantile, parameter=0.5),
-    "sigmoid_arctanh_error": LossFormula(_arctanh_error),
-    "hard_sigmoid_arctanh_error": LossFormula(_arctanh_error),
-    "tanh_arctanh_error": LossFormula(_halved_arctanh_error),
-    "sigmoid_cross_entropy": LossFormula(_sigmoid_cross_entropy, from_logits=True),
-    "softmax_cross_entropy": LossFormula(None, from_logits=True),
-    "sigmoid_clipped_cross_entropy": LossFormula(_clipped_sigmoid_cross_entropy, from_logits=True),
-    "softmax_clipped_cross_entropy": LossFormula(None, from_logits=True),
-    "exp_poisson": LossFormula(_poisson, from_logits=True),
-    "identity_hinge": LossFormula(_hinge, from_logits=True),
+# By name and, where the loss goes with one output activation alone, that output.
+_ROWS = {
+    ("quadratic", ""): LossFormula(_quadratic, "any"),
+    ("absolute_error", ""): LossFormula(_absolute_error, "any"),
+    ("huber", ""): LossFormula(_huber, "any", parameter=1.0),
+    ("log_cosh", ""): LossFormula(_log_cosh, "any"),
+    ("quantile", ""): LossFormula(_quantile, "any", parameter=0.5),
+    ("arctanh_error", "sigmoid"): LossFormula(_arctanh_error, "any"),
+    ("arctanh_error", "hard_sigmoid"): LossFormula(_arctanh_error, "any"),
+    ("arctanh_error", "tanh"): LossFormula(_halved_arctanh_error, "any"),
+    ("cross_entropy", "sigmoid"): LossFormula(_sigmoid_cross_entropy, "probabilities", from_logits=True),
+    ("cross_entropy", "softmax"): LossFormula(None, "distributions", from_logits=True),
+    ("clipped_cross_entropy", "sigmoid"): LossFormula(
+        _clipped_sigmoid_cross_entropy, "probabilities", from_logits=True
+    ),
+    ("clipped_cross_entropy", "softmax"): LossFormula(None, "distributions", from_logits=True),
+    ("poisson", "exp"): LossFormula(_poisson, "counts", from_logits=True),
+    ("hinge", "identity"): LossFormula(_hinge, "signs", from_logits=True),
 }
-# Which any numbers may be the targets of.
-OF_ANY_NUMBERS = ("quadratic", "absolute_error", "huber", "log_cosh", "quantile", "arctanh_error")
-NAMES = (*OF_ANY_NUMBERS, "cross_entropy", "clipped_cross_entropy", "poisson", "hinge")  # for `Model`
+NAMES = tuple(dict.fromkeys(name for name, _ in _ROWS))  # for `Model`
+LOSSES = {f"{output}_{name}" if output else name: row for (name, output), row in _ROWS.items()}
 
 
 def kernel_name(loss: str, output: str) -> str:
     """The key in LOSSES of a loss with an output activation, or "" where the two do not go together."""
     if loss in LOSSES:
-        return "" if output == "softmax" else loss
+        return "" if output in ROW_WISE else loss
     return name if (name := f"{output}_{loss}") in LOSSES else ""

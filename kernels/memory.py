@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ACTIVATIONS
+from .activations import formula
 from .barriers import BARRIER, Worker
 from .loss_functions import LOSSES
 from .matrix import ITEMSIZE, Address, Matrix, padded
@@ -119,8 +119,7 @@ class Layer:
     @property
     def z(self) -> str:
         """That of its weighted inputs: the same, unless the derivative of its activation needs them."""
-        from_z = self.activation in ACTIVATIONS and ACTIVATIONS[self.activation].from_z
-        return f"z{self.index}" if from_z else self.a
+        return f"z{self.index}" if formula(self.activation).from_z else self.a
 
     def shard(self, worker: Worker) -> ColumnShard:
         """The columns that a worker computes."""

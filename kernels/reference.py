@@ -17,32 +17,32 @@ def _normal_below(z):
     return 0.5 * _erfc(-z / np.sqrt(2))
 
 
-# name: (value of z, derivative in terms of the output a, or of z for those in FROM_Z)
-FROM_Z = ("gelu", "silu")
-
-
 def _sigmoid(z):
     return np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z)))
 
 
 _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772  # of selu
+# name: (value of z, derivative of z and the output a)
 ACTIVATIONS: dict[str, Any] = {
-    "identity": (lambda z: z, lambda a: np.ones_like(a)),
-    "sigmoid": (_sigmoid, lambda a: a * (1 - a)),
-    "tanh": (np.tanh, lambda a: 1 - a**2),
-    "relu": (lambda z: np.where(np.isnan(z) | (z > 0), z, 0.0), lambda a: (a > 0) * 1.0),
-    "gelu": (lambda z: z * _normal_below(z), lambda z: _normal_below(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)),
-    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda a: np.where(a > 0, 1, 0.01)),
-    "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda a: np.where(a > 0, 1, a + 1)),
+    "identity": (lambda z: z, lambda z, a: np.ones_like(a)),
+    "sigmoid": (_sigmoid, lambda z, a: a * (1 - a)),
+    "tanh": (np.tanh, lambda z, a: 1 - a**2),
+    "relu": (lambda z: np.where(np.isnan(z) | (z > 0), z, 0.0), lambda z, a: (a > 0) * 1.0),
+    "gelu": (
+        lambda z: z * _normal_below(z),
+        lambda z, a: _normal_below(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
+    ),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z, a: np.where(a > 0, 1, 0.01)),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z, a: np.where(a > 0, 1, a + 1)),
     "selu": (
         lambda z: _SCALE * np.where(z > 0, z, _ALPHA * np.expm1(np.minimum(z, 0))),
-        lambda a: np.where(a > 0, _SCALE, a + _SCALE * _ALPHA),
+        lambda z, a: np.where(a > 0, _SCALE, a + _SCALE * _ALPHA),
     ),
-    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
-    "softplus": (lambda z: np.logaddexp(0, z), lambda a: -np.expm1(-a)),
-    "hard_sigmoid": (lambda z: np.clip((z + 3) / 6, 0, 1), lambda a: ((a > 0) & (a < 1)) / 6),
-    "exp": (np.exp, lambda a: a),
-    "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda a: np.ones_like(a)),
+    "silu": (lambda z: z * _sigmoid(z), lambda z, a: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
+    "softplus": (lambda z: np.logaddexp(0, z), lambda z, a: -np.expm1(-a)),
+    "hard_sigmoid": (lambda z: np.clip((z + 3) / 6, 0, 1), lambda z, a: ((a > 0) & (a < 1)) / 6),
+    "exp": (np.exp, lambda z, a: a),
+    "step": (lambda z: np.where(np.isnan(z), z, np.where(z > 0, 1.0, 0.0)), lambda z, a: np.ones_like(a)),
 }
 
 
@@ -229,12 +229,12 @@ def forward(network, x):
 
 
 def _forward(network, x, factors=None):
-    """([x, the outputs of each layer], [what each layer's derivative is taken from]); factors multiply the outputs."""
+    """([x, the outputs of each layer], [z and the output of each layer's activation]); factors multiply the outputs."""
     outputs, sources = [x], []
     for i, (w, b, activation) in enumerate(network):
         z = matmul(outputs[-1], w, b)
         outputs.append(softmax(z) if activation == "softmax" else ACTIVATIONS[activation][0](z))
-        sources.append(z if activation in FROM_Z else outputs[-1])
+        sources.append((z, outputs[-1]))
         if factors is not None:
             outputs[-1] = outputs[-1] * factors[i]
     return outputs, sources
@@ -251,7 +251,7 @@ LARGEST_DERIVATIVES = {"sigmoid": 0.25, "tanh": 1.0}  # of those that saturate o
 
 def _derivative(activation, source, share):
     """f', for an activation that saturates at least a share of its largest value."""
-    slope = ACTIVATIONS[activation][1](source)
+    slope = ACTIVATIONS[activation][1](*source)
     return np.maximum(slope, share * LARGEST_DERIVATIVES[activation]) if activation in LARGEST_DERIVATIVES else slope
 
 

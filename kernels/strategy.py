@@ -12,16 +12,13 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ROW_WISE
+from .activations import ROW_WISE, formula
 from .matmul import INNER_SUMS, TRANSPOSE, tn_operations
 from .matrix import padded
 from .memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 from .target import LINE_BYTES
 
 SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
-ACTIVATION, SIMPLE_ACTIVATION = 34, 8  # vector operations of an activation and its backward
-SIMPLE = ("identity", "relu", "leaky_relu", "hard_sigmoid", "step")
-SOFTMAX = 90  # of a sample's softmax and its loss where lanes hold outputs
 IN_PLACE_ROW = 2**8  # bytes of a sample that is predicted where it lies, or copied with its neurons in the lanes
 THREAD_MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting costs more than threads give
 
@@ -62,10 +59,10 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
     for layer in layout.layers:
         fan_in, fan_out = layer.fan_in, layer.fan_out
         across_in, across_out = vectors(fan_in), vectors(fan_out)
-        activation = SIMPLE_ACTIVATION if layer.activation in SIMPLE else ACTIVATION
-        across = SOFTMAX if layer.activation in ROW_WISE else activation
-        wide += rows * (2 * fan_in * across_out + across * across_out)
-        narrow += samples * (fan_in + activation) * fan_out
+        activation = formula(layer.activation)
+        row_cost = activation.cost if activation.row_cost is None else activation.row_cost
+        wide += rows * (2 * fan_in * across_out + row_cost * across_out)
+        narrow += samples * (fan_in + activation.cost) * fan_out
         narrow += min(tn_operations(target, itemsize, shard_rows, fan_in, fan_out))
         narrow += across_out * lanes * (samples + INNER_SUMS)
         if layer.index:
@@ -132,11 +129,11 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
         return False
     wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * TRANSPOSE
     for layer in layout.layers:
-        activation = (SIMPLE_ACTIVATION if layer.activation in SIMPLE else ACTIVATION) // 2
-        activation = 0 if layer.activation in ROW_WISE else activation  # it is taken of rows in both
+        # A function of whole rows is taken of rows in both.
+        value_cost = 0 if layer.activation in ROW_WISE else formula(layer.activation).cost // 2
         across = padded(layer.fan_out * itemsize) // target.vector_bytes
-        wide += rows * (layer.fan_in + activation) * across
-        narrow += samples * (layer.fan_in + activation) * layer.fan_out
+        wide += rows * (layer.fan_in + value_cost) * across
+        narrow += samples * (layer.fan_in + value_cost) * layer.fan_out
     return narrow < wide
 
 

@@ -30,7 +30,7 @@ from numba.core.errors import UnsupportedError
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.untyped_passes import IRProcessing
 
-from .activations import ACTIVATIONS, ActivationFormula
+from .activations import ACTIVATIONS, EXPONENTIAL, UNBOUNDED, ActivationFormula
 from .constants import Same, Taking
 from .loss_functions import LOSSES, TINY, LossFormula
 from .simd import I64, Simd, Vec, int64
@@ -237,10 +237,12 @@ class Name(str):
     """A row's name. The row, and the code made of it, live as long as this object, to which all refer that use them."""
 
 
-def _row(rows: dict[str, Any], make: Callable[..., Any], n_arguments: int, *pair: Scalar | Compiled) -> Name:
-    """The name of the row of a pair, made where there is none."""
+def _row(
+    rows: dict[str, Any], make: Callable[..., Any], n_arguments: int, pair: tuple[Scalar | Compiled, ...], *facts: Any
+) -> Name:
+    """The name of the row of a pair and what else its row states, made where there is none."""
     functions = [compiled(function, n_arguments) for function in pair]
-    key = n_arguments, *(Same(function) for function in functions)
+    key = n_arguments, facts, *(Same(function) for function in functions)
     with global_compiler_lock:
         name = _known.get(key)
         if name is None:
@@ -259,8 +261,8 @@ def owner(name: str) -> Name:
     return found
 
 
-def activation(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
-    """The row of ACTIVATIONS for a value of z and its derivative there: the same name for equal functions."""
+def activation(value: Scalar | Compiled, derivative: Scalar | Compiled, range: tuple[float, float] = UNBOUNDED) -> Name:
+    """The row of ACTIVATIONS for a value of z and its derivative there: one name for equal functions and ranges."""
 
     def make(name: str, linked: Any) -> ActivationFormula:
         def backward(s: Simd, d: Vec, z: Vec) -> Vec:
@@ -271,21 +273,21 @@ def activation(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
         def forward(s: Simd, z: Vec) -> Vec:
             return each_lane(s, f"{name}.value", z)
 
-        return ActivationFormula(forward, backward, from_z=True, linked=linked)
+        return ActivationFormula(forward, backward, range, EXPONENTIAL, from_z=True, linked=linked)
 
-    return _row(ACTIVATIONS, make, 1, value, derivative)
+    return _row(ACTIVATIONS, make, 1, (value, derivative), range)
 
 
 def loss(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
-    """The row of LOSSES for a value of (a, y) and its derivative in a: the same name for equal functions."""
+    """The row of LOSSES for a value of (a, y) and its derivative in a: one name for equal functions."""
 
     def make(name: str, linked: Any) -> LossFormula:
         def both(s: Simd, a: Vec, y: Vec) -> tuple[Vec, Vec]:
             return each_lane(s, f"{name}.value", a, y), each_lane(s, f"{name}.derivative", a, y)
 
-        return LossFormula(both, linked=linked)
+        return LossFormula(both, "any", linked=linked)
 
-    return _row(LOSSES, make, 2, value, derivative)
+    return _row(LOSSES, make, 2, (value, derivative))
 
 
 def each_lane(s: Simd, symbol: str, *vectors: Vec) -> Vec:

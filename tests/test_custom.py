@@ -60,6 +60,7 @@ def difference(a, y):
 
 SIGMOID = Activation(sigmoid, sigmoid_slope)
 SQUARED = Loss(squared, difference)
+PROBABILITY = Activation(sigmoid, sigmoid_slope, range=(0, 1))
 
 
 @numba.njit
@@ -565,6 +566,134 @@ def test_a_lambda_from_cloudpickle_is_the_same_row():
     assert pickle.loads(cloudpickle.dumps(one))._kernel is one._kernel
 
 
+# ---- the range of an activation ----
+
+
+def two_classes(n=400):
+    X = rng.standard_normal((n, 3))
+    return X, (X[:, 0] + X[:, 1] > 0.5).astype(int)
+
+
+def test_a_sigmoid_with_its_range_is_the_output_of_a_classifier():
+    """As the built-in one: the decision, the default metric, log_loss, class weights, what a fit records."""
+    X, y = two_classes()
+    models = [Model([3, 1], output=output, dtype="float64", rng=0) for output in ("sigmoid", PROBABILITY)]
+    fit = {"epochs": 30, "batch_size": 20, "optimizer": SGD(1.0), "class_weight": {0: 1.0, 1: 1.2}}
+    metrics = ["accuracy", "log_loss"]
+    for model in models:
+        history = model.fit(X, y, **fit, validation_data=(X, y), metric=metrics, train_metric=True)
+        assert list(model.evaluate(X, y)) == ["loss", "accuracy"]
+        assert set(history.metrics) == {*metrics, *(f"val_{name}" for name in metrics)}
+    built_in, users = models
+    outputs = users.predict(X)[:, 0]
+    np.testing.assert_array_equal(users.classify(X), outputs > 0.5)
+    np.testing.assert_array_equal(users.classify(X), built_in.classify(X))
+    assert users.evaluate(X, y, metric=metrics) == pytest.approx(built_in.evaluate(X, y, metric=metrics), rel=1e-9)
+    assert users.evaluate(X, y)["accuracy"] == ((outputs > 0.5) == y).mean() > 0.95
+    want = -np.log(np.where(y == 1, outputs, 1 - outputs)).mean()
+    assert users.evaluate(X, y, metric="log_loss")["log_loss"] == pytest.approx(want)
+
+
+def test_targets_outside_the_range_give_a_warning():
+    message = r"outputs of Activation\(name='sigmoid', range=\(0.0, 1.0\)\) lie between 0 and 1: no training reaches"
+    model = Model([1, 1], output=PROBABILITY, rng=0)
+    with pytest.warns(UserWarning, match=rf"y holds numbers from 0.5 to 1.5, but {message}"):
+        model.fit([[0.0], [1.0]], [[0.5], [1.5]], epochs=1, batch_size=2)
+    below = Activation(lambda z: -math.exp(z), lambda z: -math.exp(z), range=(-math.inf, 0))
+    with pytest.warns(UserWarning, match="lie between -inf and 0"):
+        Model([1, 1], output=below, rng=0).fit([[0.0], [1.0]], [[-0.5], [0.5]], epochs=1, batch_size=2)
+
+
+def test_a_fit_that_ends_saturated_and_wrong_says_so_for_a_range_with_two_ends():
+    y = (np.arange(1000) % 5 > 0).astype(int)
+    model = Model([2, 2], output=PROBABILITY, init="zeros", dtype="float64", rng=0)
+    model.biases[0][0], model.weights[0][1] = -20, [-10, 10]
+    still = fastnn.Rprop(1e-6, smallest=1e-6, largest=1e-6)
+    with pytest.warns(UserWarning, match=r'wrong end of Activation\(.*with loss="cross_entropy"\.$'):
+        model.fit(np.eye(2)[y], y, epochs=1, batch_size=1000, optimizer=still)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("range_", "threshold"),
+    [((-1, 3), 1), ((0, 0.2), 0.1), ((-5, 0), -2.5), ((0, math.inf), 0), ((-math.inf, 7), 0)],
+)
+def test_one_output_decides_in_the_middle_of_its_range(range_, threshold, dtype):
+    identity = Activation(lambda z: z, lambda z: 1.0, range=range_, check=False)
+    model = Model([1, 1], output=identity, init="zeros", dtype=dtype)
+    model.weights[0][...] = 1
+    assert model.classify([[threshold - 0.01], [threshold + 0.01]]).tolist() == [0, 1]
+
+
+def test_the_dtype_must_hold_the_middle_of_the_range():
+    identity = Activation(lambda z: z, lambda z: 1.0, range=(0, 1e300), check=False)
+    with pytest.raises(ValueError, match=r"the range of the output must lie within float32's, got Activation\(name="):
+        Model([1, 1], output=identity)
+    assert Model([1, 1], output=identity, init="zeros", dtype="float64").classify([[1.0]]).tolist() == [0]
+
+
+def test_labels_for_an_output_without_a_range_give_a_warning():
+    """Its outputs are any numbers for all that is known, so that 0 and 1 are such too."""
+    X, y = two_classes(40)
+    model = Model([3, 1], output=SIGMOID, rng=0)
+    once = {"epochs": 1, "batch_size": 10}
+    message = r"y holds 0 and 1 alone, but the output Activation\(name='sigmoid'\) states no range, .*range=\(0, 1\)"
+    calls = [
+        lambda model, **more: model.fit(X, y, **once, **more),
+        lambda model, **more: model.fit(X, y, **once, validation_data=(X, y), **more),
+        lambda model, **more: model.evaluate(X, y, **more),
+    ]
+    for each in calls:
+        with pytest.warns(UserWarning, match=message) as caught:
+            each(model)
+        assert [warning.filename for warning in caught] == [__file__]
+        each(model, metric="r2")  # which says that they are numeric targets
+        each(Model([3, 1], output=PROBABILITY, rng=0))
+        each(Model([3, 1], output=Activation(sigmoid, sigmoid_slope, range=(-1, 1)), rng=0))
+        each(Model([3, SIGMOID_LAYER, 1], rng=0))
+    assert list(model.evaluate(X, y - 0.5)) == ["loss", "r2"]
+    Model([3, 2], output=SIGMOID, rng=0).fit(X, y, **once)  # class indices, whatever the outputs are
+
+
+SIGMOID_LAYER = Dense(2, SIGMOID)
+
+
+def test_a_range_belongs_to_an_activation():
+    """To equality, the hash, repr, copies and pickles; a file leaves it to the object."""
+    again = Activation(sigmoid, sigmoid_slope, range=[np.float32(-0.0), np.int64(1)])
+    assert again == PROBABILITY != SIGMOID
+    assert hash(again) == hash(PROBABILITY)
+    assert again._kernel is PROBABILITY._kernel is not SIGMOID._kernel
+    assert [repr(each) for each in (again, SIGMOID)] == [
+        "Activation(name='sigmoid', range=(0.0, 1.0))",
+        "Activation(name='sigmoid')",
+    ]
+    assert SIGMOID.range == (-math.inf, math.inf)
+    assert Activation(sigmoid, sigmoid_slope, range=(-np.inf, np.float32(np.inf))) == SIGMOID
+    for copied in (copy.copy(again), copy.deepcopy(again), pickle.loads(pickle.dumps(again))):
+        assert copied == PROBABILITY
+        assert copied.range == (0.0, 1.0)
+    model = pickle.loads(pickle.dumps(Model([3, 1], output=again, rng=0)))
+    assert model.layers[0].activation == PROBABILITY
+
+
+def test_a_pickle_from_before_there_were_ranges():
+    state = SIGMOID.__getstate__()
+    del state["range"]
+    old = Activation.__new__(Activation)
+    old.__setstate__(state)
+    assert old == SIGMOID
+
+
+def test_a_file_takes_the_range_of_the_activation_it_is_given(tmp_path):
+    model, path, X = Model([3, 1], output=PROBABILITY, rng=0), tmp_path / "model", rng.standard_normal((50, 3))
+    model.save(path)
+    np.testing.assert_array_equal(fastnn.load(path, custom={"sigmoid": PROBABILITY}).classify(X), model.classify(X))
+    assert fastnn.load(path, custom={"sigmoid": SIGMOID}).classify(X).tolist() == [1] * 50
+    with pytest.raises(ValueError, match="so they must differ, got 'sigmoid' for two"):
+        Model([3, SIGMOID_LAYER, 1], output=PROBABILITY).save(path)
+
+
 # ---- copies and files ----
 
 
@@ -624,6 +753,27 @@ def test_a_file_holds_names(tmp_path):
         (lambda: Loss(squared, squared), ValueError, r"derivative must be that of value, .* at a = -2.3, y = 0 by"),
         (lambda: Activation(sigmoid, sigmoid_slope, name=3), TypeError, "name must be a string, got 3"),
         (lambda: Activation(sigmoid, sigmoid_slope, check="no"), TypeError, "check must be True or False, got 'no'"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=3), TypeError, r"range must be a pair \(low, high\).* got 3"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range="01"), TypeError, r"range must be a pair .*, got '01'"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=None), TypeError, "range must be a pair .*, got None"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=(0, 1, 2)), ValueError, r"range must be .* got \(0, 1, 2\)"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=(1, 0)), ValueError, r"with low < high, got \(1, 0\)"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=(1, 1)), ValueError, r"with low < high, got \(1, 1\)"),
+        (
+            lambda: Activation(sigmoid, sigmoid_slope, range=(0, "1")),
+            TypeError,
+            r"range\[1\] must be a number, got '1'",
+        ),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=(False, 1)), TypeError, r"range\[0\] must be a number"),
+        (
+            lambda: Activation(sigmoid, sigmoid_slope, range=(0, math.nan)),
+            ValueError,
+            r"range\[1\] must be .*, got nan",
+        ),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=(0, 10**400)), ValueError, r"range\[1\] must be a finite"),
+        (lambda: Activation(sigmoid, sigmoid_slope, "s", True, (0, 1)), TypeError, "positional"),
+        (lambda: Activation(sigmoid, sigmoid_slope, range=(0, 0.5)), ValueError, r"value must .* 0.574443 at z = 0.3"),
+        (lambda: Activation(lambda z: z, lambda z: 1.0, range=(-50, 99)), ValueError, r"lie within .* at z = -100"),
         (lambda: Model([2, 3], activation=SQUARED), ValueError, "activation must be one of"),
         (lambda: Model([2, 3], loss=SIGMOID), ValueError, "loss must be one of"),
         (lambda: Model([2, 3], output=SIGMOID, loss="cross_entropy"), ValueError, "'cross_entropy' does not go with"),

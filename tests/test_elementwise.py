@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from fastnn.kernels import reference
+from fastnn.kernels.activations import ACTIVATIONS, CHEAP, EXPONENTIAL, ROW_WISE, ActivationFormula
+from fastnn.kernels.simd import Simd, Vec
+from fastnn.kernels.target import HOST
 from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, activate, backward, call, loss, on_targets, padded
@@ -31,9 +35,69 @@ def test_activations_and_backward_match_the_reference(name, dtype, target):
     inexact = 60 if name == "gelu" and dtype == "float64" else 0  # z / sqrt(2) in the reference's tail
     np.testing.assert_allclose(a, value(z.astype(dtype).astype("f8")), rtol=(4 + inexact) * EPS[dtype])
     d = rng.standard_normal(160).astype(dtype)
-    source = z.astype(dtype) if name in reference.FROM_Z else a
+    source = z.astype(dtype) if ACTIVATIONS[name].from_z else a
     got = backward(name, d, source, dtype, target)
-    np.testing.assert_allclose(got, d * derivative(source.astype("f8")), atol=4 * EPS[dtype])
+    np.testing.assert_allclose(got, d * derivative(z.astype(dtype).astype("f8"), a.astype("f8")), atol=4 * EPS[dtype])
+
+
+def test_every_row_has_a_twin_and_states_its_facts():
+    """A row without a range or a cost cannot be written."""
+    assert [name for name, row in ACTIVATIONS.items() if not row.linked] == list(reference.ACTIVATIONS)
+    with pytest.raises(TypeError, match="'range' and 'cost'"):
+        ActivationFormula(ACTIVATIONS["tanh"].value, ACTIVATIONS["tanh"].backward)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_outputs_lie_in_the_range_of_the_row_and_approach_its_ends(name, dtype):
+    z = np.concatenate([np.linspace(-12, 12, 20001), [0.0], *(s * np.logspace(-6, 6, 200) for s in (-1, 1))])
+    a = activate(name, z, dtype).astype("f8")
+    low, high = ACTIVATIONS[name].range
+    assert low - 2 * EPS[dtype] <= a.min() < a.max() <= high + 2 * EPS[dtype]
+    for end, found in ((low, a.min()), (high, a.max())):
+        assert found == pytest.approx(end, abs=2e-5) if np.isfinite(end) else abs(found) > 1000
+
+
+def test_softmax_lies_in_the_range_of_its_row():
+    z = rng.normal(0, 30, (200, 5))
+    a = reference.softmax(z)
+    low, high = ROW_WISE["softmax"].range
+    assert (low, high) == (pytest.approx(a.min(), abs=1e-9), pytest.approx(a.max(), abs=1e-9))
+
+
+@pytest.mark.parametrize(
+    ("range_", "threshold", "probabilities"),
+    [
+        ((0.0, 1.0), 0.5, True),
+        ((-1.0, 1.0), 0.0, False),
+        ((-1.0, 4.0), 1.5, False),
+        ((1e308, 1.5e308), 1.25e308, False),
+        ((0.0, np.inf), 0.0, False),
+        ((-np.inf, 1.0), 0.0, False),
+        ((-np.inf, np.inf), 0.0, False),
+    ],
+)
+def test_what_follows_from_a_range(range_, threshold, probabilities):
+    row = ActivationFormula(None, None, range_, CHEAP)
+    assert row.threshold == threshold
+    assert row.gives_probabilities == probabilities
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_the_cost_of_a_row_is_that_of_what_it_writes(name, dtype):
+    """Few vector operations or many, counted in what the row writes."""
+    module, row = ir.Module(), ACTIVATIONS[name]
+    scalar, lanes = (ir.FloatType, ir.DoubleType)[dtype == "float64"](), HOST.vector_bytes // np.dtype(dtype).itemsize
+    kind = ir.VectorType(scalar, lanes)
+    function = ir.Function(module, ir.FunctionType(kind, [kind, kind]), "both")
+    s = Simd(ir.IRBuilder(function.append_basic_block()), dtype, HOST)
+    z, d = (Vec(s, argument) for argument in function.args)
+    row.backward(s, d, z if row.from_z else row.value(s, z))
+    if row.from_z:
+        row.value(s, z)
+    written = len(function.blocks[0].instructions)
+    assert row.cost == (CHEAP if written < 16 else EXPONENTIAL), written
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -55,7 +119,7 @@ def test_gelu_over_the_whole_range(dtype, target):
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
 def test_backward_of_no_delta_is_zero_whatever_lies_in_padding(name):
     z = np.array([-np.inf, 0, 1e30, np.inf], "f4")
-    a = z if name in reference.FROM_Z else activate(name, z, "float32")
+    a = z if ACTIVATIONS[name].from_z else activate(name, z, "float32")
     np.testing.assert_array_equal(backward(name, np.zeros(4), a, "float32"), np.zeros(4))
 
 
@@ -75,7 +139,7 @@ def test_ends(name, values, slopes, target, dtype):
     z = np.array([-np.inf, -1e4, 0, 1e4, np.inf, np.nan], dtype)
     a = activate(name, z, dtype, target)
     np.testing.assert_allclose(a[:5], values, rtol=4 * EPS[dtype])
-    source = z if name in reference.FROM_Z else a
+    source = z if ACTIVATIONS[name].from_z else a
     np.testing.assert_allclose(backward(name, np.ones(6), source, dtype, target)[:5], slopes, rtol=8 * EPS[dtype])
     assert np.isnan(a[5])
     assert np.isnan(backward(name, np.full(6, np.nan), source, dtype, target)[:4]).any()
@@ -87,7 +151,7 @@ def test_backward_by_central_differences(name, target):
     z = z[(np.abs(z) > 1e-3) & (np.abs(np.abs(z) - 3) > 1e-3)]  # where relu and hard_sigmoid have no derivative
     ends = [activate(name, z + step, "float64", target) for step in (h, -h)]
     numeric = (ends[0] - ends[1]) / (2 * h)
-    source = z if name in reference.FROM_Z else activate(name, z, "float64", target)
+    source = z if ACTIVATIONS[name].from_z else activate(name, z, "float64", target)
     analytic = backward(name, np.ones_like(z), source, "float64", target)
     np.testing.assert_allclose(analytic, numeric, atol=1e-9)
 
@@ -208,8 +272,8 @@ def test_a_derivative_of_at_least_a_share_of_the_largest(name, share, dtype, tar
     largest, derivative = {"sigmoid": 0.25, "tanh": 1.0}[name], reference.ACTIVATIONS[name][1]
     a = activate(name, np.append(rng.normal(0, 4, 36), [-np.inf, np.inf, 0.0, np.nan]), dtype, target)[None]
     d = rng.standard_normal((1, 40)).astype(dtype)
-    want = d * np.maximum(derivative(a.astype("f8")), share * largest)
-    assert (want[0, :39] != (d * derivative(a.astype("f8")))[0, :39]).sum() > 2
+    want = d * np.maximum(derivative(None, a.astype("f8")), share * largest)
+    assert (want[0, :39] != (d * derivative(None, a.astype("f8")))[0, :39]).sum() > 2
     a_padded, d_padded, out = padded(a), padded(d), padded(np.empty_like(d))
     given = {"x": d_padded[:, :40], "y": a_padded[:, :40], "share": share}
     call(dtype, f"{name}_backward_at_least", target, out=out[:, :40], **given)

@@ -5,6 +5,7 @@ import functools
 import pathlib
 import pickle
 import re
+import typing
 
 import numpy as np
 import pytest
@@ -329,6 +330,43 @@ def test_one_output_decides_between_two_classes(z, dtype):
     assert model.evaluate([[0], [0]], [0, 1])["accuracy"] == 0.5
 
 
+def test_every_activation_and_loss_is_documented():
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    for names, docstring in ((NAMES, Dense.__doc__), (loss_functions.NAMES, Model.__doc__)):
+        for text in (page, docstring):
+            assert {f'"{name}"' for name in names} <= set(re.findall(r'"[a-z_]+"', text))
+
+
+def test_a_row_states_its_targets():
+    with pytest.raises(TypeError, match="'targets'"):
+        loss_functions.LossFormula(loss_functions.LOSSES["quadratic"].function)
+    kinds = typing.get_args(loss_functions.TargetsKind)
+    assert {row.targets for row in loss_functions.LOSSES.values()} == set(kinds)
+
+
+@pytest.mark.parametrize("name", [name for name, row in loss_functions.LOSSES.items() if not row.linked])
+def test_a_loss_takes_the_targets_that_its_row_states(name):
+    """Each kind allows what is here beside it, and no more."""
+    rows = {"half": [0.5, 0.5], "above": [2.0, 0.5], "below": [-1.0, 1.0], "one": [0.0, 1.0], "two": [1.0, 1.0]}
+    taken = {
+        "any": {"half", "above", "below", "one", "two"},
+        "counts": {"half", "above", "one", "two"},
+        "signs": {"below", "one", "two"},
+        "probabilities": {"half", "one", "two"},
+        "distributions": {"half", "one"},
+    }
+    output = next((each for each in NAMES if name.startswith(f"{each}_")), "identity")
+    loss = name.removeprefix(f"{output}_")
+    model = Model([1, 2], output=output, loss=loss, rng=0)
+    assert loss_functions.kernel_name(loss, output) == name
+    for what, y in rows.items():
+        if what in taken[loss_functions.LOSSES[name].targets]:
+            assert np.isfinite(model.loss([[0.5]], [y]))
+        else:
+            with pytest.raises(ValueError, match=r"y must hold|must sum to 1"):
+                model.loss([[0.5]], [y])
+
+
 def at_the_wrong_end(output, loss):
     """(model, X, labels): a fifth of the samples are of class 0, for which output 0 says no, as for all others."""
     labels = (np.arange(3000) % 5 > 0).astype(int)
@@ -356,6 +394,23 @@ def test_a_fit_that_ends_saturated_and_wrong_says_so(weights, loss, output, opti
     match = r"9\d% .* wrong end of '\w+', and output 0 is there for half|100% .* output 0 is there for half"
     with pytest.warns(UserWarning, match=f"training may be stuck: ({match})"):
         model.fit(X, y, **options)
+
+
+@pytest.mark.parametrize(
+    ("output", "loss", "advice"),
+    [
+        ("sigmoid", "quadratic", 'loss="arctanh_error"'),
+        ("hard_sigmoid", "quadratic", 'loss="arctanh_error"'),
+        ("tanh", "arctanh_error", "fit(min_derivative=0.0396) by Rprop"),
+        ("hard_sigmoid", "arctanh_error", ""),  # it has no min_derivative
+    ],
+)
+def test_a_fit_that_ends_saturated_and_wrong_says_what_goes_with_the_output(output, loss, advice):
+    model, X, labels = at_the_wrong_end(output, loss)
+    y = 2 * np.eye(2)[labels] - 1 if output == "tanh" else labels
+    end = f'with loss="cross_entropy"; where the output must stay, {advice}.' if advice else 'loss="cross_entropy".'
+    with pytest.warns(UserWarning, match="training may be stuck: .*" + re.escape(end) + "$"):
+        model.fit(X, y, epochs=1, batch_size=3000, optimizer=STILL)
 
 
 @pytest.mark.filterwarnings("ignore:y holds numbers:UserWarning")
@@ -589,9 +644,7 @@ def test_targets_of_the_hinge(y, match):
 
 def test_every_output_with_every_loss():
     """As the table in docs/training.md says; what goes together has gradients of the right size."""
-    page = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text()
-    of_any = set(loss_functions.OF_ANY_NUMBERS) - {"arctanh_error"}
-    assert {f'"{name}"' for name in loss_functions.NAMES} <= set(re.findall(r'"[a-z_]+"', page))
+    of_any = {"quadratic", "absolute_error", "huber", "log_cosh", "quantile"}
     with_output = {
         "softmax": {"cross_entropy", "clipped_cross_entropy"},
         "sigmoid": of_any | {"arctanh_error", "cross_entropy", "clipped_cross_entropy"},

@@ -226,6 +226,22 @@ def test_metrics_that_do_not_fit_the_model():
         model.evaluate(X, y, metric=["accuracy", Metric(accuracy_score, "accuracy")])
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "hard_sigmoid", "step"])
+def test_log_loss_of_one_output_whose_range_is_0_to_1(output):
+    """Of outputs 0 and 1 it is the limit for each wrong one."""
+    model = Model([1, 1], output=output, init="zeros", dtype="float64")
+    model.weights[0][...], X, y = 1, np.array([[-9.0], [-1.0], [0.5], [9.0]]), np.array([1, 0, 0, 1])
+    p = model.predict(X)[:, 0]
+    of_class = np.clip(np.where(y == 1, p, 1 - p), np.finfo("f8").eps, 1)
+    assert model.evaluate(X, y, metric="log_loss")["log_loss"] == pytest.approx(-np.log(of_class).mean(), rel=1e-12)
+
+
+def test_log_loss_of_one_output_that_is_no_probability():
+    model = Model([1, 1], output="identity", loss="hinge", rng=0)
+    with pytest.raises(ValueError, match=r"one output with the range \(0, 1\), .*got Dense\(units=1, activation='id"):
+        model.evaluate([[1.0], [2.0]], [0, 1], metric="log_loss")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [

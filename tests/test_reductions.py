@@ -23,7 +23,7 @@ def test_the_delta_of_a_single_sample(name, shape, dtype, target):
     out, zeros = np.full_like(below, np.nan), np.zeros(LINE_BYTES // d.itemsize, dtype)
     operands = {"x": d[:, :k], "B": w[:, :k], "zeros": zeros, "out": out[:, :n], "z": below[:, :n]}
     call(dtype, f"{name}_gemv_backward", target, **operands)
-    slopes = reference.ACTIVATIONS[name][1](below.astype("f8"))
+    slopes = reference.ACTIVATIONS[name][1](below.astype("f8"), below.astype("f8"))
     want = reference.matmul_nt(d.astype("f8"), w.astype("f8")) * slopes[:, :n]
     np.testing.assert_allclose(out[:, :n], want, atol=8 * EPS[dtype] * (k + 4))
     assert not out[:, n:].any()

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "reference": [],
     "simd": ["target"],
     "activations": ["simd", "target"],
-    "loss_functions": ["simd", "target"],
+    "loss_functions": ["simd", "target", "activations"],
     "constants": [],
     "user_functions": ["target", "simd", "activations", "loss_functions", "constants"],
     "matrix": ["target"],

@@ -652,7 +652,7 @@ FIT = {
         (["accuracy", 5], ValueError, r"metric must be one of .*, got 5"),
         ([], ValueError, r"metric must hold one or more metrics of different names .*, got \[\]"),
         (["top_2", "top_2"], ValueError, r"metric must .* different names .*, got \['top_2', 'top_2'\]"),
-        ("log_loss", ValueError, r"metric 'log_loss' needs the probabilities of a softmax or one sigmoid output, got"),
+        ("log_loss", ValueError, r"metric 'log_loss' needs the probabilities of a softmax, or of one output .*, got"),
     ],
     "train_metric": [(1, TypeError, r"train_metric must be True or False, got 1")],
     "history": [([1.0], TypeError, r"history must be a History or None, got \[1.0\]")],
@@ -939,6 +939,10 @@ def test_values_of_other_packages(make, message):
         ("relu", [[3.0], [-0.1]], "0", "inf"),
         ("softplus", [[3.0], [-0.1]], "0", "inf"),
         ("exp", [[3.0], [-0.1]], "0", "inf"),
+        ("elu", [[3.0], [-1.5]], "-1", "inf"),
+        ("selu", [[3.0], [-2.0]], "-1.7581", "inf"),
+        ("silu", [[3.0], [-0.5]], "-0.278465", "inf"),
+        ("gelu", [[3.0], [-0.5]], "-0.169971", "inf"),
     ],
 )
 def test_targets_that_no_output_reaches(output, y, low, high, state):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _validation
 from .._validation import Targets, take_rows
 from ..history import History
+from ..losses import kernel_name
 from ..network import Network
 from ..optimizers import FullBatch, Rprop
 from ..samples import Samples
@@ -65,8 +65,9 @@ def saturated(network: Network, samples: Samples, history: History) -> str:
     Labels that are wrong themselves give such outputs too, but for few of the samples of a class. So does a rare class
     that nothing tells from the others, but then the mean of the output is right.
     """
-    architecture, output = network.architecture, network.architecture.layers[-1].activation
-    if architecture.loss not in ("quadratic", "arctanh_error") or output not in ("sigmoid", "hard_sigmoid", "tanh"):
+    architecture, last = network.architecture, network.architecture.layers[-1]
+    formula = last._formula
+    if architecture.loss not in ("quadratic", "arctanh_error") or not formula.bounded or formula.unit_derivative:
         return ""
     if history.loss and history.loss[-1] < SMALL_LOSS:
         return ""
@@ -75,10 +76,10 @@ def saturated(network: Network, samples: Samples, history: History) -> str:
     _, outputs = network.inference.evaluate(take_rows(samples.inputs, rows), targets)
     if targets.ndim == 1:
         targets = targets[:, None] == np.arange(outputs.shape[1])
-    low, high = _validation.RANGES[output]
+    low, high = formula.range
     errors = (outputs - np.clip(targets.astype(np.float64), low, high)) / (high - low)
     weights = np.ones((len(rows), 1)) if samples.weights is None else samples.weights[rows, None]
-    sizes, ends = weights * np.abs(errors), targets > (low + high) / 2
+    sizes, ends = weights * np.abs(errors), targets > formula.threshold
     squares, wrong, found = sizes * np.abs(errors), np.abs(errors) > SATURATED, []
     for end in (ends, ~ends):
         all_wrong = sizes.sum(axis=0, where=end & wrong)
@@ -87,10 +88,14 @@ def saturated(network: Network, samples: Samples, history: History) -> str:
     share = squares.sum(where=wrong) / max(squares.sum(), 1e-300)
     if share <= 0.5 or not found:
         return ""
-    instead = 'loss="arctanh_error"' if architecture.loss == "quadratic" else "fit(min_derivative=0.0396) by Rprop"
+    instead = ""
+    if architecture.loss == "quadratic" and kernel_name("arctanh_error", last._kernel):
+        instead = '; where the output must stay, loss="arctanh_error"'
+    elif formula.backward_at_least:
+        instead = "; where the output must stay, fit(min_derivative=0.0396) by Rprop"
     return (
         f"training may be stuck: {share:.0%} of what is left of the squared error is in outputs at the wrong end of "
-        f"{output!r}, and output {min(found)} is there for half or more of the samples whose target is at the other "
-        'end. Their gradient is almost zero. Use output="softmax" or "sigmoid" with loss="cross_entropy"; where the '
-        f"output must stay, {instead}."
+        f"{last.activation!r}, and output {min(found)} is there for half or more of the samples whose target is at the "
+        'other end. Their gradient is almost zero. Use output="softmax" or "sigmoid" with loss="cross_entropy"'
+        f"{instead}."
     )

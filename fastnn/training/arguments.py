@@ -11,19 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _validation, losses, metrics, optimizers
+from .. import _validation, metrics, optimizers
 from .. import threads as _threads
 from .._validation import Targets, shown, take_rows
 from ..history import History
 from ..kernels.block_programs import NO_RULES, Rules
 from ..kernels.passes import saturates
 from ..layers import Architecture
-from ..losses import takes_any_numbers
 from ..metrics import Metric
 from ..network import Network
 from ..optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
 from ..samples import Samples
-from ..scoring import THRESHOLDS, Labelled, Scored, float_classes
+from ..scoring import Labelled, Scored, out_of_reach, two_numbers
 from ..streams import OneKind, Stream
 from .plan import AS_IS, DRAWN, GIVEN, MAX_ROWS, NO_PENALTY, Options, Penalty
 
@@ -176,10 +175,9 @@ def inputs_of(
 
 def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:
     """y of n samples as the kernels read it, and what it means."""
-    last = architecture.layers[-1]
-    kind = "" if takes_any_numbers(architecture.loss) else last._kernel
-    binary = last.activation in THRESHOLDS or kind == "identity"
-    return _validation.targets(y, n, last.units, architecture.dtype, binary=binary, output=kind, name=name)
+    last, kind = architecture.layers[-1], architecture.targets
+    binary = last._formula.gives_probabilities
+    return _validation.targets(y, n, last.units, architecture.dtype, binary=binary, kind=kind, name=name)
 
 
 def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: Any) -> Labelled:
@@ -305,7 +303,7 @@ def _rules(subject: Subject, given: FitArguments) -> Rules:
         return NO_RULES
     architecture = subject.architecture
     label_smoothing = _validation.number("label_smoothing", given.label_smoothing, 0.0, 1.0)
-    if label_smoothing and not losses.is_cross_entropy(architecture.loss):
+    if label_smoothing and architecture.targets not in ("probabilities", "distributions"):
         raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {architecture.loss_name!r}")
     min_derivative = _validation.number("min_derivative", given.min_derivative, 0.0, 1.0)
     if min_derivative and not saturates(subject.network.layout):
@@ -369,10 +367,10 @@ def _scored(subject: Subject, given: FitArguments, data: Labelled, held: Labelle
 
 def _warn(subject: Subject, given: FitArguments, data: Labelled, held: Labelled | None) -> None:
     """Say what is probably not meant."""
-    architecture, found = subject.architecture, list[str]()
-    if data.targets.classes is None:
-        found.append(_validation.out_of_reach(data.targets.array, architecture.layers[-1]._kernel))
-    if given.metric is None and held is not None:
-        found.append(float_classes(architecture, held.targets))
+    architecture = subject.architecture
+    found = [out_of_reach(architecture, data.targets)]
+    if given.metric is None:
+        watched = data if held is None else held
+        found.append(two_numbers(architecture, watched.targets, held is not None))
     for text in filter(None, found):
         warnings.warn(text, stacklevel=5)
