@@ -5,9 +5,11 @@ The estimators themselves are scikit-learn's, so they are `Any` here.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
+import time
 import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,7 +24,6 @@ from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from . import _validation, optimizers
-from . import threads as _threads
 from ._validation import shown
 from .custom import Activation
 from .history import DivergenceError, History
@@ -32,6 +33,8 @@ from .layers import HIDDEN, Architecture, Dense
 from .network import Network
 from .optimizers import Adam, Momentum, Optimizer, Rprop
 from .samples import Samples
+from .training.arguments import max_threads
+from .training.fit import Fit, Trainer, any_says_stop
 from .training.plan import MAX_ROWS, Options, Penalty
 from .training.steps import Steps
 
@@ -238,12 +241,13 @@ def restore_optimizer(network: Network, state: Any) -> None:
     network.restore_optimizer(optimizer, vectors, numbers)
 
 
-class Run:
-    """Training of an estimator, some epochs at a time. With `goes_on` calls on other numbers of samples follow."""
+class EstimatorTrainer(Trainer):
+    """Steps of an estimator: in the orders that scikit-learn's generator draws, by its rules of learning rate."""
 
     def __init__(
         self, estimator: Any, engine: Engine, X: Any, y: Any, sample_weight: Any, batch_size: int, goes_on: bool
     ):
+        """With `goes_on` calls on other numbers of samples follow."""
         self.estimator, self.network = estimator, engine.network
         self.optimizer, self.random = estimator._optimizer, estimator._random_state
         self.shuffle, self.early_stopping = bool(estimator.shuffle), bool(estimator.early_stopping)
@@ -252,19 +256,18 @@ class Run:
         # Batches without weight can only be where a weight is not positive.
         self.doubtful = None if sample_weight is None or np.all(sample_weight > 0) else np.array(sample_weight)
         exponent = 0 if sample_weight is None else common_exponent(sample_weight)
-        max_iter = int(estimator.max_iter)
-        work = 3 * max_iter * n * self.network.layout.multiply_adds
-        shared = work > _threads.FIT_MULTIPLY_ADDS and self.network.max_threads(min(n, batch_size)) > 1
-        self.rows = max(1, min(MAX_ORDERS, max_iter, ORDER_BYTES // (4 * n)))
+        self.epochs = 1 if goes_on else int(estimator.max_iter)
+        self.rows = max(1, min(MAX_ORDERS, self.epochs, ORDER_BYTES // (4 * n)))
         self.order = np.empty((self.rows, n), np.int32)
         self.indices = np.arange(n)
+        at_most_all = min(n, batch_size)
         self.options = Options(
-            epochs=max_iter,
-            batch_size=batch_size if goes_on else min(n, batch_size),
+            epochs=self.epochs,
+            batch_size=batch_size if goes_on else at_most_all,
             optimizer=optimizer_of(self.optimizer),
             ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
             order=self.order,
-            max_threads=_threads.resolve_threads(estimator.threads) if shared else 1,
+            max_threads=max_threads(self.network, estimator.threads, int(estimator.max_iter) * n, at_most_all),
             l2=Penalty(of_sum=float(np.ldexp(float(estimator.alpha), -exponent))),
             l1=Penalty(of_sum=float(np.ldexp(float(estimator.l1), -exponent))),
             batch_means=sample_weight is not None,
@@ -276,48 +279,55 @@ class Run:
             any_rows=goes_on,
         )
         self.history = History()
-        self.fit = Steps(self.network, self.samples, self.options, self.history)
-        self.plan, self.run = self.fit.plan, self.fit.run_record[0]
+        self.steps = Steps(self.network, self.samples, self.options, self.history)
+        self.rate, self.record = self.steps.rate, self.steps.run_record[0]
         self.begins_at = estimator.t_, len(estimator.loss_curve_)
-        self.drawn: Any = None  # of the last orders: the generator's state before, the first epoch, how many
+        self.done = 0  # epochs, with those after a divergence
+        self.drawn: Any = None  # the generator's state before the last orders, the first epoch of these, their number
         self.left: NDArray[Any] | None = None  # the last finite parameters, once training has diverged
+        self.descends = isinstance(self.optimizer, SGDOptimizer) and self.rate.constant
+        self.one_by_one = self.descends and self.optimizer.lr_schedule == "invscaling"
+        if not self.early_stopping:
+            self.record["best"] = np.inf if estimator.best_loss_ is None else estimator.best_loss_
+            self.record["waited"] = estimator._no_improvement_count
 
-    def pieces(self, epochs: int, one_by_one: bool) -> Any:
-        """Train some epochs again and again; gives how many are done."""
-        estimator, run = self.estimator, self.run
-        optimizer = self.optimizer  # of the solver that training began with
-        descends = isinstance(optimizer, SGDOptimizer) and self.fit.rate.constant
-        schedule = descends and optimizer.lr_schedule == "invscaling"
-        stops = not self.early_stopping
-        if stops:
-            run["best"] = np.inf if estimator.best_loss_ is None else estimator.best_loss_
-            run["waited"] = estimator._no_improvement_count
-        epoch = 0
-        while epoch < epochs:
-            if stops:  # scikit-learn reads these after each epoch, and callbacks may set them
-                run["patience"], run["tol"] = min(estimator.n_iter_no_change, 2**62), estimator.tol
-            most = 1 if one_by_one or schedule or self.left is not None else self.rows
-            stop = min(epochs, epoch + most)
-            if descends:
-                self.plan.settings[0] = optimizer.learning_rate
-            state = None
-            if self.shuffle:
-                state = self._draw(stop - epoch)
-                self.drawn = state, epoch, stop - epoch
-            else:
-                self._check_weights(self.indices)
-            self._train(stop)
-            done = stop - epoch if self.left is not None else int(run["epoch"]) - epoch
-            if state is not None and done < stop - epoch:
-                self._redraw(state, done)
-            if isinstance(optimizer, AdamOptimizer):
-                self._note_adam(done)
-            elif not descends:
-                optimizer.learning_rate = self.fit.rate.now
-            epoch += done
-            yield epoch
-            if run["status"] == entry.STALLED:  # and it was told to go on
-                run["status"], run["waited"] = entry.RUNNING, estimator._no_improvement_count
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that have ended."""
+        return self.done
+
+    def advance(self, until: int) -> None:
+        """Train on for as many epochs as there are orders drawn at a time, but not past the epoch `until`."""
+        estimator, record, optimizer = self.estimator, self.record, self.optimizer
+        if record["status"] == entry.STALLED:  # and it was told to go on
+            record["status"], record["waited"] = entry.RUNNING, estimator._no_improvement_count
+        if not self.early_stopping:  # scikit-learn reads these after each epoch, and callbacks may set them
+            record["patience"], record["tol"] = min(estimator.n_iter_no_change, 2**62), estimator.tol
+        most = 1 if self.one_by_one or self.left is not None else self.rows
+        begins, stop = self.done, min(until, self.done + most)
+        if self.descends:
+            self.steps.plan.settings[0] = optimizer.learning_rate
+        state = None
+        if self.shuffle:
+            state = self._draw(stop - begins)
+            self.steps.plan.bind_order(self.order)
+            self.drawn = state, begins, stop - begins
+        else:
+            self._check_weights(self.indices)
+        self._train(stop)
+        done = stop - begins if self.left is not None else self.steps.epoch - begins
+        if state is not None and done < stop - begins:
+            self._redraw(state, done)
+        if isinstance(optimizer, AdamOptimizer):
+            self._note_adam(done)
+        elif not self.descends:
+            optimizer.learning_rate = self.rate.now
+        self.done += done
+
+    def resume(self, network: Network) -> None:
+        """Go on with the coefficients that callbacks left."""
+        if self.left is None:
+            self.steps.resume(network)
 
     def _draw(self, epochs: int) -> Any:
         """Write the orders of some epochs; gives the state of the generator before."""
@@ -329,7 +339,6 @@ class Run:
             self.indices = self.indices[order]
             self.order[row] = self.indices
             self._check_weights(self.indices)
-        self.plan.bind_order(self.order)
         return state
 
     def _check_weights(self, order: NDArray[Any]) -> None:
@@ -349,15 +358,15 @@ class Run:
         """Bring the generator to where scikit-learn's is: the order of the epoch that did not end is drawn."""
         if self.drawn is not None:
             state, first, drawn = self.drawn
-            self._redraw(state, min(self.epochs + 1 - first, drawn))
+            self._redraw(state, min(self.steps.epoch + 1 - first, drawn))
 
     def _train(self, stop: int) -> None:
         try:
-            while self.run["epoch"] < stop and self.run["status"] == entry.RUNNING:
-                self.fit.advance(stop)
+            while self.steps.epoch < stop and self.record["status"] == entry.RUNNING:
+                self.steps.advance(stop)
         except DivergenceError:
             if not self.early_stopping:
-                self.note(self.epochs)
+                self.note(self.steps.epoch)
                 self.estimator.stopped_by_ = "divergence"
                 raise ValueError(NOT_FINITE) from None
             # scikit-learn goes on with NaN, and ends with the best parameters
@@ -370,31 +379,97 @@ class Run:
         optimizer = self.optimizer
         optimizer.t += epochs * -(-self.n // self.options.batch_size)
         rate = np.sqrt(1 - optimizer.beta_2**optimizer.t) / (1 - optimizer.beta_1**optimizer.t)
-        optimizer.learning_rate = (optimizer.learning_rate_init if self.fit.rate.constant else self.fit.rate.now) * rate
-
-    @property
-    def epochs(self) -> int:
-        """Epochs finished."""
-        return int(self.run["epoch"])
+        optimizer.learning_rate = (optimizer.learning_rate_init if self.rate.constant else self.rate.now) * rate
 
     def note(self, epochs: int) -> None:
         """Let the estimator know of as many epochs as are done."""
         estimator, (t, curve) = self.estimator, self.begins_at
         estimator.n_iter_, estimator.t_ = epochs, t + epochs * self.n
-        known = self.fit.losses[: min(epochs, self.epochs)].tolist()
+        known = self.steps.losses[: min(epochs, self.steps.epoch)].tolist()
         estimator.loss_curve_[curve:] = known + [math.nan] * (epochs - len(known))
         if epochs:
             estimator.loss_ = estimator.loss_curve_[-1]
 
-    def waited(self) -> tuple[int, float]:
-        """(epochs without improvement, the best loss)."""
-        return int(self.run["waited"]), float(self.run["best"])
+    def note_waiting(self) -> None:
+        """Let the estimator know of the epochs without improvement, and of the best loss."""
+        estimator = self.estimator
+        estimator._no_improvement_count, estimator.best_loss_ = int(self.record["waited"]), float(self.record["best"])
 
     def close(self) -> None:
         """Forget the samples; after a fit that diverged, the parameters are those that it left."""
         if self.left is not None:
             self.network.parameters[...] = self.left
-        self.plan.release(self.network)
+        self.steps.close()
+
+
+class EstimatorFit(Fit):
+    """A fit of an estimator: after an epoch it gets scikit-learn's attributes, and its rules say when to stop."""
+
+    def __init__(self, estimator: Any, engine: Engine, trainer: EstimatorTrainer, report: Any, held: _Held | None):
+        """held is what is validated on."""
+        super().__init__(trainer, lambda: engine.network, lambda ended: trainer.left is None and report(ended))
+        self.estimator, self.engine, self.steps, self.held = estimator, engine, trainer, held
+        self.started = time.monotonic()
+        self.callbacks = [functools.partial(callback, estimator) for callback in estimator.callbacks or ()]
+        self.tasks: Tasks | None = None
+        if held is not None:
+            self.scored_samples = samples_of(engine.network, held.X, held.targets, held.weights)
+            estimator.validation_loss_curve_ = getattr(estimator, "validation_loss_curve_", None) or []
+
+    def watch(self, tasks: Tasks | None) -> None:
+        """Report to scikit-learn's callbacks, if there are any; come back after each epoch where somebody looks."""
+        self.tasks, estimator = tasks, self.estimator
+        if tasks is not None:
+            self.callbacks.append(tasks.end)
+        looks = self.held is not None or estimator.verbose or self.callbacks or estimator.progress or estimator.max_time
+        self.trainer.watched = bool(looks)
+
+    def score(self) -> None:
+        """Set the attributes of scikit-learn, which callbacks may read."""
+        estimator, trainer, held = self.estimator, self.steps, self.held
+        trainer.note(trainer.epoch)
+        if estimator.verbose:
+            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if held is not None:
+            loss = self.engine.network.inference.evaluate(*self.scored_samples)[0] / trainer.options.n_means
+            estimator.validation_loss_curve_.append(loss)
+        if trainer.early_stopping and held is not None:
+            estimator._update_no_improvement_count(True, held.X, held.y, held.weights)
+        else:
+            trainer.note_waiting()
+        trainer.optimizer.iteration_ends(estimator.t_)
+
+    def call_back(self) -> bool:
+        """Call all callbacks, and find out what ends the fit: stopped_by_ says it."""
+        estimator = self.estimator
+        called_off = any_says_stop([callback() for callback in self.callbacks])
+        if self.callbacks and not self.engine.is_current(estimator):
+            try:
+                self.engine.take(*arrays_of(estimator.coefs_, estimator.intercepts_))
+            finally:
+                estimator._lend(self.engine)
+        if estimator._no_improvement_count > estimator.n_iter_no_change and self._out_of_patience():
+            estimator.stopped_by_ = "tol"
+        elif called_off:
+            estimator.stopped_by_ = "callbacks"
+        elif estimator.max_time is not None and time.monotonic() - self.started >= estimator.max_time:
+            estimator.stopped_by_ = "max_time"
+        else:
+            if self.tasks is not None and self.trainer.epoch < self.trainer.epochs:
+                self.tasks.begin()
+            return False
+        return True
+
+    def _out_of_patience(self) -> bool:
+        """What scikit-learn's optimizer says to epochs without improvement: stop, or go on with a lower rate."""
+        estimator = self.estimator
+        what = "Validation score" if self.steps.early_stopping else "Training loss"
+        message = f"{what} did not improve more than tol={estimator.tol:f} for "
+        message += f"{estimator.n_iter_no_change:d} consecutive epochs."
+        if self.steps.optimizer.trigger_stopping(message, estimator.verbose):
+            return True
+        estimator._no_improvement_count = 0
+        return False
 
 
 class Tasks:
@@ -443,19 +518,14 @@ def _as_given(estimator: Any, y: NDArray[Any]) -> NDArray[Any]:
     return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
 
 
-def outputs_of(network: Network, X: Any) -> NDArray[Any]:
-    """The outputs for X, dense or sparse."""
+def outputs_of(network: Network, X: Any, threads: int | None = None) -> NDArray[Any]:
+    """The outputs for X, dense or sparse, on at most so many threads."""
     inference = network.inference
     if (outputs := inference.block(X)) is not None:
         return outputs
     _check_width(network, X)
     rows = _rows(X, inference.dtype)
-    if (outputs := inference.block(rows)) is not None:
-        return outputs
-    out = inference.outputs(len(rows))
-    if len(rows):
-        inference.predict(rows, out)
-    return out
+    return inference.outputs_of(rows, threads)
 
 
 def _check_width(network: Network, X: Any) -> None:

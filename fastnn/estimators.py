@@ -11,7 +11,6 @@ import copy
 import functools
 import math
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -35,8 +34,9 @@ from ._validation import shown
 from .custom import Activation, Loss
 from .estimator_training import (
     Engine,
+    EstimatorFit,
+    EstimatorTrainer,
     Own,
-    Run,
     Tasks,
     arrays_of,
     batch_size_of,
@@ -59,7 +59,6 @@ from .optimizers import Optimizer
 from .reports.progress import Progress
 from .threads import Claims
 from .training.advice import not_learned
-from .training.fit import any_says_stop
 
 KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
 
@@ -228,7 +227,11 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             return None
         engine = self._network()
         network = engine.network
-        return outputs_of(network, X) if _is_plain(X, network.inference.dtype, self) and not engine.wider else None
+        return (
+            outputs_of(network, X, self.threads)
+            if _is_plain(X, network.inference.dtype, self) and not engine.wider
+            else None
+        )
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         """The outputs, (n, n_outputs)."""
@@ -239,7 +242,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         network, coefs = self._network().network, list(self.coefs_)
-        outputs = outputs_of(network, X)
+        outputs = outputs_of(network, X, self.threads)
         dtype = np.result_type(X.dtype, *(getattr(w, "dtype", np.float64) for w in coefs))
         return outputs.astype(dtype if dtype.kind == "f" else np.result_type(X.dtype, outputs.dtype), copy=False)
 
@@ -391,115 +394,69 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         layer_units: Any,
         incremental: bool,
     ) -> None:
-        started = time.monotonic()
         self.solver = self._solver
         afresh = not incremental or not hasattr(self, "_optimizer")
         if afresh:
             self._optimizer = settings_of(self)
             self._optimizer_state = None
-        early_stopping, max_iter = self.early_stopping, 1 if incremental else int(self.max_iter)
-        if early_stopping and incremental:
+        if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         held = None
         if self._validation is not None:
             held = validation_set(self, *self._validation)
-        elif early_stopping:
+        elif self.early_stopping:
             X, y, sample_weight, held = held_out(self, X, y, sample_weight)
         batch_size = batch_size_of(self, X.shape[0])
         tasks = None if incremental else Tasks.of(self, X, y, sample_weight)
         if tasks is not None:
             tasks.begin()
         engine = self._network()
-        if afresh:
-            engine.network.state["optimizer"] = 0
-        if self._optimizer_state is not None:
-            state, engine.network.state["noise"] = self._optimizer_state
-            restore_optimizer(engine.network, state)
-        self._optimizer_state = None
-        run = Run(self, engine, X, y, sample_weight, batch_size, incremental)
-        if afresh and run.options.rules.random:
+        self._begin_optimizer(engine, afresh)
+        trainer = EstimatorTrainer(self, engine, X, y, sample_weight, batch_size, incremental)
+        if afresh and trainer.options.rules.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
-            run.plan.load(engine.network, run.options.optimizer)
-        if held is not None:
-            scored = samples_of(engine.network, held.X, held.targets, held.weights)
-            self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", None) or []
-        self._lend(engine)
-        self.n_iter_, self.stopped_by_ = 0, "max_iter"
-        hooks = list[Callable[[], Any]]()
-        hooks += [functools.partial(callback, self) for callback in self.callbacks or ()]
-        if tasks is not None:
-            hooks.append(tasks.end)
-        watched = bool(held is not None or self.verbose or hooks or self.progress or self.max_time)
-        with Progress(self.progress and not incremental, False, max_iter, run.history) as report:
+            trainer.resume(engine.network)
+        with Progress(self.progress and not incremental, False, trainer.epochs, trainer.history) as progress:
+            fit = EstimatorFit(self, engine, trainer, progress, held)
+            fit.watch(tasks)
+            self._lend(engine)
+            self.n_iter_, self.stopped_by_ = 0, "max_iter"
             try:
                 self._solver = None
-                for epochs in run.pieces(max_iter, watched):
-                    ended = epochs - self.n_iter_
-                    run.note(epochs)
-                    if self.verbose:
-                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                    if held is not None:
-                        loss = engine.network.inference.evaluate(*scored)[0] / run.options.n_means
-                        self.validation_loss_curve_.append(loss)
-                    if early_stopping and held is not None:
-                        self._update_no_improvement_count(True, held.X, held.y, held.weights)
-                    else:
-                        self._no_improvement_count, self.best_loss_ = run.waited()
-                    run.optimizer.iteration_ends(self.t_)
-                    if run.left is None:
-                        report(ended)
-                    if ends := self._ended_by(hooks, run, engine, started):
-                        self.stopped_by_ = ends
-                        break
-                    if tasks is not None and epochs < max_iter:
-                        tasks.begin()
-                    if not incremental and epochs == max_iter:
-                        warnings.warn(
-                            f"Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the optimization "
-                            "hasn't converged yet.",
-                            ConvergenceWarning,
-                            stacklevel=2,
-                        )
+                fit.run()
             except KeyboardInterrupt:
-                run.note(run.epochs)
-                if run.epochs and not self.early_stopping:
-                    self._no_improvement_count, self.best_loss_ = run.waited()
-                run.interrupted()
+                trainer.note(trainer.steps.epoch)
+                if self.n_iter_ and not trainer.early_stopping:
+                    trainer.note_waiting()
+                trainer.interrupted()
                 self.stopped_by_ = "interrupt"
                 warnings.warn("Training interrupted by user.", stacklevel=2)
-            finally:
-                run.close()
-        if early_stopping:
+        if self.stopped_by_ == "max_iter" and not incremental and self.n_iter_ == trainer.epochs:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({trainer.epochs}) reached and the optimization "
+                "hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if trainer.early_stopping:
             engine.take(*arrays_of(self._best_coefs, self._best_intercepts))
             self._lend(engine)
             self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_  # as scikit-learn has them
         if tasks is not None:
             tasks.close()
         if sample_weight is None and len(self.loss_curve_) > 1 and engine.kind[-1] == "squared_error":
-            found = not_learned(self.loss_ * run.options.n_means, run.samples.targets)
+            found = not_learned(self.loss_ * trainer.options.n_means, trainer.samples.targets)
             if found and not incremental and self.stopped_by_ != "interrupt":
                 warnings.warn(found, stacklevel=2)
 
-    def _ended_by(self, hooks: list[Any], run: Run, engine: Engine, started: float) -> str:
-        """What ends the fit after an epoch, or ""; all hooks are called."""
-        called_off = bool(hooks) and self._call_back(hooks, run, engine)
-        if self._no_improvement_count > self.n_iter_no_change and self._stops(run):
-            return "tol"
-        if called_off:
-            return "callbacks"
-        return "max_time" if self.max_time is not None and time.monotonic() - started >= self.max_time else ""
-
-    def _call_back(self, hooks: list[Any], run: Run, engine: Engine) -> bool:
-        """Call them, and take over what they did to the coefficients; whether one says stop."""
-        stop = any_says_stop([hook() for hook in hooks])
-        if not engine.is_current(self):
-            try:
-                engine.take(*arrays_of(self.coefs_, self.intercepts_))
-            finally:
-                self._lend(engine)
-        if run.left is None:
-            run.fit.resume(engine.network)
-        return stop
+    def _begin_optimizer(self, engine: Engine, afresh: bool) -> None:
+        """Let the network's optimizer start afresh, or go on from a state that was kept."""
+        if afresh:
+            engine.network.state["optimizer"] = 0
+        if self._optimizer_state is not None:
+            state, engine.network.state["noise"] = self._optimizer_state
+            restore_optimizer(engine.network, state)
+        self._optimizer_state = None
 
     def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """By what early stopping judges; more is better."""
@@ -515,15 +472,6 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             return check_scoring(self, self.scoring)(self, X, y, **weights)
         finally:
             del self._is_scoring
-
-    def _stops(self, run: Run) -> bool:
-        """What scikit-learn's optimizer says to epochs without improvement: stop, or go on with a lower rate."""
-        what = "Validation score" if run.early_stopping else "Training loss"
-        message = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:d} consecutive epochs."
-        if run.optimizer.trigger_stopping(message, self.verbose):
-            return True
-        self._no_improvement_count = 0
-        return False
 
     def _fit_lbfgs(self, X: Any, y: Any, *others: Any) -> None:
         engine, kept = self._engine, self._optimizer_state

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import calls
+from . import threads as _threads
 from .kernels import block_programs, entry, prediction_programs, python_api, strategy
 from .kernels.library import library
 from .kernels.matrix import Symbol
@@ -106,6 +107,17 @@ class Inference:
             )
             self.quick = made or _nothing
         return bool(missing)
+
+    def outputs_of(self, inputs: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """The outputs for any number of rows as the kernels take them, on at most so many threads if that pays."""
+        if (outputs := self.block(inputs)) is not None:
+            return outputs
+        out, max_threads = self.outputs(len(inputs)), 1
+        if len(inputs) * self.multiply_adds > _threads.PARALLEL_MULTIPLY_ADDS:
+            max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // self.block_rows))
+        if len(inputs):
+            self.predict(inputs, out, max_threads)
+        return out
 
     def predict(self, inputs: NDArray[Any], out: NDArray[Any], threads: int = 1) -> None:
         """Fill out, on several threads if asked for."""

@@ -558,14 +558,7 @@ class Model:
         if (outputs := inference.block(X)) is not None:
             return outputs
         inputs = self._inputs(X, finite=False)
-        if (outputs := inference.block(inputs)) is not None:
-            return outputs
-        out = inference.outputs(len(inputs))
-        max_threads = 1
-        if len(inputs) * inference.multiply_adds > _threads.PARALLEL_MULTIPLY_ADDS:
-            max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // inference.block_rows))
-        inference.predict(inputs, out, max_threads)
-        return out
+        return inference.outputs_of(inputs, threads)
 
     def classify(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.intp]:
         """The class indices, (n,), for X (n, n_inputs): the largest output, the lower index of equal ones.

@@ -407,6 +407,22 @@ def test_partial_fit_on_threads_has_the_same_bits(solver, feature_major, monkeyp
     assert [1, 3] in [sorted(plan.by_threads) for plan in several._engine.network.plans]
 
 
+def test_a_prediction_of_many_rows_shares_threads(monkeypatch):
+    X, y = samples("multiclass", 3000)
+    made = fastnn.MLPClassifier((20,), max_iter=2, random_state=0, threads=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = made.fit(X, y).predict_proba(X)
+    network, asked = made._engine.network, []
+    monkeypatch.setattr(threads, "available_threads", lambda: 4)
+    monkeypatch.setattr(threads, "PARALLEL_MULTIPLY_ADDS", 0)
+    network.inference.block_rows = 100
+    predict = network.inference.predict
+    monkeypatch.setattr(network.inference, "predict", lambda x, out, n=1: (asked.append(n), predict(x, out, n))[1])
+    np.testing.assert_array_equal(made.predict_proba(X), expected)
+    assert asked == [2]
+
+
 def test_partial_fit_with_classes_that_come_later():
     mine, theirs = pair("strings")
     X, y = samples("strings")
@@ -1349,9 +1365,9 @@ def test_the_checks_of_scikit_learn(name, want, run_python):
 
 
 ENDS = [
-    *(("fit", name) for name in ("settings_of", "_init_coef", "arrays_of", "Run")),
+    *(("fit", name) for name in ("settings_of", "_init_coef", "arrays_of", "EstimatorTrainer")),
     *(("warm_start", name) for name in ("check_goes_on", "settings_of")),
-    *(("partial_fit", name) for name in ("check_goes_on", "batch_size_of", "Run")),
+    *(("partial_fit", name) for name in ("check_goes_on", "batch_size_of", "EstimatorTrainer")),
 ]
 
 

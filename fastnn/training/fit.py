@@ -77,7 +77,7 @@ class Fit:
         self,
         trainer: Trainer,
         get_network: Callable[[], Network],
-        report: Callable[[int], None],
+        report: Callable[[int], object],
         scored: Sequence[Scored] = (),
         callbacks: Iterable[Callable[..., object]] = (),
         call: Callable[[Callable[..., object]], object] = lambda callback: callback(),
@@ -103,15 +103,22 @@ class Fit:
         return [getattr(callback, name) for callback in self.callbacks if hasattr(callback, name)]
 
     def _after(self, ended: int) -> bool:
-        """Do what follows epochs that have ended; whether a callback says stop."""
-        trainer = self.trainer
-        for each in self.scored:
-            trainer.recorder.score(trainer.epoch, each.scores(self.get_network()))
-        stop = any_says_stop([self.call(callback) for callback in self.callbacks])
+        """Do what follows epochs that have ended; whether to stop."""
+        self.score()
+        stop = self.call_back()
         if self.callbacks and not stop:
             self._resume()
         self.report(ended)
         return stop
+
+    def score(self) -> None:
+        """Note what the last epoch is worth."""
+        for each in self.scored:
+            self.trainer.recorder.score(self.trainer.epoch, each.scores(self.get_network()))
+
+    def call_back(self) -> bool:
+        """Call all callbacks; whether one says stop."""
+        return any_says_stop([self.call(callback) for callback in self.callbacks])
 
     def _resume(self) -> None:
         self.trainer.resume(self.get_network())
