@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +31,46 @@ BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, FINISH, CHECK, KEEP, RESTORE, BLOCKS
 BATCH, PIECE = range(2)
 
 
+class Kind(NamedTuple):
+    """A kind of fit: what the programs of training depend on beside the network, and no value that they can be told."""
+
+    batch_size: int  # 0 where there is no usual one, with any_rows
+    optimizer: str
+    sources: Sources
+    last_batch: int = 0  # the samples of an epoch's last batch, if it is a smaller one
+    any_rows: bool = False  # whether batches may have any number of rows, as sums of heights
+    in_place: bool = False  # whether the network's memory is trained, and what it was before is kept
+    max_threads: int = 1
+    l2: bool = False  # whether there is such a penalty
+    l1: bool = False
+    rules: Rules = NO_RULES
+    rate_per: str = ""  # whether the learning rate changes with each "step" or "epoch"
+    partial: bool = False  # whether more samples of the epoch follow these
+
+
 @dataclass(frozen=True)
 class Training:
-    """What the programs of training are about."""
+    """What writes the programs of a kind of fit, in some memory."""
 
-    work: Workspace
-    sources: Sources
+    kind: Kind
     input_scale: float
-    n_samples: int
-    batch_size: int
-    optimizer: str
+    work: Workspace
     live: Trainable  # which training changes
     kept: Trainable  # as it was at the end of the last finished epoch; its layout is the same one, or has single shards
     gradient: NDArray[Any]  # empty where none is needed
     settings: NDArray[np.float64]  # of the optimizer
-    penalties: tuple[NDArray[np.float64] | None, ...] = (None, None)  # L2, L1: see `elementwise.penalty`; None for none
-    rules: Rules = NO_RULES
-    rate_per: str = ""  # whether the learning rate changes with each "step" or "epoch"
-    partial: bool = False  # whether more samples of the epoch follow these
+    strengths: NDArray[np.float64]  # (2, 3), of the L2 and L1 penalties: see `elementwise.penalty`
+
+    @property
+    def penalties(self) -> tuple[NDArray[np.float64] | None, ...]:
+        """The strengths of the L2 and L1 penalties; None for one that there is not."""
+        kind = self.kind
+        return self.strengths[0] if kind.l2 else None, self.strengths[1] if kind.l1 else None
+
+    @property
+    def one_block(self) -> bool:
+        """Whether a batch is a single block."""
+        return self.kind.batch_size <= self.layout.block_rows
 
     @property
     def layout(self) -> Layout:
@@ -67,37 +89,37 @@ class Training:
     @property
     def destination(self) -> Destination:
         """Where the gradients of a block go."""
-        optimizer, one_block = OPTIMIZERS[self.optimizer], self.batch_size <= self.layout.block_rows
-        if optimizer.update is None and one_block:
+        optimizer = OPTIMIZERS[self.kind.optimizer]
+        if optimizer.update is None and self.one_block:
             return Destination(self.parameters, decay=self.decay)
         gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
-        if not one_block:
+        if not self.one_block:
             return Destination(gradient)
-        update = None if self.rules.clip_norm is not None else self.update  # else when the whole gradient is there
+        update = None if self.kind.rules.clip_norm is not None else self.update  # else when the whole gradient is there
         return Destination(gradient, overwrite=True, update=update, decay=self.decay)
 
     @property
     def update(self) -> Update | None:
-        optimizer = OPTIMIZERS[self.optimizer]
+        optimizer = OPTIMIZERS[self.kind.optimizer]
         if optimizer.update is None:
             return None
         own = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
         vectors = {name: replace(vector, name=f"{name}.") for name, vector in own}
         scalars = field(self.work.step, "scalars", MAX_NUMBERS)
-        return Update(self.optimizer, self.parameters, vectors, scalars, self.rules.clip_value)
+        return Update(self.kind.optimizer, self.parameters, vectors, scalars, self.kind.rules.clip_value)
 
     def programs(self, threads: int = 1) -> list[list[Program]]:
         """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
-        sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
-        how = strategy.choose(self.layout, self.batch_size)
+        sizes = block_sizes(self.layout, [self.kind.batch_size, self.kind.last_batch])
+        how = strategy.choose(self.layout, self.kind.batch_size)
         workers = [self.work.worker(index, threads) for index in range(threads)]
         return [[*self.around(worker), *(self.block(how, rows, worker) for rows in sizes)] for worker in workers]
 
     def pick(self) -> NDArray[np.int64]:
         """The table for `programs`; see BATCH."""
-        sizes = block_sizes(self.layout, [self.batch_size, self.n_samples % self.batch_size])
-        table = np.zeros((2, min(self.batch_size, self.layout.block_rows) + 1), np.int64)
-        table[BATCH if self.batch_size <= self.layout.block_rows else PIECE, sizes] = BLOCKS + np.arange(len(sizes))
+        sizes = block_sizes(self.layout, [self.kind.batch_size, self.kind.last_batch])
+        table = np.zeros((2, min(self.kind.batch_size, self.layout.block_rows) + 1), np.int64)
+        table[BATCH if self.one_block else PIECE, sizes] = BLOCKS + np.arange(len(sizes))
         return table
 
     def around(self, worker: Worker) -> list[Program]:
@@ -110,7 +132,7 @@ class Training:
 
     def block(self, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
         """A worker's part of a block; see `block_program`."""
-        task = Task(self.parameters, self.work, self.sources, self.input_scale, self.destination, self.rules)
+        task = Task(self.parameters, self.work, self.kind.sources, self.input_scale, self.destination, self.kind.rules)
         return block_program(task, how, rows, worker, ahead)
 
     def _program(self) -> Program:
@@ -119,27 +141,27 @@ class Training:
     def _around_an_epoch(self, programs: list[Program]) -> None:
         step, state = self.work.step, self.live.state
         programs[BEGIN_EPOCH].add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=state)
-        if self.sources.w is not None:
-            weights, count = self.sources.w.matrix(self.batch_size), field(step, "count")
+        if self.kind.sources.w is not None:
+            weights, count = self.kind.sources.w.matrix(self.kind.batch_size), field(step, "count")
             programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
         settings = _row(self.settings, "settings", "float64")
         numbers = field_at(state, STATE, "numbers", MAX_NUMBERS)
-        if self.rate_per:
+        if self.kind.rate_per:
             position = {name: numbers[:, i : i + 1] for name, i in POSITIONS.items()}
             rates = Symbol("rates")
-            programs[ADVANCE].add("take_rate", rates=rates, position=position[self.rate_per], rate=settings[:, :1])
+            programs[ADVANCE].add("take_rate", rates=rates, position=position[self.kind.rate_per], rate=settings[:, :1])
             programs[ADVANCE].add("increment", number=position["step"])
-            if not self.partial:
+            if not self.kind.partial:
                 programs[KEEP].add("increment", number=position["epoch"])
         programs[ADVANCE].add(
-            f"{self.optimizer}_advance",
+            f"{self.kind.optimizer}_advance",
             settings=settings,
             state=numbers,
             count=field(step, "count"),
             scale=field(step, "scale"),
             scalars=field(step, "scalars", MAX_NUMBERS),
         )
-        if self.rules.random:
+        if self.kind.rules.random:
             programs[ADVANCE].add("draw_key", state=field_at(state, STATE, "noise").address, key=field(step, "key"))
         for i, (kind, strength) in enumerate(zip(("squares", "absolute_values"), self.penalties, strict=True)):
             if strength is not None:
@@ -177,7 +199,7 @@ class Training:
 
     def _finish(self, program: Program) -> None:
         """What needs the whole gradient, or all of W as a step left it."""
-        rules, update = self.rules, self.update
+        rules, update = self.kind.rules, self.update
         if rules.clip_norm is not None and update is not None:
             gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
             factor = field(self.work.step, "factor")
@@ -201,7 +223,7 @@ class Training:
 
     def _around_a_batch(self, before: Program, after: Program, worker: Worker) -> None:
         """A batch of several blocks sums their gradients first, because all must see the same parameters."""
-        if self.batch_size <= self.layout.block_rows:
+        if self.one_block:
             return
         gradient = self.destination.vector
         for layer in self.layout.layers:
@@ -211,7 +233,7 @@ class Training:
             before.add("zero", out=mine)
             if self.decay:
                 self.decay.add(after, layer, gradient, worker)
-            if self.rules.clip_norm is not None:
+            if self.kind.rules.clip_norm is not None:
                 continue
             if self.update:
                 self.update.add(after, layer, gradient, worker)

@@ -296,20 +296,12 @@ class Run:
         needed = training_programs.needs_gradient(one, batch_size, optimizer)
         gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
         work = Workspace(layout, min(batch_size, layout.block_rows), threads, rules.dropped)
-        training = training_programs.Training(
-            work=work,
-            sources=Sources.of(x, y, weights),
-            input_scale=scale,
-            n_samples=n,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            live=trainable(layout, *self.live, self.state),
-            kept=trainable(one, *self.kept_arrays, self.kept_state),
-            gradient=gradient,
-            settings=numbers,
-            penalties=tuple(None if c is None else np.array([*c, share]) for c, share in ((l2, 0.5), (l1, 1.0))),
-            rules=rules,
+        kind = training_programs.Kind(
+            batch_size, optimizer, Sources.of(x, y, weights), n % batch_size, l2=bool(l2), l1=bool(l1), rules=rules
         )
+        strengths = np.array([[*(l2 or (0, 0)), 0.5], [*(l1 or (0, 0)), 1.0]], float)
+        live, kept = trainable(layout, *self.live, self.state), trainable(one, *self.kept_arrays, self.kept_state)
+        training = training_programs.Training(kind, scale, work, live, kept, gradient, numbers, strengths)
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
         table, pick = self._bindings(x, y, weights, ordered, order), training.pick()

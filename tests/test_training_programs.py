@@ -283,18 +283,9 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
         layout.n_bytes if training_programs.needs_gradient(one, batch_size, optimizer) else 0, dtype
     )
     settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
-    training = training_programs.Training(
-        work=Workspace(layout, min(batch_size, layout.block_rows), threads),
-        sources=sources,
-        input_scale=1.0,
-        n_samples=700 + batch_size,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        live=live,
-        kept=kept,
-        gradient=gradient,
-        settings=settings,
-    )
+    kind = training_programs.Kind(batch_size, optimizer, sources, (700 + batch_size) % batch_size)
+    work = Workspace(layout, min(batch_size, layout.block_rows), threads)
+    training = training_programs.Training(kind, 1.0, work, live, kept, gradient, settings, np.zeros((2, 3)))
     return one, training.programs(threads), (kept.parameters, Workspace(one, one.block_rows), sources)
 
 

@@ -87,20 +87,7 @@ class ThreadPrograms:
         rows = layout.block_rows if kind.any_rows else min(kind.batch_size, layout.block_rows)
         self.work = Workspace(self.layout, rows, threads, kind.rules.dropped)
         self.training = training_programs.Training(
-            work=self.work,
-            sources=kind.sources,
-            input_scale=plan.scale,
-            n_samples=kind.remainder,
-            batch_size=kind.batch_size,
-            optimizer=kind.optimizer,
-            live=live,
-            kept=plan.kept,
-            gradient=self.gradient,
-            settings=plan.settings,
-            penalties=(plan.penalties[0] if kind.l2 else None, plan.penalties[1] if kind.l1 else None),
-            rules=kind.rules,
-            rate_per=kind.rate_per,
-            partial=kind.partial,
+            kind, plan.scale, self.work, live, plan.kept, self.gradient, plan.settings, plan.penalties
         )
         self._write()
 
@@ -140,18 +127,21 @@ class AnyRows(ThreadPrograms):
 
     def _write(self) -> None:
         self.most = self.layout.block_rows
-        pieces, usual = strategy.heights(self.most), self.training.batch_size
+        pieces, usual = strategy.heights(self.most), self.training.kind.batch_size
         batches = sorted({*pieces, usual} if 0 < usual <= self.most else pieces)
         self.pick, self.rows, self.n_batches = (
             training_programs.pick(batches, self.most),
             (*batches, *pieces),
             len(batches),
         )
-        self.in_pieces = replace(self.training, batch_size=self.most + 1)
+        self.in_pieces = self._for_batches_of(self.most + 1)
         self.workers = [self.work.worker(index, self.threads) for index in range(self.threads)]
         self.around = [Code(self.in_pieces.around(worker), self.library) for worker in self.workers]
         self.blocks: list[list[Code | None]] = [[None] * len(self.rows) for _ in self.workers]
         self.code = self._joined(self.blocks)
+
+    def _for_batches_of(self, rows: int) -> training_programs.Training:
+        return replace(self.training, kind=self.training.kind._replace(batch_size=rows))
 
     def _joined(self, blocks: list[list[Code | None]]) -> Code:
         """All of them, worker by worker."""
@@ -169,31 +159,14 @@ class AnyRows(ThreadPrograms):
         blocks = [its.copy() for its in self.blocks]
         for i in missing:
             rows = self.rows[i]
-            training = replace(self.training, batch_size=rows) if i < self.n_batches else self.in_pieces
-            how = strategy.choose(self.layout, self.training.batch_size or rows)
+            training = self._for_batches_of(rows) if i < self.n_batches else self.in_pieces
+            how = strategy.choose(self.layout, self.training.kind.batch_size or rows)
             for worker, its in zip(self.workers, blocks, strict=True):
                 its[i] = Code([training.block(how, rows, worker)], self.library)
         code = self._joined(blocks)
         code.fill(**self.code.addresses)
         self.code = code
         self.blocks = blocks  # at last: an exception before leaves nothing out of the code
-
-
-class FitKind(NamedTuple):
-    """What the programs of a fit depend on beside the network."""
-
-    batch_size: int  # 0 where there is no usual one
-    remainder: int  # samples of an epoch's last batch, if it is a smaller one
-    any_rows: bool  # whether the programs are those of AnyRows, and the remainder is 0
-    optimizer: str
-    max_threads: int
-    sources: Sources
-    in_place: bool  # see Plan
-    l2: bool
-    l1: bool
-    rules: block_programs.Rules
-    rate_per: str  # whether the learning rate changes with each "step" or "epoch"
-    partial: bool = False  # whether more samples of an epoch follow those of the fit
 
 
 class Buffers(NamedTuple):
@@ -228,7 +201,7 @@ class Plan:
     user's data.
     """
 
-    def __init__(self, layout: Layout, scale: float, kind: FitKind):
+    def __init__(self, layout: Layout, scale: float, kind: training_programs.Kind):
         self.layout, self.scale, self.kind = layout, scale, kind
         self.n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
         parameters, vectors = (aligned_zeros(n * layout.n_bytes, layout.dtype) for n in (1, self.n_vectors))
@@ -395,14 +368,14 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
     if stepper is not None:
         stepper.plan.release(network)
     sources = Sources.of(*samples)
-    kind = FitKind(
+    kind = training_programs.Kind(
         batch_size=options.batch_size,
-        remainder=0 if options.any_rows else len(samples.inputs) % options.batch_size,
-        any_rows=options.any_rows,
         optimizer=options.optimizer._kernel,
-        max_threads=options.max_threads,
         sources=sources.once if options.any_rows else sources,
+        last_batch=0 if options.any_rows else len(samples.inputs) % options.batch_size,
+        any_rows=options.any_rows,
         in_place=options.in_place,
+        max_threads=options.max_threads,
         l2=options.l2 != NO_PENALTY,
         l1=options.l1 != NO_PENALTY,
         rules=options.rules,
@@ -414,7 +387,7 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
     return plan
 
 
-def _waiting(network: Network, kind: FitKind) -> Plan | None:
+def _waiting(network: Network, kind: training_programs.Kind) -> Plan | None:
     """Take a plan of the kind, if one waits."""
     for plan in list(network.plans):
         if plan.kind == kind and plan.layout is network.layout:
