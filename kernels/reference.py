@@ -252,8 +252,9 @@ def input_gradients(network, x):
     for k in range(outputs[-1].shape[1]):
         d = np.zeros_like(outputs[-1])
         d[:, k] = 1
-        for (w, _, activation), source in zip(reversed(network), reversed(sources), strict=True):
-            d = softmax_backward(d, source) if activation == "softmax" else d * ACTIVATIONS[activation][1](source)
+        for i in range(len(network) - 1, -1, -1):
+            w, _, name = network[i]
+            d = softmax_backward(d, outputs[i + 1]) if name == "softmax" else d * _derivative(name, sources[i], 0.0)
             d = matmul_nt(d, w)
         found.append(d)
     return np.stack(found, axis=1)
