@@ -36,8 +36,8 @@ def predict_program(
     layout = parameters.layout
     program, block, multiplied = _loaded(parameters, work, sources or x, rows, input_scale, in_place)
     out, activation = block.a[-1], layout.activations[-1]
-    from_logits, by_rows = LOSSES[layout.loss].from_logits, activation in ROW_WISE and not out.is_row_major
-    logits = sources is not None and from_logits
+    logits = sources is not None and LOSSES[layout.loss].from_logits
+    by_rows = activation in ROW_WISE and not out.is_row_major
     passes.forward(program, parameters, block, Worker(), logits or by_rows, multiplied)
     if sources is not None:
         passes.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
@@ -73,9 +73,9 @@ def input_gradient_program(
 ) -> Program:
     """A block of samples: the derivatives by all inputs of `outputs_at_once` outputs, one behind the other in each row.
 
-    The derivatives of an output by the outputs are its row of the unit matrix, times the scale of the inputs; NaN where
-    the output is. `targets` stands for zeros around a single one, a window of which is that row; the next output's
-    begins an element earlier.
+    The last d of an output begins as its row of the unit matrix, times the scale of the inputs; NaN where outputs are.
+    `targets` stands for zeros around a single one. A window of it is that row; the next output's begins an element
+    earlier.
     """
     layout, worker, by_rows = parameters.layout, Worker(), work.row_major(rows, Worker())
     program, block, multiplied = _loaded(parameters, work, x, rows, input_scale, in_place)
@@ -136,7 +136,10 @@ def _row_major(program: Program, block: Block, matrix: Matrix, place: Matrix) ->
 
 
 def _give(program: Program, source: Matrix, begin: int = 0, width: int | None = None) -> None:
-    """Copy a matrix to the columns from `begin` on of what is wanted, whose rows have `width` elements, or as many."""
+    """Copy a matrix to columns of what `outputs` stands for, from `begin` on; its rows have `width` elements.
+
+    They have those of the matrix unless something else is said.
+    """
     width = source.cols if width is None else width
     row_bytes = width * source.itemsize
     outputs = Matrix.row_major(Symbol("outputs"), source.rows, width, row_bytes, source.dtype, "outputs")

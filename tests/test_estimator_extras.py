@@ -612,7 +612,7 @@ def exact(estimator):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", TARGETS)
-def test_the_inside_against_the_reference(kind, dtype):
+def test_hidden_outputs_and_input_gradients_against_the_reference(kind, dtype):
     """After a fit, and with coefficients that somebody assigned; "step" with a derivative of 1."""
     make = {"values": regressor, "counts": regressor}.get(kind, classifier)
     options = {"loss": "poisson"} if kind == "counts" else {}
@@ -631,14 +631,14 @@ def test_the_inside_against_the_reference(kind, dtype):
                 np.testing.assert_allclose(a, b[:n], atol=tolerance)
 
 
-def test_the_inside_of_two_classes_is_that_of_the_second_one():
+def test_hidden_outputs_and_input_gradients_of_two_classes_are_those_of_the_second_one():
     made = fitted(classifier(), X, LABELS == "ash")
     step = np.array([0, 0, 1e-5, 0, 0, 0])
     want = (made.predict_proba(X + step) - made.predict_proba(X - step))[:, 1] / 2e-5
     np.testing.assert_allclose(made.input_gradients(X)[:, 0, 2], want, atol=1e-8)
 
 
-def test_the_inside_refuses_what_predict_refuses():
+def test_hidden_outputs_and_input_gradients_refuse_what_predict_refuses():
     frame, holed = pandas.DataFrame(X, columns=list("abcdef")), X.copy()
     holed[3, 2] = np.nan
     made, named = fitted(regressor(), X, NUMBERS), fitted(regressor(), frame, NUMBERS)

@@ -639,7 +639,7 @@ def test_input_gradients_equal_central_differences(sizes, kind):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden", reference.ACTIVATIONS)
-def test_the_inside_against_the_reference(hidden, dtype):
+def test_hidden_outputs_and_input_gradients_against_the_reference(hidden, dtype):
     """In float32 rounding may decide on which side of a kink a few units are."""
     shapes = [3, 2], [6, 9, 4], [5, 7, 40, 6, 2], [10, 100, 10], [70, 16, 3]
     for sizes, kind in itertools.product(shapes, ("softmax", "identity")):
@@ -669,7 +669,7 @@ def test_the_derivative_of_a_step_is_taken_as_one():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_inside_of_many_outputs_and_of_no_hidden_layer(dtype):
+def test_hidden_outputs_and_input_gradients_of_many_outputs_and_of_no_hidden_layer(dtype):
     """More outputs than a program has at a time, and not a multiple of them."""
     for sizes in ([5, 41], [5, 8, 41], [4, 16], [4, 17]):
         model = with_biases(sizes, dtype=dtype, **OUTPUTS["softmax"])
@@ -684,7 +684,7 @@ def test_the_inside_of_many_outputs_and_of_no_hidden_layer(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [[3, 5, 4, 2], [3, 2], [80, 20, 3], [10, 100, 10], [4, 300, 40]])
-def test_the_inside_of_a_row_has_the_same_bits_in_any_number_of_rows(sizes, dtype):
+def test_hidden_outputs_and_input_gradients_of_a_row_have_the_same_bits_in_any_number_of_rows(sizes, dtype):
     model = with_biases(sizes, dtype=dtype, **OUTPUTS["softmax"])
     X = np.random.default_rng(0).normal(size=(1100, sizes[0]))
     for of in (model.input_gradients, lambda X: np.hstack([np.empty((len(X), 0)), *model.hidden_activations(X)])):
@@ -694,7 +694,7 @@ def test_the_inside_of_a_row_has_the_same_bits_in_any_number_of_rows(sizes, dtyp
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_inside_for_x_of_any_kind(dtype):
+def test_hidden_outputs_and_input_gradients_for_x_of_any_kind(dtype):
     """Whole numbers in every form that `predict` takes; the result is for X as given, before it is scaled."""
     model = with_biases([5, 19, 7, 3], activation="silu", input_scale=1 / 64, dtype=dtype, **OUTPUTS["softmax"])
     whole = np.random.default_rng(0).integers(0, 200, (150, 5)) * (np.random.default_rng(1).random((150, 5)) < 0.6)
@@ -715,7 +715,7 @@ def test_the_inside_for_x_of_any_kind(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden", ["relu", "step", "tanh", "silu", "exp"])
 @pytest.mark.parametrize("kind", ["identity", "relu", "softmax", "exp of logits"])
-def test_nan_in_gives_nan_inside(kind, hidden, dtype):
+def test_nan_in_gives_nan_in_hidden_outputs_and_input_gradients(kind, hidden, dtype):
     """In all of its row and in no other one, also in those that the same buffers serve next."""
     for sizes in ([3, 2], [3, 5, 4, 3], [70, 20, 3]):
         model = with_biases(sizes, activation=hidden, dtype=dtype, **OUTPUTS.get(kind, {"output": kind}))
@@ -735,7 +735,7 @@ def test_nan_in_gives_nan_inside(kind, hidden, dtype):
                 np.testing.assert_array_equal(b, c)
 
 
-def test_the_inside_does_not_depend_on_what_is_frozen_and_changes_nothing(state, blobs):
+def test_hidden_outputs_and_input_gradients_do_not_depend_on_what_is_frozen(state, blobs):
     X, y = blobs
     model = Model([6, 9, 8, 3], activation="tanh", rng=0, **OUTPUTS["softmax"])
     model.fit(X, y, epochs=1, batch_size=10)
