@@ -27,7 +27,7 @@ from . import _validation, optimizers
 from ._validation import shown
 from .custom import Activation
 from .history import DivergenceError, History
-from .kernels import entry, reference
+from .kernels import entry
 from .kernels.block_programs import Rules
 from .layers import HIDDEN, Architecture, Dense
 from .network import Network
@@ -166,38 +166,6 @@ class Engine:
             and _dtype_for(coefs) == self.architecture.dtype
             and self.kind == _kind(estimator)
         )
-
-    def passes(self, X: Any) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        """Of each layer, in float64: weighted inputs, outputs, and their derivatives by the former, (n, units) each.
-
-        Those of a softmax layer do not exist in this form, so they are ones.
-        """
-        found, a = [], X
-        for w, b, layer in zip(self.coefs, self.intercepts, self.architecture.layers, strict=True):
-            z = a @ w.astype(np.float64) + b
-            name = layer.activation
-            if isinstance(name, Activation):
-                functions = (getattr(f, "py_func", f) for f in (name.value, name.derivative))
-                a, slope = (np.vectorize(f, otypes=[float])(z) for f in functions)
-            elif name == "softmax":
-                a, slope = reference.softmax(z), np.ones_like(z)  # type: ignore[no-untyped-call]
-            else:
-                value, derivative = reference.ACTIVATIONS[name]
-                a = value(z)
-                slope = derivative(z, a)
-            found.append((z, a, slope))
-        return found
-
-    def input_gradients(self, X: Any) -> NDArray[Any]:
-        """The derivatives of all outputs by all inputs, (n, n_outputs, n_inputs), from the last layer to the first."""
-        passes = self.passes(X)
-        outputs = passes[-1][1]
-        result = np.broadcast_to(np.eye(outputs.shape[1]), (len(outputs), *outputs.shape[1:] * 2))
-        if self.architecture.layers[-1].activation == "softmax":
-            result = outputs[:, :, None] * (result - outputs[:, None, :])
-        for w, (_, _, slope) in zip(reversed(self.coefs), reversed(passes), strict=True):
-            result = (result * slope[:, None, :]) @ w.T.astype(np.float64)
-        return result
 
     def take(self, coefs: list[Any], intercepts: list[Any]) -> None:
         """Copy what does not lie in the network's memory; the arrays are those of `arrays_of`."""
@@ -523,18 +491,14 @@ def outputs_of(network: Network, X: Any, threads: int | None = None) -> NDArray[
     inference = network.inference
     if (outputs := inference.block(X)) is not None:
         return outputs
-    _check_width(network, X)
-    rows = _rows(X, inference.dtype)
-    return inference.outputs_of(rows, threads)
+    return inference.outputs_of(rows_of(network, X), threads)
 
 
-def _check_width(network: Network, X: Any) -> None:
-    if X.ndim != 2 or X.shape[1] != network.inference.n_in:
-        raise ValueError(f"X must have {network.inference.n_in} features, as coefs_[0] has rows, got shape {X.shape}")
-
-
-def _rows(X: Any, dtype: Any) -> NDArray[Any]:
-    """X, validated, as the kernels take it."""
+def rows_of(network: Network, X: Any) -> NDArray[Any]:
+    """X, validated by scikit-learn, as the kernels take it; raises ValueError where the network has other inputs."""
+    n_in, dtype = network.inference.n_in, network.inference.dtype
+    if X.ndim != 2 or X.shape[1] != n_in:
+        raise ValueError(f"X must have {n_in} features, as coefs_[0] has rows, got shape {X.shape}")
     return _validation.SparseRows.of(X, dtype) if scipy.sparse.issparse(X) else _as(X, dtype)
 
 
@@ -557,8 +521,7 @@ def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) ->
     The power of two of `common_exponent` is taken out of the weights, so that their sums neither vanish nor overflow.
     """
     dtype = network.inference.dtype
-    _check_width(network, X)
-    inputs = _rows(X, dtype)
+    inputs = rows_of(network, X)
     if y.ndim == 1:
         y = y.reshape(-1, 1)
     if y.shape != (len(inputs), network.inference.n_out):

@@ -48,6 +48,7 @@ from .estimator_training import (
     optimizer_state,
     outputs_of,
     restore_optimizer,
+    rows_of,
     samples_of,
     settings_of,
     validation_set,
@@ -55,6 +56,7 @@ from .estimator_training import (
 from .layers import HIDDEN
 from .learning_rates import LearningRate
 from .losses import Huber, Quantile
+from .network import Network
 from .optimizers import Optimizer
 from .reports.progress import Progress
 from .threads import Claims
@@ -251,7 +253,8 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     def hidden_activations(self, X: Any) -> list[NDArray[Any]]:
         """The outputs of the hidden layers for X, (n, n_features): one array (n, units) a layer.
 
-        They are computed in NumPy, not by the kernels.
+        They are views of one array in the dtype of the network: float32 where the coefficients are, else float64. The
+        list is empty where there is no hidden layer. Raises what `predict` raises for X.
 
         Examples
         --------
@@ -261,15 +264,16 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         >>> [a.shape for a in model.hidden_activations(X[:5])]
         [(5, 20), (5, 10)]
         """
-        engine, X = self._checked(X)
-        return [a.astype(engine.architecture.dtype) for _, a, _ in engine.passes(X)[:-1]]
+        network, rows = self._checked(X)
+        return network.inference.hidden_activations(rows)
 
     def input_gradients(self, X: Any) -> NDArray[Any]:
         """The derivative of each output by each input: (n, n_outputs, n_features), for X (n, n_features).
 
         Outputs are the regressor's values and the classifier's probabilities: of two classes that of classes_[1] alone,
-        of several labels that of each. They are computed in NumPy, not by the kernels. The derivative of "step" is
-        taken as 1, as in training.
+        of several labels that of each. The result has the dtype of the network: float32 where the coefficients have it,
+        else float64. The derivative of "step" is taken as 1, as in training. See `Model.input_gradients` for the
+        formula. Raises what `predict` raises for X.
 
         Examples
         --------
@@ -280,13 +284,15 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         >>> model.input_gradients([[0.5]]).round(1)  # of x^2 it is 2 x
         array([[[1.]]])
         """
-        engine, X = self._checked(X)
-        return engine.input_gradients(X).astype(engine.architecture.dtype)
+        network, rows = self._checked(X)
+        return network.inference.input_gradients(rows)
 
-    def _checked(self, X: Any) -> tuple[Engine, Any]:
+    def _checked(self, X: Any) -> tuple[Network, NDArray[Any]]:
+        """The network, and X, validated, as its kernels take it."""
         check_is_fitted(self)
-        dtypes = np.float64, np.float32
-        return self._network(), validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtypes, reset=False)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
+        network = self._network().network
+        return network, rows_of(network, X)
 
     # ---- training ----
 

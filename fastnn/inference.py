@@ -1,8 +1,9 @@
-"""Programs that go over samples without training: predict, evaluate, gradients."""
+"""Programs that go over samples without training: predict, evaluate, gradients, what hidden layers give."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import weakref
 from collections.abc import Set
@@ -28,6 +29,8 @@ LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Py
 LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep predicts more than a block of rows
 _Kind = tuple[int, np.dtype[Any]]  # of a C-ordered array of rows: how wide it is, and its dtype
 THREAD_ROWS = 64  # of a thread's share of a prediction, at least
+# What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
+OUTPUTS_OR_LOSS, GRADIENT_OF_LOSS, HIDDEN, INPUT_GRADIENTS = "outputs", "gradient", "hidden", "input gradients"
 
 
 class Inference:
@@ -185,6 +188,23 @@ class Inference:
         self.idle.append(sweep)
         return result
 
+    def hidden_activations(self, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """The outputs of each hidden layer, (n, units), views of one array."""
+        widths = self.layout.sizes[1:-1]
+        if not widths:
+            return []
+        out, sweep = np.empty((len(inputs), sum(widths)), self.dtype), self._borrow()
+        sweep(inputs, out=out, result=HIDDEN)
+        self.idle.append(sweep)
+        return [out[:, end - width : end] for width, end in zip(widths, itertools.accumulate(widths), strict=True)]
+
+    def input_gradients(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """The derivatives of the outputs by the inputs, (n, n_out, n_in)."""
+        out, sweep = np.empty((len(inputs), self.n_out, self.n_in), self.dtype), self._borrow()
+        sweep.by_outputs(inputs, out)
+        self.idle.append(sweep)
+        return out
+
 
 def _nothing(X: Any) -> None:
     """Where there is no function yet, or can be none."""
@@ -243,13 +263,13 @@ class Pass:
 
     x: Source
     sources: Sources | None  # where there are targets
-    gradient: bool
+    result: str  # see OUTPUTS_OR_LOSS
     in_place: bool
     most: int  # rows of a program
 
 
 @functools.lru_cache
-def _pass(x: _Kind, y: _Kind | None, w: _Kind | None, gradient: bool, in_place: bool, most: int) -> Pass:
+def _pass(x: _Kind, y: _Kind | None, w: _Kind | None, result: str, in_place: bool, most: int) -> Pass:
     """The pass over arrays of these kinds."""
     samples, targets, weights = (
         None if kind is None else Source.of_rows(symbol, kind[0], kind[1].name)
@@ -257,7 +277,7 @@ def _pass(x: _Kind, y: _Kind | None, w: _Kind | None, gradient: bool, in_place: 
     )
     assert samples is not None
     sources = None if targets is None else Sources(samples, targets, weights)
-    return Pass(samples, sources, gradient, in_place, most)
+    return Pass(samples, sources, result, in_place, most)
 
 
 def _kind(array: NDArray[Any]) -> _Kind:
@@ -286,15 +306,15 @@ class Sweep:
         inputs: NDArray[Any],
         targets: NDArray[Any] | None = None,
         weights: NDArray[Any] | None = None,
-        gradient: bool = False,
+        result: str = OUTPUTS_OR_LOSS,
     ) -> Pass:
         """The kind of pass over such arrays."""
-        x, most = _kind(inputs), self.layout.block_rows if gradient else self.most
+        x, most = _kind(inputs), self.layout.block_rows if result == GRADIENT_OF_LOSS else self.most
         if targets is not None:
-            return _pass(x, _kind(targets), None if weights is None else _kind(weights), gradient, False, most)
+            return _pass(x, _kind(targets), None if weights is None else _kind(weights), result, False, most)
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
         in_place = x[1] == self.layout.dtype and self.scale == 1 and len(inputs) > self.layout.block_rows
-        return _pass(x, None, None, gradient, in_place, most)
+        return _pass(x, None, None, result, in_place, most)
 
     def written(self, pass_: Pass) -> set[int]:
         """The numbers of the heights that there are programs of."""
@@ -315,11 +335,16 @@ class Sweep:
 
     def _write(self, pass_: Pass, rows: int) -> Code:
         """The program of so many rows."""
-        if pass_.gradient and pass_.sources is not None:
+        places = self.parameters, self.work, pass_.x, rows, self.scale, pass_.in_place
+        if pass_.result == GRADIENT_OF_LOSS:
+            assert pass_.sources is not None
             program = block_programs.gradient_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+        elif pass_.result == HIDDEN:
+            program = prediction_programs.hidden_program(*places)
+        elif pass_.result == INPUT_GRADIENTS:
+            program = prediction_programs.input_gradient_program(*places)
         else:
-            places = self.parameters, self.work, pass_.x, rows, self.scale
-            program = prediction_programs.predict_program(*places, pass_.in_place, pass_.sources)
+            program = prediction_programs.predict_program(*places, pass_.sources)
         return Code([program], self.library)
 
     def _forget(self) -> None:
@@ -334,27 +359,46 @@ class Sweep:
         weights: NDArray[Any] | None = None,
         out: NDArray[Any] | None = None,
         gradient: NDArray[Any] | None = None,
+        result: str = OUTPUTS_OR_LOSS,
     ) -> float:
         """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
-        n, pass_ = len(inputs), self.pass_of(inputs, targets, weights, gradient is not None)
-        pick, table = strategy.pick(pass_.most), _bindings(inputs, targets, weights, out, gradient)
-        multiply_adds = self.layout.multiply_adds * (1 if gradient is None else 3)
-        count = n if weights is None else weights.sum(dtype=np.float64)
-        for i, piece in enumerate(calls.pieces(n, pass_.most, multiply_adds)):
-            code, step = self.code(pass_, strategy.numbers(piece[1] - piece[0], pass_.most)), self.work.step
-            if i == 0:
-                step["scale"], step["total"] = 1 / count, 0
-            entry.sweep(code.operations, code.patches, code.parts, pick, table, *piece)
-        return float(step["total"][0] / count)
+        pass_ = self.pass_of(inputs, targets, weights, result if gradient is None else GRADIENT_OF_LOSS)
+        table = _bindings(inputs, targets, weights, out, gradient)
+        count = len(inputs) if weights is None else weights.sum(dtype=np.float64)
+        return float(self._run(pass_, table, len(inputs), 1 if gradient is None else 3, scale=1 / count) / count)
 
     def by_samples(self, inputs: NDArray[Any], targets: NDArray[Any], gradients: NDArray[Any]) -> None:
         """Add the gradient of each sample to its row."""
-        code = self.code(self.pass_of(inputs, targets, gradient=True), {0})  # heights begin with 1
-        self.work.step["scale"] = 1
         table = _bindings(inputs, targets, gradient=gradients)
         bind(table, GRADIENT, gradients.ctypes.data, gradients.strides[0])
-        for piece in calls.pieces(len(inputs), 1, 3 * self.layout.multiply_adds):
-            entry.sweep(code.operations, code.patches, code.parts, np.zeros(1, np.int64), table, *piece)
+        self._run(self.pass_of(inputs, targets, result=GRADIENT_OF_LOSS), table, len(inputs), 3, most=1)
+
+    def by_outputs(self, inputs: NDArray[Any], gradients: NDArray[Any]) -> None:
+        """Fill in the derivatives of all outputs by the inputs, (n, n_out, n_in)."""
+        n_out, at_once = self.layout.sizes[-1], prediction_programs.outputs_at_once(self.layout)
+        units = np.zeros(2 * n_out - 1, gradients.dtype)
+        units[n_out - 1] = 1
+        pass_, table = self.pass_of(inputs, result=INPUT_GRADIENTS), _bindings(inputs)
+        for first in (*range(0, n_out - at_once, at_once), n_out - at_once):  # the last ones may be done twice
+            bind(table, TARGETS, units[n_out - at_once - first :].ctypes.data)
+            bind(table, OUTPUTS, gradients[:, first:].ctypes.data, gradients.strides[0])
+            self._run(pass_, table, len(inputs), 1 + at_once)
+
+    def _run(
+        self, pass_: Pass, table: NDArray[Any], n: int, passes: int, most: int | None = None, scale: float = 1.0
+    ) -> float:
+        """Go over n samples, at most so many at a time; gives the sum of their losses, whose gradient is scaled.
+
+        `passes` is how often a sample goes through the network, forward or backward.
+        """
+        most = pass_.most if most is None else most
+        pick, multiply_adds = strategy.pick(most), passes * self.layout.multiply_adds
+        for i, piece in enumerate(calls.pieces(n, most, multiply_adds)):
+            code, step = self.code(pass_, strategy.numbers(piece[1] - piece[0], most)), self.work.step
+            if i == 0:
+                step["scale"], step["total"] = scale, 0
+            entry.sweep(code.operations, code.patches, code.parts, pick, table, *piece)
+        return float(step["total"][0])
 
 
 def _sweep(used: object, *arguments: Any) -> None:

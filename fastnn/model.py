@@ -621,6 +621,40 @@ class Model:
         gradient = network.inference.gradients(inputs, targets.array)
         return [(dw.T, db) for dw, db in network.layout.views(gradient)]
 
+    def hidden_activations(self, X: ArrayLike) -> list[NDArray[Any]]:
+        """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
+
+        They are a^l = f(W^l a^(l-1) + b^l) (Nielsen, eq. 25), in the model's dtype: views of one array. The list is
+        empty where there is no hidden layer. NaN in gives NaN out. X is as in `predict`, and so are the errors: a
+        ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> model = fastnn.Model([3, 4, 2, 1], init="zeros")
+        >>> model.hidden_activations([[1, 2, 3]])[1]
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        return self._network.inference.hidden_activations(self._inputs(X, finite=False))
+
+    def input_gradients(self, X: ArrayLike) -> NDArray[Any]:
+        """The derivative of each output by each input, (n, n_out, n_inputs) in the model's dtype, for X (n, n_inputs).
+
+        `[i, k, j]` is da_k / dx_j for sample i, by backpropagation: J = f'(z^L) W^L .. f'(z^1) W^1, where f' of a
+        softmax is a_k ((k = j) - a_j). Inputs are those of X as given, so `input_scale` is a factor of the result. The
+        derivative of "step" is taken as 1, as in training. NaN in gives NaN out. X is as in `predict`, and so are the
+        errors: a ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn
+        >>> model = fastnn.Model([3, 2], output="identity")
+        >>> gradients = model.input_gradients([[1, 2, 3], [4, 5, 6]])
+        >>> gradients.shape, np.array_equal(gradients[0], model.weights[0])
+        ((2, 2, 3), True)
+        """
+        return self._network.inference.input_gradients(self._inputs(X, finite=False))
+
     def _inputs(self, X: ArrayLike, finite: bool = True) -> NDArray[Any]:
         return inputs_of(self._network.architecture, X, self._feature_names, finite=finite)
 

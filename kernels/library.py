@@ -85,6 +85,7 @@ def _functions(target: Target) -> dict[str, Function]:
     state("inner", reductions.inner)
     state("transpose", reductions.transpose)
     state("add", elementwise.binary, lambda s, x, y: x + y)
+    state("or_nan", elementwise.binary, lambda s, x, y: s.select(s.b.fcmp_unordered("uno", y.v, y.v), y, x))
     state("copy", elementwise.unary, lambda s, x: x)
     state("zero", elementwise.fill, 0.0)
     state("clear_padding", elementwise.clear_padding)
@@ -120,6 +121,7 @@ def _functions(target: Target) -> dict[str, Function]:
             found.activation(name, activation)
     state("sum_of_weights", samples.sum_of_weights)
     state("softmax", reductions.softmax)
+    state("softmax_backward", reductions.softmax_backward)
     for samples_are, weights in elementwise.WEIGHTS.items():
         signature, suffix = elementwise.LOSS + weights, "_weighted" if weights else ""
         for name, loss in list(LOSSES.items()):

@@ -163,6 +163,9 @@ class Layout:
         self.layers = tuple(layers)
         self.n_bytes = offset
         self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
+        # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
+        no_shard = ColumnShard(0, self.sizes[0], 0, 0, 0)
+        self.inputs = Layer(-1, 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
         self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # of a sample's prediction
         # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes

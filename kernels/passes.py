@@ -57,14 +57,16 @@ def forward(
     multiplied: bool = False,
     dropout: Dropout | None = None,
     summed: bool = False,
+    n_layers: int | None = None,
 ) -> None:
     """a = f(x @ W + b) for every layer, each one's a being the next one's x; `logits` leaves the last one's f out.
 
     `multiplied` says that the first layer's a holds x @ W + b already; `summed` that sums over samples follow, so that
-    the lanes behind feature-major ones must be zero.
+    the lanes behind feature-major ones must be zero. `n_layers` is how many layers, from the first one on, are wanted.
     """
     x = block.x
-    for layer, a, z in zip(parameters.layout.layers, block.a, block.z, strict=True):
+    for layer in parameters.layout.layers[:n_layers]:
+        a, z = block.a[layer.index], block.z[layer.index]
         shard = layer.shard(worker)
         mine = slice(shard.begin, shard.end)
         w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, mine]
@@ -110,9 +112,11 @@ def _clear_padding(program: Program, a: Matrix, part: Part) -> None:
     program.add("clear_padding", x=a[part].T)
 
 
-def _backward(program: Program, activation: str, share: float, d: Matrix, z: Matrix, part: Part) -> None:
-    """d = d * f'(z), of a part of the neurons and samples; see `_at_least`."""
-    if not ACTIVATIONS[activation].unit_derivative:
+def backward(program: Program, activation: str, share: float, d: Matrix, z: Matrix, part: Part) -> None:
+    """d = d * f'(z), of a part of the neurons and samples; see `_at_least`. z is a where f' is taken from that."""
+    if activation in ROW_WISE:
+        program.add(f"{activation}_backward", d=d, a=z)
+    elif not ACTIVATIONS[activation].unit_derivative:
         ending, given = _at_least(activation, share)
         elementwise(program, f"{activation}_backward{ending}", d[part], d[part], z[part], **given)
 
@@ -161,21 +165,23 @@ def deltas(
     worker: Worker,
     dropout: Dropout | None = None,
     share: float = 0.0,
+    to_inputs: bool = False,
 ) -> None:
     """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da.
 
-    f' counts as at least a share of its largest value, see `_at_least`.
+    f' counts as at least a share of its largest value, see `_at_least`. Where the loss takes logits, the last d holds
+    dC/dz. With `to_inputs` it does too, and all layers pass it on, down to the inputs: dC/dx takes the place of x.
     """
-    layers = parameters.layout.layers
-    for layer in reversed(layers[parameters.layout.lowest :]):
+    layers, lowest = parameters.layout.layers, -1 if to_inputs else parameters.layout.lowest
+    for layer in reversed(layers[max(lowest, 0) :]):
         d, z, last = block.d[layer.index], block.z[layer.index], layer is layers[-1]
         shard = layer.shard(worker)
-        if last and not LOSSES[parameters.layout.loss].from_logits:  # else the loss did it
-            _backward(program, layer.activation, share, d, z, WHOLE)
-        if layer.index == parameters.layout.lowest:
+        if last and not (to_inputs or LOSSES[parameters.layout.loss].from_logits):
+            backward(program, layer.activation, share, d, z, WHOLE)
+        if layer.index == lowest:
             break
-        below = layers[layer.index - 1]
-        d_below, z_below = block.d[below.index], block.z[below.index]
+        below = layers[layer.index - 1] if layer.index else parameters.layout.inputs
+        d_below, z_below = (block.d[below.index], block.z[below.index]) if layer.index else (block.x, block.x)
         todo: list[Callable[[Part], None]] = []
         if dropout is not None and dropout.drops(below):
             begin = below.shard(worker).begin
@@ -194,7 +200,7 @@ def deltas(
         ws = [parameters.w(layer, s)[shard.begin : shard.end, :].T for s in layer.shards]
         mine, zeros = slice(shard.begin, shard.end), block.zeros
         out = d_below[:, mine]
-        todo.append(functools.partial(_backward, program, below.activation, share, out, z_below[:, mine]))
+        todo.append(functools.partial(backward, program, below.activation, share, out, z_below[:, mine]))
         epilogue = functools.partial(_all, todo)
         c0, pack = zeros_like(out, zeros), block.pack_buffer
         matmul(program, out, d, ws, c0, pack_buffer=pack, zeros=zeros, epilogue=epilogue)

@@ -253,6 +253,31 @@ def softmax(code):
         walk.divide(there, sums)
 
 
+@vector_function("rows=a.rows n=a.cols a.row_stride d:rw[r,c] a:r[r,c]")
+def softmax_backward(code):
+    """d[i, j] = a[i, j] * (d[i, j] - the sum over j of d[i, j] * a[i, j]), zeros in the padding."""
+    b, s = code.b, code.simd()
+    rows, n, stride, d, a = code.arguments
+    count, total = _vectors(code, n), cgutils.alloca_once(b, s.vector)
+
+    def each_vector():
+        """A loop over a row's vectors: gives the offset, and a function that makes lanes behind the row zero."""
+        with cgutils.for_range(b, count, intp=I64) as at:
+            inside = s.lanes_below(b.sub(n, b.mul(at.index, int64(s.lanes))))
+            yield b.mul(at.index, int64(s.vector_bytes)), lambda v: s.select(inside, v, s.const(0.0))
+
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        deltas, outputs = (b.add(p, b.mul(row.index, stride)) for p in (d, a))
+        b.store(s.const(0.0).v, total)
+        for i, inside in each_vector():
+            product = s.load(b.add(deltas, i)) * s.load(b.add(outputs, i))
+            b.store((Vec(s, b.load(total)) + inside(product)).v, total)
+        summed = s.splat(s.sum_of_lanes(b.load(total)))
+        for i, inside in each_vector():
+            place = b.add(deltas, i)
+            s.store(inside(s.load(b.add(outputs, i)) * (s.load(place) - summed)), place)
+
+
 def softmax_cross_entropy(code, most=None, weighted=""):
     """total -= the sum of y log softmax(a), and d = scale * (softmax(a) - y): a holds logits, a sample a row.
 

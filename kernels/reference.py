@@ -91,6 +91,11 @@ def softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
+def softmax_backward(d, a):
+    """dC/dz from dC/da, rows, of a softmax's outputs a."""
+    return a * (d - (d * a).sum(axis=1, keepdims=True))
+
+
 def _softmax_cross_entropy(z, y):
     largest = z.max(axis=1, keepdims=True)
     log_sum = largest + np.log(np.exp(z - largest).sum(axis=1, keepdims=True))
@@ -238,6 +243,21 @@ def _forward(network, x, factors=None):
         if factors is not None:
             outputs[-1] = outputs[-1] * factors[i]
     return outputs, sources
+
+
+def input_gradients(network, x):
+    """The derivatives of the outputs by the inputs, (n, outputs, inputs): of one output after another."""
+    outputs, sources = _forward(network, x)
+    found = []
+    for k in range(outputs[-1].shape[1]):
+        d = np.zeros_like(outputs[-1])
+        d[:, k] = 1
+        for i in range(len(network) - 1, -1, -1):
+            w, _, name = network[i]
+            d = softmax_backward(d, outputs[i + 1]) if name == "softmax" else d * _derivative(name, sources[i], 0.0)
+            d = matmul_nt(d, w)
+        found.append(d)
+    return np.stack(found, axis=1)
 
 
 def loss(name, a, y, *parameter):

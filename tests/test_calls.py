@@ -35,6 +35,8 @@ USES = {
     "evaluate": ("sweep", lambda m: m.evaluate(X, LABELS)),
     "loss": ("sweep", lambda m: m.loss(X, LABELS)),
     "gradients": ("sweep", lambda m: m.gradients(X, LABELS)),
+    "hidden activations": ("sweep", lambda m: np.hstack(m.hidden_activations(X))),
+    "input gradients": ("sweep", lambda m: m.input_gradients(X)),
     "validation": (
         "sweep",
         lambda m: m.fit(X[:10], LABELS[:10], epochs=1, batch_size=10, validation_data=(X, LABELS)),

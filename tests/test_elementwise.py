@@ -177,6 +177,16 @@ def test_rows_may_lie_apart(shape, dtype, target):
         assert (apart[2][:, width:] == 7).all()
 
 
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_x_or_nan_where_y_is_that(dtype, target):
+    x, y = (padded(rng.standard_normal((3, 21)).astype(dtype)) for _ in range(2))
+    y[1, 4], y[2, 20], y[0, 0] = np.nan, -np.nan, np.inf
+    out = np.zeros_like(x)
+    call(dtype, "or_nan", target, out=out, x=x, y=y)
+    np.testing.assert_array_equal(out, np.where(np.isnan(y), np.nan, x))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", reference.LOSSES)
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))

@@ -6,12 +6,13 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 import sklearn
 import sklearn.callback
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score, get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -596,7 +597,61 @@ def test_derivatives_by_the_inputs(activation, kind):
     got = made.input_gradients(X)
     assert got.shape == (90, made.n_outputs_, 6)
     np.testing.assert_allclose(got, want, atol=1e-8)
-    np.testing.assert_array_equal(made.input_gradients(scipy.sparse.csr_matrix(X)).shape, got.shape)
+    np.testing.assert_allclose(made.input_gradients(scipy.sparse.csr_matrix(X)), got, atol=1e-12)
+    if isinstance(activation, tuple):  # whose functions the reference knows
+        np.testing.assert_allclose(got, reference.input_gradients(exact(made), X), atol=1e-12)
+
+
+def exact(estimator):
+    """The network for `reference`, in float64."""
+    names = [*estimator.activation, estimator.out_activation_]
+    names = ["sigmoid" if name == "logistic" else name for name in names]
+    parts = zip(estimator.coefs_, estimator.intercepts_, names, strict=True)
+    return [(w.astype("f8"), b.astype("f8"), name) for w, b, name in parts]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_hidden_outputs_and_input_gradients_against_the_reference(kind, dtype):
+    """After a fit, and with coefficients that somebody assigned; "step" with a derivative of 1."""
+    make = {"values": regressor, "counts": regressor}.get(kind, classifier)
+    options = {"loss": "poisson"} if kind == "counts" else {}
+    for name, assigned in itertools.product(("logistic", "relu", "gelu", "selu", "step"), (False, True)):
+        made = fitted(make(activation=(name, "tanh"), **options), X.astype(dtype), TARGETS[kind])
+        if assigned:
+            made.coefs_ = [(w * 0.7).astype(dtype) for w in made.coefs_]
+        want = reference.forward(exact(made), X.astype(dtype).astype("f8"))[1:-1]
+        slopes = reference.input_gradients(exact(made), X.astype(dtype).astype("f8"))
+        tolerance = 1e-12 if dtype is np.float64 else 1e-4
+        for n in (1, 2, 90):
+            got, inside = made.input_gradients(X[:n].astype(dtype)), made.hidden_activations(X[:n].astype(dtype))
+            assert got.dtype == inside[0].dtype == inside[1].dtype == dtype
+            np.testing.assert_allclose(got, slopes[:n], atol=tolerance)
+            for a, b in zip(inside, want, strict=True):
+                np.testing.assert_allclose(a, b[:n], atol=tolerance)
+
+
+def test_hidden_outputs_and_input_gradients_of_two_classes_are_those_of_the_second_one():
+    made = fitted(classifier(), X, LABELS == "ash")
+    step = np.array([0, 0, 1e-5, 0, 0, 0])
+    want = (made.predict_proba(X + step) - made.predict_proba(X - step))[:, 1] / 2e-5
+    np.testing.assert_allclose(made.input_gradients(X)[:, 0, 2], want, atol=1e-8)
+
+
+def test_hidden_outputs_and_input_gradients_refuse_what_predict_refuses():
+    frame, holed = pandas.DataFrame(X, columns=list("abcdef")), X.copy()
+    holed[3, 2] = np.nan
+    made, named = fitted(regressor(), X, NUMBERS), fitted(regressor(), frame, NUMBERS)
+    np.testing.assert_array_equal(named.input_gradients(frame), made.input_gradients(X.tolist()))
+    wrong = [(X[:, 1:], "X has 5 features"), (X[:0], "0 sample"), (X[0], "2D array"), (holed, "NaN")]
+    cases = [(made, *each) for each in wrong] + [(named, frame[list("abcdfe")], "must be in the same order")]
+    for estimator, given, message in cases:
+        for call in (estimator.predict, estimator.hidden_activations, estimator.input_gradients):
+            with pytest.raises(ValueError, match=message):
+                call(given)
+    for call in (regressor().hidden_activations, regressor().input_gradients):
+        with pytest.raises(NotFittedError):
+            call(X)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

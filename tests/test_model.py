@@ -6,11 +6,14 @@ import pickle
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 from sklearn.metrics import accuracy_score, r2_score
 
 import fastnn
 from fastnn import SGD, Dense, Model, initialisers, layers
+from fastnn.kernels import reference
 
 ACTIVATIONS = [name for name in layers.HIDDEN if name != "exp"]
 SMOOTH = [name for name in ACTIVATIONS if name != "step"]
@@ -577,6 +580,177 @@ def test_gradients_of_frozen_layers_are_zero(naive):
     for l, (pair, naive_pair) in enumerate(zip(model.gradients(X, Y), expected, strict=True)):
         for g, e in zip(pair, naive_pair, strict=True):
             np.testing.assert_allclose(g, e if l != 1 else 0, rtol=1e-12, atol=1e-16)
+
+
+# ---- outputs of hidden layers, derivatives by the inputs ----
+
+
+def softsign(z):
+    return z / (1 + abs(z))
+
+
+def softsign_slope(z):
+    return 1 / (1 + abs(z)) ** 2
+
+
+OUTPUTS = {
+    **{name: {"output": name} for name in [*SMOOTH, fastnn.Activation(softsign, softsign_slope)]},
+    "softmax": {"output": "softmax", "loss": "cross_entropy"},
+    "sigmoid of logits": {"output": "sigmoid", "loss": "cross_entropy"},
+    "exp of logits": {"output": "exp", "loss": "poisson"},
+}
+KINKED = ["relu", "leaky_relu", "hard_sigmoid", "elu", "selu"]
+
+
+def exact(model):
+    """The network for `reference`, in float64."""
+    parts = zip(model.weights, model.biases, model.layers, strict=True)
+    return [(w.T.astype("f8"), b.astype("f8"), layer.activation) for w, b, layer in parts]
+
+
+def with_biases(sizes, **options):
+    model = Model(sizes, rng=4, **options)
+    for b in model.biases:
+        b[...] = np.random.default_rng(5).uniform(0.2, 0.8, b.shape)  # above zero, so that a relu is alive
+    return model
+
+
+@pytest.mark.parametrize("kind", OUTPUTS, ids=str)
+@pytest.mark.parametrize("sizes", [[5, 3], [4, 8, 8, 2], [7, 33, 1], [130, 40, 10]])
+def test_input_gradients_equal_central_differences(sizes, kind):
+    """Each activation as the output and in the hidden layers, and the same as that of a row alone."""
+    if kind == "softmax" and sizes[-1] == 1:
+        pytest.skip("a softmax has two outputs or more")
+    output = OUTPUTS[kind]["output"]
+    hidden = "tanh" if output in ("softmax", "exp") else output
+    model = with_biases(sizes, activation=hidden, dtype="float64", input_scale=0.7, **OUTPUTS[kind])
+    X = np.random.default_rng(3).normal(size=(40, sizes[0]))
+    h, numeric = 1e-5, np.empty((40, sizes[-1], sizes[0]))
+    for j, step in enumerate(h * np.eye(sizes[0])):
+        numeric[:, :, j] = (model.predict(X + step) - model.predict(X - step)) / (2 * h)
+    got = model.input_gradients(X)
+    assert got.shape == numeric.shape
+    far = np.abs(got - numeric) > 1e-8 * max(1, np.abs(numeric).max())
+    assert np.abs(numeric).max() > 1e-3
+    # A kink lies within a step of few samples.
+    assert far.any(axis=(1, 2)).sum() <= (2 if output in KINKED else 0)
+    np.testing.assert_allclose(np.concatenate([model.input_gradients(x[None]) for x in X]), got, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden", reference.ACTIVATIONS)
+def test_hidden_outputs_and_input_gradients_against_the_reference(hidden, dtype):
+    """In float32 rounding may decide on which side of a kink a few units are."""
+    shapes = [3, 2], [6, 9, 4], [5, 7, 40, 6, 2], [10, 100, 10], [70, 16, 3]
+    for sizes, kind in itertools.product(shapes, ("softmax", "identity")):
+        model = with_biases(sizes, activation=hidden, dtype=dtype, **OUTPUTS[kind])
+        for w in model.weights:
+            w *= 0.1 if hidden == "exp" else 0.5
+        X = np.random.default_rng(3).normal(size=(400, sizes[0])).astype(dtype)
+        inside = reference.forward(exact(model), X.astype("f8"))[1:-1]
+        slopes = reference.input_gradients(exact(model), X.astype("f8"))
+        for n in (1, 2, 30, 400):
+            got, found = model.hidden_activations(X[:n]), model.input_gradients(X[:n])
+            assert [a.shape for a in got] == [(n, units) for units in sizes[1:-1]]
+            assert all(a.dtype == dtype for a in (*got, found))
+            near = np.isclose(found, slopes[:n], **CLOSE[dtype]).reshape(n, -1).all(axis=1)
+            for a, want in zip(got, inside, strict=True):
+                near &= np.isclose(a, want[:n], **CLOSE[dtype]).all(axis=1)
+            assert (~near).sum() <= (2 if hidden in (*KINKED, "step") and dtype == "float32" else 0)
+
+
+def test_the_derivative_of_a_step_is_taken_as_one():
+    model = Model([3, Dense(4, "step"), Dense(2, "step")], dtype="float64", rng=0)
+    X = np.random.default_rng(0).normal(size=(5, 3))
+    (hidden,) = model.hidden_activations(X)
+    np.testing.assert_array_equal(hidden, (X @ model.weights[0].T > 0) * 1.0)
+    want = np.broadcast_to(model.weights[1] @ model.weights[0], (5, 2, 3))
+    np.testing.assert_allclose(model.input_gradients(X), want, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_outputs_and_input_gradients_of_many_outputs_and_of_no_hidden_layer(dtype):
+    """More outputs than a program has at a time, and not a multiple of them."""
+    for sizes in ([5, 41], [5, 8, 41], [4, 16], [4, 17]):
+        model = with_biases(sizes, dtype=dtype, **OUTPUTS["softmax"])
+        X = np.random.default_rng(0).normal(size=(300, sizes[0])).astype(dtype)
+        want = reference.input_gradients(exact(model), X.astype("f8"))
+        np.testing.assert_allclose(model.input_gradients(X), want, atol=1e-6 if dtype == "float32" else 1e-15)
+        assert len(model.hidden_activations(X)) == len(sizes) - 2
+    assert model.hidden_activations([[1, 2, 3, 4]]) == []
+    with pytest.raises(ValueError, match=r"X must have shape \(n, 4\), got \(1, 3\)"):
+        model.hidden_activations([[1, 2, 3]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [[3, 5, 4, 2], [3, 2], [80, 20, 3], [10, 100, 10], [4, 300, 40]])
+def test_hidden_outputs_and_input_gradients_of_a_row_have_the_same_bits_in_any_number_of_rows(sizes, dtype):
+    model = with_biases(sizes, dtype=dtype, **OUTPUTS["softmax"])
+    X = np.random.default_rng(0).normal(size=(1100, sizes[0]))
+    for of in (model.input_gradients, lambda X: np.hstack([np.empty((len(X), 0)), *model.hidden_activations(X)])):
+        whole = of(X)
+        for n in (2, 3, 33, 34, 100, 127, 128, 129, 257, 1025):
+            np.testing.assert_array_equal(of(X[7 : 7 + n]), whole[7 : 7 + n])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_outputs_and_input_gradients_for_x_of_any_kind(dtype):
+    """Whole numbers in every form that `predict` takes; the result is for X as given, before it is scaled."""
+    model = with_biases([5, 19, 7, 3], activation="silu", input_scale=1 / 64, dtype=dtype, **OUTPUTS["softmax"])
+    whole = np.random.default_rng(0).integers(0, 200, (150, 5)) * (np.random.default_rng(1).random((150, 5)) < 0.6)
+    scaled = Model([5, *model.layers], loss="cross_entropy", dtype=dtype)
+    scaled.parameters[...] = model.parameters
+    inside, slopes = scaled.hidden_activations(whole / 64), scaled.input_gradients(whole / 64) / 64
+    forms = [whole.astype(kind) for kind in (np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64, object)]
+    forms += [np.asfortranarray(whole), whole.tolist(), np.repeat(whole, 2, axis=1)[:, ::2], whole[::-1].copy()[::-1]]
+    forms += [scipy.sparse.csr_array(whole), scipy.sparse.csc_matrix(whole), scipy.sparse.coo_array(whole)]
+    forms += [pandas.DataFrame(whole), pandas.DataFrame(whole).astype("Int32")]
+    for X in forms:
+        for a, want in zip(model.hidden_activations(X), inside, strict=True):
+            np.testing.assert_array_equal(a, want)
+        np.testing.assert_allclose(model.input_gradients(X), slopes, **CLOSE[dtype])
+    np.testing.assert_array_equal(model.input_gradients(whole > 0), model.input_gradients((whole > 0).astype(int)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden", ["relu", "step", "tanh", "silu", "exp"])
+@pytest.mark.parametrize("kind", ["identity", "relu", "softmax", "exp of logits"])
+def test_nan_in_gives_nan_in_hidden_outputs_and_input_gradients(kind, hidden, dtype):
+    """In all of its row and in no other one, also in those that the same buffers serve next."""
+    for sizes in ([3, 2], [3, 5, 4, 3], [70, 20, 3]):
+        model = with_biases(sizes, activation=hidden, dtype=dtype, **OUTPUTS.get(kind, {"output": kind}))
+        for w in model.weights:
+            w *= 0.3
+        for n in (1, 2, 40, 700):
+            X = np.random.default_rng(0).normal(size=(n, sizes[0])) / 4
+            want = [model.input_gradients(X), *model.hidden_activations(X), model.predict(X)]
+            assert all(np.isfinite(a).all() for a in want)
+            holed = X.copy()
+            holed[n // 2, 1] = np.nan
+            got = [model.input_gradients(holed), *model.hidden_activations(holed), model.predict(holed)]
+            after = [model.input_gradients(X), *model.hidden_activations(X), model.predict(X)]
+            for a, b, c in zip(got, want, after, strict=True):
+                assert np.isnan(a[n // 2]).all()
+                np.testing.assert_array_equal(np.delete(a, n // 2, axis=0), np.delete(b, n // 2, axis=0))
+                np.testing.assert_array_equal(b, c)
+
+
+def test_hidden_outputs_and_input_gradients_do_not_depend_on_what_is_frozen(state, blobs):
+    X, y = blobs
+    model = Model([6, 9, 8, 3], activation="tanh", rng=0, **OUTPUTS["softmax"])
+    model.fit(X, y, epochs=1, batch_size=10)
+    before = state(model), model.predict(X).tobytes(), model.loss(X, y), model.gradients(X, y)[0][0].tobytes()
+    inside, slopes = model.hidden_activations(X), model.input_gradients(X)
+    for a in (*inside, slopes):  # fresh arrays
+        a[...] = 7
+    assert (state(model), model.predict(X).tobytes(), model.loss(X, y)) == before[:3]
+    assert model.gradients(X, y)[0][0].tobytes() == before[3]
+    inside, slopes = model.hidden_activations(X), model.input_gradients(X)
+    assert not (slopes == 7).any()
+    for frozen in ([0], [1, 2], [0, 1, 2]):
+        model.freeze(frozen)
+        np.testing.assert_array_equal(np.hstack(model.hidden_activations(X)), np.hstack(inside))
+        np.testing.assert_array_equal(model.input_gradients(X), slopes)
 
 
 # ---- copies ----

@@ -29,6 +29,22 @@ def test_the_delta_of_a_single_sample(name, shape, dtype, target):
     assert not out[:, n:].any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("target", "shape"), on_targets([(1, 1), (3, 5), (4, 16), (9, 17), (2, 100)]))
+def test_the_delta_of_a_softmax(shape, dtype, target):
+    """NaN in the padding changes nothing; the padding becomes zero; NaN in a row stays in the row."""
+    rows, n = shape
+    a = padded(reference.softmax(rng.standard_normal((rows, n))).astype(dtype))
+    d = padded(rng.standard_normal((rows, n)).astype(dtype))
+    a[:, n:] = d[:, n:] = np.nan
+    d[rows // 2, n // 2] = np.nan
+    want = reference.softmax_backward(d[:, :n].astype("f8"), a[:, :n].astype("f8"))
+    call(dtype, "softmax_backward", target, d=d[:, :n], a=a[:, :n])
+    np.testing.assert_allclose(d[:, :n], want, atol=4 * EPS[dtype] * n)
+    assert np.isnan(d[rows // 2]).sum() == n
+    assert not d[:, n:].any()
+
+
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_transpose(dtype, target):

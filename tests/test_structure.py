@@ -163,6 +163,17 @@ def test_kernels_know_nothing_of_the_package(module):
         assert name.split(".")[0] not in ("fastnn", "kernels") or level == 1
 
 
+@pytest.mark.parametrize("folder", ["fastnn", "kernels", "bench", "docs", "examples"])
+def test_only_tests_import_the_reference(folder):
+    """It is the oracle that all else is tested against, so nothing that is tested may compute by it."""
+    paths = [path for path in (ROOT / folder).rglob("*.py") if path.name != "reference.py" or folder == "docs"]
+    assert paths
+    for path in paths:
+        for level, name, names in imports(path):
+            ours = level > 0 or name.split(".")[0] in ("fastnn", "kernels")
+            assert not (ours and "reference" in (name.split(".")[-1], *names)), path
+
+
 @pytest.mark.parametrize("module", [*PACKAGE, "__init__"])
 def test_the_package_imports_itself_relatively(module):
     for level, name, _ in imports(ROOT / "fastnn" / f"{module.replace('.', '/')}.py"):

@@ -80,12 +80,16 @@ def test_one_model_in_four_threads_at_once(rows, several):
     rng = np.random.default_rng(0)
     model = Model([40, 60, 5], rng=0)
     inputs = [rng.normal(size=(rows, 40)).astype(np.float32) for _ in range(4)]
-    expected = [model.predict(X, threads=1) for X in inputs]
+    expected = [
+        (model.predict(X, threads=1), *model.hidden_activations(X), model.input_gradients(X[:100])) for X in inputs
+    ]
     start, wrong = threading.Barrier(4), []
 
     def work(X, right):
         start.wait()
-        wrong.extend(i for i in range(20) if not np.array_equal(model.predict(X), right))
+        for i in range(20):
+            found = model.predict(X), *model.hidden_activations(X), model.input_gradients(X[:100])
+            wrong.extend(i for a, b in zip(found, right, strict=True) if not np.array_equal(a, b))
 
     workers = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
     for worker in workers:

@@ -182,6 +182,33 @@ def test_clipping(name, pair):
         np.testing.assert_allclose(a, p.detach(), atol=1e-12)
 
 
+@pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_hidden_activations_and_input_gradients(hidden, output):
+    """By automatic differentiation."""
+    loss = "cross_entropy" if output == "softmax" else "quadratic"
+    sizes = [6, Dense(9, hidden), Dense(7, "tanh"), Dense(4, output)]
+    model = Model(sizes, loss=loss, input_scale=0.5, dtype="float64", init="normal", rng=0)
+    X = np.random.default_rng(0).standard_normal((20, 6))
+    finish = {"softmax": lambda z: F.softmax(z, -1), "sigmoid": torch.sigmoid, "identity": lambda z: z}[output]
+    layers = [torch.tensor(np.array(a)) for pair in zip(model.weights, model.biases, strict=True) for a in pair]
+    w0, b0, w1, b1, w2, b2 = layers
+    inside = []
+
+    def forward(x):
+        inside.append(ACTIVATIONS[hidden](0.5 * x @ w0.T + b0))
+        inside.append(torch.tanh(inside[-1] @ w1.T + b1))
+        return finish(inside[-1] @ w2.T + b2)
+
+    atol = 1e-6 if hidden == "hard_sigmoid" else 1e-12  # whose 1 / 6 is one of float32 in PyTorch
+    want = [torch.autograd.functional.jacobian(forward, torch.tensor(x)) for x in X]
+    np.testing.assert_allclose(model.input_gradients(X), torch.stack(want), atol=atol)
+    inside.clear()
+    forward(torch.tensor(X))
+    for a, b in zip(model.hidden_activations(X), inside, strict=True):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
 def test_label_smoothing():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((30, 4)), rng.integers(0, 5, 30)

@@ -12,12 +12,13 @@ from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
 from fastnn.kernels.passes import Destination
+from fastnn.kernels.program import OUTPUTS, SAMPLES, TARGETS, Code, bind, bindings
 from fastnn.kernels.sources import Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
 from fastnn.kernels.training_programs import AFTER, BEFORE, BLOCKS
 from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets, trainable
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, ONLY, Net, on_targets, trainable
 
 rng = np.random.default_rng(2)
 CASES = list(
@@ -102,6 +103,53 @@ def test_every_optimizer(batch_size, how, optimizer, dtype, target, monkeypatch)
     for live, kept in zip(done.live, done.kept_arrays, strict=True):
         np.testing.assert_array_equal(live, kept)
     np.testing.assert_array_equal(done.state, done.kept_state)
+
+
+def run_on_rows(net, write, x, width, scale, in_place, seen=None):
+    """What the program that `write` writes for all rows of x gives, (n, width), after it has seen other rows."""
+    work = Workspace(net.layout, net.layout.block_rows)
+    source = sources.Source.of("samples", x).once
+    parameters = Vector(net.layout, net.parameters.ctypes.data)
+    code = Code([write(parameters, work, source, len(x), scale, in_place)], net.library)
+    n_out, table, out = net.layout.sizes[-1], bindings(), np.full((len(x), width), 7, net.dtype)
+    units = np.zeros(2 * n_out - 1, net.dtype)
+    units[n_out - 1] = 1
+    bind(table, TARGETS, units[n_out - prediction_programs.outputs_at_once(net.layout) :].ctypes.data)
+    bind(table, OUTPUTS, out.ctypes.data, out.strides[0])
+    for rows in (x if seen is None else seen, x):
+        bind(table, SAMPLES, rows.ctypes.data, rows.strides[0])
+        entry.sweep(code.operations, code.patches, code.parts, ONLY, table, 0, len(x))
+    return out
+
+
+INSIDE = [
+    (hidden, output, rows, how)
+    for hidden, (output, rows), how in itertools.product(
+        ["tanh", "gelu"],
+        [("softmax", 1), ("softmax", 27), ("identity", 5), ("sigmoid", 40), ("silu", 1), ("silu", 19)],
+        ["feature-major", "row-major", "in place"],
+    )
+    if rows > 1 or how == "row-major"
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("target", "case"), on_targets(INSIDE))
+def test_what_hidden_layers_give_and_derivatives_by_inputs(case, dtype, target, monkeypatch):
+    """Against the reference, also after samples that have left NaN in all buffers, padding included."""
+    hidden, output, rows, how = case
+    monkeypatch.setattr(strategy, "predicts_feature_major", lambda *_: how == "feature-major")
+    loss = "softmax_cross_entropy" if output == "softmax" else "quadratic"
+    n = Net([6, 19, 8, 5], [hidden, hidden, output], dtype, 4, loss, frozen=[0], target=target)
+    scale, in_place = 1.0 if how == "in place" else 0.3, how == "in place"
+    x = rng.standard_normal((rows, 6)).astype(dtype)
+    inside = reference.forward(n.twin, scale * x.astype("f8"))[1:-1]
+    slopes = scale * reference.input_gradients(n.twin, scale * x.astype("f8"))
+    for seen in (x, np.full_like(x, np.nan), np.full_like(x, np.inf)):
+        got = run_on_rows(n, prediction_programs.hidden_program, x, 27, scale, in_place, seen)
+        close(got, np.hstack(inside), dtype)
+        got = run_on_rows(n, prediction_programs.input_gradient_program, x, 30, scale, in_place, seen)
+        close(got.reshape(rows, 5, 6), slopes, dtype)
 
 
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])

@@ -431,6 +431,8 @@ def check_refused(model, X, message):
         lambda: model.evaluate(X, LABELS),
         lambda: model.loss(X, LABELS),
         lambda: model.gradients(X, LABELS),
+        lambda: model.hidden_activations(X),
+        lambda: model.input_gradients(X),
         lambda: fastnn.find_learning_rate(model, X, LABELS, batch_size=5),
         lambda: model.fit(INTEGERS, LABELS, **FIT_ONCE, validation_data=(X, LABELS)),
     ):
@@ -543,6 +545,7 @@ def test_unusable_x(case, unchanged):
     ]
     if case in BAD_X:
         calls += [lambda: unchanged.predict(X), lambda: unchanged.classify(X)]
+        calls += [lambda: unchanged.hidden_activations(X), lambda: unchanged.input_gradients(X)]
     for call in calls:
         with pytest.raises(error, match=message):
             call()
