@@ -7,7 +7,7 @@ import pytest
 
 from fastnn.kernels.barriers import Worker
 from fastnn.kernels.matrix import LINE_BYTES
-from fastnn.kernels.memory import STEP, Layout, Vector, Workspace, aligned_zeros, apart, field
+from fastnn.kernels.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
 from .kernel_calls import DTYPES, contents
@@ -43,7 +43,7 @@ def test_where_the_parameters_lie(target):
 
 
 def test_rows_a_power_of_two_apart_are_moved():
-    assert [apart(n) for n in (64, 960, 1024, 1088, 4096)] == [64, 960, 1088, 1088, 4160]
+    assert [avoid_set_conflicts(n) for n in (64, 960, 1024, 1088, 4096)] == [64, 960, 1088, 1088, 4160]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -420,19 +420,19 @@ def test_threads_is_a_maximum(asked, given, several):
     assert threads.resolve_threads(asked) == given
 
 
-def test_the_door_lets_one_in():
-    with threads.door() as first:
+def test_the_pool_lets_one_in():
+    with threads.numba_pool() as first:
         assert first
-        with threads.door() as second:
+        with threads.numba_pool() as second:
             assert not second
-    with threads.door() as again:
+    with threads.numba_pool() as again:
         assert again
 
 
-def test_the_door_opens_again_after_an_error():
-    with pytest.raises(OSError, match="x"), threads.door():
+def test_the_pool_is_free_again_after_an_error():
+    with pytest.raises(OSError, match="x"), threads.numba_pool():
         raise OSError("x")
-    with threads.door() as opened:
+    with threads.numba_pool() as opened:
         assert opened
 
 
