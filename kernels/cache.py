@@ -37,7 +37,7 @@ from numba import njit
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.runtime import rtsys
 
-WRITABLE = stat.S_IWGRP | stat.S_IWOTH  # by the group or by others
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH  # bits of a file that its group or others may write
 
 
 def _code(name):
@@ -52,7 +52,7 @@ def _code(name):
 
 
 def _source_hash():
-    """Of the kernels' code and of the versions; None where neither the code nor fastnn's version is known."""
+    """A hash of the kernels' code and of the versions; None where neither the code nor fastnn's version is known."""
     package = sys.modules[__package__]
     names = [__package__, *sorted(module.name for module in pkgutil.iter_modules(package.__path__, __package__ + "."))]
     code = {name: _code(name) for name in {*names, __name__}}
@@ -87,7 +87,7 @@ def _candidate_folders():
 
 
 def _ours(info):
-    """Whether only this user, or root, decides who writes there."""
+    """Whether a file is this user's or root's, who then decides who writes it."""
     return info.st_uid in (os.getuid(), 0)
 
 
@@ -193,10 +193,10 @@ def _is_safe(info):
 class CodeFiles:
     """The folders of the cache, and the files in them: a checksum, then what was kept."""
 
-    source = (_source_hash() or "")[:16]  # of the kernels and the versions
+    source = (_source_hash() or "")[:16]  # a hash of the kernels and the versions
     _folders = _find_folders() if source else ()
     folder: Path | None = _folders[-1] if _folders else None  # where files are written
-    read_only = _folders[:-1]  # where they are looked for before
+    read_only = _folders[:-1]  # where files are looked for first
     _failures: ClassVar = [_warn]  # what to call when a file cannot be written: once in a process
 
     @classmethod
@@ -205,12 +205,12 @@ class CodeFiles:
 
     @classmethod
     def _checksum(cls, name: str, key: object, data: bytes) -> bytes:
-        """It differs for the same data under another name, so that a renamed file is not used."""
+        """A checksum of data under a name. It differs under another name, so that a renamed file is not used."""
         return hashlib.sha256(cls._identity(name, key) + data).digest()
 
     @classmethod
     def path(cls, name: str, key: object, folder: Path | None = None) -> Path:
-        """The file of what is called `name` and depends on `key` and on the source."""
+        """The file for data of this name and key, and of the source."""
         digest = hashlib.sha256(cls._identity(name, key)).hexdigest()
         return Path(folder or cls.folder or "") / f"{name}-{digest[:32]}.fastnn"
 

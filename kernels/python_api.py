@@ -1,8 +1,8 @@
 """A function of Python's C API that predicts rows: a tenth of the time that a call through Numba takes.
 
 Its code is LLVM's, as that of the vector functions. It reads arrays as every C extension does: the first fields of
-Python's objects and NumPy's arrays are part of their binary interfaces. Where this Python has others, or no lock of the
-interpreter, there is no such function, and `entry.sweep` does its work.
+Python's objects and NumPy's arrays are part of their binary interfaces. Where this Python has other fields, or no lock
+of the interpreter, there is no such function, and `entry.sweep` does its work.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .library import host_function
 from .program import OUTPUTS, SAMPLES, Code
 from .simd import I32, I64, int64
 
-# A height: how many rows a program is for; the program, 0 where it is not written yet, and the words in it that hold
-# where rows and outputs lie.
+# A height: how many rows a program is for; the address of the program, 0 where it is not written yet, and how many
+# operations it has; the addresses of the words in it that hold where samples and outputs lie.
 HEIGHT = np.dtype([(name, "i8") for name in ("rows", "program", "operations", "samples", "outputs")])
-# What a function knows: the most rows that it takes; a table of HEIGHT, and which of them is due by the rows left, to
-# the last element, which is for all larger numbers; the word that says that its buffers are in use, and from how many
-# rows on it lets other threads of Python run; objects and C functions.
+# What a function knows: the most rows that it takes; a table of HEIGHT; a table of which height is due by the rows
+# left, whose last element is for all larger numbers; the busy flag, which says that its buffers are in use; from how
+# many rows on it lets other threads of Python run; objects and C functions.
 CALL = np.dtype(
     [
         *((name, "i8") for name in ("most", "n_inputs", "n_outputs", "sample_bytes", "output_bytes")),
@@ -95,8 +95,8 @@ def row_function(
 
     sizes: (the most rows, n_inputs, n_outputs). pick: see `strategy.pick`.
 
-    It gives None for whatever is no C-ordered array (rows, n_inputs) of the dtype, where a program is not written yet,
-    and where its buffers are in use. None instead of a function is given where this Python can have none.
+    The function gives None for whatever is no C-ordered array (rows, n_inputs) of the dtype, where a program is not
+    written yet, and where its buffers are in use. Where this Python can have no such function, the result is None.
 
     `busy`, int64 (1,), is 1 while the programs' buffers are in use; from `long` rows on other threads of Python
     run meanwhile; `memory` is a tuple of what else the programs use.
@@ -119,7 +119,7 @@ def row_function(
 
 @cache
 def _python() -> _Python | None:
-    """None where objects are laid out in another way, or several threads run Python at once."""
+    """What this process has; None where Python's objects have other fields, or several threads run Python at once."""
     array = np.zeros((2, 3), np.float32)
     if (
         sys.implementation.name != "cpython"
@@ -146,7 +146,7 @@ def _function(name: str, *kinds: Any) -> Any:
 
 
 def _address(function: Any) -> int:
-    """Of a C function."""
+    """The address of a C function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
