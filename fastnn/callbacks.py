@@ -24,11 +24,11 @@ LESS_IS_BETTER = ("loss", "error", "deviance", "mae", "mse", "rmse")
 
 
 class _Monitor:
-    """What callbacks have in common that watch a value which the fit records: the value, its best, whether it improved.
+    """A callback that watches a value which the fit records: the value, its best, and whether it improved.
 
-    What they know of a fit are the values in its History. With one that they have not seen, or not to its end, as after
-    a restart of the process, they take in its values by the rule of an epoch. An epoch without a value, NaN, does not
-    count then.
+    What it knows of a fit are the values in its History. The History may be new to it, or may have gone on without it,
+    as after a restart of the process. Then it takes in the values as at the end of each epoch. An epoch without a
+    value, NaN, does not count then.
     """
 
     def __init__(self, monitor: str, min_delta: float, mode: str | None):
@@ -40,9 +40,9 @@ class _Monitor:
         self._begin(None)
 
     def _begin(self, history: History | None) -> None:
-        self._history = history  # of the fit that is watched
+        self._history = history  # what the watched fit records
         self.best, self.best_epoch = math.nan, 0
-        self._seen: list[float] = []  # the values of its epochs
+        self._seen: list[float] = []  # the values of the epochs so far
 
     def _watch(self, model: Any) -> tuple[list[float], int]:
         """The values of the model's fit, and 1 where less is better, else -1."""
@@ -62,7 +62,7 @@ class _Monitor:
         return found[self.monitor], 1 if less else -1
 
     def _take(self, value: float, sign: int) -> bool:
-        """Whether the next epoch's value is better than the best by min_delta; it is the best then."""
+        """Take in the next epoch's value; gives whether it is better than the best by min_delta, and so the best."""
         better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
         if better:
             self.best, self.best_epoch = value, len(self._seen) + 1
@@ -70,7 +70,7 @@ class _Monitor:
         return better
 
     def _catch_up(self, history: History, values: list[float], sign: int) -> None:
-        """Take in the values of epochs that ended before it was there, and no others."""
+        """Take in the values of epochs that ended before this callback was called, and no others."""
         if history is not self._history or len(self._seen) > len(values):
             self._begin(history)
         for value in values[len(self._seen) :]:
@@ -79,10 +79,10 @@ class _Monitor:
                 self._count(better)
 
     def _count(self, better: bool) -> None:
-        """Count the epochs without improvement, where it matters."""
+        """Count the epochs without improvement, in a callback that needs their number."""
 
     def _improves(self, model: Any) -> bool:
-        """Whether the latest value is better than the best by min_delta; it is the best then."""
+        """Whether the latest value is better than the best by min_delta; then it is the best."""
         values, sign = self._watch(model)
         if model.history is not self._history or len(self._seen) != len(values) - 1:
             self._catch_up(model.history, values[:-1], sign)
@@ -168,7 +168,7 @@ class EarlyStopping(_Monitor):
     def _count(self, better: bool) -> None:
         self._waited = 0 if better else self._waited + 1
         if better:
-            self._parameters = None  # of an epoch that is no longer the best
+            self._parameters = None  # they were those of an epoch that is no longer the best
 
     def _keep(self, model: Any) -> None:
         self._parameters = model.parameters.copy() if self.restore_best else None
@@ -453,11 +453,11 @@ class CSVLogger:
                 file.write(_csv_line(columns))
 
     def _mended(self, file: BinaryIO, columns: list[str]) -> bool:
-        """Whether the file has its columns' line; a last line that has no end is removed, or gets its end."""
+        """Whether the file begins with the columns; a last line that has no end is removed, or gets its end."""
         file.seek(0)
         lines = file.read().splitlines(keepends=True)
         if not lines or (len(lines) == 1 and _csv_line(columns).startswith(lines[0]) and lines != [_csv_line(columns)]):
-            file.truncate(0)  # of a line of columns that was cut nothing is left
+            file.truncate(0)  # the line of columns was cut: the file begins anew
             return False
         fields = [next(csv.reader([line.decode(errors="replace")]), []) for line in (lines[0], lines[-1])]
         if fields[0] != columns:

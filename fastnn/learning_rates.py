@@ -19,7 +19,7 @@ PER = ("epoch", "step")
 
 
 class LearningRate:
-    """What all have in common: `per` says whether positions are epochs or steps, batches of samples."""
+    """A learning rate that changes. `per` says whether positions count epochs or steps, one for each batch."""
 
     per: str
 
@@ -185,8 +185,8 @@ class CosineDecay(LearningRate):
         object.__setattr__(self, "final", _validation.number("final", self.final, 0.0))
 
     def _at(self, t: NDArray[np.float64]) -> Any:
-        share = np.clip((t - self.warmup) / (self.length - self.warmup), 0, 1)
-        decayed = self.final + (self.learning_rate - self.final) * (1 + np.cos(np.pi * share)) / 2
+        progress = np.clip((t - self.warmup) / (self.length - self.warmup), 0, 1)
+        decayed = self.final + (self.learning_rate - self.final) * (1 + np.cos(np.pi * progress)) / 2
         return np.where(t < self.warmup, self.learning_rate * (t + 1) / max(1, self.warmup), decayed)
 
 

@@ -1,6 +1,6 @@
-"""Optimizers: what a user configures. They are frozen; the state of a run lives with the model.
+"""Optimizers: what a user configures. They are frozen; their state lives with the model.
 
-A further fit with an equal optimizer goes on from that state, one with another optimizer starts afresh.
+A further fit with an equal optimizer goes on from that state. A fit with another optimizer starts afresh.
 """
 
 from __future__ import annotations
@@ -381,7 +381,7 @@ class Rprop(Optimizer):
 
 
 class FullBatch:
-    """What optimizers have in common that take all samples in each step, and no others."""
+    """An optimizer that takes all samples in each step."""
 
 
 @dataclass(frozen=True)
@@ -459,7 +459,7 @@ class LBFGS(FullBatch):
 
 
 def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
-    """What a file holds of an optimizer or a schedule; None where a function or a class of the user is part of it."""
+    """What a file holds of an optimizer or a schedule; None where it contains a function or a class of the user."""
     if type(config) not in _KNOWN.values():
         return None
     settings = dict(vars(config))
@@ -470,7 +470,7 @@ def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
 
 
 def restored(description: dict[str, Any]) -> Any:
-    """What was described."""
+    """The optimizer or schedule that `described` describes."""
     made, settings = _KNOWN[_validation.choice("name", description["name"], _KNOWN)], dict(description["settings"])
     if isinstance(settings["learning_rate"], dict):
         settings["learning_rate"] = restored(settings["learning_rate"])
@@ -478,7 +478,7 @@ def restored(description: dict[str, Any]) -> Any:
 
 
 def as_it_is(optimizer: _Config) -> _Config:
-    """A copy, which nobody else can change, as `copy.copy` makes it in three times the time."""
+    """A copy, which nobody else can change. `copy.copy` makes the same and takes three times as long."""
     made = object.__new__(type(optimizer))
     vars(made).update(vars(optimizer))
     return made
@@ -493,7 +493,7 @@ _KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:
-    """The optimizer object for a name or an object, of those that take steps by batches."""
+    """The optimizer object for a name or an object; it must take steps by batches."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, LBFGS):

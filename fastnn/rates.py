@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SMOOTHING = 0.9  # the weight of the past in the mean of the losses
-TOO_LARGE = 4.0  # times the lowest smoothed loss: the test ends
+TOO_LARGE = 4.0  # the test ends at so many times the lowest smoothed loss
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LearningRates:
     """What `find_learning_rate` found: lists of equal length, one entry a step, and the rate that it suggests."""
 
     rates: list[float]
-    losses: list[float]  # of the step's batch, before its update
+    losses: list[float]  # the loss of each step's batch, before its update
     smoothed: list[float]
     suggestion: float
 

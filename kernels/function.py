@@ -172,7 +172,7 @@ class Function:
     signature: Signature
     emit: Emit
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that it calls, by dtype and target
-    owner: Any = None  # of a user's function: when this object goes, its code goes
+    owner: Any = None  # the object with which the code of a user's function goes
 
     def define(self, module: ir.Module, symbol: str, target: Target, dtype: str) -> None:
         """Add the function to a module."""
