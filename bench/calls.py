@@ -139,7 +139,7 @@ def predictions(sizes, n):
         if find_spec(kind.package) is not None:
             variant = {"rows": n, "how": "eager"} if side == "torch" else None  # others are tried, but not compiled
             found[LABELS[side]] = kind(case, variant).run
-            if kind is OnnxRuntime:  # as most call it, where the faster way is with inputs and outputs bound ahead
+            if kind is OnnxRuntime:  # most call it so; the faster way binds inputs and outputs ahead
                 found["its plain run"] = kind(case, {"rows": n, "call": "run"}).run
     return found
 

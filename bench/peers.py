@@ -322,7 +322,7 @@ class Sklearn(Peer):
     package = "sklearn"
     alike = False
     max_batches = 2000
-    learning_rate = 1e-3  # with the others' a wide network without the sigmoid diverges
+    learning_rate = 1e-3  # at the others' rate a wide network without the sigmoid diverges
 
     def _load(self):
         pass

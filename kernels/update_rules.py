@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NUMBERS = 7  # float64 numbers of an optimizer's state, and of its scalars
-POSITIONS = {"step": 5, "epoch": 6}  # which numbers of the state count steps and epochs, where the rate changes
+POSITIONS = {"step": 5, "epoch": 6}  # numbers of the state that count steps and epochs, if the rate changes
 
 
 @dataclass(frozen=True)
