@@ -92,7 +92,7 @@ def main():
     print(f"{'':29} {'microseconds':>19} {'feature-major':>15} {'softmax':>8} {'activations apart':>18}")
     names = "network, batch, dtype", "row-major", "feature", "ratio", "counted", "by rows", "row-major", "feature"
     print("{:29} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9} {:>8}".format(*names))
-    measure(*CASES[0], rounds=4 * ROUNDS)  # until the clock is up
+    measure(*CASES[0], rounds=4 * ROUNDS)  # until the CPU has raised its clock
     for sizes, batch_size, dtype in CASES:
         found, counted = measure(sizes, batch_size, dtype)
         row, feature, by_rows, row_apart, feature_apart = found.values()

@@ -95,8 +95,8 @@ class Peer:
 
     package = ""
     options = {}  # noqa: RUF012
-    alike = True  # its weights end where fastnn's do
-    max_batches = None  # an epoch, where a step is so slow that whole epochs would take long
+    alike = True  # whether training ends with fastnn's weights
+    max_batches = None  # the most batches of an epoch, for a package whose steps are slow
 
     def __init__(self, case, variant=None):
         self.case = case
@@ -221,7 +221,7 @@ class TorchCompile(_Scanned):
 
         self._torch, self._array = torch, torch.tensor
         torch.set_num_threads(threads())
-        config.recompile_limit = config.accumulated_recompile_limit = 1000  # every shape is a compilation
+        config.recompile_limit = config.accumulated_recompile_limit = 1000  # each shape is compiled
         inductor.compile_threads = 1
 
     def _program(self, variant):

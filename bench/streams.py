@@ -71,7 +71,7 @@ def measure(n_rows=ROWS, rounds=ROUNDS):
 
 def _peak(function):
     """The most MiB that Python and NumPy allocate in a call."""
-    function()  # what is made once
+    function()  # makes what later calls use again
     tracemalloc.start()
     function()
     _, most = tracemalloc.get_traced_memory()

@@ -141,7 +141,7 @@ def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
         (jnp.asarray(rng.standard_normal((m, n), np.float32) * np.float32(np.sqrt(2 / m))), jnp.zeros(n, jnp.float32))
         for m, n in itertools.pairwise(sizes)
     ]
-    means = (jax.tree.map(jnp.zeros_like, parameters) for _ in range(2))  # two, so that each may be donated
+    means = (jax.tree.map(jnp.zeros_like, parameters) for _ in range(2))  # JAX takes the memory of each
 
     def logits(parameters, x):
         for w, b in parameters[:-1]:

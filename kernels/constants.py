@@ -62,7 +62,7 @@ class Taking:
         return copy, (*key, found, repr(function.__kwdefaults__), options)
 
     def value(self, value: Any, names: list[str]) -> tuple[Any, Any]:
-        """(copy, key) of anything else; `names` are those that attributes of a module may have."""
+        """(copy, key) of any value; `names` are the attributes of a module that the function may use."""
         if id(value) in self._seen:
             number, _, copy = self._seen[id(value)]
             return copy, ("seen", number)
@@ -108,7 +108,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _code_key(code: CodeType) -> Any:
-    """What code does: not where it stands, nor what it is called."""
+    """A key of what code does, not of where it stands or what it is called."""
     return tuple(
         (
             *(each.co_code, getattr(each, "co_exceptiontable", b""), each.co_flags),
@@ -121,7 +121,7 @@ def _code_key(code: CodeType) -> Any:
 
 
 def _constant_key(value: Any) -> Any:
-    """1, 1.0 and True are equal, but not the same constant."""
+    """A key of a constant: 1, 1.0 and True are equal, but have other keys."""
     if isinstance(value, frozenset):
         return "frozenset", tuple(sorted(map(repr, value)))
     return type(value).__name__, repr(value)

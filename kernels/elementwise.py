@@ -106,7 +106,7 @@ def decay(code, signs):
 
 @vector_function("n=x.row_bytes x:rw[1,n] bound:float")
 def clip(code):
-    """x is at least -bound and at most bound, a row; NaN stays."""
+    """x = x limited to [-bound, bound], a row; NaN stays."""
     b, s = code.b, code.simd()
     n, x, bound = code.arguments
     bound = s.splat_double(b.bitcast(bound, DOUBLE))
@@ -141,7 +141,7 @@ def smooth_labels(code):
 
 @vector_function("rows=x.rows n=x.row_bytes x.row_stride x:rw[r,c] limit:float")
 def limit_norms(code):
-    """Columns of x whose Euclidean norm is larger than the limit are scaled to it."""
+    """Scale each column of x whose Euclidean norm is above the limit down to it."""
     b, s = code.b, code.simd()
     rows, n, stride, x, limit = code.arguments
     limit = s.splat_double(b.bitcast(limit, DOUBLE))

@@ -33,7 +33,7 @@ _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("pres
 
 @njit(nogil=True)
 def _claim(box_at, helpers):
-    """Wait until all helpers are present, and keep them until they are stopped; whether it did."""
+    """Wait until all helpers are present, and claim them until they are stopped; gives whether they came."""
     if wait(box_at + _PRESENT, helpers, box_at + _STOPPED, RESTS) != 0:
         return False
     return exchange(box_at + _PRESENT, helpers, helpers + CLAIMED)
@@ -205,7 +205,7 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
 
 @njit(nogil=True)
 def _is_claimed(box_at):
-    """Be present until worker 0 claims this helper, 0; it is stopped, 1; or it is tired and has left, 2."""
+    """Be present until worker 0 claims this helper (gives 0), stops it (1), or does not come, and it has left (2)."""
     grow(box_at + _PRESENT, 1)
     answer = wait(box_at + _PRESENT, CLAIMED, box_at + _STOPPED, RESTS)
     if answer == 2 and grow(box_at + _PRESENT, -1) >= CLAIMED:

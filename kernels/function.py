@@ -140,7 +140,7 @@ class FunctionWriter:
         self.arguments = [self.load_argument(self.operation, i) for i in range(len(signature.arguments))]
 
     def load_argument(self, operation: ir.Value, i: int) -> ir.Value:
-        """Argument i of an operation, this one or another."""
+        """Argument i of the operation at an address."""
         place = self.b.add(operation, int64(8 * (i + 1)))
         return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=I64)
 

@@ -148,8 +148,8 @@ class Library:
         self._addresses: dict[str, int] = {}
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
-        """{name: address}, compiled or loaded where they are not there yet; nothing changes if that fails."""
-        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings, which keep no row
+        """{name: address}. What is not there yet is loaded or compiled; nothing changes if that fails."""
+        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings: a `Name` would keep its row alive
         if not all(name in self._addresses for name in names):
             with global_compiler_lock:
                 missing = {name: functions(self.target)[name] for name in names if name not in self._addresses}
@@ -285,7 +285,7 @@ def _machine(target: Target) -> llvm.TargetMachine:
 
 
 def _new_engine() -> llvm.ExecutionEngine:
-    """What loads machine code into this process."""
+    """An engine, which loads machine code into this process."""
     empty = llvm.parse_assembly(f'target triple = "{HOST.triple}"')
     return llvm.create_mcjit_compiler(empty, llvm.Target.from_triple(HOST.triple).create_target_machine(jit=True))
 

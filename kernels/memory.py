@@ -53,7 +53,7 @@ STATE = np.dtype(
     }
 )
 
-_REFERENCES: dict[int, Any] = {}  # to all memory, by id: NumPy resizes no array that has a weak reference
+_REFERENCES: dict[int, Any] = {}  # weak references to all memory, by id: NumPy resizes no array that has one
 
 
 def avoid_set_conflicts(stride: int) -> int:
@@ -67,7 +67,7 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
     n_bytes = -(-n_bytes // itemsize) * itemsize
     buffer = np.zeros(n_bytes + LINE_BYTES, np.uint8)
     key = id(buffer)
-    forget = functools.partial(_REFERENCES.pop, key)  # no function of Python: an exception would be lost in it
+    forget = functools.partial(_REFERENCES.pop, key)  # not a function in Python: an exception in it would be lost
     _REFERENCES[key] = weakref.ref(buffer, forget)
     start = -buffer.ctypes.data % LINE_BYTES
     return buffer[start : start + n_bytes].view(dtype)

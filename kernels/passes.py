@@ -81,7 +81,7 @@ def forward(
         if summed and not last and not a.is_row_major and a.T.cols < a.T.padded_cols:
             todo.append(functools.partial(_clear_padding, program, a[:, columns]))
         epilogue = functools.partial(_all, todo)
-        at_once = block.single or multiplied or activation in ROW_WISE  # else range by range of the product
+        at_once = block.single or multiplied or activation in ROW_WISE  # else it follows the product range by range
         if block.single:
             program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
         elif not multiplied:

@@ -59,7 +59,7 @@ def usable() -> bool:
         if layer() == "workqueue":
             return False
         wanted: int = parallel.get_num_threads()  # starts the pool
-    except Exception:  # whatever is wrong with the pool, it is not for us
+    except Exception:  # a pool that raises cannot be used, whatever is wrong
         return False
     if getattr(_local, "threads", 1) < wanted:  # OpenMP starts threads for each thread that enters
         if not can_start(wanted - 1):

@@ -42,7 +42,7 @@ CALL = np.dtype(
 # Offsets of fields, in bytes: PyObject, then PyArrayObject.
 _TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = 8, 16, 24, 32, 56, 64
 _C_ALIGNED = 0x101  # flags of a C-ordered and aligned array
-_EMPTY = 184  # the place of PyArray_Empty in NumPy's table, 2 is that of its type
+_EMPTY = 184  # the place of PyArray_Empty in NumPy's table of C functions; place 2 is the type of arrays
 _METH_O = 8  # a C function of one argument
 
 RowFunction = Callable[[Any], NDArray[Any] | None]
@@ -78,7 +78,7 @@ def write_height(heights: NDArray[Any], i: int, code: Code) -> None:
     word = {int(patch["symbol"]): start + 8 * int(patch["word"]) for patch in code.patches}
     height["rows"], height["operations"] = code.parts[0]["rows"], code.operations.nbytes // OPERATION_BYTES
     height["samples"], height["outputs"] = word[SAMPLES], word[OUTPUTS]
-    height["program"] = start  # at last: from now on it may be used
+    height["program"] = start  # the last one, because from now on the program may be used
 
 
 def row_function(
@@ -113,7 +113,7 @@ def row_function(
     record["array"], record["dtype"], record["none"] = id(np.ndarray), id(dtype), id(None)
     for name, address in python.addresses.items():
         record[name] = address
-    record.memory = python, heights, pick, busy, dtype, memory  # threads may find a `_python` each
+    record.memory = python, heights, pick, busy, dtype, memory  # each thread may have found another `_python`
     return python.new(ctypes.addressof(python.method), record, None)
 
 
@@ -211,7 +211,7 @@ def _define(module: ir.Module, symbol: str) -> None:
 
     def each_height(do: Callable[[dict[str, ir.Value], ir.Value], None]) -> None:
         """Do something with each height that the rows are the sum of, and with the number of its first row."""
-        do(first_height, int64(0))  # mostly the only one
+        do(first_height, int64(0))  # mostly there is no other
         with b.if_then(b.icmp_signed(">", rows_then, int64(0))):
             before, loop, done = b.block, function.append_basic_block("height"), function.append_basic_block("all")
             b.branch(loop)
@@ -229,7 +229,7 @@ def _define(module: ir.Module, symbol: str) -> None:
         demand(b.zext(b.icmp_signed("!=", height["program"], int64(0)), I64), int64(1))
 
     each_height(is_written)
-    call(known["incref"], ir.VoidType(), known["dtype"])  # PyArray_Empty keeps it
+    call(known["incref"], ir.VoidType(), known["dtype"])  # because PyArray_Empty takes a reference over
     sizes = b.ptrtoint(b.alloca(ir.ArrayType(I64, 2)), I64)
     b.store(rows, place(sizes))
     b.store(known["n_outputs"], place(sizes, 8))

@@ -200,7 +200,7 @@ class Simd:
         for first in range(0, self.lanes, lanes):
             here = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
             results.append(self.b.call(fn, [*(self.b.shuffle_vector(v.v, v.v, here) for v in vectors), *rest]))
-        while len(results) > 1:  # side by side
+        while len(results) > 1:  # join them, two by two
             lanes *= 2
             both = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
             results = [self.b.shuffle_vector(x, y, both) for x, y in zip(results[::2], results[1::2], strict=True)]

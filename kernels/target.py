@@ -47,9 +47,9 @@ class Target:
         return 8 if self.vector_bytes == 64 else 4
 
     def _max_tile_rows(self, lines: float) -> int:
-        """The accumulators and the vectors of B fit the registers, with one of A; on ARM with one of A for each row.
+        """The most rows whose accumulators fit the registers beside the vectors of B and one of A, on ARM one a row.
 
-        There LLVM loads all of them first, because a multiply-add takes its factor from a register.
+        On ARM LLVM loads all of A's first, because a multiply-add takes its factor from a register.
         """
         width = math.ceil(lines * self.vectors_per_line)
         left = self.registers - width

@@ -29,7 +29,7 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
     """
     b = s.b
     vectors = lines * s.target.vectors_per_line
-    columns = [s] * int(vectors)  # what writes each vector of a row
+    columns = [s] * int(vectors)  # the writer of each vector in a row
     if vectors != int(vectors):
         columns.append(Simd(b, s.dtype, s.target, s.vector_bytes // 2))
     places = [(i, j) for i in range(rows) for j in range(len(columns))]

@@ -33,7 +33,7 @@ BATCH, BLOCK = range(2)
 
 @dataclass(frozen=True)
 class Training:
-    """What the programs of training are about."""
+    """What the programs of training are made from."""
 
     work: Workspace
     sources: Sources
@@ -48,7 +48,7 @@ class Training:
     penalties: tuple[NDArray[np.float64] | None, ...] = (None, None)  # L2 and L1, see `elementwise.penalty`, or None
     rules: Rules = NO_RULES
     rate_per: str = ""  # whether the learning rate changes with each "step" or "epoch"
-    partial: bool = False  # whether more samples of the epoch follow these
+    partial: bool = False  # whether other samples of the epoch follow these
 
     @property
     def layout(self) -> Layout:
@@ -176,7 +176,7 @@ class Training:
         return numbers
 
     def _finish(self, program: Program) -> None:
-        """What needs the whole gradient, or all of W as a step left it."""
+        """Add what needs the whole gradient, or all of W after a step."""
         rules, update = self.rules, self.update
         if rules.clip_norm is not None and update is not None:
             gradient = Vector(self.layout, self.gradient.ctypes.data, "d")

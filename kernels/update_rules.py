@@ -70,7 +70,7 @@ def _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2
 
 
 def _adam_hat_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2):
-    """With the paper's "epsilon hat", which is added to the root of v as it is (the end of section 2)."""
+    """As `_adam_advance`, but with the paper's "epsilon hat", which is added to the root of v itself (section 2)."""
     scale, state, (step, _, *rates) = _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2)
     return scale, state, (step, epsilon, *rates)
 

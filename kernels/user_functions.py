@@ -42,7 +42,7 @@ _numbers = itertools.count()
 
 
 class _One(Simd):
-    """Writes for a single number what `Simd` writes for vectors, without the instructions that only vectors have."""
+    """`Simd` for a single number, without the instructions that only vectors have."""
 
     def __init__(self, builder: ir.IRBuilder, dtype: str, target: Target) -> None:
         super().__init__(builder, dtype, replace(target, vector_bytes=16), 16)
@@ -56,7 +56,7 @@ class _One(Simd):
 
 
 def _log(s, x):
-    """For any x: -infinity for 0, NaN below."""
+    """log x for any x: -infinity for 0, NaN below."""
     infinity, small = s.const(float("inf")), s.less(x, s.const(TINY[s.double]))
     shift = 54 if s.double else 25
     result = s.log(s.select(small, x * 2.0**shift, x))
@@ -66,7 +66,7 @@ def _log(s, x):
 
 
 def _log1p(s, x):
-    """log y and what rounding took from y = 1 + x, divided by it."""
+    """log(1 + x): log y for y = 1 + x, and what rounding took from y, divided by y."""
     y = x + 1.0
     log_y = _log(s, y)
     inside = s.b.and_(s.less(s.const(0.0), y), s.less(y, s.const(float("inf"))))
@@ -120,7 +120,7 @@ class _Quiet(CompilerBase):
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _BareRaises(FunctionPass):
-    """Take the arguments from what is raised, and refuse what runs Python's own code."""
+    """Drop the arguments of raised exceptions, and refuse what runs in Python's interpreter."""
 
     _name = "fastnn_bare_raises"
 
