@@ -115,18 +115,18 @@ class EarlyStopping(_Monitor):
         Give the model the parameters of the best epoch when the fit ends, also when it ends by itself. The optimizer's
         state stays that of the last epoch.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too: with another object
-    than before, as after a restart of the process, they follow from the values in the History. The parameters of an
-    epoch that this object has not seen are not known. If the best one is such an epoch, the model keeps those of the
-    last epoch at the end; if it is the History's last one, the model gets those that it had when the fit began. Any
-    other fit begins afresh.
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too. With a new object,
+    as after a restart of the process, they follow from the values in the History. But a new object does not know the
+    parameters of the epochs in the History. If the best epoch is one of them, the model keeps the parameters of the
+    last epoch of the fit. But if it is the last epoch in the History, the model gets the parameters that it had when
+    the fit began. Any other fit begins afresh.
 
     Attributes
     ----------
     best : float
         The best value of the latest fit, NaN before there is one.
     best_epoch : int
-        Its epoch, counted from 1; 0 before there is one.
+        The epoch of the best value, counted from 1; 0 before there is one.
 
     Examples
     --------
@@ -195,12 +195,12 @@ class ModelCheckpoint(_Monitor):
         Where `Model.save` writes to. "{epoch}" in it stands for the number of the epoch, counted from 1, also as
         "{epoch:03}"; without it a file is replaced by the next one. Other braces are doubled, "{{" and "}}".
     monitor, min_delta, mode
-        As in `EarlyStopping`: what the best epoch is.
+        As in `EarlyStopping`: they say which epoch is the best.
     save_best_only : bool
         False saves every epoch, and watches nothing.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History,
-    also with another object than before, as after a restart of the process. Any other fit begins afresh.
+    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History.
+    So does a new object, as after a restart of the process. Any other fit begins afresh.
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ class ModelCheckpoint(_Monitor):
     saved : pathlib.Path or None
         The file that was written last.
 
-    Raises what `Model.save` raises, which ends the fit; the model holds the epoch then.
+    Raises what `Model.save` raises, which ends the fit. The model then holds the parameters of the epoch.
 
     Examples
     --------
@@ -256,7 +256,7 @@ class ModelCheckpoint(_Monitor):
 
 
 class TargetReached(_Monitor):
-    """Ends a fit when a value is as good as asked for.
+    """Ends a fit when a value is good enough.
 
     Parameters
     ----------
@@ -289,8 +289,8 @@ class TargetReached(_Monitor):
 class ReduceOnPlateau(_Monitor):
     """Multiplies the learning rate by a factor when a value no longer improves: PyTorch's ReduceLROnPlateau.
 
-    The optimizer's learning rate must be a number, not a schedule, and there must be one, so not with LBFGS. The
-    optimizer keeps its state.
+    The optimizer's learning rate must be a number, not a schedule. LBFGS has none, so it cannot be used. The optimizer
+    keeps its state.
 
     Parameters
     ----------
@@ -299,23 +299,23 @@ class ReduceOnPlateau(_Monitor):
     factor : float
         In (0, 1).
     patience : int
-        So many epochs in a row without improvement are borne, at least 0; the next one reduces the rate.
+        So many epochs in a row may bring no improvement, at least 0; the next one reduces the rate.
     min_delta : float
         How much better than the best a value must be to count as an improvement, at least 0 (PyTorch's threshold, with
         threshold_mode="abs").
     cooldown : int
-        So many epochs after a reduction are not counted, at least 0.
+        So many epochs after a reduction do not count, at least 0.
     min_rate : float
-        The rate is not reduced below it, at least 0. A reduction by 1e-8 or less is left out.
+        The lowest rate, at least 0. A reduction by 1e-8 or less is left out.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) goes on with the state and the rate. With another
-    object than before, as after a restart of the process, the state follows from the values in the History, and the
-    rate is its last one where that is lower than one before it. Any other fit begins afresh, with the optimizer's rate.
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with the state and the rate. With a new object,
+    as after a restart of the process, the state follows from the values in the History. The rate is the last one in the
+    History, if that is lower than one before it. Any other fit begins afresh, with the optimizer's rate.
 
     Attributes
     ----------
     learning_rate : float or None
-        The rate that it set last, None before.
+        The rate that this callback set last; None before it has set one.
 
     Examples
     --------
@@ -415,17 +415,16 @@ class TimeLimit:
 class CSVLogger:
     """Writes a line of a CSV file after each epoch: epoch, losses, metrics, learning_rate, seconds.
 
-    The columns are those of `History.to_frame`. A line, which ends in "\\n", is in the file as soon as the epoch has
-    ended.
+    The columns are those of `History.to_frame`. A line ends in "\\n". It is in the file as soon as the epoch has ended.
 
     Parameters
     ----------
     path : str or path object
         The file.
     append : bool
-        False: each fit begins the file anew. True: it appends lines where the file holds some, which must have the same
-        columns. If the last line has no end, since a process was killed while it wrote, it is removed where it lacks
-        a number, and else gets its end. Its last number, the seconds, may be cut then.
+        False: each fit begins the file anew. True: a fit appends to the lines of the file, which must have the same
+        columns. The last line may have no end, because a process was killed while it wrote. Then the line is removed
+        where it lacks a number. Else it gets its end, and its last number, the seconds, may be cut.
 
     Raises ValueError, before the first epoch, where the file has other columns, and OSError where it cannot be written.
 

@@ -28,8 +28,8 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     images. Raises ValueError for a file that is truncated, too long, not IDX or of more than 64 dimensions,
     FileNotFoundError, and TypeError for a path that is neither a string nor a path object.
 
-    The header is read first, then only what it promises. So the memory for a gzipped file too is limited by the
-    array's size, and by the amount of data that there is: a header that promises more takes no memory.
+    The header is read first, then only as many bytes as it says. So the memory is limited by the array's size, for a
+    gzipped file too, and by the amount of data in the file. A header that promises more takes no memory.
 
     Examples
     --------

@@ -97,7 +97,7 @@ def plot_images(images: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any
 def plot_confusion_matrix(
     y_true: ArrayLike, y_pred: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """How many samples of each class (rows) were taken for each class (columns), by scikit-learn.
+    """Draw how many samples of each class (rows) were classified as each class (columns), by scikit-learn.
 
     Parameters
     ----------
@@ -146,12 +146,12 @@ def plot_confusion_matrix(
 
 
 def plot_wrong(images: ArrayLike, y_true: ArrayLike, y_pred: ArrayLike, *, most: int = 40) -> Figure:
-    """The images whose label was predicted wrongly, with the predicted and the true label above each.
+    """Draw the images whose label was predicted wrongly, with the predicted and the true label above each.
 
     Parameters
     ----------
     images : array (n, height, width) or (n, pixels)
-        The samples; rows of pixels are those of a square image.
+        The samples; a row of pixels is a square image.
     y_true, y_pred : array (n,)
         The true labels and the predicted ones, such as `model.classify(X)`.
     most : int
