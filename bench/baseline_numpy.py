@@ -98,7 +98,7 @@ class NumpyMLP:
             a = np.reciprocal(z, out=z)
         np.multiply(flat_a, flat_a, out=flat_slope)
         np.subtract(flat_a, flat_slope, out=flat_slope)
-        scale[...] = -learning_rate / n  # in the deltas, the smallest arrays, so that gradients are the update
+        scale[...] = -learning_rate / n  # scales the deltas, the smallest arrays: then gradients are the update
         np.subtract(a, y, out=d_last)
         np.multiply(d_last, scale, out=d_last)
         for d, slope, below_T, dW, minus_db, W_T, d_below in backward:

@@ -1,9 +1,12 @@
 """What a small call costs, in microseconds: `python -m bench.calls`.
 
-Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`. Then
-single steps of Adam (relu, softmax, cross-entropy) and predictions of a few rows, in turn with other packages that are
-installed: medians of rounds, and in brackets how many times as long as fastnn takes, the median of the rounds. Last,
-calls that each have another number of rows than the one before, beside the same numbers called again and again.
+It prints four tables:
+
+- Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
+- Single steps of Adam (relu, softmax, cross-entropy), in turn with other packages that are installed. A figure is the
+  median of rounds; in brackets is how many times as long as fastnn it takes, the median of the rounds' ratios.
+- Predictions of a few rows, in turn in the same way.
+- Calls that each have another number of rows than the one before, beside the same numbers called again and again.
 """
 
 import statistics
@@ -123,9 +126,9 @@ def steps(sizes, n):
     if find_spec("sklearn"):
         from sklearn.neural_network import MLPClassifier
 
-        theirs = MLPClassifier(sizes[1:-1], batch_size=n, shuffle=False)
-        theirs.partial_fit(X, y, classes=np.arange(sizes[-1]))
-        found["scikit-learn"] = _repeated(lambda: theirs.partial_fit(X, y))
+        estimator = MLPClassifier(sizes[1:-1], batch_size=n, shuffle=False)
+        estimator.partial_fit(X, y, classes=np.arange(sizes[-1]))
+        found["scikit-learn"] = _repeated(lambda: estimator.partial_fit(X, y))
     return found
 
 
@@ -136,7 +139,7 @@ def predictions(sizes, n):
         if find_spec(kind.package) is not None:
             variant = {"rows": n, "how": "eager"} if side == "torch" else None  # others are tried, but not compiled
             found[LABELS[side]] = kind(case, variant).run
-            if kind is OnnxRuntime:  # as most call it, where the faster way is with inputs and outputs bound ahead
+            if kind is OnnxRuntime:  # most call it so; the faster way binds inputs and outputs ahead
                 found["its plain run"] = kind(case, {"rows": n, "call": "run"}).run
     return found
 
@@ -144,7 +147,8 @@ def predictions(sizes, n):
 def any_rows(call, low, high):
     """(quantiles 0.1 and 0.5 of calls with new numbers of rows, the same of known ones, the median ratio).
 
-    In microseconds. Each number of some is called several times in a row: the fastest is what the known number takes.
+    All are microseconds. Some of the numbers are called several times in a row: the fastest call is that of a known
+    number.
     """
     numbers, new = np.random.default_rng(0).permutation(np.arange(low, high + 1))[:ANY_CALLS].tolist(), []
     call(high)

@@ -21,7 +21,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Such as "784-30-10 b10"."""
+        """The name of the case, such as "784-30-10 b10"."""
         return f"{'-'.join(map(str, self.sizes))} b{self.batch_size}"
 
     @property
@@ -35,7 +35,7 @@ class Case:
         return 6 * sum(weights) - 2 * weights[0]
 
     def cut(self, n_samples: int) -> "Case":
-        """The same case with at most n_samples samples."""
+        """The case with at most n_samples samples."""
         return replace(self, n_samples=min(self.n_samples, n_samples))
 
 

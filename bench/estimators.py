@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 
 import fastnn
 
-CALLS = 200  # of predict and of predict_proba in a round
-TOLERANCE = {"float64": 1e-6, "float32": 1e-2}  # of the coefficients' largest magnitude, after hundreds of epochs
+CALLS = 200  # calls of predict and of predict_proba in a round
+# How far coefficients may lie apart after hundreds of epochs, as a fraction of their largest magnitude.
+TOLERANCE = {"float64": 1e-6, "float32": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def mnist(folder, n=20_000):
 
 
 def seconds(call, times=1):
-    """What one call takes on average."""
+    """The seconds that one call takes on average."""
     start = time.perf_counter()
     for _ in range(times):
         call()
@@ -72,21 +73,22 @@ def measure(case, samples, rounds, **parameters):
     one_row = ["predict", *(["predict_proba"] if case.kind == "MLPClassifier" else [])]
     found = {name: [] for name in ("fit", "fit, 1 epoch", *one_row)}
     for _ in range(rounds):
-        given = {"random_state": 0} | case.parameters | parameters
-        once = [getattr(m, case.kind)(**given | {"max_iter": 1}) for m in SIDES]
-        pair = [getattr(m, case.kind)(**given) for m in SIDES]
+        arguments = {"random_state": 0} | case.parameters | parameters
+        once = [getattr(m, case.kind)(**arguments | {"max_iter": 1}) for m in SIDES]
+        pair = [getattr(m, case.kind)(**arguments) for m in SIDES]
         found["fit, 1 epoch"].append([seconds(lambda e=e: e.fit(X, y)) for e in once])
         found["fit"].append([seconds(lambda e=e: e.fit(X, y)) for e in pair])
         for name in one_row:
             found[name].append([seconds(lambda e=e, name=name: getattr(e, name)(X[:1]), CALLS) for e in pair])
-    mine, theirs = pair
+    ours, scikit_learns = pair
     difference = max(
         np.abs(a - b).max() / np.abs(b).max()
-        for a, b in zip(mine.coefs_ + mine.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True)
+        for a, b in zip(ours.coefs_ + ours.intercepts_, scikit_learns.coefs_ + scikit_learns.intercepts_, strict=True)
     )
-    if mine.n_iter_ != theirs.n_iter_ or not difference < TOLERANCE[mine.coefs_[0].dtype.name]:
-        raise ArithmeticError(f"{case.name}: the two differ by {difference:g} after {mine.n_iter_}, {theirs.n_iter_}")
-    result = {"iterations": mine.n_iter_, "difference": float(difference)}
+    iterations = ours.n_iter_, scikit_learns.n_iter_
+    if iterations[0] != iterations[1] or not difference < TOLERANCE[ours.coefs_[0].dtype.name]:
+        raise ArithmeticError(f"{case.name}: the two differ by {difference:g} after {iterations} iterations")
+    result = {"iterations": iterations[0], "difference": float(difference)}
     for name, times in found.items():
         medians = [statistics.median(side) for side in zip(*times, strict=True)]
         result[name] = (*medians, statistics.median(b / a for a, b in times))
@@ -103,16 +105,16 @@ def run(rounds, folder=None, quick=False):
     if folder is not None:
         cases.append((Case("MNIST, float32", "mnist", 3, parameters={"max_iter": 5}), mnist(folder)))
     print(HEADER, flush=True)
-    os.environ["OMP_NUM_THREADS"] = "1"  # fastnn asks when it trains
+    os.environ["OMP_NUM_THREADS"] = "1"  # fastnn reads it when it trains
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of training that has not converged
+        warnings.simplefilter("ignore")  # warnings of fits that have not converged
         for case, samples in cases:
             result = measure(case, samples, rounds, **({"max_iter": 2} if quick else {}))
             targets = {"fit": case.target, "predict": 10, "predict_proba": 10}
             for name in [name for name in ("fit", "fit, 1 epoch", "predict", "predict_proba") if name in result]:
-                mine, theirs, ratio = result[name]
+                ours, scikit_learns, ratio = result[name]
                 print(
-                    f"{case.name:24} {name:14} {1e6 * mine:8,.1f} us {1e6 * theirs:10,.1f} us {ratio:6.1f} "
+                    f"{case.name:24} {name:14} {1e6 * ours:8,.1f} us {1e6 * scikit_learns:10,.1f} us {ratio:6.1f} "
                     f"{targets.get(name, '-'):>7} {result['difference']:11.1e}",
                     flush=True,
                 )

@@ -1,8 +1,8 @@
 """`python -m bench.fann DIR`: what is left of the error in outputs that are saturated and wrong, on FANN's data sets.
 
 DIR holds files as FANN has them (`datasets/` of github.com/libfann/fann): NAME.train and NAME.test, each a line
-"samples inputs outputs", then the numbers. A table has a line for a data set, an optimizer of the whole set and a loss
-or a rule: the training error and its share in outputs that are at the wrong end of the sigmoid (|a - y| > 0.99), and
+"samples inputs outputs", then the numbers. A table has a line for each data set, optimizer of the whole set and loss
+or rule: the training error and its share in outputs that are at the wrong end of the sigmoid (|a - y| > 0.99), and
 the accuracy on both files; means over seeds.
 """
 
@@ -52,19 +52,20 @@ def main(arguments=None):
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=20)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     print(
         "| data set | optimizer | loss, rule | training error | of it saturated and wrong | accuracy, training | test |"
     )
     print("|---|---|---|---|---|---|---|")
-    for name in given.names:
-        train, test = (read(given.folder / f"{name}.{part}") for part in ("train", "test"))
+    for name in options.names:
+        train, test = (read(options.folder / f"{name}.{part}") for part in ("train", "test"))
         for optimizer in OPTIMIZERS:
             for way in WAYS:
                 if optimizer == "L-BFGS" and "min_derivative" in way:
                     continue
                 rows = [
-                    result(train, test, given.hidden, optimizer, way, given.epochs, seed) for seed in range(given.seeds)
+                    result(train, test, options.hidden, optimizer, way, options.epochs, seed)
+                    for seed in range(options.seeds)
                 ]
                 error, share, of_train, of_test = np.mean(rows, axis=0)
                 print(f"| {name} | {optimizer} | {way} | {error:.4f} | {share:.2f} | {of_train:.3f} | {of_test:.3f} |")

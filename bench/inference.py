@@ -21,7 +21,7 @@ class Rows(Case):
 
     @property
     def name(self) -> str:
-        """Such as "64-32-10, 1 row"."""
+        """The name of the case, such as "64-32-10, 1 row"."""
         return f"{'-'.join(map(str, self.sizes))}, {self.batch_size:,} row{'s' * (self.batch_size > 1)}"
 
     @property

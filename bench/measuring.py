@@ -57,7 +57,7 @@ def _cpus(n):
 
 
 def stay_on_one_cpu():
-    """This process, and threads that it starts from now on."""
+    """Bind this process to one CPU, and threads that it starts from now on."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
@@ -77,7 +77,7 @@ class Child:
             self._process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent.parent, **pipes)
 
     def ask(self, *command):
-        """Its answer to a command."""
+        """The child's answer to a command."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(" ".join(map(str, command)) + "\n")
             self._process.stdin.flush()
@@ -120,7 +120,7 @@ def machine(packages=()):
 
 
 def _seconds_of_one(child, seconds):
-    """Those of an epoch or call, from enough of them to take a tenth of `seconds`."""
+    """The seconds of an epoch or call, the mean of enough of them to take a tenth of `seconds`."""
     n = 1
     while (taken := child.ask("run", n)["seconds"]) < seconds / 10:
         n *= 4
@@ -163,7 +163,7 @@ def measure(case, sides, threads, rounds, seconds):
             child.close()
     samples = {side: cases[side].n_samples * repeats[side] for side in children}
     rates = {side: samples[side] / statistics.median(times[side]) for side in children}
-    ratios = {}  # of each round's pair, whose turns lie next to each other, rather than of two medians
+    ratios = {}  # the median of each round's ratio, because the turns of a round lie next to each other in time
     for side in about:
         pairs = zip(times["fastnn"], times[side], strict=True)
         ratios[side] = statistics.median(y / samples[side] / (x / samples["fastnn"]) for x, y in pairs)

@@ -1,8 +1,8 @@
 """Where a training step spends its time, operation by operation: `python -m bench.operations`.
 
-Batches of a random order run one after another on one core, as in `fit`, and the CPU's clock (x86) is read between
-operations. Of each operation the median over the batches, in the round that took least: a quiet moment's. Operations of
-one kind are a line, and products of one k, with their share of the multiply-add peak, padding not counted.
+Batches of a random order run one after another on one core, as in `fit`. The CPU's clock (x86) is read between
+operations. A figure is an operation's median over the batches, in the round that took least time in all. Operations of
+one kind share a line, and so do products of one k. A product's fraction of the multiply-add peak counts no padding.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def _clock(typing_context):
 
 @njit
 def _now():
-    """The same, for Python."""
+    """The CPU's counter of time, as Python calls it."""
     return _clock()
 
 
@@ -98,7 +98,7 @@ class Step:
             medians.append(np.median(ticks, 0))
         nanoseconds, result = min(medians, key=np.sum) * _tick(), []
         for (name, arguments, _), spent in zip(self.program.operations, nanoseconds.tolist(), strict=True):
-            k = arguments["A"].cols if "C" in arguments and "A" in arguments else 0  # of C += A @ B
+            k = arguments["A"].cols if "C" in arguments and "A" in arguments else 0  # the inner dimension of C += A @ B
             result.append((name, k, spent, arguments["C"].rows * arguments["C"].cols * k if k else 0))
         return result
 

@@ -1,7 +1,7 @@
 """Other packages in the benchmark: the same SGD, each as fast as it was found to go.
 
 A peer does not shuffle: its batches are made once, before anything is timed. What can be done in several ways
-(`options`: the layout, who differentiates, how many batches a loop's body takes) is timed when a peer is made, one
+(`options`: the orientation, who differentiates, how many batches a loop's body takes) is timed when a peer is made, one
 option after another, and the fastest is kept. Packages are imported when a peer is made.
 """
 
@@ -24,7 +24,7 @@ def threads():
 
 
 def least_seconds(function):
-    """Of a call: of at least three calls and 0.1 s, after one that is not timed."""
+    """The seconds of the fastest of at least three calls, which take 0.1 s or more, after one that is not timed."""
     function()
     seconds = []
     while len(seconds) < 3 or sum(seconds) < 0.1:
@@ -47,45 +47,45 @@ def fastest(options, seconds):
     return variant
 
 
-class Layout(NamedTuple):
+class Products(NamedTuple):
     """The products of a layer with inputs a, weights W, biases b and deltas d, in `@` and `.T` of any library."""
 
     forward: object  # a, W, b
     back: object  # d, W
     gradient: object  # d, a
-    samples: int = 0  # their axis
+    samples: int = 0  # the axis of the samples
 
 
-LAYOUTS = {
-    "rows": Layout(lambda a, W, b: a @ W.T + b, lambda d, W: d @ W, lambda d, a: d.T @ a),
-    "rows, W transposed": Layout(lambda a, W, b: a @ W + b, lambda d, W: d @ W.T, lambda d, a: a.T @ d),
-    "columns": Layout(lambda a, W, b: W @ a + b[:, None], lambda d, W: W.T @ d, lambda d, a: d @ a.T, samples=1),
+ORIENTATIONS = {
+    "rows": Products(lambda a, W, b: a @ W.T + b, lambda d, W: d @ W, lambda d, a: d.T @ a),
+    "rows, W transposed": Products(lambda a, W, b: a @ W + b, lambda d, W: d @ W.T, lambda d, a: a.T @ d),
+    "columns": Products(lambda a, W, b: W @ a + b[:, None], lambda d, W: W.T @ d, lambda d, a: d @ a.T, samples=1),
 }
 
 
-def written_out(parameters, x, target, layout, sigmoid):
+def written_out(parameters, x, target, products, sigmoid):
     """What a step of SGD adds to each (weights, biases), by the chain rule."""
     outputs = [x]
     for W, b in parameters:
-        outputs.append(sigmoid(layout.forward(outputs[-1], W, b)))
-    d = (target - outputs[-1]) * (LEARNING_RATE / x.shape[layout.samples])
+        outputs.append(sigmoid(products.forward(outputs[-1], W, b)))
+    d = (target - outputs[-1]) * (LEARNING_RATE / x.shape[products.samples])
     steps = []
     for l in reversed(range(len(parameters))):
         d = d * (outputs[l + 1] * (1 - outputs[l + 1]))
-        steps.append((layout.gradient(d, outputs[l]), d.sum(layout.samples)))
+        steps.append((products.gradient(d, outputs[l]), d.sum(products.samples)))
         if l:
-            d = layout.back(d, parameters[l][0])
+            d = products.back(d, parameters[l][0])
     return steps[::-1]
 
 
-def differentiated(grad, parameters, x, target, layout, sigmoid):
-    """The same from a library's `grad`."""
+def differentiated(grad, parameters, x, target, products, sigmoid):
+    """What a step of SGD adds to each (weights, biases), by a library's `grad`."""
 
     def cost(parameters):
         a = x
         for W, b in parameters:
-            a = sigmoid(layout.forward(a, W, b))
-        return ((a - target) ** 2).sum() * (0.5 / x.shape[layout.samples])
+            a = sigmoid(products.forward(a, W, b))
+        return ((a - target) ** 2).sum() * (0.5 / x.shape[products.samples])
 
     return [(-LEARNING_RATE * dW, -LEARNING_RATE * db) for dW, db in grad(cost)(parameters)]
 
@@ -95,8 +95,8 @@ class Peer:
 
     package = ""
     options = {}  # noqa: RUF012
-    alike = True  # its weights end where fastnn's do
-    max_batches = None  # an epoch, where a step is so slow that whole epochs would take long
+    alike = True  # whether training ends with fastnn's weights
+    max_batches = None  # the most batches of an epoch, for a package whose steps are slow
 
     def __init__(self, case, variant=None):
         self.case = case
@@ -109,7 +109,7 @@ class Peer:
         self._prepared = self._batches(self.variant, self.X, self.targets)
 
     def train(self, epochs, order=None):
-        """Whole epochs in the order of the data, or in the given ones (epochs, n)."""
+        """Whole epochs in the order of the data, or in the rows of `order` (epochs, n)."""
         for i in range(epochs):
             batches = self._prepared
             if order is not None:
@@ -120,7 +120,7 @@ class Peer:
     def model(self):
         """Weights (fan_out, fan_in) and biases, as NumPy arrays."""
         arrays = [[np.asarray(array).copy() for array in pair] for pair in self._parameters]
-        transposed = "transposed" in self.variant.get("layout", "")
+        transposed = "transposed" in self.variant.get("orientation", "")
         return SimpleNamespace(weights=[W.T if transposed else W for W, _ in arrays], biases=[b for _, b in arrays])
 
     def _trial(self, variant):
@@ -131,7 +131,7 @@ class Peer:
         return least_seconds(lambda: state.append(run(state.pop(), batches)))
 
     def _initial(self, variant):
-        transposed = "transposed" in variant.get("layout", "")
+        transposed = "transposed" in variant.get("orientation", "")
         start = [(np.ascontiguousarray(W.T) if transposed else W, b) for W, b in cases.initial(self.case)]
         return [(self._array(W), self._array(b)) for W, b in start]
 
@@ -142,7 +142,7 @@ class Peer:
             if n := (len(X) - start) // (k * rows):
                 chosen = slice(start, start + n * k * rows)
                 pair = [a[chosen].reshape(n, k, rows, -1) for a in (X, targets)]
-                if variant.get("layout") == "columns":
+                if variant.get("orientation") == "columns":
                     pair = [a.swapaxes(2, 3) for a in pair]
                 parts.append([self._array(np.ascontiguousarray(a)) for a in pair])
                 start = chosen.stop
@@ -153,14 +153,14 @@ class _Scanned(Peer):
     """An epoch is one compiled function: a scan over its batches."""
 
     def _epoch(self, variant, sigmoid, grad, scan, nothing):
-        layout = LAYOUTS[variant["layout"]]
+        products = ORIENTATIONS[variant["orientation"]]
 
         def step(parameters, batches):
             for x, target in zip(*batches, strict=True):
                 if variant["gradient"] == "written out":
-                    steps = written_out(parameters, x, target, layout, sigmoid)
+                    steps = written_out(parameters, x, target, products, sigmoid)
                 else:
-                    steps = differentiated(grad, parameters, x, target, layout, sigmoid)
+                    steps = differentiated(grad, parameters, x, target, products, sigmoid)
                 parameters = [(W + dW, b + db) for (W, b), (dW, db) in zip(parameters, steps, strict=True)]
             return parameters, nothing()
 
@@ -172,7 +172,7 @@ class Jax(_Scanned):
 
     package = "jax"
     options = {  # noqa: RUF012
-        "layout": tuple(LAYOUTS),
+        "orientation": tuple(ORIENTATIONS),
         "sigmoid": ("logistic", "tanh"),
         "gradient": ("jax.grad", "written out"),
         "unroll": (1, 4, 8),
@@ -209,7 +209,7 @@ class TorchCompile(_Scanned):
 
     package = "torch"
     options = {  # noqa: RUF012
-        "layout": tuple(LAYOUTS),
+        "orientation": tuple(ORIENTATIONS),
         "gradient": ("torch.func.grad", "written out"),
         "unroll": (1, 4),
     }
@@ -221,7 +221,7 @@ class TorchCompile(_Scanned):
 
         self._torch, self._array = torch, torch.tensor
         torch.set_num_threads(threads())
-        config.recompile_limit = config.accumulated_recompile_limit = 1000  # every shape is a compilation
+        config.recompile_limit = config.accumulated_recompile_limit = 1000  # each shape is compiled
         inductor.compile_threads = 1
 
     def _program(self, variant):
@@ -263,13 +263,13 @@ class Torch(Peer):
 
     def _program(self, variant):
         torch, step = self._torch, variant["step"]
-        layout = LAYOUTS["rows"]._replace(forward=torch.nn.functional.linear)
+        products = ORIENTATIONS["rows"]._replace(forward=torch.nn.functional.linear)
 
         def written(parameters, batches):
             flat = [array for pair in parameters for array in pair]
             with torch.inference_mode():
                 for x, target in batches:
-                    steps = written_out(parameters, x, target, layout, torch.sigmoid)
+                    steps = written_out(parameters, x, target, products, torch.sigmoid)
                     torch._foreach_add_(flat, [array for pair in steps for array in pair])
             return parameters
 
@@ -322,7 +322,7 @@ class Sklearn(Peer):
     package = "sklearn"
     alike = False
     max_batches = 2000
-    learning_rate = 1e-3  # with the others' a wide network without the sigmoid diverges
+    learning_rate = 1e-3  # at the others' rate a wide network without the sigmoid diverges
 
     def _load(self):
         pass

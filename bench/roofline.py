@@ -15,7 +15,7 @@ from fastnn.kernels.memory import aligned_zeros
 from fastnn.kernels.program import Code, Program
 from fastnn.kernels.target import HOST
 
-L1_BYTES = 24 * 1024  # of operands: fits in a first-level cache of 32 KiB
+L1_BYTES = 24 * 1024  # bytes of all operands together; they fit in a first-level cache of 32 KiB
 
 
 @njit(nogil=True)

@@ -28,7 +28,7 @@ class Fastnn:
         self._optimizer = fastnn.SGD(LEARNING_RATE)
 
     def train(self, epochs, order=True):
-        """Whole epochs in random orders, or in the given ones (epochs, n)."""
+        """Whole epochs in random orders, or in the rows of `order` (epochs, n)."""
         size = self.case.batch_size
         self.model.fit(self.X, self.labels, epochs=epochs, batch_size=size, optimizer=self._optimizer, shuffle=order)
 
@@ -43,7 +43,7 @@ class Numpy:
         self._rng = np.random.default_rng(0)
 
     def train(self, epochs, order=None):
-        """Whole epochs in random orders, or in the given ones (epochs, n)."""
+        """Whole epochs in random orders, or in the rows of `order` (epochs, n)."""
         if order is None:
             order = (self._rng.permutation(self.case.n_samples) for _ in range(epochs))
         self.model.fit(self.X, self.labels, order, self.case.batch_size, LEARNING_RATE)

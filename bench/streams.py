@@ -52,11 +52,11 @@ def measure(n_rows=ROWS, rounds=ROUNDS):
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (n_rows, SIZES[0]), dtype=np.uint8), rng.integers(0, SIZES[-1], n_rows)
     with tempfile.TemporaryDirectory() as folder:
-        given = sources(Path(folder), X, y)
-        models = {name: fastnn.Model(SIZES, input_scale=1 / 255, rng=0) for name in given}
+        samples = sources(Path(folder), X, y)
+        models = {name: fastnn.Model(SIZES, input_scale=1 / 255, rng=0) for name in samples}
         fits = {
-            name: lambda name=name: models[name].fit(*given[name], epochs=1, batch_size=BATCH, threads=1)
-            for name in given
+            name: lambda name=name: models[name].fit(*samples[name], epochs=1, batch_size=BATCH, threads=1)
+            for name in samples
         }
         peaks, times = {name: _peak(fit) for name, fit in fits.items()}, {name: [] for name in fits}
         for _ in range(rounds):
@@ -71,7 +71,7 @@ def measure(n_rows=ROWS, rounds=ROUNDS):
 
 def _peak(function):
     """The most MiB that Python and NumPy allocate in a call."""
-    function()  # what is made once
+    function()  # makes what later calls use again
     tracemalloc.start()
     function()
     _, most = tracemalloc.get_traced_memory()

@@ -23,7 +23,7 @@ NETWORKS = Case((784, 100, 10), 32, 20_000), Case((8, 64, 64, 4), 64, 20_000)
 RECIPE = Case((784, 128, 64, 10), 128, 20_480)
 SECONDS = 0.1
 TARGETS = {"activation": 1.5, "loss": 1.5, "optimizer": 1.3, "rule": None}
-OUTPUTS = {"poisson": "exp", "hinge": "identity"}  # of losses that do not go with a sigmoid
+OUTPUTS = {"poisson": "exp", "hinge": "identity"}  # activations of the output for losses that do not go with a sigmoid
 RATE = 1e-4  # so that no variant diverges
 CLIPPED = {"clip_value": fastnn.SGD(RATE, clip_value=1.0), "clip_norm": fastnn.SGD(RATE, clip_norm=1.0)}
 RULES = {"l2": 1e-5, "l1": 1e-6, "dropout": 0.2, "input_noise": 0.1, "max_norm": 3.0, "min_derivative": 0.0396}
@@ -40,7 +40,7 @@ def variants():
             shown = name if output == "sigmoid" else f"{name}, {output}"
             found["loss", shown] = {"loss": name, "output": output}, {}
     for name in optimizers.BY_NAME:
-        if name != "rprop":  # of the whole set
+        if name != "rprop":  # rprop takes the whole set in a step
             found["optimizer", name] = {}, {"optimizer": optimizers.BY_NAME[name](RATE)}
     for name, optimizer in CLIPPED.items():
         found["rule", name] = {}, {"optimizer": optimizer}
@@ -67,7 +67,7 @@ class Side:
         self.epochs = max(1, round(SECONDS / self.seconds()))
 
     def seconds(self):
-        """Of an epoch."""
+        """The seconds of an epoch."""
         start = time.perf_counter()
         self.model.fit(*self.samples, epochs=self.epochs, **self.options)
         return (time.perf_counter() - start) / self.epochs
@@ -141,7 +141,7 @@ def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
         (jnp.asarray(rng.standard_normal((m, n), np.float32) * np.float32(np.sqrt(2 / m))), jnp.zeros(n, jnp.float32))
         for m, n in itertools.pairwise(sizes)
     ]
-    means = (jax.tree.map(jnp.zeros_like, parameters) for _ in range(2))  # two, so that each may be donated
+    means = (jax.tree.map(jnp.zeros_like, parameters) for _ in range(2))  # JAX takes the memory of each
 
     def logits(parameters, x):
         for w, b in parameters[:-1]:

@@ -1,4 +1,4 @@
-"""What others call it: names of other packages, and fastnn's in their place, for the messages of errors."""
+"""Names of other packages, and fastnn's names in their place, for the messages of errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Arguments, by what to write in their place.
+# Names of arguments, and what to write in their place.
 ARGUMENTS = {
     **dict.fromkeys(("seed", "random_state", "random_seed"), "rng"),
     **dict.fromkeys(("n_epochs", "num_epochs", "nb_epoch", "max_iter"), "epochs"),
@@ -32,7 +32,7 @@ _CROSS_ENTROPY = '"cross_entropy", with the output "softmax" or, for two classes
 _HE, _GLOROT = '"he_normal" or "he_uniform"', '"glorot_normal" or "glorot_uniform"'
 _NESTEROV, _LBFGS = "Momentum(0.01, nesterov=True) is Nesterov's", "LBFGS() is an optimizer of fit"
 
-# Values, in small letters, by argument.
+# Values of arguments in small letters, and what to write in their place.
 VALUES: dict[str, dict[str, str]] = {
     "loss": {
         **dict.fromkeys(
@@ -82,7 +82,7 @@ VALUES: dict[str, dict[str, str]] = {
 }
 VALUES["output"] = VALUES["activation"]
 
-_owners: dict[str, str] = {}  # the function that has an argument
+_owners: dict[str, str] = {}  # for each argument, the function that has it
 
 
 def hint(argument: str, value: object, allowed: list[str]) -> str:
@@ -97,9 +97,9 @@ def hint(argument: str, value: object, allowed: list[str]) -> str:
 
 
 def explained(function: F) -> F:
-    """Decorator: a call with arguments of other packages, or by position, is told how fastnn has them.
+    """Decorator: the error for arguments of other packages, or by position, says how fastnn has them.
 
-    A call that is right costs no more than one call in between: names are looked at only after a TypeError.
+    A correct call costs one call in between: names are looked at only after a TypeError.
     """
     name = function.__qualname__.removesuffix(".__init__")
     parameters = list(inspect.signature(function).parameters.values())

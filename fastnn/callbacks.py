@@ -24,11 +24,11 @@ LESS_IS_BETTER = ("loss", "error", "deviance", "mae", "mse", "rmse")
 
 
 class _Monitor:
-    """What callbacks have in common that watch a value which the fit records: the value, its best, whether it improved.
+    """A callback that watches a value which the fit records: the value, its best, and whether it improved.
 
-    What they know of a fit are the values in its History. With one that they have not seen, or not to its end, as after
-    a restart of the process, they take in its values by the rule of an epoch. An epoch without a value, NaN, does not
-    count then.
+    What it knows of a fit are the values in its History. The History may be new to it, or may have gone on without it,
+    as after a restart of the process. Then it takes in the values as at the end of each epoch. An epoch without a
+    value, NaN, does not count then.
     """
 
     def __init__(self, monitor: str, min_delta: float, mode: str | None):
@@ -40,9 +40,9 @@ class _Monitor:
         self._begin(None)
 
     def _begin(self, history: History | None) -> None:
-        self._history = history  # of the fit that is watched
+        self._history = history  # what the watched fit records
         self.best, self.best_epoch = math.nan, 0
-        self._seen: list[float] = []  # the values of its epochs
+        self._seen: list[float] = []  # the values of the epochs so far
 
     def _watch(self, model: Any) -> tuple[list[float], int]:
         """The values of the model's fit, and 1 where less is better, else -1."""
@@ -62,7 +62,7 @@ class _Monitor:
         return found[self.monitor], 1 if less else -1
 
     def _take(self, value: float, sign: int) -> bool:
-        """Whether the next epoch's value is better than the best by min_delta; it is the best then."""
+        """Take in the next epoch's value; gives whether it is better than the best by min_delta, and so the best."""
         better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
         if better:
             self.best, self.best_epoch = value, len(self._seen) + 1
@@ -70,7 +70,7 @@ class _Monitor:
         return better
 
     def _catch_up(self, history: History, values: list[float], sign: int) -> None:
-        """Take in the values of epochs that ended before it was there, and no others."""
+        """Take in the values of epochs that ended before this callback was called, and no others."""
         if history is not self._history or len(self._seen) > len(values):
             self._begin(history)
         for value in values[len(self._seen) :]:
@@ -79,10 +79,10 @@ class _Monitor:
                 self._count(better)
 
     def _count(self, better: bool) -> None:
-        """Count the epochs without improvement, where it matters."""
+        """Count the epochs without improvement, in a callback that needs their number."""
 
     def _improves(self, model: Any) -> bool:
-        """Whether the latest value is better than the best by min_delta; it is the best then."""
+        """Whether the latest value is better than the best by min_delta; then it is the best."""
         values, sign = self._watch(model)
         if model.history is not self._history or len(self._seen) != len(values) - 1:
             self._catch_up(model.history, values[:-1], sign)
@@ -115,18 +115,18 @@ class EarlyStopping(_Monitor):
         Give the model the parameters of the best epoch when the fit ends, also when it ends by itself. The optimizer's
         state stays that of the last epoch.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too: with another object
-    than before, as after a restart of the process, they follow from the values in the History. The parameters of an
-    epoch that this object has not seen are not known. If the best one is such an epoch, the model keeps those of the
-    last epoch at the end; if it is the History's last one, the model gets those that it had when the fit began. Any
-    other fit begins afresh.
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too. With a new object,
+    as after a restart of the process, they follow from the values in the History. But a new object does not know the
+    parameters of the epochs in the History. If the best epoch is one of them, the model keeps the parameters of the
+    last epoch of the fit. But if it is the last epoch in the History, the model gets the parameters that it had when
+    the fit began. Any other fit begins afresh.
 
     Attributes
     ----------
     best : float
         The best value of the latest fit, NaN before there is one.
     best_epoch : int
-        Its epoch, counted from 1; 0 before there is one.
+        The epoch of the best value, counted from 1; 0 before there is one.
 
     Examples
     --------
@@ -168,7 +168,7 @@ class EarlyStopping(_Monitor):
     def _count(self, better: bool) -> None:
         self._waited = 0 if better else self._waited + 1
         if better:
-            self._parameters = None  # of an epoch that is no longer the best
+            self._parameters = None  # they were those of an epoch that is no longer the best
 
     def _keep(self, model: Any) -> None:
         self._parameters = model.parameters.copy() if self.restore_best else None
@@ -195,12 +195,12 @@ class ModelCheckpoint(_Monitor):
         Where `Model.save` writes to. "{epoch}" in it stands for the number of the epoch, counted from 1, also as
         "{epoch:03}"; without it a file is replaced by the next one. Other braces are doubled, "{{" and "}}".
     monitor, min_delta, mode
-        As in `EarlyStopping`: what the best epoch is.
+        As in `EarlyStopping`: they say which epoch is the best.
     save_best_only : bool
         False saves every epoch, and watches nothing.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History,
-    also with another object than before, as after a restart of the process. Any other fit begins afresh.
+    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History.
+    So does a new object, as after a restart of the process. Any other fit begins afresh.
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ class ModelCheckpoint(_Monitor):
     saved : pathlib.Path or None
         The file that was written last.
 
-    Raises what `Model.save` raises, which ends the fit; the model holds the epoch then.
+    Raises what `Model.save` raises, which ends the fit. The model then holds the parameters of the epoch.
 
     Examples
     --------
@@ -256,7 +256,7 @@ class ModelCheckpoint(_Monitor):
 
 
 class TargetReached(_Monitor):
-    """Ends a fit when a value is as good as asked for.
+    """Ends a fit when a value is good enough.
 
     Parameters
     ----------
@@ -289,8 +289,8 @@ class TargetReached(_Monitor):
 class ReduceOnPlateau(_Monitor):
     """Multiplies the learning rate by a factor when a value no longer improves: PyTorch's ReduceLROnPlateau.
 
-    The optimizer's learning rate must be a number, not a schedule, and there must be one, so not with LBFGS. The
-    optimizer keeps its state.
+    The optimizer's learning rate must be a number, not a schedule. LBFGS has none, so it cannot be used. The optimizer
+    keeps its state.
 
     Parameters
     ----------
@@ -299,23 +299,23 @@ class ReduceOnPlateau(_Monitor):
     factor : float
         In (0, 1).
     patience : int
-        So many epochs in a row without improvement are borne, at least 0; the next one reduces the rate.
+        So many epochs in a row may bring no improvement, at least 0; the next one reduces the rate.
     min_delta : float
         How much better than the best a value must be to count as an improvement, at least 0 (PyTorch's threshold, with
         threshold_mode="abs").
     cooldown : int
-        So many epochs after a reduction are not counted, at least 0.
+        So many epochs after a reduction do not count, at least 0.
     min_rate : float
-        The rate is not reduced below it, at least 0. A reduction by 1e-8 or less is left out.
+        The lowest rate, at least 0. A reduction by 1e-8 or less is left out.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) goes on with the state and the rate. With another
-    object than before, as after a restart of the process, the state follows from the values in the History, and the
-    rate is its last one where that is lower than one before it. Any other fit begins afresh, with the optimizer's rate.
+    A fit that goes on with a History (`Model.fit(history=...)`) goes on with the state and the rate. With a new object,
+    as after a restart of the process, the state follows from the values in the History. The rate is the last one in the
+    History, if that is lower than one before it. Any other fit begins afresh, with the optimizer's rate.
 
     Attributes
     ----------
     learning_rate : float or None
-        The rate that it set last, None before.
+        The rate that this callback set last; None before it has set one.
 
     Examples
     --------
@@ -415,17 +415,16 @@ class TimeLimit:
 class CSVLogger:
     """Writes a line of a CSV file after each epoch: epoch, losses, metrics, learning_rate, seconds.
 
-    The columns are those of `History.to_frame`. A line, which ends in "\\n", is in the file as soon as the epoch has
-    ended.
+    The columns are those of `History.to_frame`. A line ends in "\\n". It is in the file as soon as the epoch has ended.
 
     Parameters
     ----------
     path : str or path object
         The file.
     append : bool
-        False: each fit begins the file anew. True: it appends lines where the file holds some, which must have the same
-        columns. If the last line has no end, since a process was killed while it wrote, it is removed where it lacks
-        a number, and else gets its end. Its last number, the seconds, may be cut then.
+        False: each fit begins the file anew. True: a fit appends to the lines of the file, which must have the same
+        columns. The last line may have no end, because a process was killed while it wrote. Then the line is removed
+        where it lacks a number. Else it gets its end, and its last number, the seconds, may be cut.
 
     Raises ValueError, before the first epoch, where the file has other columns, and OSError where it cannot be written.
 
@@ -453,11 +452,11 @@ class CSVLogger:
                 file.write(_csv_line(columns))
 
     def _mended(self, file: BinaryIO, columns: list[str]) -> bool:
-        """Whether the file has its columns' line; a last line that has no end is removed, or gets its end."""
+        """Whether the file begins with the columns; a last line that has no end is removed, or gets its end."""
         file.seek(0)
         lines = file.read().splitlines(keepends=True)
         if not lines or (len(lines) == 1 and _csv_line(columns).startswith(lines[0]) and lines != [_csv_line(columns)]):
-            file.truncate(0)  # of a line of columns that was cut nothing is left
+            file.truncate(0)  # the line of columns was cut: the file begins anew
             return False
         fields = [next(csv.reader([line.decode(errors="replace")]), []) for line in (lines[0], lines[-1])]
         if fields[0] != columns:

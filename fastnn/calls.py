@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 CALL_SECONDS = 0.05  # how long a kernel call may run
 FIRST_CALL = 2e7  # multiply-adds of the first call of training, before its speed is known
-FIRST_SWEEP = 5e8  # of one that trains nothing, which mostly is the only one
-PIECE_BYTES = 2**25  # of an array that NumPy checks or copies at a time
+FIRST_SWEEP = 5e8  # multiply-adds of the first call of a prediction or the like, which mostly is the only one
+PIECE_BYTES = 2**25  # how many bytes of an array NumPy checks or copies at a time
 
 
 class CallLength:
-    """How many blocks of samples the next kernel call takes on, by how long the last one took."""
+    """How many blocks of samples the next kernel call takes, by the time of the last one."""
 
     def __init__(self, multiply_adds: float, first: float):
-        """multiply_adds are those of a block, first those of the first call."""
+        """multiply_adds: those of a block. first: those of the first call."""
         self.blocks = max(1, int(first / multiply_adds))
 
     def note(self, seconds: float, done: int) -> None:
-        """A call did so many blocks. It may have ended early, at the end of an epoch or of the samples."""
+        """Note that a call did `done` blocks. It may have ended early, at the end of an epoch or of the samples."""
         wanted = int(done * CALL_SECONDS / max(seconds, 1e-9))
         whole = done == self.blocks
         self.blocks = max(1, min(wanted, 4 * self.blocks) if whole else max(wanted, self.blocks))
@@ -28,8 +28,8 @@ class CallLength:
 def pieces(n: int, rows: int, multiply_adds: float) -> Iterator[tuple[int, int]]:
     """(first, stop) of consecutive rows, n in all, each piece a multiple of `rows` but the last one.
 
-    The last one has more than one row, unless n is 1. multiply_adds are those of a row. What is done with each piece is
-    timed.
+    The last one has more than one row, unless n is 1. multiply_adds: those of a row. The caller's time for each piece
+    decides how long the next one is.
     """
     length, first = CallLength(multiply_adds * rows, FIRST_SWEEP), 0
     while first < n:

@@ -12,7 +12,8 @@ import numpy as np
 def warmup(dtypes: Sequence[str]) -> None:
     """Compile every kernel and keep it in the cache, so that no later process waits: for images and CI.
 
-    Those are all vector functions, of which any network, loss and optimizer is made, and the functions that run them.
+    The kernels are all vector functions, of which any network, loss and optimizer is made, and the functions that run
+    them.
     """
     from .kernels.cache import CodeFiles
     from .kernels.library import functions, library
@@ -28,7 +29,7 @@ def warmup(dtypes: Sequence[str]) -> None:
 
 
 def _run_once(dtype: str) -> None:
-    """Call every function of `kernels.entry` as a model calls it, those for several threads on any machine."""
+    """Call every function of `kernels.entry` as a model calls it. Functions for several threads run on any machine."""
     from . import SGD, Model
     from .samples import Samples
     from .training.plan import Options, plan_for
@@ -39,7 +40,7 @@ def _run_once(dtype: str) -> None:
     model.evaluate(X, labels)
     model.predict(X[:1])
     model._network.inference.predict(X, np.empty_like(targets), 2)
-    model.partial_fit(X, labels)  # with a fresh optimizer: an epoch of a single batch
+    model.partial_fit(X, labels)  # with a fresh optimizer this is an epoch of a single batch
     for inputs in (X, X.astype(np.uint8)):
         for y in (labels, targets):
             model.partial_fit(inputs[:8], y[:8])

@@ -17,8 +17,8 @@ from ._validation import shown
 from .layers import MAX_UNITS
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_MAX_DIMENSIONS = 64  # of a NumPy array
-_PIECE = 2**20  # bytes that are read at once
+_MAX_DIMENSIONS = 64  # the most dimensions of a NumPy array
+_READ_BYTES = 2**20  # how many bytes are read at once
 
 
 def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -28,8 +28,8 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     images. Raises ValueError for a file that is truncated, too long, not IDX or of more than 64 dimensions,
     FileNotFoundError, and TypeError for a path that is neither a string nor a path object.
 
-    The header is read first, then only what it promises. So the memory for a gzipped file too is limited by the
-    array's size, and by the amount of data that there is: a header that promises more takes no memory.
+    The header is read first, then only as many bytes as it says. So the memory is limited by the array's size, for a
+    gzipped file too, and by the amount of data in the file. A header that promises more takes no memory.
 
     Examples
     --------
@@ -66,9 +66,9 @@ def _read_idx(path: Path, file: BinaryIO | gzip.GzipFile) -> NDArray[Any]:
     data = _read(file, size + 1)  # the end of a gzip file, with its checksum, is read too
     if len(sizes) < 4 * n_dimensions or len(data) != size:
         before = 4 + 4 * n_dimensions
-        more = "at least " if len(data) > size else ""
+        prefix = "at least " if len(data) > size else ""
         raise ValueError(
-            f"path must name a whole IDX file, got {str(path)!r} with {more}{4 + len(sizes) + len(data)} bytes where "
+            f"path must name a whole IDX file, got {str(path)!r} with {prefix}{4 + len(sizes) + len(data)} bytes where "
             f"its header says {before + size}"
         )
     try:
@@ -80,9 +80,9 @@ def _read_idx(path: Path, file: BinaryIO | gzip.GzipFile) -> NDArray[Any]:
 
 
 def _read(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
-    """size bytes, fewer at the file's end. The memory grows with what is there, not with what size promises."""
+    """Read `size` bytes, or fewer at the file's end. The memory grows with what is there, not with `size`."""
     data = bytearray()
-    while len(data) < size and (piece := file.read(min(_PIECE, size - len(data)))):
+    while len(data) < size and (piece := file.read(min(_READ_BYTES, size - len(data)))):
         data += piece
     return data
 

@@ -137,9 +137,9 @@ class Inference:
         threads, pass_, table = len(sweeps), sweeps[0].pass_of(inputs), _bindings(inputs, out=out)
         pick = strategy.pick(pass_.most)
         for piece in calls.pieces(len(inputs), threads * pass_.most, self.multiply_adds / threads):
-            shares = [entry.share(*piece, t, threads) for t in range(threads)]
-            wanted = {i for first, stop in shares for i in strategy.numbers(stop - first, pass_.most)}
-            wanted = wanted.union(*(sweep.written(pass_) for sweep in sweeps))  # so that all have the same parts
+            shards = [entry.shard(*piece, t, threads) for t in range(threads)]
+            wanted = {i for first, stop in shards for i in strategy.numbers(stop - first, pass_.most)}
+            wanted = wanted.union(*(sweep.written(pass_) for sweep in sweeps))  # so that all have the same programs
             codes = [sweep.code(pass_, wanted) for sweep in sweeps]
             stacked = np.stack([code.operations for code in codes])
             rest = codes[0].patches, codes[0].parts, pick, table
@@ -151,7 +151,7 @@ class Inference:
                     except Exception:  # Numba could not start its threads
                         pass
             used = sweeps, self.parameters, inputs, out
-            run_on_threads([functools.partial(_sweep, used, stacked[t], *rest, *shares[t]) for t in range(threads)])
+            run_on_threads([functools.partial(_sweep, used, stacked[t], *rest, *shards[t]) for t in range(threads)])
 
     def evaluate(
         self, inputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None

@@ -11,30 +11,30 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation
 from ._validation import shown
 
-Init = str | Sequence[str | tuple[ArrayLike, ArrayLike]]  # what a user may give
+Init = str | Sequence[str | tuple[ArrayLike, ArrayLike]]  # what `Model(init=)` takes
 Drawn = Callable[[np.random.Generator, int, int], NDArray[Any]]
-PIECE = 2**13  # normal numbers that are drawn at a time
+AT_A_TIME = 2**13  # how many normal numbers are drawn at a time
 
 
 def _standard_normal(generator: np.random.Generator, n: int) -> NDArray[np.float32]:
-    """n standard normal numbers (Box and Muller 1958), in pieces that stay in the cache.
+    """n standard normal numbers (Box and Muller 1958), so many at a time as stay in the cache.
 
     NumPy's logarithm, sine and cosine are vector code, so that this takes less than half the time of standard_normal.
     """
     out = np.empty(n, np.float32)
-    for start in range(0, n, PIECE):
-        piece = out[start : start + PIECE]
-        half = -(-len(piece) // 2)
+    for start in range(0, n, AT_A_TIME):
+        now = out[start : start + AT_A_TIME]
+        half = -(-len(now) // 2)
         radius, angle = generator.random((2, half), np.float32)
         radius[...] = np.sqrt(-2 * np.log1p(-radius))
         angle *= 2 * np.pi
-        np.multiply(radius, np.cos(angle), out=piece[:half])
-        np.multiply(radius[: len(piece) - half], np.sin(angle[: len(piece) - half]), out=piece[half:])
+        np.multiply(radius, np.cos(angle), out=now[:half])
+        np.multiply(radius[: len(now) - half], np.sin(angle[: len(now) - half]), out=now[half:])
     return out
 
 
 def _normal(deviation: Callable[[int, int], float]) -> Drawn:
-    """Gaussians of a standard deviation that depends on fan_in and fan_out."""
+    """Draw Gaussians of a standard deviation that depends on fan_in and fan_out."""
 
     def draw(generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
         weights = _standard_normal(generator, fan_in * fan_out)
@@ -45,7 +45,7 @@ def _normal(deviation: Callable[[int, int], float]) -> Drawn:
 
 
 def _uniform(deviation: Callable[[int, int], float]) -> Drawn:
-    """Uniform in [-b, b), b = sqrt(3) times the standard deviation."""
+    """Draw uniformly from [-b, b), b = sqrt(3) times the standard deviation."""
 
     def draw(generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
         weights = generator.random((fan_in, fan_out), np.float32)
@@ -92,21 +92,21 @@ INITS: dict[str, Drawn] = {
 
 
 def of_layers(init: Init, fans: Sequence[tuple[int, int]], dtype: str) -> list[Any]:
-    """A name, or a pair of arrays (W, b), for each layer of those (fan_in, fan_out); all are checked."""
+    """A name, or a pair of arrays (W, b), for each layer; fans are their (fan_in, fan_out). All are checked."""
     if isinstance(init, str) or not isinstance(init, Iterable):
         return [_validation.choice("init", init, INITS)] * len(fans)
-    given = _validation.items("init", init, "a name, or a sequence of a name or a pair (W, b) for each layer")
-    if len(given) != len(fans):
-        raise ValueError(f"init must have a name or a pair (W, b) for each of {len(fans)} layers, got {shown(given)}")
-    for i, (each, (fan_in, fan_out)) in enumerate(zip(given, fans, strict=True)):
+    entries = _validation.items("init", init, "a name, or a sequence of a name or a pair (W, b) for each layer")
+    if len(entries) != len(fans):
+        raise ValueError(f"init must have a name or a pair (W, b) for each of {len(fans)} layers, got {shown(entries)}")
+    for i, (each, (fan_in, fan_out)) in enumerate(zip(entries, fans, strict=True)):
         if isinstance(each, (tuple, list)) and len(each) == 2:
             shapes = (fan_out, fan_in), (fan_out,)
-            given[i] = [_validation.parameters(f"init[{i}][{j}]", each[j], shapes[j], dtype) for j in (0, 1)]
+            entries[i] = [_validation.parameters(f"init[{i}][{j}]", each[j], shapes[j], dtype) for j in (0, 1)]
         elif isinstance(each, str):
             _validation.choice(f"init[{i}]", each, INITS)
         else:
             raise TypeError(f"init[{i}] must be a name or a pair of arrays (W, b), got {shown(each)}")
-    return given
+    return entries
 
 
 def set_layer(weights: NDArray[Any], biases: NDArray[Any], init: Any, generator: np.random.Generator) -> None:

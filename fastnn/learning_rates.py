@@ -19,7 +19,7 @@ PER = ("epoch", "step")
 
 
 class LearningRate:
-    """What all have in common: `per` says whether positions are epochs or steps, batches of samples."""
+    """A learning rate that changes. `per` says whether positions count epochs or steps, one for each batch."""
 
     per: str
 
@@ -92,7 +92,7 @@ class ExponentialDecay(LearningRate):
     learning_rate : float
         The first rate, above 0.
     gamma : float
-        What it is multiplied by, above 0.
+        The factor of each change, above 0.
     per : str
         After each "epoch" or each "step".
 
@@ -185,8 +185,8 @@ class CosineDecay(LearningRate):
         object.__setattr__(self, "final", _validation.number("final", self.final, 0.0))
 
     def _at(self, t: NDArray[np.float64]) -> Any:
-        share = np.clip((t - self.warmup) / (self.length - self.warmup), 0, 1)
-        decayed = self.final + (self.learning_rate - self.final) * (1 + np.cos(np.pi * share)) / 2
+        progress = np.clip((t - self.warmup) / (self.length - self.warmup), 0, 1)
+        decayed = self.final + (self.learning_rate - self.final) * (1 + np.cos(np.pi * progress)) / 2
         return np.where(t < self.warmup, self.learning_rate * (t + 1) / max(1, self.warmup), decayed)
 
 
@@ -194,8 +194,8 @@ class CosineDecay(LearningRate):
 class OneCycle(LearningRate):
     """Up to learning_rate and down again, along half cosines (Smith and Topin 2018), as PyTorch's OneCycleLR.
 
-    It starts at learning_rate / div_factor, is at learning_rate after the share `rise` of the length, and ends at the
-    start's rate / final_div_factor.
+    It starts at learning_rate / div_factor. After the fraction `rise` of the length it is at learning_rate. It ends at
+    the start's rate / final_div_factor.
 
     Parameters
     ----------
@@ -243,9 +243,9 @@ NAMED: tuple[type[LearningRate], ...] = (StepDecay, ExponentialDecay, InverseSca
 
 @dataclass(frozen=True)
 class FromFunction(LearningRate):
-    """A function of the position, an int: what a callable learning_rate becomes, per epoch.
+    """A learning rate by a function of the position, an int. A callable `learning_rate` becomes one, per epoch.
 
-    It may be called again for an epoch. A model that trained with it can be pickled where the function can.
+    The function may be called again for an epoch. A model that trained with it can be pickled where the function can.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Optimizers: what a user configures. They are frozen; the state of a run lives with the model.
+"""Optimizers: what a user configures. They are frozen; their state lives with the model.
 
-A further fit with an equal optimizer goes on from that state, one with another optimizer starts afresh.
+A further fit with an equal optimizer goes on from that state. A fit with another optimizer starts afresh.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ _Config = TypeVar("_Config")
 
 @dataclass(frozen=True, repr=False)
 class Optimizer:
-    """What all have in common: a learning rate, and the name of their kernel (see `kernels.update_rules`).
+    """An optimizer of batches: its learning rate, and the name of its kernel (see `kernels.update_rules`).
 
     clip_value limits each element of a batch's gradient, penalties included, to [-clip_value, clip_value]. clip_norm
     scales a gradient whose Euclidean norm is larger: gradient *= min(1, clip_norm / (norm + 1e-6)), as in PyTorch
-    (Pascanu, Mikolov and Bengio 2013). That is a pass more over the gradient, on one thread. Both exclude each other.
+    (Pascanu, Mikolov and Bengio 2013). This takes one extra pass over the gradient, on one thread. The two are mutually
+    exclusive.
     """
 
     learning_rate: float | LearningRate
@@ -169,7 +170,7 @@ class Adam(Optimizer):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters *= 1 - learning_rate * weight_decay.
 
-    Then they take Adam's step. As in PyTorch, biases shrink too.
+    Then the parameters take Adam's step. As in PyTorch, biases shrink too.
 
     Parameters
     ----------
@@ -340,9 +341,9 @@ class Lion(Optimizer):
 class Rprop(Optimizer):
     """Steps whose sizes follow the signs of the gradient (Riedmiller and Braun 1993), as in PyTorch.
 
-    Each parameter has a step size: it is multiplied by eta_plus where the gradient keeps its sign, and by eta_minus
-    where it changes it; then that step is left out. parameters -= sign(gradient) * step size. Signs say little of a
-    mini-batch, so batch_size must be the number of samples, or more.
+    Each parameter has a step size: parameters -= sign(gradient) * step size. The size is multiplied by eta_plus where
+    the gradient keeps its sign. Where it changes its sign, the size is multiplied by eta_minus, and the parameter takes
+    no step. The signs of a mini-batch's gradient are too random, so batch_size must be the number of samples, or more.
 
     Parameters
     ----------
@@ -381,26 +382,26 @@ class Rprop(Optimizer):
 
 
 class FullBatch:
-    """What optimizers have in common that take all samples in each step, and no others."""
+    """An optimizer that takes all samples in each step."""
 
 
 @dataclass(frozen=True)
 class LevenbergMarquardt(FullBatch):
     """Damped Gauss-Newton steps (Levenberg 1944, Marquardt 1963), for regression with few parameters.
 
-    (J'J / n + l2 + damping) step = gradient, with the derivatives J of all outputs by all parameters; the loss must be
-    quadratic. A step that lowers it divides the damping by `factor`; one that does not is taken back, and multiplies it
-    (Hagan and Menhaj 1994). An epoch of `fit` is a step that was kept; batch_size must be the number of samples, or
-    more. The time of an epoch grows with the number of samples times the square of the number of parameters, and with
-    its cube. A fit ends before its last epoch when it has converged. dtype="float64" is recommended. Only NumPy's
-    products use several threads.
+    (J'J / n + l2 + damping) step = gradient, with the derivatives J of all outputs by all parameters. The loss must be
+    quadratic. After a step that lowers the loss, the damping is divided by `factor`. A step that does not is taken
+    back, and the damping is multiplied by `factor` (Hagan and Menhaj 1994). An epoch of `fit` is a step that was kept.
+    batch_size must be the number of samples, or more. The time of an epoch grows with the number of samples times the
+    square of the number of parameters, and with the cube of the number of parameters. A fit ends before its last epoch
+    when it has converged. dtype="float64" is recommended. Only NumPy's products use several threads.
 
     Parameters
     ----------
     damping : float
-        The first one, above 0.
+        The damping of the first step, above 0.
     factor : float
-        Above 1.
+        By which the damping changes, above 1.
     tolerance : float
         A fit has converged when no element of the gradient is larger, at least 0; or when no step lowers the loss.
 
@@ -428,15 +429,15 @@ class LevenbergMarquardt(FullBatch):
 class LBFGS(FullBatch):
     """L-BFGS on the whole set (Liu and Nocedal 1989), by SciPy: few parameters, few samples, a smooth loss.
 
-    An epoch of `fit` is an iteration, which takes one or more passes over the samples; batch_size must be their number
-    or more. `history.loss` is the loss before each iteration. A fit ends before its last epoch when it has converged.
-    What it knows of the curvature ends with the fit, so that two fits are not one longer fit. It needs SciPy,
-    and uses one thread.
+    An epoch of `fit` is an iteration, which takes one or more passes over the samples. batch_size must be the number of
+    samples, or more. `history.loss` is the loss before each iteration. A fit ends before its last epoch when it has
+    converged. The estimate of the curvature ends with the fit, so two fits do not give the bits of a longer one. It
+    needs SciPy, and uses one thread.
 
     Parameters
     ----------
     memory : int
-        How many of the last steps the estimate of the curvature is made of, at least 1.
+        From how many of the last steps the curvature is estimated, at least 1.
     tolerance : float
         A fit has converged when no element of the gradient is larger, at least 0.
 
@@ -459,7 +460,7 @@ class LBFGS(FullBatch):
 
 
 def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
-    """What a file holds of an optimizer or a schedule; None where a function or a class of the user is part of it."""
+    """What a file holds of an optimizer or a schedule; None where it contains a function or a class of the user."""
     if type(config) not in _KNOWN.values():
         return None
     settings = dict(vars(config))
@@ -470,7 +471,7 @@ def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
 
 
 def restored(description: dict[str, Any]) -> Any:
-    """What was described."""
+    """The optimizer or schedule that `described` describes."""
     made, settings = _KNOWN[_validation.choice("name", description["name"], _KNOWN)], dict(description["settings"])
     if isinstance(settings["learning_rate"], dict):
         settings["learning_rate"] = restored(settings["learning_rate"])
@@ -478,7 +479,7 @@ def restored(description: dict[str, Any]) -> Any:
 
 
 def as_it_is(optimizer: _Config) -> _Config:
-    """A copy, which nobody else can change, as `copy.copy` makes it in three times the time."""
+    """A copy, which nobody else can change. `copy.copy` makes the same and takes three times as long."""
     made = object.__new__(type(optimizer))
     vars(made).update(vars(optimizer))
     return made
@@ -493,7 +494,7 @@ _KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:
-    """The optimizer object for a name or an object, of those that take steps by batches."""
+    """The optimizer object for a name or an object; it must take steps by batches."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, LBFGS):

@@ -38,9 +38,9 @@ def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[A
 def plot_curves(
     loss: list[float], val_loss: list[float], metrics: dict[str, list[float]], ax: Axes | None = None
 ) -> Axes:
-    """Training and validation loss by epoch; metrics, where there are any, on a second axis.
+    """Draw training and validation loss by epoch; metrics, where there are any, on a second axis.
 
-    Those of the validation set are dashed, as "val_accuracy", those of the training set dotted, as "accuracy".
+    Metrics of the validation set, such as "val_accuracy", are dashed; those of the training set are dotted.
     """
     if ax is None:
         _, ax = _pyplot().subplots(layout="constrained")
@@ -59,8 +59,8 @@ def plot_curves(
             color = ["k", *(f"C{i}" for i in range(2, 10))][names.index(short) % 9]
             right.plot(epochs, values, line, color=color, linewidth=1, label=f"{which} {short}")
         right.set_ylabel(", ".join(names))
-        more = right.get_legend_handles_labels()
-        handles, labels = handles + more[0], labels + more[1]
+        of_metrics = right.get_legend_handles_labels()
+        handles, labels = handles + of_metrics[0], labels + of_metrics[1]
     ax.legend(handles, labels, loc="center right")
     return ax
 
@@ -68,7 +68,7 @@ def plot_curves(
 def plot_rates(
     rates: list[float], losses: list[float], smoothed: list[float], suggestion: float, ax: Axes | None = None
 ) -> Axes:
-    """The losses of a learning-rate range test over the rate, on a logarithmic axis, and what it suggests."""
+    """Draw the losses of a learning-rate range test over the rate, on a logarithmic axis, and its suggestion."""
     if ax is None:
         _, ax = _pyplot().subplots(layout="constrained")
     ax.plot(rates, losses, "C7", linewidth=0.5, label="loss")
@@ -80,7 +80,7 @@ def plot_rates(
 
 
 def plot_images(images: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any] | None = None) -> Figure:
-    """Images, (n, height, width), in rows of ten with the predicted label above each; a wrong one in red."""
+    """Draw images, (n, height, width), in rows of ten with the predicted label above each; a wrong one in red."""
     rows = max(1, -(-len(images) // 10))
     figure, axes = _pyplot().subplots(rows, 10, figsize=(8, 0.95 * rows), layout="constrained", squeeze=False)
     for ax in axes.flat:
@@ -97,7 +97,7 @@ def plot_images(images: NDArray[Any], predicted: NDArray[Any], true: NDArray[Any
 def plot_confusion_matrix(
     y_true: ArrayLike, y_pred: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """How many samples of each class (rows) were taken for each class (columns), by scikit-learn.
+    """Draw how many samples of each class (rows) were classified as each class (columns), by scikit-learn.
 
     Parameters
     ----------
@@ -146,12 +146,12 @@ def plot_confusion_matrix(
 
 
 def plot_wrong(images: ArrayLike, y_true: ArrayLike, y_pred: ArrayLike, *, most: int = 40) -> Figure:
-    """The images whose label was predicted wrongly, with the predicted and the true label above each.
+    """Draw the images whose label was predicted wrongly, with the predicted and the true label above each.
 
     Parameters
     ----------
     images : array (n, height, width) or (n, pixels)
-        The samples; rows of pixels are those of a square image.
+        The samples; a row of pixels is a square image.
     y_true, y_pred : array (n,)
         The true labels and the predicted ones, such as `model.classify(X)`.
     most : int

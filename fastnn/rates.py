@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SMOOTHING = 0.9  # the weight of the past in the mean of the losses
-TOO_LARGE = 4.0  # times the lowest smoothed loss: the test ends
+TOO_LARGE = 4.0  # the test ends at so many times the lowest smoothed loss
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LearningRates:
     """What `find_learning_rate` found: lists of equal length, one entry a step, and the rate that it suggests."""
 
     rates: list[float]
-    losses: list[float]  # of the step's batch, before its update
+    losses: list[float]  # the loss of each step's batch, before its update
     smoothed: list[float]
     suggestion: float
 
@@ -53,16 +53,17 @@ def find_learning_rate(
     """Try rising learning rates on a copy of the model, and suggest one: a range test (Smith 2015, section 3.3).
 
     Each step takes a batch at a rate (high / low)^(1 / (steps - 1)) times the last one's. The losses of the batches are
-    smoothed: an exponential mean with weight 0.9, without bias, as Adam's. The test ends early when training diverges
-    or the smoothed loss is 4 times its lowest. The suggestion is a tenth of the rate at the lowest smoothed loss, at
-    least low: beyond the steepest fall, before training becomes unstable (as in fastai, "minimum").
+    smoothed: an exponential mean with weight 0.9, with Adam's correction of its bias. The test ends early when training
+    diverges or the smoothed loss is 4 times its lowest. The suggestion is a tenth of the rate at the lowest smoothed
+    loss, but at least low (fastai's "minimum"). It lies beyond the steepest fall of the loss, before training becomes
+    unstable.
 
     The model stays as it is. The same model and arguments give the same result.
 
     Parameters
     ----------
     model : Model
-        It need not be fresh; the optimizer begins afresh.
+        It may have been trained; the optimizer begins afresh.
     X, y, batch_size
         As in `Model.fit`. The batches are drawn from a random order; all have batch_size samples, or all there are.
     optimizer : optimizer or str

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 Tensors = dict[str, NDArray[Any]]
 
-FORMAT_VERSION = 4  # version 1 had no checksum, 2 no optimizer's state; "3" would differ from "1" by a single bit
+FORMAT_VERSION = 4  # 1 had no checksum, 2 no optimizer's state; there is no 3, which differs from "1" by one bit
 VERSIONS = ("1", "2", str(FORMAT_VERSION))
-OLD = 3600  # seconds; a temporary file of that age belongs to a save that was killed
+OLD = 3600  # seconds; a temporary file as old as that belongs to a save that was killed
 MAX_HEADER = 10**8  # bytes, as in safetensors
-TYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}  # NumPy lacks some of the others
+TYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}  # NumPy lacks some other types
 # What a file system answers where it knows no fsync: network drives, FUSE. Any other error may mean a loss.
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS)
-FORMATS = {  # other than safetensors, by the end of a file's name
+FORMATS = {  # formats other than safetensors, by the end of a file's name
     ".onnx": "ONNX",
     **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
     **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
@@ -64,9 +64,9 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
 
 
 def read(path: Path) -> tuple[str, Tensors]:
-    """(description as JSON, tensors) of a file; raises where it is not one of ours or has changed since.
+    """(description as JSON, tensors) of a file; raises where fastnn did not write it, or where it has changed since.
 
-    The file is read once, not mapped: if another process overwrites it meanwhile, the checksum tells, and nothing
+    The file is read once, not mapped. If another process overwrites it meanwhile, the checksum shows it, and nothing
     reads behind its end.
     """
     from safetensors import SafetensorError, deserialize
@@ -96,7 +96,7 @@ def read(path: Path) -> tuple[str, Tensors]:
 
 
 def _content(path: Path) -> tuple[bytes, bytes]:
-    """(the header, all bytes) of a safetensors file. One whose header does not name fastnn is not read further."""
+    """(the header, all bytes) of a safetensors file. A file whose header does not name fastnn is not read further."""
     if not path.is_file():
         raise FileNotFoundError(f"path must name a model file, got {str(path)!r}, which is not a file")
     with naming(path), open(path, "rb") as file:
@@ -109,7 +109,7 @@ def _content(path: Path) -> tuple[bytes, bytes]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError without the name of a file, as reading and writing raise it, gets this one."""
+    """Add the file's name to an OSError that has none, as reading and writing raise it."""
     try:
         yield
     except OSError as error:
@@ -155,7 +155,7 @@ def _not_finite(tensors: Tensors) -> str | None:
 
 
 def _place(path: Path) -> tuple[Path, int | None]:
-    """(the file that path leads to through symbolic links, its permission bits, None if there is no file yet)."""
+    """(the file that path leads to through symbolic links, its permission bits or None if there is no file yet)."""
     target = Path(os.path.realpath(path))
     if target.is_symlink():
         raise OSError(errno.ELOOP, "path must not be a symbolic link that leads back to itself", str(path))
@@ -182,14 +182,14 @@ def _remove_old_temporaries(folder: Path) -> None:
 
 def _replace(target: Path, mode: int | None, content: bytes) -> None:
     """Put the content in the place of target; mode None gives the permission bits of any new file."""
-    # A name of its own: nothing added to the target's, which may be as long as names can be.
+    # The name does not contain the target's, which may be as long as names can be.
     temporary = target.with_name(f".fastnn-{os.urandom(8).hex()}.tmp")
     bits = 0o666 if mode is None else mode
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, bits)) as file:
             if mode is not None:
-                with contextlib.suppress(OSError):  # the bits are fewer then, never more
-                    os.chmod(temporary, mode)  # with the bits that the umask took away
+                with contextlib.suppress(OSError):  # then the file has fewer bits, never more
+                    os.chmod(temporary, mode)  # gives back the bits that the umask took away
             file.write(content)
             file.flush()
             _synchronise(file.fileno())

@@ -25,7 +25,7 @@ def _rows(architecture: Architecture) -> list[tuple[str, ...]]:
 
 
 def _facts(architecture: Architecture, n_bytes: int) -> list[str]:
-    """What there is to say of the whole model; n_bytes are those of the parameters."""
+    """What there is to say of the whole model; n_bytes: the bytes of the parameters."""
     numbers = [(a + 1) * layer.units for a, layer in zip(architecture.sizes, architecture.layers, strict=False)]
     trained = sum(n for i, n in enumerate(numbers) if i not in architecture.frozen)
     scale = "" if architecture.input_scale is None else f", input_scale {architecture.input_scale:g}"
@@ -36,7 +36,7 @@ def _facts(architecture: Architecture, n_bytes: int) -> list[str]:
 
 
 def text(architecture: Architecture, n_bytes: int) -> str:
-    """A line for each layer below the heads, then the facts. Numbers stand on the right, words on the left."""
+    """The model as plain text: the heads, a line for each layer, the facts. Numbers are aligned right, words left."""
     rows = [HEADS, *_rows(architecture)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -50,7 +50,7 @@ def text(architecture: Architecture, n_bytes: int) -> str:
 
 
 def as_html(architecture: Architecture, n_bytes: int) -> str:
-    """The same as a table."""
+    """The model as a table in HTML, and the facts below it."""
     heads = "".join(f"<th>{head}</th>" for head in HEADS)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in _rows(architecture)

@@ -1,4 +1,4 @@
-"""Threads: how many, which number is faster now, and the one door to Numba's parallel functions."""
+"""Threads: how many, which number is faster now, and who may enter Numba's parallel functions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from . import _validation
 from .kernels import pool
 
-PARALLEL_MULTIPLY_ADDS = 5_000_000  # of a prediction, below which a parallel region costs more than it gives
-FIT_MULTIPLY_ADDS = 50_000_000  # of a whole fit, below which starting threads costs more than they give
-TRIAL, WARM_UP = 0.1, 0.02  # parts of a call: to try another number of threads for, and before that to fill the caches
+PARALLEL_MULTIPLY_ADDS = 5_000_000  # a prediction of fewer is faster on one thread
+FIT_MULTIPLY_ADDS = 50_000_000  # a whole fit of fewer is faster on one thread
+TRIAL, WARM_UP = 0.1, 0.02  # fractions of a call that try another number of threads, and before that fill the caches
 BUSY = (
     "fit, partial_fit, freeze or replace_head was called on a model while it is being trained. Only a callback of the "
     "fit may call freeze, in the thread that fits"
@@ -22,7 +22,7 @@ BUSY = (
 FIRST_PATIENCE, MAX_PATIENCE = 0.1, 2.0  # seconds until the slower number is tried again (exponential back-off)
 
 _lock = threading.Lock()  # held by whoever is in a parallel function
-_forks = 0  # since the import, up to this process
+_forks = 0  # how often this process or one before it forked since the import
 
 
 def forks() -> int:
@@ -51,7 +51,7 @@ def available_threads() -> int:
 
 
 def resolve_threads(threads: int | None) -> int:
-    """`threads`, a maximum, made a number."""
+    """The number of threads for `threads`, a maximum; None is all that are available."""
     if threads is None:
         return available_threads()
     return min(_validation.integer("threads", threads, 1), available_threads())
@@ -59,9 +59,9 @@ def resolve_threads(threads: int | None) -> int:
 
 @contextmanager
 def numba_pool() -> Iterator[bool]:
-    """Whether the caller may enter a parallel function of Numba now; if not, threads of Python give the same bits.
+    """Yields whether Numba's pool of threads is free and safe to use; if not, threads of Python give the same bits.
 
-    Numba's threads do not survive a fork; for the rest see `kernels.pool`.
+    Numba's threads do not survive a fork. For other reasons see `kernels.pool`.
     """
     if _forks or not _lock.acquire(blocking=False):
         yield False
@@ -74,7 +74,7 @@ def numba_pool() -> Iterator[bool]:
 
 
 def run_on_threads(tasks: Sequence[Callable[[], object]]) -> None:
-    """Call all of them, in threads where the system gives some, and in this one what no other thread has begun.
+    """Call all tasks, in new threads where the system starts some. This thread calls those that no other has begun.
 
     A task may be called twice, if the thread that began it dies. After an exception some may still run, so each must
     hold a reference to all memory that it uses.
@@ -94,7 +94,7 @@ def run_on_threads(tasks: Sequence[Callable[[], object]]) -> None:
 
 
 def _help(waiting: deque[Any], helpers: list[Any], done: list[bool]) -> None:
-    """What a thread of `run_on_threads` does. It is known there before it begins a task."""
+    """What a thread of `run_on_threads` does. It enters its lock in `helpers` before it begins a task."""
     working = pool.allocate_lock()
     with working:
         helpers.append(working)
@@ -102,7 +102,7 @@ def _help(waiting: deque[Any], helpers: list[Any], done: list[bool]) -> None:
 
 
 def _take_tasks(waiting: deque[Any], done: list[bool]) -> None:
-    """Do what waits."""
+    """Do tasks until none waits."""
     with suppress(IndexError):
         while True:
             i, task = waiting.popleft()
@@ -113,8 +113,8 @@ def _take_tasks(waiting: deque[Any], done: list[bool]) -> None:
 class Claims:
     """Who trains or changes a model: one at a time.
 
-    A claim is a lock that the claimant holds in a `with` statement. Of those that are held the first one in a list
-    counts. So nothing has to be undone when an exception comes, wherever it comes.
+    A claim is a lock that the claimant holds in a `with` statement. The first one in a list that is held counts. So
+    nothing has to be undone when an exception comes, wherever it comes.
     """
 
     def __init__(self) -> None:
@@ -122,54 +122,54 @@ class Claims:
         self._forks = forks()
         self._calling: tuple[Any, int] | None = None  # the claim and the thread of a fit that is calling a callback
 
-    def take(self, mine: Any) -> None:
-        """Claim by a lock that is held; raises RuntimeError where another claim is held."""
-        self.made.append(mine)
-        if self.made[0] is not mine:
-            self.check(mine)
+    def take(self, claim: Any) -> None:
+        """Enter a claim, a lock that is held; raises RuntimeError where another claim is held."""
+        self.made.append(claim)
+        if self.made[0] is not claim:
+            self.check(claim)
 
-    def give_back(self, mine: Any) -> None:
+    def give_back(self, claim: Any) -> None:
         """Forget a claim: only to save time, because a lock that is no longer held does not count."""
         with suppress(ValueError):
-            self.made.remove(mine)
+            self.made.remove(claim)
 
-    def call_back(self, mine: Any, callback: Callable[..., object], *arguments: Any) -> object:
-        """Call a callback of the fit that claims by this lock: meanwhile it may change the model."""
-        self._calling = mine, threading.get_ident()
+    def call_back(self, claim: Any, callback: Callable[..., object], *arguments: Any) -> object:
+        """Call a callback of the fit that has this claim: meanwhile the callback may change the model."""
+        self._calling = claim, threading.get_ident()
         try:
             return callback(*arguments)
         finally:
             self._calling = None
 
-    def take_for_change(self, mine: Any) -> None:
-        """Claim for a change of the model's structure, unless a callback of a fit asks for it."""
+    def take_for_change(self, claim: Any) -> None:
+        """Enter a claim for a change of the model's structure, unless a callback of a fit makes the change."""
         if not self.in_callback():
-            self.take(mine)
+            self.take(claim)
 
     def in_callback(self) -> bool:
-        """Whether a callback of a fit is asking, in the fit's own thread."""
+        """Whether the caller is a callback of a fit, in the fit's thread."""
         calling = self._calling
         return calling is not None and calling[0].locked() and calling[1] == threading.get_ident()
 
-    def check(self, mine: Any) -> None:
-        """Raise where an earlier claim is held; forget those that are not."""
+    def check(self, claim: Any) -> None:
+        """Raise where a claim before this one is held; forget claims that are not."""
         if self._forks != forks():  # the parent process's claims are not ours
-            self.made, self._forks = [mine], forks()
+            self.made, self._forks = [claim], forks()
             return
-        for claim in list(self.made):
-            if claim is mine:
+        for earlier in list(self.made):
+            if earlier is claim:
                 return
-            if claim.locked():
+            if earlier.locked():
                 raise RuntimeError(BUSY)
-            self.give_back(claim)
+            self.give_back(earlier)
 
 
 class ThreadTuner:
     """Finds out which number of threads is faster now: all of them, unless other processes take cores away.
 
-    A step waits for its slowest thread, and one that shares its core may wait for milliseconds. The result has the same
-    bits for any number, so that this may be decided by the clock. The number that seems slower is tried again, the more
-    rarely the more often it was.
+    A step waits for its slowest thread. A thread that shares its core with another process may wait for milliseconds.
+    The result has the same bits for any number, so the clock may decide. The number that seems slower is tried again
+    after longer and longer times.
     """
 
     def __init__(self, threads: int, call_seconds: float):
@@ -180,20 +180,20 @@ class ThreadTuner:
         self.step_seconds: dict[int, float] = {}
         self.measured_at = {1: 0.0, threads: 0.0}
         self.patience = FIRST_PATIENCE
-        self.switch_seconds = 0.0  # that a change of the number takes
+        self.switch_seconds = 0.0  # how long a change of the number takes
 
     def choose(self) -> tuple[int, float]:
-        """(threads, what part of a usual call to try them for)."""
+        """(threads, the fraction of a usual call to run with them)."""
         if self.threads == 1:
             return 1, 1.0
         unknown = [threads for threads in (self.threads, 1) if threads not in self.step_seconds]
         best, other = sorted((self.threads, 1), key=lambda threads: self.step_seconds.get(threads, 0.0))
         due = self.clock - self.measured_at[other] > max(self.patience, 30 * self.switch_seconds)
-        threads, part = (unknown[0], TRIAL) if unknown else (other, TRIAL) if due else (best, 1.0)
-        return threads, part if threads == self.last else WARM_UP
+        threads, fraction = (unknown[0], TRIAL) if unknown else (other, TRIAL) if due else (best, 1.0)
+        return threads, fraction if threads == self.last else WARM_UP
 
     def note(self, threads: int, seconds: float, steps: int) -> None:
-        """What a call took. The first one after a change does not count, because the caches are cold."""
+        """Note how long a call took. The first call after a change does not count, because the caches are cold."""
         self.clock += seconds
         if threads != self.last:
             self.last, self.measured = threads, [0.0, 0]

@@ -1,11 +1,11 @@
 """Threads that share a batch: what each of them computes, and where they wait for each other.
 
-They share by neurons: each computes its columns of a layer's a and d and updates its columns of W, so that weights and
-samples stay in its own cache, and waits where all columns of a layer are needed. A layer too narrow to share every
-thread computes for itself, and they share its update by rows of W.
+They share by neurons: each computes its columns of a layer's a and d, and updates its columns of W. So weights and
+samples stay in the cache of its core. It waits where all columns of a layer are needed. Where a layer is too narrow to
+share, every thread computes all of it, and they share its update by rows of W.
 
-A barrier is a counter that only grows, a bounded spin, and then the CPU is offered to others: a thread whose partner
-lost its core must not burn its own while it waits, or both run hundreds of times slower.
+A barrier is a counter that only grows. Who waits spins for a bounded time, and then offers the CPU to others. When the
+other thread has lost its core, one that only spins keeps the core from it, and both run hundreds of times slower.
 
 A wait without a bound is only for a thread that is in compiled code and stays there until its work is done. So a call
 of training begins with a bounded wait, until all helping threads are present and have been claimed, all at once or none
@@ -57,8 +57,8 @@ class Worker:
         if self.count > 1:
             program.add("barrier", counter=self.counter, workers=self.count)
 
-    def share(self, n: int, least: int = 1) -> tuple[int, int]:
-        """(first, stop) of this one's part of n things; at least so many each, or none."""
+    def shard(self, n: int, least: int = 1) -> tuple[int, int]:
+        """(first, stop) of this worker's shard of n things; a shard has at least `least` of them, or none."""
         sharing = max(1, min(self.count, n // least))
         if self.index >= sharing:
             return 0, 0
@@ -70,14 +70,14 @@ def _pointer(b, address):
 
 
 def _grow(b, address, by):
-    """Add to a counter; gives what it was."""
+    """Add to a counter; gives its value before."""
     return b.atomic_rmw("add", _pointer(b, address), by, ordering="acq_rel")
 
 
 def _waiter(module):
-    """The function wait(counter, value, stop, rests): until counter >= value, 0, or until *stop is not 0, 1.
+    """The function wait(counter, value, stop, rests). It returns 0 when counter >= value, and 1 when *stop is not 0.
 
-    Or until it has offered the CPU to others so many times, 2; a negative number of times has no end.
+    It returns 2 when it has offered the CPU to others `rests` times; a negative number has no end.
     """
     kind = ir.FunctionType(I64, [I64] * 4)
     if "fastnn_wait" in module.globals:
@@ -102,23 +102,23 @@ def _waiter(module):
     told = b.load_atomic(_pointer(b, stop), "acquire", 8, typ=I64)
     b.cbranch(b.icmp_signed("!=", told, int64(0)), stopped, rest)
     b.position_at_end(rest)
-    more = b.add(spins, int64(1))
+    spins_then = b.add(spins, int64(1))
     b.cbranch(b.icmp_signed("<", spins, int64(MAX_SPINS)), spin, tire)
     b.position_at_end(spin)
     if module.triple.startswith(("x86_64", "i686")):
         b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
     b.branch(look)
-    spins.add_incoming(more, b.block)
+    spins.add_incoming(spins_then, b.block)
     left.add_incoming(left, b.block)
     b.position_at_end(tire)
     b.cbranch(b.icmp_signed("==", left, int64(0)), tired, give)
     b.position_at_end(give)
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
     b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), name), [])
-    fewer = b.sub(left, int64(1))
+    left_then = b.sub(left, int64(1))
     b.branch(look)
     spins.add_incoming(spins, b.block)
-    left.add_incoming(fewer, b.block)
+    left.add_incoming(left_then, b.block)
     for block, result in ((reached, 0), (stopped, 1), (tired, 2)):
         b.position_at_end(block)
         b.ret(int64(result))
@@ -137,7 +137,7 @@ def barrier(code):
 
 @intrinsic
 def grow(typing_context, address, by):
-    """Add to the counter at an address; gives what it was."""
+    """Add to the counter at an address; gives its value before."""
 
     def codegen(context, b, signature, arguments):
         return _grow(b, *arguments)
@@ -147,7 +147,7 @@ def grow(typing_context, address, by):
 
 @intrinsic
 def exchange(typing_context, address, expected, value):
-    """Put a value in the place of the expected one at an address, in one step; whether it was there."""
+    """Replace the expected value at an address by another one, in one step; gives whether it was there."""
 
     def codegen(context, b, signature, arguments):
         place, expected, value = arguments
@@ -159,9 +159,9 @@ def exchange(typing_context, address, expected, value):
 
 @intrinsic
 def wait(typing_context, counter, value, stop, rests):
-    """Wait until the counter at an address has reached the value: 0; or until what lies at `stop` is not 0: 1.
+    """Wait until the counter at an address has reached the value (gives 0), or what lies at `stop` is not 0 (1).
 
-    Or until the CPU was offered to others so many times: 2; a negative number has no end.
+    Or until the CPU was offered to others `rests` times (2); a negative number has no end.
     """
 
     def codegen(context, b, signature, arguments):

@@ -6,7 +6,7 @@ from numba.core import cgutils
 from .function import vector_function
 from .simd import I32, I64, int64
 
-GROWTH = 0x9E3779B97F4A7C15  # of SplitMix64's state
+GROWTH = 0x9E3779B97F4A7C15  # what SplitMix64 adds to its state each time
 
 
 def mixed(b, z):

@@ -24,13 +24,13 @@ from .target import LINE_BYTES
 class Rules:
     """What training does beside descending the gradient of the loss and the penalties; all are off by default."""
 
-    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; none: of no layer
-    input_noise: float = 0.0  # the standard deviation of what is added to the samples
+    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; empty: no dropout
+    input_noise: float = 0.0  # the standard deviation of the noise that is added to the samples
     label_smoothing: float = 0.0  # the share of each target that is spread over all classes
-    max_norm: float | None = None  # of a neuron's weights, after each step
-    clip_value: float | None = None  # of an element of the gradient
-    clip_norm: float | None = None  # of the whole gradient
-    min_derivative: float = 0.0  # the share of an activation's largest derivative that each one counts as at least
+    max_norm: float | None = None  # the largest norm of a neuron's weights after a step
+    clip_value: float | None = None  # the largest size of an element of the gradient
+    clip_norm: float | None = None  # the largest norm of the whole gradient
+    min_derivative: float = 0.0  # a derivative counts as at least this share of the activation's largest one
 
     @property
     def dropped(self) -> list[int]:
@@ -74,10 +74,10 @@ def gradient_program(parameters: Vector, work: Workspace, sources: Sources, rows
 
 
 def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
-    """A worker's part of a block of samples, by one of the strategies.
+    """A worker's program for a block of samples, by one of the strategies.
 
-    Each number is computed as one worker would, so the bits do not depend on how many there are. `ahead` fetches the
-    next block's samples meanwhile.
+    Each number is computed as one worker would compute it, so the bits do not depend on the number of workers. `ahead`
+    fetches the next block's samples meanwhile.
     """
     layout, work = task.layout, task.work
     program = Program(layout.target, layout.dtype, rows)
@@ -89,7 +89,7 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
     if block.single:  # no product takes long enough to fetch beside it
         program.extend(fetches)
         fetches = []
-    # Every worker computes all of the last d, but one keeps the sum.
+    # Every worker computes the whole of the last d. The first one keeps the sum of the losses.
     total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
     _to_deltas(program, task, block, worker, total)
     worker.barrier(program)  # nobody reads W any more
@@ -110,7 +110,7 @@ def _ignored(work: Workspace, worker: Worker) -> Matrix:
 
 
 def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool) -> tuple[Block, list[Operation]]:
-    """Load samples, targets and weights into a block; gives it, and the operations that fetch the next block's."""
+    """Load samples, targets and weights into a block; gives the block, and operations that fetch those of the next."""
     x, y, w = task.sources.x, task.sources.y, task.sources.w
     gathers = [(x, x.load(program, block.x, task.input_scale)), (y, y.load(program, block.y))]
     if task.rules.input_noise:
@@ -129,10 +129,10 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
 
 
 def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) -> None:
-    """Shards of samples, each worker its own, whose gradients are then added in their order.
+    """Each worker takes shards of the samples; then the gradients of all shards are added in their order.
 
-    Where there are fewer shards than workers the first worker does them all. The others wait before and after, because
-    each runs the programs around a batch for its own rows of W.
+    Where there are fewer shards than workers, the first worker takes them all. The others wait before and after,
+    because each runs the programs around a batch for the rows of W that it updates.
     """
     work, shards, everybody = task.work, strategy.sample_shards(program.rows, task.layout.itemsize), worker
     if len(shards) < worker.count:
@@ -141,24 +141,24 @@ def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) ->
             everybody.barrier(program)
             return
         worker = Worker()
-    begin, end = worker.share(len(shards))
+    begin, end = worker.shard(len(shards))
     first, stop = shards[begin][0], shards[end - 1][1]
     program.first_row = first
     samples, fetches = load(program, task, work.feature_major_samples(stop - first, worker), worker, ahead)
     if worker is not everybody:
         everybody.barrier(program)
-    partials = [work.partial(i) for i in range(len(shards))] if len(shards) > 1 else []
-    total, own = field(work.step, "total"), replace(task.destination, update=None)
+    of_shards = [work.shard_gradient(i) for i in range(len(shards))] if len(shards) > 1 else []
+    total, of_block = field(work.step, "total"), replace(task.destination, update=None)
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
     for i in range(begin, end):
         block = work.feature_major(samples, slice(shards[i][0] - first, shards[i][1] - first), worker)
-        _to_deltas(program, task, block, Worker(), losses[i : i + 1, :] if partials else total)
-        into = Destination(partials[i], overwrite=True) if partials else own
+        _to_deltas(program, task, block, Worker(), losses[i : i + 1, :] if of_shards else total)
+        into = Destination(of_shards[i], overwrite=True) if of_shards else of_block
         here, fetches = fetches[: len(fetches) // (end - i)], fetches[len(fetches) // (end - i) :]
         passes.gradients(program, into, block, Worker(), here)
     worker.barrier(program)
-    if partials and worker.index == 0:
+    if of_shards and worker.index == 0:
         program.add("collect", values=losses, total=total)
-    passes.collect_gradients(program, task.destination, partials, worker)
+    passes.collect_gradients(program, task.destination, of_shards, worker)
     if worker is not everybody:
         everybody.barrier(program)

@@ -37,22 +37,22 @@ from numba import njit
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.runtime import rtsys
 
-WRITABLE = stat.S_IWGRP | stat.S_IWOTH  # by the group or by others
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH  # bits of a file that its group or others may write
 
 
 def _code(name):
-    """What a module consists of, for the hash: its file's bytes, or the code that its loader holds. None if neither."""
-    with suppress(Exception):  # loaders of bundles raise what they like
+    """The content of a module for the hash: its file's bytes, or else its loader's code, or None."""
+    with suppress(Exception):  # a loader of a bundle may raise any exception
         spec = find_spec(name)
         return spec.loader.get_data(spec.origin)  # .py, or .pyc where there is no other; in a zip file too
     with suppress(Exception):
         code = find_spec(name).loader.get_code(name)
-        return marshal.dumps(code, 2) if code else None  # by value: later formats depend on who refers to what
+        return marshal.dumps(code, 2) if code else None  # format 2 holds values alone, later ones also references
     return None
 
 
 def _source_hash():
-    """Of the kernels' code and of the versions; None where neither the code nor fastnn's version is known."""
+    """A hash of the kernels' code and of the versions; None where neither the code nor fastnn's version is known."""
     package = sys.modules[__package__]
     names = [__package__, *sorted(module.name for module in pkgutil.iter_modules(package.__path__, __package__ + "."))]
     code = {name: _code(name) for name in {*names, __name__}}
@@ -82,12 +82,12 @@ def _candidate_folders():
     if os.path.isabs(base):
         yield os.path.join(base, "fastnn")
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    with suppress(OSError):  # no temporary folder at all
+    with suppress(OSError):  # there may be no temporary folder
         yield os.path.join(tempfile.gettempdir(), f"fastnn-{user}")
 
 
 def _ours(info):
-    """Whether only this user, or root, decides who writes there."""
+    """Whether a file is this user's or root's, who then decides who writes it."""
     return info.st_uid in (os.getuid(), 0)
 
 
@@ -156,7 +156,7 @@ def _is_writable(folder):
 def _find_folders():
     """The folders to read, the last of which is the one to write; (), after a warning, if there is none.
 
-    The first that can be written is the last. Those before it cannot; if none can be written, the first is read alone.
+    The first folder that can be written is the last one. If none can be written, only the first one is read.
     """
     found, unsafe, broken = [], [], []
     for folder in _candidate_folders():
@@ -191,12 +191,12 @@ def _is_safe(info):
 
 
 class CodeFiles:
-    """The folders of the cache, and the files in them: a checksum, then what was kept."""
+    """The folders of the cache, and the files in them: a checksum, then the data."""
 
-    source = (_source_hash() or "")[:16]  # of the kernels and the versions
+    source = (_source_hash() or "")[:16]  # a hash of the kernels and the versions
     _folders = _find_folders() if source else ()
     folder: Path | None = _folders[-1] if _folders else None  # where files are written
-    read_only = _folders[:-1]  # where they are looked for before
+    read_only = _folders[:-1]  # where files are looked for first
     _failures: ClassVar = [_warn]  # what to call when a file cannot be written: once in a process
 
     @classmethod
@@ -205,18 +205,18 @@ class CodeFiles:
 
     @classmethod
     def _checksum(cls, name: str, key: object, data: bytes) -> bytes:
-        """It differs for the same data under another name, so that a renamed file is not used."""
+        """A checksum of data under a name. It differs under another name, so that a renamed file is not used."""
         return hashlib.sha256(cls._identity(name, key) + data).digest()
 
     @classmethod
     def path(cls, name: str, key: object, folder: Path | None = None) -> Path:
-        """The file of what is called `name` and depends on `key` and on the source."""
+        """The file for data of this name and key, and of the source."""
         digest = hashlib.sha256(cls._identity(name, key)).hexdigest()
         return Path(folder or cls.folder or "") / f"{name}-{digest[:32]}.fastnn"
 
     @classmethod
     def read(cls, name: str, key: object) -> bytes | None:
-        """What was kept, or None."""
+        """The data that was kept under a name and key, or None."""
         for folder in filter(None, (*cls.read_only, cls.folder)):
             try:
                 with open(cls.path(name, key, folder), "rb", opener=_open_without_waiting) as file:
@@ -230,7 +230,7 @@ class CodeFiles:
 
     @classmethod
     def write(cls, name: str, key: object, data: bytes) -> None:
-        """Keep data, if that can be done; the first time that it cannot, a warning says so."""
+        """Keep data under a name and key, if it can be written. The first time that it cannot, a warning says so."""
         if cls.folder is None:
             return
         temporary = failure = None
@@ -275,11 +275,11 @@ class KernelCache(_Cache):
 
     def load_overload(self, sig, target_context):
         """The compiled function, or None."""
-        rtsys.initialize(target_context)  # the rest of what Numba loads, 0.2 s, is for compiling
+        rtsys.initialize(target_context)  # not all that Numba loads: the rest takes 0.2 s and is for compiling
         try:
             data = CodeFiles.read(self._name, self.key(sig, target_context.codegen()))
             return None if data is None else self._impl.rebuild(target_context, pickle.loads(data))
-        except Exception:  # whatever is wrong with the file, compiling again is the answer
+        except Exception:  # whatever is wrong with the file, the function is compiled again
             return None
 
     def save_overload(self, sig, data):

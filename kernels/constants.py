@@ -1,7 +1,7 @@
-"""What a function of a user's refers to, taken once: a copy whose globals nobody changes, and a key of it all.
+"""What a user's function refers to, taken once: a copy whose globals nobody changes, and a key of the function.
 
-Numba reads globals whenever it compiles for another dtype, and functions that come back from a pickle are new objects.
-So it is given copies, and equal keys stand for equal code.
+Numba reads globals whenever it compiles for another dtype, so it gets the copy. Functions that come back from a pickle
+are new objects, so equal keys stand for equal code.
 """
 
 import builtins
@@ -13,7 +13,7 @@ import numpy as np
 from numba.core.registry import CPUDispatcher
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice)
-LIBRARIES = ("builtins", "math", "cmath", "numpy", "numba", "operator")  # whose names nobody gives another meaning
+LIBRARIES = ("builtins", "math", "cmath", "numpy", "numba", "operator")  # nobody changes what their names mean
 
 
 class Same:
@@ -40,8 +40,8 @@ class Taking:
         """(copy, key) of a function, or of the object that Numba made of it."""
         code, closure = function.__code__, function.__closure__ or ()
         cells = tuple(CellType() for _ in closure)
-        own = {"__builtins__": builtins, "__name__": function.__module__}
-        made = FunctionType(code, own, function.__name__, None, cells or None)
+        its_globals = {"__builtins__": builtins, "__name__": function.__module__}
+        made = FunctionType(code, its_globals, function.__name__, None, cells or None)
         made.__qualname__, made.__module__ = function.__qualname__, function.__module__
         copy = made if decorated is None else self.dispatcher(made, decorated)
         for original in (function, decorated):
@@ -51,7 +51,7 @@ class Taking:
         key: list[Any] = [_code_key(code)]
         for name in names:
             if name in function.__globals__:
-                own[name], found = self.value(function.__globals__[name], names)
+                its_globals[name], found = self.value(function.__globals__[name], names)
                 key.append((name, found))
         for cell, original in zip(cells, closure, strict=True):
             cell.cell_contents, found = self.value(original.cell_contents, names)
@@ -62,7 +62,7 @@ class Taking:
         return copy, (*key, found, repr(function.__kwdefaults__), options)
 
     def value(self, value: Any, names: list[str]) -> tuple[Any, Any]:
-        """(copy, key) of anything else; `names` are those that attributes of a module may have."""
+        """(copy, key) of any value; `names` are the attributes of a module that the function may use."""
         if id(value) in self._seen:
             number, _, copy = self._seen[id(value)]
             return copy, ("seen", number)
@@ -108,7 +108,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _code_key(code: CodeType) -> Any:
-    """What code does: not where it stands, nor what it is called."""
+    """A key of what code does, not of where it stands or what it is called."""
     return tuple(
         (
             *(each.co_code, getattr(each, "co_exceptiontable", b""), each.co_flags),
@@ -121,7 +121,7 @@ def _code_key(code: CodeType) -> Any:
 
 
 def _constant_key(value: Any) -> Any:
-    """1, 1.0 and True are equal, but not the same constant."""
+    """A key of a constant: 1, 1.0 and True are equal, but have other keys."""
     if isinstance(value, frozenset):
         return "frozenset", tuple(sorted(map(repr, value)))
     return type(value).__name__, repr(value)

@@ -1,4 +1,4 @@
-"""Functions of each element: activations, backward, losses, updates; and what becomes of a step's scalars."""
+"""Functions of each element: activations, backward, losses, updates; and functions of a step's scalars."""
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -11,7 +11,7 @@ from .target import LINE_BYTES
 def _each_element(code: FunctionWriter, function, rows, n, stride, out, *inputs, at_once=1):
     """out[i, j] = function(simd, *inputs[i, j]) over rows of n bytes, whole lines; out may be one of the inputs.
 
-    The function is written for `at_once` vectors side by side, and for what is left over for one.
+    The function is written for `at_once` vectors side by side, and for one vector, for those that are left over.
     """
     b, width = code.b, code.target.vector_bytes
     with cgutils.for_range(b, rows, intp=I64) as row:
@@ -54,7 +54,7 @@ def clear_padding(code):
 
 
 BINARY = "rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]"
-SHARE = " share:float"  # of the largest derivative
+SHARE = " share:float"  # a fraction of the activation's largest derivative
 
 
 @vector_function(BINARY)
@@ -73,8 +73,8 @@ def binary_with_share(code, function):
 
 def update_signature(vectors: tuple[str, ...]) -> str:
     """The signature of `update` for an optimizer's vectors; `scalars` are float64."""
-    own = " ".join(f"{name}:rw[1,n]" for name in vectors)
-    return f"n=p.row_bytes scalars:r*[1,s] p:rw[1,n] g:r[1,n] {own}"
+    operands = " ".join(f"{name}:rw[1,n]" for name in vectors)
+    return f"n=p.row_bytes scalars:r*[1,s] p:rw[1,n] g:r[1,n] {operands}"
 
 
 def update(code, function, n_scalars):
@@ -83,9 +83,9 @@ def update(code, function, n_scalars):
     n, scalars, *places = code.arguments
     values = [s.splat_double(load_double(b, b.add(scalars, int64(8 * i)))) for i in range(n_scalars)]
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
-        p, g, *own = (b.add(place, i) for place in places)
-        results = function(s, values, *map(s.load, (p, g, *own)))
-        for result, place in zip(results, (p, *own), strict=True):
+        p, g, *vectors = (b.add(place, i) for place in places)
+        results = function(s, values, *map(s.load, (p, g, *vectors)))
+        for result, place in zip(results, (p, *vectors), strict=True):
             s.store(result, place)
 
 
@@ -106,7 +106,7 @@ def decay(code, signs):
 
 @vector_function("n=x.row_bytes x:rw[1,n] bound:float")
 def clip(code):
-    """x is at least -bound and at most bound, a row; NaN stays."""
+    """x = x limited to [-bound, bound], a row; NaN stays."""
     b, s = code.b, code.simd()
     n, x, bound = code.arguments
     bound = s.splat_double(b.bitcast(bound, DOUBLE))
@@ -141,7 +141,7 @@ def smooth_labels(code):
 
 @vector_function("rows=x.rows n=x.row_bytes x.row_stride x:rw[r,c] limit:float")
 def limit_norms(code):
-    """Columns of x whose Euclidean norm is larger than the limit are scaled to it."""
+    """Scale each column of x whose Euclidean norm is above the limit down to it."""
     b, s = code.b, code.simd()
     rows, n, stride, x, limit = code.arguments
     limit = s.splat_double(b.bitcast(limit, DOUBLE))
@@ -220,7 +220,7 @@ def advance(code, function, n_settings, n_state):
 
 @vector_function("rates position:r*[1,1] rate:w*[1,1]")
 def take_rate(code):
-    """rate = number `position` of those at the address `rates`; all are float64."""
+    """rate = number `position` of the numbers at the address `rates`; all are float64."""
     b = code.b
     rates, position, rate = code.arguments
     place = b.add(rates, b.mul(b.fptosi(load_double(b, position), I64), int64(8)))
@@ -247,7 +247,7 @@ def finite_check(code):
 
 
 LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
-WEIGHTS = {"": "", "rows": " w:r[1,r]", "columns": " w:r[1,c]"}  # of samples, which are rows or columns
+WEIGHTS = {"": "", "rows": " w:r[1,r]", "columns": " w:r[1,c]"}  # weights of samples, which are rows or columns
 PARAMETER = " parameter:float"
 
 
@@ -256,11 +256,11 @@ def loss(code, function, weighted="", has_parameter=False):
 
     Rows are padded to whole lines; the padding does not count and is written as zero. scale and total are float64; so
     is the sum. A sample's weight multiplies both; `weighted` says whether "rows" or "columns" are samples. A parameter
-    is a further argument of the function.
+    is the last argument of the function.
     """
     b, s = code.b, code.simd()
     rows, n, stride, d, a, y, y_stride, scale, cell, *rest = code.arguments
-    own = [s.splat_double(b.bitcast(rest.pop(), DOUBLE))] if has_parameter else []
+    parameter = [s.splat_double(b.bitcast(rest.pop(), DOUBLE))] if has_parameter else []
     wide = ir.VectorType(DOUBLE, s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
     scale = s.splat_double(load_double(b, scale))
@@ -271,7 +271,7 @@ def loss(code, function, weighted="", has_parameter=False):
         weight = s.splat_element(rest[0], row.index) if weighted == "rows" else None
         with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
             p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
-            value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)), *own)
+            value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)), *parameter)
             if weighted:
                 factor = s.load(b.add(rest[0], j)) if weighted == "columns" else weight
                 value, slope = value * factor, slope * factor
@@ -284,7 +284,7 @@ def loss(code, function, weighted="", has_parameter=False):
 
 @vector_function("n=values.rows values:rw*[n,1] total:rw*[1,1]")
 def collect(code):
-    """total += each of the values, float64 on lines of their own, in their order; they become zero."""
+    """total += each of the values in their order; they become zero. A value is a float64 on a line of its own."""
     b = code.b
     n, values, total = code.arguments
     with cgutils.for_range(b, n, intp=I64) as at:

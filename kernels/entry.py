@@ -11,10 +11,10 @@ from .barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from .cache import cached
 from .interpreter import address, flush_subnormals, restore, run_part
 from .program import ORDER, SAMPLES, TARGETS
-from .training_programs import ADVANCE, AFTER, BATCH, BEFORE, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP, PIECE, RESTORE
+from .training_programs import ADVANCE, AFTER, BATCH, BEFORE, BEGIN_EPOCH, BLOCK, CHECK, COUNT, FINISH, KEEP, RESTORE
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
-RESTS = 1_000  # that threads take when they wait for each other to come, until the caller looks at the clock
+RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
 RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 
 # A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
@@ -23,9 +23,9 @@ RUN = np.dtype(
     [
         *((name, "i8") for name in ("n_samples", "batch_size", "ordered", "batch_means")),
         *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
-        ("count", "f8"),  # of the epoch's samples so far, by their weights
+        ("count", "f8"),  # samples of the epoch so far, by their weights
         *((name, "i8") for name in ("patience", "waited")),
-        *((name, "f8") for name in ("best", "tol", "loss_scale")),  # the last multiplies the losses
+        *((name, "f8") for name in ("best", "tol", "loss_scale")),  # loss_scale multiplies the losses
     ]
 )
 _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))
@@ -33,7 +33,7 @@ _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("pres
 
 @njit(nogil=True)
 def _claim(box_at, helpers):
-    """Wait until all helpers are present, and keep them until they are stopped; whether it did."""
+    """Wait until all helpers are present, and claim them until they are stopped; gives whether they came."""
     if wait(box_at + _PRESENT, helpers, box_at + _STOPPED, RESTS) != 0:
         return False
     return exchange(box_at + _PRESENT, helpers, helpers + CLAIMED)
@@ -44,17 +44,18 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
     """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
 
     operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
-    worker 0; the others run `help_train` meanwhile, and it stops them. pick says which part is due, see BATCH. bindings
-    (n,), mailbox (1,), step (1,) and run (1,) are records; each call of several threads has a mailbox of its own, of
-    zeros. Gives False where not all of the others have come for some time: then nothing has been done, and the caller
-    may try again with them, or without.
-    losses[epoch], float64, sums the batches' losses and becomes their (weighted) mean when the epoch ends, or with
-    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or
-    a parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    worker 0; the others run `help_train` meanwhile, and it stops them. pick gives the part that is due, see BATCH.
+    bindings (n,), mailbox (1,), step (1,) and run (1,) are records. Each call of several threads takes a new mailbox,
+    of zeros. Gives False where not all of the others have come for some time. Then nothing has been done, and the
+    caller may try again with them, or without.
+
+    losses[epoch], float64, sums the batches' losses. When the epoch ends it becomes their (weighted) mean, or with
+    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or a
+    parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     before = flush_subnormals()
     this, box, now, last = run[0], mailbox[0], step[0], pick.shape[1] - 1
-    box_at, mine, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
+    box_at, programs, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
     if helpers > 0 and not _claim(box_at, helpers):
         restore(before)
         return False
@@ -65,20 +66,20 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
         start, whole = first + row, pick[BATCH, min(stop - first, last)]
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
-                run_part(operations, patches, mine, BEGIN_EPOCH, bindings, 0)
+                run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0)
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
             now.count = stop - first
             now.total = 0.0
-            run_part(operations, patches, mine, COUNT, bindings, first)
+            run_part(operations, patches, programs, COUNT, bindings, first)
             if now.count != 0.0:
-                run_part(operations, patches, mine, ADVANCE, bindings, first)
+                run_part(operations, patches, programs, ADVANCE, bindings, first)
             else:  # a batch of no weight changes nothing
                 start = stop
                 max_blocks -= 1
         while start < stop and max_blocks > 0:
-            i = whole if whole > 0 else pick[PIECE, min(stop - start, last)]
-            rows = mine[i].rows
+            i = whole if whole > 0 else pick[BLOCK, min(stop - start, last)]
+            rows = programs[i].rows
             begins, ends = start == first, start + rows == stop
             if helpers > 0:  # until every helper has done the blocks posted so far
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
@@ -87,24 +88,24 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
                 grow(box_at + _POSTED, 1)
                 posted += 1
             if begins and whole == 0:
-                run_part(operations, patches, mine, BEFORE, bindings, first)
-            run_part(operations, patches, mine, i, bindings, start + mine[i].first_row)
+                run_part(operations, patches, programs, BEFORE, bindings, first)
+            run_part(operations, patches, programs, i, bindings, start + programs[i].first_row)
             start += rows
             max_blocks -= 1
             if ends:
                 if whole == 0:
-                    run_part(operations, patches, mine, AFTER, bindings, first)
-                if mine[FINISH].operations > 0:
+                    run_part(operations, patches, programs, AFTER, bindings, first)
+                if programs[FINISH].operations > 0:
                     if helpers > 0:
                         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-                    run_part(operations, patches, mine, FINISH, bindings, first)
+                    run_part(operations, patches, programs, FINISH, bindings, first)
         if start < stop:
             this.row = start - first
             break
         if now.count != 0.0:  # a batch counts by its weight, or by its number of samples
-            share = (stop - first) / now.count if this.batch_means else 1.0
-            losses[this.epoch] += share * now.total
-            this.count += share * now.count
+            factor = (stop - first) / now.count if this.batch_means else 1.0
+            losses[this.epoch] += factor * now.total
+            this.count += factor * now.count
         row = 0
         this.step += 1
         if stop == this.n_samples:
@@ -113,11 +114,11 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
             if this.count != 0.0:  # else no sample had any weight
                 losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
-            run_part(operations, patches, mine, CHECK, bindings, 0)
+            run_part(operations, patches, programs, CHECK, bindings, 0)
             if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.not_finite == 0.0):
                 this.status = DIVERGED
                 break
-            run_part(operations, patches, mine, KEEP, bindings, 0)
+            run_part(operations, patches, programs, KEEP, bindings, 0)
             if this.ordered == GIVEN:
                 bindings[ORDER].address += 4 * this.n_samples
             loss = losses[this.epoch]
@@ -147,7 +148,7 @@ def _all_finite(x):
 def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_out, x, y):
     """One step on all n rows of x (n, n_inputs) and y, by the programs of a single worker.
 
-    pick says which part is due, see `training_programs.pick`.
+    pick gives the part that is due, see `training_programs.pick`.
 
     y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
     and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
@@ -187,7 +188,7 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
         run_part(operations, patches, parts, BEFORE, bindings, 0)
         start = 0
         while start < n:
-            i = pick[PIECE, min(n - start, last)]
+            i = pick[BLOCK, min(n - start, last)]
             run_part(operations, patches, parts, i, bindings, start)
             start += parts[i].rows
         run_part(operations, patches, parts, AFTER, bindings, 0)
@@ -204,7 +205,7 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
 
 @njit(nogil=True)
 def _is_claimed(box_at):
-    """Be present until worker 0 claims this helper, 0; it is stopped, 1; or it is tired and has left, 2."""
+    """Be present until worker 0 claims this helper (gives 0), stops it (1), or does not come, and it has left (2)."""
     grow(box_at + _PRESENT, 1)
     answer = wait(box_at + _PRESENT, CLAIMED, box_at + _STOPPED, RESTS)
     if answer == 2 and grow(box_at + _PRESENT, -1) >= CLAIMED:
@@ -213,7 +214,7 @@ def _is_claimed(box_at):
 
 
 @njit(nogil=True)
-def _help(operations, patches, mine, bindings, mailbox):
+def _help(operations, patches, programs, bindings, mailbox):
     box, box_at, posted = mailbox[0], address(mailbox), 0
     while True:
         posted += 1
@@ -221,19 +222,19 @@ def _help(operations, patches, mine, bindings, mailbox):
             return
         i = box.part
         if box.begins != 0:
-            run_part(operations, patches, mine, BEFORE, bindings, box.first)
-        run_part(operations, patches, mine, i, bindings, box.first + mine[i].first_row)
+            run_part(operations, patches, programs, BEFORE, bindings, box.first)
+        run_part(operations, patches, programs, i, bindings, box.first + programs[i].first_row)
         if box.ends != 0:
-            run_part(operations, patches, mine, AFTER, bindings, box.first)
+            run_part(operations, patches, programs, AFTER, bindings, box.first)
         grow(box_at + _DONE, 1)
 
 
 @cached
 def help_train(operations, patches, parts, bindings, mailbox, worker):
-    """Another worker's part of `train`, until it is stopped. Gives whether worker 0 has not claimed it for some time.
+    """What another worker does for `train`, until it is stopped. Gives whether worker 0 did not claim it for some time.
 
-    Then it has done nothing and has left: the caller finds out whether worker 0 is still there, and calls again. Once
-    it is claimed it only reads and writes the plan's memory until worker 0 has waited for its last block.
+    Then it has done nothing and has left: the caller finds out whether worker 0 is still there, and calls again. A
+    worker that is claimed reads and writes only the plan's memory, until worker 0 has waited for its last block.
     """
     before = flush_subnormals()
     claimed = _is_claimed(address(mailbox))
@@ -262,23 +263,23 @@ def sweep(operations, patches, parts, pick, bindings, first, stop):
     _sweep(operations, patches, parts, pick, bindings, first, stop)
 
 
-def share(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:
-    """(first, stop) of thread t's share of the rows from `first` to `stop`: lots of 16, the last one with the rest."""
-    lots = (stop - first) // 16
-    begin, end = lots * t // threads * 16, lots * (t + 1) // threads * 16
+def shard(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:
+    """(first, stop) of thread t's shard of the rows from `first` to `stop`: sixteens, the last shard with the rest."""
+    sixteens = (stop - first) // 16
+    begin, end = sixteens * t // threads * 16, sixteens * (t + 1) // threads * 16
     return first + begin, stop if t == threads - 1 else first + end
 
 
-_share = njit(nogil=True)(share)
+_shard = njit(nogil=True)(shard)
 
 
 @cached(parallel=True)
 def sweep_parallel(operations, patches, parts, pick, bindings, first, stop):
-    """`sweep` on several threads, each with operations (threads, words) and memory of its own. The bits are the same.
+    """`sweep` on several threads, with the same bits. There must be 16 rows for each thread.
 
-    There must be 16 rows for each thread.
+    operations (threads, words): each thread has other operations, which use other memory.
     """
     threads = operations.shape[0]
     for t in prange(threads):
-        begin, end = _share(first, stop, t, threads)
+        begin, end = _shard(first, stop, t, threads)
         _sweep(operations[t], patches, parts, pick, bindings, begin, end)

@@ -6,7 +6,7 @@ An operation is the address of a function and int64 arguments. A signature names
     scale:float           a float64, as its bits
     A:r[m,k] C:w[m,n]     the address of a matrix that is read (r), written (w) or both (rw), and its shape
     X:r*[n,k]             of any dtype, not only the program's
-    A.row_stride k=A.cols what a matrix says of itself
+    A.row_stride k=A.cols an attribute of a matrix
     gather:operation      how many bytes from here another operation of the program lies
 
 The same letter stands for the same number in all shapes of a signature. Elements of a row are contiguous, unless the
@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"(?:(\w+)=)?(\w+)(?:\.(\w+)|:(\w+)(\*?)(?:\[([\w,]+)\])?)?"
 
 @dataclass(frozen=True)
 class Argument:
-    """One int64 of an operation. For what a matrix says of itself, `name` is the matrix and `attribute` what."""
+    """One int64 of an operation. For an attribute of a matrix, `name` is the matrix and `attribute` its attribute."""
 
     name: str
     kind: str  # "int", "float", "operation", "address" or "attribute"
@@ -61,7 +61,7 @@ class Signature:
 
     @classmethod
     def of(cls, text: str) -> Signature:
-        """From its text."""
+        """The signature that a text states."""
         arguments, operands = [], {}
         for token in text.split():
             match = _TOKEN.fullmatch(token)
@@ -82,14 +82,14 @@ class Signature:
             raise ValueError(f"an operation holds {MAX_ARGUMENTS} arguments, not {len(arguments)}")
         return cls(tuple(arguments), operands, frozenset(argument.name for argument in arguments))
 
-    def check(self, function: str, given: dict[str, Any], dtype: str) -> None:
+    def check(self, function: str, arguments: dict[str, Any], dtype: str) -> None:
         """Raise where arguments are missing, unknown or do not fit each other."""
-        if given.keys() != self.names:
-            missing, unknown = sorted(self.names - given.keys()), sorted(given.keys() - self.names)
+        if arguments.keys() != self.names:
+            missing, unknown = sorted(self.names - arguments.keys()), sorted(arguments.keys() - self.names)
             raise TypeError(f"{function} takes {sorted(self.names)}: missing {missing}, unknown {unknown}")
         sizes: dict[str, tuple[int, str]] = {}
         for name, operand in self.operands.items():
-            matrix = given[name]
+            matrix = arguments[name]
             if not isinstance(matrix, Matrix):
                 raise TypeError(f"{function}: {name} must be a Matrix, got {matrix!r}")
             if matrix.dtype != dtype and not operand.any_dtype:
@@ -107,11 +107,11 @@ class Signature:
                         f"{function}: {name} is {matrix.rows} x {matrix.cols}, but {letter} is {other} by {whose}"
                     )
 
-    def values(self, given: dict[str, Any], place: int) -> list[int | Symbol]:
-        """The int64 arguments of operation number `place`; symbols stand for those that are not known yet."""
+    def values(self, arguments: dict[str, Any], place: int) -> list[int | Symbol]:
+        """The int64 arguments of operation number `place`; symbols stand for numbers that are not known yet."""
         values: list[int | Symbol] = []
         for argument in self.arguments:
-            value = given[argument.name]
+            value = arguments[argument.name]
             if argument.kind == "address":
                 value = value.address
             elif argument.kind == "attribute":
@@ -140,7 +140,7 @@ class FunctionWriter:
         self.arguments = [self.load_argument(self.operation, i) for i in range(len(signature.arguments))]
 
     def load_argument(self, operation: ir.Value, i: int) -> ir.Value:
-        """Argument i of an operation, this one or another."""
+        """Argument i of the operation at an address."""
         place = self.b.add(operation, int64(8 * (i + 1)))
         return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=I64)
 
@@ -172,10 +172,10 @@ class Function:
     signature: Signature
     emit: Emit
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that it calls, by dtype and target
-    owner: Any = None  # of a user's own: its code goes with this object
+    owner: Any = None  # the object with which the code of a user's function goes
 
     def define(self, module: ir.Module, symbol: str, target: Target, dtype: str) -> None:
-        """Add it to a module."""
+        """Add the function to a module."""
         code = FunctionWriter(module, symbol, target, dtype, self.signature)
         self.emit(code)
         code.b.ret_void()

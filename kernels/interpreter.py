@@ -67,7 +67,7 @@ def _part_runner(module):
 
 @intrinsic
 def run_part(typing_context, operations, patches, parts, i, bindings, first):
-    """Run part i of a code on the rows from `first` on: fill in what its symbols stand for, then its operations."""
+    """Run part i of a code on the rows from `first` on: write what its symbols stand for, then call its operations."""
 
     def codegen(context, b, signature, arguments):
         *_, i, _, first = arguments
@@ -81,7 +81,7 @@ def run_part(typing_context, operations, patches, parts, i, bindings, first):
     return types.void(operations, patches, parts, types.int64, bindings, types.int64), codegen
 
 
-_FLUSH = 0x8040  # of x86's MXCSR: results that are subnormal become zero, and operands count as zero
+_FLUSH = 0x8040  # two bits of x86's MXCSR: subnormal results become zero, and subnormal operands count as zero
 
 
 def _control_word(b, name, place):
@@ -94,8 +94,8 @@ def _control_word(b, name, place):
 def flush_subnormals(typing_context):
     """From now on subnormal numbers are zero in this thread, on x86; gives what `restore` takes.
 
-    A running mean of a gradient that has become zero decays to the smallest of them and stays there, and each takes a
-    hundred cycles and more.
+    When a gradient has become zero, its running mean decays to the smallest subnormal numbers and stays there.
+    Arithmetic with each takes a hundred cycles and more.
     """
 
     def codegen(context, b, signature, arguments):
@@ -113,7 +113,7 @@ def flush_subnormals(typing_context):
 
 @intrinsic
 def restore(typing_context, before):
-    """Go back to what was before `flush_subnormals`."""
+    """Set the thread's treatment of subnormal numbers back to what it was before `flush_subnormals`."""
 
     def codegen(context, b, signature, arguments):
         if HOST.triple.startswith(("x86_64", "i686")):

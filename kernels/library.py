@@ -31,7 +31,7 @@ def functions(target: Target) -> dict[str, Function]:
 
 
 class _Functions(dict[str, Function]):
-    """Functions by name. Those of a user's rows, which may go, are made whenever they are asked for."""
+    """Functions by name. The functions of a user's row are made at each look-up, because the row may go."""
 
     def state(
         self, name: str, emit: Any, *arguments: Any, signature: str = "", linked: Any = None, owner: Any = None
@@ -41,11 +41,11 @@ class _Functions(dict[str, Function]):
 
     def activation(self, name: str, activation: ActivationFormula, owner: Any = None) -> None:
         """The functions of a row of ACTIVATIONS."""
-        given = {"linked": activation.linked, "owner": owner}
-        self.state(name, elementwise.unary, activation.value, **given)
-        self.state(f"{name}_backward", elementwise.binary, activation.backward, **given)
-        self.state(f"{name}_gemv", tile.gemv, activation.value, **given)
-        self.state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, **given)
+        user = {"linked": activation.linked, "owner": owner}
+        self.state(name, elementwise.unary, activation.value, **user)
+        self.state(f"{name}_backward", elementwise.binary, activation.backward, **user)
+        self.state(f"{name}_gemv", tile.gemv, activation.value, **user)
+        self.state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, **user)
         if at_least := activation.backward_at_least:
             signature = reductions.GEMV_BACKWARD + elementwise.SHARE
             self.state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
@@ -53,10 +53,10 @@ class _Functions(dict[str, Function]):
 
     def loss(self, name: str, loss: LossFormula, samples_are: str, weights: str, owner: Any = None) -> None:
         """A function of a row of LOSSES."""
-        own = loss.parameter is not None
+        has_parameter = loss.parameter is not None
         full = f"{name}{'_weighted' if weights else ''}{'_columns' * (samples_are == 'columns')}"
-        signature = elementwise.LOSS + weights + elementwise.PARAMETER * own
-        each = elementwise.loss, loss.function, samples_are, own
+        signature = elementwise.LOSS + weights + elementwise.PARAMETER * has_parameter
+        each = elementwise.loss, loss.function, samples_are, has_parameter
         self.state(full, *each, signature=signature, linked=loss.linked, owner=owner)
 
     def __missing__(self, name: str) -> Function:
@@ -73,7 +73,7 @@ class _Functions(dict[str, Function]):
 
 @cache
 def _functions(target: Target) -> dict[str, Function]:
-    """A new one is a line here, or a row of the table that it comes from."""
+    """The table of functions. A new function is a line here, or a row of the table that it comes from."""
     found = _Functions()
     state = found.state
 
@@ -150,8 +150,8 @@ class Library:
         self._addresses: dict[str, int] = {}
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
-        """{name: address}, compiled or loaded where they are not there yet; nothing changes if that fails."""
-        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings, which keep no row
+        """{name: address}. What is not there yet is loaded or compiled; nothing changes if that fails."""
+        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings: a `Name` would keep its row alive
         if not all(name in self._addresses for name in names):
             with global_compiler_lock:
                 missing = {name: functions(self.target)[name] for name in names if name not in self._addresses}
@@ -161,12 +161,12 @@ class Library:
                 loaded = dict(zip(kept, found, strict=True))
                 for name, function in missing.items():
                     if function.owner:
-                        loaded[name] = self._load_own(name, code[name], function.owner)
+                        loaded[name] = self._load_users(name, code[name], function.owner)
                 self._addresses |= loaded
         return self._addresses
 
-    def _load_own(self, name: str, code: bytes, owner: Any) -> int:
-        """The address of a function that is unloaded when its owner goes."""
+    def _load_users(self, name: str, code: bytes, owner: Any) -> int:
+        """The address of a user's function, which is unloaded when its owner goes."""
         engine = _new_engine()
         (address,) = _load(engine, [code], [self._symbol(name)])
         weakref.finalize(owner, _unload, self._addresses, name, engine).atexit = False
@@ -197,7 +197,7 @@ class Library:
         return _optimised(parsed, self.target)
 
     def assembly(self, name: str) -> str:
-        """What a person can read of the function's machine code."""
+        """The function's machine code as assembly, for a person to read."""
         return str(_machine(self.target).emit_assembly(self.module(name)))
 
 
@@ -216,7 +216,7 @@ def scalar_function(function: user_functions.Compiled, n_arguments: int, dtype: 
     loaded = ctypes.CFUNCTYPE(kind, *(kind,) * n_arguments)(address)
 
     def call(*arguments: float, engine: llvm.ExecutionEngine = engine) -> float:
-        """`engine` holds the code."""
+        """Call the loaded code, which `engine` holds."""
         return float(loaded(*arguments))
 
     return call
@@ -287,14 +287,14 @@ def _machine(target: Target) -> llvm.TargetMachine:
 
 
 def _new_engine() -> llvm.ExecutionEngine:
-    """What loads machine code into this process."""
+    """An engine, which loads machine code into this process."""
     empty = llvm.parse_assembly(f'target triple = "{HOST.triple}"')
     return llvm.create_mcjit_compiler(empty, llvm.Target.from_triple(HOST.triple).create_target_machine(jit=True))
 
 
 @cache
 def _engine() -> llvm.ExecutionEngine:
-    """That of all functions that live as long as the process."""
+    """The engine of all functions that live as long as the process."""
     return _new_engine()
 
 

@@ -15,16 +15,16 @@ from .program import Operation, Program, elementwise
 from .target import LINE_BYTES, Target
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
-TRANSPOSE, INNER_SUMS = 90, 4  # vector operations: of a square in registers, and of summing the lanes of one sum
+TRANSPOSE, INNER_SUMS = 90, 4  # vector operations that transpose a square in registers, and that sum one sum's lanes
 L1_BYTES = 2**15  # a larger C leaves the L1 cache before the last of it is there
-PART_BYTES = 2**14  # of a larger C, about, that is handed on while it is in the cache
+RANGE_BYTES = 2**14  # about so many bytes of a larger C go to the epilogue at a time, while they are in the cache
 
-Part = tuple[slice, slice]  # rows and columns of C
+TileRange = tuple[slice, slice]  # rows and columns of C, a range of complete tiles
 WHOLE = slice(None), slice(None)
 
 
-def no_epilogue(part: Part) -> None:
-    """What is done to each part of a product, unless something else is said."""
+def no_epilogue(tile_range: TileRange) -> None:
+    """The epilogue of a product that needs none."""
 
 
 def _tile_widths(target: Target, lines: float) -> Iterator[float]:
@@ -68,29 +68,29 @@ def matmul(
     zeros: Matrix | None = None,
     copy: bool = False,
     interleave: Iterable[Operation] = (),
-    epilogue: Callable[[Part], None] = no_epilogue,
+    epilogue: Callable[[TileRange], None] = no_epilogue,
 ) -> None:
     """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
     C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. Each sum
     runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices,
-    one below the other. pack_buffer holds k rows of the widest tiles, for a B to be transposed, or to be copied
-    (`copy`): its rows may lie a page each apart, more pages than the core keeps the addresses of. zeros is a row of at
-    least that width, read behind B's last column. `interleave` holds operations to spread evenly through the product.
-    `epilogue` adds what is to be done to a part of C that is complete, while it is in the L1 cache.
+    one below the other. pack_buffer holds k rows of the widest tiles, for a B that is transposed. `copy` says that B is
+    copied there too: where each of its rows lies on another page, they are more pages than the TLB holds. zeros is a
+    row of at least that width, read behind B's last column. `interleave` holds operations to spread evenly through the
+    product. `epilogue` adds the operations for a range of C that is complete, while it is in the L1 cache.
     """
-    blocks = [b] if isinstance(b, Matrix) else list(b)
-    k, n = sum(block.rows for block in blocks), blocks[0].cols
-    if (a.rows, a.cols, n) != (c.rows, k, c.cols) or any(block.cols != n for block in blocks):
-        raise ValueError(f"{c} = {a} @ {' '.join(map(str, blocks))}: the shapes do not fit")
+    stack = [b] if isinstance(b, Matrix) else list(b)
+    k, n = sum(matrix.rows for matrix in stack), stack[0].cols
+    if (a.rows, a.cols, n) != (c.rows, k, c.cols) or any(matrix.cols != n for matrix in stack):
+        raise ValueError(f"{c} = {a} @ {' '.join(map(str, stack))}: the shapes do not fit")
     swap = not c.is_row_major
     if swap:
-        (block,) = blocks
-        a, blocks, c, c0 = block.T, [a.T], c.T, c0.T
-    pack = copy or not blocks[0].is_row_major
+        (matrix,) = stack
+        a, stack, c, c0 = matrix.T, [a.T], c.T, c0.T
+    pack = copy or not stack[0].is_row_major
     target, per_line = program.target, LINE_BYTES // c.itemsize
     # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
-    whole = swap or not blocks[0].is_row_major
+    whole = swap or not stack[0].is_row_major
     lines = math.ceil(2 * c.cols / per_line) / 2
     start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
     if start_column and c.rows == 1:
@@ -100,14 +100,14 @@ def matmul(
     columns = [(width, _tile_heights(target, c.rows, width)) for width in widths]
     interleave = list(interleave)
     total = sum(count for _, heights in columns for _, count in heights)
-    done = added = 0  # tiles, and operations between them
+    done = added = 0  # tiles, and interleaved operations
     first = 0  # column
-    begin, in_parts = 0, c.rows * c.row_stride > L1_BYTES
+    begin, in_ranges = 0, c.rows * c.row_stride > L1_BYTES
     for width, heights in columns:
         stop = min(first + math.ceil(width) * per_line, c.cols)
-        b_column = blocks[0][:, first:stop]
+        b_column = stack[0][:, first:stop]
         if pack:
-            b_column = _packed(program, blocks, first, stop, width, pack_buffer, zeros)
+            b_column = _packed(program, stack, first, stop, width, pack_buffer, zeros)
         row = 0
         for height, count in heights:
             while count:
@@ -127,41 +127,41 @@ def matmul(
                     tiles=now,
                 )
                 row, count, done = row + now * height, count - now, done + now
-        if in_parts and ((stop - begin) * c.rows * c.itemsize >= PART_BYTES or stop == c.cols):
-            part = slice(0, c.rows), slice(begin, stop)
-            epilogue(part[::-1] if swap else part)
+        if in_ranges and ((stop - begin) * c.rows * c.itemsize >= RANGE_BYTES or stop == c.cols):
+            tile_range = slice(0, c.rows), slice(begin, stop)
+            epilogue(tile_range[::-1] if swap else tile_range)
             begin = stop
         first = stop
     program.extend(interleave[added:])
-    if not in_parts:
+    if not in_ranges:
         epilogue(WHOLE)
 
 
 def _packed(
     program: Program,
-    blocks: Sequence[Matrix],
+    stack: Sequence[Matrix],
     first: int,
     stop: int,
     width: float,
     pack_buffer: Matrix | None,
     zeros: Matrix | None,
 ) -> Matrix:
-    """Columns `first` to `stop` of B, from here on in the pack buffer, whose rows are as wide as a tile."""
+    """Columns `first` to `stop` of B's matrices, packed: in the pack buffer, whose rows are as wide as a tile."""
     if pack_buffer is None:
-        raise ValueError(f"{blocks[0]} has to be packed, and there is no pack buffer")
+        raise ValueError(f"{stack[0]} has to be packed, and there is no pack buffer")
     row_stride = math.ceil(width) * LINE_BYTES
     size = pack_buffer.itemsize
-    k, done = sum(block.rows for block in blocks), 0
+    k, done = sum(matrix.rows for matrix in stack), 0
     packed = Matrix.row_major(pack_buffer.address, k, row_stride // size, row_stride, pack_buffer.dtype, "pack_buffer")
-    for block in blocks:
-        place = packed[done : done + block.rows, :]
-        if block.is_row_major:
-            source = block[:, first:stop].with_padding()
+    for matrix in stack:
+        place = packed[done : done + matrix.rows, :]
+        if matrix.is_row_major:
+            source = matrix[:, first:stop].with_padding()
             program.add("gather", out=place, source=source, order=0, remaining=0, scale=1.0)
         else:
             # All columns from the first on: the transpose reads only as many as a row of `place` has room for.
-            program.add("transpose", source=block[:, first:].T, out=place, zeros=zeros)
-        done += block.rows
+            program.add("transpose", source=matrix[:, first:].T, out=place, zeros=zeros)
+        done += matrix.rows
     return packed[:, : stop - first]
 
 
@@ -173,7 +173,7 @@ def zeros_like(matrix: Matrix, zeros: Matrix) -> Matrix:
 
 
 def affine(
-    program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, epilogue: Callable[[Part], None] = no_epilogue
+    program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, epilogue: Callable[[TileRange], None] = no_epilogue
 ) -> None:
     """out = x @ W + b; `epilogue` is as in `matmul`."""
     matmul(program, out, x, w, b.broadcast(out.rows), epilogue=epilogue)
@@ -213,9 +213,9 @@ def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -
     """Vector operations of A.T @ B over contiguous samples: as inner products, and as a product with B transposed."""
     lengths = padded(samples * itemsize) // target.vector_bytes
     across = padded(n * itemsize) // target.vector_bytes
-    height, width = target.inner_block
-    blocks, sums = -(-m // height) * -(-n // width), height * width
-    return blocks * sums * (lengths + INNER_SUMS), across * (lengths * TRANSPOSE + (samples + 4) * m)
+    height, width = target.inner_tile
+    tiles, sums = -(-m // height) * -(-n // width), height * width
+    return tiles * sums * (lengths + INNER_SUMS), across * (lengths * TRANSPOSE + (samples + 4) * m)
 
 
 def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:

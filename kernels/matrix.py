@@ -33,9 +33,9 @@ Address = int | Symbol
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """rows x cols elements of a dtype from an address on; strides in bytes, a stride of 0 repeats what is there.
+    """rows x cols elements of a dtype from an address on; strides in bytes, and a stride of 0 repeats an element.
 
-    `name` is for a person to read; `base` is the named matrix that this one is a part of.
+    `name` is for a person to read; `base` is the named matrix that this one is a view of.
     """
 
     address: Address
@@ -49,12 +49,12 @@ class Matrix:
 
     @classmethod
     def row_major(cls, address: Address, rows: int, cols: int, row_stride: int, dtype: str, name: str = "") -> Matrix:
-        """Each row contiguous."""
+        """A matrix whose rows are contiguous."""
         return cls(address, rows, cols, row_stride, ITEMSIZE[dtype], dtype, name)
 
     @classmethod
     def feature_major(cls, address: Address, rows: int, cols: int, stride: int, dtype: str, name: str = "") -> Matrix:
-        """Each column contiguous: the samples of a neuron lie side by side, `stride` bytes from the next neuron's."""
+        """A matrix whose columns are contiguous, `stride` bytes apart: a neuron's samples lie side by side."""
         return cls(address, rows, cols, ITEMSIZE[dtype], stride, dtype, name)
 
     @property
@@ -69,32 +69,32 @@ class Matrix:
     @property
     def T(self) -> Matrix:
         """The transpose, of the same memory."""
-        return self._part(self.address, self.cols, self.rows, self.col_stride, self.row_stride)
+        return self._view(self.address, self.cols, self.rows, self.col_stride, self.row_stride)
 
     def __getitem__(self, index: tuple[slice, slice]) -> Matrix:
         rows, cols = index
         if rows.step or cols.step:
-            raise IndexError("a part of a matrix has all rows and columns between two")
+            raise IndexError("a view of a matrix has all rows and columns between two")
         first, stop, last_column, column = rows.start or 0, rows.stop, cols.stop, cols.start or 0
         stop = self.rows if stop is None else stop
         last_column = self.cols if last_column is None else last_column
         if not (0 <= first <= stop <= self.rows and 0 <= column <= last_column <= self.cols):
             raise IndexError(f"[{first}:{stop}, {column}:{last_column}] is not a part of {self}")
         address = self.address + (first * self.row_stride + column * self.col_stride)
-        return self._part(address, stop - first, last_column - column, self.row_stride, self.col_stride)
+        return self._view(address, stop - first, last_column - column, self.row_stride, self.col_stride)
 
     def broadcast(self, rows: int) -> Matrix:
-        """A single row, repeated."""
+        """This single row, repeated."""
         if self.rows != 1:
             raise ValueError(f"only a single row can be repeated, not {self}")
-        return self._part(self.address, rows, self.cols, 0, self.col_stride)
+        return self._view(self.address, rows, self.cols, 0, self.col_stride)
 
     def taller(self, rows: int) -> Matrix:
-        """With so many more rows, which must lie behind these."""
-        return self._part(self.address, self.rows + rows, self.cols, self.row_stride, self.col_stride)
+        """This matrix with so many further rows, which must lie behind these."""
+        return self._view(self.address, self.rows + rows, self.cols, self.row_stride, self.col_stride)
 
     def flat(self) -> Matrix:
-        """For functions of each element: contiguous rows, and one long row, padding included, where rows are whole."""
+        """This matrix for functions of each element: contiguous rows, or one row with the padding where that can be."""
         m, base = (self, self.base or self) if self.is_row_major else (self.T, (self.base or self).T)
         whole = m.cols == base.cols or m.row_stride == padded(m.cols * m.itemsize)
         if not whole:
@@ -116,22 +116,22 @@ class Matrix:
         return self.row_bytes // LINE_BYTES
 
     def with_padding(self) -> Matrix:
-        """Its rows to the end of their last line."""
-        return self._part(self.address, self.rows, self.padded_cols, self.row_stride, self.col_stride)
+        """This matrix with its rows to the end of their last line."""
+        return self._view(self.address, self.rows, self.padded_cols, self.row_stride, self.col_stride)
 
-    def _part(self, address: Address, rows: int, cols: int, row_stride: int, col_stride: int) -> Matrix:
+    def _view(self, address: Address, rows: int, cols: int, row_stride: int, col_stride: int) -> Matrix:
         return Matrix(address, rows, cols, row_stride, col_stride, self.dtype, self.name, self.base or self)
 
     def __str__(self) -> str:
-        """Its name, and which rows and columns where it is not the whole of it."""
+        """The name of the base, and which of its rows and columns this matrix has, where it has not all."""
         base = self.base or self
         offset = _offset(self.address) - _offset(base.address)
         name = self.name or f"{self.dtype}@{self.address}"
         if self.row_stride == 0 and self.rows > 1:
             return f"{name} in each row"
-        if self.col_stride == 0 and base.rows == 1 and base.col_stride:  # a row, or a part of it, as a column
-            part = f"[0:1, {offset // base.col_stride}:{offset // base.col_stride + self.rows}]"
-            return f"{name}{'' if self.rows == base.cols else part}.T"
+        if self.col_stride == 0 and base.rows == 1 and base.col_stride:  # a row, or some of its elements, as a column
+            index = f"[0:1, {offset // base.col_stride}:{offset // base.col_stride + self.rows}]"
+            return f"{name}{'' if self.rows == base.cols else index}.T"
         if self.row_stride == 0 and base.row_stride:  # flat
             return name if offset == 0 else f"{name} + {offset}"
         strides = base.row_stride, base.col_stride
@@ -142,8 +142,8 @@ class Matrix:
         else:
             row, column = offset % (strides[1] or 1) // (strides[0] or 1), offset // (strides[1] or 1)
         whole = (row, column, rows, cols) == (0, 0, base.rows, base.cols)
-        part = "" if whole else f"[{row}:{row + rows}, {column}:{column + cols}]"
-        return f"{name}{part}{'.T' if transposed else ''}"
+        index = "" if whole else f"[{row}:{row + rows}, {column}:{column + cols}]"
+        return f"{name}{index}{'.T' if transposed else ''}"
 
 
 def _offset(address: Address) -> int:

@@ -2,7 +2,7 @@
 
 One flat vector holds every parameter. Layer l's W, (fan_in, fan_out) from neuron k to neuron j, has padded rows, and b
 lies right behind it as one more row. For several threads a layer wide enough has a `ColumnShard` for each in its place.
-Rows are padded to whole lines, and one line more where rows so far apart would fall into the same few sets of a cache.
+Rows are padded to whole lines, and to one line more where they would all fall into the same few sets of a cache.
 The padding of W, b and d is zero, and stays zero.
 
 A block's matrices are (samples, neurons). Row-major: a row for each sample, lanes hold neurons. Feature-major: a row
@@ -28,8 +28,8 @@ from .matrix import ITEMSIZE, Address, Matrix, padded
 from .target import HOST, LINE_BYTES, Target
 from .update_rules import MAX_NUMBERS
 
-MAX_SHARDS, SHARD_SAMPLES = 8, 128  # of a feature-major block: parts whose gradients are summed for themselves
-COLUMN_LOSS_VECTORS = 6  # of the outputs of a sample, at most, that a loss of whole samples takes column by column
+MAX_SHARDS, SHARD_SAMPLES = 8, 128  # a feature-major block has at most so many shards, of at least so many samples
+COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of whole samples goes column by column
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
@@ -53,7 +53,7 @@ STATE = np.dtype(
     }
 )
 
-_REFERENCES: dict[int, Any] = {}  # to all memory, by id: NumPy resizes no array that has a weak reference
+_REFERENCES: dict[int, Any] = {}  # weak references to all memory, by id: NumPy resizes no array that has one
 
 
 def avoid_set_conflicts(stride: int) -> int:
@@ -67,7 +67,7 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
     n_bytes = -(-n_bytes // itemsize) * itemsize
     buffer = np.zeros(n_bytes + LINE_BYTES, np.uint8)
     key = id(buffer)
-    forget = functools.partial(_REFERENCES.pop, key)  # no function of Python: an exception would be lost in it
+    forget = functools.partial(_REFERENCES.pop, key)  # not a function in Python: an exception in it would be lost
     _REFERENCES[key] = weakref.ref(buffer, forget)
     start = -buffer.ctypes.data % LINE_BYTES
     return buffer[start : start + n_bytes].view(dtype)
@@ -103,22 +103,22 @@ class Layer:
     fan_out: int
     activation: str
     frozen: bool
-    row_stride: int  # of row-major a and d
+    row_stride: int  # bytes from a row to the next of row-major a and d
     shards: tuple[ColumnShard, ...]
 
     @property
     def is_shared(self) -> bool:
-        """Whether each thread has columns of its own."""
+        """Whether threads share its columns."""
         return len(self.shards) > 1
 
     @property
     def a(self) -> str:
-        """The name of the buffer of its outputs."""
+        """The name of the buffer of the layer's outputs."""
         return f"a{self.index}"
 
     @property
     def z(self) -> str:
-        """That of its weighted inputs: the same, unless the derivative of its activation needs them."""
+        """The name of the buffer of its weighted inputs: `a`, unless the derivative of its activation needs them."""
         return f"z{self.index}" if formula(self.activation).from_z else self.a
 
     def shard(self, worker: Worker) -> ColumnShard:
@@ -129,8 +129,8 @@ class Layer:
 class Layout:
     """Where the parameters of a network lie in their vector.
 
-    What a core prefetches beside the columns it works on must not be another's (false sharing): so for several threads
-    the columns of each are a shard of their own.
+    A core prefetches lines beside the columns that it works on. Another core must not write them (false sharing). So
+    for several threads the columns of each lie in another shard.
     """
 
     def __init__(
@@ -149,30 +149,30 @@ class Layout:
         self.loss_parameter = LOSSES[loss].parameter if loss_parameter is None else loss_parameter
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
-        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
-            n_bytes, last = padded(fan_out * self.itemsize), i == len(self.sizes) - 2
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
+            n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
             lines = n_bytes // LINE_BYTES
-            parts, shards = threads if lines >= threads else 1, []
-            for first, stop in itertools.pairwise(lines * part // parts for part in range(parts + 1)):
+            n_shards, shards = threads if lines >= threads else 1, []
+            for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
                 row_stride = avoid_set_conflicts((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, fan_out)
                 shards.append(ColumnShard(begin, end, offset, offset + fan_in * row_stride, row_stride))
                 offset += (fan_in + 1) * row_stride
-            activation, row_stride = self.activations[i], n_bytes if last else avoid_set_conflicts(n_bytes)
-            layers.append(Layer(i, fan_in, fan_out, activation, i in self.frozen, row_stride, tuple(shards)))
+            activation, row_stride = self.activations[index], n_bytes if last else avoid_set_conflicts(n_bytes)
+            layers.append(Layer(index, fan_in, fan_out, activation, index in self.frozen, row_stride, tuple(shards)))
         self.layers = tuple(layers)
         self.n_bytes = offset
         self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
         # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
         no_shard = ColumnShard(0, self.sizes[0], 0, 0, 0)
         self.inputs = Layer(-1, 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
-        self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # of a sample's prediction
+        self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # to predict a sample
         # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
         self.losses_by_columns = few and LOSSES[loss].function is None
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((layer.index for layer in layers if not layer.frozen), default=len(layers))
-        # A block goes through the whole network at once, about 128 KiB of it where the network is small.
+        # A block goes through the whole network at once. Where the network is small a block fills about 128 KiB.
         row_bytes = self.x_stride + 2 * sum(layer.row_stride for layer in layers)
         self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes // 16 * 16))
         self.block_bytes = self.block_rows * row_bytes
@@ -183,7 +183,7 @@ class Layout:
         return tuple(layer for layer in reversed(self.layers) if not layer.frozen)
 
     def for_threads(self, threads: int) -> Layout:
-        """The same network with shards for so many threads."""
+        """The layout of this network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
         return Layout(*arguments, threads=threads, target=self.target, loss_parameter=self.loss_parameter)
 
@@ -196,7 +196,7 @@ class Layout:
         return matrix[:, begin - shard.begin : end - shard.begin]
 
     def convert(self, vector: NDArray[Any], layout: Layout, out: NDArray[Any]) -> None:
-        """Copy a vector laid out like the parameters to `out`, of another layout; one of them has single shards."""
+        """Copy a vector laid out like the parameters to `out`, in another layout; one of the two has single shards."""
         for layer, other in zip(self.layers, layout.layers, strict=True):
             for shard in max(layer.shards, other.shards, key=len):
                 edges = layer.index, shard.begin, shard.end
@@ -210,7 +210,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Vector:
-    """A vector laid out like the parameters, as matrices: the parameters themselves, a gradient, an optimizer's own."""
+    """A vector laid out like the parameters, as matrices: the parameters, a gradient, or a vector of the optimizer."""
 
     layout: Layout
     address: Address
@@ -236,22 +236,23 @@ class Vector:
     def rows(self, layer: Layer, worker: Worker) -> tuple[Matrix, Matrix | None] | None:
         """What a worker updates of a layer: (rows of W, b or None), or None where nothing is left for it.
 
-        That is its shard; of a layer that is not shared some rows, and b belongs to whoever has the last of them.
+        In a layer that is shared it updates its shard. Else it updates some rows, and whoever has the last row updates
+        b.
         """
         shard, first, stop = layer.shard(worker), 0, layer.fan_in
         if not layer.is_shared:
-            first, stop = worker.share(layer.fan_in, least=4)
+            first, stop = worker.shard(layer.fan_in, least=4)
         if first == stop:
             return None
         return self.w(layer, shard)[first:stop, :], self.b(layer, shard) if stop == layer.fan_in else None
 
     def flat(self) -> Matrix:
-        """All of it as one row."""
+        """The whole vector as one row."""
         n_bytes, dtype = self.layout.n_bytes, self.layout.dtype
         return Matrix.row_major(self.address, 1, n_bytes // self.layout.itemsize, n_bytes, dtype, self.name or "all")
 
     def flat_rows(self, layer: Layer, worker: Worker) -> Matrix | None:
-        """The same memory, b included, as one row."""
+        """The memory of `rows`, b included, as one row."""
         both = self.rows(layer, worker)
         if both is None:
             return None
@@ -261,15 +262,15 @@ class Vector:
 
 @dataclass(frozen=True)
 class Trainable:
-    """What training changes: vectors, the parameters and then the optimizer's own, and the record STATE."""
+    """What training changes: the parameters, then the optimizer's vectors, and the record STATE."""
 
     vectors: tuple[Vector, ...]
     state: Address
 
     @classmethod
-    def at(cls, layout: Layout, parameters: Address, own: Address, n_own: int, state: Address) -> Trainable:
-        """The optimizer's own vectors lie behind each other."""
-        starts = parameters, *(own + i * layout.n_bytes for i in range(n_own))
+    def at(cls, layout: Layout, parameters: Address, vectors: Address, n_vectors: int, state: Address) -> Trainable:
+        """What lies at these addresses; the optimizer's vectors lie behind each other."""
+        starts = parameters, *(vectors + i * layout.n_bytes for i in range(n_vectors))
         return cls(tuple(Vector(layout, start) for start in starts), state)
 
     @property
@@ -283,39 +284,39 @@ class Trainable:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of samples on its way through the network: matrices (samples, neurons), all row-major or all not.
+    """A block of samples on its way through the network: matrices (samples, neurons), all in one orientation.
 
-    `single` says that one sample takes operations of its own.
+    `single` says that it is one sample, which takes other operations.
     """
 
     x: Matrix
     y: Matrix
     a: tuple[Matrix, ...]  # each layer's outputs
-    z: tuple[Matrix, ...]  # each layer's weighted inputs where its derivative needs them; else its a, in place of z
+    z: tuple[Matrix, ...]  # each layer's weighted inputs, where its derivative needs them; else its a
     d: tuple[Matrix, ...]  # dC/dz
     ones: Matrix  # a row, as long as there are samples
     zeros: Matrix  # a row, as long as the widest matrix or a column of samples
     pack_buffer: Matrix
     sums: Matrix  # a row for sums over samples
     w: Matrix | None = None  # the samples' weights, a contiguous column
-    columns: tuple[Matrix, Matrix] | None = None  # room for the last a and d feature-major, where y alone is so
+    columns: tuple[Matrix, Matrix] | None = None  # buffers for the last a and d feature-major, where only y is so
     single: bool = False
-    first: int = 0  # of its samples, among those that its program loads
+    first: int = 0  # the number of its first sample, among those that its program loads
 
 
 class Workspace:
     """The buffers for blocks of at most `rows` samples, and what the operations of a step share.
 
-    Feature-major ones are made when a program asks for them: for the exact number of samples, because the lanes behind
-    the samples must hold zeros, or for a number that nobody exceeds (`most`), whose buffers smaller blocks share.
+    Feature-major buffers are made when a program asks for them. They are for the exact number of samples, because the
+    lanes behind the samples must hold zeros; or for the largest number (`most`), and smaller blocks share them.
     """
 
     def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
-        """`dropped` are layers whose outputs and what their derivatives are taken from lie apart; see `noise`."""
+        """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`."""
         self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
         self.step = aligned_zeros(STEP.itemsize, STEP)
         self.barrier = aligned_zeros(BARRIER.itemsize, BARRIER)
-        self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # of shards, each on its own line
+        self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # one of each shard, on a line of its own
         self.ignored = aligned_zeros(threads * LINE_BYTES, np.float64)  # sums that nobody reads
         self._made: dict[Any, Any] = {}
         self._buffers: list[NDArray[Any]] = []
@@ -332,7 +333,7 @@ class Workspace:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]
             for name in dict.fromkeys((layer.a, self._z(layer))):
                 (shared if layer.is_shared else sizes)[name] = length
-            # The last d every thread computes for itself.
+            # Every thread computes the last d for itself.
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
         self._places, arrays = self._allocate(lengths)
@@ -348,18 +349,18 @@ class Workspace:
         buffer = aligned_zeros(sum(lengths.values()), self.layout.dtype)
         self._buffers.append(buffer)
         ends = list(itertools.accumulate(lengths.values()))
-        parts = np.split(buffer, [end // self.layout.itemsize for end in ends[:-1]])
-        arrays = dict(zip(lengths, parts, strict=True))
+        split = np.split(buffer, [end // self.layout.itemsize for end in ends[:-1]])
+        arrays = dict(zip(lengths, split, strict=True))
         return {name: array.ctypes.data for name, array in arrays.items()}, arrays
 
     def numbers(self, n: int) -> Matrix:
-        """A row of n float64 numbers of its own."""
+        """A new row of n float64 numbers."""
         made = aligned_zeros(8 * n, np.float64)
         self._buffers.append(made)
         return Matrix.row_major(made.ctypes.data, 1, n, 8 * n, "float64", "numbers")
 
     def worker(self, index: int, count: int) -> Worker:
-        """One of so many threads."""
+        """Worker number `index` of `count` threads."""
         barrier = Matrix.row_major(self.barrier.ctypes.data, 1, 1, BARRIER.itemsize, "int64", "barrier")
         return Worker(index, count, barrier)
 
@@ -398,7 +399,7 @@ class Workspace:
         )
 
     def feature_major_samples(self, rows: int, worker: Worker, most: int | None = None) -> Block:
-        """A worker's part of a block, so many samples: where x and y are loaded."""
+        """A worker's samples of a block: where so many rows of x and y are loaded."""
         n = most or rows
         key = "samples", n, worker.index
         if key not in self._made:
@@ -412,7 +413,7 @@ class Workspace:
         return replace(block, x=block.x[:rows, :], y=block.y[:rows, :])
 
     def feature_major(self, samples: Block, rows: slice, worker: Worker, most: int | None = None) -> Block:
-        """The buffers of a worker for a shard, some rows of its samples; shards of as many share them."""
+        """The buffers of a worker for a shard, some rows of its samples; shards of as many rows share them."""
         layout, shard_rows = self.layout, rows.stop - rows.start
         n = most or shard_rows
         key = "shard", n, worker.index
@@ -443,12 +444,12 @@ class Workspace:
             )
         made, w = self._made[key], None if samples.w is None else samples.w[rows, :]
         a, z, d = (tuple(m[:shard_rows, :] for m in each) for each in (made.a, made.z, made.d))
-        given = {"x": samples.x[rows, :], "y": samples.y[rows, :], "w": w, "first": rows.start}
-        return replace(made, a=a, z=z, d=d, ones=made.ones[:, :shard_rows], **given)
+        loaded = {"x": samples.x[rows, :], "y": samples.y[rows, :], "w": w, "first": rows.start}
+        return replace(made, a=a, z=z, d=d, ones=made.ones[:, :shard_rows], **loaded)
 
-    def partial(self, i: int) -> Vector:
-        """Shard i's own gradient."""
-        key = "partial", i
+    def shard_gradient(self, i: int) -> Vector:
+        """The gradient of shard i."""
+        key = "gradient", i
         if key not in self._made:
             self._made[key] = aligned_zeros(self.layout.n_bytes, self.layout.dtype)
-        return Vector(self.layout, self._made[key].ctypes.data, f"partial{i}.")
+        return Vector(self.layout, self._made[key].ctypes.data, f"shard{i}.")

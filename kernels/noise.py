@@ -13,7 +13,7 @@ from .batches import GROWTH, mixed
 from .function import vector_function
 from .simd import DOUBLE, I32, I64, Vec, int64
 
-SALT = 0x9E3779B9  # makes each layer's numbers others
+SALT = 0x9E3779B9  # times a layer's salt: each layer draws other numbers
 # The hash: a multiply-xorshift of 32 bits with little bias (Wellons 2018, "lowbias32"), and half of the key in between.
 HASH = ((16, 0x7FEB352D), (15, 0x846CA68B))
 # The inverse of the error function of x, divided by x, as polynomials in w = -log(1 - x^2), or in its root where that
@@ -83,7 +83,7 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
             yield b.add(start, j), column, bits.of(b.add(here, lanes))
 
 
-_PLACE = "position width begin"  # of the first sample, of a sample, of the first neuron; see `_each_vector`
+_PLACE = "position width begin"  # the first sample's position, neurons a sample, the first neuron; see `_each_vector`
 
 
 @vector_function(

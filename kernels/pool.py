@@ -1,10 +1,10 @@
-"""Threads: those of the system, and Numba's own, which `prange` uses: whether a parallel function may be entered now.
+"""Threads of the system, and the pool of Numba's threads, which `prange` uses: whether it may be entered now.
 
-Packages such as gevent put functions of their own in the place of Python's, which start no thread: what such a function
-shall run waits until its caller gives way. So the functions here are those of a fresh copy of the module `_thread`.
+Packages such as gevent replace Python's functions that start threads. Theirs start none: what such a function shall run
+waits until its caller gives way. So the functions here are those of a fresh copy of the module `_thread`.
 
-Each way in which Numba's threads end the process, hang or raise is found out before: threads that cannot be started
-(OpenMP ends the process, "workqueue" hangs), two threads that enter "workqueue" at once, a layer that is not installed.
+Numba's threads can end the process, hang or raise. Each way is found out before: threads that cannot be started (OpenMP
+ends the process, "workqueue" hangs), two threads that enter "workqueue" at once, a layer that is not installed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ PATIENCE = 0.05  # seconds to wait for a thread that was started, which may neve
 FOREIGN = bool(getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False))
 
 _MODULES = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
-_local = threading.local()  # .threads: how many OpenMP has started for this one
+_local = threading.local()  # .threads: how many threads OpenMP has started for this thread
 
 
 def _system_threads() -> Any:
@@ -41,7 +41,7 @@ start_new_thread: Callable[..., int] = _threads.start_new_thread
 
 
 def start(function: Callable[..., object], *arguments: Any) -> bool:
-    """Call a function in a new thread; whether the system gives one."""
+    """Call a function in a new thread; gives whether the system starts one."""
     try:
         start_new_thread(function, arguments)
     except (RuntimeError, MemoryError):
@@ -59,7 +59,7 @@ def usable() -> bool:
         if layer() == "workqueue":
             return False
         wanted: int = parallel.get_num_threads()  # starts the pool
-    except Exception:  # whatever is wrong with the pool, it is not for us
+    except Exception:  # a pool that raises cannot be used, whatever is wrong
         return False
     if getattr(_local, "threads", 1) < wanted:  # OpenMP starts threads for each thread that enters
         if not can_start(wanted - 1):

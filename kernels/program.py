@@ -20,15 +20,15 @@ from .target import Target
 
 OPERATION_WORDS = OPERATION_BYTES // 8
 
-# What a program may leave open. While rows from `first` on are due, the value of a symbol is address + first * stride,
-# as `entry` finds it in a table of BINDING, a row a symbol.
+# The symbols of a program. When rows from `first` on are due, the value of a symbol is address + first * stride.
+# `entry` finds both numbers in a table of BINDING, which has a row for each symbol.
 SYMBOLS = ("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates", "position")
 SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES, POSITION = range(len(SYMBOLS))
-# And a network's memory, whose addresses `Code.fill` writes, because programs may serve another network next.
+# The symbols of a network's memory. `Code.fill` writes their addresses; programs may serve another network next.
 NETWORK_SYMBOLS = ("parameters", "vectors", "state")
 BINDING = np.dtype([("address", "i8"), ("stride", "i8")])
 PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
-# A part of a code: its operations and patches, and for how many rows of the block that starts `first_row` rows on.
+# A part of a code, which is one program: its operations, its patches, its rows, and the first of them in the block.
 PART = np.dtype([(name, "i8") for name in ("operation", "operations", "patch", "patches", "rows", "first_row")])
 
 
@@ -39,11 +39,11 @@ class Program:
     """A list of operations in the making, for a target and a dtype. print() shows it."""
 
     def __init__(self, target: Target, dtype: str, rows: int = 0, first_row: int = 0):
-        """rows and first_row are for whoever runs it: the rows of the block that it is for, and where its own begin."""
+        """rows: how many rows of a block the program is for. first_row: the first of them that this worker computes."""
         self.target, self.dtype = target, dtype
         self.rows, self.first_row = rows, first_row
         self.operations: list[tuple[str, dict[str, Any], list[int | Symbol]]] = []
-        self.owners: set[Any] = set()  # of the functions that may go
+        self.owners: set[Any] = set()  # the owners of users' functions, whose code goes with them
         self._functions = functions(target)
 
     def add(self, name: str, **arguments: Any) -> int:
@@ -72,7 +72,7 @@ class Program:
         return len(self.operations)
 
     def __str__(self) -> str:
-        """A line an operation: its function and arguments."""
+        """A line for each operation: its function and arguments."""
         width = max((len(name) for name, *_ in self.operations), default=0)
         lines = []
         for name, arguments, _ in self.operations:
@@ -87,7 +87,7 @@ class Code:
     def __init__(self, programs: Iterable[Program], library: Library):
         programs = list(programs)
         names = {name for program in programs for name, *_ in program.operations}
-        self._owners = {owner for program in programs for owner in program.owners}  # whose code is called
+        self._owners = {owner for program in programs for owner in program.owners}  # they keep the code loaded
         addresses = library.addresses(sorted(names))
         rows: list[tuple[int, ...]] = []
         patches: list[tuple[int, int, int]] = []
@@ -112,7 +112,7 @@ class Code:
         self.patches = np.array(patches, PATCH)
         self.parts = np.array(parts, PART)
         self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
-        self.addresses: dict[str, int] = {}  # that were filled in
+        self.addresses: dict[str, int] = {}  # what `fill` has written
 
     @classmethod
     def joined(cls, codes: Iterable[Code | None]) -> Code:
@@ -145,7 +145,7 @@ class Code:
         return made
 
     def copy(self) -> Code:
-        """The same programs with operations of their own."""
+        """These programs with a copy of their operations, not filled."""
         other = copy.copy(self)
         other.operations, other.addresses = self.operations.copy(), {}
         return other
@@ -163,21 +163,21 @@ class Code:
 
 
 def bindings() -> NDArray[Any]:
-    """A table of symbols, all unknown, but for the position, which is where the rows start."""
+    """A table of BINDING: no address is known yet; the position is the number of the first row."""
     table = np.zeros(len(SYMBOLS), BINDING)
     bind(table, POSITION, 0, 1)
     return table
 
 
 def bind(table: NDArray[Any], symbol: int, address: int, stride: int = 0) -> None:
-    """What a symbol stands for from now on."""
+    """Enter what a symbol stands for from now on."""
     table[symbol] = address, stride
 
 
-def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix, **more: Any) -> None:
-    """A function of each element, its inputs called x and y; all of a kind of storage, which may be the same memory.
+def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix, **numbers: Any) -> None:
+    """Add a function of each element, its inputs called x and y, all in one orientation; out may be an input's memory.
 
-    It may take more, which is no matrix.
+    numbers are its arguments that are no matrices.
     """
-    given = dict(zip(("x", "y"), (matrix.flat() for matrix in inputs), strict=False))
-    program.add(name, out=out.flat(), **given, **more)
+    matrices = dict(zip(("x", "y"), (matrix.flat() for matrix in inputs), strict=False))
+    program.add(name, out=out.flat(), **matrices, **numbers)

@@ -1,8 +1,8 @@
 """A function of Python's C API that predicts rows: a tenth of the time that a call through Numba takes.
 
 Its code is LLVM's, as that of the vector functions. It reads arrays as every C extension does: the first fields of
-Python's objects and NumPy's arrays are part of their binary interfaces. Where this Python has others, or no lock of the
-interpreter, there is no such function, and `entry.sweep` does its work.
+Python's objects and NumPy's arrays are part of their binary interfaces. Where this Python has other fields, or no lock
+of the interpreter, there is no such function, and `entry.sweep` does its work.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .library import host_function
 from .program import OUTPUTS, SAMPLES, Code
 from .simd import I32, I64, int64
 
-# A height: how many rows a program is for; the program, 0 where it is not written yet, and the words in it that hold
-# where rows and outputs lie.
+# A height: how many rows a program is for; the address of the program, 0 where it is not written yet, and how many
+# operations it has; the addresses of the words in it that hold where samples and outputs lie.
 HEIGHT = np.dtype([(name, "i8") for name in ("rows", "program", "operations", "samples", "outputs")])
-# What a function knows: the most rows that it takes; a table of HEIGHT, and which of them is due by the rows left, to
-# the last element, which is for all larger numbers; the word that says that its buffers are in use, and from how many
-# rows on it lets other threads of Python run; objects and C functions.
+# What a function knows: the most rows that it takes; a table of HEIGHT; a table of which height is due by the rows
+# left, whose last element is for all larger numbers; the busy flag, which says that its buffers are in use; from how
+# many rows on it lets other threads of Python run; objects and C functions.
 CALL = np.dtype(
     [
         *((name, "i8") for name in ("most", "n_inputs", "n_outputs", "sample_bytes", "output_bytes")),
@@ -42,7 +42,7 @@ CALL = np.dtype(
 # Offsets of fields, in bytes: PyObject, then PyArrayObject.
 _TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = 8, 16, 24, 32, 56, 64
 _C_ALIGNED = 0x101  # flags of a C-ordered and aligned array
-_EMPTY = 184  # the place of PyArray_Empty in NumPy's table, 2 is that of its type
+_EMPTY = 184  # the place of PyArray_Empty in NumPy's table of C functions; place 2 is the type of arrays
 _METH_O = 8  # a C function of one argument
 
 _int64 = ctypes.c_int64
@@ -80,7 +80,7 @@ def write_height(heights: NDArray[Any], i: int, code: Code) -> None:
     word = {int(patch["symbol"]): start + 8 * int(patch["word"]) for patch in code.patches}
     height["rows"], height["operations"] = code.parts[0]["rows"], code.operations.nbytes // OPERATION_BYTES
     height["samples"], height["outputs"] = word[SAMPLES], word[OUTPUTS]
-    height["program"] = start  # at last: from now on it may be used
+    height["program"] = start  # the last one, because from now on the program may be used
 
 
 def row_function(
@@ -97,8 +97,8 @@ def row_function(
 
     sizes: (the most rows, n_inputs, n_outputs). pick: see `strategy.pick`.
 
-    It gives None for whatever is no C-ordered array (rows, n_inputs) of the dtype, where a program is not written yet,
-    and where its buffers are in use. None instead of a function is given where this Python can have none.
+    The function gives None for whatever is no C-ordered array (rows, n_inputs) of the dtype, where a program is not
+    written yet, and where its buffers are in use. Where this Python can have no such function, the result is None.
 
     `busy`, int64 (1,), is 1 while the programs' buffers are in use; from `long` rows on other threads of Python
     run meanwhile; `memory` is a tuple of what else the programs use.
@@ -115,13 +115,13 @@ def row_function(
     record["array"], record["dtype"], record["none"] = id(np.ndarray), id(dtype), id(None)
     for name, address in python.addresses.items():
         record[name] = address
-    record.memory = python, heights, pick, busy, dtype, memory  # threads may find a `_python` each
+    record.memory = python, heights, pick, busy, dtype, memory  # each thread may have found another `_python`
     return python.new(ctypes.addressof(python.method), record, None)
 
 
 @cache
 def _python() -> _Python | None:
-    """None where objects are laid out in another way, or several threads run Python at once."""
+    """What this process has; None where Python's objects have other fields, or several threads run Python at once."""
     if not _has_known_fields():
         return None
     object_, void = ctypes.py_object, ctypes.c_void_p
@@ -159,7 +159,7 @@ def _function(name: str, *kinds: Any) -> Any:
 
 
 def _address(function: Any) -> int:
-    """Of a C function."""
+    """The address of a C function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
@@ -224,7 +224,7 @@ def _define(module: ir.Module, symbol: str) -> None:
 
     def each_height(do: Callable[[dict[str, ir.Value], ir.Value], None]) -> None:
         """Do something with each height that the rows are the sum of, and with the number of its first row."""
-        do(first_height, int64(0))  # mostly the only one
+        do(first_height, int64(0))  # mostly there is no other
         with b.if_then(b.icmp_signed(">", rows_then, int64(0))):
             before, loop, done = b.block, function.append_basic_block("height"), function.append_basic_block("all")
             b.branch(loop)
@@ -242,7 +242,7 @@ def _define(module: ir.Module, symbol: str) -> None:
         demand(b.zext(b.icmp_signed("!=", height["program"], int64(0)), I64), int64(1))
 
     each_height(is_written)
-    call(known["incref"], ir.VoidType(), known["dtype"])  # PyArray_Empty keeps it
+    call(known["incref"], ir.VoidType(), known["dtype"])  # because PyArray_Empty takes a reference over
     sizes = b.ptrtoint(b.alloca(ir.ArrayType(I64, 2)), I64)
     b.store(rows, place(sizes))
     b.store(known["n_outputs"], place(sizes, 8))

@@ -72,11 +72,11 @@ def gemv_backward(code, backward):
     """out[j] = backward(simd, the inner product of x and row B[j], z[j]); zeros up to whole lines.
 
     The padding of x and B is zero, and so is `zeros`, which is read in place of rows behind the last. Where the
-    operation has a share too, it is a further argument of `backward`.
+    operation has a share too, it is the last argument of `backward`.
     """
     b, s = code.b, code.simd()
     n, width, length, a, bb, b_row, zeros, c, below, *share = code.arguments
-    own = [s.splat_double(b.bitcast(each, DOUBLE)) for each in share]
+    shares = [s.splat_double(b.bitcast(each, DOUBLE)) for each in share]
     with cgutils.for_range_slice(b, int64(0), width, int64(s.lanes), I64) as (j, _):
         left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
@@ -97,7 +97,7 @@ def gemv_backward(code, backward):
         b.cbranch(b.icmp_signed("<", following, length), body, done)
         b.position_at_end(done)
         skip = b.mul(j, int64(s.itemsize))
-        s.store(backward(s, _sum_lanes(s, new), s.load(b.add(below, skip)), *own), b.add(c, skip))
+        s.store(backward(s, _sum_lanes(s, new), s.load(b.add(below, skip)), *shares), b.add(c, skip))
 
 
 @vector_function(
@@ -111,7 +111,7 @@ def inner(code):
     """
     b, s = code.b, code.simd()
     m, n, length, a, a_row, bb, b_row, zeros, c, c_row = code.arguments
-    height, width = code.target.inner_block
+    height, width = code.target.inner_tile
     four = ir.VectorType(s.scalar, width)
     with (
         cgutils.for_range_slice(b, int64(0), m, int64(height), I64) as (i0, _),
@@ -142,12 +142,12 @@ def inner(code):
         for i in range(height):
             at = b.add(i0, int64(i))
             start = i * width
-            parts = summed_up[start // s.lanes], summed_up[min((start + width - 1) // s.lanes, len(summed_up) - 1)]
+            pair = summed_up[start // s.lanes], summed_up[min((start + width - 1) // s.lanes, len(summed_up) - 1)]
             lanes = [
                 (start + j) % s.lanes + (s.lanes if (start + j) // s.lanes != start // s.lanes else 0)
                 for j in range(width)
             ]
-            values = b.shuffle_vector(parts[0].v, parts[1].v, ir.Constant(ir.VectorType(I32, width), lanes))
+            values = b.shuffle_vector(pair[0].v, pair[1].v, ir.Constant(ir.VectorType(I32, width), lanes))
             with b.if_then(b.icmp_signed("<", at, m)):
                 p = s.pointer(b.add(c, b.add(b.mul(c_row, at), b.mul(j0, int64(s.itemsize)))))
                 b.store(b.fadd(b.load(p, typ=four, align=s.itemsize), values), p, align=s.itemsize)
@@ -218,18 +218,18 @@ class _Softmax:
         log_sum, highest = s.wide(s.log(sums).v), s.wide(largest.v)
         loop, at = self._walk()
         with loop as i:
-            offset, part = at(i.index)
-            part = inside if part is None else part
+            offset, counted = at(i.index)
+            counted = inside if counted is None else counted
             target = s.load(b.add(y, b.mul(i.index, y_step)))
             place = b.add(d, offset)
             delta = (s.load(place) / sums - target) * scale
-            s.store(s.select(part, delta, s.const(0.0)), place)
+            s.store(s.select(counted, delta, s.const(0.0)), place)
             below = b.fadd(b.fsub(highest, s.wide(s.load(b.add(z, offset)).v)), log_sum)
             if most is not None:
                 limit = ir.Constant(wide, [most[s.double]] * s.lanes)
                 below = b.select(b.fcmp_ordered(">", below, limit), limit, below)
             value = b.fmul(s.wide(target.v), below)
-            value = b.select(part, value, ir.Constant(wide, [0.0] * s.lanes))
+            value = b.select(counted, value, ir.Constant(wide, [0.0] * s.lanes))
             b.store(b.fadd(b.load(total), value), total)
         return b.load(total) if weight is None else b.fmul(b.load(total), s.wide(weight.v))
 
@@ -298,7 +298,7 @@ def softmax_cross_entropy(code, most=None, weighted=""):
 
 
 def softmax_cross_entropy_columns(code, most=None, weighted=""):
-    """The same, a sample a column."""
+    """As `softmax_cross_entropy`, a sample a column."""
     b, s = code.b, code.simd()
     rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
     scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)

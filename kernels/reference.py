@@ -21,7 +21,7 @@ def _sigmoid(z):
     return np.where(z < 0, np.exp(-np.abs(z)), 1) / (1 + np.exp(-np.abs(z)))
 
 
-_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772  # of selu
+_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772  # constants of selu
 # name: (value of z, derivative of z and the output a)
 ACTIVATIONS: dict[str, Any] = {
     "identity": (lambda z: z, lambda z, a: np.ones_like(a)),
@@ -266,7 +266,7 @@ def loss(name, a, y, *parameter):
     return value(a, y, *parameter), slope(a, y, *parameter)
 
 
-LARGEST_DERIVATIVES = {"sigmoid": 0.25, "tanh": 1.0}  # of those that saturate on both sides
+LARGEST_DERIVATIVES = {"sigmoid": 0.25, "tanh": 1.0}  # largest f' of activations that saturate on both sides
 
 
 def _derivative(activation, source, share):
@@ -451,9 +451,9 @@ def train(
             t += 1
             network = [list(layer) for layer in network]
             settings = settings if rates is None else (rates[t - 1], *settings[1:])
-            for layer, gradient, own in zip(network, summed, vectors, strict=True):
+            for layer, gradient, state in zip(network, summed, vectors, strict=True):
                 for i, g in enumerate(gradient):
-                    layer[i], own[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, own[i], *settings)
+                    layer[i], state[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, state[i], *settings)
                 if rules and rules.max_norm:
                     layer[0] = layer[0] * np.minimum(1, rules.max_norm / np.linalg.norm(layer[0], axis=0))
         losses.append(total / counted)

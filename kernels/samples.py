@@ -17,7 +17,8 @@ from .simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
 def _each_row(b, rows, order, first=None, last=None):
     """A loop over i < rows: gives (i, the number of its row in the source).
 
-    That is the int32 number in place first + i at `order`, at most in place `last`, or first + i where order is 0.
+    The number of its row is the int32 in place first + i at `order`, but not behind place `last`. Where order is 0 it
+    is first + i.
     """
     nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
     ordered = b.icmp_signed("!=", order, int64(0))
@@ -54,7 +55,7 @@ class _Reader:
         return self._converted(self.s.b.load(self.pointer(start, element), typ=self.kind, align=self.itemsize))
 
     def first(self, n, start, element):
-        """Its first n lanes, zero behind; nothing behind is touched."""
+        """The first n lanes of the vector at an element, zeros behind; memory behind them is not read."""
         arguments = ir.Constant(I32, self.itemsize), self.s.lanes_below(n), ir.Constant(self.kind, [0] * self.s.lanes)
         return self._converted(self.s.b.call(self.masked_load, [self.pointer(start, element), *arguments]))
 

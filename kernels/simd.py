@@ -15,7 +15,7 @@ I32, I64, DOUBLE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 
 
 def int64(x: int) -> ir.Constant:
-    """A constant."""
+    """An int64 constant."""
     return ir.Constant(I64, x)
 
 
@@ -145,7 +145,7 @@ class Simd:
     def copysign(self, x, sign):
         return self.call("copysign", x, sign)
 
-    # exp and its kin. With x = n log(2) + r and |r| <= log(2)/2, exp(x) = 2^n exp(r). The polynomial is the
+    # exp and expm1. With x = n log(2) + r and |r| <= log(2)/2, exp(x) = 2^n exp(r). The polynomial is the
     # minimax one of (exp(r) - 1 - r) / r^2 (Remez in 60 digits; exp(r) - 1 is off by less than 2^-26 and 2^-61 of
     # itself). log(2) is split into a part with trailing zeros and the rest (Cephes): n times the first is exact.
     EXP32 = (0.00139461084808415, 0.00836640718696728, 0.04166628899678368, 0.16666545008978477, 0.50000000586640342)
@@ -178,7 +178,7 @@ class Simd:
         return self.fma(p, r * r, r) if rest is None else r + self.fma(p, r * r, rest)
 
     def _at_least(self, low, x):
-        """The larger one, or x where it is NaN, because a comparison with it is false."""
+        """The larger of both, or x where x is NaN, because a comparison with NaN is false."""
         return self.select(self.less(x, self.const(low)), self.const(low), x)
 
     def _scale(self, x, n, n_int):
@@ -189,7 +189,7 @@ class Simd:
         return x * self._power_of_two(half) * self._power_of_two(self.b.sub(n_int, half))
 
     def _avx512(self, name, *vectors, rounding=()):
-        """An instruction that only AVX-512 has, on each of the registers that the vectors fill; all lanes."""
+        """An instruction that only AVX-512 has, on all lanes of each register that the vectors fill."""
         lanes = self.target.vector_bytes // self.itemsize
         register, mask = ir.VectorType(self.scalar, lanes), ir.IntType(lanes)
         kind = ir.FunctionType(register, [register] * len(vectors) + [mask] + [I32] * len(rounding))
@@ -200,7 +200,7 @@ class Simd:
         for first in range(0, self.lanes, lanes):
             here = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
             results.append(self.b.call(fn, [*(self.b.shuffle_vector(v.v, v.v, here) for v in vectors), *rest]))
-        while len(results) > 1:  # side by side
+        while len(results) > 1:  # join them, two by two
             lanes *= 2
             both = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
             results = [self.b.shuffle_vector(x, y, both) for x, y in zip(results[::2], results[1::2], strict=True)]
@@ -240,7 +240,8 @@ class Simd:
     def over_root(self, p, step, x, y, epsilon):
         """p - step * x / (sqrt(y) + epsilon) for y >= 0 and epsilon > 0. AVX-512 takes both by Newton steps."""
         most = float(np.finfo(self.dtype).max)
-        largest, limit = self.const(most), self.const(most / 2)  # in place of infinity, of y and of what 0 gives
+        # Numbers in place of infinity: of y, and of the root's inverse at y = 0.
+        largest, limit = self.const(most), self.const(most / 2)
         if self.target.vector_bytes < 64:
             if not self.double or not self.target.has_fma:
                 return self.fma(-step, x / (self.sqrt(y) + epsilon), p)

@@ -22,7 +22,7 @@ _NAMES = {np.dtype(name): name for name in ITEMSIZE}
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of array of samples, of which a symbol will be the address: how it is read, and whether ahead."""
+    """A kind of array of samples: how it is read, and whether it is fetched ahead. A symbol stands for its address."""
 
     symbol: str
     operation: str
@@ -33,25 +33,25 @@ class Source:
 
     @classmethod
     def of(cls, symbol: str, array: NDArray[Any]) -> Source:
-        """Of (n, width) in the network's dtype or uint8, of int32 class indices (n,), or of weights (n,).
+        """The kind of an array: (n, width) in the network's dtype or uint8, int32 class indices (n,), or weights (n,).
 
-        int64 (n, 3) are sparse rows: where the column numbers and the values of each lie, and how many there are.
+        An int64 array (n, 3) holds sparse rows: where the column numbers and the values of each lie, and how many.
         """
         cols = 1 if array.ndim == 1 else array.shape[1]
         return _source(symbol, _NAMES[array.dtype], cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
 
     @classmethod
     def of_rows(cls, symbol: str, cols: int, dtype: str) -> Source:
-        """Of C-ordered rows, which are read once."""
+        """The kind of an array of C-ordered rows that are read once."""
         return _source(symbol, dtype, cols, cols * ITEMSIZE[dtype], prefetch=False)
 
     @property
     def once(self) -> Source:
-        """The same for a single pass, in which nothing is fetched ahead."""
+        """This kind for a single pass over the array, in which nothing is fetched ahead."""
         return self.of_rows(self.symbol, self.cols, self.dtype)
 
     def matrix(self, rows: int) -> Matrix:
-        """So many rows of it."""
+        """So many rows of the array."""
         place = self.row_stride, ITEMSIZE[self.dtype], self.dtype, self.symbol
         return Matrix(Symbol(self.symbol), rows, self.cols, *place)
 
@@ -60,17 +60,17 @@ class Source:
         name, rows = self.operation, out.rows
         if not out.is_row_major:
             name, out = f"{name}_columns", out.T
-        given: dict[str, Any] = {"scale": scale} if name.startswith("gather") else {}
+        factor: dict[str, Any] = {"scale": scale} if name.startswith("gather") else {}
         order, remaining = Symbol("order"), Symbol("remaining") if self.prefetch else 0  # prefetches read it
-        return program.add(name, out=out, source=self.matrix(rows), order=order, remaining=remaining, **given)
+        return program.add(name, out=out, source=self.matrix(rows), order=order, remaining=remaining, **factor)
 
     def prefetches(self, gather: int, rows: int, ahead: int) -> list[Operation]:
         """Operations that fetch as many rows, `ahead` rows further on than operation `gather` reads them."""
         if not self.prefetch:
             return []
         name = "prefetch_L1" if rows * self.row_stride <= L1_PREFETCH_BYTES else "prefetch_L2"
-        step, parts = max(1, PREFETCH_BYTES // self.row_stride), -(-self.row_stride // PREFETCH_BYTES)
-        edges = [self.row_stride * part // parts for part in range(parts + 1)]
+        step, per_row = max(1, PREFETCH_BYTES // self.row_stride), -(-self.row_stride // PREFETCH_BYTES)
+        edges = [self.row_stride * i // per_row for i in range(per_row + 1)]
         return [
             (name, {"first": i, "stop": min(i + step, rows), "start": s, "end": e, "ahead": ahead, "gather": gather})
             for i in range(0, rows, step)
@@ -94,11 +94,11 @@ class Sources:
 
     @classmethod
     def of(cls, x: NDArray[Any], y: NDArray[Any], w: NDArray[Any] | None = None) -> Sources:
-        """Of arrays as `Source.of` takes them."""
+        """The kinds of arrays that `Source.of` takes."""
         weights = None if w is None else Source.of("weights", w)
         return cls(Source.of("samples", x), Source.of("targets", y), weights)
 
     @property
     def once(self) -> Sources:
-        """See `Source.once`."""
+        """These kinds for a single pass; see `Source.once`."""
         return Sources(self.x.once, self.y.once, None if self.w is None else self.w.once)

@@ -10,8 +10,8 @@ from functools import cached_property
 
 from numba.core.registry import cpu_target
 
-LINE_BYTES = 64  # of a cache line; rows are padded to whole lines on every CPU: one AVX-512 register, two of AVX
-MAX_ACCUMULATORS = 12  # lines of a tile: more take longer to load and store than neighbouring tiles overlap
+LINE_BYTES = 64  # bytes of a cache line: one AVX-512 register, two of AVX; every CPU's rows are padded to whole lines
+MAX_ACCUMULATORS = 12  # the most lines of a tile: more take longer to load and store than neighbouring tiles overlap
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Target:
 
     @property
     def vectors_at_once(self) -> int:
-        """Vectors of an activation at once: each step of it waits for the one before, so the CPU needs others."""
+        """How many vectors an activation takes side by side, because each of its steps waits for the one before."""
         return 8 if self.vector_bytes == 64 else 4
 
     def _max_tile_rows(self, lines: float) -> int:
-        """The accumulators and the vectors of B fit the registers, with one of A; on ARM with one of A for each row.
+        """The most rows whose accumulators fit the registers beside the vectors of B and one of A, on ARM one a row.
 
-        There LLVM loads all of them first, because a multiply-add takes its factor from a register.
+        On ARM LLVM loads all of A's first, because a multiply-add takes its factor from a register.
         """
         width = math.ceil(lines * self.vectors_per_line)
         left = self.registers - width
@@ -71,12 +71,15 @@ class Target:
 
     @property
     def row_widths(self) -> tuple[int, ...]:
-        """Of a single row's product, in lines: wider is too few additions at once, narrower too many loads."""
+        """The widths of a single row's tiles, in lines.
+
+        A wider tile has too few additions at once, a narrower one too many loads.
+        """
         return (4, 2, 1) if self.vectors_per_line == 1 else (2, 1)
 
     @property
-    def inner_block(self) -> tuple[int, int]:
-        """Rows and columns of a block of inner products: its sums and what they are made of fit the registers."""
+    def inner_tile(self) -> tuple[int, int]:
+        """Rows and columns of a tile of inner products: its sums and their operands fit the registers."""
         return (4 if self.registers >= 32 else 2), 4
 
     @property

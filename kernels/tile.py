@@ -21,18 +21,18 @@ class _At(NamedTuple):
 
 
 def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: total):
-    """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a block of `rows` x `lines`, kept in registers.
+    """Write C[i, j] = finish(C0[i, j] + sum_k A[i, k] * B[k, j]) for a tile of `rows` x `lines`, kept in registers.
 
-    A block of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
+    A tile of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
     the lines may be half a one, with a vector less or half a vector. The operands are `_At`. A c0 with a column stride
     is a single column.
     """
     b = s.b
     vectors = lines * s.target.vectors_per_line
-    columns = [s] * int(vectors)  # what writes each vector of a row
+    columns = [s] * int(vectors)  # the writer of each vector in a row
     if vectors != int(vectors):
         columns.append(Simd(b, s.dtype, s.target, s.vector_bytes // 2))
-    block = [(i, j) for i in range(rows) for j in range(len(columns))]
+    places = [(i, j) for i in range(rows) for j in range(len(columns))]
     a_rows = [b.mul(a.row_stride, int64(i)) for i in range(rows)]
     if rows <= MAX_ROW_REGISTERS:
         # LLVM would add the stride again and again in each step of k, a chain as long as the multiply-adds take (empty
@@ -48,7 +48,7 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
             return columns[j].load(row_of(c0, i), j * s.lanes)
         return columns[j].splat(columns[j].load_scalar(row_of(c0, i)))
 
-    first = {(i, j): start(i, j) for i, j in block}
+    first = {(i, j): start(i, j) for i, j in places}
 
     def loop(a_at, b_at, count, sums):
         """Walk `count` times len(sums) steps of k; step u of each adds to the accumulators sums[u]."""
@@ -56,7 +56,7 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
         b.cbranch(b.icmp_signed(">", count, int64(0)), body, done)
         b.position_at_end(body)
         left, pa, pb = (b.phi(I64) for _ in range(3))
-        phis = [{(i, j): b.phi(columns[j].vector) for i, j in block} for _ in sums]
+        phis = [{(i, j): b.phi(columns[j].vector) for i, j in places} for _ in sums]
         new = []
         x, y = pa, pb
         for u in range(len(sums)):
@@ -65,12 +65,12 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
             new.append(
                 {
                     (i, j): columns[j].fma(columns[j].splat(av[i]), bv[j], Vec(columns[j], phis[u][i, j]))
-                    for i, j in block
+                    for i, j in places
                 }
             )
             x, y = b.add(x, a.col_stride), b.add(y, b_operand.row_stride)
         carried = [(left, count, b.sub(left, int64(1))), (pa, a_at, x), (pb, b_at, y)]
-        carried += [(phis[u][ij], sums[u][ij].v, new[u][ij].v) for u in range(len(sums)) for ij in block]
+        carried += [(phis[u][ij], sums[u][ij].v, new[u][ij].v) for u in range(len(sums)) for ij in places]
         for phi, start, following in carried:
             phi.add_incoming(start, entry)
             phi.add_incoming(following, body)
@@ -83,7 +83,7 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
             end.add_incoming(following, body)
             ends.append(end)
         sums = [
-            {ij: Vec(columns[ij[1]], ends[2 + u * len(block) + n]) for n, ij in enumerate(block)}
+            {ij: Vec(columns[ij[1]], ends[2 + u * len(places) + n]) for n, ij in enumerate(places)}
             for u in range(len(sums))
         ]
         return ends[0], ends[1], sums
@@ -91,14 +91,14 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
     if ways == 1:
         _, _, (total,) = loop(a.address, b_operand.address, k, [first])
     else:
-        zero = {(i, j): columns[j].const(0.0) for i, j in block}
+        zero = {(i, j): columns[j].const(0.0) for i, j in places}
         starts = a.address, b_operand.address
         *starts, sums = loop(*starts, b.sdiv(k, int64(ways)), [first] + [zero] * (ways - 1))
         while len(sums) > 1:
             pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
-            sums = [{ij: x[ij] + y[ij] for ij in block} for x, y in pairs]
+            sums = [{ij: x[ij] + y[ij] for ij in places} for x, y in pairs]
         _, _, (total,) = loop(*starts, b.srem(k, int64(ways)), sums)
-    for i, j in block:
+    for i, j in places:
         columns[j].store(finish(columns[j], total[i, j]), row_of(c, i), j * s.lanes)
 
 
@@ -119,8 +119,8 @@ def tiles(code, rows, lines, start):
     """
     b, s, target = code.b, code.simd(), code.target
     n, k, a, a_row, a_k, bb, b_k, c0, c0_row, c, c_row = code.arguments
-    # What an element comes to depends neither on the width of its tile nor on the height, but for a single row that
-    # starts from a row. Where tiles have two rows at most, the last of an odd number is no such row.
+    # An element's bits do not depend on the width of its tile. They depend on the height for a single row alone, and
+    # only where sums start from rows. Where tiles have two rows at most, the last of an odd number is no such row.
     in_order = rows > 1 or start == "column" or target.most_rows(lines) <= 2
     ways = 1 if in_order else max(1, 8 // target.vectors_per_line)
     with cgutils.for_range(b, n, intp=I64) as at:

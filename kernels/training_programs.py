@@ -20,15 +20,15 @@ from .program import Program
 from .sources import Sources
 from .update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 
-# The programs of training before those of blocks: what the first worker runs at the start of an epoch, to count a batch
-# by its samples' weights, and to advance the optimizer; what all run before and after a batch; what the first worker
-# runs when all have finished a batch; and at the end of an epoch to see whether it is to be kept, to keep it, or to go
-# back to what was kept before.
+# The numbers of the programs of training. All workers run BEFORE and AFTER, around a batch of several blocks. The first
+# worker runs the others: BEGIN_EPOCH; COUNT, which counts a batch by its samples' weights; ADVANCE, which advances the
+# optimizer; FINISH, when all have finished a batch; CHECK, at the end of an epoch, to see whether it is finite; KEEP,
+# to keep it; RESTORE, to go back to what was kept. The programs of blocks follow from BLOCKS on.
 BEGIN_EPOCH, COUNT, ADVANCE, BEFORE, AFTER, FINISH, CHECK, KEEP, RESTORE, BLOCKS = range(10)
-# A table `pick`, int64 (2, n), says which part is due by the rows that are left of a batch, its last column for all
-# larger numbers. BATCH, where a batch begins: the part that does all of it. 0: there is none, and PIECE says in which
-# parts it is done, with those before and after a batch around them.
-BATCH, PIECE = range(2)
+# A table `pick`, int64 (2, n), gives the number of the program that is due by the rows left of a batch; its last column
+# is for all larger numbers. Row BATCH, where a batch begins: the program that does the whole batch. It is 0 where there
+# is none. Then row BLOCK gives the program of the next block, and BEFORE and AFTER are run around the blocks.
+BATCH, BLOCK = range(2)
 
 
 class Kind(NamedTuple):
@@ -55,10 +55,10 @@ class Training:
     kind: Kind
     input_scale: float
     work: Workspace
-    live: Trainable  # which training changes
-    kept: Trainable  # as it was at the end of the last finished epoch; its layout is the same one, or has single shards
+    live: Trainable  # what training changes
+    kept: Trainable  # a copy from the end of the last finished epoch, in the same layout or in one of single shards
     gradient: NDArray[Any]  # empty where none is needed
-    settings: NDArray[np.float64]  # of the optimizer
+    settings: NDArray[np.float64]  # the optimizer's settings
     strengths: NDArray[np.float64]  # (2, 3), of the L2 and L1 penalties: see `elementwise.penalty`
 
     @property
@@ -103,8 +103,8 @@ class Training:
         optimizer = OPTIMIZERS[self.kind.optimizer]
         if optimizer.update is None:
             return None
-        own = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
-        vectors = {name: replace(vector, name=f"{name}.") for name, vector in own}
+        named = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
+        vectors = {name: replace(vector, name=f"{name}.") for name, vector in named}
         scalars = field(self.work.step, "scalars", MAX_NUMBERS)
         return Update(self.kind.optimizer, self.parameters, vectors, scalars, self.kind.rules.clip_value)
 
@@ -119,7 +119,7 @@ class Training:
         """The table for `programs`; see BATCH."""
         sizes = block_sizes(self.layout, [self.kind.batch_size, self.kind.last_batch])
         table = np.zeros((2, min(self.kind.batch_size, self.layout.block_rows) + 1), np.int64)
-        table[BATCH if self.one_block else PIECE, sizes] = BLOCKS + np.arange(len(sizes))
+        table[BATCH if self.one_block else BLOCK, sizes] = BLOCKS + np.arange(len(sizes))
         return table
 
     def around(self, worker: Worker) -> list[Program]:
@@ -131,7 +131,7 @@ class Training:
         return programs
 
     def block(self, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
-        """A worker's part of a block; see `block_program`."""
+        """A worker's program for a block; see `block_program`."""
         task = Task(self.parameters, self.work, self.kind.sources, self.input_scale, self.destination, self.kind.rules)
         return block_program(task, how, rows, worker, ahead)
 
@@ -186,11 +186,11 @@ class Training:
 
     @property
     def _shards(self) -> list[tuple[Layer, ColumnShard]]:
-        """All that train."""
+        """The shards of all layers that train."""
         return [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
 
     def _column_sums(self, program: Program, kind: str, matrices: list[Matrix]) -> Matrix:
-        """The sums of all columns, which have one order, whatever the shards are."""
+        """The sums of all columns. Each runs through the rows in their order, whatever the shards are."""
         widths = [matrix.padded_cols for matrix in matrices]
         numbers = self.work.numbers(sum(widths))
         for matrix, end, width in zip(matrices, itertools.accumulate(widths), widths, strict=True):
@@ -198,7 +198,7 @@ class Training:
         return numbers
 
     def _finish(self, program: Program) -> None:
-        """What needs the whole gradient, or all of W as a step left it."""
+        """Add what needs the whole gradient, or all of W after a step."""
         rules, update = self.kind.rules, self.update
         if rules.clip_norm is not None and update is not None:
             gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
@@ -227,10 +227,10 @@ class Training:
             return
         gradient = self.destination.vector
         for layer in self.layout.layers:
-            mine = gradient.flat_rows(layer, worker)
-            if layer.frozen or mine is None:
+            updated = gradient.flat_rows(layer, worker)
+            if layer.frozen or updated is None:
                 continue
-            before.add("zero", out=mine)
+            before.add("zero", out=updated)
             if self.decay:
                 self.decay.add(after, layer, gradient, worker)
             if self.kind.rules.clip_norm is not None:
@@ -239,7 +239,7 @@ class Training:
                 self.update.add(after, layer, gradient, worker)
             else:
                 parameters = self.parameters.flat_rows(layer, worker)
-                after.add("add", out=parameters, x=parameters, y=mine)
+                after.add("add", out=parameters, x=parameters, y=updated)
 
 
 def _row(array: NDArray[Any], name: str, dtype: str) -> Matrix:
@@ -254,11 +254,11 @@ def _state_row(address: Address, dtype: str) -> Matrix:
 
 
 def pick(batches: Sequence[int], most: int) -> NDArray[np.int64]:
-    """The table for whole batches of some numbers of rows, then pieces of the heights up to `most`; see BATCH."""
-    pieces = strategy.pick(most)
-    table = np.zeros((2, len(pieces)), np.int64)
+    """The table for programs of whole batches of some numbers of rows, then of blocks of the heights; see BATCH."""
+    heights = strategy.pick(most)
+    table = np.zeros((2, len(heights)), np.int64)
     table[BATCH, batches] = BLOCKS + np.arange(len(batches))
-    table[PIECE] = BLOCKS + len(batches) + pieces
+    table[BLOCK] = BLOCKS + len(batches) + heights
     return table
 
 

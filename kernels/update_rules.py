@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NUMBERS = 7  # float64 numbers of an optimizer's state, and of its scalars
-POSITIONS = {"step": 5, "epoch": 6}  # which numbers of the state say how many it has done, where its rate changes
+POSITIONS = {"step": 5, "epoch": 6}  # numbers of the state that count steps and epochs, if the rate changes
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class UpdateRule:
     advance(simd, count, *settings, *state) gives, for a batch of `count` samples, three tuples of float64 numbers: the
     scale that the loss's derivative is multiplied by, the new state, and the scalars of the update.
 
-    update(simd, scalars, p, g, *vectors) gives the new parameters p and the optimizer's own vectors; g is the gradient.
+    update(simd, scalars, p, g, *vectors) gives the new parameters p and the new vectors; g is the gradient.
     None is plain SGD: its scale holds the learning rate, and its update is part of the gradient's product.
     """
 
@@ -26,11 +26,9 @@ class UpdateRule:
     advance: Callable[..., tuple[tuple[Any, ...], ...]]
     update: Callable[..., tuple[Any, ...]] | None = None
     state: dict[str, float] = field(default_factory=dict)  # numbers that each step changes, before the first one
-    vectors: tuple[str, ...] = ()  # of its own, laid out like the parameters, zero before the first step
+    vectors: tuple[str, ...] = ()  # vectors laid out like the parameters, zero before the first step
     n_scalars: int = 0
-    not_negative: tuple[
-        str, ...
-    ] = ()  # those of the vectors whose elements never are: means of squares, sizes of steps
+    not_negative: tuple[str, ...] = ()  # vectors whose elements are never negative: means of squares, sizes of steps
 
 
 def _sgd_advance(s, count, learning_rate):
@@ -72,7 +70,7 @@ def _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2
 
 
 def _adam_hat_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2):
-    """With the paper's "epsilon hat", which is added to the root of v as it is (the end of section 2)."""
+    """As `_adam_advance`, but with the paper's "epsilon hat", which is added to the root of v itself (section 2)."""
     scale, state, (step, _, *rates) = _adam_advance(s, count, learning_rate, beta1, beta2, epsilon, power1, power2)
     return scale, state, (step, epsilon, *rates)
 

@@ -42,7 +42,7 @@ _numbers = itertools.count()
 
 
 class _One(Simd):
-    """Writes for a single number what `Simd` writes for vectors, without the instructions that only vectors have."""
+    """`Simd` for a single number, without the instructions that only vectors have."""
 
     def __init__(self, builder: ir.IRBuilder, dtype: str, target: Target) -> None:
         super().__init__(builder, dtype, replace(target, vector_bytes=16), 16)
@@ -56,7 +56,7 @@ class _One(Simd):
 
 
 def _log(s, x):
-    """For any x: -infinity for 0, NaN below."""
+    """log x for any x: -infinity for 0, NaN below."""
     infinity, small = s.const(float("inf")), s.less(x, s.const(TINY[s.double]))
     shift = 54 if s.double else 25
     result = s.log(s.select(small, x * 2.0**shift, x))
@@ -66,7 +66,7 @@ def _log(s, x):
 
 
 def _log1p(s, x):
-    """log y and what rounding took from y = 1 + x, divided by it."""
+    """log(1 + x): log y for y = 1 + x, and what rounding took from y, divided by y."""
     y = x + 1.0
     log_y = _log(s, y)
     inside = s.b.and_(s.less(s.const(0.0), y), s.less(y, s.const(float("inf"))))
@@ -103,13 +103,13 @@ def _math(dtype: str, target: Target) -> str:
     return str(module)
 
 
-def _own(call: re.Match[str]) -> str:
+def _simd_name(call: re.Match[str]) -> str:
     single = call["bits"] == "32" or call["f"]
     return f"@fastnn.{call[1] or call[3]}.{'float32' if single else 'float64'}"
 
 
 class _Quiet(CompilerBase):
-    """Numba's way to compile, with raised exceptions that hold nothing: their memory would be nobody's."""
+    """Numba's way to compile, but exceptions hold no arguments, because nobody would free their memory."""
 
     def define_pipelines(self) -> list[Any]:
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
@@ -120,7 +120,7 @@ class _Quiet(CompilerBase):
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _BareRaises(FunctionPass):
-    """Take the arguments from what is raised, and refuse what runs Python's own code."""
+    """Drop the arguments of raised exceptions, and refuse what runs in Python's interpreter."""
 
     _name = "fastnn_bare_raises"
 
@@ -139,7 +139,7 @@ class _BareRaises(FunctionPass):
 
 
 def _dispatcher(function: Any, original: CPUDispatcher) -> CPUDispatcher:
-    """What Numba makes of a function that a user's calls, on one thread, because threads run it."""
+    """What Numba makes of a function that a user's function calls: it runs on one thread, because threads call it."""
     options = {**original.targetoptions, "parallel": False, "boundscheck": True}
     return CPUDispatcher(function, original.locals, options, _Quiet)
 
@@ -151,13 +151,13 @@ class Compiled:
     code: dict[str, tuple[str, str]]
 
 
-_known: WeakValueDictionary[Any, Any] = WeakValueDictionary()  # what there is by its key
+_known: WeakValueDictionary[Any, Any] = WeakValueDictionary()  # functions and rows by their keys
 
 
 def compiled(function: Scalar | Compiled, n_arguments: int) -> Compiled:
-    """The function with what it refers to now; raises where Numba cannot compile it.
+    """The function compiled with what it refers to now; raises where Numba cannot compile it.
 
-    The same object is given for equal functions, as long as it lives.
+    Equal functions get one object, as long as it lives.
     """
     if isinstance(function, Compiled):
         return function
@@ -174,12 +174,12 @@ def compiled(function: Scalar | Compiled, n_arguments: int) -> Compiled:
 
 
 def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]:
-    """Compiled apart from Numba's engine, which never frees what it loads."""
+    """The function's assembly and name, compiled outside of Numba's engine, which never frees what it loads."""
     typing, target = cpu_target.typing_context, cpu_target.target_context
     typing.refresh()
     target.refresh()
-    apart = copy.copy(target.codegen())
-    apart._add_module = lambda module: None
+    codegen = copy.copy(target.codegen())
+    codegen._add_module = lambda module: None
     flags = Flags()
     flags.nrt = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.boundscheck = True
     flags.error_model = "numpy"
@@ -188,7 +188,7 @@ def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]
     omitted = [types.Omitted(each) for each in defaults[len(defaults) - missing :]] if missing <= len(defaults) else []
     made = compile_extra(
         *(typing, target, function, (*(kind,) * n_arguments, *omitted), kind, flags, {}),
-        library=apart.create_library(f"fastnn.{function.__name__}"),
+        library=codegen.create_library(f"fastnn.{function.__name__}"),
         pipeline_class=_Quiet,
     )
     made.library.finalize()  # links what it calls, optimises
@@ -197,7 +197,7 @@ def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]
         raise UnsupportedError("a function that calls itself has no place in compiled code; write a loop")
     if re.search(r"call [^\n]*@Py[A-Z]", text):
         raise UnsupportedError("what runs Python's own code, such as print, has no place in compiled code")
-    return _MATH_CALL.sub(_own, text), made.fndesc.llvm_func_name
+    return _MATH_CALL.sub(_simd_name, text), made.fndesc.llvm_func_name
 
 
 def _caller(symbol: str, name: str, n_arguments: int, dtype: str) -> str:
@@ -219,22 +219,22 @@ define {kind} @"{symbol}"({arguments}) alwaysinline {{
 
 
 def linked(name: str, n_arguments: int, *pair: Compiled) -> Callable[[str, Target], list[str]]:
-    """What the code that calls a pair, or one function, is linked with, by dtype and target.
+    """A function of dtype and target that gives the assembly to link with code that calls a pair, or one function.
 
-    It calls `name`.value and `name`.derivative, or `name` where there is one function.
+    That code calls `name`.value and `name`.derivative, or `name` where there is one function.
     """
     symbols = (f"{name}.value", f"{name}.derivative") if len(pair) == 2 else (name,)
 
     def texts(dtype: str, target: Target) -> list[str]:
         found = [function.code[dtype] for function in pair]
-        callers = (_caller(s, own, n_arguments, dtype) for s, (_, own) in zip(symbols, found, strict=True))
+        callers = (_caller(s, compiled, n_arguments, dtype) for s, (_, compiled) in zip(symbols, found, strict=True))
         return [*(_math(each, target) for each in KINDS), *dict.fromkeys(text for text, _ in found), *callers]
 
     return texts
 
 
 class Name(str):
-    """A row's name. The row, and the code made of it, live as long as this object, to which all refer that use them."""
+    """A row's name. The row and its code live as long as this object. All that use them refer to it."""
 
 
 def _row(
@@ -255,7 +255,7 @@ def _row(
 
 
 def owner(name: str) -> Name:
-    """Who must live as long as the code of a row."""
+    """The object that must live as long as the code of a row is used."""
     found = _known.get(name)
     assert isinstance(found, Name), name
     return found
@@ -266,7 +266,7 @@ def activation(value: Scalar | Compiled, derivative: Scalar | Compiled, range: t
 
     def make(name: str, linked: Any) -> ActivationFormula:
         def backward(s: Simd, d: Vec, z: Vec) -> Vec:
-            """0 for d = 0: in padding, where the derivative may be anything."""
+            """d * derivative, and 0 for d = 0: in padding the derivative may be anything."""
             none = s.b.fcmp_ordered("==", d.v, s.const(0.0).v)
             return s.select(none, d, d * each_lane(s, f"{name}.derivative", z))
 
@@ -314,7 +314,7 @@ def each_lane(s: Simd, symbol: str, *vectors: Vec) -> Vec:
 
 
 def _loop(module: ir.Module) -> Any:
-    """What LLVM is told about a loop: not to unroll it, which would come before it makes vectors.
+    """Metadata of a loop: LLVM must not unroll it, because it does so before it makes vectors.
 
     With their width too ("llvm.loop.vectorize.width"), a step of 8-64-64-4 takes 0.78x to 0.93x as long with a batch of
     64, but LLVM prints a remark for each loop that it cannot vectorise.

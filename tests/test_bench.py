@@ -16,10 +16,10 @@ from bench import (
     cases,
     fann,
     inference,
-    layouts,
     measuring,
     mnist,
     operations,
+    orientations,
     report,
     roofline,
     sides,
@@ -29,7 +29,7 @@ from bench import (
 from bench.__main__ import main
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, Case
-from bench.peers import LAYOUTS, PEERS, fastest
+from bench.peers import ORIENTATIONS, PEERS, fastest
 from fastnn import Adam, Dense, Model, OneCycle, load_digits
 from fastnn.kernels import loss_functions
 from fastnn.layers import HIDDEN
@@ -210,14 +210,17 @@ def _name(value):
     return value if isinstance(value, str) else ", ".join(map(str, value.values()))
 
 
-JAX = {"layout": "rows", "sigmoid": "logistic", "gradient": "jax.grad", "unroll": 1, "vector bits": 256}
-COMPILED = {"layout": "rows", "gradient": "torch.func.grad", "unroll": 1}
+JAX = {"orientation": "rows", "sigmoid": "logistic", "gradient": "jax.grad", "unroll": 1, "vector bits": 256}
+COMPILED = {"orientation": "rows", "gradient": "torch.func.grad", "unroll": 1}
 VARIANTS = [
-    *(("jax", JAX | {"layout": layout}) for layout in LAYOUTS),
-    *(("jax", JAX | {"layout": layout, "gradient": "written out", "unroll": 4}) for layout in LAYOUTS),
+    *(("jax", JAX | {"orientation": key}) for key in ORIENTATIONS),
+    *(("jax", JAX | {"orientation": key, "gradient": "written out", "unroll": 4}) for key in ORIENTATIONS),
     ("jax", JAX | {"sigmoid": "tanh", "vector bits": 512}),
     ("torch-compile", COMPILED),
-    *(("torch-compile", COMPILED | {"layout": layout, "gradient": "written out", "unroll": 4}) for layout in LAYOUTS),
+    *(
+        ("torch-compile", COMPILED | {"orientation": key, "gradient": "written out", "unroll": 4})
+        for key in ORIENTATIONS
+    ),
     *(("torch", {"step": step}) for step in PEERS["torch"].options["step"]),
     ("sklearn", {}),
 ]
@@ -332,12 +335,13 @@ def test_operations_of_a_step():
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the clock of x86 CPUs")
-def test_layouts():
-    """Each variant is another program, and the layouts that other models get are as before."""
-    steps = {name: layouts.Step([13, 100, 3], 178, "float64", changes) for name, changes in layouts.VARIANTS.items()}
+def test_orientations():
+    """Each variant is another program, and the layouts of other models are as before."""
+    variants = orientations.VARIANTS
+    steps = {name: orientations.Step([13, 100, 3], 178, "float64", variants[name]) for name in variants}
     texts = {str(step.plan.by_threads[1].of_workers[0][-1]) for step in steps.values()}
-    assert len(texts) == len(layouts.VARIANTS)
-    found, counted = layouts.measure([4, 16, 3], 20, "float32", rounds=2)
+    assert len(texts) == len(variants)
+    found, counted = orientations.measure([4, 16, 3], 20, "float32", rounds=2)
     assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
     assert 0.1 < counted < 10
     assert Model([13, Dense(3, "softmax")], loss="cross_entropy")._network.layout.losses_by_columns

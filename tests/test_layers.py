@@ -85,7 +85,7 @@ def test_activations_of_parts_of_a_product(target, dtype, how, monkeypatch):
         results, counts = [], []
         for size in (0, 2**40):
             monkeypatch.setattr(matmul, "L1_BYTES", size)
-            monkeypatch.setattr(matmul, "PART_BYTES", 2**12)
+            monkeypatch.setattr(matmul, "RANGE_BYTES", 2**12)
             out = np.empty((75, sizes[-1]), dtype)
             results.append((n.gradients(x, y), n.sweep(x, y, out), out))
             code = n.sweep_code(Workspace(n.layout, n.layout.block_rows), x, y, gradient=True)

@@ -424,7 +424,7 @@ def test_threads_is_a_maximum(asked, given, several):
     assert threads.resolve_threads(asked) == given
 
 
-def test_the_pool_of_numba_lets_one_in():
+def test_the_pool_lets_one_in():
     with threads.numba_pool() as first:
         assert first
         with threads.numba_pool() as second:
@@ -433,7 +433,7 @@ def test_the_pool_of_numba_lets_one_in():
         assert again
 
 
-def test_the_door_opens_again_after_an_error():
+def test_the_pool_is_free_again_after_an_error():
     with pytest.raises(OSError, match="x"), threads.numba_pool():
         raise OSError("x")
     with threads.numba_pool() as opened:

@@ -260,7 +260,7 @@ def test_blocks_swept_on_several_threads_give_the_same_bits(dtype):
     results = []
     for threads in (1, 2, 3, 5):
         works = [Workspace(n.layout, n.layout.block_rows) for _ in range(threads)]
-        shares = [np.subtract(*entry.share(0, len(x), t, threads)[::-1]) for t in range(threads)]
+        shares = [np.subtract(*entry.shard(0, len(x), t, threads)[::-1]) for t in range(threads)]
         codes = [n.sweep_code(work, x, shares=shares) for work in works]
         out = np.full((len(x), 2), np.nan, dtype)
         n.run_sweep(codes[0], x, out=out, operations=np.stack([code.operations for code in codes]))

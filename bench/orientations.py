@@ -1,4 +1,4 @@
-"""`python -m bench.layouts`: a training step in both layouts, and what two choices in the row-major one are worth.
+"""`python -m bench.orientations`: a training step in both orientations, and what two choices of the row-major one save.
 
 Networks of relu with a softmax, cross-entropy, Adam, on one thread. A round runs all variants of a network in turn; a
 figure is the median over the rounds, a ratio the median of the rounds' ratios. The clock is that of x86 CPUs.
@@ -40,7 +40,7 @@ VARIANTS = {
     "activations apart": (ACTIVATIONS_APART,),
     "feature-major, activations apart": (FEATURE_MAJOR, ACTIVATIONS_APART),
 }
-OPTIMIZER = fastnn.Adam(1e-6)  # whose steps leave the parameters about where they are
+OPTIMIZER = fastnn.Adam(1e-6)  # such small steps leave the parameters about where they are
 BATCHES, ROUNDS = 20, 25
 
 
@@ -55,7 +55,7 @@ class Step:
             row_major = (strategy, "feature_major_pays", lambda *_: False)
             for change in ((network, "SHARED_BYTES", 0), row_major, *changes):
                 stack.enter_context(mock.patch.object(*change))
-            network._shared_programs.cache_clear()  # layouts know what was changed
+            network._shared_programs.cache_clear()  # a Layout holds what was patched while it was made
             self.model = fastnn.Model(layers, loss="cross_entropy", dtype=dtype, rng=0)
             samples = Samples(X, y)
             options = Options(1, batch_size, OPTIMIZER, GIVEN)
@@ -74,8 +74,8 @@ class Step:
 
     def microseconds(self, tick):
         """The median time of a batch, from the same parameters each time."""
-        own = self.plan.own
-        own.parameters[:], own.vectors[:] = self.model.parameters, 0
+        live = self.plan.own
+        live.parameters[:], live.vectors[:] = self.model.parameters, 0
         place = self.code.operations, self.code.patches, self.plan.bindings, self.batch_size, self.n
         _timed(*place, self.ticks)
         return np.median(self.ticks, 0).sum() * tick / 1e3
@@ -91,11 +91,11 @@ def measure(sizes, batch_size, dtype, rounds=ROUNDS):
 
 
 def main():
-    """Print the table: microseconds, and how many times as long each variant takes as the layout it belongs to."""
+    """Print the table: microseconds, and the time of each variant over the plain step of its orientation."""
     print(f"{'':29} {'microseconds':>19} {'feature-major':>15} {'softmax':>8} {'activations apart':>18}")
     names = "network, batch, dtype", "row-major", "feature", "ratio", "counted", "by rows", "row-major", "feature"
     print("{:29} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9} {:>8}".format(*names))
-    measure(*CASES[0], rounds=4 * ROUNDS)  # until the clock is up
+    measure(*CASES[0], rounds=4 * ROUNDS)  # until the CPU has raised its clock
     for sizes, batch_size, dtype in CASES:
         found, counted = measure(sizes, batch_size, dtype)
         row, feature, by_rows, row_apart, feature_apart = found.values()
