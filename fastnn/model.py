@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 import json
 import math
@@ -17,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, initialisers, metrics, optimizers, storage, summary
+from . import _validation, initialisers, metrics, storage, summary
 from . import threads as _threads
 from ._other_names import explained
 from ._validation import Targets, shown
 from .custom import Activation, Loss
 from .files import model_file
-from .history import DivergenceError, History
+from .history import History
 from .initialisers import Init
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .losses import AnyLoss
@@ -31,15 +30,12 @@ from .metrics import Metric
 from .network import Network
 from .optimizers import SGD, FullBatch, Optimizer
 from .reports.progress import Progress
-from .samples import Samples
 from .scoring import Labelled, decide, evaluate, nan_rows, two_numbers
 from .streams import Stream
 from .training import step
 from .training.advice import after_fit
 from .training.arguments import FitArguments, Subject, check_trainable, checked, inputs_of, targets_of
 from .training.fit import Fit, Rate
-from .training.plan import Options
-from .training.steps import Steps
 from .training.trainers import trainer_for
 
 AnyMetric = str | Metric | Callable[..., float]
@@ -408,7 +404,7 @@ class Model:
             the samples whose target is at the other end.
         """
         given = FitArguments(**{name: value for name, value in locals().items() if name != "self"})
-        subject = Subject(self._network, self._feature_names, self._split_seed)
+        subject = self._subject
         request = checked(subject, given)
         claim = threading.Lock()
         with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
@@ -418,16 +414,16 @@ class Model:
             trainer = trainer_for(subject.network, request)
             self.history, self._rate = request.history, trainer.rate
             self._feature_names = self._feature_names or request.columns
-            call = functools.partial(self._call_back, claim)
+            call = lambda callback: self._claims.call_back(claim, callback, self)  # noqa: E731
             Fit(trainer, lambda: self._network, report, request.scored, request.callbacks, call).run()
             self._claims.give_back(claim)
         for found in after_fit(trainer.network, request):
             warnings.warn(found, stacklevel=3)
         return request.history
 
-    def _call_back(self, claim: Any, callback: Callable[..., object]) -> object:
-        """Call a callback of the fit that claims by this lock."""
-        return self._claims.call_back(claim, callback, self)
+    @property
+    def _subject(self) -> Subject:
+        return Subject(self._network, self._feature_names, self._split_seed)
 
     def partial_fit(
         self,
@@ -459,11 +455,11 @@ class Model:
         >>> losses[-1] < 0.01 * losses[0]
         True
         """
-        mine, claims = threading.Lock(), self._claims.made
-        with mine:
-            claims.append(mine)
-            if claims[0] is not mine:
-                self._claims.check(mine)
+        claim, claims = threading.Lock(), self._claims.made
+        with claim:
+            claims.append(claim)
+            if claims[0] is not claim:
+                self._claims.check(claim)
             stepper = self._network.stepper
             if (
                 sample_weight is None
@@ -475,61 +471,12 @@ class Model:
             ):
                 status, loss = stepper(X, y)
                 if status:
-                    self._explain_step(X, y)
+                    step.explain(self._subject, X, y)
             else:
-                if sample_weight is None:
-                    loss = self._first_step(X, y, optimizer)
-                else:
-                    loss = self._whole_step(X, y, optimizers.resolve(optimizer), sample_weight)
+                loss = step.first_step(self._subject, X, y, optimizer, sample_weight)
                 self._feature_names = self._feature_names or _validation.column_names(X)
-            claims.remove(mine)
+            claims.remove(claim)
             return loss
-
-    def _explain_step(self, X: NDArray[Any], y: NDArray[Any]) -> None:
-        """Raise the error of a step that was not done."""
-        self._inputs(X)
-        self._targets(y, len(X))
-        raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
-
-    def _first_step(self, X: Any, y: Any, requested: Optimizer | str) -> float:
-        """A step on rows unlike the last ones."""
-        optimizer = optimizers.resolve(requested)
-        inputs = self._inputs(X)
-        other = self._network.optimizer != optimizer  # if the step diverges, the old one's state must stay
-        sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
-        if other or sparse or varies or 3 * len(inputs) * self.n_parameters > step.LONG_STEP:
-            return self._whole_step(X if sparse else inputs, y, optimizer)
-        targets = self._targets(y, len(inputs)).array
-        check_trainable(self._network.architecture)
-        given = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
-        inputs = np.require(inputs, requirements="W")
-        stepper = step.Stepper(self._network, optimizer, Samples(inputs, targets), given)
-        stepper.requested = requested
-        # The step itself does not check probabilities or counts.
-        if self._network.architecture.targets == "any" or targets.ndim == 1:
-            self._network.stepper = stepper
-        status, loss = stepper(inputs, given)
-        if self._network.stepper is not stepper:
-            stepper.plan.release(self._network)
-        if status:
-            self._explain_step(inputs, given)
-        return loss
-
-    def _whole_step(
-        self, X: ArrayLike, y: ArrayLike, optimizer: Optimizer, sample_weight: ArrayLike | None = None
-    ) -> float:
-        """`partial_fit` with weights, or on so many rows that Ctrl-C must not wait: an epoch of a single batch."""
-        inputs = self._inputs(X)
-        targets = self._targets(y, len(inputs))
-        weights = _validation.weights(sample_weight, len(inputs), self.dtype)
-        check_trainable(self._network.architecture)
-        samples = Samples(inputs, targets.array, weights)
-        steps = Steps(self._network, samples, Options(1, len(inputs), optimizer), History())
-        try:
-            steps.run(lambda ended: False)
-        finally:
-            steps.close()
-        return float(steps.losses[0])
 
     # ---- use ----
 
@@ -682,9 +629,9 @@ class Model:
         for i in chosen:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {shown(i)}")
-        mine = threading.Lock()
-        with mine:
-            self._claims.take_for_change(mine)
+        claim = threading.Lock()
+        with claim:
+            self._claims.take_for_change(claim)
             old = self._network
             architecture = replace(old.architecture, frozen=frozenset(i % n for i in chosen))
             self._network = Network(architecture, old.random, old.noise, old.parameters)
@@ -706,15 +653,11 @@ class Model:
         head = Dense(n_out, self.layers[-1].activation if activation is None else activation)
         inits = initialisers.of_layers(init, [(self.sizes[-2], n_out)], self.dtype)
         generator = _generator(rng)
-        mine = threading.Lock()
-        with mine:
-            self._claims.take_for_change(mine)
+        claim = threading.Lock()
+        with claim:
+            self._claims.take_for_change(claim)
             old = self._network
-            below = old.architecture.layers[:-1]
-            frozen = old.architecture.frozen - {len(below)}
-            new = Network(replace(old.architecture, layers=(*below, head), frozen=frozen), old.random, old.noise)
-            for i in range(len(below)):
-                new.weights[i][...], new.biases[i][...] = old.weights[i], old.biases[i]
+            new = old.with_head(head)
             initialisers.set_layer(new.weights[-1], new.biases[-1], inits[0], generator)
             self._network = new
 

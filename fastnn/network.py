@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from .kernels.memory import STATE, Layout, aligned_zeros
 from .kernels.program import NETWORK_SYMBOLS
 from .kernels.python_api import address_of
 from .kernels.update_rules import OPTIMIZERS
-from .layers import Architecture
+from .layers import Architecture, Dense
 from .losses import kernel_name, parameter_of
 from .optimizers import Optimizer
 
@@ -103,6 +103,15 @@ class Network:
         self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # of the last call of partial_fit, if no plan has been asked for since
+
+    def with_head(self, head: Dense) -> Network:
+        """A network with another last layer, whose parameters are zero, and a fresh optimizer; the rest is copied."""
+        below, old = self.architecture.layers[:-1], self.architecture
+        architecture = replace(old, layers=(*below, head), frozen=old.frozen - {len(below)})
+        new = Network(architecture, self.random, self.noise)
+        for i in range(len(below)):
+            new.weights[i][...], new.biases[i][...] = self.weights[i], self.biases[i]
+        return new
 
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _validation, optimizers
+from ..history import DivergenceError, History
 from ..kernels import entry
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
+from .arguments import Subject, check_trainable, inputs_of, targets_of
 from .plan import Options, plan_for
+from .steps import Steps
 
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
 
@@ -69,3 +73,55 @@ class Stepper:
         shapes, arguments = self.bound
         status, total = entry.train_step(*arguments, X, y)
         return status, total / shapes[0][0]
+
+
+def explain(subject: Subject, X: Any, y: Any) -> NoReturn:
+    """Raise the error of a step that was not done."""
+    inputs_of(subject.architecture, X, subject.feature_names)
+    targets_of(subject.architecture, y, len(X))
+    raise DivergenceError("training diverged in this step; try a lower learning_rate", 1)
+
+
+def first_step(subject: Subject, X: Any, y: Any, requested: Optimizer | str, sample_weight: Any) -> float:
+    """A step on rows unlike the last ones, with weights if there are any; gives the mean loss before it.
+
+    Further steps on rows like these use the network's `stepper`.
+    """
+    network, optimizer = subject.network, optimizers.resolve(requested)
+    if sample_weight is not None:
+        return _whole_step(subject, X, y, optimizer, sample_weight)
+    inputs = inputs_of(subject.architecture, X, subject.feature_names)
+    other = network.optimizer != optimizer  # if the step diverges, the old one's state must stay
+    sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
+    if other or sparse or varies or 3 * len(inputs) * network.layout.multiply_adds > LONG_STEP:
+        return _whole_step(subject, X if sparse else inputs, y, optimizer)
+    targets = targets_of(subject.architecture, y, len(inputs)).array
+    check_trainable(subject.architecture)
+    labels_or_targets = targets.astype(np.int64) if targets.ndim == 1 else np.require(targets, requirements="W")
+    inputs = np.require(inputs, requirements="W")
+    stepper = Stepper(network, optimizer, Samples(inputs, targets), labels_or_targets)
+    stepper.requested = requested
+    # The step itself does not check probabilities or counts.
+    if subject.architecture.targets == "any" or targets.ndim == 1:
+        network.stepper = stepper
+    status, loss = stepper(inputs, labels_or_targets)
+    if network.stepper is not stepper:
+        stepper.plan.release(network)
+    if status:
+        explain(subject, inputs, labels_or_targets)
+    return loss
+
+
+def _whole_step(subject: Subject, X: Any, y: Any, optimizer: Optimizer, sample_weight: Any = None) -> float:
+    """A step with weights, or on so many rows that Ctrl-C must not wait: an epoch of a single batch."""
+    network, architecture = subject.network, subject.architecture
+    inputs = inputs_of(architecture, X, subject.feature_names)
+    targets = targets_of(architecture, y, len(inputs))
+    weights = _validation.weights(sample_weight, len(inputs), architecture.dtype)
+    check_trainable(architecture)
+    steps = Steps(network, Samples(inputs, targets.array, weights), Options(1, len(inputs), optimizer), History())
+    try:
+        steps.run(lambda ended: False)
+    finally:
+        steps.close()
+    return float(steps.losses[0])
