@@ -74,7 +74,7 @@ class Step:
 
     def microseconds(self, tick):
         """The median time of a batch, from the same parameters each time."""
-        live = self.plan.own
+        live = self.plan.buffers
         live.parameters[:], live.vectors[:] = self.model.parameters, 0
         place = self.code.operations, self.code.patches, self.plan.bindings, self.batch_size, self.n
         _timed(*place, self.ticks)

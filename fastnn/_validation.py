@@ -361,7 +361,7 @@ class SparseRows(np.ndarray):
 
     @classmethod
     def of(cls, X: Any, dtype: Any, name: str = "X", width: int | None = None) -> SparseRows:
-        """Of a sparse matrix with `width` columns, or those that it has.
+        """The rows of a sparse matrix with `width` columns, or as many as it has.
 
         Columns and values are copied before they are checked, for nobody to change them.
         """

@@ -40,7 +40,7 @@ from .training.steps import Steps
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
 LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic"}  # the same
-ORDER_BYTES = 2**20  # of the orders of samples that are drawn at a time
+ORDER_BYTES = 2**20  # how many bytes of orders are drawn at a time
 MAX_ORDERS = 64
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -179,7 +179,7 @@ class Engine:
 
 
 def _pieces_of(network: Network, vectors: NDArray[Any]) -> list[list[NDArray[Any]]]:
-    """Of each vector that is laid out like the parameters, its part for each array of weights and biases."""
+    """The parts of vectors that are laid out like the parameters, by vector, for each array of weights and biases."""
     layout = network.layout
     rows = vectors.reshape(-1, layout.n_bytes // layout.itemsize)
     return [[part for views in layout.views(row) for part in views] for row in rows]
@@ -454,7 +454,7 @@ class Tasks:
 
     @classmethod
     def of(cls, estimator: Any, *given: Any) -> Tasks | None:
-        """Those of an estimator that has callbacks, or is a part of one that may have some."""
+        """The tasks of an estimator, or None if neither it nor its parent has callbacks."""
         wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
         return cls(estimator, *given) if wanted else None
 

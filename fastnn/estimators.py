@@ -62,7 +62,7 @@ from .reports.progress import Progress
 from .threads import Claims
 from .training.advice import not_learned
 
-KINDS = ("binary", "multiclass")  # of targets, by scikit-learn's names, of which one class is chosen
+KINDS = ("binary", "multiclass")  # the targets, by scikit-learn's names, that stand for one class each
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither"), None]
 # Parameters that scikit-learn's estimators do not have: what they may be. Those of TRAINING are not for lbfgs.
@@ -126,7 +126,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     best_loss_: Any
     _best_coefs: Any
     _best_intercepts: Any
-    _optimizer_state: Any = None  # of the kernels', and what draws dropout, between unpickling and training
+    _optimizer_state: Any = None  # what the kernels' optimizer and dropout know, between unpickling and training
     # While a fit lasts: the solver asked for, until training begins; (X, y, weights) to validate on; whether X of
     # `predict` was checked.
     _solver: Any = None
@@ -184,7 +184,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> Any:
-        """The same estimator as a fitted one of scikit-learn: it predicts the same and goes on training the same."""
+        """An estimator like a fitted one of scikit-learn: it predicts the same and goes on training the same."""
         made = cls(**fitted.get_params(deep=False))
         made.__dict__.update(copy.deepcopy(vars(fitted)))
         if hasattr(fitted, "_optimizer"):
@@ -197,7 +197,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         return made
 
     def to_sklearn(self) -> Any:
-        """The same estimator of scikit-learn's class. Raises ValueError for what that does not have."""
+        """An estimator of scikit-learn's class that is like this one. Raises ValueError for what that does not have."""
         parameters = self.get_params(deep=False)
         own = {name: parameters.pop(name) for name in OWN}
         for name in CHANGE_NUMBERS:
@@ -631,7 +631,7 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
         if outputs is None:
             return super().predict(X)
         chosen = outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.intp)
-        return self.classes_.take(chosen, mode="clip")  # of one class there is only one
+        return self.classes_.take(chosen, mode="clip")  # where there is one class, it is that
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probabilities, (n, n_classes); see scikit-learn's."""

@@ -111,7 +111,7 @@ class History:
         return {"epoch": epoch, **{name: values[epoch - 1] for name, values in self._lists().items()}}
 
     def _arguments(self) -> dict[str, Any]:
-        """Those of an equal History."""
+        """The arguments that make an equal History."""
         names = ("loss", "val_loss", "seconds", "metric", "learning_rate", "metrics")
         return {name: copy.deepcopy(getattr(self, name)) for name in names}
 
@@ -158,7 +158,7 @@ class Recorder:
         for each in scored:
             for name in each.names:
                 history._scores.setdefault(name, [])
-            if each.prefix:  # of the validation set
+            if each.prefix:  # the validation set's
                 history.metric = each.metrics[0].name
         history._source = self.first, losses, epochs
 

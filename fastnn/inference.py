@@ -24,11 +24,11 @@ from .kernels.python_api import RowFunction
 from .kernels.sources import Source, Sources
 from .threads import numba_pool, run_on_threads
 
-KEPT_KINDS = 8  # of passes over samples, whose programs a sweep keeps
+KEPT_KINDS = 8  # a sweep keeps the programs of so many kinds of passes over samples
 LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Python run meanwhile
 LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep predicts more than a block of rows
-_Kind = tuple[int, np.dtype[Any]]  # of a C-ordered array of rows: how wide it is, and its dtype
-THREAD_ROWS = 64  # of a thread's share of a prediction, at least
+_Kind = tuple[int, np.dtype[Any]]  # how wide a C-ordered array of rows is, and its dtype
+THREAD_ROWS = 64  # the least rows in a thread's shard of a prediction
 # What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
 OUTPUTS_OR_LOSS, GRADIENT_OF_LOSS, HIDDEN, INPUT_GRADIENTS = "outputs", "gradient", "hidden", "input gradients"
 

@@ -16,7 +16,7 @@ from .losses import AnyLoss, check, kernel_name, name_of
 
 HIDDEN = tuple(ACTIVATIONS)
 NAMES = (*HIDDEN, *ROW_WISE)
-MAX_UNITS = 2**31 - 1  # of a layer
+MAX_UNITS = 2**31 - 1  # in a layer
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,9 @@ def accuracy(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight: NDArray[
 @np.errstate(all="ignore")
 def top_k(y_true: NDArray[Any], outputs: NDArray[Any], sample_weight: NDArray[Any] | None = None, *, k: int) -> float:
     """The share of samples whose class has one of the k largest outputs; of equal ones the lower index counts more."""
-    own = np.take_along_axis(outputs, y_true[:, None], axis=1)
+    right = np.take_along_axis(outputs, y_true[:, None], axis=1)
     lower = np.arange(outputs.shape[1]) < y_true[:, None]
-    rank = (outputs > own).sum(axis=1) + ((outputs == own) & lower).sum(axis=1)
+    rank = (outputs > right).sum(axis=1) + ((outputs == right) & lower).sum(axis=1)
     return float(np.average(rank < k, weights=sample_weight))
 
 

@@ -138,10 +138,10 @@ class Model:
 
     def _set(self, network: Network, split_seed: int, history: History | None) -> None:
         self._network = network
-        self._split_seed = split_seed  # of validation_fraction
-        self._feature_names: tuple[str, ...] | None = None  # of the frame that trained first
+        self._split_seed = split_seed  # draws what validation_fraction sets aside
+        self._feature_names: tuple[str, ...] | None = None  # the columns of the frame that trained first
         self.history = history
-        self._rate: Rate | None = None  # of the latest fit
+        self._rate: Rate | None = None  # the rate of the latest fit
         self._claims = _threads.Claims()
 
     # ---- structure ----
@@ -403,9 +403,9 @@ class Model:
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
             the samples whose target is at the other end.
         """
-        given = FitArguments(**{name: value for name, value in locals().items() if name != "self"})
+        arguments = FitArguments(**{name: value for name, value in locals().items() if name != "self"})
         subject = self._subject
-        request = checked(subject, given)
+        request = checked(subject, arguments)
         claim = threading.Lock()
         with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
             self._claims.take(claim)

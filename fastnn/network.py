@@ -21,9 +21,9 @@ from .optimizers import Optimizer
 
 OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
-MAX_PLANS = 3  # of training that are kept for an architecture
+MAX_PLANS = 3  # how many plans of training are kept for an architecture
 MAX_ARCHITECTURES = 8  # whose programs are kept
-SHARED_BYTES = 2**20  # of the parameters and buffers of a network whose programs may outlive it
+SHARED_BYTES = 2**20  # programs may outlive a network whose parameters and buffers have at most so many bytes
 
 
 def layout_of(architecture: Architecture) -> Layout:
@@ -48,7 +48,7 @@ class Programs:
     layout: Layout
     blocks: SmallPredictions
     sweeps: list[Any] = field(default_factory=list)
-    plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # of training, the latest at the end
+    plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # the latest at the end
 
 
 @functools.lru_cache(MAX_ARCHITECTURES)
@@ -62,7 +62,7 @@ def _scale(architecture: Architecture) -> float:
 
 
 def programs_of(architecture: Architecture) -> Programs:
-    """Those of all networks of a small architecture, or new ones."""
+    """The programs of all networks of a small architecture, or new ones."""
     programs = _shared_programs(architecture)
     if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
         return Programs(programs.layout, SmallPredictions(programs.layout, programs.blocks.scale))
@@ -97,12 +97,12 @@ class Network:
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
         views = layout.views(self.parameters)
         self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
-        self.vectors: dict[str, NDArray[Any]] = {}  # of optimizers, by their kernels: laid out like the parameters
+        self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = self.parameters.ctypes.data, self.state.ctypes.data
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
         self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
-        self.stepper: Any = None  # of the last call of partial_fit, if no plan has been asked for since
+        self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since
 
     def with_head(self, head: Dense) -> Network:
         """A network with another last layer, whose parameters are zero, and a fresh optimizer; the rest is copied."""

@@ -20,7 +20,7 @@ from ._validation import shown
 from .kernels import pool
 from .samples import Samples
 
-BUFFER_BYTES = 2**27  # of the samples that are mixed with each other, where `buffer_rows` does not say how many
+BUFFER_BYTES = 2**27  # how many bytes of samples are mixed with each other, where `buffer_rows` does not say
 BLOCKS_A_BUFFER = 16  # that are read from different places
 FIRST_ROWS = 2**10  # that are looked at before a fit
 Paths = Any  # a path or a sequence of them
@@ -48,7 +48,7 @@ class OneKind:
         """check gives (inputs, Targets, weights)."""
         self.check = check
         self.kind: dict[str, bool] = {}  # what the first rows have
-        self.names: tuple[str, ...] | None = None  # of the first frame's columns
+        self.names: tuple[str, ...] | None = None  # the columns of the first frame
 
     def __call__(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """What check gives."""
@@ -119,7 +119,7 @@ class Stream:
 
     @classmethod
     def from_arrays(cls, X: Any, y: Any, sample_weight: Any = None, *, buffer_rows: int | None = None) -> Stream:
-        """Of arrays X (n, n_inputs), y and sample_weight that are read by slices: `numpy.memmap`, h5py, zarr, a frame.
+        """A stream of arrays X (n, n_inputs), y and sample_weight, read by slices: `numpy.memmap`, h5py, zarr, a frame.
 
         Examples
         --------
@@ -141,7 +141,7 @@ class Stream:
 
     @classmethod
     def from_npy(cls, X: Paths, y: Paths, sample_weight: Paths = None, *, buffer_rows: int | None = None) -> Stream:
-        """Of .npy files: X is a path or a list of them, y and sample_weight as many, each with the rows of its X.
+        """A stream of .npy files: X is a path or a list of them, y and sample_weight as many, with the rows of their X.
 
         The files are mapped, not read as a whole, so one may be larger than memory.
         """
@@ -171,7 +171,7 @@ class Stream:
         sample_weight: str | None = None,
         buffer_rows: int | None = None,
     ) -> Stream:
-        """Of Parquet files, a path or a list of them; needs pyarrow: the extra `parquet`.
+        """A stream of Parquet files, a path or a list of them; needs pyarrow: the extra `parquet`.
 
         target names the column of y, or several; sample_weight that of the weights. columns are those of X, in this
         order; None is all others, in the order of the first file, but not pandas' index, which `to_parquet` adds. A
@@ -326,7 +326,7 @@ class _FileSource:
 
     def __init__(self, blocks: Callable[[int], list[FileRows]]):
         self.blocks = blocks
-        self.default_rows: int | None = None  # of a buffer, once they are known
+        self.default_rows: int | None = None  # that fill a buffer, once that is known
 
     def first(self) -> _Given:
         block = self.blocks(FIRST_ROWS)[0]
@@ -454,7 +454,7 @@ def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> FileRows:
 
 
 def _slice(array: Any, first: int, stop: int) -> Any:
-    """Those rows, read now, not when they are used; a frame stays one, for the names of its columns."""
+    """Rows of an array, read now, not when they are used; a frame stays one, for the names of its columns."""
     rows = getattr(array, "iloc", array)[first:stop]
     if _validation.column_names(rows) is None:
         rows = np.array(rows)
@@ -494,7 +494,7 @@ class _Columns(np.ndarray):
 
 
 def _columns(table: Any, names: list[str]) -> NDArray[Any]:
-    """Those of a table, (n, number of names)."""
+    """Columns of a table, (n, number of names)."""
     array = np.column_stack([table.column(name).to_numpy(zero_copy_only=False) for name in names]).view(_Columns)
     array.columns = names
     return array
@@ -516,11 +516,11 @@ def _check_column(path: str, schema: Any, name: Any, types: Any) -> None:
     if count != 1:
         much = "a column" if count == 0 else "only one column"
         raise ValueError(f"{path} must have {much} {name!r}, got {shown(schema.names)}")
-    kind = given = schema.field(name).type
+    kind = of_file = schema.field(name).type
     if types.is_dictionary(kind):
         kind = kind.value_type
     if not any(test(kind) for test in (types.is_integer, types.is_floating, types.is_boolean)):
-        raise TypeError(f"{path} must hold numbers in its column {name!r}, got {given}")
+        raise TypeError(f"{path} must hold numbers in its column {name!r}, got {of_file}")
 
 
 def _read(path: str, read: Callable[[], _Item]) -> _Item:

@@ -15,7 +15,7 @@ from .simd import Simd, Vec
 from .target import Target
 
 LEAK = 0.01  # the slope of leaky_relu below zero (Maas, Hannun and Ng 2013)
-SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu, by which mean 0 and variance 1 stay
+SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # constants of selu, with which mean 0 and variance 1 stay
 LEAST_GELU, LEAST_SILU = -0.16997120747990366, -0.2784645427610738  # the least outputs of gelu and silu
 # Vector operations of a value and its backward: where they compare and select, and where they take an exponential.
 CHEAP, EXPONENTIAL = 8, 34

@@ -18,7 +18,7 @@ from .target import Target
 # By whether the dtype is float64.
 TINY = {False: 1.2e-38, True: 2.3e-308}  # a little more than the smallest normal number
 LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine epsilon
-STEEPEST = 17.0  # of arctanh_error, whose slope has no end: FANN's limit
+STEEPEST = 17.0  # the limit of arctanh_error's slope, which has no end: FANN's
 
 
 TargetsKind = Literal["any", "counts", "signs", "probabilities", "distributions"]

@@ -20,7 +20,7 @@ from .target import LINE_BYTES
 
 SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
 IN_PLACE_ROW = 2**8  # bytes of a sample that is predicted where it lies, or copied with its neurons in the lanes
-THREAD_MULTIPLY_ADDS = 200_000  # of a thread's part of a step, below which waiting costs more than threads give
+THREAD_MULTIPLY_ADDS = 200_000  # in a thread's shard of a step, below which waiting costs more than threads give
 
 
 def choose(layout: Layout, batch_size: int) -> str:

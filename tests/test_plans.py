@@ -289,7 +289,7 @@ def test_fifty_kinds_leave_the_memory_of_three():
             model.fit(X, y, epochs=1, batch_size=batch_size, optimizer="adam")
             plan = plans(model)[-1]
             works = [programs.work for programs in plan.by_threads.values()]
-            made += [weakref.ref(each) for each in (plan, plan.own.parameters.base, *works)]
+            made += [weakref.ref(each) for each in (plan, plan.buffers.parameters.base, *works)]
             del plan, works
             alive = [ref() for ref in made[::3] if ref() is not None]
             assert alive == plans(model)

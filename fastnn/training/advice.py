@@ -16,7 +16,7 @@ from ..samples import Samples
 from .arguments import Request
 
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so
-SATURATED = 0.99  # of an output's range: how far off it is at the wrong end
+SATURATED = 0.99  # how far off an output is at the wrong end, as a share of its range
 SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
 SMALL_LOSS = 1e-3  # below which it does not look
 

@@ -68,7 +68,7 @@ class Subject(NamedTuple):
 
     @property
     def architecture(self) -> Architecture:
-        """That of the network."""
+        """The network's architecture."""
         return self.network.architecture
 
 
@@ -86,42 +86,44 @@ class Request(NamedTuple):
 
     data: Labelled  # that it trains on; the first rows of a stream
     columns: tuple[str, ...] | None  # the names of a frame's
-    chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]] | None  # of a stream, see `Chunks`
+    chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]] | None  # a stream's, see `Chunks`
     options: Options | WholeSetOptions
     scored: list[Scored]
     callbacks: Sequence[Callable[..., object]]
     history: History
 
 
-def checked(subject: Subject, given: FitArguments) -> Request:
+def checked(subject: Subject, arguments: FitArguments) -> Request:
     """The fit that is asked for; raises ValueError or TypeError for an argument that cannot be used."""
-    if given.validation_data is not None and given.validation_fraction is not None:
+    if arguments.validation_data is not None and arguments.validation_fraction is not None:
         raise ValueError("validation_data and validation_fraction exclude each other, got both")
-    _check_reports(given)
-    callbacks = _validation.callables("callbacks", given.callbacks)
-    stream = given.X if isinstance(given.X, Stream) else None
+    _check_reports(arguments)
+    callbacks = _validation.callables("callbacks", arguments.callbacks)
+    stream = arguments.X if isinstance(arguments.X, Stream) else None
     if stream is None:
-        data = labelled(subject, given.class_weight, False, given.X, given.y, given.sample_weight)
-        columns = _validation.column_names(given.X)
+        data = labelled(subject, arguments.class_weight, False, arguments.X, arguments.y, arguments.sample_weight)
+        columns = _validation.column_names(arguments.X)
     else:
-        _check_stream(given)
-        check = OneKind(functools.partial(labelled, subject, given.class_weight, True))
+        _check_stream(arguments)
+        check = OneKind(functools.partial(labelled, subject, arguments.class_weight, True))
         data, columns = stream._first(check), check.names
-    strengths = penalties(given)
-    rules = _rules(subject, given)
+    strengths = penalties(arguments)
+    rules = _rules(subject, arguments)
     check_trainable(subject.architecture)
-    data, held = _validation_set(subject, given, data, columns)
-    epochs = _validation.integer("epochs", given.epochs, 0, MAX_EPOCHS)
+    data, held = _validation_set(subject, arguments, data, columns)
+    epochs = _validation.integer("epochs", arguments.epochs, 0, MAX_EPOCHS)
     n = len(data.inputs) if stream is None else MAX_ROWS  # a stream may have as many
     if stream is not None:
         stream._check_epochs(epochs)
-    batch_size = min(_validation.integer("batch_size", given.batch_size, 1), n)
-    optimizer = given.optimizer if isinstance(given.optimizer, FullBatch) else optimizers.resolve(given.optimizer)
+    batch_size = min(_validation.integer("batch_size", arguments.batch_size, 1), n)
+    optimizer = (
+        arguments.optimizer if isinstance(arguments.optimizer, FullBatch) else optimizers.resolve(arguments.optimizer)
+    )
     optimizer = optimizers.as_it_is(optimizer)
     if isinstance(optimizer, (FullBatch, Rprop)):
         plain = rules == NO_RULES and strengths[1] == NO_PENALTY
-        _check_whole_set(subject.architecture, given, optimizer, None if stream is not None else n, plain)
-    ordered, order = sample_order(given.shuffle, epochs, n)
+        _check_whole_set(subject.architecture, arguments, optimizer, None if stream is not None else n, plain)
+    ordered, order = sample_order(arguments.shuffle, epochs, n)
     if order is not None and data.weights is not None and not all(data.weights[row].any() for row in order):
         raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
     options: Options | WholeSetOptions
@@ -134,31 +136,31 @@ def checked(subject: Subject, given: FitArguments) -> Request:
             optimizer=optimizer,
             ordered=ordered,
             order=order,
-            max_threads=max_threads(subject.network, given.threads, epochs * n, batch_size),
+            max_threads=max_threads(subject.network, arguments.threads, epochs * n, batch_size),
             l2=strengths[0],
             l1=strengths[1],
             rules=rules,
         )
-    scored = _scored(subject, given, data, held)
+    scored = _scored(subject, arguments, data, held)
     chunks = None
     if stream is not None:
         chunks = functools.partial(stream._chunks, functools.partial(_samples_of, check), batch_size)
-    _warn(subject, given, data, held)
-    history = History() if given.history is None else given.history
+    _warn(subject, arguments, data, held)
+    history = History() if arguments.history is None else arguments.history
     return Request(data, columns, chunks, options, scored, callbacks, history)
 
 
-def _check_reports(given: FitArguments) -> None:
+def _check_reports(arguments: FitArguments) -> None:
     """Raise for wrong arguments about what a fit tells, and about threads."""
-    _validation.boolean("train_metric", given.train_metric)
-    if given.history is not None and not isinstance(given.history, History):
-        raise TypeError(f"history must be a History or None, got {shown(given.history)}")
-    if not isinstance(given.verbose, bool):
-        _validation.integer("verbose", given.verbose, 0, 1)
-    if given.progress is not None and not isinstance(given.progress, (bool, np.bool_)):
-        raise TypeError(f"progress must be True, False or None, got {shown(given.progress)}")
-    if given.threads is not None:
-        _validation.integer("threads", given.threads, 1)
+    _validation.boolean("train_metric", arguments.train_metric)
+    if arguments.history is not None and not isinstance(arguments.history, History):
+        raise TypeError(f"history must be a History or None, got {shown(arguments.history)}")
+    if not isinstance(arguments.verbose, bool):
+        _validation.integer("verbose", arguments.verbose, 0, 1)
+    if arguments.progress is not None and not isinstance(arguments.progress, (bool, np.bool_)):
+        raise TypeError(f"progress must be True, False or None, got {shown(arguments.progress)}")
+    if arguments.threads is not None:
+        _validation.integer("threads", arguments.threads, 1)
 
 
 # ---- samples ----
@@ -197,24 +199,24 @@ def _samples_of(check: Callable[[Any, Any, Any], Labelled], X: Any, y: Any, samp
     return check(X, y, sample_weight).samples
 
 
-def _check_stream(given: FitArguments) -> None:
+def _check_stream(arguments: FitArguments) -> None:
     """Raise for arguments that go with samples in memory."""
-    for name, value in {"y": given.y, "sample_weight": given.sample_weight}.items():
+    for name, value in {"y": arguments.y, "sample_weight": arguments.sample_weight}.items():
         if value is not None:
             raise TypeError(f"{name} must be None with a Stream, which holds it, got {shown(value)}")
-    if given.validation_fraction is not None or given.train_metric:
+    if arguments.validation_fraction is not None or arguments.train_metric:
         raise ValueError("validation_fraction and train_metric need samples in memory; give validation_data")
-    if not isinstance(given.shuffle, (bool, np.bool_)):
-        raise TypeError(f"shuffle must be True or False with a Stream, got {shown(given.shuffle)}")
+    if not isinstance(arguments.shuffle, (bool, np.bool_)):
+        raise TypeError(f"shuffle must be True or False with a Stream, got {shown(arguments.shuffle)}")
 
 
 def _validation_set(
-    subject: Subject, given: FitArguments, data: Labelled, columns: tuple[str, ...] | None
+    subject: Subject, arguments: FitArguments, data: Labelled, columns: tuple[str, ...] | None
 ) -> tuple[Labelled, Labelled | None]:
     """(what to train on, what to validate on); columns are the names of those that train."""
-    if given.validation_fraction is not None:
-        return _split(data, given.validation_fraction, subject.split_seed)
-    pair = given.validation_data
+    if arguments.validation_fraction is not None:
+        return _split(data, arguments.validation_fraction, subject.split_seed)
+    pair = arguments.validation_data
     if pair is None:
         return data, None
     if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
@@ -253,7 +255,7 @@ def _split(data: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labell
 
 
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
-    """(kind of order, the order where it is given) of the argument shuffle."""
+    """(kind of order, the order where it is arguments) of the argument shuffle."""
     if n > MAX_ROWS:
         raise ValueError(f"X must hold at most {MAX_ROWS} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
@@ -284,11 +286,11 @@ def check_trainable(architecture: Architecture) -> None:
         )
 
 
-def penalties(given: FitArguments) -> tuple[Penalty, Penalty]:
-    """Those of the arguments l2 and l1."""
-    if _is_off(given.l2) and _is_off(given.l1):
+def penalties(arguments: FitArguments) -> tuple[Penalty, Penalty]:
+    """The penalties that the arguments l2 and l1 ask for."""
+    if _is_off(arguments.l2) and _is_off(arguments.l1):
         return NO_PENALTY, NO_PENALTY
-    return Penalty(_validation.number("l2", given.l2, 0.0)), Penalty(_validation.number("l1", given.l1, 0.0))
+    return Penalty(_validation.number("l2", arguments.l2, 0.0)), Penalty(_validation.number("l1", arguments.l1, 0.0))
 
 
 def _is_off(value: Any) -> bool:
@@ -296,25 +298,27 @@ def _is_off(value: Any) -> bool:
     return type(value) is float and value == 0.0
 
 
-def _rules(subject: Subject, given: FitArguments) -> Rules:
+def _rules(subject: Subject, arguments: FitArguments) -> Rules:
     """What training does beside descending the gradient."""
-    numbers = given.dropout, given.input_noise, given.label_smoothing, given.min_derivative
-    if given.max_norm is None and all(map(_is_off, numbers)):  # as in most small fits: checks took 7 of their 100 us
+    numbers = arguments.dropout, arguments.input_noise, arguments.label_smoothing, arguments.min_derivative
+    if arguments.max_norm is None and all(
+        map(_is_off, numbers)
+    ):  # as in most small fits: checks took 7 of their 100 us
         return NO_RULES
     architecture = subject.architecture
-    label_smoothing = _validation.number("label_smoothing", given.label_smoothing, 0.0, 1.0)
+    label_smoothing = _validation.number("label_smoothing", arguments.label_smoothing, 0.0, 1.0)
     if label_smoothing and architecture.targets not in ("probabilities", "distributions"):
         raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {architecture.loss_name!r}")
-    min_derivative = _validation.number("min_derivative", given.min_derivative, 0.0, 1.0)
+    min_derivative = _validation.number("min_derivative", arguments.min_derivative, 0.0, 1.0)
     if min_derivative and not saturates(subject.network.layout):
         raise ValueError(
             "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
             f"cross-entropy takes none of the last layer), got {min_derivative!r} for {architecture.described()}"
         )
-    max_norm = given.max_norm
+    max_norm = arguments.max_norm
     return Rules(
-        dropout=_validation.dropout(given.dropout, len(architecture.layers) - 1),
-        input_noise=_validation.number("input_noise", given.input_noise, 0.0),
+        dropout=_validation.dropout(arguments.dropout, len(architecture.layers) - 1),
+        input_noise=_validation.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
         max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
         min_derivative=min_derivative,
@@ -322,7 +326,7 @@ def _rules(subject: Subject, given: FitArguments) -> Rules:
 
 
 def _check_whole_set(
-    architecture: Architecture, given: FitArguments, optimizer: FullBatch | Rprop, n: int | None, plain: bool
+    architecture: Architecture, arguments: FitArguments, optimizer: FullBatch | Rprop, n: int | None, plain: bool
 ) -> None:
     """Raise where an optimizer of all samples at once cannot do what is asked for.
 
@@ -337,10 +341,10 @@ def _check_whole_set(
         raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {architecture.loss_name!r}")
     if n is None:
         raise ValueError(f"optimizer {name} needs all samples in memory, got a Stream")
-    if given.batch_size < n or not isinstance(given.shuffle, (bool, np.bool_)):
+    if arguments.batch_size < n or not isinstance(arguments.shuffle, (bool, np.bool_)):
         raise ValueError(
             f"optimizer {name} needs all {n} samples in a batch and no order of them, "
-            f"got batch_size {given.batch_size} and shuffle {shown(given.shuffle)}"
+            f"got batch_size {arguments.batch_size} and shuffle {shown(arguments.shuffle)}"
         )
 
 
@@ -354,22 +358,24 @@ def max_threads(network: Network, threads: int | None, samples: int, batch_size:
 # ---- what is told ----
 
 
-def _scored(subject: Subject, given: FitArguments, data: Labelled, held: Labelled | None) -> list[Scored]:
+def _scored(subject: Subject, arguments: FitArguments, data: Labelled, held: Labelled | None) -> list[Scored]:
     """The sets that are scored after each epoch; raises for a metric that does not go with them."""
     sets = {} if held is None else {"val_": held}
-    if given.train_metric:
+    if arguments.train_metric:
         sets[""] = data
     last = subject.architecture.layers[-1]
     if not sets:
-        metrics.resolve(given.metric, data.targets, last)
-    return [Scored(prefix, each, metrics.resolve(given.metric, each.targets, last)) for prefix, each in sets.items()]
+        metrics.resolve(arguments.metric, data.targets, last)
+    return [
+        Scored(prefix, each, metrics.resolve(arguments.metric, each.targets, last)) for prefix, each in sets.items()
+    ]
 
 
-def _warn(subject: Subject, given: FitArguments, data: Labelled, held: Labelled | None) -> None:
+def _warn(subject: Subject, arguments: FitArguments, data: Labelled, held: Labelled | None) -> None:
     """Say what is probably not meant."""
     architecture = subject.architecture
     found = [out_of_reach(architecture, data.targets)]
-    if given.metric is None:
+    if arguments.metric is None:
         watched = data if held is None else held
         found.append(two_numbers(architecture, watched.targets, held is not None))
     for text in filter(None, found):

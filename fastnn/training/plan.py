@@ -24,7 +24,7 @@ from ..optimizers import Optimizer
 from ..samples import Samples
 from ..threads import ThreadTuner, forks
 
-MAX_ROWS = 2**31 - 1  # of samples: their numbers are int32
+MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 
 
@@ -43,7 +43,7 @@ class Options:
     """How a fit by mini-batch steps goes, and what it minimises, after its arguments were checked."""
 
     epochs: int
-    batch_size: int  # of AnyRows the usual one, or 0
+    batch_size: int  # with any_rows the usual one, or 0
     optimizer: Optimizer
     ordered: int = AS_IS
     order: NDArray[np.int32] | None = None  # (epochs, n) where it is given
@@ -66,7 +66,7 @@ class Options:
             object.__setattr__(self, "rules", replace(self.rules, clip_value=clips[0], clip_norm=clips[1]))
 
 
-NOBODY = np.zeros(1, MAILBOX)  # of a call without helping threads
+NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
 class ThreadPrograms:
@@ -76,12 +76,12 @@ class ThreadPrograms:
         layout, kind = plan.layout, plan.kind
         self.threads, self.library = threads, library(layout.dtype)
         self.layout = strategy.sharded(layout, kind.batch_size, threads)
-        own, live = plan.own, plan.live
+        buffers, live = plan.buffers, plan.live
         if self.layout is not layout:
             parameters, vectors = (aligned_zeros(n * self.layout.n_bytes, layout.dtype) for n in (1, plan.n_vectors))
-            own = own._replace(parameters=parameters, vectors=vectors)
-            live = own.trainable(self.layout)
-        self.own = own
+            buffers = buffers._replace(parameters=parameters, vectors=vectors)
+            live = buffers.trainable(self.layout)
+        self.buffers = buffers
         needed = kind.any_rows or training_programs.needs_gradient(layout, kind.batch_size, kind.optimizer)
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
         rows = layout.block_rows if kind.any_rows else min(kind.batch_size, layout.block_rows)
@@ -101,15 +101,15 @@ class ThreadPrograms:
 
     def hand_over(self, other: ThreadPrograms, within_a_batch: bool) -> None:
         """Let another go on from here."""
-        mine, its = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
+        here, there = self.layout.n_bytes // self.layout.itemsize, other.layout.n_bytes // other.layout.itemsize
         pairs = []
         if other.layout is not self.layout:
-            pairs = [(self.own.parameters, other.own.parameters), (self.own.vectors, other.own.vectors)]
+            pairs = [(self.buffers.parameters, other.buffers.parameters), (self.buffers.vectors, other.buffers.vectors)]
         if within_a_batch:
             pairs.append((self.gradient, other.gradient))
             other.work.step[...] = self.work.step
         for array, out in pairs:
-            for vector, place in zip(array.reshape(-1, mine), out.reshape(-1, its), strict=True):
+            for vector, place in zip(array.reshape(-1, here), out.reshape(-1, there), strict=True):
                 self.layout.convert(vector, other.layout, place)
 
     def arguments(self, plan: Plan, mailbox: NDArray[Any]) -> tuple[Any, ...]:
@@ -178,9 +178,9 @@ class Buffers(NamedTuple):
 
     def trainable(self, layout: Layout) -> Trainable:
         """As programs know it."""
-        n_own = self.vectors.nbytes // layout.n_bytes
+        n_vectors = self.vectors.nbytes // layout.n_bytes
         parameters, vectors, state = (array.ctypes.data for array in (self.parameters, self.vectors, self.state))
-        return Trainable.at(layout, parameters, vectors, n_own, state)
+        return Trainable.at(layout, parameters, vectors, n_vectors, state)
 
 
 def _settings(optimizer: Optimizer) -> list[float]:
@@ -205,18 +205,21 @@ class Plan:
         self.layout, self.scale, self.kind = layout, scale, kind
         self.n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
         parameters, vectors = (aligned_zeros(n * layout.n_bytes, layout.dtype) for n in (1, self.n_vectors))
-        self.own = Buffers(parameters, vectors, aligned_zeros(STATE.itemsize, STATE))
+        self.buffers = Buffers(parameters, vectors, aligned_zeros(STATE.itemsize, STATE))
         self.of_network: Buffers | None = None  # while a fit lasts
         its_parameters, its_vectors, its_state = map(Symbol, NETWORK_SYMBOLS)
-        pair = self.own.trainable(layout), Trainable.at(layout, its_parameters, its_vectors, self.n_vectors, its_state)
+        pair = (
+            self.buffers.trainable(layout),
+            Trainable.at(layout, its_parameters, its_vectors, self.n_vectors, its_state),
+        )
         self.live, self.kept = reversed(pair) if kind.in_place else pair
         self.forks = forks()
         self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
         self.penalties = aligned_zeros(48, np.float64).reshape(2, 3)
         self.bindings = bindings()
-        self.rates = np.empty(0)  # of the steps or epochs of a call
+        self.rates = np.empty(0)  # a rate for each step or epoch of a call
         self.order = np.empty(0, np.int32)  # drawn
-        self.run = self.fresh_run = np.zeros(1, entry.RUN)  # of the fit that is bound, and what each begins with
+        self.run = self.fresh_run = np.zeros(1, entry.RUN)  # where the bound fit is, and what each begins with
         for name, value in {"patience": -1, "best": np.inf, "loss_scale": 1.0}.items():
             self.fresh_run[name] = value
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
@@ -281,7 +284,7 @@ class Plan:
     def bind_rates(self, learning_rate: learning_rates.LearningRate, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
         per = self.kind.rate_per
-        position = int(self.own.state["numbers"][0, POSITIONS[per]])
+        position = int(self.buffers.state["numbers"][0, POSITIONS[per]])
         self.rates = rates = np.array(learning_rate.rates(position, most), np.float64)  # nobody may change them now
         if rates.shape != (most,):
             raise ValueError(f"learning_rate must give {most} rates, got shape {rates.shape} from {learning_rate!r}")
@@ -293,14 +296,14 @@ class Plan:
 
     def load(self, network: Network, optimizer: Optimizer) -> None:
         """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
-        own = self.own
+        buffers = self.buffers
         self.programs = self.by_threads[1]
-        own.parameters[:] = network.parameters
-        own.state[:] = network.state
+        buffers.parameters[:] = network.parameters
+        buffers.state[:] = network.state
         if network.optimizer == optimizer:
-            own.vectors[:] = network.vectors_for(optimizer)
+            buffers.vectors[:] = network.vectors_for(optimizer)
         else:
-            network.start(optimizer, own.vectors, own.state)
+            network.start(optimizer, buffers.vectors, buffers.state)
 
     def release(self, network: Network) -> None:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""

@@ -27,16 +27,16 @@ class Stepper:
     for any n, in arrays of the kinds that it was made for.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, given: NDArray[Any]):
-        """The network's optimizer is an equal one. given is what y is when `samples.targets` was made of it."""
+    def __init__(self, network: Network, optimizer: Optimizer, samples: Samples, labels_or_targets: NDArray[Any]):
+        """The network's optimizer is an equal one. `samples.targets` was made of labels_or_targets, which y is."""
         inputs = samples.inputs
         options = Options(1, 0, optimizer, any_rows=True, in_place=True)
         self.plan = plan = plan_for(network, options, samples)
         plan.bind(options, samples)
         plan.bindings["address"] = 0  # each step brings its own
         self.requested: Optimizer | str = optimizer  # the argument of `partial_fit`
-        self.x_dtype, self.y_dtype, self.labels = inputs.dtype, given.dtype, np.zeros(0, np.int32)
-        self._turn_to(inputs.shape, given.shape)
+        self.x_dtype, self.y_dtype, self.labels = inputs.dtype, labels_or_targets.dtype, np.zeros(0, np.int32)
+        self._turn_to(inputs.shape, labels_or_targets.shape)
 
     def takes(self, X: NDArray[Any], y: NDArray[Any]) -> bool:
         """Whether these are as it was made for."""

@@ -120,10 +120,10 @@ class Steps(Trainer):
     def _of_the_epoch(self) -> NDArray[Any]:
         """The parameters that the last epoch left."""
         self.plan.take(1)
-        return self.plan.own.parameters
+        return self.plan.buffers.parameters
 
     def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
-        """Of the epochs that a call ended; before it so many epochs and steps had begun, and rate was the last one."""
+        """Note the rates of the epochs that a call ended. Before it so many epochs and steps had begun, at `rate`."""
         ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
         self.rate.now = float(self.plan.settings[0])
         if not isinstance(learning_rate, learning_rates.LearningRate):
