@@ -585,7 +585,7 @@ def out_of_reach(values: NDArray[Any], output: object, low: float, high: float) 
     """What to say of numeric targets that an output activation cannot give, whose outputs are in [low, high], or ""."""
     if low == -np.inf and high == np.inf:
         return ""
-    slices = list(calls.row_slices(len(values), values[:1].nbytes))
+    slices = [slice(None)] if values.size < SMALL else list(calls.row_slices(len(values), values[:1].nbytes))
     least, most = min(values[rows].min() for rows in slices), max(values[rows].max() for rows in slices)
     if low <= least and most <= high:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,7 @@ def _source(symbol: str, dtype: str, cols: int, row_stride: int, prefetch: bool)
     return Source(symbol, operation, dtype, cols, row_stride, prefetch)
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(NamedTuple):
     """The kinds of arrays of a sample set: samples, targets, and weights if it has any."""
 
     x: Source

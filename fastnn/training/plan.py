@@ -66,6 +66,7 @@ class Options:
             object.__setattr__(self, "rules", replace(self.rules, clip_value=clips[0], clip_norm=clips[1]))
 
 
+UNBOUND = bindings()
 NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
@@ -244,8 +245,9 @@ class Plan:
         """Get ready for a fit on these samples; order is that of `options`, or of the epochs that are left."""
         n, table, ordered = len(samples.inputs), self.bindings, options.ordered
         batch_size = options.batch_size or n
-        for made in self.by_threads.values():
-            made.prepare(*{min(n, batch_size), n % batch_size} - {0})
+        if self.kind.any_rows:
+            for made in self.by_threads.values():
+                made.prepare(*{min(n, batch_size), n % batch_size} - {0})
         if ordered == DRAWN:
             if len(self.order) != n:
                 self.order = np.empty(n, np.int32)
@@ -300,14 +302,15 @@ class Plan:
         self.programs = self.by_threads[1]
         buffers.parameters[:] = network.parameters
         buffers.state[:] = network.state
-        if network.optimizer == optimizer:
+        known = network.optimizer
+        if known is optimizer or known == optimizer:
             buffers.vectors[:] = network.vectors_for(optimizer)
         else:
             network.start(optimizer, buffers.vectors, buffers.state)
 
     def release(self, network: Network) -> None:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
-        self.bindings[...] = bindings()
+        self.bindings[...] = UNBOUND
         self.of_network = None
         if self.layout is network.layout:
             network.plans.append(self)
