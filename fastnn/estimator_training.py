@@ -213,9 +213,17 @@ class EstimatorTrainer(Trainer):
     """Steps of an estimator: in the orders that scikit-learn's generator draws, by its rules of learning rate."""
 
     def __init__(
-        self, estimator: Any, engine: Engine, X: Any, y: Any, sample_weight: Any, batch_size: int, goes_on: bool
+        self,
+        estimator: Any,
+        engine: Engine,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        batch_size: int,
+        goes_on: bool,
+        fresh: bool,
     ):
-        """With `goes_on` calls on other numbers of samples follow."""
+        """With `goes_on` calls on other numbers of samples follow; with `fresh` the optimizer starts afresh."""
         self.estimator, self.network = estimator, engine.network
         self.optimizer, self.random = estimator._optimizer, estimator._random_state
         self.shuffle, self.early_stopping = bool(estimator.shuffle), bool(estimator.early_stopping)
@@ -245,6 +253,7 @@ class EstimatorTrainer(Trainer):
                 max_norm=None if estimator.max_norm is None else float(estimator.max_norm),
             ),
             any_rows=goes_on,
+            fresh=fresh,
         )
         self.history = History()
         self.steps = Steps(self.network, self.samples, self.options, self.history)

@@ -417,8 +417,11 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if tasks is not None:
             tasks.begin()
         engine = self._network()
-        self._begin_optimizer(engine, afresh)
-        trainer = EstimatorTrainer(self, engine, X, y, sample_weight, batch_size, incremental)
+        if self._optimizer_state is not None:
+            state, engine.network.state["noise"] = self._optimizer_state
+            restore_optimizer(engine.network, state)
+        self._optimizer_state = None
+        trainer = EstimatorTrainer(self, engine, X, y, sample_weight, batch_size, incremental, afresh)
         if afresh and trainer.options.rules.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
             trainer.resume(engine.network)
@@ -454,15 +457,6 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             found = not_learned(self.loss_ * trainer.options.n_means, trainer.samples.targets)
             if found and not incremental and self.stopped_by_ != "interrupt":
                 warnings.warn(found, stacklevel=2)
-
-    def _begin_optimizer(self, engine: Engine, afresh: bool) -> None:
-        """Let the network's optimizer start afresh, or go on from a state that was kept."""
-        if afresh:
-            engine.network.state["optimizer"] = 0
-        if self._optimizer_state is not None:
-            state, engine.network.state["noise"] = self._optimizer_state
-            restore_optimizer(engine.network, state)
-        self._optimizer_state = None
 
     def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """By what early stopping judges; more is better."""

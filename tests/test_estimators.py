@@ -1368,6 +1368,7 @@ ENDS = [
     *(("fit", name) for name in ("settings_of", "_init_coef", "arrays_of", "EstimatorTrainer")),
     *(("warm_start", name) for name in ("check_goes_on", "settings_of")),
     *(("partial_fit", name) for name in ("check_goes_on", "batch_size_of", "EstimatorTrainer")),
+    *(("warm_start", name) for name in ("Steps", "EstimatorFit", "Progress")),
 ]
 
 

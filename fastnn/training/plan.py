@@ -56,6 +56,7 @@ class Options:
     partial: bool = False  # whether more samples of the epoch follow, in another fit
     any_rows: bool = False  # whether fits on other numbers of samples follow
     in_place: bool = False  # whether the network's own memory is trained, see Plan
+    fresh: bool = False  # whether the optimizer starts afresh, also where an equal one has trained
     rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
 
     def __post_init__(self) -> None:
@@ -296,14 +297,14 @@ class Plan:
             raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
-    def load(self, network: Network, optimizer: Optimizer) -> None:
-        """Copy the network's memory, and start the optimizer afresh in the copy unless it is the one that trained."""
+    def load(self, network: Network, optimizer: Optimizer, fresh: bool = False) -> None:
+        """Copy the network's memory, and start the optimizer afresh in the copy unless an equal one has trained."""
         buffers = self.buffers
         self.programs = self.by_threads[1]
         buffers.parameters[:] = network.parameters
         buffers.state[:] = network.state
         known = network.optimizer
-        if known is optimizer or known == optimizer:
+        if not fresh and (known is optimizer or known == optimizer):
             buffers.vectors[:] = network.vectors_for(optimizer)
         else:
             network.start(optimizer, buffers.vectors, buffers.state)

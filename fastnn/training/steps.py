@@ -51,8 +51,11 @@ class Steps(Trainer):
     def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
         plan = plan_for(network, self.options, self.samples)
         plan.bind(self.options, self.samples, order)
-        plan.load(network, self.options.optimizer)
+        self._load(plan, network)
         return plan
+
+    def _load(self, plan: Plan, network: Network) -> None:
+        plan.load(network, self.options.optimizer, fresh=self.options.fresh and plan.run["epoch"][0] == 0)
 
     @property
     def epoch(self) -> int:
@@ -105,7 +108,7 @@ class Steps(Trainer):
         plan = self.plan
         check_after_callbacks(self.network, network, self.epoch, self._of_the_epoch)
         if network is self.network:
-            plan.load(network, self.options.optimizer)
+            self._load(plan, network)
             return
         order = None if self.options.order is None else self.options.order[self.epoch :]
         before, bound = self.network, self._bound_plan(network, order)
