@@ -55,11 +55,11 @@ def _kind(estimator: Any) -> tuple[Any, ...]:
     return activation, estimator.out_activation_, estimator.loss
 
 
-def hidden_activations(given: Any, n_hidden: int) -> list[Any]:
+def hidden_activations(activation: Any, n_hidden: int) -> list[Any]:
     """fastnn's names of the hidden layers' activations, or objects, for the parameter `activation`."""
-    found = list(given) if isinstance(given, (list, tuple)) else [given] * n_hidden
+    found = list(activation) if isinstance(activation, (list, tuple)) else [activation] * n_hidden
     if len(found) != n_hidden:
-        raise ValueError(f"activation must be one, or one a hidden layer, {n_hidden}, got {shown(given)}")
+        raise ValueError(f"activation must be one, or one a hidden layer, {n_hidden}, got {shown(activation)}")
     for each in found:
         if not isinstance(each, Activation):
             _validation.choice("activation", each, ("logistic", *HIDDEN))
@@ -75,8 +75,8 @@ def arrays_of(coefs: Any, intercepts: Any) -> tuple[list[Any], list[Any]]:
     if len(coefs) != len(intercepts) or not len(coefs):
         raise ValueError(f"coefs_ and intercepts_ must have an array a layer, got {len(coefs)} and {len(intercepts)}")
     weights, biases = list[Any](), list[Any]()
-    for i, (given, its) in enumerate(zip(list(coefs), list(intercepts), strict=True)):
-        w, b = _numbers(f"coefs_[{i}]", given), _numbers(f"intercepts_[{i}]", its)
+    for i, (coef, intercept) in enumerate(zip(list(coefs), list(intercepts), strict=True)):
+        w, b = _numbers(f"coefs_[{i}]", coef), _numbers(f"intercepts_[{i}]", intercept)
         if w.ndim != 2 or 0 in w.shape or (i and w.shape[0] != weights[-1].shape[1]):
             rows = weights[-1].shape[1] if i else "n_features"
             raise ValueError(f"coefs_[{i}] must have shape ({rows}, n), got shape {w.shape}")
@@ -90,14 +90,14 @@ def arrays_of(coefs: Any, intercepts: Any) -> tuple[list[Any], list[Any]]:
     return weights, biases
 
 
-def _numbers(name: str, given: Any) -> NDArray[Any]:
+def _numbers(name: str, values: Any) -> NDArray[Any]:
     """An array of real numbers."""
-    array = np.asarray(given.toarray() if scipy.sparse.issparse(given) else given)
+    array = np.asarray(values.toarray() if scipy.sparse.issparse(values) else values)
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
-            raise TypeError(f"{name} must hold numbers, got {shown(given)}") from None
+            raise TypeError(f"{name} must hold numbers, got {shown(values)}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got an array of dtype {array.dtype}")
     return array
@@ -169,12 +169,12 @@ class Engine:
 
     def take(self, coefs: list[Any], intercepts: list[Any]) -> None:
         """Copy what does not lie in the network's memory; the arrays are those of `arrays_of`."""
-        shapes, its = [w.shape for w in coefs], [w.shape for w in self.coefs]
-        if shapes != its:
-            raise ValueError(f"coefs_ must keep their shapes while fit lasts, {its}, got {shapes}")
-        for mine, given in zip((*self.coefs, *self.intercepts), (*coefs, *intercepts), strict=True):
-            if given is not mine:
-                mine[...] = given
+        shapes, expected = [w.shape for w in coefs], [w.shape for w in self.coefs]
+        if shapes != expected:
+            raise ValueError(f"coefs_ must keep their shapes while fit lasts, {expected}, got {shapes}")
+        for place, array in zip((*self.coefs, *self.intercepts), (*coefs, *intercepts), strict=True):
+            if array is not place:
+                place[...] = array
         self.wider = np.result_type(self.architecture.dtype, *(w.dtype for w in coefs)) != self.architecture.dtype
 
 
@@ -198,13 +198,13 @@ def restore_optimizer(network: Network, state: Any) -> None:
     """Go on from what `optimizer_state` gave, if it was of a network of the same sizes."""
     if state is None:
         return
-    optimizer, given, numbers = state
+    optimizer, kept, numbers = state
     vectors = network.vectors_for(optimizer).copy()
-    mine = _pieces_of(network, vectors)
-    if [[a.shape for a in parts] for parts in mine] != [[a.shape for a in parts] for parts in given]:
+    here = _pieces_of(network, vectors)
+    if [[a.shape for a in parts] for parts in here] != [[a.shape for a in parts] for parts in kept]:
         return
-    for parts, its in zip(mine, given, strict=True):
-        for out, array in zip(parts, its, strict=True):
+    for parts, arrays in zip(here, kept, strict=True):
+        for out, array in zip(parts, arrays, strict=True):
             out[...] = array
     network.restore_optimizer(optimizer, vectors, numbers)
 
@@ -457,20 +457,20 @@ class Tasks:
         self.epoch: Any = None
         self.open = False
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self.given = {"X": X, "y": lambda: _as_given(estimator, y), "metadata": metadata}
+        self.fit_arguments = {"X": X, "y": lambda: _as_given(estimator, y), "metadata": metadata}
         self.fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
-        self.fit.call_on_fit_task_begin(estimator=estimator, **self.given)
+        self.fit.call_on_fit_task_begin(estimator=estimator, **self.fit_arguments)
 
     @classmethod
-    def of(cls, estimator: Any, *given: Any) -> Tasks | None:
+    def of(cls, estimator: Any, *fit_arguments: Any) -> Tasks | None:
         """The tasks of an estimator, or None if neither it nor its parent has callbacks."""
         wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
-        return cls(estimator, *given) if wanted else None
+        return cls(estimator, *fit_arguments) if wanted else None
 
     def begin(self) -> None:
         """An epoch begins."""
         self.epoch, self.open = self.fit.subcontext("epoch"), True
-        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.given)
+        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.fit_arguments)
 
     def end(self) -> bool:
         """It has ended; whether the fit shall end."""
@@ -485,7 +485,7 @@ class Tasks:
 
     def _end(self, task: Any) -> Any:
         # A copy of the estimator is one that is fitted: `__getstate__` copies its coefficients.
-        return task.call_on_fit_task_end(estimator=self.estimator, **self.given, reconstruction_attributes={})
+        return task.call_on_fit_task_end(estimator=self.estimator, **self.fit_arguments, reconstruction_attributes={})
 
 
 def _as_given(estimator: Any, y: NDArray[Any]) -> NDArray[Any]:
@@ -548,7 +548,7 @@ def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) ->
     return Samples(inputs, targets, weights)
 
 
-class Own(BaseOptimizer):
+class FastnnSolver(BaseOptimizer):
     """One of fastnn's optimizers, with scikit-learn's rule for when a fit stops."""
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -575,24 +575,24 @@ def settings_of(estimator: Any) -> Any:
         schedule = estimator.learning_rate_init, estimator.learning_rate
         made = SGDOptimizer([], *schedule, estimator.momentum, estimator.nesterovs_momentum, estimator.power_t)
     else:
-        return Own(replace(optimizers.resolve(solver), **more))
+        return FastnnSolver(replace(optimizers.resolve(solver), **more))
     made.more = more
     return made
 
 
-def optimizer_of(theirs: Any) -> Any:
+def optimizer_of(solver: Any) -> Any:
     """The optimizer that trains, from scikit-learn's. Its numbers may lie outside what fastnn's own allow."""
-    if isinstance(theirs, Own):
-        return theirs.optimizer
+    if isinstance(solver, FastnnSolver):
+        return solver.optimizer
     made: Any
-    more = getattr(theirs, "more", {})
-    if isinstance(theirs, AdamOptimizer):
+    more = getattr(solver, "more", {})
+    if isinstance(solver, AdamOptimizer):
         made = Adam(epsilon_hat=True, **more)
-        numbers = {"beta1": theirs.beta_1, "beta2": theirs.beta_2, "epsilon": theirs.epsilon}
+        numbers = {"beta1": solver.beta_1, "beta2": solver.beta_2, "epsilon": solver.epsilon}
     else:
-        made = Momentum(nesterov=bool(theirs.nesterov), **more)
-        numbers = {"momentum": theirs.momentum}
-    for name, value in ({"learning_rate": theirs.learning_rate_init} | numbers).items():
+        made = Momentum(nesterov=bool(solver.nesterov), **more)
+        numbers = {"momentum": solver.momentum}
+    for name, value in ({"learning_rate": solver.learning_rate_init} | numbers).items():
         if name not in more:
             object.__setattr__(made, name, float(value))
     return made
@@ -612,17 +612,17 @@ def batch_size_of(estimator: Any, n: int) -> int:
     return min(max(1, int(estimator.batch_size)), MAX_ROWS)
 
 
-def copy_vectors(theirs: Any, network: Network, optimizer: Optimizer, *, to_network: bool) -> None:
+def copy_vectors(solver: Any, network: Network, optimizer: Optimizer, *, to_network: bool) -> None:
     """Copy the vectors of scikit-learn's optimizer to those of the network, or back."""
-    names = ("ms", "vs") if isinstance(theirs, AdamOptimizer) else ("velocities",)
+    names = ("ms", "vs") if isinstance(solver, AdamOptimizer) else ("velocities",)
     vectors = np.split(network.vectors_for(optimizer), len(names))
     for name, vector in zip(names, vectors, strict=True):
         views = network.layout.views(vector)
-        for mine, given in zip([*(w for w, _ in views), *(b for _, b in views)], getattr(theirs, name), strict=True):
+        for here, there in zip([*(w for w, _ in views), *(b for _, b in views)], getattr(solver, name), strict=True):
             if to_network:
-                mine[...] = given
+                here[...] = there
             else:
-                given[...] = mine
+                there[...] = here
 
 
 class _Held(NamedTuple):

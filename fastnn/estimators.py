@@ -36,7 +36,7 @@ from .estimator_training import (
     Engine,
     EstimatorFit,
     EstimatorTrainer,
-    Own,
+    FastnnSolver,
     Tasks,
     arrays_of,
     batch_size_of,
@@ -66,7 +66,7 @@ KINDS = ("binary", "multiclass")  # the targets, by scikit-learn's names, that s
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither"), None]
 # Parameters that scikit-learn's estimators do not have: what they may be. Those of TRAINING are not for lbfgs.
-OWN: dict[str, list[Any]] = {
+EXTRA_PARAMETERS: dict[str, list[Any]] = {
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "l1": [Interval(Real, 0, None, closed="left")],
     "max_norm": _POSITIVE,
@@ -88,12 +88,12 @@ _WIDER: dict[str, list[Any]] = {
 _REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile")
 
 
-def _store(estimator: Any, init: Callable[..., None], given: dict[str, Any]) -> None:
+def _store(estimator: Any, init: Callable[..., None], parameters: dict[str, Any]) -> None:
     """Keep the arguments of __init__ as they are: scikit-learn's by its own, the others here."""
-    given = {name: value for name, value in given.items() if name not in ("self", "__class__")}
-    for name in OWN:
-        setattr(estimator, name, given.pop(name))
-    init(**given)
+    parameters = {name: value for name, value in parameters.items() if name not in ("self", "__class__")}
+    for name in EXTRA_PARAMETERS:
+        setattr(estimator, name, parameters.pop(name))
+    init(**parameters)
 
 
 def _check(estimator: Any, validation: Any) -> None:
@@ -135,7 +135,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     solver: Any
     validation_loss_curve_: Any
 
-    def _network(self) -> Engine:
+    def _current_engine(self) -> Engine:
         """The engine, with the parameters that the estimator has now.
 
         Memory that the coefficients were views of is not overwritten when somebody assigns others, because the old ones
@@ -188,7 +188,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         made = cls(**fitted.get_params(deep=False))
         made.__dict__.update(copy.deepcopy(vars(fitted)))
         if hasattr(fitted, "_optimizer"):
-            network, optimizer = made._network().network, optimizer_of(fitted._optimizer)
+            network, optimizer = made._current_engine().network, optimizer_of(fitted._optimizer)
             numbers = network.state["numbers"] * 0
             if isinstance(fitted._optimizer, AdamOptimizer):
                 numbers[0, :2] = optimizer.beta1**fitted._optimizer.t, optimizer.beta2**fitted._optimizer.t
@@ -199,22 +199,22 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     def to_sklearn(self) -> Any:
         """An estimator of scikit-learn's class that is like this one. Raises ValueError for what that does not have."""
         parameters = self.get_params(deep=False)
-        own = {name: parameters.pop(name) for name in OWN}
+        extra = {name: parameters.pop(name) for name in EXTRA_PARAMETERS}
         for name in CHANGE_NUMBERS:
-            if own[name]:
-                raise ValueError(f"{name} is a parameter that scikit-learn does not have, got {shown(own[name])}")
+            if extra[name]:
+                raise ValueError(f"{name} is a parameter that scikit-learn does not have, got {shown(extra[name])}")
         original = originals.MLPClassifier if isinstance(self, originals.MLPClassifier) else originals.MLPRegressor
         made = original(**parameters)
         made._validate_params()
-        theirs = getattr(self, "_optimizer", None)
-        if isinstance(theirs, Own) or getattr(theirs, "more", None):
+        solver = getattr(self, "_optimizer", None)
+        if isinstance(solver, FastnnSolver) or getattr(solver, "more", None):
             raise ValueError("solver must be one of scikit-learn's in the last fit, with its learning rate; it was not")
         state = copy.deepcopy(self.__getstate__())
         for name in ("_optimizer_state", "_skl_callbacks"):
             state.pop(name, None)
         made.__dict__.update({name: value for name, value in state.items() if name != "_sklearn_version"})
         if hasattr(self, "_optimizer"):
-            network, optimizer = self._network().network, optimizer_of(self._optimizer)
+            network, optimizer = self._current_engine().network, optimizer_of(self._optimizer)
             parameters = made.coefs_ + made.intercepts_
             for name in ("ms", "vs") if isinstance(self._optimizer, AdamOptimizer) else ("velocities",):
                 setattr(made._optimizer, name, [np.zeros_like(p) for p in parameters])
@@ -227,7 +227,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """The outputs for an array that scikit-learn would take as it is, without its validation; else None."""
         if self._engine is None or not hasattr(self, "coefs_"):
             return None
-        engine = self._network()
+        engine = self._current_engine()
         network = engine.network
         return (
             outputs_of(network, X, self.threads)
@@ -243,7 +243,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             return outputs
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        network, coefs = self._network().network, list(self.coefs_)
+        network, coefs = self._current_engine().network, list(self.coefs_)
         outputs = outputs_of(network, X, self.threads)
         dtype = np.result_type(X.dtype, *(getattr(w, "dtype", np.float64) for w in coefs))
         return outputs.astype(dtype if dtype.kind == "f" else np.result_type(X.dtype, outputs.dtype), copy=False)
@@ -291,7 +291,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         """The network, and X, validated, as its kernels take it."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        network = self._network().network
+        network = self._current_engine().network
         return network, rows_of(network, X)
 
     # ---- training ----
@@ -331,13 +331,13 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation: Any = None) -> Any:
         _check(self, validation)
-        claims, mine = self.__dict__.setdefault("_claims", Claims()), threading.Lock()
-        with mine:
-            claims.take(mine)
+        claims, claim = self.__dict__.setdefault("_claims", Claims()), threading.Lock()
+        with claim:
+            claims.take(claim)
             before = dict(vars(self))
             self._validation = validation
-            self._solver = given = self.solver
-            if given not in ("sgd", "adam", "lbfgs"):
+            self._solver = solver = self.solver
+            if solver not in ("sgd", "adam", "lbfgs"):
                 self.solver = "adam"  # until `_fit_stochastic` begins: scikit-learn's code knows no others
             try:
                 return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
@@ -347,10 +347,10 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
                 raise
             finally:
                 if self._solver is not None:
-                    self.solver = given
+                    self.solver = solver
                 for name in ("_solver", "_validation"):
                     self.__dict__.pop(name, None)
-                claims.give_back(mine)
+                claims.give_back(claim)
 
     def _that_goes_on(self, X: Any, y: NDArray[Any], reset: bool) -> tuple[Any, NDArray[Any]]:
         """(X, y), validated; raises where further training cannot be on them."""
@@ -416,7 +416,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         tasks = None if incremental else Tasks.of(self, X, y, sample_weight)
         if tasks is not None:
             tasks.begin()
-        engine = self._network()
+        engine = self._current_engine()
         if self._optimizer_state is not None:
             state, engine.network.state["noise"] = self._optimizer_state
             restore_optimizer(engine.network, state)
@@ -482,14 +482,14 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             super()._fit_lbfgs(X, y, *others)
         finally:
             self._engine, self._optimizer_state = None, kept
-        self._lend(self._network())  # in float64, as SciPy's result is
+        self._lend(self._current_engine())  # in float64, as SciPy's result is
 
     def _loss_grad_lbfgs(
         self, packed_coef_inter: NDArray[Any], X: Any, y: Any, sample_weight: Any, *_: Any
     ) -> tuple[float, NDArray[Any]]:
         """(loss, its gradient), as scikit-learn packs it: all coefficients, then all intercepts."""
         self._unpack(packed_coef_inter)
-        network = self._network().network
+        network = self._current_engine().network
         samples = samples_of(network, X, y, sample_weight)
         loss, gradient = network.inference.loss_and_gradient(*samples)
         views = network.layout.views(gradient)
@@ -558,7 +558,7 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **originals.MLPClassifier._parameter_constraints,
         **_WIDER,
-        **OWN,
+        **EXTRA_PARAMETERS,
     }
     classes_: NDArray[Any]
 
@@ -658,7 +658,7 @@ class MLPRegressor(_Trained, originals.MLPRegressor):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **originals.MLPRegressor._parameter_constraints,
         **_WIDER,
-        **OWN,
+        **EXTRA_PARAMETERS,
         "loss": [StrOptions(set(_REGRESSION_LOSSES)), Huber, Quantile, Loss],
     }
 

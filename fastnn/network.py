@@ -172,6 +172,6 @@ class Network:
 
     def restore_optimizer(self, optimizer: Optimizer, vectors: NDArray[Any], numbers: NDArray[Any]) -> None:
         """Go on from what `optimizer_state` gave."""
-        mine = self.vectors_for(optimizer)
-        self.start(optimizer, mine, self.state)
-        mine[...], self.state["numbers"] = vectors, numbers
+        kept = self.vectors_for(optimizer)
+        self.start(optimizer, kept, self.state)
+        kept[...], self.state["numbers"] = vectors, numbers
