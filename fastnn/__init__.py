@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from .history import DivergenceError, History
     from .layers import Dense
     from .learning_rates import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
+    from .loading import load
     from .losses import Huber, Quantile
     from .metrics import Metric
-    from .model import Model, load
+    from .model import Model
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
     from .plots import plot_confusion_matrix, plot_wrong
     from .rates import find_learning_rate
@@ -67,7 +68,7 @@ _HOME = {
     "TargetReached": "callbacks",
     "TimeLimit": "callbacks",
     "find_learning_rate": "rates",
-    "load": "model",
+    "load": "loading",
     "load_digits": "data",
     "load_idx": "data",
     "one_hot": "data",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 import os
 import threading
@@ -20,13 +19,12 @@ from . import _validation, initialisers, metrics, storage, summary
 from . import threads as _threads
 from ._other_names import explained
 from ._validation import Targets, shown
-from .custom import Activation, Loss
+from .custom import Activation
 from .files import model_file
 from .history import History
 from .initialisers import Init
 from .layers import MAX_UNITS, Architecture, Dense, architecture
 from .losses import AnyLoss
-from .metrics import Metric
 from .network import Network
 from .optimizers import SGD, FullBatch, Optimizer
 from .reports.progress import Progress
@@ -34,11 +32,9 @@ from .scoring import Labelled, decide, evaluate, nan_rows, two_numbers
 from .streams import Stream
 from .training import step
 from .training.advice import after_fit
-from .training.arguments import FitArguments, Subject, check_trainable, checked, inputs_of, targets_of
+from .training.arguments import AnyMetric, FitArguments, Subject, check_trainable, checked, inputs_of, targets_of
 from .training.fit import Fit, Rate
 from .training.trainers import trainer_for
-
-AnyMetric = str | Metric | Callable[..., float]
 
 
 class Model:
@@ -253,6 +249,14 @@ class Model:
             "feature_names": self._feature_names,
             "history": copy.copy(self.history),
         }
+
+    @classmethod
+    def _of(cls, contents: model_file.Contents) -> Model:
+        """The model that a file holds."""
+        model = object.__new__(cls)
+        model._set(contents.network, contents.split_seed, None)
+        model._feature_names = contents.feature_names
+        return model
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         network = Network(state["architecture"], state["random"], state["noise"])
@@ -688,38 +692,6 @@ class Model:
         optimizer, path = _validation.boolean("optimizer", optimizer), _validation.path(path)
         contents = model_file.Contents(self._network, self._split_seed, self._feature_names)
         storage.write(path, *model_file.written(contents, optimizer))
-
-
-def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Model:
-    """The model that `Model.save` wrote to the file.
-
-    A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
-    them. Nothing can tell whether they are the functions that the model was trained with.
-
-    Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
-    newer format version, with parameters that are not finite or an optimizer's state that cannot be. Raises
-    FileNotFoundError where there is no file, and TypeError for a path that is neither a string nor a path object.
-
-    Examples
-    --------
-    >>> import fastnn, tempfile, os
-    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-    >>> fastnn.Model([4, 3], rng=0).save(path)
-    >>> fastnn.load(path).sizes
-    (4, 3)
-    """
-    path = _validation.path(path)
-    if custom is not None and not isinstance(custom, Mapping):
-        raise TypeError(f"custom must be a dict of names and what they stand for, got {shown(custom)}")
-    description, tensors = storage.read(path)
-    try:
-        contents = model_file.read(json.loads(description), tensors, custom or {})
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
-    model = object.__new__(Model)
-    model._set(contents.network, contents.split_seed, None)
-    model._feature_names = contents.feature_names
-    return model
 
 
 def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:

@@ -1,0 +1,42 @@
+"""`load`: what a file holds, as the object that was saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+
+from . import _validation, storage
+from ._validation import shown
+from .custom import Activation, Loss
+from .files import model_file
+from .model import Model
+
+
+def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Model:
+    """The model that `Model.save` wrote to the file.
+
+    A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
+    them. Nothing can tell whether they are the functions that the model was trained with.
+
+    Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
+    newer format version, with parameters that are not finite or an optimizer's state that cannot be. Raises
+    FileNotFoundError where there is no file, and TypeError for a path that is neither a string nor a path object.
+
+    Examples
+    --------
+    >>> import fastnn, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> fastnn.Model([4, 3], rng=0).save(path)
+    >>> fastnn.load(path).sizes
+    (4, 3)
+    """
+    path = _validation.path(path)
+    if custom is not None and not isinstance(custom, Mapping):
+        raise TypeError(f"custom must be a dict of names and what they stand for, got {shown(custom)}")
+    description, tensors = storage.read(path)
+    try:
+        contents = model_file.read(json.loads(description), tensors, custom or {})
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
+    return Model._of(contents)
