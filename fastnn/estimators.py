@@ -31,6 +31,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _validation, optimizers
 from ._validation import shown
+from .claims import Claims
 from .custom import Activation, Loss
 from .estimator_training import (
     Engine,
@@ -59,7 +60,6 @@ from .losses import Huber, Quantile
 from .network import Network
 from .optimizers import Optimizer
 from .reports.progress import Progress
-from .threads import Claims
 from .training.advice import not_learned
 
 KINDS = ("binary", "multiclass")  # the targets, by scikit-learn's names, that stand for one class each

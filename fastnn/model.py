@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation, initialisers, metrics, storage, summary
-from . import threads as _threads
 from ._other_names import explained
 from ._validation import Targets, shown
+from .claims import BUSY, Claims
 from .custom import Activation
 from .files import model_file
 from .history import History
@@ -138,7 +138,7 @@ class Model:
         self._feature_names: tuple[str, ...] | None = None  # the columns of the frame that trained first
         self.history = history
         self._rate: Rate | None = None  # the rate of the latest fit
-        self._claims = _threads.Claims()
+        self._claims = Claims()
 
     # ---- structure ----
 
@@ -414,7 +414,7 @@ class Model:
         with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
             self._claims.take(claim)
             if self._network is not subject.network:  # since the arguments were checked
-                raise RuntimeError(_threads.BUSY)
+                raise RuntimeError(BUSY)
             trainer = trainer_for(subject.network, request)
             self.history, self._rate = request.history, trainer.rate
             self._feature_names = self._feature_names or request.columns

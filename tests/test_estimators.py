@@ -35,6 +35,7 @@ from sklearn.utils import get_tags
 import fastnn
 from fastnn import threads
 from fastnn.kernels import entry, strategy
+from fastnn.training import thread_tuner
 from fastnn.training.steps import Steps
 
 REGRESSION = ("single", "outputs", "poisson")
@@ -396,7 +397,7 @@ def test_partial_fit_on_threads_has_the_same_bits(solver, feature_major, monkeyp
     monkeypatch.setattr(strategy, "SHARD_SAMPLES", 32)
     monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: feature_major)
     tried = itertools.cycle([1, 3])
-    monkeypatch.setattr(threads.ThreadTuner, "choose", lambda self: (next(tried) if self.threads > 1 else 1, 1.0))
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (next(tried) if self.threads > 1 else 1, 1.0))
     X, y = samples("multiclass", 500)
     one, several = (fastnn.MLPClassifier((70, 40), solver=solver, random_state=0, alpha=0.1, threads=n) for n in (1, 3))
     for n in (500, 130, 33, 1, 401, 200):

@@ -146,7 +146,7 @@ def test_two_fits_are_one_longer_fit(name, optimizer, calls_are, monkeypatch):
 def test_threads_give_the_same_bits(monkeypatch):
     monkeypatch.setattr("fastnn.threads.available_threads", lambda: 2)
     monkeypatch.setattr("fastnn.threads.FIT_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr("fastnn.threads.ThreadTuner.choose", lambda self: (self.threads, 1.0))
+    monkeypatch.setattr("fastnn.training.thread_tuner.ThreadTuner.choose", lambda self: (self.threads, 1.0))
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     X, y = samples(300, [20, 70, 40], "float32")
     models = [Model([20, 70, 40], rng=0) for _ in range(2)]

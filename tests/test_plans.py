@@ -15,6 +15,7 @@ import fastnn
 from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, network
 from fastnn import threads as fastnn_threads
 from fastnn.kernels import entry, library, strategy
+from fastnn.training import thread_tuner
 from fastnn.training.plan import Plan
 from fastnn.training.step import Stepper
 
@@ -222,7 +223,7 @@ def test_on_two_threads(monkeypatch):
     monkeypatch.setattr(fastnn_threads, "FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: False)
-    monkeypatch.setattr(fastnn_threads.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
     X, y = samples(200, [20, 70, 40])
     model, alone = Model([20, 70, 40], rng=0), Model([20, 70, 40], rng=0)
     for epochs in (1, 2, 1):
@@ -478,11 +479,12 @@ import os, signal, warnings
 import numpy as np
 from fastnn import Model, threads
 from fastnn import network
+from fastnn.training import thread_tuner
 from fastnn.kernels import library, strategy
 
 warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, strategy.THREAD_MULTIPLY_ADDS = lambda: 2, 0, 1
-threads.ThreadTuner.choose = lambda self: (self.threads, 1.0)
+thread_tuner.ThreadTuner.choose = lambda self: (self.threads, 1.0)
 strategy.feature_major_pays = lambda *_: False
 network.SHARED_BYTES = 0
 X = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)

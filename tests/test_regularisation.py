@@ -10,6 +10,7 @@ import pytest
 
 from fastnn import LBFGS, SGD, Adam, Dense, LevenbergMarquardt, Model, Rprop, Stream, threads
 from fastnn.kernels import reference
+from fastnn.training import thread_tuner
 
 rng = np.random.default_rng(5)
 X = rng.standard_normal((90, 6))
@@ -95,7 +96,7 @@ def test_threads_change_no_bit(monkeypatch):
     """With threads forced, whatever the machine has."""
     monkeypatch.setattr(threads, "available_threads", lambda: 2)
     monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr(threads.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
     models = [Model([64, Dense(256, "relu"), Dense(10, "softmax")], loss="cross_entropy", rng=0) for _ in range(2)]
     samples, labels = rng.standard_normal((512, 64)), rng.integers(0, 10, 512)
     options = {"epochs": 3, "batch_size": 128, "optimizer": Adam(clip_norm=0.3), "dropout": 0.4, "max_norm": 1.0}
@@ -204,7 +205,7 @@ def test_min_derivative_leaves_all_but_training_as_it_is(tmp_path):
 def test_min_derivative_has_the_same_bits_on_threads_and_in_a_stream(options, monkeypatch):
     monkeypatch.setattr(threads, "available_threads", lambda: 2)
     monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr(threads.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
     samples, labels = rng.standard_normal((512, 64)).astype("f4"), rng.integers(0, 10, 512)
     options = {"epochs": 3, "min_derivative": 0.2, "dropout": 0.2, "shuffle": False} | options
     results = []

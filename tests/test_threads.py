@@ -8,8 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from fastnn import LBFGS, History, Model, Stream, load, threads
+from fastnn import LBFGS, History, Model, Stream, claims, load, threads
 from fastnn.kernels import entry, pool
+from fastnn.training import thread_tuner
 
 from .starts import WAYS, Starts
 
@@ -444,11 +445,11 @@ def test_the_pool_is_free_again_after_an_error():
 
 
 def test_the_tuner_decides_for_the_faster_number():
-    tuner = threads.ThreadTuner(2, call_seconds=0.05)
+    tuner = thread_tuner.ThreadTuner(2, call_seconds=0.05)
 
     def run(count, step):
         """Two calls of 100 steps with the number chosen: the first one's cold caches do not count."""
-        assert tuner.choose() == (count, threads.WARM_UP)
+        assert tuner.choose() == (count, thread_tuner.WARM_UP)
         tuner.note(count, 0.03, 100)
         assert tuner.choose()[0] == count
         tuner.note(count, 100 * step, 100)
@@ -466,30 +467,30 @@ def test_the_tuner_decides_for_the_faster_number():
         run(1, 2e-4)
         run(2, 1e-4)
         assert tuner.choose() == (2, 1.0)
-    assert waited[0] == threads.FIRST_PATIENCE
-    assert waited[-1] == threads.MAX_PATIENCE
+    assert waited[0] == thread_tuner.FIRST_PATIENCE
+    assert waited[-1] == thread_tuner.MAX_PATIENCE
     tuner.note(2, 0.04, 100)  # another process wants a core
-    assert tuner.patience == threads.FIRST_PATIENCE
+    assert tuner.patience == thread_tuner.FIRST_PATIENCE
     run(1, 4e-5)
     assert tuner.choose() == (1, 1.0)
 
 
 def test_the_tuner_waits_longer_where_a_change_takes_longer():
-    tuner = threads.ThreadTuner(2, call_seconds=0.05)
+    tuner = thread_tuner.ThreadTuner(2, call_seconds=0.05)
     for count, seconds in ((2, 0.01), (1, 0.02)):
         for _ in range(2):
             assert tuner.choose()[0] == count
             tuner.note(count, seconds, 100)
     tuner.note(2, 0.01, 100)
     tuner.switch_seconds = 1.0
-    tuner.measured_at[1] -= 2 * threads.MAX_PATIENCE
+    tuner.measured_at[1] -= 2 * thread_tuner.MAX_PATIENCE
     assert tuner.choose() == (2, 1.0)
     tuner.measured_at[1] -= 30.0
-    assert tuner.choose() == (1, threads.WARM_UP)
+    assert tuner.choose() == (1, thread_tuner.WARM_UP)
 
 
 def test_the_tuner_of_one_thread_has_no_choice():
-    tuner = threads.ThreadTuner(1, call_seconds=0.05)
+    tuner = thread_tuner.ThreadTuner(1, call_seconds=0.05)
     for _ in range(3):
         assert tuner.choose() == (1, 1.0)
         tuner.note(1, 0.04, 100)
@@ -619,7 +620,7 @@ def test_a_step_within_a_call_on_the_same_model(outer):
         with Interruption(at, lambda model=model: step(model)) as interruption:
             given = outcome(outer, model)
         if isinstance(interruption.given, str):
-            assert interruption.given == threads.BUSY
+            assert interruption.given == claims.BUSY
             assert given == wanted
             refused += 1
     assert refused
@@ -656,7 +657,7 @@ def test_one_model_in_any_mix_of_calls(tmp_path):
                 mix[i % 9](int(i))
                 done.append(i)
             except RuntimeError as error:
-                wrong.extend([] if str(error) == threads.BUSY else [repr(error)])
+                wrong.extend([] if str(error) == claims.BUSY else [repr(error)])
             except ValueError as error:  # of a head that was replaced meanwhile
                 wrong.extend([] if "must" in str(error) or "needs" in str(error) else [repr(error)])
 

@@ -9,6 +9,7 @@ import pytest
 import fastnn
 from fastnn import Model, calls, threads
 from fastnn.kernels import entry, memory, pool, strategy
+from fastnn.training import thread_tuner
 
 from .starts import WAYS, Starts
 
@@ -22,7 +23,7 @@ def shared(monkeypatch):
     monkeypatch.setattr(threads, "available_threads", lambda: 8)
     monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
-    monkeypatch.setattr(threads.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
     monkeypatch.setattr(entry, "help_train", lambda *a: (helped.append(a[-1]), kernel(*a))[1])
     monkeypatch.setattr(pool, "PATIENCE", 300.0)  # however slow the machine is
     return helped
@@ -242,10 +243,11 @@ import multiprocessing, os, signal, sys, threading, warnings
 import numpy as np
 from fastnn import Model, SGD, threads
 from fastnn.kernels import entry, pool, strategy
+from fastnn.training import thread_tuner
 
 threads.available_threads, threads.FIT_MULTIPLY_ADDS = lambda: 2, 0  # on any machine
 pool.PATIENCE = 300.0  # however slow
-threads.ThreadTuner.choose = lambda self: (self.threads, 1.0)
+thread_tuner.ThreadTuner.choose = lambda self: (self.threads, 1.0)
 X = np.random.default_rng(0).normal(size=(2_000, 40)).astype(np.float32)
 y = np.arange(2_000) % 5
 

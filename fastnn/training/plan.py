@@ -22,7 +22,8 @@ from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
-from ..threads import ThreadTuner, forks
+from ..threads import forks
+from .thread_tuner import ThreadTuner
 
 MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN

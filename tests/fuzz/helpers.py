@@ -45,6 +45,7 @@ from fastnn import (
 )
 from fastnn.kernels import strategy
 from fastnn.layers import HIDDEN as EVERY_ACTIVATION
+from fastnn.training import thread_tuner
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = float(os.environ.get("FASTNN_FUZZ_SECONDS", "0"))
@@ -151,7 +152,7 @@ def on_threads(rng, layout=None):
         changes = rng.random() < 0.3  # of the number of threads, from call to call
         chosen = random.Random(int(rng.integers(2**32)))  # NumPy's has a lock, which another thread may hold at a fork
         choice = (lambda self: (chosen.choice([1, self.threads]), 1.0)) if changes else lambda self: (self.threads, 1.0)
-        patch.setattr(threads.ThreadTuner, "choose", choice)
+        patch.setattr(thread_tuner.ThreadTuner, "choose", choice)
         if layout is not None:
             patch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature")
         yield
