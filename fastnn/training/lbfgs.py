@@ -19,12 +19,12 @@ class LBFGSTrainer(WholeSet):
 
     def run(self, after: Callable[[int], bool]) -> None:
         """Minimise. SciPy has the loop, so `after` is called from it."""
+        if not self.epochs:
+            return
         try:
             from scipy.optimize import minimize
         except ImportError:
             raise ImportError("LBFGS needs SciPy: pip install scipy") from None
-        if not self.epochs:
-            return
 
         def iteration_ended(intermediate_result: Any) -> None:  # SciPy knows what to give by the name
             self._finish(intermediate_result.x, float(intermediate_result.fun))
