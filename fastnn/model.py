@@ -341,7 +341,7 @@ class Model:
             The same with l1 times the sum of the absolute values (Nielsen, eq. 95); the derivative of |0| is 0.
         max_norm : float or None
             After each step, a neuron whose weights have a larger Euclidean norm gets them scaled to it (Srivastava et
-            al. 2014), in a pass more over all weights that train, on one thread.
+            al. 2014). This takes one extra pass over the weights that train, on one thread.
         dropout : float or sequence of float
             The share of the outputs of each hidden layer that becomes zero while it trains, in [0, 1), or one share a
             hidden layer. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so that

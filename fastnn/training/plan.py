@@ -73,7 +73,7 @@ NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
 class ThreadPrograms:
-    """How so many threads train: in which layout, in which memory, and by which programs, which know it by address."""
+    """The programs that train with a given number of threads, and the buffers whose addresses they contain."""
 
     def __init__(self, plan: Plan, threads: int):
         layout, kind = plan.layout, plan.kind
