@@ -108,12 +108,12 @@ def _of_error(s, e):
 
 
 def _arctanh_error(s, a, y):
-    """Of outputs between 0 and 1, whose error e = a - y lies between -1 and 1."""
+    """The loss of outputs between 0 and 1, whose error e = a - y lies between -1 and 1."""
     return _of_error(s, a - y)
 
 
 def _halved_arctanh_error(s, a, y):
-    """Of outputs between -1 and 1: twice that of e = (a - y) / 2, whose slope in a is that of e (as FANN takes it)."""
+    """The loss of outputs between -1 and 1: twice that of e = (a - y) / 2, whose slope in a is that of e (as FANN takes it)."""
     value, slope = _of_error(s, (a - y) * 0.5)
     return value * 2.0, slope
 
