@@ -113,7 +113,7 @@ def _arctanh_error(s, a, y):
 
 
 def _halved_arctanh_error(s, a, y):
-    """The loss of outputs between -1 and 1, as FANN takes it: twice that of e = (a - y) / 2, with the slope of that in a."""
+    """The loss of outputs between -1 and 1: twice that of e = (a - y) / 2, with the slope of e (as FANN takes it)."""
     value, slope = _of_error(s, (a - y) * 0.5)
     return value * 2.0, slope
 
