@@ -125,21 +125,18 @@ class AnyRows(ThreadPrograms):
     """Programs for batches of any number of rows: those of a few heights, written when needed.
 
     A batch whose number of rows is a height, or the kind's batch_size, has a program of its own for each worker. Any
-    other is the sum of several heights: the gradients of its pieces are added up before the update.
+    other is the sum of several heights: the gradients of its blocks are added up before the update.
     """
 
     def _write(self) -> None:
         self.most = self.layout.block_rows
-        pieces, usual = strategy.heights(self.most), self.training.kind.batch_size
-        batches = sorted({*pieces, usual} if 0 < usual <= self.most else pieces)
-        self.pick, self.rows, self.n_batches = (
-            training_programs.pick(batches, self.most),
-            (*batches, *pieces),
-            len(batches),
-        )
-        self.in_pieces = self._for_batches_of(self.most + 1)
+        heights, usual = strategy.heights(self.most), self.training.kind.batch_size
+        batches = sorted({*heights, usual} if 0 < usual <= self.most else heights)
+        self.pick = training_programs.pick(batches, self.most)
+        self.rows, self.n_batches = (*batches, *heights), len(batches)
+        self.in_blocks = self._for_batches_of(self.most + 1)
         self.workers = [self.work.worker(index, self.threads) for index in range(self.threads)]
-        self.around = [Code(self.in_pieces.around(worker), self.library) for worker in self.workers]
+        self.around = [Code(self.in_blocks.around(worker), self.library) for worker in self.workers]
         self.blocks: list[list[Code | None]] = [[None] * len(self.rows) for _ in self.workers]
         self.code = self._joined(self.blocks)
 
@@ -162,7 +159,7 @@ class AnyRows(ThreadPrograms):
         blocks = [its.copy() for its in self.blocks]
         for i in missing:
             rows = self.rows[i]
-            training = self._for_batches_of(rows) if i < self.n_batches else self.in_pieces
+            training = self._for_batches_of(rows) if i < self.n_batches else self.in_blocks
             how = strategy.choose(self.layout, self.training.kind.batch_size or rows)
             for worker, its in zip(self.workers, blocks, strict=True):
                 its[i] = Code([training.block(how, rows, worker)], self.library)
