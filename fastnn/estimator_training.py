@@ -386,16 +386,19 @@ class EstimatorFit(Fit):
         """held is what is validated on."""
         super().__init__(trainer, lambda: engine.network, lambda ended: trainer.left is None and report(ended))
         self.estimator, self.engine, self.steps, self.held = estimator, engine, trainer, held
-        self.started = time.monotonic()
         self.callbacks = [functools.partial(callback, estimator) for callback in estimator.callbacks or ()]
         self.tasks: Tasks | None = None
+        self.started = 0.0
         if held is not None:
             self.scored_samples = samples_of(engine.network, held.X, held.targets, held.weights)
             estimator.validation_loss_curve_ = getattr(estimator, "validation_loss_curve_", None) or []
 
-    def watch(self, tasks: Tasks | None) -> None:
-        """Report to scikit-learn's callbacks, if there are any; come back after each epoch where somebody looks."""
-        self.tasks, estimator = tasks, self.estimator
+    def watch(self, tasks: Tasks | None, started: float) -> None:
+        """Report to scikit-learn's callbacks, if there are any; come back after each epoch where somebody looks.
+
+        max_time counts from when the fit started.
+        """
+        self.tasks, self.started, estimator = tasks, started, self.estimator
         if tasks is not None:
             self.callbacks.append(tasks.end)
         looks = self.held is not None or estimator.verbose or self.callbacks or estimator.progress or estimator.max_time

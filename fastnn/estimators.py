@@ -11,6 +11,7 @@ import copy
 import functools
 import math
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -400,6 +401,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         layer_units: Any,
         incremental: bool,
     ) -> None:
+        started = time.monotonic()
         self.solver = self._solver
         afresh = not incremental or not hasattr(self, "_optimizer")
         if afresh:
@@ -427,7 +429,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             trainer.resume(engine.network)
         with Progress(self.progress and not incremental, False, trainer.epochs, trainer.history) as progress:
             fit = EstimatorFit(self, engine, trainer, progress, held)
-            fit.watch(tasks)
+            fit.watch(tasks, started)
             self._lend(engine)
             self.n_iter_, self.stopped_by_ = 0, "max_iter"
             try:
