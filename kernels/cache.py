@@ -54,7 +54,7 @@ def _code(name):
 def _source_hash():
     """A hash of the kernels' code and of the versions; None where neither the code nor fastnn's version is known."""
     package = sys.modules[__package__]
-    names = [__package__, *sorted(module.name for module in pkgutil.iter_modules(package.__path__, __package__ + "."))]
+    names = [__package__, *sorted(module.name for module in pkgutil.walk_packages(package.__path__, __package__ + "."))]
     code = {name: _code(name) for name in {*names, __name__}}
     version = getattr(sys.modules.get(__package__.rpartition(".")[0]), "__version__", None)
     if version is None and None in code.values():

@@ -1,7 +1,8 @@
 """Where everything of a network lies: the vector of its parameters, and the buffers of a block of samples.
 
-One flat vector holds every parameter. Layer l's W, (fan_in, fan_out) from neuron k to neuron j, has padded rows, and b
-lies right behind it as one more row. For several threads a layer wide enough has a `ColumnShard` for each in its place.
+One flat vector holds every parameter. A layer's tensors lie one below the other, as rows of its neurons: W, (fan_in,
+fan_out) from neuron k to neuron j, then b as one more row. For several threads a layer wide enough has a `ColumnShard`
+for each in its place.
 Rows are padded to whole lines, and to one line more where they would all fall into the same few sets of a cache.
 The padding of W, b and d is zero, and stays zero.
 
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import formula
 from .barriers import BARRIER, Worker
 from .loss_functions import LOSSES
 from .matrix import ITEMSIZE, Address, Matrix, padded
+from .programs.layers.dense import DENSE
+from .programs.layers.layer import INPUTS, ColumnShard, Kind, Layer
 from .target import HOST, LINE_BYTES, Target
 from .update_rules import MAX_NUMBERS
 
@@ -53,6 +55,7 @@ STATE = np.dtype(
     }
 )
 
+SHORT_NAMES = {"weight": "W", "bias": "b"}  # of tensors, where programs are printed
 _REFERENCES: dict[int, Any] = {}  # weak references to all memory, by id: NumPy resizes no array that has one
 
 
@@ -83,49 +86,6 @@ def field_at(record: Address, dtype: Any, name: str, cols: int = 1) -> Matrix:
     return Matrix.row_major(record + dtype.fields[name][1], 1, cols, 8 * cols, "float64", name)
 
 
-@dataclass(frozen=True)
-class ColumnShard:
-    """Some columns of a layer's W and b, neurons `begin` to `end`, and their place in the vector, in bytes."""
-
-    begin: int
-    end: int
-    w: int
-    b: int
-    row_stride: int
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Sizes of a layer, and its shards: one, or one for each thread."""
-
-    index: int
-    fan_in: int
-    fan_out: int
-    activation: str
-    frozen: bool
-    row_stride: int  # bytes from a row to the next of row-major a and d
-    shards: tuple[ColumnShard, ...]
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether threads share its columns."""
-        return len(self.shards) > 1
-
-    @property
-    def a(self) -> str:
-        """The name of the buffer of the layer's outputs."""
-        return f"a{self.index}"
-
-    @property
-    def z(self) -> str:
-        """The name of the buffer of its weighted inputs: `a`, unless the derivative of its activation needs them."""
-        return f"z{self.index}" if formula(self.activation).from_z else self.a
-
-    def shard(self, worker: Worker) -> ColumnShard:
-        """The columns that a worker computes."""
-        return self.shards[worker.index if self.is_shared else 0]
-
-
 class Layout:
     """Where the parameters of a network lie in their vector.
 
@@ -143,56 +103,68 @@ class Layout:
         threads: int = 1,
         target: Target = HOST,
         loss_parameter: float | None = None,
+        kinds: Iterable[Kind] = (),
     ):
+        """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case."""
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
         self.loss = loss  # its name in LOSSES
         self.loss_parameter = LOSSES[loss].parameter if loss_parameter is None else loss_parameter
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
+        self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
-        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(self.sizes)):
+        for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
             n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
-            lines = n_bytes // LINE_BYTES
+            lines, n_rows = n_bytes // LINE_BYTES, sum(tensor.rows for tensor in kind.tensors(fan_in))
             n_shards, shards = threads if lines >= threads else 1, []
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
                 row_stride = avoid_set_conflicts((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, fan_out)
-                shards.append(ColumnShard(begin, end, offset, offset + fan_in * row_stride, row_stride))
-                offset += (fan_in + 1) * row_stride
+                shards.append(ColumnShard(begin, end, offset, row_stride))
+                offset += n_rows * row_stride
             activation, row_stride = self.activations[index], n_bytes if last else avoid_set_conflicts(n_bytes)
-            layers.append(Layer(index, fan_in, fan_out, activation, index in self.frozen, row_stride, tuple(shards)))
+            place = index in self.frozen, row_stride, tuple(shards)
+            layers.append(Layer(index, kind, fan_in, fan_out, activation, *place))
         self.layers = tuple(layers)
         self.n_bytes = offset
         self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
         # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
-        no_shard = ColumnShard(0, self.sizes[0], 0, 0, 0)
-        self.inputs = Layer(-1, 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
-        self.multiply_adds = sum((layer.fan_in + 1) * layer.fan_out for layer in layers)  # to predict a sample
+        no_shard = ColumnShard(0, self.sizes[0], 0, 0)
+        self.inputs = Layer(INPUTS, Kind(), 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
+        # To predict a sample.
+        self.multiply_adds = sum(layer.kind.multiply_adds(layer.fan_in, layer.fan_out) for layer in layers)
+        self.n_parameters = sum(layer.n_trained * layer.fan_out for layer in layers)
+        # Whether a layer takes all samples of a batch at once: then a batch is a single block, in a single shard.
+        self.whole_batch = any(layer.kind.whole_batch and not layer.frozen for layer in layers)
+        # Whether only the first layer reads the inputs, and multiplies them: then they may stay where they lie.
+        self.only_multiplied = layers[0].kind.multiplies and all(INPUTS not in layer.reads for layer in layers[1:])
         # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
         self.losses_by_columns = few and LOSSES[loss].function is None
         # The lowest layer that trains: nothing below it needs a delta.
-        self.lowest = min((layer.index for layer in layers if not layer.frozen), default=len(layers))
+        self.lowest = min((layer.index for layer in layers if layer.trains), default=len(layers))
         # A block goes through the whole network at once. Where the network is small a block fills about 128 KiB.
-        row_bytes = self.x_stride + 2 * sum(layer.row_stride for layer in layers)
+        buffers = (list(layer.kind.buffers.values()).count("block") for layer in layers)
+        row_bytes = self.x_stride + sum((2 + n) * layer.row_stride for layer, n in zip(layers, buffers, strict=True))
         self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes // 16 * 16))
         self.block_bytes = self.block_rows * row_bytes
 
     @property
     def trained(self) -> tuple[Layer, ...]:
         """The layers that train, the last one first."""
-        return tuple(layer for layer in reversed(self.layers) if not layer.frozen)
+        return tuple(layer for layer in reversed(self.layers) if layer.trains)
 
     def for_threads(self, threads: int) -> Layout:
         """The layout of this network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
-        return Layout(*arguments, threads=threads, target=self.target, loss_parameter=self.loss_parameter)
+        more = {"target": self.target, "loss_parameter": self.loss_parameter, "kinds": self.kinds}
+        return Layout(*arguments, threads=threads, **more)
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
-        """Layer i's columns from `begin` to `end`, b as the last row, a view of a vector; all in one shard."""
+        """Layer i's columns from `begin` to `end`, all rows, a view of a vector; all in one shard."""
         layer = self.layers[i]
         (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
-        w, stride = shard.w // self.itemsize, shard.row_stride // self.itemsize
-        matrix = vector[w : w + (layer.fan_in + 1) * stride].reshape(-1, stride)
+        place, stride = shard.place // self.itemsize, shard.row_stride // self.itemsize
+        matrix = vector[place : place + layer.n_rows * stride].reshape(-1, stride)
         return matrix[:, begin - shard.begin : end - shard.begin]
 
     def convert(self, vector: NDArray[Any], layout: Layout, out: NDArray[Any]) -> None:
@@ -202,10 +174,25 @@ class Layout:
                 edges = layer.index, shard.begin, shard.end
                 layout._columns(out, *edges)[...] = self._columns(vector, *edges)
 
+    def tensors(self, vector: NDArray[Any]) -> list[dict[str, NDArray[Any]]]:
+        """For each layer its tensors by name, views of a vector laid out like the parameters, in the shapes users see.
+
+        The layout has single shards. A weight matrix is (fan_out, fan_in), whatever has a number a neuron (fan_out,).
+        """
+        found = []
+        for layer in self.layers:
+            matrix, first, views = self._columns(vector, layer.index, 0, layer.fan_out), 0, {}
+            for tensor in layer.tensors:
+                rows, first = matrix[first : first + tensor.rows], first + tensor.rows
+                matrix_like = len(layer.kind.shape(tensor.name, layer.fan_in, layer.fan_out)) == 2
+                views[tensor.name] = rows.T if matrix_like else rows[0]
+            found.append(views)
+        return found
+
     def views(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """[(W (fan_in, fan_out), b (fan_out,)), ..], views of a vector laid out like the parameters, single shards."""
-        both = (self._columns(vector, layer.index, 0, layer.fan_out) for layer in self.layers)
-        return [(matrix[:-1], matrix[-1]) for matrix in both]
+        """[(W (fan_in, fan_out), b (fan_out,)), ..] of the dense layers: views of a vector like the parameters."""
+        dense = (each for each in self.tensors(vector) if each.get("weight", vector).ndim == 2)
+        return [(each["weight"].T, each["bias"]) for each in dense]
 
 
 @dataclass(frozen=True)
@@ -216,35 +203,33 @@ class Vector:
     address: Address
     name: str = ""
 
-    def w(self, layer: Layer, shard: ColumnShard) -> Matrix:
-        """A shard of W, (fan_in, its columns)."""
-        return self._matrix(layer.fan_in, shard, shard.w, f"W{layer.index}")
+    def tensor(self, layer: Layer, name: str, shard: ColumnShard) -> Matrix:
+        """A shard of a tensor, its rows and columns."""
+        return self._matrix(layer, shard, *layer.first_row(name), f"{SHORT_NAMES.get(name, name)}{layer.index}")
 
-    def b(self, layer: Layer, shard: ColumnShard) -> Matrix:
-        """A shard of b, a row."""
-        return self._matrix(1, shard, shard.b, f"b{layer.index}")
+    def trained(self, layer: Layer, shard: ColumnShard) -> Matrix:
+        """A shard of all tensors that train, one below the other."""
+        first = layer.tensors[0].name
+        return self._matrix(layer, shard, 0, layer.n_trained, f"{SHORT_NAMES.get(first, first)}{layer.index}")
 
-    def _matrix(self, rows: int, shard: ColumnShard, offset: int, name: str) -> Matrix:
+    def _matrix(self, layer: Layer, shard: ColumnShard, first: int, rows: int, name: str) -> Matrix:
+        address = self.address + (shard.place + first * shard.row_stride)
         place = rows, shard.end - shard.begin, shard.row_stride, self.layout.dtype
-        return Matrix.row_major(self.address + offset, *place, f"{self.name}{name}")
+        return Matrix.row_major(address, *place, f"{self.name}{name}")
 
     def columns(self, layer: Layer, begin: int, end: int) -> Matrix:
-        """W and b, its last row, of neurons `begin` to `end`, which are in one shard."""
+        """All rows of neurons `begin` to `end`, which are in one shard."""
         (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
-        return self.w(layer, shard).taller(1)[:, begin - shard.begin : end - shard.begin]
+        whole = self._matrix(layer, shard, 0, layer.n_rows, f"layer{layer.index}")
+        return whole[:, begin - shard.begin : end - shard.begin]
 
-    def rows(self, layer: Layer, worker: Worker) -> tuple[Matrix, Matrix | None] | None:
-        """What a worker updates of a layer: (rows of W, b or None), or None where nothing is left for it.
-
-        In a layer that is shared it updates its shard. Else it updates some rows, and whoever has the last row updates
-        b.
-        """
-        shard, first, stop = layer.shard(worker), 0, layer.fan_in
-        if not layer.is_shared:
-            first, stop = worker.shard(layer.fan_in, least=4)
-        if first == stop:
+    def weights(self, layer: Layer, worker: Worker) -> Matrix | None:
+        """The rows that a worker updates of the tensors with penalties; None where there is none."""
+        rows, weights = layer.updated(worker), layer.weights
+        if rows is None or not weights:
             return None
-        return self.w(layer, shard)[first:stop, :], self.b(layer, shard) if stop == layer.fan_in else None
+        (weight,) = weights
+        return self.tensor(layer, weight.name, layer.shard(worker))[rows[0] : min(rows[1], weight.rows), :]
 
     def flat(self) -> Matrix:
         """The whole vector as one row."""
@@ -252,12 +237,9 @@ class Vector:
         return Matrix.row_major(self.address, 1, n_bytes // self.layout.itemsize, n_bytes, dtype, self.name or "all")
 
     def flat_rows(self, layer: Layer, worker: Worker) -> Matrix | None:
-        """The memory of `rows`, b included, as one row."""
-        both = self.rows(layer, worker)
-        if both is None:
-            return None
-        w, b = both
-        return (w if b is None else w.taller(1)).flat()
+        """The memory that a worker updates of a layer, as one row; None where nothing is left for it."""
+        rows = layer.updated(worker)
+        return None if rows is None else self.trained(layer, layer.shard(worker))[slice(*rows), :].flat()
 
 
 @dataclass(frozen=True)
@@ -294,6 +276,8 @@ class Block:
     a: tuple[Matrix, ...]  # each layer's outputs
     z: tuple[Matrix, ...]  # each layer's weighted inputs, where its derivative needs them; else its a
     d: tuple[Matrix, ...]  # dC/dz
+    kept: tuple[dict[str, Matrix], ...]  # the further buffers of each layer's kind, by name
+    dx: Matrix  # dC/dx, where that is taken; the memory of x where no delta needs that any more
     ones: Matrix  # a row, as long as there are samples
     zeros: Matrix  # a row, as long as the widest matrix or a column of samples
     pack_buffer: Matrix
@@ -333,8 +317,12 @@ class Workspace:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]
             for name in dict.fromkeys((layer.a, self._z(layer))):
                 (shared if layer.is_shared else sizes)[name] = length
-            # Every thread computes the last d for itself.
+            # Every thread computes the last d for itself, and what only its kind knows.
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
+            lengths_of = {"block": length, "samples": column, "neurons": layer.row_stride}
+            sizes |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
+        if not layout.only_multiplied:
+            sizes["dx"] = sizes["x"]
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
         self._places, arrays = self._allocate(lengths)
         self._widest = widest // layout.itemsize
@@ -381,6 +369,15 @@ class Workspace:
             place, stride = self._places[f"{name}@{worker.index}"], padded(rows * size)
             return Matrix.feature_major(place, rows, last.fan_out, stride, layout.dtype, name)
 
+        def kept(layer: Layer) -> dict[str, Matrix]:
+            found = {}
+            for name, kind in layer.kind.buffers.items():
+                cols = rows if kind == "samples" else layer.fan_out
+                n = rows if kind == "block" else 1
+                stride = layer.row_stride if kind == "block" else cols * size
+                found[name] = matrix(f"{name}{layer.index}", cols, stride, n)
+            return found
+
         last, lines = layout.layers[-1], layout.target.buffer_lines
         one = matrix("one", 1, 0, 1)
         by_columns = layout.losses_by_columns and not single
@@ -390,6 +387,8 @@ class Workspace:
             a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
             z=tuple(matrix(self._z(layer), layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
+            kept=tuple(map(kept, layout.layers)),
+            dx=matrix("x" if layout.only_multiplied else "dx", layout.sizes[0], layout.x_stride),
             columns=(column_by_column("a columns"), column_by_column("d columns")) if by_columns else None,
             ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
             zeros=matrix("zeros", self._widest, self._widest * size, 1),
@@ -419,9 +418,14 @@ class Workspace:
         key = "shard", n, worker.index
         if key not in self._made:
             stride, lines = avoid_set_conflicts(padded(n * layout.itemsize)), layout.target.buffer_lines
-            names = dict.fromkeys(name for i in layout.layers for name in (self._z(i), i.a, f"d{i.index}"))
-            widths = {name: layout.layers[int(name[1:])].fan_out for name in names}
-            lengths = {name: width * stride for name, width in widths.items()}
+            lengths = {}
+            for layer in layout.layers:
+                block = layer.fan_out * stride
+                lengths |= dict.fromkeys((self._z(layer), layer.a, f"d{layer.index}"), block)
+                lengths_of = {"block": block, "samples": stride, "neurons": layer.row_stride}
+                lengths |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
+            if not layout.only_multiplied:
+                lengths["dx"] = layout.sizes[0] * stride
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
             lengths["pack_buffer"] = padded(n * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
             places, arrays = self._allocate(lengths)
@@ -433,19 +437,34 @@ class Workspace:
             def row(name: str, cols: int) -> Matrix:
                 return Matrix.row_major(places[name], 1, cols, cols * layout.itemsize, layout.dtype, name)
 
+            def kept(layer: Layer) -> dict[str, Matrix]:
+                return {
+                    name: matrix(f"{name}{layer.index}", layer)
+                    if kind == "block"
+                    else row(f"{name}{layer.index}", n if kind == "samples" else layer.fan_out)
+                    for name, kind in layer.kind.buffers.items()
+                }
+
             self._made[key] = replace(
                 samples,
                 a=tuple(matrix(layer.a, layer) for layer in layout.layers),
                 z=tuple(matrix(self._z(layer), layer) for layer in layout.layers),
                 d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
+                kept=tuple(map(kept, layout.layers)),
+                dx=samples.x if layout.only_multiplied else matrix("dx", layout.inputs),
                 ones=row("ones", n),
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),
                 pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
             )
         made, w = self._made[key], None if samples.w is None else samples.w[rows, :]
         a, z, d = (tuple(m[:shard_rows, :] for m in each) for each in (made.a, made.z, made.d))
-        loaded = {"x": samples.x[rows, :], "y": samples.y[rows, :], "w": w, "first": rows.start}
-        return replace(made, a=a, z=z, d=d, ones=made.ones[:, :shard_rows], **loaded)
+        kept = tuple(
+            _of_rows(buffers, layer, shard_rows) for buffers, layer in zip(made.kept, layout.layers, strict=True)
+        )
+        x = samples.x[rows, :]
+        dx = x if layout.only_multiplied else made.dx[:shard_rows, :]
+        loaded = {"x": x, "y": samples.y[rows, :], "w": w, "first": rows.start}
+        return replace(made, a=a, z=z, d=d, kept=kept, dx=dx, ones=made.ones[:, :shard_rows], **loaded)
 
     def shard_gradient(self, i: int) -> Vector:
         """The gradient of shard i."""
@@ -453,3 +472,12 @@ class Workspace:
         if key not in self._made:
             self._made[key] = aligned_zeros(self.layout.n_bytes, self.layout.dtype)
         return Vector(self.layout, self._made[key].ctypes.data, f"shard{i}.")
+
+
+def _of_rows(buffers: dict[str, Matrix], layer: Layer, rows: int) -> dict[str, Matrix]:
+    """The further buffers of a layer's kind for so many samples."""
+    found = {}
+    for name, kind in layer.kind.buffers.items():
+        matrix = buffers[name]
+        found[name] = matrix if kind == "neurons" else matrix[:rows, :] if kind == "block" else matrix[:, :rows]
+    return found

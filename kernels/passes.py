@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .activations import ACTIVATIONS, ROW_WISE
 from .barriers import Worker
 from .loss_functions import LOSSES
-from .matmul import WHOLE, TileRange, affine, column_sums, matmul, matmul_tn, no_epilogue, zeros_like
+from .matmul import WHOLE, TileRange, no_epilogue
 from .matrix import Matrix, Symbol
-from .memory import Block, Layer, Layout, Vector
+from .memory import Block, Layout, Vector
 from .program import Operation, Program, elementwise
+from .programs.layers.layer import INPUTS, RUNNING, Delta, Gradient, Layer, Step
 
 
 @dataclass(frozen=True)
@@ -61,39 +62,46 @@ def forward(
     dropout: Dropout | None = None,
     summed: bool = False,
     n_layers: int | None = None,
+    statistics: str = RUNNING,
 ) -> None:
-    """a = f(x @ W + b) for every layer, whose a is the x of the next; `logits` leaves out the f of the last.
+    """a = f(z) for every layer, whose kind takes z of the a that it reads; `logits` leaves out the f of the last.
 
-    `multiplied` says that the first layer's a holds x @ W + b already; `summed` that sums over samples follow, so that
-    the lanes behind feature-major ones must be zero. `n_layers` is how many layers, from the first one on, are wanted.
+    `multiplied` says that the first layer's z is there already; `summed` that sums over samples follow, so that the
+    lanes behind feature-major ones must be zero. `n_layers` is how many layers, from the first one on, are wanted.
+    `statistics`: see `layers.layer`.
     """
-    x = block.x
     for layer in parameters.layout.layers[:n_layers]:
-        a, z = block.a[layer.index], block.z[layer.index]
-        shard = layer.shard(worker)
-        columns = slice(shard.begin, shard.end)
-        w, b, out = parameters.w(layer, shard), parameters.b(layer, shard), z[:, columns]
+        step = step_of(program, parameters, block, worker, layer, statistics)
+        a, columns, out = block.a[layer.index], step.shard.columns, step.out
         last = layer is parameters.layout.layers[-1]
         activation = "identity" if logits and last else layer.activation
         activated = out if layer.a == layer.z else a[:, columns]
-        fused = block.single and activation not in ROW_WISE and layer.a == layer.z
+        fused = layer.kind.fuses(block.single) and activation not in ROW_WISE and layer.a == layer.z
         todo = [] if fused else [functools.partial(activate, program, activation, activated, out)]
         if dropout is not None and dropout.drops(layer):
-            todo.append(functools.partial(dropout.add, program, layer, block, a[:, columns], activated, shard.begin))
+            todo.append(functools.partial(dropout.add, program, layer, block, a[:, columns], activated, columns.start))
         if summed and not last and not a.is_row_major and a.T.cols < a.T.padded_cols:
             todo.append(functools.partial(_clear_padding, program, a[:, columns]))
         epilogue = functools.partial(_all, todo)
-        at_once = block.single or multiplied or activation in ROW_WISE  # else it follows the product range by range
-        if block.single:
-            program.add(f"{activation if fused else 'identity'}_gemv", out=out, x=x, W=w, C0=b)
-        elif not multiplied:
-            affine(program, out, x, w, b, no_epilogue if at_once else epilogue)
+        at_once = multiplied or activation in ROW_WISE  # else it follows the product range by range
+        if not multiplied:
+            layer.kind.forward(step, no_epilogue if at_once else epilogue, activation if fused else "identity")
         if at_once:
             epilogue(WHOLE)
         multiplied = False
         if layer.is_shared:
             worker.barrier(program)
-        x = a
+
+
+def step_of(
+    program: Program, parameters: Vector, block: Block, worker: Worker, layer: Layer, statistics: str = RUNNING
+) -> Step:
+    """What a layer's kind computes with."""
+    index = layer.index
+    inputs = tuple(block.x if read == INPUTS else block.a[read] for read in layer.reads)
+    matrices = inputs, block.z[index], block.d[index], block.kept[index], parameters.tensor
+    buffers = block.zeros, block.ones, block.sums, block.pack_buffer
+    return Step(program, layer, worker, *matrices, block.single, statistics, *buffers)
 
 
 def _all(todo: Iterable[Callable[[TileRange], None]], tile_range: TileRange) -> None:
@@ -171,44 +179,50 @@ def deltas(
     dropout: Dropout | None = None,
     share: float = 0.0,
     to_inputs: bool = False,
+    statistics: str = RUNNING,
 ) -> None:
-    """d = (d_above @ W_above.T) * f'(z) for every layer down to the lowest that trains; the last d holds dC/da.
+    """d = dC/da * f'(z) for every layer down to the lowest that trains; the last d holds dC/da.
+
+    dC/da of a layer is the sum of the parts that come from the layers that read it, such as d_above @ W_above.T.
 
     f' counts as at least the share of its largest value, see `_at_least`. Where the loss takes logits, the last d holds
-    dC/dz. With `to_inputs` it does too, and all layers pass it on, down to the inputs: dC/dx takes the place of x.
+    dC/dz. With `to_inputs` it does too, and all layers pass it on, down to the inputs.
     """
-    layers, lowest = parameters.layout.layers, -1 if to_inputs else parameters.layout.lowest
+    layers, lowest = parameters.layout.layers, INPUTS if to_inputs else parameters.layout.lowest
+    begun: set[int] = set()  # the layers whose delta has a part already
     for layer in reversed(layers[max(lowest, 0) :]):
-        d, z, last = block.d[layer.index], block.z[layer.index], layer is layers[-1]
-        shard = layer.shard(worker)
+        last = layer is layers[-1]
         if last and not (to_inputs or LOSSES[parameters.layout.loss].from_logits):
-            backward(program, layer.activation, share, d, z, WHOLE)
+            backward(program, layer.activation, share, block.d[layer.index], block.z[layer.index], WHOLE)
         if layer.index == lowest:
             break
-        below = layers[layer.index - 1] if layer.index else parameters.layout.inputs
-        d_below, z_below = (block.d[below.index], block.z[below.index]) if layer.index else (block.x, block.x)
-        todo: list[Callable[[TileRange], None]] = []
-        if dropout is not None and dropout.drops(below):
-            begin = below.shard(worker).begin
-            dropped = d_below[:, begin : below.shard(worker).end]
-            todo.append(functools.partial(dropout.add, program, below, block, dropped, dropped, begin))
-        if block.single:
-            w, zeros = parameters.w(layer, shard), block.zeros[:, : d.padded_cols]
-            ending, numbers = _at_least(below.activation, share)
-            name = f"{below.activation}_gemv_backward{ending}"
-            program.add(name, out=d_below, x=d, B=w, zeros=zeros, z=z_below, **numbers)
-            _all(todo, WHOLE)
-            continue
-        if layer.is_shared and not last:
+        if layer.is_shared and layer.kind.mixes and not last:
             worker.barrier(program)
-        shard = below.shard(worker)
-        ws = [parameters.w(layer, s)[shard.begin : shard.end, :].T for s in layer.shards]
-        columns, zeros = slice(shard.begin, shard.end), block.zeros
-        out = d_below[:, columns]
-        todo.append(functools.partial(backward, program, below.activation, share, out, z_below[:, columns]))
-        epilogue = functools.partial(_all, todo)
-        c0, pack = zeros_like(out, zeros), block.pack_buffer
-        matmul(program, out, d, ws, c0, pack_buffer=pack, zeros=zeros, epilogue=epilogue)
+        step = step_of(program, parameters, block, worker, layer, statistics)
+        for read in layer.reads:
+            if read >= lowest:
+                below = layers[read] if read != INPUTS else parameters.layout.inputs
+                delta = _delta_of(program, block, worker, below, read in begun, dropout, share)
+                delta = delta if read == layer.index - 1 else replace(delta, epilogue=no_epilogue, fused_epilogue=None)
+                layer.kind.delta(step, read, delta)
+                begun.add(read)
+
+
+def _delta_of(
+    program: Program, block: Block, worker: Worker, layer: Layer, added: bool, dropout: Dropout | None, share: float
+) -> Delta:
+    """Where parts of a layer's delta go, and what follows when it is complete, with the layer above it."""
+    d, z = (block.dx, block.x) if layer.index == INPUTS else (block.d[layer.index], block.z[layer.index])
+    shard = layer.shard(worker)
+    out, z = d[:, shard.columns], z[:, shard.columns]
+    dropped: list[Callable[[TileRange], None]] = []
+    if layer.index != INPUTS and dropout is not None and dropout.drops(layer):
+        dropped.append(functools.partial(dropout.add, program, layer, block, out, out, shard.begin))
+    todo = [*dropped, functools.partial(backward, program, layer.activation, share, out, z)]
+    ending, numbers = _at_least(layer.activation, share)
+    fused = f"{layer.activation}_gemv_backward{ending}"
+    after, after_fused = functools.partial(_all, todo), functools.partial(_all, dropped)
+    return Delta(out, shard, added, after, fused, numbers, z, after_fused)
 
 
 @dataclass(frozen=True)
@@ -241,10 +255,10 @@ class Decay:
 
     def add(self, program: Program, layer: Layer, vector: Vector, worker: Worker) -> None:
         """Add the operation that adds it to the rows of a gradient, or of W itself, that a worker updates."""
-        out, w = vector.rows(layer, worker), self.parameters.rows(layer, worker)
+        out, w = vector.weights(layer, worker), self.parameters.weights(layer, worker)
         if out is not None and w is not None:
             name = "decay_with_signs" if self.signs else "decay"
-            program.add(name, out=out[0].flat(), x=w[0].flat(), factors=self.factors)
+            program.add(name, out=out.flat(), x=w.flat(), factors=self.factors)
 
 
 @dataclass(frozen=True)
@@ -273,34 +287,20 @@ class Update:
 def gradients(
     program: Program, destination: Destination, block: Block, worker: Worker, interleave: Iterable[Operation] = ()
 ) -> None:
-    """dW = x.T @ d and db = the sum of d over the samples, of every layer that trains, to the destination.
+    """Bring the gradient of every layer that trains, such as dW = x.T @ d, to the destination.
 
-    Each worker computes the rows of W that it updates. `interleave` holds operations to be spread through the largest
+    Each worker computes the rows that it updates. `interleave` holds operations to be spread through the largest
     product, that of the lowest layer.
     """
     layout = destination.vector.layout
     for layer in layout.trained:
-        updated = destination.vector.rows(layer, worker)
+        updated = layer.updated(worker)
         if updated is None:
             continue
-        w, b = updated
-        first = 0 if layer.is_shared else worker.shard(layer.fan_in, least=4)[0]
-        shard, x = layer.shard(worker), block.a[layer.index - 1] if layer.index else block.x
-        x, d = x[:, first : first + w.rows], block.d[layer.index][:, shard.begin : shard.end]
-        zeros = zeros_like(w, block.zeros)
         destination.add_decay(program, layer, worker, before=True)
-        if block.single:
-            both, c0 = w.taller(1), zeros.taller(1) if destination.overwrite else w.taller(1)
-            program.add("ger", C=both, C0=c0, x=x, d=d)
-        else:
-            prefetches = interleave if layer.index == layout.lowest else ()
-            places = {"pack_buffer": block.pack_buffer, "zeros": block.zeros}
-            matmul_tn(program, w, x, d, zeros if destination.overwrite else w, **places, interleave=prefetches)
-            if b is not None:  # the batch is summed first, then added once
-                out = b if destination.overwrite else block.sums[:, : b.cols]
-                column_sums(program, out, d, block.ones, block.zeros)
-                if not destination.overwrite:
-                    program.add("add", out=b, x=b, y=out)
+        step = step_of(program, destination.vector, block, worker, layer)
+        between = interleave if layer.index == layout.lowest and not block.single else ()
+        layer.kind.gradient(step, Gradient(step.tensor, *updated, destination.overwrite, between))
         destination.add_decay(program, layer, worker, before=False)
         if destination.update:
             destination.update.add(program, layer, destination.vector, worker)

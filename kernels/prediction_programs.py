@@ -151,7 +151,7 @@ def _multiply_in_place(program: Program, parameters: Vector, block: Block, sourc
     layer = parameters.layout.layers[0]
     (shard,) = layer.shards
     samples, out, rows = source.matrix(block.x.rows), block.z[0], block.x.rows
-    w, b = parameters.w(layer, shard), parameters.b(layer, shard)
+    w, b = (parameters.tensor(layer, name, shard) for name in ("weight", "bias"))
     largest, first = -(-IN_PLACE_BYTES // source.row_stride // 12) * 12, 0
     while first < rows:
         left = rows - first

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ROW_WISE, formula
-from .matmul import INNER_SUMS, TRANSPOSE, tn_operations
+from .matmul import TRANSPOSE
 from .matrix import padded
 from .memory import MAX_SHARDS, SHARD_SAMPLES, Layout
+from .programs.layers.layer import Count
 from .target import LINE_BYTES
 
 SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
@@ -27,7 +28,10 @@ def choose(layout: Layout, batch_size: int) -> str:
     """How the blocks of such batches are computed, the last and smaller ones too."""
     if batch_size == 1:
         return SINGLE
-    pays = feature_major_pays(layout, min(batch_size, layout.block_rows))
+    rows = min(batch_size, layout.block_rows)
+    pays = feature_major_pays(layout, rows)
+    if layout.whole_batch and len(sample_shards(rows, layout.itemsize)) > 1:
+        return ROW_MAJOR
     return FEATURE_MAJOR if pays else ROW_MAJOR
 
 
@@ -47,28 +51,22 @@ def feature_major_pays(layout: Layout, rows: int) -> bool:
 
 def operations(layout: Layout, rows: int) -> tuple[int, int]:
     """Vector operations of a training step on a block of so many rows: feature-major, and row-major."""
-    target, itemsize = layout.target, layout.itemsize
-    lanes, parts = target.vector_bytes // itemsize, max(1, min(MAX_SHARDS, rows // SHARD_SAMPLES))
-
-    def vectors(n: int) -> int:
-        return padded(n * itemsize) // target.vector_bytes
-
-    shard_rows = -(-rows // parts)
-    samples = vectors(shard_rows)
-    wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * TRANSPOSE
+    parts = max(1, min(MAX_SHARDS, rows // SHARD_SAMPLES))
+    count = Count(layout.target, layout.itemsize, rows, -(-rows // parts))
+    wide, narrow = 0, _transposes(layout, count)
     for layer in layout.layers:
-        fan_in, fan_out = layer.fan_in, layer.fan_out
-        across_in, across_out = vectors(fan_in), vectors(fan_out)
         activation = formula(layer.activation)
         row_cost = activation.cost if activation.row_cost is None else activation.row_cost
-        wide += rows * (2 * fan_in * across_out + row_cost * across_out)
-        narrow += samples * (fan_in + activation.cost) * fan_out
-        narrow += min(tn_operations(target, itemsize, shard_rows, fan_in, fan_out))
-        narrow += across_out * lanes * (samples + INNER_SUMS)
-        if layer.index:
-            wide += rows * fan_out * across_in + across_in * across_out * TRANSPOSE
-            narrow += samples * fan_in * fan_out
+        narrow += count.samples * activation.cost * layer.fan_out
+        wide += rows * row_cost * count.vectors(layer.fan_out)
+        feature_major, row_major = layer.kind.training_cost(layer, count)
+        narrow, wide = narrow + feature_major, wide + row_major
     return parts * narrow, wide
+
+
+def _transposes(layout: Layout, count: Count) -> int:
+    """Vector operations that transpose inputs and outputs."""
+    return (-(-layout.sizes[0] // count.lanes) - (-layout.sizes[-1] // count.lanes)) * count.samples * TRANSPOSE
 
 
 @functools.lru_cache
@@ -123,17 +121,17 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
 
     Wide samples are faster where they lie.
     """
-    target, itemsize = layout.target, layout.itemsize
-    lanes, samples = target.vector_bytes // itemsize, padded(rows * itemsize) // target.vector_bytes
+    itemsize, count = layout.itemsize, Count(layout.target, layout.itemsize, rows, rows)
     if rows * itemsize < 2 * LINE_BYTES or layout.sizes[0] * itemsize >= IN_PLACE_ROW:
         return False
-    wide, narrow = 0, (-(-layout.sizes[0] // lanes) - (-layout.sizes[-1] // lanes)) * samples * TRANSPOSE
+    wide, narrow = 0, _transposes(layout, count)
     for layer in layout.layers:
         # A function of whole rows is taken of rows in both.
         value_cost = 0 if layer.activation in ROW_WISE else formula(layer.activation).cost // 2
-        across = padded(layer.fan_out * itemsize) // target.vector_bytes
-        wide += rows * (layer.fan_in + value_cost) * across
-        narrow += samples * (layer.fan_in + value_cost) * layer.fan_out
+        narrow += count.samples * value_cost * layer.fan_out
+        wide += rows * value_cost * count.vectors(layer.fan_out)
+        feature_major, row_major = layer.kind.prediction_cost(layer, count)
+        narrow, wide = narrow + feature_major, wide + row_major
     return narrow < wide
 
 
@@ -142,8 +140,7 @@ def max_threads(layout: Layout, batch_size: int, threads: int) -> int:
     rows, strategy = min(batch_size, layout.block_rows), choose(layout, batch_size)
     if strategy == SINGLE:
         return 1
-    weights = sum((layer.fan_in + 1) * layer.fan_out for layer in layout.layers)
-    useful = max(1, min(threads, 3 * weights * rows // THREAD_MULTIPLY_ADDS))
+    useful = max(1, min(threads, 3 * layout.multiply_adds * rows // THREAD_MULTIPLY_ADDS))
     if strategy == FEATURE_MAJOR:
         return min(useful, len(sample_shards(rows, layout.itemsize)))
     return min(useful, padded(layout.layers[0].fan_out * layout.itemsize) // LINE_BYTES)

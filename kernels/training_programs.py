@@ -14,9 +14,10 @@ from . import strategy
 from .barriers import Worker
 from .block_programs import NO_RULES, Rules, Task, block_program
 from .matrix import ITEMSIZE, Address, Matrix, Symbol
-from .memory import STATE, ColumnShard, Layer, Layout, Trainable, Vector, Workspace, field, field_at
+from .memory import STATE, Layout, Trainable, Vector, Workspace, field, field_at
 from .passes import Decay, Destination, Update
 from .program import Program
+from .programs.layers.layer import ColumnShard, Layer
 from .sources import Sources
 from .update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 
@@ -180,7 +181,7 @@ class Training:
 
     def _penalise(self, program: Program, kind: str, strength: NDArray[np.float64], factor: Matrix) -> None:
         """Add a penalty to a batch's loss, of the weights' "squares" or "absolute_values"."""
-        numbers = self._column_sums(program, kind, [self.parameters.w(*each) for each in self._shards])
+        numbers = self._column_sums(program, kind, self._weights)
         step = {name: field(self.work.step, name) for name in ("count", "scale", "total")}
         program.add("penalty", values=numbers, c=_row(strength, "c", "float64"), factor=factor, **step)
 
@@ -188,6 +189,12 @@ class Training:
     def _shards(self) -> list[tuple[Layer, ColumnShard]]:
         """The shards of all layers that train."""
         return [(layer, shard) for layer in self.layout.trained for shard in layer.shards]
+
+    @property
+    def _weights(self) -> list[Matrix]:
+        """The shards of all tensors that train and have penalties."""
+        found = ((layer, weight.name, shard) for layer, shard in self._shards for weight in layer.weights)
+        return [self.parameters.tensor(*each) for each in found]
 
     def _column_sums(self, program: Program, kind: str, matrices: list[Matrix]) -> Matrix:
         """The sums of all columns. Each runs through the rows in their order, whatever the shards are."""
@@ -203,7 +210,7 @@ class Training:
         if rules.clip_norm is not None and update is not None:
             gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
             factor = field(self.work.step, "factor")
-            squares = self._column_sums(program, "squares", [gradient.w(*each).taller(1) for each in self._shards])
+            squares = self._column_sums(program, "squares", [gradient.trained(*each) for each in self._shards])
             program.add("norm_factor", squares=squares, limit=rules.clip_norm, factor=factor)
             for layer in self.layout.trained:
                 for i in range(len(layer.shards)):
@@ -211,8 +218,8 @@ class Training:
                     program.add("scale", x=gradient.flat_rows(layer, worker), factor=factor)
                     update.add(program, layer, gradient, worker)
         if rules.max_norm is not None:
-            for each in self._shards:
-                program.add("limit_norms", x=self.parameters.w(*each), limit=rules.max_norm)
+            for weights in self._weights:
+                program.add("limit_norms", x=weights, limit=rules.max_norm)
 
     def _keep_shards(self, program: Program, live: Vector, kept: Vector) -> None:
         """Copy a vector in shards to where the network has it."""
@@ -228,7 +235,7 @@ class Training:
         gradient = self.destination.vector
         for layer in self.layout.layers:
             updated = gradient.flat_rows(layer, worker)
-            if layer.frozen or updated is None:
+            if not layer.trains or updated is None:
                 continue
             before.add("zero", out=updated)
             if self.decay:

@@ -1,0 +1,1 @@
+"""Programs: what compiled code runs, in the order in which it is written."""

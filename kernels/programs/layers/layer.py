@@ -1,0 +1,277 @@
+"""A layer as programs see it: its tensors, its place in the vector, what it reads; and what each kind of layer answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ...activations import formula
+from ...barriers import Worker
+from ...matmul import TileRange
+from ...matrix import Matrix, padded
+from ...program import Operation, Program
+from ...target import Target
+
+INPUTS = -1  # the index that stands for the inputs among what a layer reads
+# Where a layer that normalises over a batch takes its statistics from: the running ones, which are tensors; the batch;
+# or the batch, which the running ones then follow.
+RUNNING, BATCH, TRACKED = "running", "batch", "tracked"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Rows of a layer's place in the vector, each as wide as the layer."""
+
+    name: str  # in files too
+    rows: int
+    trains: bool = True
+    decays: bool = False  # whether penalties and the limit of norms apply
+
+
+@dataclass(frozen=True)
+class ColumnShard:
+    """Some columns of a layer's tensors, neurons `begin` to `end`, and their place in the vector, in bytes."""
+
+    begin: int
+    end: int
+    place: int
+    row_stride: int
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.begin, self.end)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's kind, sizes and shards: one, or one for each thread."""
+
+    index: int
+    kind: Kind
+    fan_in: int
+    fan_out: int
+    activation: str
+    frozen: bool
+    row_stride: int  # bytes from a row to the next of row-major a and d
+    shards: tuple[ColumnShard, ...]
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies in each shard; tensors that train come first."""
+        return self.kind.tensors(self.fan_in)
+
+    @cached_property
+    def weights(self) -> tuple[Tensor, ...]:
+        """The tensors that penalties and the limit of norms apply to."""
+        return tuple(tensor for tensor in self.tensors if tensor.decays)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """The rows of all tensors."""
+        return sum(tensor.rows for tensor in self.tensors)
+
+    @cached_property
+    def n_trained(self) -> int:
+        """The rows of those that train."""
+        return sum(tensor.rows for tensor in self.tensors if tensor.trains)
+
+    @cached_property
+    def reads(self) -> tuple[int, ...]:
+        """The indices of the layers whose outputs it takes: the one before it, and perhaps an earlier one."""
+        return (self.index - 1, *self.kind.skips)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether threads share its columns."""
+        return len(self.shards) > 1
+
+    @property
+    def trains(self) -> bool:
+        return not self.frozen and self.n_trained > 0
+
+    @property
+    def a(self) -> str:
+        """The name of the buffer of the layer's outputs."""
+        return f"a{self.index}"
+
+    @property
+    def z(self) -> str:
+        """The name of the buffer of its weighted inputs: `a`, unless the derivative of its activation needs them."""
+        return f"z{self.index}" if formula(self.activation).from_z else self.a
+
+    def first_row(self, name: str) -> tuple[int, int]:
+        """(the first row, the number of rows) of a tensor."""
+        first = 0
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return first, tensor.rows
+            first += tensor.rows
+        raise KeyError(name)
+
+    def shard(self, worker: Worker) -> ColumnShard:
+        """The columns that a worker computes."""
+        return self.shards[worker.index if self.is_shared else 0]
+
+    def updated(self, worker: Worker) -> tuple[int, int] | None:
+        """Which rows of its shard a worker updates: (first, stop), or None where nothing is left for it.
+
+        In a layer that is shared it updates all that train. Else it updates some rows of the first tensor, and whoever
+        has the last of these updates the others.
+        """
+        if not self.n_trained:
+            return None
+        if self.is_shared:
+            return 0, self.n_trained
+        rows = self.tensors[0].rows
+        first, stop = worker.shard(rows, least=4)
+        if first == stop:
+            return None
+        return first, self.n_trained if stop == rows else stop
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a kind of layer computes with in a block: the program in the making, and matrices, in one orientation."""
+
+    program: Program
+    layer: Layer
+    worker: Worker
+    inputs: tuple[Matrix, ...]  # the outputs of each layer that it reads
+    z: Matrix
+    d: Matrix
+    kept: dict[str, Matrix]  # the layer's other buffers
+    tensor_of: Callable[[Layer, str, ColumnShard], Matrix]
+    single: bool  # whether the block is one sample, which takes other operations
+    statistics: str  # see RUNNING
+    zeros: Matrix
+    ones: Matrix
+    sums: Matrix
+    pack_buffer: Matrix
+
+    @property
+    def shard(self) -> ColumnShard:
+        """The columns that this worker computes."""
+        return self.layer.shard(self.worker)
+
+    @property
+    def out(self) -> Matrix:
+        """These columns of z."""
+        return self.z[:, self.shard.columns]
+
+    def tensor(self, name: str) -> Matrix:
+        """These columns of a tensor."""
+        return self.tensor_of(self.layer, name, self.shard)
+
+    @property
+    def running(self) -> bool:
+        """Whether the running statistics are taken, as a layer that does not train always does."""
+        return self.statistics == RUNNING or self.layer.frozen
+
+    def add(self, name: str, matrices: dict[str, Matrix], **arguments: Any) -> None:
+        """Add a function that has a variant for samples that are columns; only the matrices are transposed."""
+        if not next(iter(matrices.values())).is_row_major:
+            name, matrices = f"{name}_columns", {key: matrix.T for key, matrix in matrices.items()}
+        self.program.add(name, **matrices, **arguments)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Where a layer's part of the delta of a layer below goes: `out`, the columns of it that the worker computes.
+
+    Parts come from every layer that reads it; `added` says that there is one already. The last one is followed by the
+    epilogue, which makes dC/dz of dC/da.
+    """
+
+    out: Matrix
+    shard: ColumnShard
+    added: bool
+    epilogue: Callable[[TileRange], None]
+    # For a single sample: what makes dC/dz in the same operation as the product, and what follows it.
+    fused: str = ""
+    numbers: dict[str, Any] | None = None
+    z: Matrix | None = None
+    fused_epilogue: Callable[[TileRange], None] | None = None
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Where a layer's gradient goes: rows `first` to `stop` of its shard in a vector, laid out like the parameters."""
+
+    tensor: Callable[[str], Matrix]
+    first: int
+    stop: int
+    overwrite: bool  # whether what was there does not count
+    interleave: Iterable[Operation] = ()  # operations to spread through the product
+
+
+@dataclass(frozen=True)
+class Count:
+    """A block of so many rows, for counting vector operations: row-major, and feature-major in equal shards."""
+
+    target: Target
+    itemsize: int
+    rows: int
+    shard_rows: int
+
+    @property
+    def lanes(self) -> int:
+        return self.target.vector_bytes // self.itemsize
+
+    @property
+    def samples(self) -> int:
+        """Vectors of a shard's samples."""
+        return self.vectors(self.shard_rows)
+
+    def vectors(self, n: int) -> int:
+        """Vectors of n neurons or samples, padded to whole lines."""
+        return padded(n * self.itemsize) // self.target.vector_bytes
+
+
+class Kind:
+    """A kind of layer with its settings, which are frozen. Each of these methods adds operations to a program."""
+
+    skips: tuple[int, ...] = ()  # the layers that it reads beside the one before it; INPUTS stands for the inputs
+    whole_batch = False  # whether it takes all samples of a batch at once
+    mixes = True  # whether an output depends on several neurons of what it reads, so that threads wait for each other
+    multiplies = False  # whether z is a product of the inputs, which may be taken where samples lie
+    buffers: dict[str, str] = {}  # further ones by name: "block" is as large as a, "samples" or "neurons" a row of them
+
+    def tensors(self, fan_in: int) -> tuple[Tensor, ...]:
+        """What lies in the vector of parameters; tensors that train come first."""
+        return ()
+
+    def shape(self, name: str, fan_in: int, fan_out: int) -> tuple[int, ...]:
+        """The shape of a tensor as users and files see it."""
+        return (fan_out,)
+
+    def forward(self, step: Step, epilogue: Callable[[TileRange], None], activation: str) -> None:
+        """Compute this worker's columns of z; the epilogue follows each range of them that is complete.
+
+        A kind that `fuses` takes the activation in the same operation.
+        """
+        raise NotImplementedError
+
+    def fuses(self, single: bool) -> bool:
+        """Whether `forward` applies the activation itself."""
+        return False
+
+    def delta(self, step: Step, read: int, delta: Delta) -> None:
+        """Add d's part of the delta of what it reads."""
+        raise NotImplementedError
+
+    def gradient(self, step: Step, gradient: Gradient) -> None:
+        """Write or add the gradient of its tensors."""
+
+    def multiply_adds(self, fan_in: int, fan_out: int) -> int:
+        """What a sample costs in a prediction, in multiply-adds."""
+        return fan_out
+
+    def training_cost(self, layer: Layer, count: Count) -> tuple[int, int]:
+        """Vector operations of a step without the activation: of a feature-major shard, and of a row-major block."""
+        return count.samples * layer.fan_out, count.rows * count.vectors(layer.fan_out)
+
+    def prediction_cost(self, layer: Layer, count: Count) -> tuple[int, int]:
+        """Vector operations of a prediction, likewise."""
+        return count.samples * layer.fan_out, count.rows * count.vectors(layer.fan_out)
