@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .data import load_digits, load_idx, one_hot
     from .estimators import MLPClassifier, MLPRegressor
     from .history import DivergenceError, History
-    from .layers import Dense
+    from .layers import BatchNorm, Dense, LayerNorm, Residual, Scale
     from .learning_rates import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
     from .loading import load
     from .losses import Huber, Quantile
@@ -37,6 +37,7 @@ _HOME = {
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
+    "BatchNorm": "layers",
     "CSVLogger": "callbacks",
     "CosineDecay": "learning_rates",
     "Dense": "layers",
@@ -47,6 +48,7 @@ _HOME = {
     "Huber": "losses",
     "InverseScaling": "learning_rates",
     "LBFGS": "optimizers",
+    "LayerNorm": "layers",
     "LevenbergMarquardt": "optimizers",
     "Lion": "optimizers",
     "Loss": "custom",
@@ -61,8 +63,10 @@ _HOME = {
     "Quantile": "losses",
     "RMSprop": "optimizers",
     "ReduceOnPlateau": "callbacks",
+    "Residual": "layers",
     "Rprop": "optimizers",
     "SGD": "optimizers",
+    "Scale": "layers",
     "StepDecay": "learning_rates",
     "Stream": "streams",
     "TargetReached": "callbacks",
@@ -82,6 +86,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "BatchNorm",
     "CSVLogger",
     "CosineDecay",
     "Dense",
@@ -91,6 +96,7 @@ __all__ = [
     "History",
     "Huber",
     "InverseScaling",
+    "LayerNorm",
     "LevenbergMarquardt",
     "Lion",
     "Loss",
@@ -105,7 +111,9 @@ __all__ = [
     "Quantile",
     "RMSprop",
     "ReduceOnPlateau",
+    "Residual",
     "Rprop",
+    "Scale",
     "StepDecay",
     "Stream",
     "TargetReached",

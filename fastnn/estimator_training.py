@@ -540,7 +540,7 @@ def samples_of(network: Network, X: Any, y: NDArray[Any], sample_weight: Any) ->
         raise ValueError(
             f"y must have shape {len(inputs), network.inference.n_out}, as coefs_[-1] has columns, got shape {y.shape}"
         )
-    classes = network.architecture.layers[-1].activation == "softmax"
+    classes = network.architecture.head.activation == "softmax"
     targets = y.argmax(axis=1).astype(np.int32) if classes else _as(y, dtype)
     weights = None
     if sample_weight is not None:

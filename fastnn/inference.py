@@ -22,6 +22,7 @@ from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
 from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.python_api import RowFunction
 from .kernels.sources import Source, Sources
+from .samples import Samples
 from .threads import numba_pool, run_on_threads
 
 KEPT_KINDS = 8  # a sweep keeps the programs of so many kinds of passes over samples
@@ -30,7 +31,9 @@ LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep pre
 _Kind = tuple[int, np.dtype[Any]]  # how wide a C-ordered array of rows is, and its dtype
 THREAD_ROWS = 64  # the least rows in a thread's shard of a prediction
 # What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
+# STATISTICS gives nothing: the running statistics of normalised layers follow those of the samples.
 OUTPUTS_OR_LOSS, GRADIENT_OF_LOSS, HIDDEN, INPUT_GRADIENTS = "outputs", "gradient", "hidden", "input gradients"
+STATISTICS = "statistics"
 
 
 class Inference:
@@ -175,6 +178,13 @@ class Inference:
         self.idle.append(sweep)
         return loss, gradient
 
+    def follow(self, samples: Samples) -> None:
+        """Let the running statistics of normalised layers follow those of a batch."""
+        if self.layout.whole_batch:
+            sweep = self._borrow()
+            sweep(*samples, result=STATISTICS)
+            self.idle.append(sweep)
+
     def jacobian(self, inputs: NDArray[Any], outputs: NDArray[Any], k: int) -> NDArray[Any]:
         """The derivative of output k by the parameters, a row a sample, each laid out like the parameters.
 
@@ -266,10 +276,13 @@ class Pass:
     result: str  # see OUTPUTS_OR_LOSS
     in_place: bool
     most: int  # rows of a program
+    every: bool  # whether each number of rows has a program of its own
 
 
 @functools.lru_cache
-def _pass(x: _Kind, y: _Kind | None, w: _Kind | None, result: str, in_place: bool, most: int) -> Pass:
+def _pass(
+    x: _Kind, y: _Kind | None, w: _Kind | None, result: str, in_place: bool, most: int, every: bool = False
+) -> Pass:
     """The pass over arrays of these kinds."""
     samples, targets, weights = (
         None if kind is None else Source.of_rows(symbol, kind[0], kind[1].name)
@@ -277,7 +290,7 @@ def _pass(x: _Kind, y: _Kind | None, w: _Kind | None, result: str, in_place: boo
     )
     assert samples is not None
     sources = None if targets is None else Sources(samples, targets, weights)
-    return Pass(samples, sources, result, in_place, most)
+    return Pass(samples, sources, result, in_place, most, every)
 
 
 def _kind(array: NDArray[Any]) -> _Kind:
@@ -309,11 +322,14 @@ class Sweep:
         result: str = OUTPUTS_OR_LOSS,
     ) -> Pass:
         """The kind of pass over such arrays."""
-        x, most = _kind(inputs), self.layout.block_rows if result == GRADIENT_OF_LOSS else self.most
+        trains = result in (GRADIENT_OF_LOSS, STATISTICS)
+        x, most = _kind(inputs), self.layout.block_rows if trains else self.most
         if targets is not None:
-            return _pass(x, _kind(targets), None if weights is None else _kind(weights), result, False, most)
+            every, w = trains and self.layout.whole_batch, None if weights is None else _kind(weights)
+            return _pass(x, _kind(targets), w, result, False, most, every)
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
-        in_place = x[1] == self.layout.dtype and self.scale == 1 and len(inputs) > self.layout.block_rows
+        alike = x[1] == self.layout.dtype and self.scale == 1 and self.layout.only_multiplied
+        in_place = alike and len(inputs) > self.layout.block_rows
         return _pass(x, None, None, result, in_place, most)
 
     def written(self, pass_: Pass) -> set[int]:
@@ -326,7 +342,7 @@ class Sweep:
             self._forget()
         by_height, joined = self.codes.get(pass_, ({}, None))
         if joined is None or not wanted <= by_height.keys():
-            sizes = strategy.heights(pass_.most)
+            sizes = strategy.heights(pass_.most, pass_.every)
             by_height = {i: by_height.get(i) or self._write(pass_, sizes[i]) for i in {*by_height, *wanted}}
             joined = Code.joined(by_height.get(i) for i in range(len(sizes)))
             joined.fill(parameters=self.address)
@@ -339,6 +355,9 @@ class Sweep:
         if pass_.result == GRADIENT_OF_LOSS:
             assert pass_.sources is not None
             program = block_programs.gradient_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+        elif pass_.result == STATISTICS:
+            assert pass_.sources is not None
+            program = block_programs.statistics_program(self.parameters, self.work, pass_.sources, rows, self.scale)
         elif pass_.result == HIDDEN:
             program = prediction_programs.hidden_program(*places)
         elif pass_.result == INPUT_GRADIENTS:
@@ -392,9 +411,10 @@ class Sweep:
         `passes` is how often a sample goes through the network, forward or backward.
         """
         most = pass_.most if most is None else most
-        pick, multiply_adds = strategy.pick(most), passes * self.layout.multiply_adds
+        pick, multiply_adds = strategy.pick(most, pass_.every), passes * self.layout.multiply_adds
         for i, piece in enumerate(calls.pieces(n, most, multiply_adds)):
-            code, step = self.code(pass_, strategy.numbers(piece[1] - piece[0], most)), self.work.step
+            wanted = strategy.numbers(piece[1] - piece[0], most, pass_.every)
+            code, step = self.code(pass_, wanted), self.work.step
             if i == 0:
                 step["scale"], step["total"] = scale, 0
             entry.sweep(code.operations, code.patches, code.parts, pick, table, *piece)

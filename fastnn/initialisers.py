@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation
 from ._validation import shown
+from .layers import Node
 
 Init = str | Sequence[str | tuple[ArrayLike, ArrayLike]]  # what `Model(init=)` takes
 Drawn = Callable[[np.random.Generator, int, int], NDArray[Any]]
@@ -91,16 +92,18 @@ INITS: dict[str, Drawn] = {
 }
 
 
-def of_layers(init: Init, fans: Sequence[tuple[int, int]], dtype: str) -> list[Any]:
-    """A name, or a pair of arrays (W, b), for each layer; fans are their (fan_in, fan_out). All are checked."""
+def of_layers(init: Init, layers: Sequence[Node], dtype: str) -> list[Any]:
+    """A name, or a pair of arrays (W, b), for each layer. All are checked."""
     if isinstance(init, str) or not isinstance(init, Iterable):
-        return [_validation.choice("init", init, INITS)] * len(fans)
+        return [_validation.choice("init", init, INITS)] * len(layers)
     entries = _validation.items("init", init, "a name, or a sequence of a name or a pair (W, b) for each layer")
-    if len(entries) != len(fans):
-        raise ValueError(f"init must have a name or a pair (W, b) for each of {len(fans)} layers, got {shown(entries)}")
-    for i, (each, (fan_in, fan_out)) in enumerate(zip(entries, fans, strict=True)):
+    if len(entries) != len(layers):
+        raise ValueError(
+            f"init must have a name or a pair (W, b) for each of {len(layers)} layers, got {shown(entries)}"
+        )
+    for i, (each, node) in enumerate(zip(entries, layers, strict=True)):
         if isinstance(each, (tuple, list)) and len(each) == 2:
-            shapes = (fan_out, fan_in), (fan_out,)
+            shapes = node.shapes["weight"], node.shapes.get("bias", (0,))
             entries[i] = [_validation.parameters(f"init[{i}][{j}]", each[j], shapes[j], dtype) for j in (0, 1)]
         elif isinstance(each, str):
             _validation.choice(f"init[{i}]", each, INITS)
@@ -109,10 +112,15 @@ def of_layers(init: Init, fans: Sequence[tuple[int, int]], dtype: str) -> list[A
     return entries
 
 
-def set_layer(weights: NDArray[Any], biases: NDArray[Any], init: Any, generator: np.random.Generator) -> None:
-    """Write a layer's weights (fan_out, fan_in) and biases, by an entry of `of_layers`."""
+def set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generator: np.random.Generator) -> None:
+    """Write a layer's tensors, by an entry of `of_layers`. A name draws those of dense layers."""
+    for tensor in node.kind.tensors(node.fan_in):
+        tensors[tensor.name][...] = tensor.start
     if not isinstance(init, str):
-        weights[...], biases[...] = init
-        return
-    biases[...] = _standard_normal(generator, biases.size) if init == "normal" else 0
-    weights.T[...] = INITS[init](generator, *weights.T.shape)
+        for name, value in zip(("weight", "bias"), init, strict=True):
+            if name in tensors:
+                tensors[name][...] = value
+    elif node.kind.multiplies:
+        if init == "normal":
+            tensors["bias"][...] = _standard_normal(generator, tensors["bias"].size)
+        tensors["weight"].T[...] = INITS[init](generator, *tensors["weight"].T.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import os
 import threading
@@ -23,7 +22,7 @@ from .custom import Activation
 from .files import model_file
 from .history import History
 from .initialisers import Init
-from .layers import MAX_UNITS, Architecture, Dense, architecture
+from .layers import MAX_UNITS, AnyLayer, Architecture, Dense, architecture
 from .losses import AnyLoss
 from .network import Network
 from .optimizers import SGD, FullBatch, Optimizer
@@ -32,7 +31,16 @@ from .scoring import Labelled, decide, evaluate, nan_rows, two_numbers
 from .streams import Stream
 from .training import step
 from .training.advice import after_fit
-from .training.arguments import AnyMetric, FitArguments, Subject, check_trainable, checked, inputs_of, targets_of
+from .training.arguments import (
+    AnyMetric,
+    FitArguments,
+    Subject,
+    check_batches,
+    check_trainable,
+    checked,
+    inputs_of,
+    targets_of,
+)
 from .training.fit import Fit, Rate
 from .training.trainers import trainer_for
 
@@ -82,7 +90,7 @@ class Model:
     ----------
     weights, biases : tuples of arrays
         `weights[l][j, k]` is the weight from neuron k to neuron j of layer l, shape (fan_out, fan_in); biases
-        (fan_out,). Writable views: `model.weights[0][...] = W`.
+        (fan_out,). Writable views: `model.weights[0][...] = W`. Layers other than `Dense` have a weight a neuron.
     parameters : array
         The vector that holds them all, padding included, C-ordered in dtype; zero padding must stay zero.
     n_parameters : int
@@ -109,7 +117,7 @@ class Model:
     @explained
     def __init__(
         self,
-        sizes_or_layers: Iterable[int | Dense],
+        sizes_or_layers: Iterable[int | AnyLayer],
         *,
         activation: str | Activation = "sigmoid",
         output: str | Activation = "sigmoid",
@@ -124,10 +132,10 @@ class Model:
             input_scale = _validation.number("input_scale", input_scale, -np.inf)
         generator = _generator(rng)
         description = Architecture(n_inputs, layers, loss, dtype, input_scale)
-        inits = initialisers.of_layers(init, list(itertools.pairwise(description.sizes)), dtype)
+        inits = initialisers.of_layers(init, description.numbered, dtype)
         network = Network(description)
-        for weights, biases, each in zip(network.weights, network.biases, inits, strict=True):
-            initialisers.set_layer(weights, biases, each, generator)
+        for tensors, node, each in zip(network.tensors, description.numbered, inits, strict=True):
+            initialisers.set_layer(tensors, node, each, generator)
         network.seed(int(generator.integers(2**64, dtype=np.uint64)))
         split_seed = int(generator.integers(2**63))
         self._set(network, split_seed, None)
@@ -151,20 +159,28 @@ class Model:
         return tuple(b.view() for b in self._network.biases)
 
     @property
+    def tensors(self) -> list[dict[str, NDArray[Any]]]:
+        """The tensors of each layer by name, as files have them: "weight", "bias", for `BatchNorm` running statistics.
+
+        They are views of `parameters`, in the shapes of `weights` and `biases`.
+        """
+        return [{name: tensor.view() for name, tensor in tensors.items()} for tensors in self._network.tensors]
+
+    @property
     def parameters(self) -> NDArray[Any]:
         return self._network.parameters.view()
 
     @property
     def n_parameters(self) -> int:
-        return self._network.layout.multiply_adds
+        return self._network.layout.n_parameters
 
     @property
     def sizes(self) -> tuple[int, ...]:
         return self._network.architecture.sizes
 
     @property
-    def layers(self) -> tuple[Dense, ...]:
-        """The layers' specification."""
+    def layers(self) -> tuple[AnyLayer, ...]:
+        """The layers' specification: `Model([n_inputs, *model.layers])` is a model of the same layers."""
         return self._network.architecture.layers
 
     @property
@@ -551,7 +567,7 @@ class Model:
         weights = _validation.weights(sample_weight, len(inputs), self.dtype)
         if metric is None and (found := two_numbers(network.architecture, targets, scored=True)):
             warnings.warn(found, stacklevel=3)
-        chosen = metrics.resolve(metric, targets, network.architecture.layers[-1])
+        chosen = metrics.resolve(metric, targets, network.architecture.head)
         loss, values = evaluate(network, Labelled(inputs, targets, weights), chosen)
         return {"loss": loss} | values
 
@@ -568,9 +584,11 @@ class Model:
         """
         network, inputs = self._network, self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
-        check_trainable(self._network.architecture)
+        check_trainable(network.architecture)
+        check_batches(network.layout, len(inputs), len(inputs), "X")
         gradient = network.inference.gradients(inputs, targets.array)
-        return [(dw.T, db) for dw, db in network.layout.views(gradient)]
+        none = np.empty(0, self.dtype)
+        return [(each["weight"], each.get("bias", none)) for each in network.tensors_of(gradient)]
 
     def hidden_activations(self, X: ArrayLike) -> list[NDArray[Any]]:
         """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
@@ -629,7 +647,7 @@ class Model:
         [0]
         """
         chosen = _validation.items("layers", layers, "indices") if isinstance(layers, Iterable) else [layers]
-        n = len(self.layers)
+        n = len(self._network.tensors)
         for i in chosen:
             if not -n <= _validation.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {shown(i)}")
@@ -654,15 +672,16 @@ class Model:
         The optimizer's state is reset. `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
         """
         n_out = _validation.integer("n_out", n_out, 1, MAX_UNITS)
-        head = Dense(n_out, self.layers[-1].activation if activation is None else activation)
-        inits = initialisers.of_layers(init, [(self.sizes[-2], n_out)], self.dtype)
+        head = Dense(n_out, self._network.architecture.head.activation if activation is None else activation)
+        node = replace(self._network.architecture.nodes[-1], layer=head, units=n_out)
+        inits = initialisers.of_layers(init, [node], self.dtype)
         generator = _generator(rng)
         claim = threading.Lock()
         with claim:
             self._claims.take_for_change(claim)
             old = self._network
             new = old.with_head(head)
-            initialisers.set_layer(new.weights[-1], new.biases[-1], inits[0], generator)
+            initialisers.set_layer(new.tensors[-1], node, inits[0], generator)
             self._network = new
 
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = True) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Inference, SmallPredictions
@@ -28,13 +29,15 @@ SHARED_BYTES = 2**20  # programs may outlive a network whose parameters and buff
 
 def layout_of(architecture: Architecture) -> Layout:
     """Where the parameters lie; raises MemoryError where no memory could hold them."""
-    names = [layer._kernel for layer in architecture.layers]
+    nodes = architecture.nodes
+    names, sizes = [node.layer._kernel for node in nodes], (architecture.n_inputs, *(node.units for node in nodes))
     loss, parameter = kernel_name(architecture.loss, names[-1]), parameter_of(architecture.loss)
-    shape = architecture.sizes, names, loss, architecture.dtype, architecture.frozen
-    layout = Layout(*shape, loss_parameter=parameter)
+    frozen = {i for i, node in enumerate(nodes) if node.number in architecture.frozen}
+    shape = sizes, names, loss, architecture.dtype, frozen
+    layout = Layout(*shape, loss_parameter=parameter, kinds=(node.kind for node in nodes))
     if layout.n_bytes > MAX_PARAMETER_BYTES:
-        sizes = list(architecture.sizes)
-        raise MemoryError(f"sizes must fit into memory, got {sizes}, whose parameters take {layout.n_bytes} bytes")
+        what = f"{list(sizes)}, whose parameters take {layout.n_bytes} bytes"
+        raise MemoryError(f"sizes must fit into memory, got {what}")
     return layout
 
 
@@ -95,8 +98,10 @@ class Network:
         if noise is not None:
             self.state["noise"] = noise
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
-        views = layout.views(self.parameters)
-        self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
+        self.tensors = self.tensors_of(self.parameters)
+        none = np.empty(0, layout.dtype)
+        self.weights = tuple(tensors["weight"] for tensors in self.tensors)
+        self.biases = tuple(tensors.get("bias", none) for tensors in self.tensors)
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = self.parameters.ctypes.data, self.state.ctypes.data
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
@@ -106,12 +111,17 @@ class Network:
 
     def with_head(self, head: Dense) -> Network:
         """A network with another last layer, whose parameters are zero, and a fresh optimizer; the rest is copied."""
-        below, old = self.architecture.layers[:-1], self.architecture
-        architecture = replace(old, layers=(*below, head), frozen=old.frozen - {len(below)})
+        old, last = self.architecture, len(self.tensors) - 1
+        architecture = replace(old, layers=(*old.layers[:-1], head), frozen=old.frozen - {last})
         new = Network(architecture, self.random, self.noise)
-        for i in range(len(below)):
-            new.weights[i][...], new.biases[i][...] = self.weights[i], self.biases[i]
+        for tensors, others in zip(new.tensors[:last], self.tensors, strict=False):
+            for name, tensor in tensors.items():
+                tensor[...] = others[name]
         return new
+
+    def tensors_of(self, vector: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], ...]:
+        """The tensors of each layer that has some, by name: views of a vector laid out like the parameters."""
+        return tuple(tensors for tensors in self.layout.tensors(vector) if tensors)
 
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""

@@ -36,7 +36,7 @@ def decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp
     """The class indices that outputs (n, n_out) stand for."""
     if outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
-    return (outputs[:, 0] > architecture.layers[-1]._formula.threshold).astype(np.intp)
+    return (outputs[:, 0] > architecture.head._formula.threshold).astype(np.intp)
 
 
 def nan_rows(outputs: NDArray[Any]) -> NDArray[np.intp]:
@@ -79,7 +79,7 @@ def two_numbers(architecture: Architecture, targets: Targets, scored: bool) -> s
 
     Floats do where the output is a probability. Integers do too where the user's activation states no range.
     """
-    last = architecture.layers[-1]
+    last = architecture.head
     if targets.classes is not None or last.units > 1:
         return ""
     unstated = isinstance(last.activation, Activation) and last._formula.range == UNBOUNDED
@@ -104,5 +104,5 @@ def out_of_reach(architecture: Architecture, targets: Targets) -> str:
     """What to say of numeric targets that the output activation cannot give, or ""."""
     if targets.classes is not None or architecture.targets != "any":
         return ""  # else the loss has had them checked
-    last = architecture.layers[-1]
+    last = architecture.head
     return _validation.out_of_reach(targets.array, last.activation, *last._formula.range)

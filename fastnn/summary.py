@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import html
 
-from .layers import Architecture
+from .layers import AnyLayer, Architecture, Dense
 
 HEADS = ("layer", "units", "activation", "parameters", "trains")
 
 
 def _rows(architecture: Architecture) -> list[tuple[str, ...]]:
     """A row for each layer."""
-    sizes = architecture.sizes
     return [
         (
-            str(i),
-            f"{layer.units:,}",
-            layer.activation if isinstance(layer.activation, str) else layer.activation.name,
-            f"{(sizes[i] + 1) * layer.units:,}",
-            "frozen" if i in architecture.frozen else "yes",
+            "" if node.number is None else str(node.number),
+            f"{node.units:,}",
+            _name(node.layer),
+            f"{node.n_parameters:,}",
+            "" if node.number is None else "frozen" if node.number in architecture.frozen else "yes",
         )
-        for i, layer in enumerate(architecture.layers)
+        for node in architecture.nodes
     ]
+
+
+def _name(layer: AnyLayer) -> str:
+    """What stands for a layer: the activation of a dense one, else its kind, and its activation if it has one."""
+    activation = layer.activation if isinstance(layer.activation, str) else layer.activation.name
+    if isinstance(layer, Dense):
+        return activation
+    return type(layer).__name__ if activation == "identity" else f"{type(layer).__name__}, {activation}"
 
 
 def _facts(architecture: Architecture, n_bytes: int) -> list[str]:
     """What there is to say of the whole model; n_bytes: the bytes of the parameters."""
-    numbers = [(a + 1) * layer.units for a, layer in zip(architecture.sizes, architecture.layers, strict=False)]
+    numbers = [node.n_parameters for node in architecture.numbered]
     trained = sum(n for i, n in enumerate(numbers) if i not in architecture.frozen)
     scale = "" if architecture.input_scale is None else f", input_scale {architecture.input_scale:g}"
     return [

@@ -16,6 +16,7 @@ from .matrix import Matrix, Symbol
 from .memory import Block, Layout, Vector, Workspace, field
 from .passes import Destination, Dropout
 from .program import Operation, Program
+from .programs.layers.layer import BATCH, TRACKED
 from .sources import Sources
 from .target import LINE_BYTES
 
@@ -56,6 +57,7 @@ class Task:
     input_scale: float
     destination: Destination
     rules: Rules = NO_RULES
+    statistics: str = TRACKED  # see `layers.layer`
 
     @property
     def dropout(self) -> Dropout | None:
@@ -69,8 +71,17 @@ class Task:
 def gradient_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
     """A block of samples: its loss, and its gradient added to the one that the symbol stands for."""
     destination = Destination(Vector(parameters.layout, Symbol("gradient"), "d"))
-    task = Task(parameters, work, sources, input_scale, destination)
+    task = Task(parameters, work, sources, input_scale, destination, statistics=BATCH)
     return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
+
+
+def statistics_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
+    """A batch that the running statistics of normalised layers follow, and nothing else."""
+    program, block = Program(parameters.layout.target, parameters.layout.dtype, rows), work.row_major(rows, Worker())
+    task = Task(parameters, work, sources, input_scale, Destination(parameters))
+    block, _ = load(program, task, block, Worker(), ahead=False)
+    passes.forward(program, parameters, block, Worker(), logits=True, statistics=TRACKED)
+    return program
 
 
 def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool = True) -> Program:
@@ -100,9 +111,11 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
 def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
     """Forward, loss and deltas of a block."""
     from_logits = LOSSES[task.layout.loss].from_logits
-    passes.forward(program, task.parameters, block, worker, from_logits, dropout=task.dropout, summed=True)
+    parameters, dropout, statistics = task.parameters, task.dropout, task.statistics
+    passes.forward(program, parameters, block, worker, from_logits, dropout=dropout, summed=True, statistics=statistics)
     passes.loss(program, task.layout, block, field(task.work.step, "scale"), total)
-    passes.deltas(program, task.parameters, block, worker, task.dropout, task.rules.min_derivative)
+    share = task.rules.min_derivative
+    passes.deltas(program, parameters, block, worker, dropout, share, statistics=statistics)
 
 
 def _ignored(work: Workspace, worker: Worker) -> Matrix:

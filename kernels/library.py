@@ -16,7 +16,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 
-from . import barriers, batches, elementwise, noise, reductions, samples, tile, user_functions
+from . import barriers, batches, elementwise, noise, normalisation, reductions, samples, tile, user_functions
 from .activations import ACTIVATIONS, ActivationFormula
 from .cache import CodeFiles
 from .function import Function, Signature
@@ -96,6 +96,18 @@ def _functions(target: Target) -> dict[str, Function]:
         state(name, getattr(elementwise, name))
     state("squares", elementwise.column_sums, True)
     state("absolute_values", elementwise.column_sums, False)
+    state("total", normalisation.total)
+    state("total_columns", normalisation.total)
+    for suffix, columns in (("", False), ("_columns", True)):
+        state(f"scaled{suffix}", normalisation.scaled, columns, signature=normalisation.SCALED)
+        shifted = normalisation.SCALED_AND_SHIFTED
+        state(f"scaled_and_shifted{suffix}", normalisation.scaled, columns, signature=shifted)
+        state(f"sums_of_products{suffix}", normalisation.sums_of_products, columns)
+        for over, across in (("neurons", columns), ("samples", not columns)):
+            state(f"normalise_over_{over}{suffix}", normalisation.normalise, across)
+            state(f"normalise_over_{over}_backward{suffix}", normalisation.normalise_backward, across)
+    state("follow", normalisation.follow)
+    state("fold", normalisation.fold)
     for name in ("dropout", "add_noise"):
         state(name, getattr(noise, name), False)
         state(f"{name}_columns", getattr(noise, name), True)

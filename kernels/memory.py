@@ -156,8 +156,8 @@ class Layout:
     def for_threads(self, threads: int) -> Layout:
         """The layout of this network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
-        more = {"target": self.target, "loss_parameter": self.loss_parameter, "kinds": self.kinds}
-        return Layout(*arguments, threads=threads, **more)
+        target, parameter = self.target, self.loss_parameter
+        return Layout(*arguments, threads=threads, target=target, loss_parameter=parameter, kinds=self.kinds)
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
         """Layer i's columns from `begin` to `end`, all rows, a view of a vector; all in one shard."""
@@ -418,7 +418,7 @@ class Workspace:
         key = "shard", n, worker.index
         if key not in self._made:
             stride, lines = avoid_set_conflicts(padded(n * layout.itemsize)), layout.target.buffer_lines
-            lengths = {}
+            lengths: dict[str, int] = {}
             for layer in layout.layers:
                 block = layer.fan_out * stride
                 lengths |= dict.fromkeys((self._z(layer), layer.a, f"d{layer.index}"), block)
@@ -458,13 +458,12 @@ class Workspace:
             )
         made, w = self._made[key], None if samples.w is None else samples.w[rows, :]
         a, z, d = (tuple(m[:shard_rows, :] for m in each) for each in (made.a, made.z, made.d))
-        kept = tuple(
-            _of_rows(buffers, layer, shard_rows) for buffers, layer in zip(made.kept, layout.layers, strict=True)
-        )
+        both = zip(made.kept, layout.layers, strict=True)
+        further = tuple(_of_rows(buffers, layer, shard_rows) for buffers, layer in both)
         x = samples.x[rows, :]
         dx = x if layout.only_multiplied else made.dx[:shard_rows, :]
         loaded = {"x": x, "y": samples.y[rows, :], "w": w, "first": rows.start}
-        return replace(made, a=a, z=z, d=d, kept=kept, dx=dx, ones=made.ones[:, :shard_rows], **loaded)
+        return replace(made, a=a, z=z, d=d, kept=further, dx=dx, ones=made.ones[:, :shard_rows], **loaded)
 
     def shard_gradient(self, i: int) -> Vector:
         """The gradient of shard i."""

@@ -218,7 +218,10 @@ def _delta_of(
     dropped: list[Callable[[TileRange], None]] = []
     if layer.index != INPUTS and dropout is not None and dropout.drops(layer):
         dropped.append(functools.partial(dropout.add, program, layer, block, out, out, shard.begin))
-    todo = [*dropped, functools.partial(backward, program, layer.activation, share, out, z)]
+    todo: list[Callable[[TileRange], None]] = [
+        *dropped,
+        functools.partial(backward, program, layer.activation, share, out, z),
+    ]
     ending, numbers = _at_least(layer.activation, share)
     fused = f"{layer.activation}_gemv_backward{ending}"
     after, after_fused = functools.partial(_all, todo), functools.partial(_all, dropped)

@@ -98,7 +98,7 @@ def input_gradient_program(
         if d != block.d[-1]:
             program.add("transpose", source=d, out=block.d[-1].T, zeros=block.zeros)
         passes.deltas(program, parameters, block, worker, to_inputs=True)
-        _give(program, _row_major(program, block, block.x, by_rows.x), i * n_in, n_out * n_in)
+        _give(program, _row_major(program, block, block.dx, by_rows.dx), i * n_in, n_out * n_in)
     return program
 
 

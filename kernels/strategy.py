@@ -70,21 +70,26 @@ def _transposes(layout: Layout, count: Count) -> int:
 
 
 @functools.lru_cache
-def heights(most: int) -> tuple[int, ...]:
-    """The numbers of rows, at most so many, that programs are written for: all to 32, then 4 for each doubling."""
+def heights(most: int, every: bool = False) -> tuple[int, ...]:
+    """The numbers of rows, at most so many, that programs are written for: all to 32, then 4 for each doubling.
+
+    `every` number has a program of its own where a batch must not be split.
+    """
+    if every:
+        return tuple(range(1, most + 1))
     steps = itertools.takewhile(lambda step: 4 * step < most, (8 << i for i in range(64)))
     found = {*range(1, 33), *(k * step for step in steps for k in range(4, 9)), most}
     return tuple(sorted(height for height in found if height <= most))
 
 
 @functools.lru_cache
-def pick(most: int) -> NDArray[np.int64]:
-    """By the number of rows that are left: which of `heights(most)` is due. The last element is for all larger ones.
+def pick(most: int, every: bool = False) -> NDArray[np.int64]:
+    """By the number of rows that are left: which of the `heights` is due. The last element is for all larger ones.
 
     So any number of rows is a sum of a few heights. A single row is only due where there is no other: its sums have
     another order.
     """
-    sizes = heights(most)
+    sizes = heights(most, every)
     table = np.zeros(most + 3, np.int64)
     for left in range(1, len(table)):
         table[left] = max(i for i, height in enumerate(sizes) if height == left or height <= max(1, left - 2))
@@ -101,8 +106,10 @@ def parts_of(n: int, most: int) -> list[int]:
     return found
 
 
-def numbers(n: int, most: int) -> frozenset[int]:
-    """Which of `heights(most)` n rows are the sum of."""
+def numbers(n: int, most: int, every: bool = False) -> frozenset[int]:
+    """Which of the `heights` n rows are the sum of."""
+    if every:
+        return frozenset([n - 1])
     return _numbers(n if n < 3 * most else 2 * most + n % most, most)
 
 
@@ -123,6 +130,10 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
     """
     itemsize, count = layout.itemsize, Count(layout.target, layout.itemsize, rows, rows)
     if rows * itemsize < 2 * LINE_BYTES or layout.sizes[0] * itemsize >= IN_PLACE_ROW:
+        return False
+    if not all(kind.ordered for kind in layout.kinds):  # a row has the same bits whatever the number of rows is
+        return False
+    if not all(kind.ordered for kind in layout.kinds):  # a row has the same bits whatever the number of rows is
         return False
     wide, narrow = 0, _transposes(layout, count)
     for layer in layout.layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 from .. import _validation, losses, optimizers
 from .._validation import shown
 from ..custom import Activation, Loss
-from ..kernels.memory import Layout
 from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
-from ..layers import Architecture, Dense
+from ..layers import AnyLayer, Architecture, BatchNorm, Dense, LayerNorm, Residual, Scale
 from ..network import Network
 from ..optimizers import Optimizer
 
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, Scale, LayerNorm, BatchNorm, Residual)}
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -38,7 +39,7 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
     _check_names(architecture)
     description = {
         "n_inputs": architecture.n_inputs,
-        "layers": [{"units": layer.units, "activation": _described(layer)} for layer in architecture.layers],
+        "layers": [_described(layer) for layer in architecture.layers],
         "loss": losses.described(architecture.loss),
         "dtype": architecture.dtype,
         "input_scale": architecture.input_scale,
@@ -48,7 +49,7 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
         "split_seed": contents.split_seed,
         "feature_names": contents.feature_names,
     }
-    tensors = _tensors("", network.layout, network.parameters)
+    tensors = _tensors("", network, network.parameters)
     state = network.optimizer_state() if optimizer else None
     if state is not None:
         used, vectors, numbers = state
@@ -60,50 +61,53 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
             description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
             names = OPTIMIZERS[used._kernel].vectors
             for name, vector in zip(names, vectors.reshape(-1, network.parameters.size), strict=True):
-                tensors |= _tensors(f"optimizer.{name}.", network.layout, vector)
+                tensors |= _tensors(f"optimizer.{name}.", network, vector)
     return description, tensors
 
 
 def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Contents:
     """The model of a description and its tensors, as `written` gave them; raises where they do not fit each other."""
-    layers = [Dense(layer["units"], _user_function(layer["activation"], Activation, custom)) for layer in d["layers"]]
-    sizes = [_validation.integer("n_inputs", d["n_inputs"], 1), *(layer.units for layer in layers)]
+    layers = tuple(_layer(layer, custom) for layer in d["layers"])
+    architecture = _architecture(d, layers, custom)
     used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
     names = () if used is None else OPTIMIZERS[used._kernel].vectors
     prefixes = ["", *(f"optimizer.{name}." for name in names)]
-    _check_shapes(sizes, d["dtype"], prefixes, tensors)
-    network = Network(_architecture(d, sizes[0], layers, custom), _validation.integer("random", d["random"], 0))
+    _check_shapes(architecture, prefixes, tensors)
+    network = Network(architecture, _validation.integer("random", d["random"], 0))
     if "noise" in d:
         network.state["noise"] = _validation.integer("noise", d["noise"], 0)
-    _read_tensors(tensors, "", network.layout, network.parameters)
+    _read_tensors(tensors, "", network, network.parameters)
     if used is not None:
         numbers = _numbers(used, d["optimizer"]["numbers"])
         vectors = network.vectors_for(used) * 0
         for name, prefix, vector in zip(names, prefixes[1:], vectors.reshape(-1, network.parameters.size), strict=True):
-            _read_tensors(tensors, prefix, network.layout, vector)
+            _read_tensors(tensors, prefix, network, vector)
             if name in OPTIMIZERS[used._kernel].not_negative and vector.min() < 0:
                 raise ValueError(f"the tensors optimizer.{name} must not be negative, got {vector.min():g}")
         network.restore_optimizer(used, vectors, numbers)
     split_seed = _validation.integer("split_seed", d["split_seed"], 0)
-    return Contents(network, split_seed, _validation.feature_names(d.get("feature_names"), sizes[0]))
+    return Contents(network, split_seed, _validation.feature_names(d.get("feature_names"), architecture.n_inputs))
 
 
-def _architecture(d: dict[str, Any], n_inputs: int, layers: list[Dense], custom: Mapping[str, Any]) -> Architecture:
+def _architecture(d: dict[str, Any], layers: tuple[AnyLayer, ...], custom: Mapping[str, Any]) -> Architecture:
     """The architecture of a description."""
+    n_inputs = _validation.integer("n_inputs", d["n_inputs"], 1)
     if not layers:
         raise ValueError("it has no layer")
     loss, scale = losses.restored(_user_function(d["loss"], Loss, custom)), d["input_scale"]
     if scale is not None:
         scale = _validation.number("input_scale", scale, -np.inf)
-    frozen = frozenset(_validation.integer("frozen", i, 0, len(layers) - 1) for i in d["frozen"])
-    return Architecture(n_inputs, tuple(layers), loss, d["dtype"], scale, frozen)
+    architecture = Architecture(n_inputs, layers, loss, d["dtype"], scale)
+    most = len(architecture.numbered) - 1
+    return replace(architecture, frozen=frozenset(_validation.integer("frozen", i, 0, most) for i in d["frozen"]))
 
 
-def _check_shapes(sizes: list[int], dtype: str, prefixes: list[str], tensors: Tensors) -> None:
+def _check_shapes(architecture: Architecture, prefixes: list[str], tensors: Tensors) -> None:
     """Raise where the tensors are not those of such layers, once for each prefix."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for prefix, (i, (fan_in, fan_out)) in itertools.product(prefixes, enumerate(itertools.pairwise(sizes))):
-        shapes |= {f"{prefix}layers.{i}.weight": (fan_out, fan_in), f"{prefix}layers.{i}.bias": (fan_out,)}
+    dtype = architecture.dtype
+    for prefix, node in itertools.product(prefixes, architecture.numbered):
+        shapes |= {f"{prefix}layers.{node.number}.{name}": shape for name, shape in node.shapes.items()}
     if shapes.keys() != tensors.keys():
         raise ValueError(f"its tensors are {sorted(tensors)}, not {sorted(shapes)}")
     for name, tensor in tensors.items():
@@ -111,17 +115,15 @@ def _check_shapes(sizes: list[int], dtype: str, prefixes: list[str], tensors: Te
             raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
 
 
-def _tensors(prefix: str, layout: Layout, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _tensors(prefix: str, network: Network, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The tensors of a file for a vector laid out like the parameters."""
-    found: dict[str, NDArray[Any]] = {}
-    for i, (weights, biases) in enumerate(layout.views(vector)):
-        found |= {f"{prefix}layers.{i}.weight": weights.T, f"{prefix}layers.{i}.bias": biases}
-    return found
+    layers = enumerate(network.tensors_of(vector))
+    return {f"{prefix}layers.{i}.{name}": tensor for i, each in layers for name, tensor in each.items()}
 
 
-def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, layout: Layout, vector: NDArray[Any]) -> None:
+def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, network: Network, vector: NDArray[Any]) -> None:
     """Copy such tensors into a vector."""
-    for name, place in _tensors(prefix, layout, vector).items():
+    for name, place in _tensors(prefix, network, vector).items():
         place[...] = tensors[name]
 
 
@@ -142,7 +144,7 @@ def _numbers(optimizer: Optimizer, found: Any) -> NDArray[np.float64]:
 def _check_names(architecture: Architecture) -> None:
     """Raise where a file would have one name for different functions of the user's."""
     known: dict[str, Activation | Loss] = {}
-    for each in (*(layer.activation for layer in architecture.layers), architecture.loss):
+    for each in (*(node.layer.activation for node in architecture.nodes), architecture.loss):
         if isinstance(each, (Activation, Loss)) and known.setdefault(each.name, each) != each:
             raise ValueError(
                 f"a file holds functions of your own by their names, so they must differ, got {each.name!r} for two: "
@@ -150,9 +152,24 @@ def _check_names(architecture: Architecture) -> None:
             )
 
 
-def _described(layer: Dense) -> Any:
-    """What stands for its activation in a file."""
-    return {"custom": layer.activation.name} if isinstance(layer.activation, Activation) else layer.activation
+def _described(layer: AnyLayer) -> dict[str, Any]:
+    """What stands for a layer in a file: its settings, and its kind where that is not `Dense`."""
+    found = {name: getattr(layer, name) for name in layer.__dataclass_fields__}
+    if isinstance(layer, Residual):
+        found["layers"] = [_described(each) for each in layer.layers]
+    if isinstance(layer.activation, Activation):
+        found["activation"] = {"custom": layer.activation.name}
+    return found if isinstance(layer, Dense) else {"kind": type(layer).__name__, **found}
+
+
+def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
+    """The layer of a description."""
+    settings = dict(description)
+    kind = _validation.choice("kind", settings.pop("kind", "Dense"), KINDS)
+    if "activation" in settings:
+        settings["activation"] = _user_function(settings["activation"], Activation, custom)
+    inner = [_layer(each, custom) for each in settings.pop("layers", ())] if kind == "Residual" else []
+    return KINDS[kind](*inner, **settings)
 
 
 def _user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:

@@ -54,7 +54,7 @@ def has_not_learned(network: Network, targets: Targets, history: History) -> str
     """What to say where targets are large and the loss is above that of their mean, or ""."""
     if len(history.loss) < 2 or targets.classes is not None:
         return ""  # the loss of a first epoch is that of its first steps too
-    if network.architecture.loss != "quadratic" or network.architecture.layers[-1].activation != "identity":
+    if network.architecture.loss != "quadratic" or network.architecture.head.activation != "identity":
         return ""
     return not_learned(history.loss[-1], targets.array)
 
@@ -65,7 +65,7 @@ def saturated(network: Network, samples: Samples, history: History) -> str:
     Labels that are wrong themselves give such outputs too, but for few of the samples of a class. So does a rare class
     that nothing tells from the others, but then the mean of the output is right.
     """
-    architecture, last = network.architecture, network.architecture.layers[-1]
+    architecture, last = network.architecture, network.architecture.head
     formula = last._formula
     if architecture.loss not in ("quadratic", "arctanh_error") or not formula.bounded or formula.unit_derivative:
         return ""

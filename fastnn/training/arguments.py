@@ -16,8 +16,9 @@ from .. import threads as _threads
 from .._validation import Targets, shown, take_rows
 from ..history import History
 from ..kernels.block_programs import NO_RULES, Rules
+from ..kernels.memory import Layout
 from ..kernels.passes import saturates
-from ..layers import Architecture
+from ..layers import Architecture, Dense
 from ..metrics import Metric
 from ..network import Network
 from ..optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
@@ -123,6 +124,7 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     if isinstance(optimizer, (FullBatch, Rprop)):
         plain = rules == NO_RULES and strengths[1] == NO_PENALTY
         _check_whole_set(subject.architecture, arguments, optimizer, None if stream is not None else n, plain)
+    check_batches(subject.network.layout, None if stream is not None else n, batch_size)
     ordered, order = sample_order(arguments.shuffle, epochs, n)
     if order is not None and data.weights is not None and not all(data.weights[row].any() for row in order):
         raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
@@ -177,7 +179,7 @@ def inputs_of(
 
 def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:
     """y of n samples as the kernels read it, and what it means."""
-    last, kind = architecture.layers[-1], architecture.targets
+    last, kind = architecture.head, architecture.targets
     binary = last._formula.gives_probabilities
     return _validation.targets(y, n, last.units, architecture.dtype, binary=binary, kind=kind, name=name)
 
@@ -189,7 +191,7 @@ def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any,
     targets = targets_of(architecture, y, len(inputs))
     weights = _validation.weights(sample_weight, len(inputs), architecture.dtype, partial=partial)
     if class_weight is not None:
-        n_classes, dtype = max(2, architecture.layers[-1].units), architecture.dtype
+        n_classes, dtype = max(2, architecture.head.units), architecture.dtype
         weights = _validation.class_weights(class_weight, targets.classes, weights, dtype, n_classes, partial=partial)
     return Labelled(inputs, targets, weights)
 
@@ -277,7 +279,7 @@ def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, N
 
 def check_trainable(architecture: Architecture) -> None:
     """Raise where a layer of step neurons has nothing to pass on."""
-    steps = [layer.activation == "step" for layer in architecture.layers]
+    steps = [node.layer.activation == "step" for node in architecture.nodes]
     if any(steps) and len(steps) > 1:
         raise ValueError(
             f"fit cannot train {architecture.described()}: a step neuron's output does not change with small changes "
@@ -317,12 +319,35 @@ def _rules(subject: Subject, arguments: FitArguments) -> Rules:
         )
     max_norm = arguments.max_norm
     return Rules(
-        dropout=_validation.dropout(arguments.dropout, len(architecture.layers) - 1),
+        dropout=_dropout(architecture, arguments.dropout),
         input_noise=_validation.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
         max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
         min_derivative=min_derivative,
     )
+
+
+def _dropout(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
+    """The rate of each layer that the kernels walk: hidden layers are the dense ones but the last; () where none is."""
+    dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
+    rates = iter(_validation.dropout(dropout, sum(dense) - 1))
+    found = tuple(next(rates, 0.0) if is_dense else 0.0 for is_dense in dense)
+    return found if any(found) else ()
+
+
+def check_batches(layout: Layout, n: int | None, batch_size: int, name: str = "batch_size") -> None:
+    """Raise where a layer that normalises over a batch cannot take batches of n samples; n is None of a stream."""
+    if not layout.whole_batch:
+        return
+    if batch_size > layout.block_rows:
+        raise ValueError(
+            f"{name} must be at most {layout.block_rows} for this network, because BatchNorm normalises a batch as a "
+            f"whole, got {batch_size}"
+        )
+    last = batch_size if n is None else n % batch_size
+    if 1 in (batch_size, last):
+        where = "" if batch_size == 1 else f" of the {n} samples, whose last batch is a single one"
+        raise ValueError(f"{name} must give batches of two rows or more for BatchNorm, got {batch_size}{where}")
 
 
 def _check_whole_set(
@@ -337,6 +362,8 @@ def _check_whole_set(
         raise ValueError(
             f"optimizer {name} takes l2, but no l1, max_norm, dropout, noise, label_smoothing or min_derivative"
         )
+    if isinstance(optimizer, LevenbergMarquardt) and any(node.kind.whole_batch for node in architecture.nodes):
+        raise ValueError(f"optimizer {name} takes the derivatives of single samples, which BatchNorm has not")
     if isinstance(optimizer, LevenbergMarquardt) and architecture.loss != "quadratic":
         raise ValueError(f"optimizer {name} needs the loss 'quadratic', got {architecture.loss_name!r}")
     if n is None:
@@ -363,7 +390,7 @@ def _scored(subject: Subject, arguments: FitArguments, data: Labelled, held: Lab
     sets = {} if held is None else {"val_": held}
     if arguments.train_metric:
         sets[""] = data
-    last = subject.architecture.layers[-1]
+    last = subject.architecture.head
     if not sets:
         metrics.resolve(arguments.metric, data.targets, last)
     return [

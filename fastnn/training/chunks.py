@@ -12,6 +12,7 @@ from ..history import DivergenceError, History, Recorder
 from ..network import Network
 from ..samples import Samples
 from ..scoring import Scored
+from .arguments import check_batches
 from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .plan import DRAWN, Options
 from .steps import Steps
@@ -61,6 +62,8 @@ class Chunks(Trainer):
             weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
             if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
                 batch_size = min(batch_size, len(samples.inputs))
+            if last:
+                check_batches(self.network.layout, len(samples.inputs), batch_size)
             options = replace(self.options, epochs=1, batch_size=batch_size, partial=not last)
             total += weight * self._train(samples, options)
             count += weight

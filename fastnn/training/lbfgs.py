@@ -51,8 +51,10 @@ class LBFGSTrainer(WholeSet):
     def _loss_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self.trial[:] = x
         loss, gradient = self.inference.loss_and_gradient(*self.samples)
-        for layer, (w, _), (dw, _) in zip(self.layout.layers, self.views, self.layout.views(gradient), strict=True):
-            if self.l2 and not layer.frozen:
+        all_gradients = self.layout.tensors(gradient)
+        for layer, tensors, gradients in zip(self.layout.layers, self.tensors, all_gradients, strict=True):
+            for weight in layer.weights if self.l2 and layer.trains else ():
+                w, dw = tensors[weight.name].T, gradients[weight.name].T
                 loss += self.l2 / 2 * float(np.vdot(w.astype(np.float64), w))
                 dw += w.dtype.type(self.l2) * w
         if np.isnan(self.next_loss):

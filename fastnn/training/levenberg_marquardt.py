@@ -53,10 +53,10 @@ class LevenbergMarquardtTrainer(WholeSet):
     def _marks(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """(which elements of the vector train, which of these are weights)."""
         trained, weights = (np.zeros(self.trial.size, bool) for _ in range(2))
-        pairs = zip(self.layout.views(trained), self.layout.views(weights), strict=True)
-        for layer, ((w, b), (is_weight, _)) in zip(self.layout.layers, pairs, strict=True):
-            if not layer.frozen:
-                w[...] = b[...] = is_weight[...] = True
+        marks = zip(self.layout.layers, self.layout.tensors(trained), self.layout.tensors(weights), strict=True)
+        for layer, trains, is_weight in marks:
+            for tensor in layer.tensors if layer.trains else ():
+                trains[tensor.name][...], is_weight[tensor.name][...] = tensor.trains, tensor.decays
         return np.flatnonzero(trained), weights[trained]
 
     def _penalty(self) -> float:

@@ -131,7 +131,8 @@ class AnyRows(ThreadPrograms):
     def _write(self) -> None:
         self.most = self.layout.block_rows
         heights, usual = strategy.heights(self.most), self.training.kind.batch_size
-        batches = sorted({*heights, usual} if 0 < usual <= self.most else heights)
+        whole = strategy.heights(self.most, every=self.layout.whole_batch)
+        batches = sorted({*whole, usual} if 0 < usual <= self.most else whole)
         self.pick = training_programs.pick(batches, self.most)
         self.rows, self.n_batches = (*batches, *heights), len(batches)
         self.in_blocks = self._for_batches_of(self.most + 1)

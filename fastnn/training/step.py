@@ -13,7 +13,7 @@ from ..kernels import entry
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
-from .arguments import Subject, check_trainable, inputs_of, targets_of
+from .arguments import Subject, check_batches, check_trainable, inputs_of, targets_of
 from .plan import Options, plan_for
 from .steps import Steps
 
@@ -53,6 +53,7 @@ class Stepper:
         """Whether it can serve another number of rows; then it does from now on."""
         n, layout, (x_bound, y_bound) = x_shape[0] if x_shape else 0, self.plan.layout, self.bound[0]
         alike = n > 0 and x_shape[1:] == x_bound[1:] and y_shape == (n, *y_bound[1:])
+        alike = alike and (not layout.whole_batch or 1 < n <= layout.block_rows)
         if not alike or 3 * n * layout.multiply_adds > LONG_STEP:
             return False
         self._turn_to(x_shape, y_shape)
@@ -91,6 +92,7 @@ def first_step(subject: Subject, X: Any, y: Any, requested: Optimizer | str, sam
     if sample_weight is not None:
         return _whole_step(subject, X, y, optimizer, sample_weight)
     inputs = inputs_of(subject.architecture, X, subject.feature_names)
+    check_batches(network.layout, len(inputs), len(inputs), "X")
     other = network.optimizer != optimizer  # if the step diverges, the old one's state must stay
     sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
     if other or sparse or varies or 3 * len(inputs) * network.layout.multiply_adds > LONG_STEP:
@@ -116,6 +118,7 @@ def _whole_step(subject: Subject, X: Any, y: Any, optimizer: Optimizer, sample_w
     """A step with weights, or on so many rows that Ctrl-C must not wait: an epoch of a single batch."""
     network, architecture = subject.network, subject.architecture
     inputs = inputs_of(architecture, X, subject.feature_names)
+    check_batches(network.layout, len(inputs), len(inputs), "X")
     targets = targets_of(architecture, y, len(inputs))
     weights = _validation.weights(sample_weight, len(inputs), architecture.dtype)
     check_trainable(architecture)

@@ -41,7 +41,7 @@ class WholeSet(Trainer):
         self.started = time.perf_counter()
         self.trial = network.parameters.copy()
         self.inference = Inference(self.layout, self.trial, network.scale)
-        self.views = self.layout.views(self.trial)
+        self.tensors = self.layout.tensors(self.trial)
         self.recorder = Recorder(history, self.losses, lambda: int(done[0]), scored)
 
     @property
@@ -61,12 +61,23 @@ class WholeSet(Trainer):
     def _finish(self, x: NDArray[Any], loss: float) -> None:
         """End an iteration at x."""
         self.trial[:] = x
+        self._follow()
         if not (np.isfinite(loss) and np.isfinite(self.trial).all()):
             raise diverged(self.epoch + 1, loss, lower_rate=False)
         self.losses[self.epoch], self.next_loss = self.next_loss, loss
         self.network.parameters[:] = self.trial
         self.done[0] += 1
         self.recorder.seconds(time.perf_counter() - self.started)
+
+    def _follow(self) -> None:
+        """Let the running statistics of normalised layers follow those of the samples at the trial step."""
+        for layer, tensors, now in zip(
+            self.layout.layers, self.tensors, self.layout.tensors(self.network.parameters), strict=True
+        ):
+            for tensor in layer.tensors:
+                if not tensor.trains:
+                    tensors[tensor.name][...] = now[tensor.name]
+        self.inference.follow(self.samples)
 
     def resume(self, network: Network) -> None:
         """Raise where a callback changed the model."""

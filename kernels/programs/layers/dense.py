@@ -49,8 +49,8 @@ class Dense(Kind):
         if not step.single:
             ws = [step.tensor_of(layer, "weight", s)[delta.shard.columns, :].T for s in layer.shards]
             c0 = out if delta.added else zeros_like(out, step.zeros)
-            places = {"pack_buffer": step.pack_buffer, "zeros": step.zeros}
-            matmul(program, out, d, ws, c0, **places, epilogue=delta.epilogue)
+            pack, zeros = step.pack_buffer, step.zeros
+            matmul(program, out, d, ws, c0, pack_buffer=pack, zeros=zeros, epilogue=delta.epilogue)
             return
         w, zeros = step.tensor("weight"), step.zeros[:, : d.padded_cols]
         if delta.added:
@@ -77,10 +77,7 @@ class Dense(Kind):
         matmul_tn(program, w, x, d, zeros if gradient.overwrite else w, **places, interleave=gradient.interleave)
         if gradient.stop > layer.fan_in:  # the batch is summed first, then added once
             b = gradient.tensor("bias")
-            out = b if gradient.overwrite else step.sums[:, : b.cols]
-            column_sums(program, out, d, step.ones, step.zeros)
-            if not gradient.overwrite:
-                program.add("add", out=b, x=b, y=out)
+            step.sum_to(b, gradient, lambda out: column_sums(program, out, d, step.ones, step.zeros))
 
     def multiply_adds(self, fan_in: int, fan_out: int) -> int:
         return (fan_in + 1) * fan_out

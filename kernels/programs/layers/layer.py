@@ -1,17 +1,18 @@
-"""A layer as programs see it: its tensors, its place in the vector, what it reads; and what each kind of layer answers."""
+"""A layer as programs see it: its tensors, their place, what it reads; and what each kind of layer answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from ...activations import formula
 from ...barriers import Worker
-from ...matmul import TileRange
+from ...matmul import WHOLE, TileRange
 from ...matrix import Matrix, padded
-from ...program import Operation, Program
+from ...program import Operation, Program, elementwise
 from ...target import Target
 
 INPUTS = -1  # the index that stands for the inputs among what a layer reads
@@ -26,6 +27,7 @@ class Tensor:
 
     name: str  # in files too
     rows: int
+    start: float = 0.0  # what its elements begin with, unless they are drawn
     trains: bool = True
     decays: bool = False  # whether penalties and the limit of norms apply
 
@@ -171,9 +173,29 @@ class Step:
 
     def add(self, name: str, matrices: dict[str, Matrix], **arguments: Any) -> None:
         """Add a function that has a variant for samples that are columns; only the matrices are transposed."""
-        if not next(iter(matrices.values())).is_row_major:
+        if not self.z.is_row_major:
             name, matrices = f"{name}_columns", {key: matrix.T for key, matrix in matrices.items()}
         self.program.add(name, **matrices, **arguments)
+
+    def scale(self, out: Matrix, x: Matrix, factor: Matrix) -> None:
+        """Add out = x * factor, a number for each neuron."""
+        self.add("scaled", {"out": out, "x": x}, factor=factor)
+
+    def hand_down(self, part: Matrix, delta: Delta) -> None:
+        """Bring this layer's part of a delta, already computed, to its place: the columns that the worker computes."""
+        part = part[:, delta.shard.columns]
+        if delta.added:
+            elementwise(self.program, "add", delta.out, delta.out, part)
+        elif part != delta.out:
+            elementwise(self.program, "copy", delta.out, part)
+        delta.epilogue(WHOLE)
+
+    def sum_to(self, out: Matrix, gradient: Gradient, sums: Callable[[Matrix], None]) -> None:
+        """Write or add sums over the samples to a row of the gradient; `sums` adds the operation that writes them."""
+        place = out if gradient.overwrite else self.sums[:, : out.cols]
+        sums(place)
+        if not gradient.overwrite:
+            self.program.add("add", out=out, x=out, y=place)
 
 
 @dataclass(frozen=True)
@@ -235,8 +257,11 @@ class Kind:
     skips: tuple[int, ...] = ()  # the layers that it reads beside the one before it; INPUTS stands for the inputs
     whole_batch = False  # whether it takes all samples of a batch at once
     mixes = True  # whether an output depends on several neurons of what it reads, so that threads wait for each other
+    ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
+    ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
     multiplies = False  # whether z is a product of the inputs, which may be taken where samples lie
-    buffers: dict[str, str] = {}  # further ones by name: "block" is as large as a, "samples" or "neurons" a row of them
+    # Further buffers by name: a "block" is as large as a, the others are a row with a number for each sample or neuron.
+    buffers: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def tensors(self, fan_in: int) -> tuple[Tensor, ...]:
         """What lies in the vector of parameters; tensors that train come first."""
