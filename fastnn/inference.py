@@ -53,7 +53,7 @@ class Inference:
         self.layout, self.parameters, self.scale = layout, parameters, scale
         self.idle = [] if idle is None else idle
         self.blocks = SmallPredictions(layout, scale) if blocks is None else blocks
-        self.address = parameters.ctypes.data
+        self.address = python_api.address_of(parameters)
         self.quick: RowFunction = _nothing  # predicts up to a block of rows, and gives None for what it is not for
         self._heights = np.zeros(len(self.blocks.heights), python_api.HEIGHT)  # the table that `quick` reads
         self._codes: dict[int, Code] = {}  # by height: those of `blocks` with the addresses of these parameters

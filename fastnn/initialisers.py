@@ -114,13 +114,15 @@ def of_layers(init: Init, layers: Sequence[Node], dtype: str) -> list[Any]:
 
 def set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generator: np.random.Generator) -> None:
     """Write a layer's tensors, by an entry of `of_layers`. A name draws those of dense layers."""
-    for tensor in node.kind.tensors(node.fan_in):
-        tensors[tensor.name][...] = tensor.start
-    if not isinstance(init, str):
+    drawn = isinstance(init, str) and node.kind.multiplies
+    for tensor in node.tensors:
+        if not (drawn and tensor.name == "weight"):
+            tensors[tensor.name].fill(tensor.start)
+    if drawn:
+        if init == "normal":
+            tensors["bias"][...] = _standard_normal(generator, node.units)
+        tensors["weight"].T[...] = INITS[init](generator, node.fan_in, node.units)
+    elif not isinstance(init, str):
         for name, value in zip(("weight", "bias"), init, strict=True):
             if name in tensors:
                 tensors[name][...] = value
-    elif node.kind.multiplies:
-        if init == "normal":
-            tensors["bias"][...] = _standard_normal(generator, tensors["bias"].size)
-        tensors["weight"].T[...] = INITS[init](generator, *tensors["weight"].T.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,13 @@ from .kernels.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formu
 from .kernels.loss_functions import LOSSES, TargetsKind
 from .kernels.programs.layers import batch_norm, layer_norm, residual, scale
 from .kernels.programs.layers.dense import DENSE
-from .kernels.programs.layers.layer import Kind
+from .kernels.programs.layers.layer import Kind, Tensor
 from .losses import AnyLoss, check, kernel_name, name_of
 
 HIDDEN = tuple(ACTIVATIONS)
 NAMES = (*HIDDEN, *ROW_WISE)
 MAX_UNITS = 2**31 - 1  # in a layer
+KNOWN = 8  # architectures that are found again by the arguments of `Model`
 
 
 class _Layer:
@@ -261,16 +263,21 @@ class Node:
     units: int
     number: int | None  # among the layers that have tensors; None for a sum
 
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies in the vector of parameters."""
+        return self.kind.tensors(self.fan_in)
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of its tensors by name, as users and files see them."""
-        names = (tensor.name for tensor in self.kind.tensors(self.fan_in))
+        names = (tensor.name for tensor in self.tensors)
         return {name: self.kind.shape(name, self.fan_in, self.units) for name in names}
 
     @property
     def n_parameters(self) -> int:
         """How many numbers train."""
-        return sum(tensor.rows * self.units for tensor in self.kind.tensors(self.fan_in) if tensor.trains)
+        return sum(tensor.rows * self.units for tensor in self.tensors if tensor.trains)
 
 
 def _nodes(layers: Iterable[AnyLayer], width: int) -> Iterator[Node]:
@@ -308,28 +315,6 @@ def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
     """Raise where it is neither one of the allowed names nor a user's own activation."""
     if not isinstance(value, Activation):
         _validation.choice(name, value, allowed)
-
-
-def architecture(
-    layers: Iterable[int | AnyLayer], activation: str | Activation, output: str | Activation
-) -> tuple[int, tuple[AnyLayer, ...]]:
-    """(n_inputs, layers) of a list such as [784, 30, 10] or [784, Dense(30, "tanh"), 10]."""
-    check_activation("activation", activation, HIDDEN)
-    check_activation("output", output, NAMES)
-    items = _validation.items("sizes", layers, "a sequence such as [784, 30, 10]")
-    if len(items) < 2:
-        raise ValueError(
-            f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(items)}"
-        )
-    if isinstance(items[0], _Layer):
-        raise TypeError(f"sizes[0] must be the number of inputs, an integer, got {shown(items[0])}")
-    found = []
-    for i, item in enumerate(items[1:], 1):
-        if not isinstance(item, _Layer):
-            default = output if i == len(items) - 1 else activation
-            item = Dense(_validation.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
-        found.append(item)
-    return _validation.integer("sizes[0]", items[0], 1, MAX_UNITS), tuple(found)
 
 
 @dataclass(frozen=True)
@@ -403,3 +388,48 @@ class Architecture:
         inner = ", ".join([str(self.n_inputs), *(layer._described() for layer in self.layers)])
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
         return f"Model([{inner}], loss={self.loss!r}{scale}, dtype={self.dtype!r})"
+
+
+def architecture(
+    sizes_or_layers: Iterable[int | AnyLayer],
+    activation: str | Activation,
+    output: str | Activation,
+    loss: AnyLoss,
+    dtype: str,
+    input_scale: float | None,
+) -> Architecture:
+    """The architecture that such arguments of `Model` describe, a list such as [784, Dense(30, "tanh"), 10]."""
+    items = _validation.items("sizes", sizes_or_layers, "a sequence such as [784, 30, 10]")
+    try:
+        hash((*items, activation, output, loss, dtype, input_scale))
+    except TypeError:  # something that is no such argument: the error names it
+        return _checked(*items, rest=(activation, output, loss, dtype, input_scale))
+    return _known(*items, activation=activation, output=output, loss=loss, dtype=dtype, input_scale=input_scale)
+
+
+@functools.lru_cache(KNOWN, typed=True)
+def _known(*items: Any, **rest: Any) -> Architecture:
+    """`_checked`, for arguments that were not used lately."""
+    return _checked(*items, rest=tuple(rest.values()))
+
+
+def _checked(*items: Any, rest: tuple[Any, ...]) -> Architecture:
+    activation, output, loss, dtype, input_scale = rest
+    check_activation("activation", activation, HIDDEN)
+    check_activation("output", output, NAMES)
+    if len(items) < 2:
+        raise ValueError(
+            f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(list(items))}"
+        )
+    if isinstance(items[0], _Layer):
+        raise TypeError(f"sizes[0] must be the number of inputs, an integer, got {shown(items[0])}")
+    layers = []
+    for i, item in enumerate(items[1:], 1):
+        if not isinstance(item, _Layer):
+            default = output if i == len(items) - 1 else activation
+            item = Dense(_validation.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
+        layers.append(item)
+    n_inputs = _validation.integer("sizes[0]", items[0], 1, MAX_UNITS)
+    if input_scale is not None:
+        input_scale = _validation.number("input_scale", input_scale, -np.inf)
+    return Architecture(n_inputs, tuple(layers), loss, dtype, input_scale)

@@ -22,7 +22,7 @@ from .custom import Activation
 from .files import model_file
 from .history import History
 from .initialisers import Init
-from .layers import MAX_UNITS, AnyLayer, Architecture, Dense, architecture
+from .layers import MAX_UNITS, AnyLayer, Dense, architecture
 from .losses import AnyLoss
 from .network import Network
 from .optimizers import SGD, FullBatch, Optimizer
@@ -127,11 +127,8 @@ class Model:
         dtype: str = "float32",
         rng: int | np.random.Generator | None = None,
     ):
-        n_inputs, layers = architecture(sizes_or_layers, activation, output)
-        if input_scale is not None:
-            input_scale = _validation.number("input_scale", input_scale, -np.inf)
+        description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
         generator = _generator(rng)
-        description = Architecture(n_inputs, layers, loss, dtype, input_scale)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         network = Network(description)
         for tensors, node, each in zip(network.tensors, description.numbered, inits, strict=True):

@@ -103,7 +103,7 @@ class Network:
         self.weights = tuple(tensors["weight"] for tensors in self.tensors)
         self.biases = tuple(tensors.get("bias", none) for tensors in self.tensors)
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
-        self._places = self.parameters.ctypes.data, self.state.ctypes.data
+        self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
         self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size

@@ -72,7 +72,7 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
     key = id(buffer)
     forget = functools.partial(_REFERENCES.pop, key)  # not a function in Python: an exception in it would be lost
     _REFERENCES[key] = weakref.ref(buffer, forget)
-    start = -buffer.ctypes.data % LINE_BYTES
+    start = -buffer.__array_interface__["data"][0] % LINE_BYTES  # half the time of `ctypes.data`
     return buffer[start : start + n_bytes].view(dtype)
 
 

@@ -597,7 +597,7 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
         ({"n_inputs": 10**17}, "is float32 .* not float32"),
         ({"n_inputs": 0}, "n_inputs must be at least 1"),
         ({"n_inputs": REMOVED}, "n_inputs"),
-        ({"layers": []}, "its tensors are"),
+        ({"layers": []}, "it has no layer"),
         ({"layers": [3]}, "int"),
         ({"layers": 3}, "int"),
         ({"layers": [{"units": 9}, {"units": 3}]}, "activation"),
