@@ -164,12 +164,11 @@ def _described(layer: AnyLayer) -> dict[str, Any]:
 
 def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
     """The layer of a description."""
-    settings = dict(description)
-    kind = _validation.choice("kind", settings.pop("kind", "Dense"), KINDS)
+    kind = KINDS[_validation.choice("kind", description.get("kind", "Dense"), KINDS)]
+    settings = {name: description[name] for name in kind.__dataclass_fields__}
     if "activation" in settings:
         settings["activation"] = _user_function(settings["activation"], Activation, custom)
-    inner = [_layer(each, custom) for each in settings.pop("layers", ())] if kind == "Residual" else []
-    return KINDS[kind](*inner, **settings)
+    return kind(*(_layer(each, custom) for each in settings.pop("layers", ())), **settings)
 
 
 def _user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
