@@ -164,6 +164,8 @@ def _described(layer: AnyLayer) -> dict[str, Any]:
 
 def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
     """The layer of a description."""
+    if not isinstance(description, dict):
+        raise TypeError(f"a layer must be a dict, got {type(description).__name__}")
     kind = KINDS[_validation.choice("kind", description.get("kind", "Dense"), KINDS)]
     settings = {name: description[name] for name in kind.__dataclass_fields__}
     if "activation" in settings:
