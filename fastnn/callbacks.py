@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _validation, storage
+from . import _validation
 from ._validation import shown
+from .storage import naming
 
 if TYPE_CHECKING:
     from .history import History
@@ -447,7 +448,7 @@ class CSVLogger:
         """What `Model.fit` calls before the first epoch."""
         columns = ["epoch", *model.history._lists()]
         goes_on = self.append and self.path.is_file()  # a pipe or a device holds no lines
-        with storage.naming(self.path), open(self.path, "ab+" if goes_on else "wb") as file:
+        with naming(self.path), open(self.path, "ab+" if goes_on else "wb") as file:
             if not goes_on or not self._mended(file, columns):
                 file.write(_csv_line(columns))
 
@@ -470,7 +471,7 @@ class CSVLogger:
 
     def __call__(self, model: Any) -> None:
         """What `Model.fit` calls after each epoch."""
-        with storage.naming(self.path), open(self.path, "ab") as file:
+        with naming(self.path), open(self.path, "ab") as file:
             file.write(_csv_line(model.history._row(len(model.history.loss)).values()))
 
 

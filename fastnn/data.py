@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, storage
+from . import _validation
 from ._validation import shown
 from .layers import MAX_UNITS
+from .storage import naming
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 64  # the most dimensions of a NumPy array
@@ -40,7 +41,7 @@ def load_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([7, 2, 1], dtype=uint8)
     """
     path = _validation.path(path)
-    with storage.naming(path), open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         if file.peek(2)[:2] != b"\x1f\x8b":
             return _read_idx(path, file)
         try:

@@ -203,8 +203,8 @@ def restore_optimizer(network: Network, state: Any) -> None:
     here = _pieces_of(network, vectors)
     if [[a.shape for a in parts] for parts in here] != [[a.shape for a in parts] for parts in kept]:
         return
-    for parts, arrays in zip(here, kept, strict=True):
-        for out, array in zip(parts, arrays, strict=True):
+    for parts, kept_parts in zip(here, kept, strict=True):
+        for out, array in zip(parts, kept_parts, strict=True):
             out[...] = array
     network.restore_optimizer(optimizer, vectors, numbers)
 
@@ -640,9 +640,9 @@ class _Held(NamedTuple):
 def held_out(estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, _Held]:
     """(X, y, weights to train on, what to validate on), split as scikit-learn does."""
     stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
-    arrays = (X, y) if sample_weight is None else (X, y, sample_weight)
+    split = (X, y) if sample_weight is None else (X, y, sample_weight)
     parts: Any = train_test_split(
-        *arrays, random_state=estimator._random_state, test_size=estimator.validation_fraction, stratify=stratify
+        *split, random_state=estimator._random_state, test_size=estimator.validation_fraction, stratify=stratify
     )
     train, held = [*parts[::2], None][:3], [*parts[1::2], None][:3]
     if held[0].shape[0] < 2:

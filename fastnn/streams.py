@@ -128,14 +128,14 @@ class Stream:
         >>> stream = fastnn.Stream.from_arrays(X, y, buffer_rows=2)
         >>> _ = fastnn.Model([4, 2]).fit(stream, epochs=2, batch_size=2)
         """
-        arrays = {"X": X, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
-        for name, array in arrays.items():
+        columns = {"X": X, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
+        for name, array in columns.items():
             if not (hasattr(array, "shape") and hasattr(array, "__getitem__")) or _validation.is_sparse(array):
                 raise TypeError(f"{name} must be an array that can be sliced, got {shown(array)}")
-        n = _some_rows("X", _same_length({name: array.shape for name, array in arrays.items()}))
+        n = _some_rows("X", _same_length({name: array.shape for name, array in columns.items()}))
 
         def blocks(rows: int) -> list[FileRows]:
-            return [_rows_of("rows", tuple(arrays.values()), first, stop) for first, stop in _spans(n, rows)]
+            return [_rows_of("rows", tuple(columns.values()), first, stop) for first, stop in _spans(n, rows)]
 
         return cls._of_blocks(blocks, buffer_rows)
 
