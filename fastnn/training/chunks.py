@@ -13,7 +13,7 @@ from ..network import Network
 from ..samples import Samples
 from ..scoring import Scored
 from .fit import Rate, Trainer, check_after_callbacks, diverged
-from .plan import DRAWN, Options
+from .options import DRAWN, Options
 from .steps import Steps
 
 
