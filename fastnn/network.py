@@ -10,10 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .inference import Inference, SmallPredictions
-from .kernels import program, strategy
+from .kernels import strategy
 from .kernels.loss_functions import LOSSES
 from .kernels.memory import STATE, Layout, aligned_zeros
-from .kernels.program import bind
 from .kernels.python_api import address_of
 from .kernels.update_rules import OPTIMIZERS
 from .layers import Architecture, Dense
@@ -109,6 +108,7 @@ class Network:
         views = layout.views(self.parameters)
         self.weights, self.biases = tuple(w.T for w, _ in views), tuple(b for _, b in views)
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
+        self._places = self.parameters.ctypes.data, self.state.ctypes.data
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
         default, parameter = LOSSES[layout.loss].parameter, parameter_of(architecture.loss)
         self.settings = _settings(layout.settings_dtype, default or 0.0 if parameter is None else parameter)
@@ -158,14 +158,10 @@ class Network:
             found = vectors.setdefault(kernel, aligned_zeros(n_bytes, self.layout.dtype))
         return found
 
-    def bind(self, table: NDArray[Any], vectors: NDArray[Any]) -> None:
-        """Enter where the parameters, an optimizer's vectors and the state lie."""
-        for symbol, array in (
-            (program.PARAMETERS, self.parameters),
-            (program.VECTORS, vectors),
-            (program.STATE, self.state),
-        ):
-            bind(table, symbol, address_of(array))
+    def addresses(self, vectors: NDArray[Any]) -> tuple[int, int, int]:
+        """Where the parameters, an optimizer's vectors and the state lie."""
+        parameters, state = self._places
+        return parameters, address_of(vectors), state
 
     def start(self, optimizer: Optimizer, vectors: NDArray[Any], state: NDArray[Any]) -> None:
         """Make vectors and state, copies of the network's, those of a fresh optimizer."""

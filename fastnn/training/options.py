@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import learning_rates
-from ..kernels import entry
-from ..kernels.block_programs import Rules
+from ..kernels import block_programs, entry
 from ..kernels.update_rules import OPTIMIZERS
 from ..optimizers import Optimizer
 
@@ -43,17 +42,17 @@ class RuleValues:
     @property
     def on(self) -> dict[str, Any]:
         """The values of the rules that are on, by name."""
-        if self is NO_RULES:
-            return {}
         named = {name: getattr(self, name) for name in RULES}
         return {name: value for name, value in named.items() if (any(value) if name == "dropout" else value)}
 
     @property
-    def kinds(self) -> Rules:
+    def kinds(self) -> block_programs.Rules:
         """Which rules are on: what programs depend on."""
+        if self is NO_RULES:  # as in most fits
+            return block_programs.NO_RULES
         on = self.on
         dropped = tuple(i for i, rate in enumerate(on.pop("dropout", ())) if rate)
-        return Rules(dropped, **dict.fromkeys(on, True))
+        return block_programs.Rules(dropped, **dict.fromkeys(on, True))
 
 
 RULES = tuple(RuleValues.__dataclass_fields__)
@@ -90,7 +89,8 @@ class Options:
 
     def write(self, settings: NDArray[Any]) -> None:
         """Write all values that the programs of this fit read to a record of settings."""
-        write_settings(settings, optimizer_settings(self.optimizer), self.l2, self.l1, self.rules, self.n_means)
+        numbers = optimizer_settings(self.optimizer)
+        write_settings(settings, numbers, self.l2, self.l1, self.rules, self.n_means)
 
 
 def optimizer_settings(optimizer: Optimizer) -> list[float]:
@@ -114,5 +114,6 @@ def write_settings(
     settings["optimizer"][0, : len(optimizer)] = optimizer
     if l2 != NO_PENALTY or l1 != NO_PENALTY:
         settings["l2"], settings["l1"] = (*l2, n_means / 2), (*l1, n_means)
-    for name, value in rules.on.items():
-        settings[name] = value
+    if rules is not NO_RULES:
+        for name, value in rules.on.items():
+            settings[name] = value

@@ -10,13 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import calls, learning_rates
-from ..kernels import entry, pool, strategy, training_programs
+from ..kernels import entry, pool, program, strategy, training_programs
 from ..kernels.barriers import MAILBOX
 from ..kernels.library import library
 from ..kernels.loss_functions import LOSSES
 from ..kernels.matrix import Symbol
 from ..kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
-from ..kernels.program import ORDER, RATES, REMAINING, SAMPLES, SETTINGS, TARGETS, WEIGHTS, Code, bind, bindings
+from ..kernels.program import (
+    ORDER,
+    PARAMETERS,
+    RATES,
+    REMAINING,
+    SAMPLES,
+    SETTINGS,
+    TARGETS,
+    WEIGHTS,
+    Code,
+    bind,
+    bindings,
+)
 from ..kernels.python_api import address_of
 from ..kernels.sources import Sources
 from ..kernels.update_rules import OPTIMIZERS, POSITIONS
@@ -28,7 +40,6 @@ from .options import AS_IS, DRAWN, NO_PENALTY, Options
 from .thread_tuner import ThreadTuner
 
 MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
-UNBOUND = bindings()
 NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
@@ -166,7 +177,10 @@ class Plan:
         self.forks = forks()
         self.settings = aligned_zeros(layout.settings_dtype.itemsize, layout.settings_dtype)
         self.optimizer_settings = self.settings["optimizer"][0]  # a view
-        self.bindings = bindings()
+        self.unbound = bindings()  # the bindings between two fits
+        bind(self.unbound, SETTINGS, self.settings.ctypes.data)
+        self.bindings = self.unbound.copy()
+        self.network_addresses = self.bindings["address"][PARAMETERS : program.STATE + 1]  # a view
         self.rates = np.empty(0)  # a rate for each step or epoch of a call
         self.order = np.empty(0, np.int32)  # drawn
         self.run = self.fresh_run = np.zeros(1, entry.RUN)  # where the bound fit is, and what each begins with
@@ -212,7 +226,6 @@ class Plan:
             if array is not None:  # the stride of a single row may be anything
                 bind(table, symbol, address_of(array), array[:1].nbytes if ordered == AS_IS else 0)
         options.write(self.settings)
-        bind(table, SETTINGS, address_of(self.settings))
         self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
         run = self.run[0]  # a view
         run["n_samples"], run["batch_size"], run["ordered"] = n, batch_size, ordered
@@ -227,7 +240,7 @@ class Plan:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
         self.of_network = Buffers(network.parameters, vectors, network.state)
-        network.bind(self.bindings, vectors)
+        self.network_addresses[:] = network.addresses(vectors)
         if LOSSES[self.layout.loss].parameter is not None:
             self.settings["loss_parameter"] = network.settings["loss_parameter"]
 
@@ -258,7 +271,7 @@ class Plan:
 
     def release(self, network: Network) -> None:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
-        self.bindings[...] = UNBOUND
+        self.bindings[...] = self.unbound
         self.of_network = None
         if self.layout is network.layout:
             network.plans.append(self)
