@@ -151,8 +151,9 @@ def train_many(operations, patches, parts, bindings, mailbox, pick, step, runs, 
     network. It begins with what its last finished epoch left, which RESTORE loads. One that diverges has that status
     in its record; the others go on. The rest is as for `train`.
     """
-    before = flush_subnormals()
+    before, order = flush_subnormals(), bindings[ORDER].address
     for i in range(runs.shape[0]):
+        bindings[ORDER].address = order  # where it is given, all have the same
         if runs[i].status == RUNNING:
             run_part(operations, patches, parts[0], RESTORE, bindings, 0, i)
             _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], ALL, i)

@@ -15,6 +15,7 @@ import fastnn
 from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, network
 from fastnn import threads as fastnn_threads
 from fastnn.kernels import entry, library, strategy
+from fastnn.kernels.program import SETTINGS
 from fastnn.training import thread_tuner
 from fastnn.training.plan import Plan
 from fastnn.training.step import Stepper
@@ -68,8 +69,10 @@ def bits(model):
 
 
 def bound(plan):
-    """The addresses that a plan's bindings hold."""
-    return np.flatnonzero(plan.bindings["address"]).tolist()
+    """The addresses that a plan's bindings hold, but that of the plan's settings, which is there always."""
+    addresses = plan.bindings["address"].tolist()
+    assert addresses[SETTINGS] == plan.settings.ctypes.data
+    return [i for i, address in enumerate(addresses) if address and i != SETTINGS]
 
 
 # ---- the same bits ----

@@ -40,6 +40,8 @@ from .options import AS_IS, DRAWN, NO_PENALTY, Options
 from .thread_tuner import ThreadTuner
 
 MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
+FRESH_RUN = np.zeros(1, entry.RUN)  # what each fit begins with
+FRESH_RUN["patience"], FRESH_RUN["best"], FRESH_RUN["loss_scale"] = -1, np.inf, 1.0
 NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
@@ -183,9 +185,7 @@ class Plan:
         self.network_addresses = self.bindings["address"][PARAMETERS : program.STATE + 1]  # a view
         self.rates = np.empty(0)  # a rate for each step or epoch of a call
         self.order = np.empty(0, np.int32)  # drawn
-        self.run = self.fresh_run = np.zeros(1, entry.RUN)  # where the bound fit is, and what each begins with
-        for name, value in {"patience": -1, "best": np.inf, "loss_scale": 1.0}.items():
-            self.fresh_run[name] = value
+        self.run = FRESH_RUN.copy()  # where the bound fit is
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         make = AnyRows if kind.any_rows else ThreadPrograms
         self.by_threads: dict[int, ThreadPrograms] = {threads: make(self, threads) for threads in {1, self.threads}}
@@ -226,10 +226,7 @@ class Plan:
             if array is not None:  # the stride of a single row may be anything
                 bind(table, symbol, address_of(array), array[:1].nbytes if ordered == AS_IS else 0)
         options.write(self.settings)
-        self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
-        run = self.run[0]  # a view
-        run["n_samples"], run["batch_size"], run["ordered"] = n, batch_size, ordered
-        run["batch_means"], run["loss_scale"] = options.batch_means, 1 / options.n_means
+        self.run = run_record(options, n)  # a new one, because a History reads the last one
         self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
@@ -329,13 +326,19 @@ def _help(call: Any, ended: Any, arguments: tuple[Any, ...], worker: int) -> Non
         ended.release()
 
 
-def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
-    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
-    stepper, network.stepper = network.stepper, None
-    if stepper is not None:
-        stepper.plan.release(network)
+def run_record(options: Options, n: int) -> NDArray[Any]:
+    """Where a fit on n samples is before its first step: a record RUN. Its number of epochs is set later."""
+    record = FRESH_RUN.copy()
+    run = record[0]  # a view
+    run["n_samples"], run["batch_size"], run["ordered"] = n, options.batch_size or n, options.ordered
+    run["batch_means"], run["loss_scale"] = options.batch_means, 1 / options.n_means
+    return record
+
+
+def kind_of(options: Options, samples: Samples) -> training_programs.Kind:
+    """The kind of a fit on such samples."""
     sources = Sources.of(*samples)
-    kind = training_programs.Kind(
+    return training_programs.Kind(
         batch_size=options.batch_size,
         optimizer=options.optimizer._kernel,
         sources=sources.once if options.any_rows else sources,
@@ -349,6 +352,14 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
         rate_per=options.rate_per or "",
         partial=options.partial and bool(options.rate_per),  # else it makes no difference
     )
+
+
+def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
+    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
+    stepper, network.stepper = network.stepper, None
+    if stepper is not None:
+        stepper.plan.release(network)
+    kind = kind_of(options, samples)
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, options.optimizer)
     return plan
