@@ -56,7 +56,7 @@ def _timed(operations, patches, bindings, batch_size, n_samples, ticks):
             first = 0
         for patch in patches:
             symbol = bindings[patch.symbol]
-            operations[patch.word] = symbol.address + first * symbol.stride + patch.offset
+            operations[patch.word] = symbol.address + first * symbol.row_stride + patch.offset
         first += batch_size
         before = _clock()
         for i in range(ticks.shape[1]):

@@ -69,7 +69,6 @@ class Step:
         programs.work.step["scalars"][0, :4] = 1e-6, 1e-8, 0.1, 0.001
         (program,) = (each for each in programs.of_workers[0] if each.rows == batch_size)
         self.code, self.batch_size, self.n = Code([program], library(dtype)), batch_size, n
-        self.code.fill(parameters=self.model.parameters.ctypes.data)
         self.ticks = np.zeros((BATCHES, len(program)), np.int64)
 
     def microseconds(self, tick):

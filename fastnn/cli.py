@@ -32,7 +32,8 @@ def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it. Functions for several threads run on any machine."""
     from . import SGD, Model
     from .samples import Samples
-    from .training.plan import Options, plan_for
+    from .training.options import Options
+    from .training.plan import plan_for
 
     model = Model([64, 64, 4], dtype=dtype, rng=0)
     X, labels, targets = np.zeros((600, 64), dtype), np.zeros(600, np.int64), np.zeros((600, 4), dtype)

@@ -28,14 +28,14 @@ from ._validation import shown
 from .custom import Activation
 from .history import DivergenceError, History
 from .kernels import entry
-from .kernels.block_programs import Rules
 from .layers import HIDDEN, Architecture, Dense
 from .network import Network
 from .optimizers import Adam, Momentum, Optimizer, Rprop
 from .samples import Samples
 from .training.arguments import max_threads
 from .training.fit import Fit, Trainer, any_says_stop
-from .training.plan import MAX_ROWS, Options, Penalty
+from .training.options import Options, Penalty, RuleValues
+from .training.plan import MAX_ROWS
 from .training.steps import Steps
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
@@ -248,7 +248,7 @@ class EstimatorTrainer(Trainer):
             l1=Penalty(of_sum=float(np.ldexp(float(estimator.l1), -exponent))),
             batch_means=sample_weight is not None,
             n_means=self.network.layout.sizes[-1] if engine.kind[-1] == "squared_error" else 1,
-            rules=Rules(
+            rules=RuleValues(
                 dropout=_validation.dropout(estimator.dropout, len(engine.coefs) - 1),
                 max_norm=None if estimator.max_norm is None else float(estimator.max_norm),
             ),
@@ -283,7 +283,7 @@ class EstimatorTrainer(Trainer):
         most = 1 if self.one_by_one or self.left is not None else self.rows
         begins, stop = self.done, min(until, self.done + most)
         if self.descends:
-            self.steps.plan.settings[0] = optimizer.learning_rate
+            self.steps.plan.optimizer_settings[0] = optimizer.learning_rate
         state = None
         if self.shuffle:
             state = self._draw(stop - begins)

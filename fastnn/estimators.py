@@ -424,7 +424,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
             restore_optimizer(engine.network, state)
         self._optimizer_state = None
         trainer = EstimatorTrainer(self, engine, X, y, sample_weight, batch_size, incremental, afresh)
-        if afresh and trainer.options.rules.random:
+        if afresh and trainer.options.rules.kinds.random:
             engine.network.state["noise"] = self._random_state.randint(2**63 - 1, dtype=np.int64)
             trainer.resume(engine.network)
         with Progress(self.progress and not incremental, False, trainer.epochs, trainer.history) as progress:

@@ -19,7 +19,7 @@ from .kernels import block_programs, entry, prediction_programs, python_api, str
 from .kernels.library import library
 from .kernels.matrix import Symbol
 from .kernels.memory import Layout, Vector, Workspace, aligned_zeros
-from .kernels.program import GRADIENT, OUTPUTS, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from .kernels.program import GRADIENT, OUTPUTS, PARAMETERS, SAMPLES, SETTINGS, TARGETS, WEIGHTS, Code, bind, bindings
 from .kernels.python_api import RowFunction
 from .kernels.sources import Source, Sources
 from .samples import Samples
@@ -37,7 +37,7 @@ STATISTICS = "statistics"
 
 
 class Inference:
-    """Passes over samples with a network's parameters. Each `Sweep` is used by one call at a time.
+    """Passes over samples with a network's parameters and settings. Each `Sweep` is used by one call at a time.
 
     `idle` holds those that no call uses. It and `blocks` may be those of other networks of the layout and scale too.
     """
@@ -46,6 +46,7 @@ class Inference:
         self,
         layout: Layout,
         parameters: NDArray[Any],
+        settings: NDArray[Any],
         scale: float,
         idle: list[Sweep] | None = None,
         blocks: SmallPredictions | None = None,
@@ -53,10 +54,10 @@ class Inference:
         self.layout, self.parameters, self.scale = layout, parameters, scale
         self.idle = [] if idle is None else idle
         self.blocks = SmallPredictions(layout, scale) if blocks is None else blocks
-        self.address = python_api.address_of(parameters)
+        self.settings = settings
         self.quick: RowFunction = _nothing  # predicts up to a block of rows, and gives None for what it is not for
         self._heights = np.zeros(len(self.blocks.heights), python_api.HEIGHT)  # the table that `quick` reads
-        self._codes: dict[int, Code] = {}  # by height: those of `blocks` with the addresses of these parameters
+        self._codes: dict[int, Code] = {}  # by height: copies of those of `blocks` with the addresses of this network
         self.dtype, self.n_in, self.n_out = np.dtype(layout.dtype), layout.sizes[0], layout.sizes[-1]
         self.multiply_adds = layout.multiply_adds
         self.block_rows = max(layout.block_rows, LONGEST_BLOCK // self.multiply_adds)  # that `block` predicts
@@ -65,15 +66,19 @@ class Inference:
         """Room for the outputs of n samples."""
         return np.empty((n, self.n_out), self.dtype)
 
+    def _table(self) -> NDArray[Any]:
+        """Bindings of the network's memory alone."""
+        table = bindings()
+        bind(table, PARAMETERS, python_api.address_of(self.parameters))
+        bind(table, SETTINGS, python_api.address_of(self.settings))
+        return table
+
     def _borrow(self) -> Sweep:
         """An idle sweep, or a new one; append it to `idle` afterwards."""
         try:
-            sweep = self.idle.pop()
+            return self.idle.pop()
         except IndexError:
-            sweep = Sweep(self.layout, self.scale)
-        if sweep.address != self.address:
-            sweep.take(self.address)
-        return sweep
+            return Sweep(self.layout, self.scale)
 
     def block(self, X: Any) -> NDArray[Any] | None:
         """The outputs for at most a block of rows as the kernels take them; None for anything else.
@@ -98,8 +103,7 @@ class Inference:
         blocks, codes = self.blocks, self._codes
         missing = {i for i in strategy.numbers(rows, blocks.most) if not self._heights[i]["program"]}
         for i in missing:
-            code = blocks.code(i).copy()
-            code.fill(parameters=self.address)
+            code = blocks.code(i).written(self._table())
             python_api.write_height(self._heights, i, codes.setdefault(i, code))
         if self.quick is _nothing:
             made = python_api.row_function(
@@ -130,14 +134,15 @@ class Inference:
         threads = max(1, min(threads, len(inputs) // THREAD_ROWS))
         sweeps = [self._borrow() for _ in range(threads)]
         if threads == 1:
-            sweeps[0](inputs, out=out)
+            sweeps[0](self._table(), inputs, out=out)
         else:
             self._predict_on_threads(sweeps, inputs, out)
         self.idle += sweeps
 
     def _predict_on_threads(self, sweeps: list[Sweep], inputs: NDArray[Any], out: NDArray[Any]) -> None:
         """Numba's threads where they can be used, or Python's."""
-        threads, pass_, table = len(sweeps), sweeps[0].pass_of(inputs), _bindings(inputs, out=out)
+        threads, pass_, table = len(sweeps), sweeps[0].pass_of(inputs), self._table()
+        _bind(table, inputs, out=out)
         pick = strategy.pick(pass_.most)
         for piece in calls.pieces(len(inputs), threads * pass_.most, self.multiply_adds / threads):
             shards = [entry.shard(*piece, t, threads) for t in range(threads)]
@@ -161,7 +166,7 @@ class Inference:
     ) -> tuple[float, NDArray[Any]]:
         """(mean loss, outputs); the mean is a weighted one where samples have weights."""
         out, sweep = self.outputs(len(inputs)), self._borrow()
-        loss = sweep(inputs, targets, weights, out=out)
+        loss = sweep(self._table(), inputs, targets, weights, out=out)
         self.idle.append(sweep)
         return loss, out
 
@@ -174,7 +179,7 @@ class Inference:
     ) -> tuple[float, NDArray[Any]]:
         """(mean loss, its gradient, laid out like the parameters); a weighted mean where samples have weights."""
         gradient, sweep = aligned_zeros(self.layout.n_bytes, self.layout.dtype), self._borrow()
-        loss = sweep(inputs, targets, weights, gradient=gradient)
+        loss = sweep(self._table(), inputs, targets, weights, gradient=gradient)
         self.idle.append(sweep)
         return loss, gradient
 
@@ -194,7 +199,7 @@ class Inference:
         result = aligned_zeros(len(inputs) * self.layout.n_bytes, self.layout.dtype).reshape(len(inputs), -1)
         targets, sweep = outputs.copy(), self._borrow()
         targets[:, k] -= 1
-        sweep.by_samples(inputs, targets, result)
+        sweep.by_samples(self._table(), inputs, targets, result)
         self.idle.append(sweep)
         return result
 
@@ -204,14 +209,14 @@ class Inference:
         if not widths:
             return []
         out, sweep = np.empty((len(inputs), sum(widths)), self.dtype), self._borrow()
-        sweep(inputs, out=out, result=HIDDEN)
+        sweep(self._table(), inputs, out=out, result=HIDDEN)
         self.idle.append(sweep)
         return [out[:, end - width : end] for width, end in zip(widths, itertools.accumulate(widths), strict=True)]
 
     def input_gradients(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """The derivatives of the outputs by the inputs, (n, n_out, n_in)."""
         out, sweep = np.empty((len(inputs), self.n_out, self.n_in), self.dtype), self._borrow()
-        sweep.by_outputs(inputs, out)
+        sweep.by_outputs(self._table(), inputs, out)
         self.idle.append(sweep)
         return out
 
@@ -298,21 +303,14 @@ def _kind(array: NDArray[Any]) -> _Kind:
 
 
 class Sweep:
-    """A workspace and the programs in it, for the network whose parameters it took last."""
+    """A workspace and the programs in it, for any network of a layout and scale: bindings say for which."""
 
     def __init__(self, layout: Layout, scale: float):
         self.parameters, self.scale = Vector(layout, Symbol("parameters")), scale
-        self.address = 0
         self.layout, self.library = layout, library(layout.dtype)
         self.most = strategy.most_predicted(layout)
         self.work = Workspace(layout, layout.block_rows)
         self.codes: dict[Pass, tuple[dict[int, Code], Code]] = {}  # by height, and joined
-
-    def take(self, address: int) -> None:
-        """Go on with the parameters at an address."""
-        for _, joined in self.codes.values():
-            joined.fill(parameters=address)
-        self.address = address
 
     def pass_of(
         self,
@@ -345,7 +343,6 @@ class Sweep:
             sizes = strategy.heights(pass_.most, pass_.every)
             by_height = {i: by_height.get(i) or self._write(pass_, sizes[i]) for i in {*by_height, *wanted}}
             joined = Code.joined(by_height.get(i) for i in range(len(sizes)))
-            joined.fill(parameters=self.address)
             self.codes[pass_] = by_height, joined
         return joined
 
@@ -373,6 +370,7 @@ class Sweep:
 
     def __call__(
         self,
+        table: NDArray[Any],
         inputs: NDArray[Any],
         targets: NDArray[Any] | None = None,
         weights: NDArray[Any] | None = None,
@@ -380,24 +378,30 @@ class Sweep:
         gradient: NDArray[Any] | None = None,
         result: str = OUTPUTS_OR_LOSS,
     ) -> float:
-        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets."""
+        """Go over all samples once: fill out, add to gradient; returns the mean loss if there are targets.
+
+        The table binds a network's memory; it gets the arrays.
+        """
         pass_ = self.pass_of(inputs, targets, weights, result if gradient is None else GRADIENT_OF_LOSS)
-        table = _bindings(inputs, targets, weights, out, gradient)
+        _bind(table, inputs, targets, weights, out, gradient)
         count = len(inputs) if weights is None else weights.sum(dtype=np.float64)
         return float(self._run(pass_, table, len(inputs), 1 if gradient is None else 3, scale=1 / count) / count)
 
-    def by_samples(self, inputs: NDArray[Any], targets: NDArray[Any], gradients: NDArray[Any]) -> None:
+    def by_samples(
+        self, table: NDArray[Any], inputs: NDArray[Any], targets: NDArray[Any], gradients: NDArray[Any]
+    ) -> None:
         """Add the gradient of each sample to its row."""
-        table = _bindings(inputs, targets, gradient=gradients)
+        _bind(table, inputs, targets)
         bind(table, GRADIENT, gradients.ctypes.data, gradients.strides[0])
         self._run(self.pass_of(inputs, targets, result=GRADIENT_OF_LOSS), table, len(inputs), 3, most=1)
 
-    def by_outputs(self, inputs: NDArray[Any], gradients: NDArray[Any]) -> None:
+    def by_outputs(self, table: NDArray[Any], inputs: NDArray[Any], gradients: NDArray[Any]) -> None:
         """Fill in the derivatives of all outputs by the inputs, (n, n_out, n_in)."""
         n_out, at_once = self.layout.sizes[-1], prediction_programs.outputs_at_once(self.layout)
         units = np.zeros(2 * n_out - 1, gradients.dtype)
         units[n_out - 1] = 1
-        pass_, table = self.pass_of(inputs, result=INPUT_GRADIENTS), _bindings(inputs)
+        pass_ = self.pass_of(inputs, result=INPUT_GRADIENTS)
+        _bind(table, inputs)
         for first in (*range(0, n_out - at_once, at_once), n_out - at_once):  # the last ones may be done twice
             bind(table, TARGETS, units[n_out - at_once - first :].ctypes.data)
             bind(table, OUTPUTS, gradients[:, first:].ctypes.data, gradients.strides[0])
@@ -426,18 +430,17 @@ def _sweep(used: object, *arguments: Any) -> None:
     entry.sweep(*arguments)
 
 
-def _bindings(
+def _bind(
+    table: NDArray[Any],
     inputs: NDArray[Any],
     targets: NDArray[Any] | None = None,
     weights: NDArray[Any] | None = None,
     out: NDArray[Any] | None = None,
     gradient: NDArray[Any] | None = None,
-) -> NDArray[Any]:
-    """What the symbols of a sweep stand for: the rows come in their order."""
-    table = bindings()
+) -> None:
+    """Enter the arrays of a sweep: the rows come in their order."""
     for symbol, array in ((SAMPLES, inputs), (TARGETS, targets), (WEIGHTS, weights), (OUTPUTS, out)):
         if array is not None:
             bind(table, symbol, python_api.address_of(array), array.strides[0])
     if gradient is not None:
         bind(table, GRADIENT, python_api.address_of(gradient))
-    return table

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .inference import Inference, SmallPredictions
 from .kernels import strategy
+from .kernels.loss_functions import LOSSES
 from .kernels.memory import STATE, Layout, aligned_zeros
-from .kernels.program import NETWORK_SYMBOLS
 from .kernels.python_api import address_of
 from .kernels.update_rules import OPTIMIZERS
 from .layers import Architecture, Dense
@@ -31,10 +31,9 @@ def layout_of(architecture: Architecture) -> Layout:
     """Where the parameters lie; raises MemoryError where no memory could hold them."""
     nodes = architecture.nodes
     names, sizes = [node.layer._kernel for node in nodes], (architecture.n_inputs, *(node.units for node in nodes))
-    loss, parameter = kernel_name(architecture.loss, names[-1]), parameter_of(architecture.loss)
+    loss, kinds = kernel_name(architecture.loss, names[-1]), [node.kind for node in nodes]
     frozen = {i for i, node in enumerate(nodes) if node.number in architecture.frozen}
-    shape = sizes, names, loss, architecture.dtype, frozen
-    layout = Layout(*shape, loss_parameter=parameter, kinds=(node.kind for node in nodes))
+    layout = Layout(sizes, names, loss, architecture.dtype, frozen, kinds=kinds)
     if layout.n_bytes > MAX_PARAMETER_BYTES:
         what = f"{list(sizes)}, whose parameters take {layout.n_bytes} bytes"
         raise MemoryError(f"sizes must fit into memory, got {what}")
@@ -65,11 +64,22 @@ def _scale(architecture: Architecture) -> float:
 
 
 def programs_of(architecture: Architecture) -> Programs:
-    """The programs of all networks of a small architecture, or new ones."""
+    """The programs of all networks of a small architecture, whatever the loss's parameter is, or new ones."""
+    if parameter_of(architecture.loss) is not None:
+        architecture = replace(architecture, loss=architecture.loss_name)
     programs = _shared_programs(architecture)
     if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
         return Programs(programs.layout, SmallPredictions(programs.layout, programs.blocks.scale))
     return programs
+
+
+@functools.lru_cache
+def _settings(dtype: Any, loss_parameter: float) -> NDArray[Any]:
+    """The record of settings of programs that do not train. All networks alike share it."""
+    settings = aligned_zeros(dtype.itemsize, dtype)
+    settings["loss_parameter"] = loss_parameter
+    settings.flags.writeable = False
+    return settings
 
 
 class Network:
@@ -105,7 +115,9 @@ class Network:
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
-        self.inference = Inference(layout, self.parameters, self.scale, programs.sweeps, programs.blocks)
+        default, parameter = LOSSES[layout.loss].parameter, parameter_of(architecture.loss)
+        self.settings = _settings(layout.settings_dtype, default or 0.0 if parameter is None else parameter)
+        self.inference = Inference(layout, self.parameters, self.settings, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since
 
@@ -156,10 +168,10 @@ class Network:
             found = vectors.setdefault(kernel, aligned_zeros(n_bytes, self.layout.dtype))
         return found
 
-    def addresses(self, vectors: NDArray[Any]) -> dict[str, int]:
-        """Where the parameters, an optimizer's vectors and the state lie, by NETWORK_SYMBOLS."""
+    def addresses(self, vectors: NDArray[Any]) -> tuple[int, int, int]:
+        """Where the parameters, an optimizer's vectors and the state lie."""
         parameters, state = self._places
-        return dict(zip(NETWORK_SYMBOLS, (parameters, address_of(vectors), state), strict=True))
+        return parameters, address_of(vectors), state
 
     def start(self, optimizer: Optimizer, vectors: NDArray[Any], state: NDArray[Any]) -> None:
         """Make vectors and state, copies of the network's, those of a fresh optimizer."""

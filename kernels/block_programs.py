@@ -23,25 +23,23 @@ from .target import LINE_BYTES
 
 @dataclass(frozen=True)
 class Rules:
-    """What training does beside descending the gradient of the loss and the penalties; all are off by default."""
+    """What training does beside descending the gradient of the loss and the penalties: which rules are on.
 
-    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; empty: no dropout
-    input_noise: float = 0.0  # the standard deviation of the noise that is added to the samples
-    label_smoothing: float = 0.0  # the share of each target that is spread over all classes
-    max_norm: float | None = None  # the largest norm of a neuron's weights after a step
-    clip_value: float | None = None  # the largest size of an element of the gradient
-    clip_norm: float | None = None  # the largest norm of the whole gradient
-    min_derivative: float = 0.0  # a derivative counts as at least this share of the activation's largest one
+    Their values are in the record of settings.
+    """
 
-    @property
-    def dropped(self) -> list[int]:
-        """The layers that drop outputs."""
-        return [i for i, rate in enumerate(self.dropout) if rate]
+    dropped: tuple[int, ...] = ()  # the layers that drop outputs
+    input_noise: bool = False  # whether noise is added to the samples
+    label_smoothing: bool = False  # whether a share of each target is spread over all classes
+    max_norm: bool = False  # whether the norm of a neuron's weights has a limit
+    clip_value: bool = False  # whether the size of each element of the gradient has a limit
+    clip_norm: bool = False  # whether the norm of the whole gradient has a limit
+    min_derivative: bool = False  # whether a derivative counts as at least a share of the activation's largest one
 
     @property
     def random(self) -> bool:
         """Whether steps draw numbers beside the order."""
-        return self.input_noise > 0 or bool(self.dropped)
+        return self.input_noise or bool(self.dropped)
 
 
 NO_RULES = Rules()
@@ -61,7 +59,8 @@ class Task:
 
     @property
     def dropout(self) -> Dropout | None:
-        return Dropout(self.rules.dropout, field(self.work.step, "key")) if self.rules.dropped else None
+        dropped, rates = self.rules.dropped, self.layout.setting("dropout")
+        return Dropout(dropped, rates, field(self.work.step, "key")) if dropped else None
 
     @property
     def layout(self) -> Layout:
@@ -114,7 +113,7 @@ def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total
     parameters, dropout, statistics = task.parameters, task.dropout, task.statistics
     passes.forward(program, parameters, block, worker, from_logits, dropout=dropout, summed=True, statistics=statistics)
     passes.loss(program, task.layout, block, field(task.work.step, "scale"), total)
-    share = task.rules.min_derivative
+    share = task.layout.setting("min_derivative") if task.rules.min_derivative else None
     passes.deltas(program, parameters, block, worker, dropout, share, statistics=statistics)
 
 
@@ -128,11 +127,11 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
     gathers = [(x, x.load(program, block.x, task.input_scale)), (y, y.load(program, block.y))]
     if task.rules.input_noise:
         place = {"position": Symbol("position"), "width": block.x.cols, "begin": 0, "salt": 0}
-        place |= {"key": field(task.work.step, "key"), "deviation": task.rules.input_noise}
+        place |= {"key": field(task.work.step, "key"), "deviation": task.layout.setting("input_noise")}
         passes.by_samples(program, "add_noise", {"out": block.x}, **place)
     if task.rules.label_smoothing:
         other = 1 / block.y.cols if task.layout.activations[-1] in ROW_WISE else 0.5
-        program.add("smooth_labels", y=block.y.flat(), share=task.rules.label_smoothing, other=other)
+        program.add("smooth_labels", y=block.y.flat(), share=task.layout.setting("label_smoothing"), other=other)
     if w is not None:
         weights = task.work.weights(block.x.rows, worker)
         block = replace(block, w=weights)

@@ -54,7 +54,7 @@ def clear_padding(code):
 
 
 BINARY = "rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]"
-SHARE = " share:float"  # a fraction of the activation's largest derivative
+SHARE = " share:r*[1,1]"  # a fraction of the activation's largest derivative
 
 
 @vector_function(BINARY)
@@ -67,7 +67,7 @@ def binary(code, function):
 def binary_with_share(code, function):
     """out = function(simd, x, y, share)."""
     b, (*places, share) = code.b, code.arguments
-    share = b.bitcast(share, DOUBLE)
+    share = load_double(b, share)
     _each_element(code, lambda s, x, y: function(s, x, y, s.splat_double(share)), *places)
 
 
@@ -104,12 +104,12 @@ def decay(code, signs):
         s.store(result, place)
 
 
-@vector_function("n=x.row_bytes x:rw[1,n] bound:float")
+@vector_function("n=x.row_bytes x:rw[1,n] bound:r*[1,1]")
 def clip(code):
-    """x = x limited to [-bound, bound], a row; NaN stays."""
+    """x = x limited to [-bound, bound], a row; NaN stays. The bound is float64."""
     b, s = code.b, code.simd()
     n, x, bound = code.arguments
-    bound = s.splat_double(b.bitcast(bound, DOUBLE))
+    bound = s.splat_double(load_double(b, bound))
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         place = b.add(x, i)
         value = s.load(place)
@@ -128,23 +128,23 @@ def scale(code):
         s.store(s.load(place) * factor, place)
 
 
-@vector_function("rows=y.rows n=y.row_bytes y.row_stride y:rw[r,c] share:float other:float")
+@vector_function("rows=y.rows n=y.row_bytes y.row_stride y:rw[r,c] share:r*[1,1] other:float")
 def smooth_labels(code):
     """y = (1 - share) * y + share * other (Szegedy et al. 2016), padding too."""
     b, s = code.b, code.simd()
     rows, n, stride, y, share, other = code.arguments
-    share, other = (b.bitcast(number, DOUBLE) for number in (share, other))
+    share, other = load_double(b, share), b.bitcast(other, DOUBLE)
     kept = s.splat_double(b.fsub(ir.Constant(DOUBLE, 1.0), share))
     added = s.splat_double(b.fmul(share, other))
     _each_element(code, lambda s, value: value * kept + added, rows, n, stride, y, y)
 
 
-@vector_function("rows=x.rows n=x.row_bytes x.row_stride x:rw[r,c] limit:float")
+@vector_function("rows=x.rows n=x.row_bytes x.row_stride x:rw[r,c] limit:r*[1,1]")
 def limit_norms(code):
     """Scale each column of x whose Euclidean norm is above the limit down to it."""
     b, s = code.b, code.simd()
     rows, n, stride, x, limit = code.arguments
-    limit = s.splat_double(b.bitcast(limit, DOUBLE))
+    limit = s.splat_double(load_double(b, limit))
     total = cgutils.alloca_once(b, s.vector)
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
         b.store(s.const(0.0).v, total)
@@ -194,12 +194,12 @@ def penalty(code):
     s.store(s.load(total) + strength * s.load(c, 2) * _sum(s, values, n), total)
 
 
-@vector_function("n=squares.cols squares:r*[1,n] limit:float factor:w*[1,1]")
+@vector_function("n=squares.cols squares:r*[1,n] limit:r*[1,1] factor:w*[1,1]")
 def norm_factor(code):
     """factor = limit / (norm + 1e-6), at most 1: the norm is the root of the sum of squares (as PyTorch clips)."""
     s = code.double()
     n, squares, limit, place = code.arguments
-    factor = Vec(s, s.splat(s.b.bitcast(limit, DOUBLE)).v) / (s.sqrt(_sum(s, squares, n)) + 1e-6)
+    factor = s.load(limit) / (s.sqrt(_sum(s, squares, n)) + 1e-6)
     s.store(s.select(s.less(s.const(1.0), factor), s.const(1.0), factor), place)
 
 
@@ -248,7 +248,7 @@ def finite_check(code):
 
 LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
 WEIGHTS = {"": "", "rows": " w:r[1,r]", "columns": " w:r[1,c]"}  # weights of samples, which are rows or columns
-PARAMETER = " parameter:float"
+PARAMETER = " parameter:r*[1,1]"
 
 
 def loss(code, function, weighted="", has_parameter=False):
@@ -260,7 +260,7 @@ def loss(code, function, weighted="", has_parameter=False):
     """
     b, s = code.b, code.simd()
     rows, n, stride, d, a, y, y_stride, scale, cell, *rest = code.arguments
-    parameter = [s.splat_double(b.bitcast(rest.pop(), DOUBLE))] if has_parameter else []
+    parameter = [s.splat_double(load_double(b, rest.pop()))] if has_parameter else []
     wide = ir.VectorType(DOUBLE, s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
     scale = s.splat_double(load_double(b, scale))

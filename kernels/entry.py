@@ -16,6 +16,7 @@ from .training_programs import ADVANCE, AFTER, BATCH, BEFORE, BEGIN_EPOCH, BLOCK
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
 RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
 RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
+ALL = 2**62  # blocks, more than any call can do
 
 # A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
 # than `patience` epochs in a row had a loss above `best` - `tol`; a negative patience never ends.
@@ -39,25 +40,12 @@ def _claim(box_at, helpers):
     return exchange(box_at + _PRESENT, helpers, helpers + CLAIMED)
 
 
-@cached
-def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
-    """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
-
-    operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
-    worker 0; the others run `help_train` meanwhile, and it stops them. pick gives the part that is due, see BATCH.
-    bindings (n,), mailbox (1,), step (1,) and run (1,) are records. Each call of several threads takes a new mailbox,
-    of zeros. Gives False where not all of the others have come for some time. Then nothing has been done, and the
-    caller may try again with them, or without.
-
-    losses[epoch], float64, sums the batches' losses. When the epoch ends it becomes their (weighted) mean, or with
-    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or a
-    parameter that is not finite sets the status to DIVERGED and leaves what was kept.
-    """
-    before = flush_subnormals()
-    this, box, now, last = run[0], mailbox[0], step[0], pick.shape[1] - 1
+@njit(nogil=True)
+def _train(operations, patches, parts, bindings, mailbox, pick, step, this, losses, max_blocks, network):
+    """What `train` does, for one of the networks that the bindings know; `this` is its record RUN."""
+    box, now, last = mailbox[0], step[0], pick.shape[1] - 1
     box_at, programs, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
     if helpers > 0 and not _claim(box_at, helpers):
-        restore(before)
         return False
     row, this.row = this.row, 0
     while max_blocks > 0 and this.epoch < this.epochs:
@@ -66,14 +54,14 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
         start, whole = first + row, pick[BATCH, min(stop - first, last)]
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
-                run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0)
+                run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0, network)
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
             now.count = stop - first
             now.total = 0.0
-            run_part(operations, patches, programs, COUNT, bindings, first)
+            run_part(operations, patches, programs, COUNT, bindings, first, network)
             if now.count != 0.0:
-                run_part(operations, patches, programs, ADVANCE, bindings, first)
+                run_part(operations, patches, programs, ADVANCE, bindings, first, network)
             else:  # a batch of no weight changes nothing
                 start = stop
                 max_blocks -= 1
@@ -88,17 +76,17 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
                 grow(box_at + _POSTED, 1)
                 posted += 1
             if begins and whole == 0:
-                run_part(operations, patches, programs, BEFORE, bindings, first)
-            run_part(operations, patches, programs, i, bindings, start + programs[i].first_row)
+                run_part(operations, patches, programs, BEFORE, bindings, first, network)
+            run_part(operations, patches, programs, i, bindings, start + programs[i].first_row, network)
             start += rows
             max_blocks -= 1
             if ends:
                 if whole == 0:
-                    run_part(operations, patches, programs, AFTER, bindings, first)
+                    run_part(operations, patches, programs, AFTER, bindings, first, network)
                 if programs[FINISH].operations > 0:
                     if helpers > 0:
                         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-                    run_part(operations, patches, programs, FINISH, bindings, first)
+                    run_part(operations, patches, programs, FINISH, bindings, first, network)
         if start < stop:
             this.row = start - first
             break
@@ -114,11 +102,11 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
             if this.count != 0.0:  # else no sample had any weight
                 losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
             this.count = 0.0
-            run_part(operations, patches, programs, CHECK, bindings, 0)
+            run_part(operations, patches, programs, CHECK, bindings, 0, network)
             if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.not_finite == 0.0):
                 this.status = DIVERGED
                 break
-            run_part(operations, patches, programs, KEEP, bindings, 0)
+            run_part(operations, patches, programs, KEEP, bindings, 0, network)
             if this.ordered == GIVEN:
                 bindings[ORDER].address += 4 * this.n_samples
             loss = losses[this.epoch]
@@ -132,8 +120,44 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
     if helpers > 0:
         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
         box.stopped = 1
-    restore(before)
     return True
+
+
+@cached
+def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
+    """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
+
+    operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
+    worker 0; the others run `help_train` meanwhile, and it stops them. pick gives the part that is due, see BATCH.
+    bindings (n,), mailbox (1,), step (1,) and run (1,) are records. Each call of several threads takes a new mailbox,
+    of zeros. Gives False where not all of the others have come for some time. Then nothing has been done, and the
+    caller may try again with them, or without.
+
+    losses[epoch], float64, sums the batches' losses. When the epoch ends it becomes their (weighted) mean, or with
+    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or a
+    parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    """
+    before = flush_subnormals()
+    done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks, 0)
+    restore(before)
+    return done
+
+
+@cached
+def train_many(operations, patches, parts, bindings, mailbox, pick, step, runs, losses):
+    """Train many networks, one after another, by the programs of a single worker: each to the last of its epochs.
+
+    Network i has the record runs[i] and the losses losses[i], and lies where the bindings say, by their strides a
+    network. It begins with what its last finished epoch left, which RESTORE loads. One that diverges has that status
+    in its record; the others go on. The rest is as for `train`.
+    """
+    before, order = flush_subnormals(), bindings[ORDER].address
+    for i in range(runs.shape[0]):
+        bindings[ORDER].address = order  # where it is given, all have the same
+        if runs[i].status == RUNNING:
+            run_part(operations, patches, parts[0], RESTORE, bindings, 0, i)
+            _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], ALL, i)
+    restore(before)
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -176,30 +200,30 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
         bindings[TARGETS].address = address(y)
     bindings[SAMPLES].address = address(x)
     before = flush_subnormals()
-    run_part(operations, patches, parts, KEEP, bindings, 0)
+    run_part(operations, patches, parts, KEEP, bindings, 0, 0)
     now.count = n
     now.total = 0.0
-    run_part(operations, patches, parts, ADVANCE, bindings, 0)
+    run_part(operations, patches, parts, ADVANCE, bindings, 0, 0)
     last = pick.shape[1] - 1
     whole = pick[BATCH, min(n, last)]
     if whole > 0:
-        run_part(operations, patches, parts, whole, bindings, 0)
+        run_part(operations, patches, parts, whole, bindings, 0, 0)
     else:
-        run_part(operations, patches, parts, BEFORE, bindings, 0)
+        run_part(operations, patches, parts, BEFORE, bindings, 0, 0)
         start = 0
         while start < n:
             i = pick[BLOCK, min(n - start, last)]
-            run_part(operations, patches, parts, i, bindings, start)
+            run_part(operations, patches, parts, i, bindings, start, 0)
             start += parts[i].rows
-        run_part(operations, patches, parts, AFTER, bindings, 0)
-    run_part(operations, patches, parts, FINISH, bindings, 0)
-    run_part(operations, patches, parts, CHECK, bindings, 0)
+        run_part(operations, patches, parts, AFTER, bindings, 0, 0)
+    run_part(operations, patches, parts, FINISH, bindings, 0, 0)
+    run_part(operations, patches, parts, CHECK, bindings, 0, 0)
     restore(before)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
     if now.total - now.total == 0.0 and now.not_finite == 0.0:
         return 0, now.total
-    run_part(operations, patches, parts, RESTORE, bindings, 0)
+    run_part(operations, patches, parts, RESTORE, bindings, 0, 0)
     return 3, now.total
 
 
@@ -222,10 +246,10 @@ def _help(operations, patches, programs, bindings, mailbox):
             return
         i = box.part
         if box.begins != 0:
-            run_part(operations, patches, programs, BEFORE, bindings, box.first)
-        run_part(operations, patches, programs, i, bindings, box.first + programs[i].first_row)
+            run_part(operations, patches, programs, BEFORE, bindings, box.first, 0)
+        run_part(operations, patches, programs, i, bindings, box.first + programs[i].first_row, 0)
         if box.ends != 0:
-            run_part(operations, patches, programs, AFTER, bindings, box.first)
+            run_part(operations, patches, programs, AFTER, bindings, box.first, 0)
         grow(box_at + _DONE, 1)
 
 
@@ -250,7 +274,7 @@ def _sweep(operations, patches, parts, pick, bindings, first, stop):
     start, most = first, pick.shape[0] - 1
     while start < stop:
         i = pick[min(stop - start, most)]
-        run_part(operations, patches, parts, i, bindings, start)
+        run_part(operations, patches, parts, i, bindings, start, 0)
         start += parts[i].rows
 
 

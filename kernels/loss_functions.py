@@ -29,7 +29,7 @@ class LossFormula:
     """function(simd, a, y) gives (value, dC/da), or (value, dC/dz) of (simd, z, y) with `from_logits`.
 
     None stands for a function of whole rows; see `reductions`. One that has a parameter, whose default is given, takes
-    it behind y. It is an argument of the operation, so that no value of it is compiled.
+    it behind y. It lies in the record of settings, so that no program and no compiled code has a value of it.
 
     `targets` says which numbers y may be: counts are at least 0, signs -1 and 1 (or 0 and 1), probabilities in [0, 1],
     and the rows of distributions are probabilities that sum to 1.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from .barriers import BARRIER, Worker
 from .loss_functions import LOSSES
-from .matrix import ITEMSIZE, Address, Matrix, padded
+from .matrix import ITEMSIZE, Address, Matrix, Symbol, padded
 from .programs.layers.dense import DENSE
 from .programs.layers.layer import INPUTS, ColumnShard, Kind, Layer
 from .target import HOST, LINE_BYTES, Target
@@ -56,6 +56,26 @@ STATE = np.dtype(
 )
 
 SHORT_NAMES = {"weight": "W", "bias": "b"}  # of tensors, where programs are printed
+
+
+@functools.cache
+def settings_dtype(n_layers: int) -> Any:
+    """The record of settings: every number that a user may change from fit to fit, float64.
+
+    A program knows which of them it reads, never their values. It reaches the record by the symbol "settings".
+    """
+    rules = "input_noise", "label_smoothing", "max_norm", "clip_value", "clip_norm", "min_derivative"
+    return np.dtype(
+        [
+            ("optimizer", "f8", (MAX_NUMBERS,)),  # see `UpdateRule.settings`
+            *((penalty, "f8", (3,)) for penalty in ("l2", "l1")),  # see `elementwise.penalty`
+            *((rule, "f8") for rule in rules),  # see `block_programs.Rules`
+            ("loss_parameter", "f8"),
+            ("dropout", "f8", (n_layers,)),  # the share of each layer's outputs that becomes zero
+        ]
+    )
+
+
 _REFERENCES: dict[int, Any] = {}  # weak references to all memory, by id: NumPy resizes no array that has one
 
 
@@ -102,13 +122,11 @@ class Layout:
         frozen: Iterable[int] = (),
         threads: int = 1,
         target: Target = HOST,
-        loss_parameter: float | None = None,
         kinds: Iterable[Kind] = (),
     ):
         """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case."""
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
         self.loss = loss  # its name in LOSSES
-        self.loss_parameter = LOSSES[loss].parameter if loss_parameter is None else loss_parameter
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
@@ -156,8 +174,17 @@ class Layout:
     def for_threads(self, threads: int) -> Layout:
         """The layout of this network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
-        target, parameter = self.target, self.loss_parameter
-        return Layout(*arguments, threads=threads, target=target, loss_parameter=parameter, kinds=self.kinds)
+        return Layout(*arguments, threads=threads, target=self.target, kinds=self.kinds)
+
+    @property
+    def settings_dtype(self) -> Any:
+        """The record of settings of networks with so many layers."""
+        return settings_dtype(len(self.layers))
+
+    def setting(self, name: str) -> Matrix:
+        """A field of the record of settings that a program is run with, as a row."""
+        dtype = self.settings_dtype
+        return field_at(Symbol("settings"), dtype, name, dtype.fields[name][0].itemsize // 8)
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
         """Layer i's columns from `begin` to `end`, all rows, a view of a vector; all in one shard."""

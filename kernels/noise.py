@@ -11,7 +11,7 @@ from numba.core import cgutils
 
 from .batches import GROWTH, mixed
 from .function import vector_function
-from .simd import DOUBLE, I32, I64, Vec, int64
+from .simd import DOUBLE, I32, I64, Vec, int64, load_double
 
 SALT = 0x9E3779B9  # times a layer's salt: each layer draws other numbers
 # The hash: a multiply-xorshift of 32 bits with little bias (Wellons 2018, "lowbias32"), and half of the key in between.
@@ -87,13 +87,13 @@ _PLACE = "position width begin"  # the first sample's position, neurons a sample
 
 
 @vector_function(
-    f"rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] key:r*[1,1] {_PLACE} salt rate:float"
+    f"rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] key:r*[1,1] {_PLACE} salt rate:r*[1,1]"
 )
 def dropout(code, columns):
     """out = 0 with probability `rate`, else x / (1 - rate): Srivastava et al. 2014, scaled while training."""
     b, s = code.b, code.simd()
     rows, n, stride, out, x, key, *place, salt, rate = code.arguments
-    bits, rate = _Bits(s, key, salt), b.bitcast(rate, DOUBLE)
+    bits, rate = _Bits(s, key, salt), load_double(b, rate)
     limit = bits.splat(b.trunc(b.fptoui(b.fmul(rate, ir.Constant(DOUBLE, 2.0**32)), I64), I32))
     scale = s.splat_double(b.fdiv(ir.Constant(DOUBLE, 1.0), b.fsub(ir.Constant(DOUBLE, 1.0), rate)))
     with _each_vector(code, s, rows, n, stride, *place, bits, columns) as (at, _, drawn):
@@ -115,13 +115,14 @@ def _normal(s, bits):
 
 
 @vector_function(
-    f"rows=out.rows n=out.row_bytes out.row_stride cols=out.cols out:rw[r,c] key:r*[1,1] {_PLACE} salt deviation:float"
+    "rows=out.rows n=out.row_bytes out.row_stride cols=out.cols out:rw[r,c] key:r*[1,1] "
+    f"{_PLACE} salt deviation:r*[1,1]"
 )
 def add_noise(code, columns):
     """out += deviation * normal numbers, but not behind the last column."""
     b, s = code.b, code.simd()
     rows, n, stride, cols, out, key, *place, salt, deviation = code.arguments
-    bits, deviation = _Bits(s, key, salt), s.splat_double(b.bitcast(deviation, DOUBLE))
+    bits, deviation = _Bits(s, key, salt), s.splat_double(load_double(b, deviation))
     with _each_vector(code, s, rows, n, stride, *place, bits, columns) as (at, column, drawn):
         noise = s.select(s.lanes_below(b.sub(cols, column)), _normal(s, drawn) * deviation, s.const(0.0))
         here = b.add(out, at)

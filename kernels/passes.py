@@ -23,24 +23,26 @@ from .programs.layers.layer import INPUTS, RUNNING, Delta, Gradient, Layer, Step
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which share of each layer's outputs becomes zero while training, and the key of the step that draws them.
+    """Which layers' outputs become zero while training, how many of them, and the key of the step that draws them.
 
     A layer that drops outputs has a and z in two buffers, whatever its activation: the derivative is taken from what
     was there before outputs became zero.
     """
 
-    rates: tuple[float, ...]  # one for each layer; the last one's is 0
+    layers: tuple[int, ...]
+    rates: Matrix  # a row, the share of each layer's outputs
     key: Matrix
 
     def drops(self, layer: Layer) -> bool:
-        return self.rates[layer.index] > 0
+        return layer.index in self.layers
 
     def add(
         self, program: Program, layer: Layer, block: Block, out: Matrix, x: Matrix, begin: int, tile_range: TileRange
     ) -> None:
         """out = x without what is dropped, scaled, in a range of both. Neuron `begin` is the first of the matrices."""
         rows, cols = tile_range
-        numbers = {"width": layer.fan_out, "salt": layer.index + 1, "rate": self.rates[layer.index], "key": self.key}
+        numbers = {"width": layer.fan_out, "salt": layer.index + 1, "key": self.key}
+        numbers |= {"rate": self.rates[:, layer.index : layer.index + 1]}
         numbers |= {"position": Symbol("position", block.first + (rows.start or 0)), "begin": begin + (cols.start or 0)}
         by_samples(program, "dropout", {"out": out[tile_range], "x": x[tile_range]}, **numbers)
 
@@ -123,7 +125,9 @@ def _clear_padding(program: Program, a: Matrix, tile_range: TileRange) -> None:
     program.add("clear_padding", x=a[tile_range].T)
 
 
-def backward(program: Program, activation: str, share: float, d: Matrix, z: Matrix, tile_range: TileRange) -> None:
+def backward(
+    program: Program, activation: str, share: Matrix | None, d: Matrix, z: Matrix, tile_range: TileRange
+) -> None:
     """d = d * f'(z) in a range of neurons and samples; see `_at_least`. z is a where f' is taken from that."""
     if activation in ROW_WISE:
         program.add(f"{activation}_backward", d=d, a=z)
@@ -133,13 +137,13 @@ def backward(program: Program, activation: str, share: float, d: Matrix, z: Matr
         elementwise(program, f"{activation}_backward{ending}", d, d, z, **numbers)
 
 
-def _at_least(activation: str, share: float) -> tuple[str, dict[str, float]]:
+def _at_least(activation: str, share: Matrix | None) -> tuple[str, dict[str, Matrix]]:
     """How the name of an activation's backward ends, and its further argument.
 
-    f' counts as at least the share, a fraction of its largest value. A share of 0 changes nothing, and an activation
-    that does not saturate takes none.
+    f' counts as at least the share, if there is one, a fraction of its largest value. An activation that does not
+    saturate takes none.
     """
-    if share and ACTIVATIONS[activation].backward_at_least:
+    if share is not None and ACTIVATIONS[activation].backward_at_least:
         return "_at_least", {"share": share}
     return "", {}
 
@@ -156,7 +160,7 @@ def loss(program: Program, layout: Layout, block: Block, scale: Matrix, total: M
     if columns:
         a, d, y = a.T, d.T, y.T
     weights = {} if block.w is None else {"w": block.w.T}
-    parameter = {} if layout.loss_parameter is None else {"parameter": layout.loss_parameter}
+    parameter = {} if LOSSES[layout.loss].parameter is None else {"parameter": layout.setting("loss_parameter")}
     by_sample = weights or LOSSES[layout.loss].function is None  # such losses have a variant for samples in columns
     name = f"{layout.loss}{'_weighted' * bool(weights)}{'_columns' * bool(columns and by_sample)}"
     program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights, **parameter)
@@ -177,7 +181,7 @@ def deltas(
     block: Block,
     worker: Worker,
     dropout: Dropout | None = None,
-    share: float = 0.0,
+    share: Matrix | None = None,
     to_inputs: bool = False,
     statistics: str = RUNNING,
 ) -> None:
@@ -185,8 +189,8 @@ def deltas(
 
     dC/da of a layer is the sum of the parts that come from the layers that read it, such as d_above @ W_above.T.
 
-    f' counts as at least the share of its largest value, see `_at_least`. Where the loss takes logits, the last d holds
-    dC/dz. With `to_inputs` it does too, and all layers pass it on, down to the inputs.
+    f' counts as at least the share, if there is one, of its largest value, see `_at_least`. Where the loss takes
+    logits, the last d holds dC/dz. With `to_inputs` it does too, and all layers pass it on, down to the inputs.
     """
     layers, lowest = parameters.layout.layers, INPUTS if to_inputs else parameters.layout.lowest
     begun: set[int] = set()  # the layers whose delta has a part already
@@ -209,7 +213,13 @@ def deltas(
 
 
 def _delta_of(
-    program: Program, block: Block, worker: Worker, layer: Layer, added: bool, dropout: Dropout | None, share: float
+    program: Program,
+    block: Block,
+    worker: Worker,
+    layer: Layer,
+    added: bool,
+    dropout: Dropout | None,
+    share: Matrix | None,
 ) -> Delta:
     """Where parts of a layer's delta go, and what follows when it is complete, with the layer above it."""
     d, z = (block.dx, block.x) if layer.index == INPUTS else (block.d[layer.index], block.z[layer.index])
@@ -268,14 +278,14 @@ class Decay:
 class Update:
     """An optimizer's update of the parameters, from a gradient and with the optimizer's own vectors by name.
 
-    `clip_value` limits each element of the gradient first.
+    `clip_value` limits each element of the gradient first, if it is there.
     """
 
     name: str
     parameters: Vector
     vectors: dict[str, Vector]
     scalars: Matrix
-    clip_value: float | None = None
+    clip_value: Matrix | None = None
 
     def add(self, program: Program, layer: Layer, gradient: Vector, worker: Worker) -> None:
         """Add the operation for the rows of a layer that a worker updates."""

@@ -94,7 +94,7 @@ def input_gradient_program(
         row = Matrix.row_major(start, 1, n_out, n_out * layout.itemsize, layout.dtype, "targets").broadcast(rows)
         passes.by_samples(program, "gather", {"out": d}, source=row, order=0, remaining=0, scale=input_scale)
         elementwise(program, "or_nan", d, d, a)
-        passes.backward(program, activation, 0.0, d, z, WHOLE)
+        passes.backward(program, activation, None, d, z, WHOLE)
         if d != block.d[-1]:
             program.add("transpose", source=d, out=block.d[-1].T, zeros=block.zeros)
         passes.deltas(program, parameters, block, worker, to_inputs=True)

@@ -20,13 +20,15 @@ from .target import Target
 
 OPERATION_WORDS = OPERATION_BYTES // 8
 
-# The symbols of a program. When rows from `first` on are due, the value of a symbol is address + first * stride.
-# `entry` finds both numbers in a table of BINDING, which has a row for each symbol.
-SYMBOLS = ("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates", "position")
-SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES, POSITION = range(len(SYMBOLS))
-# The symbols of a network's memory. `Code.fill` writes their addresses; programs may serve another network next.
-NETWORK_SYMBOLS = ("parameters", "vectors", "state")
-BINDING = np.dtype([("address", "i8"), ("stride", "i8")])
+# The symbols of a program. Where rows from `first` on are due of network number `network`, a symbol stands for
+# address + first * row_stride + network * network_stride. A table of BINDING has these numbers of each symbol.
+SYMBOLS = (
+    *("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates", "position"),
+    *("parameters", "vectors", "state", "settings"),
+)
+SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES, POSITION = range(9)
+PARAMETERS, VECTORS, STATE, SETTINGS = range(9, len(SYMBOLS))
+BINDING = np.dtype([("address", "i8"), ("row_stride", "i8"), ("network_stride", "i8")])
 PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
 # A part of a code, which is one program: its operations, its patches, its rows, and the first of them in the block.
 PART = np.dtype([(name, "i8") for name in ("operation", "operations", "patch", "patches", "rows", "first_row")])
@@ -92,33 +94,26 @@ class Code:
         rows: list[tuple[int, ...]] = []
         patches: list[tuple[int, int, int]] = []
         parts: list[tuple[int, ...]] = []
-        of_networks: dict[str, list[tuple[int, int]]] = {name: [] for name in NETWORK_SYMBOLS}
         for program in programs:
             parts.append((len(rows), len(program), len(patches), 0, program.rows, program.first_row))
             for name, _, values in program.operations:
                 for word, value in enumerate(values, len(rows) * OPERATION_WORDS + 1):
                     if not isinstance(value, Symbol):
                         continue
-                    if value.name in of_networks:
-                        of_networks[value.name].append((word, value.offset))
-                    elif value.name in SYMBOLS:
-                        patches.append((word, SYMBOLS.index(value.name), value.offset))
-                    else:
-                        raise ValueError(f"a symbol is one of {(*SYMBOLS, *NETWORK_SYMBOLS)}, not {value.name!r}")
+                    if value.name not in SYMBOLS:
+                        raise ValueError(f"a symbol is one of {SYMBOLS}, not {value.name!r}")
+                    patches.append((word, SYMBOLS.index(value.name), value.offset))
                 row = [0 if isinstance(value, Symbol) else value for value in values]
                 rows.append((addresses[name], *row, *[0] * (OPERATION_WORDS - 1 - len(row))))
             parts[-1] = (*parts[-1][:3], len(patches) - parts[-1][2], *parts[-1][4:])
         self.operations: NDArray[np.int64] = np.array(rows, np.int64).reshape(-1)
         self.patches = np.array(patches, PATCH)
         self.parts = np.array(parts, PART)
-        self._of_networks = {name: np.array(each, np.int64).T for name, each in of_networks.items() if each}
-        self.addresses: dict[str, int] = {}  # what `fill` has written
 
     @classmethod
     def joined(cls, codes: Iterable[Code | None]) -> Code:
-        """Codes end to end, not filled; None stands for an empty part."""
+        """Codes end to end; None stands for an empty part."""
         operations, patches, parts = [np.empty(0, np.int64)], [np.empty(0, PATCH)], []
-        of_networks: dict[str, list[NDArray[np.int64]]] = {}
         owners: set[object] = set()
         n_words = n_patches = 0
         for code in codes:
@@ -131,8 +126,6 @@ class Code:
             part["patch"] += n_patches
             moved = code.patches.copy()
             moved["word"] += n_words
-            for name, (words, offsets) in code._of_networks.items():
-                of_networks.setdefault(name, []).append(np.array((words + n_words, offsets)))
             operations.append(code.operations)
             patches.append(moved)
             n_words, n_patches = n_words + len(code.operations), n_patches + len(moved)
@@ -140,38 +133,28 @@ class Code:
         made._owners = owners
         made.operations, made.patches = np.concatenate(operations), np.concatenate(patches)
         made.parts = np.concatenate(parts)
-        made._of_networks = {name: np.concatenate(each, axis=1) for name, each in of_networks.items()}
-        made.addresses = {}
         return made
 
-    def copy(self) -> Code:
-        """These programs with a copy of their operations, not filled."""
-        other = copy.copy(self)
-        other.operations, other.addresses = self.operations.copy(), {}
-        return other
+    def written(self, table: NDArray[Any]) -> Code:
+        """A copy that holds what its symbols stand for in a table, for the first row of the first network."""
+        made = copy.copy(self)
+        made.operations = self.operations.copy()
+        made.operations[self.patches["word"]] = table["address"][self.patches["symbol"]] + self.patches["offset"]
+        return made
 
-    def fill(self, **addresses: int) -> None:
-        """Write the addresses of a network's memory, by NETWORK_SYMBOLS."""
-        if addresses == self.addresses:
-            return
-        self.addresses = {}  # an exception may leave some written
-        for name, address in addresses.items():
-            if name in self._of_networks:
-                words, offsets = self._of_networks[name]
-                self.operations[words] = address + offsets
-        self.addresses = addresses
+
+_UNBOUND = np.zeros((len(SYMBOLS), len(BINDING.names or ())), np.int64)
+_UNBOUND[POSITION] = 0, 1, 0
 
 
 def bindings() -> NDArray[Any]:
     """A table of BINDING: no address is known yet; the position is the number of the first row."""
-    table = np.zeros(len(SYMBOLS), BINDING)
-    bind(table, POSITION, 0, 1)
-    return table
+    return _UNBOUND.copy().view(BINDING)[:, 0]  # to make and fill a table of records takes three times as long
 
 
-def bind(table: NDArray[Any], symbol: int, address: int, stride: int = 0) -> None:
+def bind(table: NDArray[Any], symbol: int, address: int, row_stride: int = 0, network_stride: int = 0) -> None:
     """Enter what a symbol stands for from now on."""
-    table[symbol] = address, stride
+    table[symbol] = address, row_stride, network_stride
 
 
 def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix, **numbers: Any) -> None:

@@ -75,9 +75,12 @@ class _Python:
 
 
 def write_height(heights: NDArray[Any], i: int, code: Code) -> None:
-    """Enter the program of a code, which is filled, in a table of HEIGHT. The code must live as long."""
+    """Enter the program of a code in a table of HEIGHT. The code must live as long.
+
+    The function here writes the addresses of samples and outputs alone. Whatever else has a symbol must be written.
+    """
     start, height = code.operations.ctypes.data, heights[i]
-    word = {int(patch["symbol"]): start + 8 * int(patch["word"]) for patch in code.patches}
+    word = {symbol: start + 8 * word for word, symbol, _ in code.patches.tolist() if symbol in (SAMPLES, OUTPUTS)}
     height["rows"], height["operations"] = code.parts[0]["rows"], code.operations.nbytes // OPERATION_BYTES
     height["samples"], height["outputs"] = word[SAMPLES], word[OUTPUTS]
     height["program"] = start  # the last one, because from now on the program may be used

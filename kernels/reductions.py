@@ -76,7 +76,7 @@ def gemv_backward(code, backward):
     """
     b, s = code.b, code.simd()
     n, width, length, a, bb, b_row, zeros, c, below, *share = code.arguments
-    shares = [s.splat_double(b.bitcast(each, DOUBLE)) for each in share]
+    shares = [s.splat_double(load_double(b, each)) for each in share]
     with cgutils.for_range_slice(b, int64(0), width, int64(s.lanes), I64) as (j, _):
         left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")

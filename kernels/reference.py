@@ -419,12 +419,13 @@ def train(
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
     weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
-    of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules are `block_programs.Rules`, `seed` the
-    state of the generator of their keys. With batch_means the mean loss is that of the batches' means. Where there
-    are rates, they are the learning rates of all steps, in place of settings[0].
+    of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules has the values of the rules, by the
+    names in `memory.settings_dtype`; `seed` is the state of the generator of their keys. With batch_means the mean
+    loss is that of the batches' means. Where there are rates, they are the learning rates of all steps, in place of
+    settings[0].
     """
     weights = np.ones(len(x)) if weights is None else weights
-    losses, t = [], 0
+    losses, t, draws = [], 0, rules is not None and bool(rules.input_noise or any(rules.dropout))
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer[:2]] for layer in network]
     for indices in order:
         total, counted = 0.0, 0.0
@@ -433,7 +434,7 @@ def train(
             count = weights[batch].sum()
             if count == 0:
                 continue
-            key, seed = split_mix(seed) if rules and rules.random else (0, seed)
+            key, seed = split_mix(seed) if draws else (0, seed)
             inputs, targets, factors = _by_rules(rules, network, x[batch], y[batch], key, first)
             share = rules.min_derivative if rules else 0.0
             value, summed = gradients(network, inputs, targets, loss_name, weights[batch], factors, share)

@@ -59,14 +59,6 @@ class Training:
     live: Trainable  # what training changes
     kept: Trainable  # a copy from the end of the last finished epoch, in the same layout or in one of single shards
     gradient: NDArray[Any]  # empty where none is needed
-    settings: NDArray[np.float64]  # the optimizer's settings
-    strengths: NDArray[np.float64]  # (2, 3), of the L2 and L1 penalties: see `elementwise.penalty`
-
-    @property
-    def penalties(self) -> tuple[NDArray[np.float64] | None, ...]:
-        """The strengths of the L2 and L1 penalties; None for one that there is not."""
-        kind = self.kind
-        return self.strengths[0] if kind.l2 else None, self.strengths[1] if kind.l1 else None
 
     @property
     def one_block(self) -> bool:
@@ -83,9 +75,9 @@ class Training:
 
     @property
     def decay(self) -> Decay | None:
-        if all(strength is None for strength in self.penalties):
+        if not (self.kind.l2 or self.kind.l1):
             return None
-        return Decay(self.parameters, field(self.work.step, "decay", 2), signs=self.penalties[1] is not None)
+        return Decay(self.parameters, field(self.work.step, "decay", 2), signs=self.kind.l1)
 
     @property
     def destination(self) -> Destination:
@@ -96,7 +88,7 @@ class Training:
         gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
         if not self.one_block:
             return Destination(gradient)
-        update = None if self.kind.rules.clip_norm is not None else self.update  # else when the whole gradient is there
+        update = None if self.kind.rules.clip_norm else self.update  # else FINISH does it
         return Destination(gradient, overwrite=True, update=update, decay=self.decay)
 
     @property
@@ -107,7 +99,8 @@ class Training:
         named = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
         vectors = {name: replace(vector, name=f"{name}.") for name, vector in named}
         scalars = field(self.work.step, "scalars", MAX_NUMBERS)
-        return Update(self.kind.optimizer, self.parameters, vectors, scalars, self.kind.rules.clip_value)
+        clip_value = self.layout.setting("clip_value") if self.kind.rules.clip_value else None
+        return Update(self.kind.optimizer, self.parameters, vectors, scalars, clip_value)
 
     def programs(self, threads: int = 1) -> list[list[Program]]:
         """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
@@ -145,7 +138,7 @@ class Training:
         if self.kind.sources.w is not None:
             weights, count = self.kind.sources.w.matrix(self.kind.batch_size), field(step, "count")
             programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
-        settings = _row(self.settings, "settings", "float64")
+        settings = self.layout.setting("optimizer")
         numbers = field_at(state, STATE, "numbers", MAX_NUMBERS)
         if self.kind.rate_per:
             position = {name: numbers[:, i : i + 1] for name, i in POSITIONS.items()}
@@ -164,9 +157,9 @@ class Training:
         )
         if self.kind.rules.random:
             programs[ADVANCE].add("draw_key", state=field_at(state, STATE, "noise").address, key=field(step, "key"))
-        for i, (kind, strength) in enumerate(zip(("squares", "absolute_values"), self.penalties, strict=True)):
-            if strength is not None:
-                self._penalise(programs[ADVANCE], kind, strength, field(step, "decay", 2)[:, i : i + 1])
+        for i, (name, sums) in enumerate({"l2": "squares", "l1": "absolute_values"}.items()):
+            if getattr(self.kind, name):
+                self._penalise(programs[ADVANCE], name, sums, field(step, "decay", 2)[:, i : i + 1])
         self._finish(programs[FINISH])
         programs[CHECK].add("finite_check", x=self.parameters.flat(), not_finite=field(step, "not_finite"))
         pairs = [(_state_row(self.live.state, self.layout.dtype), _state_row(self.kept.state, self.layout.dtype))]
@@ -179,11 +172,11 @@ class Training:
             programs[KEEP].add("copy", out=kept_row, x=live_row)
             programs[RESTORE].add("copy", out=live_row, x=kept_row)
 
-    def _penalise(self, program: Program, kind: str, strength: NDArray[np.float64], factor: Matrix) -> None:
-        """Add a penalty to a batch's loss, of the weights' "squares" or "absolute_values"."""
-        numbers = self._column_sums(program, kind, self._weights)
+    def _penalise(self, program: Program, name: str, sums: str, factor: Matrix) -> None:
+        """Add the penalty "l2" or "l1" to a batch's loss, of the weights' "squares" or "absolute_values"."""
+        numbers = self._column_sums(program, sums, self._weights)
         step = {name: field(self.work.step, name) for name in ("count", "scale", "total")}
-        program.add("penalty", values=numbers, c=_row(strength, "c", "float64"), factor=factor, **step)
+        program.add("penalty", values=numbers, c=self.layout.setting(name), factor=factor, **step)
 
     @property
     def _shards(self) -> list[tuple[Layer, ColumnShard]]:
@@ -207,19 +200,19 @@ class Training:
     def _finish(self, program: Program) -> None:
         """Add what needs the whole gradient, or all of W after a step."""
         rules, update = self.kind.rules, self.update
-        if rules.clip_norm is not None and update is not None:
+        if rules.clip_norm and update is not None:
             gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
             factor = field(self.work.step, "factor")
             squares = self._column_sums(program, "squares", [gradient.trained(*each) for each in self._shards])
-            program.add("norm_factor", squares=squares, limit=rules.clip_norm, factor=factor)
+            program.add("norm_factor", squares=squares, limit=self.layout.setting("clip_norm"), factor=factor)
             for layer in self.layout.trained:
                 for i in range(len(layer.shards)):
                     worker = Worker(i, len(layer.shards)) if layer.is_shared else Worker()
                     program.add("scale", x=gradient.flat_rows(layer, worker), factor=factor)
                     update.add(program, layer, gradient, worker)
-        if rules.max_norm is not None:
+        if rules.max_norm:
             for weights in self._weights:
-                program.add("limit_norms", x=weights, limit=rules.max_norm)
+                program.add("limit_norms", x=weights, limit=self.layout.setting("max_norm"))
 
     def _keep_shards(self, program: Program, live: Vector, kept: Vector) -> None:
         """Copy a vector in shards to where the network has it."""
@@ -240,19 +233,13 @@ class Training:
             before.add("zero", out=updated)
             if self.decay:
                 self.decay.add(after, layer, gradient, worker)
-            if self.kind.rules.clip_norm is not None:
+            if self.kind.rules.clip_norm:
                 continue
             if self.update:
                 self.update.add(after, layer, gradient, worker)
             else:
                 parameters = self.parameters.flat_rows(layer, worker)
                 after.add("add", out=parameters, x=parameters, y=updated)
-
-
-def _row(array: NDArray[Any], name: str, dtype: str) -> Matrix:
-    """All of an array's memory as a row of a dtype."""
-    cols = array.nbytes // ITEMSIZE[dtype]
-    return Matrix.row_major(array.ctypes.data, 1, cols, array.nbytes, dtype, name)
 
 
 def _state_row(address: Address, dtype: str) -> Matrix:

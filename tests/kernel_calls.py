@@ -12,6 +12,7 @@ import pytest
 from fastnn.kernels import block_programs, entry, memory, prediction_programs, strategy, training_programs
 from fastnn.kernels.barriers import MAILBOX
 from fastnn.kernels.library import Library
+from fastnn.kernels.loss_functions import LOSSES
 from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.matrix import padded as padded_bytes
 from fastnn.kernels.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
@@ -21,6 +22,7 @@ from fastnn.kernels.program import (
     OUTPUTS,
     REMAINING,
     SAMPLES,
+    SETTINGS,
     TARGETS,
     WEIGHTS,
     Code,
@@ -30,7 +32,8 @@ from fastnn.kernels.program import (
 )
 from fastnn.kernels.sources import Source, Sources
 from fastnn.kernels.target import AVX2, HOST, SSE
-from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
+from fastnn.kernels.update_rules import OPTIMIZERS
+from fastnn.training.options import NO_PENALTY, NO_RULES, write_settings
 
 DTYPES = ("float32", "float64")
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -141,7 +144,7 @@ def loss(name, a, y, scale, dtype, target=HOST, **parameter):
     d, scale, total = np.full_like(a_padded, np.nan), np.array([scale]), np.array([7.0])
     y_apart = np.hstack([y_padded, y_padded])  # its rows lie further apart than d's
     given = {"d": d[:, :n], "a": a_padded[:, :n], "y": y_apart[:, :n], "scale": scale, "total": total}
-    call(dtype, name, target, **given, **parameter)
+    call(dtype, name, target, **given, **{key: np.array([value]) for key, value in parameter.items()})
     return total[0] - 7.0, d
 
 
@@ -150,7 +153,9 @@ class Net:
 
     def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None):
         rng = np.random.default_rng(seed)
-        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target, loss_parameter=parameter)
+        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target)
+        self.settings = aligned_zeros(self.layout.settings_dtype.itemsize, self.layout.settings_dtype)
+        self.settings["loss_parameter"] = LOSSES[loss].parameter if parameter is None else parameter
         self.dtype, self.library = dtype, library(dtype, target)
         self.parameters = aligned_zeros(self.layout.n_bytes, dtype)
         for w, b in self.layout.views(self.parameters):
@@ -204,6 +209,7 @@ class Net:
     def run_sweep(self, code, x, y=None, out=None, gradient=None, operations=None, weights=None):
         """Run the programs of `sweep_code` on samples of the same kind, on as many threads as there are operations."""
         table = bindings()
+        bind(table, SETTINGS, self.settings.ctypes.data)
         for symbol, array in ((SAMPLES, x), (TARGETS, y), (WEIGHTS, weights), (OUTPUTS, out)):
             if array is not None:
                 bind(table, symbol, array.ctypes.data, array.strides[0])
@@ -248,7 +254,7 @@ def help_train(*arguments):
 
 
 class Run:
-    """Training by an optimizer with these settings, `blocks` of samples a call, on a number of threads.
+    """Training by an optimizer with these settings and rule values, `blocks` of samples a call, on some threads.
 
     order is int32 (epochs, n) where it is given. Afterwards: the mean losses, the network's parameters as they were at
     the end of the last finished epoch (kept), STATE now and then (state, kept_state), a record of entry.RUN (run), and
@@ -274,7 +280,7 @@ class Run:
         weights=None,
         l2=None,
         l1=None,
-        rules=block_programs.NO_RULES,
+        rules=NO_RULES,
         noise_seed=0,
         batch_means=False,
     ):
@@ -291,20 +297,18 @@ class Run:
         self.state["random"], self.state["noise"] = seed, noise_seed
         self.state["numbers"][0, : len(kind.state)] = list(kind.state.values())
         self.kept_state[:] = self.state
-        numbers = np.zeros(MAX_NUMBERS)
-        numbers[: len(settings)] = settings
+        strengths = tuple(l2 or NO_PENALTY), tuple(l1 or NO_PENALTY)
+        write_settings(net.settings, settings, *strengths, rules)
         needed = training_programs.needs_gradient(one, batch_size, optimizer)
         gradient = aligned_zeros(layout.n_bytes if needed else 0, dtype)
-        work = Workspace(layout, min(batch_size, layout.block_rows), threads, rules.dropped)
-        kind = training_programs.Kind(
-            batch_size, optimizer, Sources.of(x, y, weights), n % batch_size, l2=bool(l2), l1=bool(l1), rules=rules
-        )
-        strengths = np.array([[*(l2 or (0, 0)), 0.5], [*(l1 or (0, 0)), 1.0]], float)
+        work = Workspace(layout, min(batch_size, layout.block_rows), threads, rules.kinds.dropped)
+        on = {"l2": bool(l2), "l1": bool(l1), "rules": rules.kinds}
+        kind = training_programs.Kind(batch_size, optimizer, Sources.of(x, y, weights), n % batch_size, **on)
         live, kept = trainable(layout, *self.live, self.state), trainable(one, *self.kept_arrays, self.kept_state)
-        training = training_programs.Training(kind, scale, work, live, kept, gradient, numbers, strengths)
+        training = training_programs.Training(kind, scale, work, live, kept, gradient)
         self.programs = training.programs(threads)
         code = Code([program for programs in self.programs for program in programs], net.library)
-        table, pick = self._bindings(x, y, weights, ordered, order), training.pick()
+        table, pick = self._bindings(net, x, y, weights, ordered, order), training.pick()
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table
         self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
         fields = {"n_samples": n, "batch_size": batch_size, "ordered": ordered}
@@ -325,8 +329,9 @@ class Run:
         if layout is not one:
             layout.convert(self.live[0], one, net.parameters)
 
-    def _bindings(self, x, y, weights, ordered, order):
+    def _bindings(self, net, x, y, weights, ordered, order):
         table, n = bindings(), len(x)
+        bind(table, SETTINGS, net.settings.ctypes.data)
         for symbol, array in ((SAMPLES, x), (TARGETS, y), (WEIGHTS, weights)):
             if array is not None:
                 bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == entry.AS_IS else 0)

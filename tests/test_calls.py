@@ -174,5 +174,5 @@ def test_a_row_with_a_huge_stride_costs_no_more(monkeypatch):
         model.partial_fit(x, np.array([1]))
         (fit,), step = model._network.plans, model._network.stepper.plan
         operations = len(fit.by_threads[1].code.operations), len(step.programs.code.operations)
-        counts.append([fit.bindings["stride"].max(), step.bindings["stride"].max(), *operations])
+        counts.append([fit.bindings["row_stride"].max(), step.bindings["row_stride"].max(), *operations])
     assert counts[0] == counts[1]

@@ -285,12 +285,13 @@ def test_a_derivative_of_at_least_a_share_of_the_largest(name, share, dtype, tar
     want = d * np.maximum(derivative(None, a.astype("f8")), share * largest)
     assert (want[0, :39] != (d * derivative(None, a.astype("f8")))[0, :39]).sum() > 2
     a_padded, d_padded, out = padded(a), padded(d), padded(np.empty_like(d))
-    given = {"x": d_padded[:, :40], "y": a_padded[:, :40], "share": share}
+    given = {"x": d_padded[:, :40], "y": a_padded[:, :40], "share": np.array([share])}
     call(dtype, f"{name}_backward_at_least", target, out=out[:, :40], **given)
     tolerance = 8 * EPS[dtype] / (share * largest)  # a (1 - a) is a difference of numbers that may be close to 1
     np.testing.assert_allclose(out[:, :40], want, rtol=tolerance)
     assert not out[:, 40:].any()
     one, zeros = padded(np.ones((1, 1), dtype)), np.zeros((1, 16), dtype)
-    given = {"x": one[:, :1], "B": padded(d.T.copy())[:, :1], "zeros": zeros, "z": a_padded[:, :40], "share": share}
+    given = {"x": one[:, :1], "B": padded(d.T.copy())[:, :1], "zeros": zeros, "z": a_padded[:, :40]}
+    given["share"] = np.array([share])
     call(dtype, f"{name}_gemv_backward_at_least", target, out=out[:, :40], **given)
     np.testing.assert_allclose(out[:, :40], want, rtol=tolerance)

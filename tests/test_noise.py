@@ -8,7 +8,7 @@ from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.memory import STEP, aligned_zeros, field
 from fastnn.kernels.program import Code, Program, bindings
 
-from .kernel_calls import DTYPES, ONLY, library, on_targets
+from .kernel_calls import DTYPES, ONLY, library, matrix, on_targets
 
 KEY = 0x0123456789ABCDEF
 SHAPES = [(1, 1), (3, 17), (16, 16), (37, 5), (64, 100)]
@@ -39,7 +39,7 @@ def run(name, x, dtype, target, columns, **given):
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
 def test_dropout_against_the_reference(shape, rate, columns, dtype, target):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    got, _ = run("dropout", x, dtype, target, columns, rate=rate)
+    got, _ = run("dropout", x, dtype, target, columns, rate=matrix(np.array([rate])))
     factors = reference.dropout_factors(KEY, 3, 5, shape[0], 300, rate)[:, 2 : 2 + shape[1]]
     np.testing.assert_allclose(got, x * factors, rtol=1e-6 if dtype == "float32" else 1e-15)
 
@@ -48,7 +48,7 @@ def test_dropout_against_the_reference(shape, rate, columns, dtype, target):
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
 def test_noise_against_the_reference(shape, columns, dtype, target):
-    got, padding = run("add_noise", np.ones(shape), dtype, target, columns, deviation=0.5)
+    got, padding = run("add_noise", np.ones(shape), dtype, target, columns, deviation=matrix(np.array([0.5])))
     want = 1 + 0.5 * reference.normal(KEY, 3, 5, shape[0], 300)[:, 2 : 2 + shape[1]]
     np.testing.assert_allclose(got, want, atol=2e-6)
     assert not padding.any()

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Model, Momentum, calls, network
+from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum, calls, network
 from fastnn import threads as fastnn_threads
 from fastnn.kernels import entry, library, strategy
+from fastnn.kernels.program import SETTINGS, Program
 from fastnn.training import thread_tuner
 from fastnn.training.plan import Plan
 from fastnn.training.step import Stepper
@@ -68,8 +69,10 @@ def bits(model):
 
 
 def bound(plan):
-    """The addresses that a plan's bindings hold."""
-    return np.flatnonzero(plan.bindings["address"]).tolist()
+    """The addresses that a plan's bindings hold, but that of the plan's settings, which is there always."""
+    addresses = plan.bindings["address"].tolist()
+    assert addresses[SETTINGS] == plan.settings.ctypes.data
+    return [i for i, address in enumerate(addresses) if address and i != SETTINGS]
 
 
 # ---- the same bits ----
@@ -94,6 +97,75 @@ def test_a_second_fit_uses_the_plan_and_gives_the_bits_of_one_longer_fit(name, s
     assert plans(afresh) != [plan]
     assert bits(again) == bits(once) == bits(afresh)
     assert again.history.loss == once.history.loss[2:] == afresh.history.loss
+
+
+CHANGES = {
+    "learning_rate": ({"optimizer": Adam(0.01)}, {"optimizer": Adam(0.003)}),
+    "momentum": ({"optimizer": Momentum(0.1, 0.9)}, {"optimizer": Momentum(0.1, 0.5)}),
+    "l2": ({"l2": 0.1}, {"l2": 0.01}),
+    "l1": ({"l1": 0.1}, {"l1": 0.01}),
+    "dropout": ({"dropout": 0.2}, {"dropout": 0.5}),
+    "input_noise": ({"input_noise": 0.1}, {"input_noise": 0.4}),
+    "label_smoothing": ({"label_smoothing": 0.1}, {"label_smoothing": 0.3}),
+    "max_norm": ({"max_norm": 1.0}, {"max_norm": 0.5}),
+    "clip_value": ({"optimizer": SGD(0.1, clip_value=0.1)}, {"optimizer": SGD(0.1, clip_value=0.001)}),
+    "clip_norm": ({"optimizer": SGD(0.1, clip_norm=0.1)}, {"optimizer": SGD(0.1, clip_norm=0.02)}),
+    "min_derivative": ({"min_derivative": 0.1}, {"min_derivative": 0.9}),
+}
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """A list that gets the name of each operation that is written from now on."""
+    names, add = [], Program.add
+
+    def noted(program, name, **arguments):
+        names.append(name)
+        return add(program, name, **arguments)
+
+    monkeypatch.setattr(Program, "add", noted)
+    return names
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_fit_with_another_value_writes_no_program(changed, batch_size, written):
+    """It gives the bits of programs that were written for it."""
+    X, y = samples(61, [5, 9, 3])
+    options = {"epochs": 2, "batch_size": batch_size}
+    model, afresh, same = (Model([5, 9, 3], loss="cross_entropy", rng=0) for _ in range(3))
+    first, second = CHANGES[changed]
+    for each in (model, afresh, same):
+        each.fit(X, y, **options, **first)
+    afresh._network.plans.clear()
+    written.clear()
+    model.fit(X, y, **options, **second)
+    same.fit(X, y, **options, **first)
+    assert written == []
+    afresh.fit(X, y, **options, **second)
+    assert written
+    assert bits(model) == bits(afresh) != bits(same)
+
+
+def test_a_loss_with_another_parameter_writes_no_program(written, monkeypatch):
+    """Models that differ by it alone share their programs. Their losses are those of the formula."""
+    monkeypatch.setattr(network, "SHARED_BYTES", 2**20)
+    network._shared_programs.cache_clear()
+    X, _ = samples(61, [5, 9, 1], dtype="float64")
+    y, counts = 3 * np.sin(X[:, 0]), []
+    for delta in (0.3, 2.0):
+        model = Model([5, 9, 1], output="identity", loss=Huber(delta), dtype="float64", rng=0)
+        written.clear()
+        model.partial_fit(X, y)
+        model.fit(X, y, epochs=2, batch_size=16)  # the model gives back the plan of partial_fit
+        size = np.abs(model.predict(X)[:, 0] - y)
+        want = np.where(size > delta, delta * (size - delta / 2), size**2 / 2).mean()
+        assert model.evaluate(X, y)["loss"] == pytest.approx(want, rel=1e-12)
+        gradient = model.gradients(X, y)[-1][1]
+        error = np.clip(model.predict(X)[:, 0] - y, -delta, delta)
+        assert gradient == pytest.approx(error.mean(), rel=1e-12)
+        counts.append(len(written))
+    assert counts[0] > counts[1] == 0
 
 
 @pytest.mark.parametrize("name", WAYS)

@@ -159,7 +159,8 @@ def test_what_symbols_stand_for_moves_with_the_rows():
     code, table = Code([program], library("float32")), bindings()
     assert table.dtype == BINDING
     assert table["address"].tolist() == [0] * len(table)
-    assert table["stride"].tolist() == [int(i == POSITION) for i in range(len(table))]
+    assert table["network_stride"].tolist() == [0] * len(table)
+    assert table["row_stride"].tolist() == [int(i == POSITION) for i in range(len(table))]
     for array in (x, x + 100):
         bind(table, SAMPLES, array.ctypes.data, array.strides[0])
         bind(table, OUTPUTS, out.ctypes.data, out.strides[0])

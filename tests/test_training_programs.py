@@ -16,7 +16,8 @@ from fastnn.kernels.program import OUTPUTS, SAMPLES, TARGETS, Code, bind, bindin
 from fastnn.kernels.sources import Sources
 from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
 from fastnn.kernels.training_programs import AFTER, BEFORE, BLOCKS
-from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
+from fastnn.kernels.update_rules import OPTIMIZERS
+from fastnn.training.options import RuleValues
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, ONLY, Net, on_targets, trainable
 
@@ -330,10 +331,9 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
     gradient = aligned_zeros(
         layout.n_bytes if training_programs.needs_gradient(one, batch_size, optimizer) else 0, dtype
     )
-    settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
     kind = training_programs.Kind(batch_size, optimizer, sources, (700 + batch_size) % batch_size)
     work = Workspace(layout, min(batch_size, layout.block_rows), threads)
-    training = training_programs.Training(kind, 1.0, work, live, kept, gradient, settings, np.zeros((2, 3)))
+    training = training_programs.Training(kind, 1.0, work, live, kept, gradient)
     return one, training.programs(threads), (kept.parameters, Workspace(one, one.block_rows), sources)
 
 
@@ -404,7 +404,7 @@ def test_a_least_derivative_changes_the_backward_of_what_saturates_alone(rows):
     x, y = np.zeros((50, 4), np.float32), np.zeros(50, np.int32)
     parameters, work, sources = Vector(layout, 6400), Workspace(layout, rows), Sources.of(x, y)
     names = []
-    for rules in (Rules(), Rules(min_derivative=0.1)):
+    for rules in (Rules(), Rules(min_derivative=True)):
         task = block_programs.Task(parameters, work, sources, 1.0, Destination(parameters), rules)
         program = block_programs.block_program(task, strategy.choose(layout, rows), rows, Worker())
         names.append([name for name, *_ in program.operations])
@@ -422,17 +422,17 @@ RULES = {
     "l2 of the sum, by batch means": {"l2": (0, 0.5), "batch_means": True},
     "l1": {"l1": (0.03, 0)},
     "l1 of the sum, and l2": {"l1": (0, 0.3), "l2": (0.02, 0), "batch_means": True},
-    "dropout": {"rules": Rules(dropout=(0.4, 0.2, 0))},
-    "dropout of one layer": {"rules": Rules(dropout=(0, 0.7, 0))},
-    "noise": {"rules": Rules(input_noise=0.5)},
-    "label smoothing": {"rules": Rules(label_smoothing=0.2)},
-    "max_norm": {"rules": Rules(max_norm=0.9)},
-    "clip_value": {"rules": Rules(clip_value=0.01)},
-    "clip_norm": {"rules": Rules(clip_norm=0.05), "l2": (0.1, 0)},
-    "min_derivative": {"rules": Rules(min_derivative=0.7)},
-    "min_derivative, dropout": {"rules": Rules((0.4, 0, 0), min_derivative=0.7)},
+    "dropout": {"rules": RuleValues(dropout=(0.4, 0.2, 0))},
+    "dropout of one layer": {"rules": RuleValues(dropout=(0, 0.7, 0))},
+    "noise": {"rules": RuleValues(input_noise=0.5)},
+    "label smoothing": {"rules": RuleValues(label_smoothing=0.2)},
+    "max_norm": {"rules": RuleValues(max_norm=0.9)},
+    "clip_value": {"rules": RuleValues(clip_value=0.01)},
+    "clip_norm": {"rules": RuleValues(clip_norm=0.05), "l2": (0.1, 0)},
+    "min_derivative": {"rules": RuleValues(min_derivative=0.7)},
+    "min_derivative, dropout": {"rules": RuleValues((0.4, 0, 0), min_derivative=0.7)},
     "all": {
-        "rules": Rules((0.1, 0.2, 0), input_noise=0.1, label_smoothing=0.1, max_norm=1.5, clip_norm=0.5),
+        "rules": RuleValues((0.1, 0.2, 0), input_noise=0.1, label_smoothing=0.1, max_norm=1.5, clip_norm=0.5),
         **{"l1": (0.001, 0), "l2": (0.002, 0)},
     },
 }

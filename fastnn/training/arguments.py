@@ -15,7 +15,6 @@ from .. import _validation, metrics, optimizers
 from .. import threads as _threads
 from .._validation import Targets, shown, take_rows
 from ..history import History
-from ..kernels.block_programs import NO_RULES, Rules
 from ..kernels.memory import Layout
 from ..kernels.passes import saturates
 from ..layers import Architecture, Dense
@@ -25,7 +24,8 @@ from ..optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
 from ..samples import Samples
 from ..scoring import Labelled, Scored, out_of_reach, two_numbers
 from ..streams import OneKind, Stream
-from .plan import AS_IS, DRAWN, GIVEN, MAX_ROWS, NO_PENALTY, Options, Penalty
+from .options import AS_IS, DRAWN, GIVEN, NO_PENALTY, NO_RULES, Options, Penalty, RuleValues
+from .plan import MAX_ROWS
 
 MAX_EPOCHS = 10**8  # a float64 of history each
 AnyMetric = str | Metric | Callable[..., float]
@@ -300,7 +300,7 @@ def _is_off(value: Any) -> bool:
     return type(value) is float and value == 0.0
 
 
-def _rules(subject: Subject, arguments: FitArguments) -> Rules:
+def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     """What training does beside descending the gradient."""
     numbers = arguments.dropout, arguments.input_noise, arguments.label_smoothing, arguments.min_derivative
     if arguments.max_norm is None and all(
@@ -318,7 +318,7 @@ def _rules(subject: Subject, arguments: FitArguments) -> Rules:
             f"cross-entropy takes none of the last layer), got {min_derivative!r} for {architecture.described()}"
         )
     max_norm = arguments.max_norm
-    return Rules(
+    return RuleValues(
         dropout=_dropout(architecture, arguments.dropout),
         input_noise=_validation.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,

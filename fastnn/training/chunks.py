@@ -14,7 +14,7 @@ from ..samples import Samples
 from ..scoring import Scored
 from .arguments import check_batches
 from .fit import Rate, Trainer, check_after_callbacks, diverged
-from .plan import DRAWN, Options
+from .options import DRAWN, Options
 from .steps import Steps
 
 

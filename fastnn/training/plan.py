@@ -3,72 +3,45 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import calls, learning_rates
-from ..kernels import block_programs, entry, pool, strategy, training_programs
+from ..kernels import entry, pool, program, strategy, training_programs
 from ..kernels.barriers import MAILBOX
 from ..kernels.library import library
+from ..kernels.loss_functions import LOSSES
 from ..kernels.matrix import Symbol
 from ..kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
-from ..kernels.program import NETWORK_SYMBOLS, ORDER, RATES, REMAINING, SAMPLES, TARGETS, WEIGHTS, Code, bind, bindings
+from ..kernels.program import (
+    ORDER,
+    PARAMETERS,
+    RATES,
+    REMAINING,
+    SAMPLES,
+    SETTINGS,
+    TARGETS,
+    WEIGHTS,
+    Code,
+    bind,
+    bindings,
+)
 from ..kernels.python_api import address_of
 from ..kernels.sources import Sources
-from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
+from ..kernels.update_rules import OPTIMIZERS, POSITIONS
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
 from ..threads import forks
+from .options import AS_IS, DRAWN, NO_PENALTY, Options
 from .thread_tuner import ThreadTuner
 
 MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
-AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
-
-
-class Penalty(NamedTuple):
-    """The strength c of c / 2 times the sum of W^2, or of c times the sum of |W|, by what it is added to."""
-
-    of_mean: float = 0.0  # the mean of a batch's losses
-    of_sum: float = 0.0  # their sum
-
-
-NO_PENALTY = Penalty()
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a fit by mini-batch steps goes, and what it minimises, after its arguments were checked."""
-
-    epochs: int
-    batch_size: int  # with any_rows the usual one, or 0
-    optimizer: Optimizer
-    ordered: int = AS_IS
-    order: NDArray[np.int32] | None = None  # (epochs, n) where it is given
-    max_threads: int = 1
-    l2: Penalty = NO_PENALTY
-    l1: Penalty = NO_PENALTY
-    batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
-    n_means: int = 1  # report the losses divided by it, but not the penalty
-    rules: block_programs.Rules = block_programs.NO_RULES
-    partial: bool = False  # whether more samples of the epoch follow, in another fit
-    any_rows: bool = False  # whether fits on other numbers of samples follow
-    in_place: bool = False  # whether the network's own memory is trained, see Plan
-    fresh: bool = False  # whether the optimizer starts afresh, also where an equal one has trained
-    rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
-
-    def __post_init__(self) -> None:
-        if self.rate_per is None:
-            object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))
-        clips = self.optimizer.clip_value, self.optimizer.clip_norm
-        if clips != (self.rules.clip_value, self.rules.clip_norm):
-            object.__setattr__(self, "rules", replace(self.rules, clip_value=clips[0], clip_norm=clips[1]))
-
-
-UNBOUND = bindings()
+FRESH_RUN = np.zeros(1, entry.RUN)  # what each fit begins with
+FRESH_RUN["patience"], FRESH_RUN["best"], FRESH_RUN["loss_scale"] = -1, np.inf, 1.0
 NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
@@ -89,9 +62,7 @@ class ThreadPrograms:
         self.gradient = aligned_zeros(self.layout.n_bytes if needed else 0, layout.dtype)
         rows = layout.block_rows if kind.any_rows else min(kind.batch_size, layout.block_rows)
         self.work = Workspace(self.layout, rows, threads, kind.rules.dropped)
-        self.training = training_programs.Training(
-            kind, plan.scale, self.work, live, plan.kept, self.gradient, plan.settings, plan.penalties
-        )
+        self.training = training_programs.Training(kind, plan.scale, self.work, live, plan.kept, self.gradient)
         self._write()
 
     def _write(self) -> None:
@@ -164,9 +135,7 @@ class AnyRows(ThreadPrograms):
             how = strategy.choose(self.layout, self.training.kind.batch_size or rows)
             for worker, its in zip(self.workers, blocks, strict=True):
                 its[i] = Code([training.block(how, rows, worker)], self.library)
-        code = self._joined(blocks)
-        code.fill(**self.code.addresses)
-        self.code = code
+        self.code = self._joined(blocks)
         self.blocks = blocks  # at last: an exception before leaves nothing out of the code
 
 
@@ -182,12 +151,6 @@ class Buffers(NamedTuple):
         n_vectors = self.vectors.nbytes // layout.n_bytes
         parameters, vectors, state = (array.ctypes.data for array in (self.parameters, self.vectors, self.state))
         return Trainable.at(layout, parameters, vectors, n_vectors, state)
-
-
-def _settings(optimizer: Optimizer) -> list[float]:
-    """The numbers of an optimizer as its kernel takes them; NaN for a rate that changes."""
-    values = [getattr(optimizer, name) for name in OPTIMIZERS[optimizer._kernel].settings]
-    return [np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values]
 
 
 class Plan:
@@ -208,21 +171,22 @@ class Plan:
         parameters, vectors = (aligned_zeros(n * layout.n_bytes, layout.dtype) for n in (1, self.n_vectors))
         self.buffers = Buffers(parameters, vectors, aligned_zeros(STATE.itemsize, STATE))
         self.of_network: Buffers | None = None  # while a fit lasts
-        its_parameters, its_vectors, its_state = map(Symbol, NETWORK_SYMBOLS)
+        its_parameters, its_vectors, its_state = map(Symbol, ("parameters", "vectors", "state"))
         pair = (
             self.buffers.trainable(layout),
             Trainable.at(layout, its_parameters, its_vectors, self.n_vectors, its_state),
         )
         self.live, self.kept = reversed(pair) if kind.in_place else pair
         self.forks = forks()
-        self.settings = aligned_zeros(8 * MAX_NUMBERS, np.float64)
-        self.penalties = aligned_zeros(48, np.float64).reshape(2, 3)
-        self.bindings = bindings()
+        self.settings = aligned_zeros(layout.settings_dtype.itemsize, layout.settings_dtype)
+        self.optimizer_settings = self.settings["optimizer"][0]  # a view
+        self.unbound = bindings()  # the bindings between two fits
+        bind(self.unbound, SETTINGS, self.settings.ctypes.data)
+        self.bindings = self.unbound.copy()
+        self.network_addresses = self.bindings["address"][PARAMETERS : program.STATE + 1]  # a view
         self.rates = np.empty(0)  # a rate for each step or epoch of a call
         self.order = np.empty(0, np.int32)  # drawn
-        self.run = self.fresh_run = np.zeros(1, entry.RUN)  # where the bound fit is, and what each begins with
-        for name, value in {"patience": -1, "best": np.inf, "loss_scale": 1.0}.items():
-            self.fresh_run[name] = value
+        self.run = FRESH_RUN.copy()  # where the bound fit is
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         make = AnyRows if kind.any_rows else ThreadPrograms
         self.by_threads: dict[int, ThreadPrograms] = {threads: make(self, threads) for threads in {1, self.threads}}
@@ -262,14 +226,8 @@ class Plan:
         for symbol, array in zip((SAMPLES, TARGETS, WEIGHTS), samples, strict=True):
             if array is not None:  # the stride of a single row may be anything
                 bind(table, symbol, address_of(array), array[:1].nbytes if ordered == AS_IS else 0)
-        values = _settings(options.optimizer)
-        self.settings[: len(values)] = values
-        self.run = self.fresh_run.copy()  # a new one, because a History reads the last one
-        run = self.run[0]  # a view
-        run["n_samples"], run["batch_size"], run["ordered"] = n, batch_size, ordered
-        run["batch_means"], run["loss_scale"] = options.batch_means, 1 / options.n_means
-        if self.kind.l2 or self.kind.l1:
-            self.penalties[:] = (*options.l2, options.n_means / 2), (*options.l1, options.n_means)
+        options.write(self.settings)
+        self.run = run_record(options, n)  # a new one, because a History reads the last one
         self.tuner.last = 0
 
     def bind_order(self, order: NDArray[np.int32]) -> None:
@@ -279,9 +237,10 @@ class Plan:
     def attach(self, network: Network, optimizer: Optimizer) -> None:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
-        self.of_network, addresses = Buffers(network.parameters, vectors, network.state), network.addresses(vectors)
-        for made in self.by_threads.values():
-            made.code.fill(**addresses)
+        self.of_network = Buffers(network.parameters, vectors, network.state)
+        self.network_addresses[:] = network.addresses(vectors)
+        if LOSSES[self.layout.loss].parameter is not None:
+            self.settings["loss_parameter"] = network.settings["loss_parameter"]
 
     def bind_rates(self, learning_rate: learning_rates.LearningRate, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
@@ -310,7 +269,7 @@ class Plan:
 
     def release(self, network: Network) -> None:
         """Forget samples and network, and wait for the next fit of the kind, of this network or another."""
-        self.bindings[...] = UNBOUND
+        self.bindings[...] = self.unbound
         self.of_network = None
         if self.layout is network.layout:
             network.plans.append(self)
@@ -368,13 +327,19 @@ def _help(call: Any, ended: Any, arguments: tuple[Any, ...], worker: int) -> Non
         ended.release()
 
 
-def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
-    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
-    stepper, network.stepper = network.stepper, None
-    if stepper is not None:
-        stepper.plan.release(network)
+def run_record(options: Options, n: int) -> NDArray[Any]:
+    """Where a fit on n samples is before its first step: a record RUN. Its number of epochs is set later."""
+    record = FRESH_RUN.copy()
+    run = record[0]  # a view
+    run["n_samples"], run["batch_size"], run["ordered"] = n, options.batch_size or n, options.ordered
+    run["batch_means"], run["loss_scale"] = options.batch_means, 1 / options.n_means
+    return record
+
+
+def kind_of(options: Options, samples: Samples) -> training_programs.Kind:
+    """The kind of a fit on such samples."""
     sources = Sources.of(*samples)
-    kind = training_programs.Kind(
+    return training_programs.Kind(
         batch_size=options.batch_size,
         optimizer=options.optimizer._kernel,
         sources=sources.once if options.any_rows else sources,
@@ -384,10 +349,18 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
         max_threads=options.max_threads,
         l2=options.l2 != NO_PENALTY,
         l1=options.l1 != NO_PENALTY,
-        rules=options.rules,
+        rules=options.rules.kinds,
         rate_per=options.rate_per or "",
         partial=options.partial and bool(options.rate_per),  # else it makes no difference
     )
+
+
+def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
+    """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
+    stepper, network.stepper = network.stepper, None
+    if stepper is not None:
+        stepper.plan.release(network)
+    kind = kind_of(options, samples)
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, options.optimizer)
     return plan

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from .. import _validation, optimizers
 from ..history import DivergenceError, History
 from ..kernels import entry
+from ..kernels.program import SAMPLES, TARGETS
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
 from .arguments import Subject, check_batches, check_trainable, inputs_of, targets_of
-from .plan import Options, plan_for
+from .options import Options
+from .plan import plan_for
 from .steps import Steps
 
 LONG_STEP = 10**9  # multiply-adds of a step, above which it is cut like a fit
@@ -33,7 +35,7 @@ class Stepper:
         options = Options(1, 0, optimizer, any_rows=True, in_place=True)
         self.plan = plan = plan_for(network, options, samples)
         plan.bind(options, samples)
-        plan.bindings["address"] = 0  # each step brings its own
+        plan.bindings["address"][[SAMPLES, TARGETS]] = 0  # each step brings its own
         self.requested: Optimizer | str = optimizer  # the argument of `partial_fit`
         self.x_dtype, self.y_dtype, self.labels = inputs.dtype, labels_or_targets.dtype, np.zeros(0, np.int32)
         self._turn_to(inputs.shape, labels_or_targets.shape)

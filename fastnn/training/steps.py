@@ -16,7 +16,8 @@ from ..network import Network
 from ..samples import Samples
 from ..scoring import Scored
 from .fit import Rate, Trainer, check_after_callbacks, diverged
-from .plan import Options, Plan, plan_for
+from .options import Options
+from .plan import Plan, plan_for
 
 EPOCH, STEP, ROW, STATUS = map((entry.RUN.names or ()).index, ("epoch", "step", "row", "status"))  # each of 8 bytes
 
@@ -73,8 +74,8 @@ class Steps(Trainer):
         plan, position = self.plan, self.position
         before, begun = self._blocks(), (self.epoch, position(STEP) + bool(position(ROW)))
         if self.rate.requested is not None:
-            plan.settings[0] = self.rate.requested
-        rate = plan.settings[0]
+            plan.optimizer_settings[0] = self.rate.requested
+        rate = plan.optimizer_settings[0]
         if until > len(self.losses):
             longer = np.zeros(max(until, min(2 * len(self.losses), self.epochs)))
             longer[: len(self.losses)] = self.losses
@@ -128,7 +129,7 @@ class Steps(Trainer):
     def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
         """Note the rates of the epochs that a call ended. Before it so many epochs and steps had begun, at `rate`."""
         ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
-        self.rate.now = float(self.plan.settings[0])
+        self.rate.now = float(self.plan.optimizer_settings[0])
         if not isinstance(learning_rate, learning_rates.LearningRate):
             self.recorder.rates(self.epoch, [float(rate)] * ended)
         elif self.plan.kind.rate_per == "epoch":

@@ -1,0 +1,119 @@
+"""How a fit by mini-batch steps goes, and the record of settings that its programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import learning_rates
+from ..kernels import block_programs, entry
+from ..kernels.update_rules import OPTIMIZERS
+from ..optimizers import Optimizer
+
+AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
+
+
+class Penalty(NamedTuple):
+    """The strength c of c / 2 times the sum of W^2, or of c times the sum of |W|, by what it is added to."""
+
+    of_mean: float = 0.0  # the mean of a batch's losses
+    of_sum: float = 0.0  # their sum
+
+
+NO_PENALTY = Penalty()
+
+
+@dataclass(frozen=True)
+class RuleValues:
+    """The values of the rules of a fit, see `block_programs.Rules`; all are off by default."""
+
+    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; empty: no dropout
+    input_noise: float = 0.0  # the standard deviation of the noise that is added to the samples
+    label_smoothing: float = 0.0  # the share of each target that is spread over all classes
+    max_norm: float | None = None  # the largest norm of a neuron's weights after a step
+    clip_value: float | None = None  # the largest size of an element of the gradient
+    clip_norm: float | None = None  # the largest norm of the whole gradient
+    min_derivative: float = 0.0  # a derivative counts as at least this share of the activation's largest one
+
+    @property
+    def on(self) -> dict[str, Any]:
+        """The values of the rules that are on, by name."""
+        named = {name: getattr(self, name) for name in RULES}
+        return {name: value for name, value in named.items() if (any(value) if name == "dropout" else value)}
+
+    @property
+    def kinds(self) -> block_programs.Rules:
+        """Which rules are on: what programs depend on."""
+        if self is NO_RULES:  # as in most fits
+            return block_programs.NO_RULES
+        on = self.on
+        dropped = tuple(i for i, rate in enumerate(on.pop("dropout", ())) if rate)
+        return block_programs.Rules(dropped, **dict.fromkeys(on, True))
+
+
+RULES = tuple(RuleValues.__dataclass_fields__)
+NO_RULES = RuleValues()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a fit by mini-batch steps goes, and what it minimises, after its arguments were checked."""
+
+    epochs: int
+    batch_size: int  # with any_rows the usual one, or 0
+    optimizer: Optimizer
+    ordered: int = AS_IS
+    order: NDArray[np.int32] | None = None  # (epochs, n) where it is given
+    max_threads: int = 1
+    l2: Penalty = NO_PENALTY
+    l1: Penalty = NO_PENALTY
+    batch_means: bool = False  # report the mean of the batches' means, each by its number of samples
+    n_means: int = 1  # report the losses divided by it, but not the penalty
+    rules: RuleValues = NO_RULES
+    partial: bool = False  # whether more samples of the epoch follow, in another fit
+    any_rows: bool = False  # whether fits on other numbers of samples follow
+    in_place: bool = False  # whether the network's own memory is trained, see Plan
+    fresh: bool = False  # whether the optimizer starts afresh, also where an equal one has trained
+    rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
+
+    def __post_init__(self) -> None:
+        if self.rate_per is None:
+            object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))
+        clips = self.optimizer.clip_value, self.optimizer.clip_norm
+        if clips != (self.rules.clip_value, self.rules.clip_norm):
+            object.__setattr__(self, "rules", replace(self.rules, clip_value=clips[0], clip_norm=clips[1]))
+
+    def write(self, settings: NDArray[Any]) -> None:
+        """Write all values that the programs of this fit read to a record of settings."""
+        numbers = optimizer_settings(self.optimizer)
+        write_settings(settings, numbers, self.l2, self.l1, self.rules, self.n_means)
+
+
+def optimizer_settings(optimizer: Optimizer) -> list[float]:
+    """The numbers of an optimizer as its kernel takes them; NaN for a rate that changes."""
+    values = [getattr(optimizer, name) for name in OPTIMIZERS[optimizer._kernel].settings]
+    return [np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values]
+
+
+def write_settings(
+    settings: NDArray[Any],
+    optimizer: Sequence[float],
+    l2: Sequence[float] = NO_PENALTY,
+    l1: Sequence[float] = NO_PENALTY,
+    rules: RuleValues = NO_RULES,
+    n_means: int = 1,
+) -> None:
+    """Write an optimizer's numbers and the values of what is on to a record of settings, an array of one.
+
+    The loss's parameter stays: it belongs to the network.
+    """
+    settings["optimizer"][0, : len(optimizer)] = optimizer
+    if l2 != NO_PENALTY or l1 != NO_PENALTY:
+        settings["l2"], settings["l1"] = (*l2, n_means / 2), (*l1, n_means)
+    if rules is not NO_RULES:
+        for name, value in rules.on.items():
+            settings[name] = value
