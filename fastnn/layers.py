@@ -356,7 +356,7 @@ class Architecture:
         """The loss's name, without its parameter."""
         return name_of(self.loss)
 
-    @property
+    @cached_property
     def targets(self) -> TargetsKind:
         """The targets that the loss takes."""
         return LOSSES[kernel_name(self.loss, self.head._kernel)].targets

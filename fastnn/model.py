@@ -420,7 +420,9 @@ class Model:
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
             the samples whose target is at the other end.
         """
-        arguments = FitArguments(**{name: value for name, value in locals().items() if name != "self"})
+        named = locals()
+        del named["self"]
+        arguments = FitArguments(**named)
         subject = self._subject
         request = checked(subject, arguments)
         claim = threading.Lock()

@@ -24,6 +24,8 @@ class Progress:
 
     def __call__(self, epochs: int) -> None:
         """So many more epochs have ended."""
+        if not self.lines and self.bar is None:
+            return
         last = len(self.history.loss)
         for epoch in range(last - epochs + 1, last + 1) if self.lines else ():
             row = self.history._row(epoch)

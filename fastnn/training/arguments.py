@@ -391,7 +391,7 @@ def _scored(subject: Subject, arguments: FitArguments, data: Labelled, held: Lab
     if arguments.train_metric:
         sets[""] = data
     last = subject.architecture.head
-    if not sets:
+    if not sets and arguments.metric is not None:
         metrics.resolve(arguments.metric, data.targets, last)
     return [
         Scored(prefix, each, metrics.resolve(arguments.metric, each.targets, last)) for prefix, each in sets.items()
