@@ -23,6 +23,7 @@ OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
 MAX_PLANS = 3  # how many plans of training are kept for an architecture
 MAX_ARCHITECTURES = 8  # whose programs are kept
+ORIENTATION = ""  # of new networks' blocks: "row-major", "feature-major", or "" for what `kernels.strategy` chooses
 SHARED_BYTES = 2**20  # programs may outlive a network whose parameters and buffers have at most so many bytes
 
 
@@ -31,7 +32,7 @@ def layout_of(architecture: Architecture) -> Layout:
     names = [layer._kernel for layer in architecture.layers]
     loss, parameter = kernel_name(architecture.loss, names[-1]), parameter_of(architecture.loss)
     shape = architecture.sizes, names, loss, architecture.dtype, architecture.frozen
-    layout = Layout(*shape, loss_parameter=parameter)
+    layout = Layout(*shape, loss_parameter=parameter, orientation=ORIENTATION)
     if layout.n_bytes > MAX_PARAMETER_BYTES:
         sizes = list(architecture.sizes)
         raise MemoryError(f"sizes must fit into memory, got {sizes}, whose parameters take {layout.n_bytes} bytes")

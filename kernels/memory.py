@@ -143,7 +143,10 @@ class Layout:
         threads: int = 1,
         target: Target = HOST,
         loss_parameter: float | None = None,
+        orientation: str = "",
     ):
+        """orientation of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses."""
+        self.orientation = orientation
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
         self.loss = loss  # its name in LOSSES
         self.loss_parameter = LOSSES[loss].parameter if loss_parameter is None else loss_parameter
@@ -185,7 +188,13 @@ class Layout:
     def for_threads(self, threads: int) -> Layout:
         """The layout of this network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
-        return Layout(*arguments, threads=threads, target=self.target, loss_parameter=self.loss_parameter)
+        return Layout(
+            *arguments,
+            threads=threads,
+            target=self.target,
+            loss_parameter=self.loss_parameter,
+            orientation=self.orientation,
+        )
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
         """Layer i's columns from `begin` to `end`, b as the last row, a view of a vector; all in one shard."""

@@ -27,6 +27,8 @@ def choose(layout: Layout, batch_size: int) -> str:
     """How the blocks of such batches are computed, the last and smaller ones too."""
     if batch_size == 1:
         return SINGLE
+    if layout.orientation:
+        return layout.orientation
     pays = feature_major_pays(layout, min(batch_size, layout.block_rows))
     return FEATURE_MAJOR if pays else ROW_MAJOR
 
@@ -123,6 +125,8 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
 
     Wide samples are faster where they lie.
     """
+    if layout.orientation:
+        return rows > 1 and layout.orientation == FEATURE_MAJOR
     target, itemsize = layout.target, layout.itemsize
     lanes, samples = target.vector_bytes // itemsize, padded(rows * itemsize) // target.vector_bytes
     if rows * itemsize < 2 * LINE_BYTES or layout.sizes[0] * itemsize >= IN_PLACE_ROW:

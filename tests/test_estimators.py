@@ -388,14 +388,14 @@ def test_partial_fit_on_any_number_of_samples(kind, batch_size, weighted):
     assert plan.programs.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
 
 
-@pytest.mark.parametrize("feature_major", [False, True])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_partial_fit_on_threads_has_the_same_bits(solver, feature_major, monkeypatch):
+def test_partial_fit_on_threads_has_the_same_bits(solver, how, monkeypatch, orientation):
     monkeypatch.setattr(threads, "available_threads", lambda: 3)
     monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     monkeypatch.setattr(strategy, "SHARD_SAMPLES", 32)
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: feature_major)
+    orientation(how)
     tried = itertools.cycle([1, 3])
     monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (next(tried) if self.threads > 1 else 1, 1.0))
     X, y = samples("multiclass", 500)
