@@ -1,6 +1,5 @@
 """What the tests share: which cases run by default, and fixtures."""
 
-import collections
 import contextlib
 import itertools
 import os
@@ -28,17 +27,9 @@ def no_programs_of_other_tests():
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items):
-    """Mark the cases that do not run by default; see `covering`."""
-    by_test = collections.defaultdict(list)
-    for item in items:
-        if (mark := item.get_closest_marker("pairs")) is not None:
-            by_test[item.parent.nodeid, item.originalname, mark.kwargs.get("at_once", 2)].append(item)
-    for (*_, strength), of_test in by_test.items():
-        run_here = [item for item in of_test if not any(mark.args == (True,) for mark in item.iter_markers("skipif"))]
-        chosen = covering.covering([tuple(covering.values_of(item.callspec.params)) for item in run_here], strength)
-        for number, item in enumerate(run_here):
-            if number not in chosen:
-                item.add_marker("slow")
+    """Mark the cases that do not run by default."""
+    for item in covering.others(items):
+        item.add_marker("slow")
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""Which cases of a product of parameters run by default: a few, among which all pairs of values are.
+"""Which cases of a test run by default: a few, in which every value of every parameter comes.
 
-A test with the mark `pairs` has cases in which several things vary at once. Faults seldom need more than two of them
-to come together. So some cases that hold every pair of values run by default, and the others have the mark `slow`.
-The mark `values` is for a test whose parameters have nothing to do with each other: each value runs once.
+A test with several parameters has a case for each combination of their values. Faults seldom need more than two of
+them to come together. So `make test` runs some cases, and all the others get the mark `slow`: `make test-slow` runs
+them. Every value comes in one of the cases that run; with the mark `pairs`, every pair of values. A list of cases, as
+one `parametrize` gives it, is a single parameter, so all of it runs.
 """
 
+import collections
 import heapq
 import itertools
 import random
@@ -36,10 +38,40 @@ def covering(cases, strength):
     return chosen
 
 
-def values_of(parameters):
-    """What a case is made of: the values of its parameters, and those of which a tuple consists."""
-    for value in parameters.values():
-        if isinstance(value, tuple):
+def parameters(item):
+    """The parameters of a case: what each `parametrize` gives is one; a target that it gives is one by itself."""
+    values, found = dict(item.callspec.params), []
+    for mark in item.iter_markers("parametrize"):
+        names = [name.strip() for name in mark.args[0].split(",")] if isinstance(mark.args[0], str) else mark.args[0]
+        taken = {name: values.pop(name) for name in names}
+        if "target" in taken:
+            found.append((taken.pop("target"),))
+        found.append(tuple(taken.values()))
+    return [*filter(None, found), *((value,) for value in values.values())]
+
+
+def pieces(parameter):
+    """What a parameter consists of: the values of tuples and dicts, which are combinations themselves."""
+    for value in parameter:
+        if isinstance(value, dict):
+            yield from map(repr, value.values())
+        elif isinstance(value, tuple):
             yield from map(repr, value)
         else:
-            yield getattr(value, "cpu", None) or repr(value)
+            yield repr(value)
+
+
+def others(items):
+    """The cases that do not run by default, of those that can run here."""
+    by_test = collections.defaultdict(list)
+    for item in items:
+        can_run = not any(mark.args == (True,) for mark in item.iter_markers("skipif"))
+        if hasattr(item, "callspec") and can_run:
+            by_test[item.parent.nodeid, item.originalname].append(item)
+    for of_test in by_test.values():
+        if of_test[0].get_closest_marker("pairs"):
+            cases = [tuple(piece for each in parameters(item) for piece in pieces(each)) for item in of_test]
+            chosen = covering(cases, 2)
+        else:
+            chosen = covering([tuple(map(repr, parameters(item))) for item in of_test], 1)
+        yield from (item for number, item in enumerate(of_test) if number not in chosen)

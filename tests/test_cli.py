@@ -54,6 +54,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.fixture
 def warm(tmp_path, run_python):
     """The folder that `python -m fastnn warmup` has filled, and what that printed."""

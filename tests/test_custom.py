@@ -108,6 +108,7 @@ def test_a_sigmoid(value, target, dtype):
     assert np.isnan(activate(name, [np.nan, 0], dtype, target)).tolist() == [True, False]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("name", user_functions.MATH)
@@ -163,6 +164,7 @@ def test_functions_that_call_or_loop(value, slope, built_in, target, dtype):
     np.testing.assert_allclose(backward(name, np.ones(40), z, dtype, target), want, atol=30 * EPS[dtype])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 10), (5, 16), (2, 75)])
@@ -209,6 +211,7 @@ def pair_of_models(dtype="float32", loss="quadratic"):
     ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("batch_size", [1, 17, 32])

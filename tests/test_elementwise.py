@@ -22,6 +22,7 @@ def vector(n, dtype):
     return padded(rng.standard_normal((1, n)).astype(dtype))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "name"), on_targets(reference.ACTIVATIONS))
 def test_activations_and_backward_match_the_reference(name, dtype, target):
@@ -119,6 +120,7 @@ def test_backward_of_no_delta_is_zero_whatever_lies_in_padding(name):
     np.testing.assert_array_equal(backward(name, np.zeros(4), a, "float32"), np.zeros(4))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize(
@@ -141,6 +143,7 @@ def test_ends(name, values, slopes, target, dtype):
     assert np.isnan(backward(name, np.full(6, np.nan), source, dtype, target)[:4]).any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("target", "name"), on_targets([name for name in reference.ACTIVATIONS if name != "step"]))
 def test_backward_by_central_differences(name, target):
     z, h = rng.normal(0, 2, 64), 1e-6
@@ -152,6 +155,7 @@ def test_backward_by_central_differences(name, target):
     np.testing.assert_allclose(analytic, numeric, atol=1e-9)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
 def test_rows_may_lie_apart(shape, dtype, target):
@@ -183,6 +187,7 @@ def test_x_or_nan_where_y_is_that(dtype, target):
     np.testing.assert_array_equal(out, np.where(np.isnan(y), np.nan, x))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", reference.LOSSES)
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
@@ -213,6 +218,7 @@ def test_a_quotient_by_a_root_over_the_whole_range(epsilon, dtype, target):
     np.testing.assert_allclose(p[0, ~subnormal], want[~subnormal], rtol=4 * EPS[dtype])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize(("target", "n"), on_targets([1, 40]))
@@ -271,6 +277,7 @@ def test_collect(dtype, target):
     np.testing.assert_array_equal(lines[:, 1:], rest)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("share", [0.0396, 0.5])
 @pytest.mark.parametrize(("target", "name"), on_targets(["sigmoid", "tanh"]))

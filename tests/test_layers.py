@@ -97,6 +97,7 @@ def test_activations_of_parts_of_a_product(target, dtype, how, monkeypatch):
         np.testing.assert_array_equal(rest[1], others[1])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize(("target", "seed"), on_targets(range(8), [2, 5]))
 def test_gradients_by_central_differences(seed, how, target):
@@ -111,6 +112,7 @@ def test_gradients_by_central_differences(seed, how, target):
     assert error < 1e-7
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     ("target", "frozen"), on_targets([(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)], [(0,), (1,), (0, 2)])
 )

@@ -98,6 +98,7 @@ def test_any_part_of_the_rates(name):
 # ---- training ----
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("batch_size", [1, 7, 61])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -123,6 +124,7 @@ def test_as_the_reference(name, optimizer, batch_size, how, orientation):
         np.testing.assert_allclose(b, layer[1], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("calls_are", ["long", "of one step"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", SCHEDULES)

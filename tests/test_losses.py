@@ -36,6 +36,7 @@ def targets(kind, rows, n_out, dtype):
     return values, values.astype("f8")
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("shape", [(1, 2), (3, 10), (17, 16), (5, 33), (40, 3)])
@@ -64,6 +65,7 @@ def test_a_loss_and_its_derivative(name, columns, shape, dtype, target):
     assert not d[:, length:].any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("n", [2, 5, 16, 100])
@@ -90,6 +92,7 @@ def test_the_logarithm_that_the_value_needs(dtype, target):
     assert np.isnan(activate("exp", [np.nan], dtype, target)).all()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("how", HOW)
@@ -126,6 +129,7 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
     assert not n.padding(n.parameters).any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize(
@@ -261,6 +265,7 @@ def test_gradients_by_central_differences(how, loss, orientation):
     assert numeric[n.used] == pytest.approx(gradient[n.used], abs=1e-8)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("loss", OUTPUTS)
 @pytest.mark.parametrize("sizes", [[20, 70, 40], [4, 24, 3]])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -355,6 +360,7 @@ def at_the_wrong_end(output, loss):
 STILL = fastnn.Rprop(1e-6, smallest=1e-6, largest=1e-6)  # takes steps too small to matter
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     "optimizer", [STILL, fastnn.LBFGS(), fastnn.LevenbergMarquardt()], ids=lambda o: type(o).__name__
 )
@@ -478,6 +484,7 @@ def test_softmax_learns_three_classes(blobs):
     np.testing.assert_allclose(np.concatenate([model.predict(row[None]) for row in X[:5]]), outputs[:5], rtol=1e-5)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("loss", "parameter"), [("huber", 0.4), ("quantile", 0.9)])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("how", HOW)

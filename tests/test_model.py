@@ -87,6 +87,7 @@ def test_parameters_are_one_aligned_vector(dtype):
         assert model.parameters.ctypes.data % 64 == 0
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", TRAINABLE)
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1100])

@@ -26,6 +26,7 @@ def twin(model):
     return [(w.T.astype("f8"), b.astype("f8"), layer.activation) for w, b, layer in layers]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", STEADY)
 @pytest.mark.parametrize(("n", "batch_size"), [(50, 1), (61, 8), (100, 100), (1100, 1100), (1500, 1400)])

@@ -21,6 +21,7 @@ def weights_of(n, dtype="float64"):
     return weights
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("how", HOW)

@@ -24,6 +24,7 @@ def samples(n, width, dtype="float32"):
     return X.astype(dtype), rng.integers(0, 3, n)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("batch_size", [1, 7, 61, 700])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

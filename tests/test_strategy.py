@@ -18,6 +18,7 @@ def layout_of(sizes, dtype="float32", target=HOST):
     return Layout(sizes, ["sigmoid"] * (len(sizes) - 1), "quadratic", dtype, target=target)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize(("target", "seed"), on_targets(range(12), range(0, 12, 3)))

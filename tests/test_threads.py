@@ -324,6 +324,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("order", ["prange, import, fork", "import, prange, fork", "prange, fork, import"])
 def test_a_child_of_a_process_that_used_prange_of_its_own(order, run_python):
@@ -500,6 +501,7 @@ def test_the_tuner_of_one_thread_has_no_choice():
 # ---- a model that changes meanwhile ----
 
 
+@pytest.mark.slow
 def test_predict_while_the_head_is_replaced():
     """A call sees the old network or the new one, never half of each."""
     model = Model([6, 20, 3], rng=0)

@@ -33,6 +33,7 @@ def close(got, want, dtype, factor=60):
     np.testing.assert_allclose(got, want, atol=factor * EPS[dtype] * scale)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("target", "case"), on_targets(CASES, CASES[::7]))
 def test_train(case, target):
     """Batches of one row, with a remainder, of the whole set, and larger than a block of rows."""
@@ -70,6 +71,7 @@ def test_train(case, target):
     assert int(done.state["random"][0]) == int(done.kept_state["random"][0]) == state
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
@@ -129,6 +131,7 @@ INSIDE = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "case"), on_targets(INSIDE))
 def test_what_hidden_layers_give_and_derivatives_by_inputs(case, dtype, target):
@@ -149,6 +152,7 @@ def test_what_hidden_layers_give_and_derivatives_by_inputs(case, dtype, target):
         close(got.reshape(rows, 5, 6), slopes, dtype)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize(("target", "targets"), on_targets(["labels", "values"]))
@@ -196,6 +200,7 @@ def test_how_training_is_chunked_changes_no_bit(steps, optimizer):
     assert results[0] == results[1]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
@@ -214,6 +219,7 @@ def test_any_number_of_threads_gives_the_same_bits(batch_size, how, optimizer, d
     assert results[2] == results[0]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [[300, 20, 3], [5, 100, 7], [784, 40]])
 @pytest.mark.parametrize(("target", "more"), on_targets([1, 2, 25, 61, 255], [1, 25]))
@@ -288,6 +294,7 @@ def between_barriers(programs):
     return result
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 @pytest.mark.parametrize("batch_size", [20, 300, 1100])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -332,6 +339,7 @@ def written(target, dtype, batch_size, optimizer, threads, how, frozen=()):
     return one, training.programs(threads), (kept.parameters, Workspace(one, one.block_rows), sources)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 @pytest.mark.parametrize("batch_size", [1, 10, 300, 1500])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -441,6 +449,7 @@ COMBINED = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("target", "case"), on_targets(COMBINED, COMBINED[::5]))
 def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     """On any number of threads, with the same bits; a batch of 600 has several blocks."""
@@ -476,6 +485,7 @@ def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     assert not n.padding(n.parameters).any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("last", ["softmax", "sigmoid", "identity"])
 @pytest.mark.parametrize("sizes", [[1, 1], [4, 24, 24, 3], [13, 100, 3], [31, 17, 20]])

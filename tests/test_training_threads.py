@@ -50,6 +50,7 @@ CASES = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize(("how", "sizes", "batch_size", "n"), CASES)
@@ -160,6 +161,7 @@ def test_a_model_keeps_its_tuner_for_fits_of_the_same_kind(shared):
     assert tuner(batch_size=50, optimizer="adam").clock > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_helpers_that_do_not_come(way, shared, monkeypatch):
     X, y = rng.standard_normal((200, 20)).astype("f4"), rng.integers(0, 5, 200)
@@ -200,6 +202,7 @@ def test_a_helper_that_leaves_before_it_is_claimed(shared, monkeypatch):
     assert left.is_set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["gevent", "eventlet"])
 @pytest.mark.parametrize("order", ["patch, import", "import, patch"])
 def test_patched_threads(package, order, run_python):
@@ -288,6 +291,7 @@ if __name__ == "__main__":
     assert run_python(start).stdout == "done\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_inside_joblib(backend, run_python):
     pytest.importorskip("joblib", reason="joblib is not installed")
