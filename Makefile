@@ -1,16 +1,20 @@
-# `make demo`, `make test`, `make bench`, `make fuzz`, `make lint`, `make reference`. Each sets up .venv first.
+# `make demo`, `make test`, `make test-slow`, `make bench`, `make fuzz`, `make lint`, `make reference`. Each sets up .venv
+# first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test bench fuzz lint reference clean
+.PHONY: demo test test-slow bench fuzz lint reference clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 bench: $(READY)
 	$(BIN)/python -m bench

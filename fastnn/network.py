@@ -24,6 +24,7 @@ OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
 MAX_PLANS = 3  # how many plans of training are kept for an architecture
 MAX_ARCHITECTURES = 8  # whose programs are kept
+ORIENTATION = ""  # of new networks' blocks: "row-major", "feature-major", or "" for what `kernels.strategy` chooses
 SHARED_BYTES = 2**20  # programs may outlive a network whose parameters and buffers have at most so many bytes
 
 
@@ -33,7 +34,7 @@ def layout_of(architecture: Architecture) -> Layout:
     names, sizes = [node.layer._kernel for node in nodes], (architecture.n_inputs, *(node.units for node in nodes))
     loss, kinds = kernel_name(architecture.loss, names[-1]), [node.kind for node in nodes]
     frozen = {i for i, node in enumerate(nodes) if node.number in architecture.frozen}
-    layout = Layout(sizes, names, loss, architecture.dtype, frozen, kinds=kinds)
+    layout = Layout(sizes, names, loss, architecture.dtype, frozen, kinds=kinds, orientation=ORIENTATION)
     if layout.n_bytes > MAX_PARAMETER_BYTES:
         what = f"{list(sizes)}, whose parameters take {layout.n_bytes} bytes"
         raise MemoryError(f"sizes must fit into memory, got {what}")

@@ -123,8 +123,13 @@ class Layout:
         threads: int = 1,
         target: Target = HOST,
         kinds: Iterable[Kind] = (),
+        orientation: str = "",
     ):
-        """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case."""
+        """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case.
+
+        `orientation` of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses.
+        """
+        self.orientation = orientation
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
         self.loss = loss  # its name in LOSSES
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
@@ -174,7 +179,8 @@ class Layout:
     def for_threads(self, threads: int) -> Layout:
         """The layout of this network with shards for so many threads."""
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
-        return Layout(*arguments, threads=threads, target=self.target, kinds=self.kinds)
+        target, orientation = self.target, self.orientation
+        return Layout(*arguments, threads=threads, target=target, kinds=self.kinds, orientation=orientation)
 
     @property
     def settings_dtype(self) -> Any:

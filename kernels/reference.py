@@ -281,22 +281,20 @@ def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None, 
     factors, an array (n, fan_out) a layer, multiply the outputs of layers, as dropout does. Derivatives of activations
     that saturate count as at least a share of the largest one.
     """
-    if weights is not None:
-        rows = [slice(i, i + 1) for i in range(len(x))]
-        of_rows = [None if factors is None else [factor[i] for factor in factors] for i in rows]
-        parts = [gradients(network, x[i], y[i], loss_name, None, f, share) for i, f in zip(rows, of_rows, strict=True)]
-        total = sum(w * value for w, (value, _) in zip(weights, parts, strict=True))
-        layers = zip(*(part for _, part in parts), strict=True)
-        return total, [tuple(sum(w * g[k] for w, g in zip(weights, x, strict=True)) for k in (0, 1)) for x in layers]
     outputs, sources = _forward(network, x, factors)
     if loss_name in LOGIT_LOSSES:
         w, b, _ = network[-1]
         _, value, slope = LOGIT_LOSSES[loss_name]
-        z = matmul(outputs[-2], w, b)
-        total, d = value(z, y), slope(z, y)
+        at_last = matmul(outputs[-2], w, b)
+        total, d = value(at_last, y), slope(at_last, y)
     else:
-        total, d = loss(loss_name, outputs[-1], y)
+        value, at_last = LOSSES[loss_name][0], outputs[-1]
+        total, d = loss(loss_name, at_last, y)
         d = d * _derivative(network[-1][2], sources[-1], share)
+    if weights is not None:
+        rows = [slice(i, i + 1) for i in range(len(x))]
+        total = sum(weight * value(at_last[row], y[row]) for weight, row in zip(weights, rows, strict=True))
+        d = d * weights[:, None]
     result = []
     for i in range(len(network) - 1, -1, -1):
         w, _, _ = network[i]
@@ -424,20 +422,20 @@ def train(
     loss is that of the batches' means. Where there are rates, they are the learning rates of all steps, in place of
     settings[0].
     """
-    weights = np.ones(len(x)) if weights is None else weights
     losses, t, draws = [], 0, rules is not None and bool(rules.input_noise or any(rules.dropout))
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer[:2]] for layer in network]
     for indices in order:
         total, counted = 0.0, 0.0
         for first in range(0, len(indices), batch_size):
             batch = indices[first : first + batch_size]
-            count = weights[batch].sum()
+            of_batch = None if weights is None else weights[batch]
+            count = float(len(batch)) if of_batch is None else of_batch.sum()
             if count == 0:
                 continue
             key, seed = split_mix(seed) if draws else (0, seed)
             inputs, targets, factors = _by_rules(rules, network, x[batch], y[batch], key, first)
             share = rules.min_derivative if rules else 0.0
-            value, summed = gradients(network, inputs, targets, loss_name, weights[batch], factors, share)
+            value, summed = gradients(network, inputs, targets, loss_name, of_batch, factors, share)
             c, c1 = (strength[0] * count + strength[1] for strength in (l2, l1))
             value += sum(c / 2 * np.sum(w**2) + c1 * np.sum(np.abs(w)) for w, *_ in network)
             pairs = zip(summed, network, strict=True)

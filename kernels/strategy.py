@@ -29,9 +29,11 @@ def choose(layout: Layout, batch_size: int) -> str:
     if batch_size == 1:
         return SINGLE
     rows = min(batch_size, layout.block_rows)
-    pays = feature_major_pays(layout, rows)
     if layout.whole_batch and len(sample_shards(rows, layout.itemsize)) > 1:
         return ROW_MAJOR
+    if layout.orientation:
+        return layout.orientation
+    pays = feature_major_pays(layout, rows)
     return FEATURE_MAJOR if pays else ROW_MAJOR
 
 
@@ -128,10 +130,10 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
 
     Wide samples are faster where they lie.
     """
+    if layout.orientation:
+        return rows > 1 and layout.orientation == FEATURE_MAJOR
     itemsize, count = layout.itemsize, Count(layout.target, layout.itemsize, rows, rows)
     if rows * itemsize < 2 * LINE_BYTES or layout.sizes[0] * itemsize >= IN_PLACE_ROW:
-        return False
-    if not all(kind.ordered for kind in layout.kinds):  # a row has the same bits whatever the number of rows is
         return False
     if not all(kind.ordered for kind in layout.kinds):  # a row has the same bits whatever the number of rows is
         return False

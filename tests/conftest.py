@@ -1,6 +1,7 @@
-"""What the tests share: the network in plain float64 NumPy, written for clarity and independent of the package."""
+"""What the tests share: which cases run by default, and fixtures."""
 
-import math
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from . import covering
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -22,101 +25,71 @@ def no_programs_of_other_tests():
     network._shared_programs.cache_clear()
 
 
-def normal_distribution(z):
-    """The standard normal distribution at z."""
-    return np.vectorize(math.erf, otypes=[float])(z / np.sqrt(2)) / 2 + 0.5
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
+def pytest_collection_modifyitems(items):
+    """Mark the cases that do not run by default."""
+    for item in covering.others(items):
+        item.add_marker("slow")
 
 
-VALUE = {
-    "identity": lambda z: z,
-    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-    "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-    "gelu": lambda z: z * normal_distribution(z),
-    "leaky_relu": lambda z: np.maximum(z, 0.01 * z),
-    "elu": lambda z: np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
-    "selu": lambda z: 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * (np.exp(np.minimum(z, 0)) - 1)),
-    "silu": lambda z: z / (1 + np.exp(-z)),
-    "softplus": lambda z: np.log(1 + np.exp(z)),
-    "hard_sigmoid": lambda z: np.minimum(np.maximum(z + 3, 0), 6) / 6,
-    "step": lambda z: (z > 0).astype(float),
-}
-# da/dz in terms of z. For the step it is 1 by the perceptron rule.
-SLOPE = {
-    "identity": np.ones_like,
-    "sigmoid": lambda z: 1 / ((1 + np.exp(-z)) * (1 + np.exp(z))),
-    "tanh": lambda z: 1 / np.cosh(z) ** 2,
-    "relu": lambda z: (z > 0).astype(float),
-    "gelu": lambda z: normal_distribution(z) + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
-    "leaky_relu": lambda z: np.where(z > 0, 1, 0.01),
-    "elu": lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0))),
-    "selu": lambda z: 1.0507009873554805 * np.where(z > 0, 1, 1.6732632423543772 * np.exp(np.minimum(z, 0))),
-    "silu": lambda z: (1 + z / (1 + np.exp(z))) / (1 + np.exp(-z)),
-    "softplus": lambda z: 1 / (1 + np.exp(-z)),
-    "hard_sigmoid": lambda z: (np.abs(z) < 3) / 6,
-    "step": np.ones_like,
-}
+@pytest.fixture
+def orientation(monkeypatch):
+    """A function: compute blocks of several samples "row-major" or "feature-major" in models made from now on.
+
+    "row-major, losses by rows" says that losses of whole samples are not computed column by column. Gives the
+    orientation without that.
+    """
+    from fastnn import network
+    from fastnn.kernels import memory
+
+    def choose(how):
+        chosen, _, by_rows = how.partition(", ")
+        network._shared_programs.cache_clear()
+        monkeypatch.setattr(network, "ORIENTATION", chosen)
+        if by_rows:
+            monkeypatch.setattr(memory, "COLUMN_LOSS_VECTORS", 0)
+        return chosen
+
+    return choose
 
 
-class NaiveNetwork:
-    """A copy of a model's parameters in float64, with the textbook's formulas (weights (fan_out, fan_in))."""
+@pytest.fixture
+def short_calls(monkeypatch):
+    """A function: from now on a call of compiled code trains on a block at most."""
+    from fastnn import calls
 
-    def __init__(self, model):
-        self.weights = [np.array(w, np.float64) for w in model.weights]
-        self.biases = [np.array(b, np.float64) for b in model.biases]
-        self.activations = [layer.activation for layer in model.layers]
+    def shorten(patch=monkeypatch):
+        patch.setattr(calls, "FIRST_CALL", 0)
+        patch.setattr(calls, "CALL_SECONDS", 0)
 
-    def _forward(self, X):
-        a = np.asarray(X, np.float64)
-        zs, outputs = [], [a]
-        for w, b, name in zip(self.weights, self.biases, self.activations, strict=True):
-            zs.append(outputs[-1] @ w.T + b)
-            outputs.append(VALUE[name](zs[-1]))
-        return zs, outputs
-
-    def predict(self, X):
-        return self._forward(X)[1][-1]
-
-    def losses(self, X, Y):
-        """Half the squared distance of each sample."""
-        return 0.5 * ((self.predict(X) - Y) ** 2).sum(axis=1)
-
-    def gradients(self, X, Y):
-        """[(dW, db)] of the mean of `losses`."""
-        zs, outputs = self._forward(X)
-        delta = (outputs[-1] - Y) * SLOPE[self.activations[-1]](zs[-1]) / len(X)
-        result = []
-        for l in range(len(zs) - 1, -1, -1):
-            result.append((delta.T @ outputs[l], delta.sum(axis=0)))
-            if l:
-                delta = (delta @ self.weights[l]) * SLOPE[self.activations[l - 1]](zs[l - 1])
-        return result[::-1]
-
-    def sgd(self, X, Y, order, batch_size, learning_rate, frozen=()):
-        """Train on every row of `order`, an epoch each; returns the mean losses seen before the updates."""
-        history = []
-        for row in order:
-            seen = []
-            for start in range(0, len(row), batch_size):
-                batch = row[start : start + batch_size]
-                seen.extend(self.losses(X[batch], Y[batch]))
-                for l, (dw, db) in enumerate(self.gradients(X[batch], Y[batch])):
-                    if l not in frozen:
-                        self.weights[l] -= learning_rate * dw
-                        self.biases[l] -= learning_rate * db
-            history.append(np.mean(seen))
-        return history
-
-    def relative_error(self, model):
-        """The largest relative distance of one of the model's arrays from the one here."""
-        pairs = [*zip(model.weights, self.weights, strict=True), *zip(model.biases, self.biases, strict=True)]
-        return max(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-3) for a, b in pairs)
+    return shorten
 
 
-@pytest.fixture(scope="session")
-def naive():
-    """The class `NaiveNetwork`."""
-    return NaiveNetwork
+@pytest.fixture
+def interrupt_after(monkeypatch, short_calls):
+    """A function: a context in which so many calls of the compiled training end, and then Ctrl-C ends the fit in it.
+
+    A call trains on a block at most; the first one of a new plan on none. `then` is called after each.
+    """
+    from fastnn.kernels import entry
+
+    @contextlib.contextmanager
+    def interrupt(count, then=lambda: None):
+        train, ended = entry.train, itertools.count(1)
+
+        def interrupted(*arguments):
+            train(*arguments)
+            then()
+            if next(ended) == count:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            short_calls(patch)
+            patch.setattr(entry, "train", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return interrupt
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn.kernels import block_programs, entry, memory, prediction_programs, strategy, training_programs
+from fastnn.kernels import block_programs, entry, prediction_programs, strategy, training_programs
 from fastnn.kernels.barriers import MAILBOX
 from fastnn.kernels.library import Library
 from fastnn.kernels.loss_functions import LOSSES
@@ -148,12 +148,18 @@ def loss(name, a, y, scale, dtype, target=HOST, **parameter):
     return total[0] - 7.0, d
 
 
+# The ways to compute a batch of several samples, for the fixture `orientation`.
+HOW = ["row-major", "row-major, losses by rows", "feature-major"]
+
+
 class Net:
     """A random network in the kernels' memory, and its float64 twin for `reference`."""
 
-    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None):
+    def __init__(
+        self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None, orientation=""
+    ):
         rng = np.random.default_rng(seed)
-        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target)
+        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target, orientation=orientation)
         self.settings = aligned_zeros(self.layout.settings_dtype.itemsize, self.layout.settings_dtype)
         self.settings["loss_parameter"] = LOSSES[loss].parameter if parameter is None else parameter
         self.dtype, self.library = dtype, library(dtype, target)
@@ -168,12 +174,17 @@ class Net:
         pairs = zip(self.layout.views(self.parameters), self.layout.layers, strict=True)
         return [(w.astype("f8"), b.astype("f8"), layer.activation) for (w, b), layer in pairs]
 
-    def padding(self, vector):
-        """The elements of a vector that belong to no weight and no bias."""
-        used = np.zeros(vector.size, bool)
+    @functools.cached_property
+    def used(self):
+        """The numbers of the elements of a vector that belong to a weight or a bias."""
+        used = np.zeros(self.parameters.size, bool)
         for w, b in self.layout.views(used):
             w[...], b[...] = True, True
-        return vector[~used]
+        return np.flatnonzero(used)
+
+    def padding(self, vector):
+        """The elements of a vector that belong to no weight and no bias."""
+        return np.delete(vector, self.used)
 
     def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False, weights=None, shares=()):
         """The programs of `sweep`: of the heights that the samples are the sum of, or `shares` of them."""
@@ -229,16 +240,6 @@ class Net:
     def train(self, x, y, batch_size, settings, epochs, ordered, order=None, **options):
         """Train in this memory, and give what a `Run` holds; see there for the options."""
         return Run(self, x, y, batch_size, settings, epochs, ordered, order, **options)
-
-
-HOW = ["row-major", "row-major, losses by rows", "feature-major"]
-
-
-def choose(how, monkeypatch):
-    """Compute batches in one of these ways from now on, in layouts that are made from now on."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
-    if how == "row-major, losses by rows":
-        monkeypatch.setattr(memory, "COLUMN_LOSS_VECTORS", 0)
 
 
 def trainable(layout, parameters, vectors, state):

@@ -170,6 +170,7 @@ def test_read_bandwidth_is_positive():
     assert roofline.read_bandwidth(2**16, repeats=1) > 0
 
 
+@pytest.mark.slow
 def test_command_line_writes_json(tmp_path):
     file = tmp_path / "bench.json"
     done = run_bench("--quick", "--case", "64-32-10 b32", "--rounds", "1", "--json", str(file))
@@ -312,6 +313,7 @@ def test_missing_packages_are_named(monkeypatch, capsys):
     assert "jax: skipped, jax is not installed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_command_line_compares_with_what_is_installed(tmp_path, monkeypatch, capsys):
     peers = {kind.package for kind in (*PEERS.values(), *inference.SIDES.values())} - {"numpy"}
     monkeypatch.setattr(report, "find_spec", lambda name: None if name in peers else find_spec(name))

@@ -166,6 +166,7 @@ def test_the_second_process_compiles_nothing_and_writes_nothing(warm, train, fil
     assert contents(warm) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", FORBID)
 def test_an_empty_folder_would_have_compiled(who, run_python, tmp_path):
     """The check of the test above is one that can fail."""
@@ -194,6 +195,8 @@ def test_a_copy_of_the_package_shares_the_folder(package, warm, train):
     assert report["misses"] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_edits_in_functions_below_the_entry_are_seen(package, warm, train, expected):
     edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
     edit(package, "activations.py", "lambda s, a: a - a * a, largest", "lambda s, a: a * a - a, largest")
@@ -231,6 +234,8 @@ def zipped(package):
     return package.parent / "zipped.zip"
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("zip_it", [False, True], ids=["folder", "zip file"])
 @pytest.mark.parametrize("sources", [True, False], ids=["py", "pyc"])
 def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_path):
@@ -305,6 +310,7 @@ print(len(keys), None in keys)
     assert run_python(source).stdout == "3 True\n"
 
 
+@pytest.mark.slow
 def test_without_a_key_nothing_is_kept(tmp_path, run_python):
     source = """
 import importlib.util
@@ -660,6 +666,7 @@ def test_an_interrupted_write_leaves_nothing(in_folder, monkeypatch):
 # ---- nothing is fatal ----
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_read_only_package(package, warm, train, tmp_path):
     """Root writes where it likes: that nothing was written is checked too."""
@@ -720,6 +727,7 @@ def make_readable(folder, mode):
         path.chmod(0o644)
 
 
+@pytest.mark.slow
 @ROOT
 @pytest.mark.parametrize("owner", ["root", "the user"])
 def test_a_warm_folder_that_the_user_cannot_write(owner, image, train, filled):
@@ -734,6 +742,7 @@ def test_a_warm_folder_that_the_user_cannot_write(owner, image, train, filled):
     assert contents(image) == before
 
 
+@pytest.mark.slow
 @ROOT
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777], ids=oct)
 def test_a_folder_of_roots_that_others_can_write_is_refused(mode, image, run_python):
@@ -744,6 +753,7 @@ def test_a_folder_of_roots_that_others_can_write_is_refused(mode, image, run_pyt
     assert "run `chmod" not in done.stderr  # the user may not
 
 
+@pytest.mark.slow
 @ROOT
 def test_a_read_only_folder_that_lacks_something_says_so_once(image, train, filled):
     for path in list(image.iterdir())[::2]:
@@ -755,6 +765,7 @@ def test_a_read_only_folder_that_lacks_something_says_so_once(image, train, fill
     assert len(list(image.iterdir())) == left
 
 
+@pytest.mark.slow
 @ROOT
 def test_a_file_of_roots_that_others_can_write_is_a_miss(image, train):
     bad = sorted(image.iterdir())[:3]
@@ -837,6 +848,7 @@ cache.tempfile.NamedTemporaryFile = full
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_trouble_with_writing(trouble, tmp_path, run_python):
     folder = tmp_path / "cache"
@@ -846,6 +858,7 @@ def test_trouble_with_writing(trouble, tmp_path, run_python):
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_training_goes_on_without_a_file(trouble, tmp_path, train):
     folder = tmp_path / "cache"
@@ -871,6 +884,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 def test_damaged_files_are_compiled_again_and_replaced(warm, train, filled):
     for i, path in enumerate(sorted(warm.iterdir())):
         path.write_bytes(DAMAGES[("half", "garbage", "empty")[i % 3]](path.read_bytes()))
@@ -952,6 +966,7 @@ print("done")
     assert run_python(source, file, *damaged, FASTNN_CACHE_DIR=warm).stdout == "done\n"
 
 
+@pytest.mark.slow
 def test_two_processes_on_an_empty_folder(tmp_path, train, expected, filled):
     folder = tmp_path / "empty"
     environment = os.environ | {"FASTNN_CACHE_DIR": str(folder), "PYTHONPATH": str(PACKAGE.parent)}

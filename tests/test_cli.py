@@ -16,7 +16,7 @@ import itertools, sys
 import numpy as np
 from numba.core import dispatcher
 import fastnn
-from fastnn import threads
+from fastnn import network, threads
 from fastnn.kernels import library, strategy
 
 def compile(*_):
@@ -35,7 +35,8 @@ kinds = (
 )
 for dtype, activation in itertools.product(("float32", "float64"), ("sigmoid", "tanh", "relu", "identity")):
     for (sizes, batch_size, how), optimizer in itertools.product(kinds, optimizers):
-        strategy.feature_major_pays = lambda *_, how=how: how == strategy.FEATURE_MAJOR
+        network.ORIENTATION = how
+        network._shared_programs.cache_clear()
         X, y = rng.random((1600, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], 1600)
         model = fastnn.Model(sizes, activation=activation, dtype=dtype, input_scale=0.5, rng=0)
         assert strategy.choose(model._network.layout, batch_size) == (how if batch_size > 1 else strategy.SINGLE)
@@ -53,6 +54,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.fixture
 def warm(tmp_path, run_python):
     """The folder that `python -m fastnn warmup` has filled, and what that printed."""

@@ -20,7 +20,8 @@ from fastnn.kernels.activations import ACTIVATIONS
 from fastnn.kernels.cache import CodeFiles
 from fastnn.kernels.library import Library, library
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, choose, matrix, padded
+from .differences import central_differences
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, matrix, padded
 from .kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(21)
@@ -107,6 +108,7 @@ def test_a_sigmoid(value, target, dtype):
     assert np.isnan(activate(name, [np.nan, 0], dtype, target)).tolist() == [True, False]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("name", user_functions.MATH)
@@ -162,6 +164,7 @@ def test_functions_that_call_or_loop(value, slope, built_in, target, dtype):
     np.testing.assert_allclose(backward(name, np.ones(40), z, dtype, target), want, atol=30 * EPS[dtype])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 10), (5, 16), (2, 75)])
@@ -208,13 +211,13 @@ def pair_of_models(dtype="float32", loss="quadratic"):
     ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("batch_size", [1, 17, 32])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_training_as_with_the_built_in_one(weighted, batch_size, how, dtype, monkeypatch):
-    choose(how, monkeypatch)
-    fastnn.network._shared_programs.cache_clear()
+def test_training_as_with_the_built_in_one(weighted, batch_size, how, dtype, orientation):
+    orientation(how)
     X, y = rng.standard_normal((70, 5)), rng.random((70, 3))
     weights = rng.uniform(0.1, 2, 70) if weighted else None
     models, tolerance = pair_of_models(dtype), 500 * EPS[dtype]
@@ -245,33 +248,24 @@ def test_any_number_of_threads_gives_the_same_bits(sizes):
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("rows", [1, 13])
-def test_gradients_by_central_differences(rows, how, monkeypatch):
-    choose(how, monkeypatch)
-    fastnn.network._shared_programs.cache_clear()
+def test_gradients_by_central_differences(rows, how, orientation):
+    orientation(how)
     quartic = Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4 * (a - y) ** 3)
     swish = Activation(lambda z: z * sigmoid_of(z), lambda z: sigmoid_of(z) * (1 + z * (1 - sigmoid_of(z))))
     model = Model([4, Dense(5, swish), Dense(3, swish)], loss=quartic, dtype="float64", rng=0)
     X, y = rng.standard_normal((rows, 4)), rng.standard_normal((rows, 3))
-    gradients, h = model.gradients(X, y), 1e-6
-    for (dw, db), w, b in zip(gradients, model.weights, model.biases, strict=True):
+    for (dw, db), w, b in zip(model.gradients(X, y), model.weights, model.biases, strict=True):
         for array, analytic in ((w, dw), (b, db)):
-            for i in np.ndindex(array.shape):
-                before, ends = array[i], []
-                for step in (h, -h):
-                    array[i] = before + step
-                    ends.append(model.loss(X, y))
-                array[i] = before
-                assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-7, rel=1e-7)
+            assert central_differences(lambda: model.loss(X, y), array) == pytest.approx(analytic, abs=1e-7, rel=1e-7)
 
 
 sigmoid_of = numba.njit(sigmoid)
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_what_a_function_gives_for_padding_does_not_matter(how, monkeypatch):
+def test_what_a_function_gives_for_padding_does_not_matter(how, orientation):
     """1 / z is infinite for the zeros in the padding, its derivative too; the next layer's product makes NaN of it."""
-    choose(how, monkeypatch)
-    fastnn.network._shared_programs.cache_clear()
+    orientation(how)
     inverse = Activation(reciprocal, reciprocal_slope)
     model = Model([3, Dense(5, inverse), Dense(4, inverse), Dense(2, "identity")], dtype="float64", rng=0)
     for w, b in zip(model.weights, model.biases, strict=True):
@@ -294,10 +288,9 @@ def test_what_a_function_gives_for_padding_does_not_matter(how, monkeypatch):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_exp_grows_in_the_padding(how, monkeypatch):
+def test_exp_grows_in_the_padding(how, orientation):
     """Without the bias, which it has not, the padding's second layer overflows."""
-    choose(how, monkeypatch)
-    fastnn.network._shared_programs.cache_clear()
+    orientation(how)
     model = Model([1, Dense(4, "exp"), Dense(4, "exp"), Dense(1, "identity")], init="zeros")
     model.biases[0][...], model.weights[1][...], model.weights[2][...] = -6, 100, 0.5
     gradients = model.gradients(np.zeros((17, 1)), np.zeros(17))

@@ -10,15 +10,11 @@ from fastnn.kernels.simd import Simd, Vec
 from fastnn.kernels.target import HOST
 from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, activate, backward, call, loss, on_targets, padded
+from .cases import DTYPES, EPS, PARAMETERS, SETTINGS
+from .kernel_calls import EVERY_TARGET, activate, backward, call, loss, on_targets, padded
 
 rng = np.random.default_rng(0)
 SHAPES = [(1, 1), (3, 10), (5, 16), (7, 33), (2, 300)]
-SETTINGS = {"sgd": (0.3,), "momentum": (0.3, 0.8), "nesterov": (0.3, 0.8), "adam": (0.02, 0.8, 0.95, 1e-6)}
-SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
-SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.02, 0.8, 1e-6)}
-SETTINGS |= {"adagrad": (0.02, 1e-6), "lion": (0.02, 0.8, 0.9, 0.3), "rprop": (0.02, 0.5, 1.2, 1e-3, 0.023)}
-PARAMETERS = {"huber": 0.3, "quantile": 0.9}  # of losses
 
 
 def vector(n, dtype):
@@ -26,6 +22,7 @@ def vector(n, dtype):
     return padded(rng.standard_normal((1, n)).astype(dtype))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "name"), on_targets(reference.ACTIVATIONS))
 def test_activations_and_backward_match_the_reference(name, dtype, target):
@@ -123,6 +120,7 @@ def test_backward_of_no_delta_is_zero_whatever_lies_in_padding(name):
     np.testing.assert_array_equal(backward(name, np.zeros(4), a, "float32"), np.zeros(4))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize(
@@ -145,6 +143,7 @@ def test_ends(name, values, slopes, target, dtype):
     assert np.isnan(backward(name, np.full(6, np.nan), source, dtype, target)[:4]).any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("target", "name"), on_targets([name for name in reference.ACTIVATIONS if name != "step"]))
 def test_backward_by_central_differences(name, target):
     z, h = rng.normal(0, 2, 64), 1e-6
@@ -156,6 +155,7 @@ def test_backward_by_central_differences(name, target):
     np.testing.assert_allclose(analytic, numeric, atol=1e-9)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
 def test_rows_may_lie_apart(shape, dtype, target):
@@ -187,6 +187,7 @@ def test_x_or_nan_where_y_is_that(dtype, target):
     np.testing.assert_array_equal(out, np.where(np.isnan(y), np.nan, x))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", reference.LOSSES)
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))
@@ -217,12 +218,14 @@ def test_a_quotient_by_a_root_over_the_whole_range(epsilon, dtype, target):
     np.testing.assert_allclose(p[0, ~subnormal], want[~subnormal], rtol=4 * EPS[dtype])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize(("target", "n"), on_targets([1, 40]))
 def test_steps_of_optimizers_match_the_reference(name, n, dtype, target):
     """advance, then update: three batches of four samples, one of two; the loss's derivative carries the scale."""
-    optimizer, settings = OPTIMIZERS[name], SETTINGS[name]
+    rate, *rest = SETTINGS[name]
+    optimizer, settings = OPTIMIZERS[name], (10 * rate, *rest)  # so that a step changes much
     p, own = vector(n, dtype), [np.zeros_like(vector(n, dtype)) for _ in optimizer.vectors]
     want, want_own = p.astype("f8"), [np.zeros(p.shape)] * 2
     state, numbers = np.zeros(MAX_NUMBERS), np.zeros(MAX_NUMBERS)
@@ -274,6 +277,7 @@ def test_collect(dtype, target):
     np.testing.assert_array_equal(lines[:, 1:], rest)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("share", [0.0396, 0.5])
 @pytest.mark.parametrize(("target", "name"), on_targets(["sigmoid", "tanh"]))

@@ -207,6 +207,7 @@ def test_the_table_has_every_pair_of_settings():
     assert set().union(*map(pairs, TABLE)) == every
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: "-".join(map(str, case.values())).replace(" ", ""))
 def test_the_same_trajectory(case):
     settings = case.copy()
@@ -355,6 +356,7 @@ def chunks(kind, weighted=False):
         yield (X[i::3], y[i::3]), options
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("random_state", [3, np.random.RandomState(3)], ids=["seed", "generator"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
@@ -388,14 +390,14 @@ def test_partial_fit_on_any_number_of_samples(kind, batch_size, weighted):
     assert plan.programs.rows.count(200 if batch_size == "auto" else batch_size) == (2 if batch_size in (7, 96) else 1)
 
 
-@pytest.mark.parametrize("feature_major", [False, True])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_partial_fit_on_threads_has_the_same_bits(solver, feature_major, monkeypatch):
+def test_partial_fit_on_threads_has_the_same_bits(solver, how, monkeypatch, orientation):
     monkeypatch.setattr(threads, "available_threads", lambda: 3)
     monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     monkeypatch.setattr(strategy, "SHARD_SAMPLES", 32)
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: feature_major)
+    orientation(how)
     tried = itertools.cycle([1, 3])
     monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (next(tried) if self.threads > 1 else 1, 1.0))
     X, y = samples("multiclass", 500)
@@ -446,6 +448,7 @@ def test_partial_fit_with_lbfgs():
         follow(mine, theirs, "partial_fit", X, y, 1e-6)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("warm_start", [False, True])
 @pytest.mark.parametrize("kind", ["strings", "single"])
 @pytest.mark.parametrize("methods", ["fp", "fpp", "pf", "ppfpf", "ffp"])
@@ -612,6 +615,7 @@ def test_predictions_for_any_form(kind, dtype, form):
         check(method, got, want, rel)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("container", ["csr_array", "csc_array", "csr_matrix", "csc_matrix"])
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -789,6 +793,7 @@ def test_wrong_plain_arrays_have_the_errors_of_scikit_learn(wrong):
     assert results[0] == results[1]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("copied", COPIES)
 @pytest.mark.parametrize("edit", [*EDITS, append_a_layer])
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -805,6 +810,7 @@ def test_edited_coefficients_predict(kind, solver, edit, copied):
     assert edit is swap_orders or np.abs(theirs._forward_pass_fast(X) - before).max() > 1e-3
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("edit", [e for e in EDITS if e is not drop_units])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("method", ["partial_fit", "fit"])
@@ -1209,6 +1215,7 @@ def test_cross_validation(kind):
     check("score", got, want, 1e-9)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("random_state", [3, np.random.RandomState(3)], ids=["seed", "generator"])
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("kind", ["strings", "outputs"])
@@ -1328,6 +1335,7 @@ print(" ".join(estimator.predict(X)))
 # ---- scikit-learn's own tests ----
 
 
+@pytest.mark.slow
 def test_the_tests_of_scikit_learn(run_python, tmp_path):
     """Those of its two estimators, with the package's in their place; away from the settings of this repository."""
     source = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -1355,6 +1363,7 @@ print(json.dumps([(result["check_name"], result["status"], repr(result["exceptio
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "want"), [("MLPClassifier", {"passed": 66, "skipped": 1}), ("MLPRegressor", {"passed": 60})]
 )

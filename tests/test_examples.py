@@ -25,6 +25,7 @@ def number_after(label, output):
     return float(found[1].replace(",", ""))
 
 
+@pytest.mark.slow
 def test_digits(tmp_path):
     done = run_example("digits.py", "--out", "pictures", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -66,6 +67,7 @@ def test_mnist_says_which_file_is_missing(tmp_path):
     assert done.stderr.strip() == f"{tmp_path} holds neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "epochs", "least"), [("fast", 2, 0.97), ("book", 1, 0.9), ("dropout", 1, 0.96)])
 def test_mnist_recipes(tmp_path, recipe, epochs, least):
     """The fast one whole, the others for an epoch."""
@@ -85,6 +87,7 @@ def test_regression(tmp_path):
         assert mine > theirs - 0.05
 
 
+@pytest.mark.slow
 def test_spirals(tmp_path):
     done = run_example("spirals.py", "--out", "spirals.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -10,15 +10,14 @@ import pandas
 import pytest
 
 import fastnn
-from fastnn import LBFGS, SGD, Adam, ExponentialDecay, History, InverseScaling, Model, StepDecay, calls
+from fastnn import LBFGS, SGD, Adam, ExponentialDecay, History, InverseScaling, Model, StepDecay
 from fastnn.kernels import entry
 
 
 @pytest.fixture(params=["as is", "one block a call"])
-def chunks(request, monkeypatch):
+def chunks(request, short_calls):
     if request.param != "as is":
-        monkeypatch.setattr(calls, "FIRST_CALL", 0)
-        monkeypatch.setattr(calls, "CALL_SECONDS", 0)
+        short_calls()
 
 
 # ---- metrics ----
@@ -177,24 +176,12 @@ def test_what_one_of_two_fits_did_not_record_is_nan(blobs):
     assert history.metric == "accuracy"
 
 
-def test_a_history_that_goes_on_has_equal_lists_after_ctrl_c(blobs, monkeypatch):
+def test_a_history_that_goes_on_has_equal_lists_after_ctrl_c(blobs, interrupt_after):
     X, y = blobs
-    model, twin, seen = Model([6, 3], rng=0), Model([6, 3], rng=0), []
+    model, twin = Model([6, 3], rng=0), Model([6, 3], rng=0)
     history = model.fit(X, y, epochs=2, batch_size=7, validation_data=blobs)
-    train = entry.train
-
-    def interrupted(*arguments):
-        train(*arguments)
-        seen.append(len(history.loss))
-        if len(seen) == 60:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(calls, "FIRST_CALL", 0)
-        patch.setattr(calls, "CALL_SECONDS", 0)
-        patch.setattr(entry, "train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(X, y, epochs=9, batch_size=7, history=history, validation_data=blobs, metric="top_2")
+    with interrupt_after(60, then=lambda: history.loss):
+        model.fit(X, y, epochs=9, batch_size=7, history=history, validation_data=blobs, metric="top_2")
     assert {name: len(values) for name, values in history._lists().items()} == dict.fromkeys(history._lists(), 3)
     twin.fit(X, y, epochs=3, batch_size=7)
     assert history.loss == twin.history.loss

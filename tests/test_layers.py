@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import matmul, reference, strategy
+from fastnn.kernels import matmul, reference
 from fastnn.kernels.memory import Workspace
 
+from .differences import central_differences
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(2)
@@ -59,9 +60,8 @@ def test_predict_and_gradients(seed, dtype, target):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_from_copied_columns(dtype, target, monkeypatch):
     """Deltas whose rows lie far apart are copied first: the same bits."""
-    n = Net([40, 70, 50, 7], ["sigmoid"] * 3, dtype, 5, target=target)
+    n = Net([40, 70, 50, 7], ["sigmoid"] * 3, dtype, 5, target=target, orientation="row-major")
     x, y = rng.standard_normal((37, 40)).astype(dtype), rng.standard_normal((37, 7)).astype(dtype)
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: False)
     want = n.gradients(x, y)
     assert np.abs(want[1]).max() > 0
     monkeypatch.setattr(matmul, "PACK_MIN_STRIDE", 0)
@@ -76,11 +76,10 @@ def test_gradients_from_copied_columns(dtype, target, monkeypatch):
 @pytest.mark.parametrize("target", EVERY_TARGET)
 def test_activations_of_parts_of_a_product(target, dtype, how, monkeypatch):
     """While a part is in the cache, or all of them afterwards: the same bits."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     networks = ([9, 75, 130, 70, 3], ["relu", "gelu", "tanh", "sigmoid"]), ([3, 90, 5], ["sigmoid", "softmax"])
     for sizes, names in networks:
         loss = "softmax_cross_entropy" if names[-1] == "softmax" else "quadratic"
-        n = Net(sizes, names, dtype, 5, loss=loss, target=target)
+        n = Net(sizes, names, dtype, 5, loss=loss, target=target, orientation=how)
         x, y = rng.standard_normal((75, sizes[0])).astype(dtype), rng.random((75, sizes[-1])).astype(dtype)
         results, counts = [], []
         for size in (0, 2**40):
@@ -98,31 +97,22 @@ def test_activations_of_parts_of_a_product(target, dtype, how, monkeypatch):
         np.testing.assert_array_equal(rest[1], others[1])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize(("target", "seed"), on_targets(range(8), [2, 5]))
-def test_gradients_by_central_differences(seed, how, target, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+def test_gradients_by_central_differences(seed, how, target):
     r = np.random.default_rng(seed)
     sizes = [int(r.integers(1, 9)) for _ in range(r.integers(2, 5))]
     names = [["sigmoid", "tanh", "identity", "gelu"][i] for i in r.integers(0, 4, len(sizes) - 1)]
-    n = Net(sizes, names, "float64", seed, target=target)
+    n = Net(sizes, names, "float64", seed, target=target, orientation=how)
     x, y = r.standard_normal((7, sizes[0])), r.standard_normal((7, sizes[-1]))
     _, gradient = n.gradients(x, y)
-    numeric, h = np.zeros_like(gradient), 1e-5
-    used = np.zeros(gradient.size, bool)
-    for w, b in n.layout.views(used):
-        w[...], b[...] = True, True
-    for i in np.flatnonzero(used):
-        before, ends = n.parameters[i], []
-        for step in (h, -h):
-            n.parameters[i] = before + step
-            ends.append(n.sweep(x, y))
-        n.parameters[i] = before
-        numeric[i] = (ends[0] - ends[1]) / (2 * h)
-    error = np.linalg.norm((gradient - numeric)[used]) / np.linalg.norm(gradient)
+    numeric = central_differences(lambda: n.sweep(x, y), n.parameters, 1e-5, n.used)
+    error = np.linalg.norm((gradient - numeric)[n.used]) / np.linalg.norm(gradient)
     assert error < 1e-7
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     ("target", "frozen"), on_targets([(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)], [(0,), (1,), (0, 2)])
 )

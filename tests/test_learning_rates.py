@@ -17,7 +17,6 @@ from fastnn import (
     Momentum,
     OneCycle,
     StepDecay,
-    calls,
     learning_rates,
 )
 from fastnn.kernels import entry, reference, strategy
@@ -99,12 +98,13 @@ def test_any_part_of_the_rates(name):
 # ---- training ----
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("batch_size", [1, 7, 61])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_as_the_reference(name, optimizer, batch_size, how, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+def test_as_the_reference(name, optimizer, batch_size, how, orientation):
+    orientation(how)
     sizes, epochs, schedule = [5, 9, 3], 4, SCHEDULES[name]
     X, y = samples(61, sizes)
     order = np.array([np.random.default_rng(i).permutation(61) for i in range(epochs)])
@@ -124,18 +124,18 @@ def test_as_the_reference(name, optimizer, batch_size, how, monkeypatch):
         np.testing.assert_allclose(b, layer[1], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("calls_are", ["long", "of one step"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_two_fits_are_one_longer_fit(name, optimizer, calls_are, monkeypatch):
+def test_two_fits_are_one_longer_fit(name, optimizer, calls_are, short_calls):
     """The position is part of the optimizer's state, and goes with a pickle, where the schedule can."""
     X, y = samples(61, [5, 9, 3])
     made = OPTIMIZERS[optimizer](SCHEDULES[name])
     once, twice = Model([5, 9, 3], rng=0), Model([5, 9, 3], rng=0)
     once.fit(X, y, epochs=5, batch_size=7, optimizer=made)
     if calls_are == "of one step":
-        monkeypatch.setattr(calls, "FIRST_CALL", 0)
-        monkeypatch.setattr(calls, "CALL_SECONDS", 0)
+        short_calls()
     twice.fit(X, y, epochs=2, batch_size=7, optimizer=made)
     if name != "function":
         twice, made = pickle.loads(pickle.dumps((twice, made)))

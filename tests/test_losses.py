@@ -16,7 +16,8 @@ from fastnn.kernels import entry, loss_functions, reference
 from fastnn.kernels.library import library
 from fastnn.layers import NAMES
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, choose, matrix, padded
+from .differences import central_differences
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, matrix, padded
 from .kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(11)
@@ -35,6 +36,7 @@ def targets(kind, rows, n_out, dtype):
     return values, values.astype("f8")
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("shape", [(1, 2), (3, 10), (17, 16), (5, 33), (40, 3)])
@@ -63,6 +65,7 @@ def test_a_loss_and_its_derivative(name, columns, shape, dtype, target):
     assert not d[:, length:].any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("n", [2, 5, 16, 100])
@@ -89,17 +92,17 @@ def test_the_logarithm_that_the_value_needs(dtype, target):
     assert np.isnan(activate("exp", [np.nan], dtype, target)).all()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 @pytest.mark.parametrize("kind", ["labels", "values"])
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, target, monkeypatch):
-    choose(how, monkeypatch)
+def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, target, orientation):
     output = OUTPUTS[name]
     sizes, rows = [5, 18, 7], 61
-    n = Net(sizes, ["tanh", output], dtype, 3, loss=name, target=target)
+    n = Net(sizes, ["tanh", output], dtype, 3, loss=name, target=target, orientation=orientation(how))
     x = rng.standard_normal((rows, 5)).astype(dtype)
     y, y_rows = targets(kind, rows, 7, dtype)
     order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)
@@ -126,6 +129,7 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
     assert not n.padding(n.parameters).any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize(
@@ -178,22 +182,15 @@ def test_arctanh_error_near_no_error_and_near_the_largest(output, target, dtype)
 
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("output", ARCTANH)
-def test_arctanh_error_by_central_differences(output, how, monkeypatch):
+def test_arctanh_error_by_central_differences(output, how, orientation):
     """Targets beyond the output's range are among them, but none at an error of 1, where the slope is infinite."""
-    choose(how, monkeypatch)
+    orientation(how)
     model = Model([4, Dense(5, "tanh"), Dense(3, output)], loss="arctanh_error", dtype="float64", rng=0)
     x = rng.standard_normal((20, 4))
     y = model.predict(x) + ARCTANH[output] * rng.choice([-1.5, -0.9, -0.4, 1e-3, 0.6, 1.2], (20, 3))
-    gradients, h = model.gradients(x, y), 1e-6
-    for (dw, db), w, b in zip(gradients, model.weights, model.biases, strict=True):
+    for (dw, db), w, b in zip(model.gradients(x, y), model.weights, model.biases, strict=True):
         for array, analytic in ((w, dw), (b, db)):
-            for i in np.ndindex(array.shape):
-                before, ends = array[i], []
-                for step in (h, -h):
-                    array[i] = before + step
-                    ends.append(model.loss(x, y))
-                array[i] = before
-                assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-7)
+            assert central_differences(lambda: model.loss(x, y), array) == pytest.approx(analytic, abs=1e-7)
 
 
 @pytest.mark.parametrize("output", ["identity", "softmax", "relu", "step", "exp"])
@@ -231,22 +228,15 @@ def test_the_hinge_by_hand(dtype, target):
     "loss", ["quadratic", "absolute_error", "huber", Huber(0.7), "log_cosh", Quantile(0.8)], ids=str
 )
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
-def test_gradients_of_errors_by_central_differences(how, loss, monkeypatch):
+def test_gradients_of_errors_by_central_differences(how, loss, orientation):
     """Targets lie so far from the outputs, or so near, that no error crosses a corner."""
-    choose(how, monkeypatch)
+    orientation(how)
     model = Model([4, Dense(5, "tanh"), Dense(3, "identity")], loss=loss, dtype="float64", rng=0)
     x = rng.standard_normal((20, 4))
     y = model.predict(x) + rng.choice([-3.0, -0.4, 0.5, 2.0], (20, 3))
-    gradients, h = model.gradients(x, y), 1e-6
-    for (dw, db), w, b in zip(gradients, model.weights, model.biases, strict=True):
+    for (dw, db), w, b in zip(model.gradients(x, y), model.weights, model.biases, strict=True):
         for array, analytic in ((w, dw), (b, db)):
-            for i in np.ndindex(array.shape):
-                before, ends = array[i], []
-                for step in (h, -h):
-                    array[i] = before + step
-                    ends.append(model.loss(x, y))
-                array[i] = before
-                assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic[i], abs=1e-8)
+            assert central_differences(lambda: model.loss(x, y), array) == pytest.approx(analytic, abs=1e-8)
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", Huber(0.1), "log_cosh", "quantile"], ids=str)
@@ -266,25 +256,16 @@ def test_a_line_through_outliers(loss):
 
 @pytest.mark.parametrize("loss", OUTPUTS)
 @pytest.mark.parametrize("how", HOW)
-def test_gradients_by_central_differences(how, loss, monkeypatch):
-    choose(how, monkeypatch)
-    n = Net([4, 5, 3], ["sigmoid", OUTPUTS[loss]], "float64", 5, loss=loss)
+def test_gradients_by_central_differences(how, loss, orientation):
+    n = Net([4, 5, 3], ["sigmoid", OUTPUTS[loss]], "float64", 5, loss=loss, orientation=orientation(how))
     x = rng.standard_normal((20, 4))
     y, _ = targets("values", 20, 3, "float64")
     _, gradient = n.gradients(x, y)
-    used = np.zeros(gradient.size, bool)
-    for w, b in n.layout.views(used):
-        w[...], b[...] = True, True
-    h = 1e-6
-    for i in np.flatnonzero(used):
-        before, ends = n.parameters[i], []
-        for step in (h, -h):
-            n.parameters[i] = before + step
-            ends.append(n.sweep(x, y))
-        n.parameters[i] = before
-        assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(gradient[i], abs=1e-8)
+    numeric = central_differences(lambda: n.sweep(x, y), n.parameters, places=n.used)
+    assert numeric[n.used] == pytest.approx(gradient[n.used], abs=1e-8)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("loss", OUTPUTS)
 @pytest.mark.parametrize("sizes", [[20, 70, 40], [4, 24, 3]])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -379,6 +360,7 @@ def at_the_wrong_end(output, loss):
 STILL = fastnn.Rprop(1e-6, smallest=1e-6, largest=1e-6)  # takes steps too small to matter
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     "optimizer", [STILL, fastnn.LBFGS(), fastnn.LevenbergMarquardt()], ids=lambda o: type(o).__name__
 )
@@ -502,13 +484,14 @@ def test_softmax_learns_three_classes(blobs):
     np.testing.assert_allclose(np.concatenate([model.predict(row[None]) for row in X[:5]]), outputs[:5], rtol=1e-5)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("loss", "parameter"), [("huber", 0.4), ("quantile", 0.9)])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("batch_size", [1, 32])
-def test_training_with_a_parameter(batch_size, how, weighted, loss, parameter, monkeypatch):
+def test_training_with_a_parameter(batch_size, how, weighted, loss, parameter, monkeypatch, orientation):
     """By the reference's gradient with that parameter; on several threads too."""
-    choose(how, monkeypatch)
+    chosen = orientation(how)
     value, slope = reference.LOSSES[loss]
     fixed = lambda a, y: value(a, y, parameter), lambda a, y: slope(a, y, parameter)
     monkeypatch.setitem(reference.LOSSES, loss, fixed)
@@ -516,7 +499,7 @@ def test_training_with_a_parameter(batch_size, how, weighted, loss, parameter, m
     weights = rng.uniform(0.1, 2, 61) if weighted else None
     order = np.array([rng.permutation(61)], np.int32)
     for threads in (1, 2):
-        n = Net([40, 70, 30], ["tanh", "identity"], "float64", 3, loss=loss, parameter=parameter)
+        n = Net([40, 70, 30], ["tanh", "identity"], "float64", 3, loss, parameter=parameter, orientation=chosen)
         want_losses, want = reference.train(n.twin, x, y, order, batch_size, 0.02, loss_name=loss, weights=weights)
         options = {"weights": weights, "threads": threads if batch_size > 1 else 1}
         done = n.train(x, y, batch_size, (0.02,), 1, entry.GIVEN, order, **options)
@@ -541,9 +524,9 @@ def test_a_parameter_is_not_compiled():
 
 @pytest.mark.parametrize("kind", ["one output", "classes"])
 @pytest.mark.parametrize("how", HOW)
-def test_a_support_vector_machine(how, kind, blobs, monkeypatch):
+def test_a_support_vector_machine(how, kind, blobs, orientation):
     """A linear layer with the hinge loss separates, whichever numbers stand for the classes."""
-    choose(how, monkeypatch)
+    orientation(how)
     X, y = blobs
     if kind == "one output":
         X, y = X[y < 2], y[y < 2]

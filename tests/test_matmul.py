@@ -52,6 +52,7 @@ def close(got, want, k, *case):
     np.testing.assert_allclose(got, want, atol=tolerance, err_msg=" x ".join(map(str, case)))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("start", ["zeros", "bias", "itself"])
 @pytest.mark.parametrize("kind_of_a", ["as is", "columns"])
@@ -77,6 +78,7 @@ def test_row_major(dtype, kind_of_a, start, target):
         np.testing.assert_array_equal(results[2], results[0], err_msg=f"{m} x {k} x {n}, transposed")
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("start", ["zeros", "itself"])
 @pytest.mark.parametrize("kind_of_a", ["rows", "columns"])
@@ -159,6 +161,7 @@ def test_affine(dtype, target):
             np.testing.assert_array_equal(results[1], results[0], err_msg=f"{m} x {k} x {n}")
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("start", ["zeros", "itself"])
 @pytest.mark.parametrize("way", ["row-major", "row-major, copied", "inner products", "transposed"])

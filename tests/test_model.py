@@ -12,12 +12,16 @@ import scipy.sparse
 from sklearn.metrics import accuracy_score, r2_score
 
 import fastnn
-from fastnn import SGD, Dense, Model, initialisers, layers
+from fastnn import SGD, Dense, Model, initialisers
 from fastnn.kernels import reference
 
-ACTIVATIONS = [name for name in layers.HIDDEN if name != "exp"]
-SMOOTH = [name for name in ACTIVATIONS if name != "step"]
-DTYPES = ["float32", "float64"]
+from . import cases
+from .cases import DTYPES
+from .differences import central_differences
+from .twin import Twin
+
+ACTIVATIONS = [name for name in cases.ACTIVATIONS if name not in cases.GROWING]
+TRAINABLE = [name for name in ACTIVATIONS if name not in cases.STEPS]
 CLOSE = {"float32": {"rtol": 2e-5, "atol": 1e-5}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 SHAPES = [[1, 1], [5, 3], [4, 8, 8, 2], [3, 17, 2], [20, 16, 16, 4], [7, 33, 1], [130, 40, 10]]
 
@@ -83,8 +87,9 @@ def test_parameters_are_one_aligned_vector(dtype):
         assert model.parameters.ctypes.data % 64 == 0
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("activation", TRAINABLE)
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1100])
 @pytest.mark.parametrize("sizes", [[5, 18, 9, 3], [5, 4, 3], [5, 36, 3]])
 def test_padding_is_zero_before_and_after_training(sizes, activation, batch_size, dtype, padding):
@@ -346,13 +351,13 @@ def test_different_seeds_and_none_give_different_models(blobs):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_predict_is_the_forward_pass(sizes, activation, dtype, naive):
+def test_predict_is_the_forward_pass(sizes, activation, dtype):
     rng = np.random.default_rng(1)
     model = Model(sizes, activation=activation, output=activation, init="normal", dtype=dtype, rng=2)
     for n in (1, 3, 70):
         X = rng.normal(size=(n, sizes[0])).astype(dtype)
         out = model.predict(X)
-        expected = naive(model).predict(X)
+        expected = Twin(model).predict(X)
         assert out.shape == (n, sizes[-1])
         assert out.dtype == dtype
         scale = max(1.0, np.abs(expected).max())
@@ -360,16 +365,16 @@ def test_predict_is_the_forward_pass(sizes, activation, dtype, naive):
 
 
 @pytest.mark.parametrize("n", [1023, 1024, 1025, 5000])
-def test_predict_on_several_blocks_of_rows(n, naive):
+def test_predict_on_several_blocks_of_rows(n):
     X = np.random.default_rng(1).normal(size=(n, 6)).astype(np.float32)
     model = Model([6, 20, 3], rng=0)
-    np.testing.assert_allclose(model.predict(X), naive(model).predict(X), **CLOSE["float32"])
+    np.testing.assert_allclose(model.predict(X), Twin(model).predict(X), **CLOSE["float32"])
 
 
-def test_predict_mixes_activations(naive):
+def test_predict_mixes_activations():
     model = Model([4, Dense(20, "relu"), Dense(7, "step"), Dense(9, "tanh"), Dense(2, "identity")], rng=0)
     X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    np.testing.assert_allclose(model.predict(X), naive(model).predict(X), **CLOSE["float32"])
+    np.testing.assert_allclose(model.predict(X), Twin(model).predict(X), **CLOSE["float32"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -379,16 +384,16 @@ def test_predict_saturates_without_warning(dtype):
     np.testing.assert_array_equal(model.predict([[1e30], [-1e30], [0]]), [[1, 0], [0, 1], [0.5, 0.5]])
 
 
-def test_input_scale_multiplies_the_input(naive):
+def test_input_scale_multiplies_the_input():
     X = np.random.default_rng(0).integers(0, 256, (40, 9), dtype=np.uint8)
     model = Model([9, 12, 2], input_scale=1 / 255, rng=0)
-    expected = naive(model).predict(X / 255)
+    expected = Twin(model).predict(X / 255)
     for given in (X, X.astype(np.float32), X.astype(np.int64)):
         np.testing.assert_allclose(model.predict(given), expected, **CLOSE["float32"])
     y = np.arange(40) % 2
-    loss = naive(model).losses(X / 255, np.eye(2)[y]).mean()
+    loss = Twin(model).losses(X / 255, np.eye(2)[y]).mean()
     assert model.loss(X, y) == pytest.approx(loss, rel=1e-5)
-    for (dw, db), (nw, nb) in zip(model.gradients(X, y), naive(model).gradients(X / 255, np.eye(2)[y]), strict=True):
+    for (dw, db), (nw, nb) in zip(model.gradients(X, y), Twin(model).gradients(X / 255, np.eye(2)[y]), strict=True):
         np.testing.assert_allclose(dw, nw, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(db, nb, rtol=1e-4, atol=1e-6)
 
@@ -438,36 +443,34 @@ def test_nan_in_is_nan_out_for_that_row_only(sizes, activation, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 10, 2500])
-def test_loss_is_half_the_squared_distance(n, dtype, naive):
+def test_loss_is_half_the_squared_distance(n, dtype):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(n, 4)).astype(dtype), rng.normal(size=(n, 3)).astype(dtype)
     model = Model([4, 10, 3], dtype=dtype, rng=0)
-    assert model.loss(X, Y) == pytest.approx(
-        naive(model).losses(X, Y).mean(), rel=1e-6 if dtype == "float32" else 1e-13
-    )
+    assert model.loss(X, Y) == pytest.approx(Twin(model).losses(X, Y).mean(), rel=1e-6 if dtype == "float32" else 1e-13)
 
 
-def test_evaluate_gives_loss_and_accuracy(blobs, naive):
+def test_evaluate_gives_loss_and_accuracy(blobs):
     X, y = blobs
     model = Model([6, 9, 3], rng=0)
     scores = model.evaluate(X, y)
-    outputs = naive(model).predict(X)
+    outputs = Twin(model).predict(X)
     assert list(scores) == ["loss", "accuracy"]
-    assert scores["loss"] == pytest.approx(naive(model).losses(X, np.eye(3)[y]).mean(), rel=1e-6)
+    assert scores["loss"] == pytest.approx(Twin(model).losses(X, np.eye(3)[y]).mean(), rel=1e-6)
     assert scores["accuracy"] == pytest.approx(accuracy_score(y, outputs.argmax(axis=1)))
     assert all(type(value) is float for value in scores.values())
 
 
-def test_evaluate_gives_r2_for_numeric_targets(naive):
+def test_evaluate_gives_r2_for_numeric_targets():
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(50, 4)), rng.normal(size=(50, 3))
     model = Model([4, 10, 3], output="identity", dtype="float64", rng=0)
     scores = model.evaluate(X, Y)
     assert list(scores) == ["loss", "r2"]
-    assert scores["r2"] == pytest.approx(r2_score(Y, naive(model).predict(X)), rel=1e-12)
+    assert scores["r2"] == pytest.approx(r2_score(Y, Twin(model).predict(X)), rel=1e-12)
 
 
-def test_evaluate_binary_labels_with_one_sigmoid(naive):
+def test_evaluate_binary_labels_with_one_sigmoid():
     X = np.linspace(-1, 1, 20)[:, None]
     y = (X[:, 0] > 0.3).astype(int)
     model = Model([1, 1], rng=0)
@@ -510,7 +513,7 @@ def test_evaluate_r2_of_classes(blobs):
 # ---- gradients ----
 
 
-@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("activation", TRAINABLE)
 @pytest.mark.parametrize("sizes", SHAPES)
 def test_gradients_equal_central_differences(sizes, activation):
     rng = np.random.default_rng(3)
@@ -519,23 +522,16 @@ def test_gradients_equal_central_differences(sizes, activation):
         b[...] = rng.normal(size=b.shape)
     X, Y = rng.normal(size=(6, sizes[0])), rng.normal(size=(6, sizes[-1]))
     analytic, numeric = [], []
-    h = 1e-5
     for array, slope in zip(
         (*model.weights, *model.biases),
         (g for part in zip(*model.gradients(X, Y), strict=True) for g in part),
         strict=True,
     ):
         assert slope.shape == array.shape
-        for index in rng.permutation(array.size)[:25]:
-            place = np.unravel_index(index, array.shape)
-            value = array[place]
-            array[place] = value + h
-            above = model.loss(X, Y)
-            array[place] = value - h
-            below = model.loss(X, Y)
-            array[place] = value
-            numeric.append((above - below) / (2 * h))
-            analytic.append(slope[place])
+        places = [np.unravel_index(index, array.shape) for index in rng.permutation(array.size)[:25]]
+        found = central_differences(lambda: model.loss(X, Y), array, 1e-5, places)
+        numeric += [found[place] for place in places]
+        analytic += [slope[place] for place in places]
     analytic, numeric = np.array(analytic), np.array(numeric)
     assert np.linalg.norm(analytic) > 0
     assert np.linalg.norm(analytic - numeric) / np.linalg.norm(analytic) < 1e-7
@@ -543,13 +539,13 @@ def test_gradients_equal_central_differences(sizes, activation):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 5, 2500])
-def test_gradients_are_the_mean_over_examples(n, dtype, naive):
+def test_gradients_are_the_mean_over_examples(n, dtype):
     rng = np.random.default_rng(3)
     X, y = rng.normal(size=(n, 7)).astype(dtype), rng.integers(0, 4, n)
     model = Model([7, 19, 4], activation="tanh", dtype=dtype, rng=4)
-    expected = naive(model).gradients(X, np.eye(4)[y])
-    for pair, naive_pair in zip(model.gradients(X, y), expected, strict=True):
-        for g, e in zip(pair, naive_pair, strict=True):
+    expected = Twin(model).gradients(X, np.eye(4)[y])
+    for pair, exact_pair in zip(model.gradients(X, y), expected, strict=True):
+        for g, e in zip(pair, exact_pair, strict=True):
             assert g.dtype == dtype
             assert np.linalg.norm(g - e) / np.linalg.norm(e) < (1e-5 if dtype == "float32" else 1e-13)
 
@@ -572,13 +568,13 @@ def test_gradients_change_nothing_and_are_fresh_arrays(state, blobs):
     assert state(model) == before
 
 
-def test_gradients_of_frozen_layers_are_zero(naive):
+def test_gradients_of_frozen_layers_are_zero():
     model = Model([6, 9, 8, 3], dtype="float64", rng=0)
     X, Y = np.random.default_rng(0).normal(size=(9, 6)), np.random.default_rng(1).normal(size=(9, 3))
-    expected = naive(model).gradients(X, Y)
+    expected = Twin(model).gradients(X, Y)
     model.freeze([1])
-    for l, (pair, naive_pair) in enumerate(zip(model.gradients(X, Y), expected, strict=True)):
-        for g, e in zip(pair, naive_pair, strict=True):
+    for l, (pair, exact_pair) in enumerate(zip(model.gradients(X, Y), expected, strict=True)):
+        for g, e in zip(pair, exact_pair, strict=True):
             np.testing.assert_allclose(g, e if l != 1 else 0, rtol=1e-12, atol=1e-16)
 
 
@@ -594,7 +590,7 @@ def softsign_slope(z):
 
 
 OUTPUTS = {
-    **{name: {"output": name} for name in [*SMOOTH, fastnn.Activation(softsign, softsign_slope)]},
+    **{name: {"output": name} for name in [*TRAINABLE, fastnn.Activation(softsign, softsign_slope)]},
     "softmax": {"output": "softmax", "loss": "cross_entropy"},
     "sigmoid of logits": {"output": "sigmoid", "loss": "cross_entropy"},
     "exp of logits": {"output": "exp", "loss": "poisson"},
@@ -856,13 +852,13 @@ def test_freeze_takes_indices(layers, frozen):
 @pytest.mark.parametrize("batch_size", [7, 100, 1300])
 @pytest.mark.parametrize("sizes", [[4, 18, 6, 3], [4, 5, 6, 3]])
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
-def test_frozen_layers_keep_their_bits_and_the_others_train(frozen, sizes, batch_size, naive):
+def test_frozen_layers_keep_their_bits_and_the_others_train(frozen, sizes, batch_size):
     rng = np.random.default_rng(0)
     n = 1300
     X, Y = rng.normal(size=(n, 4)), rng.random(size=(n, 3))
     model = Model(sizes, dtype="float64", rng=0)
     model.freeze(frozen)
-    twin, before = naive(model), copy.deepcopy(model)
+    twin, before = Twin(model), copy.deepcopy(model)
     order = np.arange(n)[None]
     model.fit(X, Y, epochs=1, batch_size=batch_size, shuffle=order, optimizer=SGD(0.5))
     twin.sgd(X, Y, order, batch_size, 0.5, frozen)
@@ -872,14 +868,14 @@ def test_frozen_layers_keep_their_bits_and_the_others_train(frozen, sizes, batch
         assert (model.biases[l].tobytes() == before.biases[l].tobytes()) == (l in frozen)
 
 
-def test_all_layers_frozen_changes_nothing(blobs, naive):
+def test_all_layers_frozen_changes_nothing(blobs):
     X, y = blobs
     model = Model([6, 9, 3], rng=0)
     model.freeze([0, 1])
     before = bits(model)
     history = model.fit(X, y, epochs=2, batch_size=10)
     assert bits(model) == before
-    assert history.loss == pytest.approx([naive(model).losses(X, np.eye(3)[y]).mean()] * 2, rel=1e-6)
+    assert history.loss == pytest.approx([Twin(model).losses(X, np.eye(3)[y]).mean()] * 2, rel=1e-6)
 
 
 def test_freeze_keeps_parameters_views_and_random_state(blobs):
@@ -987,9 +983,9 @@ def test_replace_head_thaws_the_head_only(blobs):
     assert model.evaluate(X, y)["loss"] < before.evaluate(X, y)["loss"]
 
 
-def test_predict_after_replace_head_uses_workspaces_of_the_new_size(naive):
+def test_predict_after_replace_head_uses_workspaces_of_the_new_size():
     model = Model([6, 9, 3], rng=0)
     X = np.random.default_rng(0).normal(size=(2000, 6)).astype(np.float32)
     model.predict(X)
     model.replace_head(200, rng=0)
-    np.testing.assert_allclose(model.predict(X), naive(model).predict(X), **CLOSE["float32"])
+    np.testing.assert_allclose(model.predict(X), Twin(model).predict(X), **CLOSE["float32"])

@@ -33,6 +33,7 @@ def run(name, x, dtype, target, columns, **given):
     return (result.T if columns else result), buffer[:, cols:]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.9])
@@ -44,6 +45,7 @@ def test_dropout_against_the_reference(shape, rate, columns, dtype, target):
     np.testing.assert_allclose(got, x * factors, rtol=1e-6 if dtype == "float32" else 1e-15)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize(("target", "shape"), on_targets(SHAPES))

@@ -25,9 +25,12 @@ MODULES = sorted(
     if folder != "fastnn" or path.relative_to(files).parts[0] != "kernels"
 )
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "pyproject.toml").is_file(), reason="the tests do not lie in a checkout that could be built"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (ROOT / "pyproject.toml").is_file(), reason="the tests do not lie in a checkout that could be built"
+    ),
+]
 
 
 def run(*command, cwd):

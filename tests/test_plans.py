@@ -12,28 +12,26 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum, calls, network
+from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum, network
 from fastnn import threads as fastnn_threads
-from fastnn.kernels import entry, library, strategy
+from fastnn.kernels import library, strategy
 from fastnn.kernels.program import SETTINGS, Program
 from fastnn.training import thread_tuner
 from fastnn.training.plan import Plan
 from fastnn.training.step import Stepper
 
-# What is special in it: (layout, sizes, batch size, samples). The last batch is a smaller one in all but the first.
+from .cases import OPTIMIZERS
+from .twin import Twin
+
+# What is special in it: (orientation, sizes, batch size, samples). The last batch is smaller in all but the first.
 WAYS = {
-    "single": ("row major", [5, 9, 3], 1, 40),
-    "row major": ("row major", [5, 40, 3], 7, 61),
-    "feature major": ("feature major", [4, 10, 3], 256, 700),
-    "several blocks": ("row major", [6, 40, 3], 1400, 3000),
-    "several feature-major blocks": ("feature major", [6, 10, 3], 1400, 3000),
+    "single": ("row-major", [5, 9, 3], 1, 40),
+    "row major": ("row-major", [5, 40, 3], 7, 61),
+    "feature major": ("feature-major", [4, 10, 3], 256, 700),
+    "several blocks": ("row-major", [6, 40, 3], 1400, 3000),
+    "several feature-major blocks": ("feature-major", [6, 10, 3], 1400, 3000),
 }
-OPTIMIZERS = {
-    "sgd": SGD(0.2),
-    "momentum": Momentum(0.05),
-    "nesterov": Momentum(0.05, nesterov=True),
-    "adam": Adam(0.01),
-}
+SOME_OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam")
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +41,12 @@ def programs_of_their_own(monkeypatch):
 
 
 @pytest.fixture
-def way(monkeypatch):
+def way(orientation):
     """A function of how a batch is computed: (sizes, batch size, samples)."""
 
     def choose(name):
-        layout, *rest = WAYS[name]
-        monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
+        how, *rest = WAYS[name]
+        orientation(how)
         return rest
 
     return choose
@@ -78,7 +76,7 @@ def bound(plan):
 # ---- the same bits ----
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", SOME_OPTIMIZERS)
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("name", WAYS)
 def test_a_second_fit_uses_the_plan_and_gives_the_bits_of_one_longer_fit(name, shuffle, optimizer, way):
@@ -169,11 +167,11 @@ def test_a_loss_with_another_parameter_writes_no_program(written, monkeypatch):
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_other_samples_of_the_same_kind(name, way, naive):
+def test_other_samples_of_the_same_kind(name, way):
     """Each fit against the textbook's SGD, from other arrays and in other orders."""
     sizes, batch_size, n = way(name)
     model = Model(sizes, dtype="float64", rng=0)
-    twin, seen = naive(model), []
+    twin, seen = Twin(model), []
     for seed in range(4):
         X, y = samples(n, sizes, seed, "float64")
         order = np.array([np.random.default_rng(seed).permutation(n) for _ in range(2)])
@@ -203,10 +201,10 @@ def test_another_number_of_samples_with_the_same_remainder(name, way):
     assert bits(model) == bits(twin)
 
 
-def test_orders_of_each_kind_in_turn(naive):
+def test_orders_of_each_kind_in_turn():
     X, y = samples(61, [5, 40, 3], dtype="float64")
     model = Model([5, 40, 3], dtype="float64", rng=0)
-    twin = naive(model)
+    twin = Twin(model)
     given = np.array([np.random.default_rng(1).permutation(61) for _ in range(2)])
     for shuffle, order in ((False, np.tile(np.arange(61), (2, 1))), (given, given), (given[:, ::-1], given[:, ::-1])):
         for _ in range(2):
@@ -289,12 +287,12 @@ def test_steps_among_fits():
         both(lambda m: m.partial_fit(X, y, optimizer=adam))
 
 
-def test_on_two_threads(monkeypatch):
+def test_on_two_threads(monkeypatch, orientation):
     """Threads train in memory of their own, which the next fit finds as the last one left it."""
     monkeypatch.setattr(fastnn_threads, "available_threads", lambda: 2)
     monkeypatch.setattr(fastnn_threads, "FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: False)
+    orientation("row-major")
     monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
     X, y = samples(200, [20, 70, 40])
     model, alone = Model([20, 70, 40], rng=0), Model([20, 70, 40], rng=0)
@@ -401,12 +399,12 @@ def test_another_network_drops_them(change):
     assert bits(model) == bits(twin)
 
 
-def test_a_callback_that_freezes_a_layer(naive, monkeypatch):
+def test_a_callback_that_freezes_a_layer(monkeypatch):
     """From the second epoch on another network trains, with a plan of its own."""
     X, y = samples(61, [5, 40, 3], dtype="float64")
     order = np.array([np.random.default_rng(1).permutation(61) for _ in range(3)])
     model = Model([5, 40, 3], dtype="float64", rng=0)
-    twin, seen, make = naive(model), [], Plan.__init__
+    twin, seen, make = Twin(model), [], Plan.__init__
 
     def freeze(m):
         if len(m.history.loss) == 1:
@@ -480,23 +478,11 @@ def test_after_an_exception(error):
     assert bits(model) == bits(twin)
 
 
-def test_after_an_interrupt_within_an_epoch(monkeypatch):
+def test_after_an_interrupt_within_an_epoch(interrupt_after):
     X, y = samples(61, [5, 40, 3])
     model, twin = Model([5, 40, 3], rng=0), Model([5, 40, 3], rng=0)
-    train, seen = entry.train, []
-
-    def interrupted(*arguments):
-        train(*arguments)
-        seen.append(1)
-        if len(seen) == 14:  # the first does no step, and an epoch has nine
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(calls, "FIRST_CALL", 0)
-        patch.setattr(calls, "CALL_SECONDS", 0)
-        patch.setattr(entry, "train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
+    with interrupt_after(14):  # an epoch has nine steps
+        model.fit(X, y, epochs=5, batch_size=7, optimizer="adam")
     assert [bound(plan) for plan in plans(model)] == [[]]
     (plan,) = plans(model)
     model.fit(X, y, epochs=4, batch_size=7, optimizer="adam")
@@ -557,7 +543,7 @@ from fastnn.kernels import library, strategy
 warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, strategy.THREAD_MULTIPLY_ADDS = lambda: 2, 0, 1
 thread_tuner.ThreadTuner.choose = lambda self: (self.threads, 1.0)
-strategy.feature_major_pays = lambda *_: False
+network.ORIENTATION = "row-major"
 network.SHARED_BYTES = 0
 X = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
 y = np.arange(300) % 40
@@ -677,7 +663,7 @@ def twins(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", SOME_OPTIMIZERS)
 @pytest.mark.parametrize("name", WAYS)
 def test_models_in_turn(name, optimizer, dtype, way, twins):
     """Fits, single steps, predictions, losses and gradients of three models that use each other's programs."""

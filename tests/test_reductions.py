@@ -13,22 +13,24 @@ DELTAS = [(1, 1), (24, 3), (16, 16), (17, 40), (32, 10), (101, 100)]
 PRODUCTS = [(1, 1, 1), (4, 4, 16), (5, 3, 17), (25, 23, 256), (7, 18, 40)]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
-@pytest.mark.parametrize(("target", "shape"), on_targets(DELTAS, [(1, 1), (17, 40), (101, 100)]))
-def test_the_delta_of_a_single_sample(name, shape, dtype, target):
-    n, k = shape
-    d, w = padded(rng.standard_normal((1, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))
-    below = padded(rng.uniform(0.1, 0.9, (1, n)).astype(dtype))
-    out, zeros = np.full_like(below, np.nan), np.zeros(LINE_BYTES // d.itemsize, dtype)
-    operands = {"x": d[:, :k], "B": w[:, :k], "zeros": zeros, "out": out[:, :n], "z": below[:, :n]}
-    call(dtype, f"{name}_gemv_backward", target, **operands)
-    slopes = reference.ACTIVATIONS[name][1](below.astype("f8"), below.astype("f8"))
-    want = reference.matmul_nt(d.astype("f8"), w.astype("f8")) * slopes[:, :n]
-    np.testing.assert_allclose(out[:, :n], want, atol=8 * EPS[dtype] * (k + 4))
-    assert not out[:, n:].any()
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_the_delta_of_a_single_sample(name, dtype, target):
+    for n, k in DELTAS:
+        d, w = padded(rng.standard_normal((1, k)).astype(dtype)), padded(rng.standard_normal((n, k)).astype(dtype))
+        below = padded(rng.uniform(0.1, 0.9, (1, n)).astype(dtype))
+        out, zeros = np.full_like(below, np.nan), np.zeros(LINE_BYTES // d.itemsize, dtype)
+        operands = {"x": d[:, :k], "B": w[:, :k], "zeros": zeros, "out": out[:, :n], "z": below[:, :n]}
+        call(dtype, f"{name}_gemv_backward", target, **operands)
+        slopes = reference.ACTIVATIONS[name][1](below.astype("f8"), below.astype("f8"))
+        want = reference.matmul_nt(d.astype("f8"), w.astype("f8")) * slopes[:, :n]
+        np.testing.assert_allclose(out[:, :n], want, atol=8 * EPS[dtype] * (k + 4), err_msg=f"{n} x {k}")
+        assert not out[:, n:].any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "shape"), on_targets([(1, 1), (3, 5), (4, 16), (9, 17), (2, 100)]))
 def test_the_delta_of_a_softmax(shape, dtype, target):
@@ -62,6 +64,7 @@ def test_transpose(dtype, target):
         np.testing.assert_array_equal(out[:k], want)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "shape"), on_targets(PRODUCTS))
 def test_inner_products_over_the_samples(shape, dtype, target):

@@ -157,6 +157,7 @@ def test_min_derivative_needs_a_derivative_of_a_sigmoid_or_tanh(model, frozen, s
     assert state(made) == before
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 90])
 @pytest.mark.parametrize("frozen", [[], [0], [1], [0, 2]])

@@ -6,7 +6,7 @@ import pytest
 from fastnn import SGD, Adam, Model
 from fastnn.kernels import entry, reference
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, choose
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net
 
 rng = np.random.default_rng(12)
 LOSSES = {"quadratic": "sigmoid", "sigmoid_cross_entropy": "sigmoid", "softmax_cross_entropy": "softmax"}
@@ -21,16 +21,16 @@ def weights_of(n, dtype="float64"):
     return weights
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("batch_size", [1, 7, 300])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_training_as_the_reference_does(loss, batch_size, how, dtype, target, monkeypatch):
+def test_training_as_the_reference_does(loss, batch_size, how, dtype, target, orientation):
     """Losses and gradients are divided by the batch's sum of weights; some batches have none."""
-    choose(how, monkeypatch)
     rows = 700 if batch_size == 300 else 40
-    n = Net([5, 9, 3], ["tanh", LOSSES[loss]], dtype, 3, loss=loss, target=target)
+    n = Net([5, 9, 3], ["tanh", LOSSES[loss]], dtype, 3, loss, target=target, orientation=orientation(how))
     x, labels = rng.standard_normal((rows, 5)).astype(dtype), rng.integers(0, 3, rows)
     y, weights = reference.one_hot(labels, 3), weights_of(rows, dtype)
     order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)

@@ -26,6 +26,7 @@ def filled(shape, dtype):
     return np.full_like(padded(np.zeros(shape, dtype)), np.nan)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["values", "uint8"])
 @pytest.mark.parametrize("ordered", [True, False])
@@ -51,6 +52,7 @@ def test_gather(dtype, kind, width, ordered, target):
     assert np.isnan(out[:, whole_vectors(width, dtype, target) :]).all()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["values", "uint8"])
 @pytest.mark.parametrize("ordered", [True, False])
@@ -78,6 +80,7 @@ def test_gather_columns(dtype, kind, width, ordered, target):
         assert np.isnan(out[width]).all()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [True, False])

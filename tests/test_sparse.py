@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse
 
 from fastnn import SGD, Model, _validation
-from fastnn.kernels import strategy
+
+from .twin import Twin
 
 FORMATS = {
     "csr array": scipy.sparse.csr_array,
@@ -23,13 +24,14 @@ def samples(n, width, dtype="float32"):
     return X.astype(dtype), rng.integers(0, 3, n)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("batch_size", [1, 7, 61, 700])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_as_dense(name, dtype, batch_size, how, monkeypatch):
+def test_as_dense(name, dtype, batch_size, how, orientation):
     """The same bits in training, because the batches that the network sees are the same."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
+    orientation(how)
     X, y = samples(700, 50, dtype)
     given = FORMATS[name](X)
     models = [Model([50, 20, 3], dtype=dtype, input_scale=0.5, rng=0) for _ in range(2)]
@@ -51,10 +53,10 @@ def test_as_dense(name, dtype, batch_size, how, monkeypatch):
         np.testing.assert_allclose(got[1], want[1], atol=error)
 
 
-def test_against_plain_numpy(naive):
+def test_against_plain_numpy():
     X, y = samples(61, 30, "float64")
     model = Model([30, 8, 3], dtype="float64", rng=0)
-    twin, order = naive(model), np.array([np.random.default_rng(1).permutation(61) for _ in range(3)])
+    twin, order = Twin(model), np.array([np.random.default_rng(1).permutation(61) for _ in range(3)])
     model.fit(scipy.sparse.csr_array(X), y, epochs=3, batch_size=7, shuffle=order, optimizer=SGD(0.5))
     twin.sgd(X, np.eye(3)[y], order, 7, 0.5)
     assert twin.relative_error(model) < 1e-11

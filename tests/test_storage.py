@@ -16,12 +16,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastnn
-from fastnn import Dense, Model, optimizers
-from fastnn.layers import HIDDEN
+from fastnn import Dense, Model
+
+from . import cases
 
 REMOVED = "removed"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permission bits, links and pipes are a matter of POSIX")
-ACTIVATIONS = [name for name in HIDDEN if name != "exp"]
+ACTIVATIONS = [name for name in cases.ACTIVATIONS if name not in cases.GROWING]
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_training_goes_on_with_the_same_bits(options, path, blobs):
     assert loaded.history.val_loss == model.history.val_loss
 
 
-OPTIMIZERS = [fastnn.SGD(0.05), fastnn.SGD(0.1, clip_norm=0.1), *(make() for make in optimizers.BY_NAME.values())]
+OPTIMIZERS = [fastnn.SGD(0.1, clip_norm=0.1), *cases.OPTIMIZERS.values()]
 OPTIMIZERS += [fastnn.Adam(rate) for rate in (fastnn.CosineDecay(0.02, 9, warmup=2), fastnn.OneCycle(0.1, 200))]
 OPTIMIZERS += [fastnn.Momentum(fastnn.StepDecay(0.1, 2)), fastnn.Momentum(fastnn.InverseScaling(0.1), nesterov=True)]
 OPTIMIZERS += [fastnn.Nadam(fastnn.ExponentialDecay(0.01, 0.9, per="step"), clip_value=0.1)]

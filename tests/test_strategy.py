@@ -18,18 +18,18 @@ def layout_of(sizes, dtype="float32", target=HOST):
     return Layout(sizes, ["sigmoid"] * (len(sizes) - 1), "quadratic", dtype, target=target)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize(("target", "seed"), on_targets(range(12), range(0, 12, 3)))
-def test_both_train_as_the_reference_does(dtype, seed, how, target, monkeypatch):
+def test_both_train_as_the_reference_does(dtype, seed, how, target):
     """The rule that picks one is set aside; batches leave remainders, of lanes too."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     r = np.random.default_rng(seed)
     sizes = [int(r.integers(1, 40)) for _ in range(r.integers(2, 5))]
     names = [["sigmoid", "tanh", "identity", "relu"][i] for i in r.integers(0, 4, len(sizes) - 1)]
     if dtype == "float32":
         names = ["sigmoid" if name == "relu" else name for name in names]  # near its kink float32 may differ
-    n = Net(sizes, names, dtype, seed, target=target)
+    n = Net(sizes, names, dtype, seed, target=target, orientation=how)
     rows, batch_size = int(r.integers(30, 120)), int(r.integers(1, 40))
     x, y = r.standard_normal((rows, sizes[0])).astype(dtype), r.standard_normal((rows, sizes[-1])).astype(dtype)
     order = np.array([r.permutation(rows) for _ in range(2)], np.int32)
@@ -45,10 +45,9 @@ def test_both_train_as_the_reference_does(dtype, seed, how, target, monkeypatch)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("rows", [3, 40, 300])
-def test_wide_layers_too_can_be_feature_major(rows, dtype, target, monkeypatch):
+def test_wide_layers_too_can_be_feature_major(rows, dtype, target):
     """With fewer samples than neurons, and with several shards of samples."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: True)
-    n = Net([70, 100, 65, 90], ["tanh", "sigmoid", "identity"], dtype, 1, target=target)
+    n = Net([70, 100, 65, 90], ["tanh", "sigmoid", "identity"], dtype, 1, target=target, orientation="feature-major")
     x, y = rng.standard_normal((rows, 70)).astype(dtype), rng.standard_normal((rows, 90)).astype(dtype)
     value, gradient = n.gradients(x, y)
     want_value, want = reference.gradients(n.twin, x.astype("f8"), y.astype("f8"))
@@ -60,9 +59,9 @@ def test_wide_layers_too_can_be_feature_major(rows, dtype, target, monkeypatch):
 
 
 @pytest.mark.parametrize(("target", "frozen"), on_targets([(0,), (1,), (0, 1)]))
-def test_frozen_layers(frozen, target, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: True)
-    n, free = (Net([5, 6, 3], ["sigmoid"] * 2, "float64", 4, frozen=f, target=target) for f in (frozen, ()))
+def test_frozen_layers(frozen, target):
+    options = {"target": target, "orientation": "feature-major"}
+    n, free = (Net([5, 6, 3], ["sigmoid"] * 2, "float64", 4, frozen=f, **options) for f in (frozen, ()))
     x, y = rng.standard_normal((30, 5)), rng.standard_normal((30, 3))
     (value, gradient), (want_value, want) = n.gradients(x, y), free.gradients(x, y)
     assert value == want_value
@@ -73,10 +72,9 @@ def test_frozen_layers(frozen, target, monkeypatch):
 
 
 @pytest.mark.parametrize(("target", "samples"), on_targets([15, 16, 17]))
-def test_lanes_without_a_sample_cannot_overflow(samples, target, monkeypatch):
+def test_lanes_without_a_sample_cannot_overflow(samples, target):
     """At x = 0 this network overflows; at x = 1, where every sample is, it does not."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: True)
-    n = Net([1, 2, 2, 1], ["relu"] * 3, "float32", target=target)
+    n = Net([1, 2, 2, 1], ["relu"] * 3, "float32", target=target, orientation="feature-major")
     (w0, b0), (w1, _), *_ = n.layout.views(n.parameters)
     w0[...], b0[...], w1[...] = -1e20, 1e20, 1e20
     _, gradient = n.gradients(np.ones((samples, 1), "f4"), np.zeros((samples, 1), "f4"))

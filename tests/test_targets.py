@@ -118,6 +118,7 @@ def test_a_tile_keeps_its_accumulators_in_registers(dtype):
         assert spilled == [], target.cpu
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "lanes"), [("float32", "4s"), ("float64", "2d")])
 def test_the_whole_library_for_arm(dtype, lanes):
     """It is written on this machine, with NEON's fused multiply-add; the tiles keep their accumulators in registers."""

@@ -13,6 +13,7 @@ from fastnn.kernels import entry, pool
 from fastnn.training import thread_tuner
 
 from .starts import WAYS, Starts
+from .twin import Twin
 
 # Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
 MODEL = """
@@ -45,7 +46,7 @@ def several(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [2000, 5000, 20_001])
 @pytest.mark.parametrize("stored", ["floats", "bytes"])
-def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, monkeypatch, naive):
+def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, monkeypatch):
     monkeypatch.setattr(threads, "PARALLEL_MULTIPLY_ADDS", 0)
     monkeypatch.setattr("fastnn.inference.LONGEST_BLOCK", 0)
     X = np.random.default_rng(0).integers(0, 256, (n, 20), dtype=np.uint8)
@@ -56,7 +57,7 @@ def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, mo
     for most in (2, 3, 8, None):
         np.testing.assert_array_equal(model.predict(X, threads=most), alone)
     assert len(several) == 4
-    np.testing.assert_allclose(alone, naive(model).predict(X / 255), rtol=1e-4)
+    np.testing.assert_allclose(alone, Twin(model).predict(X / 255), rtol=1e-4)
 
 
 def test_nan_stays_in_its_row_on_several_threads(several):
@@ -323,6 +324,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("order", ["prange, import, fork", "import, prange, fork", "prange, fork, import"])
 def test_a_child_of_a_process_that_used_prange_of_its_own(order, run_python):
@@ -499,6 +501,7 @@ def test_the_tuner_of_one_thread_has_no_choice():
 # ---- a model that changes meanwhile ----
 
 
+@pytest.mark.slow
 def test_predict_while_the_head_is_replaced():
     """A call sees the old network or the new one, never half of each."""
     model = Model([6, 20, 3], rng=0)

@@ -24,6 +24,7 @@ from fastnn import (
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
 F, optim = torch.nn.functional, torch.optim
+pytestmark = pytest.mark.slow
 
 ACTIVATIONS = {
     **{name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "selu", "silu", "softplus", "gelu")},

@@ -10,10 +10,12 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls
-from fastnn.kernels import entry, training_programs
+from fastnn.kernels import training_programs
 from fastnn.training import trainers
 from fastnn.training.step import Stepper
 from fastnn.training.steps import Steps
+
+from .twin import Twin
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -29,11 +31,10 @@ def orders(epochs, n, seed=0):
 
 
 @pytest.fixture(params=["as is", "one step a call"])
-def chunks(request, monkeypatch):
+def chunks(request, short_calls):
     """Runs a test once more with kernel calls of a single step."""
     if request.param != "as is":
-        monkeypatch.setattr(calls, "FIRST_CALL", 0)
-        monkeypatch.setattr(calls, "CALL_SECONDS", 0)
+        short_calls()
 
 
 # ---- the algorithm ----
@@ -61,11 +62,11 @@ def chunks(request, monkeypatch):
         ([6, 40, 3], "tanh", "sigmoid", 2500, 2500),
     ],
 )
-def test_fit_is_plain_sgd(sizes, activation, output, n, batch_size, dtype, naive):
+def test_fit_is_plain_sgd(sizes, activation, output, n, batch_size, dtype):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(n, sizes[0])), rng.random(size=(n, sizes[-1]))
     model = Model(sizes, activation=activation, output=output, dtype=dtype, rng=1)
-    twin, order = naive(model), orders(3, n)
+    twin, order = Twin(model), orders(3, n)
     history = model.fit(X, Y, epochs=3, batch_size=batch_size, shuffle=order, optimizer=SGD(0.2))
     losses = twin.sgd(X, Y, order, batch_size, 0.2)
     assert twin.relative_error(model) < TOLERANCE[dtype]
@@ -80,11 +81,11 @@ def test_class_indices_are_one_hot_targets(blobs):
     assert len({bits(model) for model in models}) == 1
 
 
-def test_one_output_takes_targets_of_shape_n_or_n_1(naive):
+def test_one_output_takes_targets_of_shape_n_or_n_1():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 4)), rng.normal(size=30)
     first, second = (Model([4, 9, 1], output="identity", rng=0) for _ in range(2))
-    twin, order = naive(first), orders(2, 30)
+    twin, order = Twin(first), orders(2, 30)
     for model, target in ((first, y), (second, y[:, None])):
         model.fit(X, target, epochs=2, batch_size=4, shuffle=order)
     twin.sgd(X, y[:, None], order, 4, 0.1)
@@ -92,7 +93,7 @@ def test_one_output_takes_targets_of_shape_n_or_n_1(naive):
     assert twin.relative_error(first) < 1e-4
 
 
-def test_the_loss_is_taken_before_each_update(naive):
+def test_the_loss_is_taken_before_each_update():
     """With one batch an epoch it is the loss of the parameters as they were."""
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 4)), rng.random(size=(20, 2))
@@ -100,7 +101,7 @@ def test_the_loss_is_taken_before_each_update(naive):
     expected = []
     model.fit(X, Y, epochs=0, batch_size=20)
     for _ in range(4):
-        expected.append(naive(model).losses(X, Y).mean())
+        expected.append(Twin(model).losses(X, Y).mean())
         model.fit(X, Y, epochs=1, batch_size=20, shuffle=False, optimizer=SGD(1.0))
         assert model.history.loss == pytest.approx(expected[-1:], rel=1e-13)
 
@@ -126,14 +127,14 @@ def test_the_order_may_be_of_any_integer_type(dtype, blobs):
     assert bits(first) == bits(second)
 
 
-def test_shuffle_true_visits_every_sample_once_in_a_new_order(naive):
+def test_shuffle_true_visits_every_sample_once_in_a_new_order():
     """The bias falls with every sample of this network, so each weight's change tells when its sample was seen."""
     n, rate = 60, 1e-3
     model = Model([n, 1], output="identity", dtype="float64", init="zeros", rng=0)
     model.weights[0][...] = 1
     seen = []
     for _ in range(3):
-        twin = naive(model)
+        twin = Twin(model)
         model.fit(np.eye(n), np.zeros(n), epochs=1, batch_size=1, optimizer=SGD(rate))
         bias_then = (twin.weights[0] - model.weights[0])[0] / rate - twin.weights[0][0]
         order = np.argsort(-bias_then)
@@ -298,11 +299,11 @@ class Held:
 
 
 @pytest.mark.parametrize(("fraction", "n_held"), [(0.2, 12), (0.5, 30), (1 / 60, 1), (0.99, 59)])
-def test_validation_fraction_trains_on_the_rest(fraction, n_held, naive):
+def test_validation_fraction_trains_on_the_rest(fraction, n_held):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)), np.arange(60.0) / 60
     model, held = Model([4, 9, 1], dtype="float64", rng=0), Held()
-    twin, order = naive(model), orders(3, 60 - n_held)
+    twin, order = Twin(model), orders(3, 60 - n_held)
     history = model.fit(X, y, epochs=3, batch_size=7, validation_fraction=fraction, shuffle=order, metric=held)
     assert len(held.targets) == 3
     assert all((targets == held.targets[0]).all() for targets in held.targets)
@@ -380,11 +381,11 @@ def test_callbacks_may_be_a_generator(blobs):
     assert len(calls) == 6
 
 
-def test_a_callback_may_change_parameters(naive):
+def test_a_callback_may_change_parameters():
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(30, 4)), rng.random(size=(30, 2))
     model = Model([4, 9, 2], dtype="float64", rng=0)
-    twin, order = naive(model), orders(3, 30)
+    twin, order = Twin(model), orders(3, 30)
 
     def shrink(m):
         m.parameters[...] *= 0.5
@@ -516,7 +517,7 @@ def first_bad_epoch(twin, X, Y, order, batch_size, rate, frozen):
 
 @pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize(("activation", "frozen"), [("identity", ()), ("relu", (0,))])
-def test_divergence_is_raised_in_its_epoch(activation, frozen, validated, naive, chunks):
+def test_divergence_is_raised_in_its_epoch(activation, frozen, validated, chunks):
     rng = np.random.default_rng(0)
     X, Y = rng.random(size=(20, 4)) + 0.5, rng.normal(size=(20, 2)) + 5
     held = {"validation_data": (X, Y)} if validated else {}
@@ -525,7 +526,7 @@ def test_divergence_is_raised_in_its_epoch(activation, frozen, validated, naive,
     for each in (model, twin):
         each.freeze(frozen)
     order = orders(3000, 20)
-    epoch = first_bad_epoch(naive(model), X, Y, order, 20, rate, frozen)
+    epoch = first_bad_epoch(Twin(model), X, Y, order, 20, rate, frozen)
     assert epoch is not None
     assert epoch > 2
     options = {"batch_size": 20, "optimizer": SGD(rate), **held}
@@ -599,25 +600,13 @@ def test_divergence_keeps_what_a_callback_did(blobs):
 
 @pytest.mark.parametrize("steps", [1, 43, 44, 86, 100])
 @pytest.mark.parametrize("shuffle", [True, "given"])
-def test_an_interrupt_leaves_the_last_finished_epoch(steps, shuffle, blobs, monkeypatch):
+def test_an_interrupt_leaves_the_last_finished_epoch(steps, shuffle, blobs, interrupt_after):
     """43 batches an epoch, one a call; the interrupt comes after `steps` of them."""
     X, y = blobs
     given = orders(4, 300)
     model, twin = Model([6, 9, 3], rng=0), Model([6, 9, 3], rng=0)
-    train, seen = entry.train, []
-
-    def interrupted(*arguments):
-        train(*arguments)
-        seen.append(1)
-        if len(seen) == steps + 1:  # the first does no step
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(calls, "FIRST_CALL", 0)
-        patch.setattr(calls, "CALL_SECONDS", 0)
-        patch.setattr(entry, "train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(X, y, epochs=4, batch_size=7, shuffle=True if shuffle is True else given)
+    with interrupt_after(steps + 1):
+        model.fit(X, y, epochs=4, batch_size=7, shuffle=True if shuffle is True else given)
     done = steps // 43
     twin.fit(X, y, epochs=done, batch_size=7, shuffle=True if shuffle is True else given[:done])
     assert len(model.history.loss) == len(model.history.seconds) == done

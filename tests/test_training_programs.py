@@ -19,17 +19,14 @@ from fastnn.kernels.training_programs import AFTER, BEFORE, BLOCKS
 from fastnn.kernels.update_rules import OPTIMIZERS
 from fastnn.training.options import RuleValues
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, ONLY, Net, on_targets, trainable
+from .cases import DTYPES, EPS, JUMPING, SETTINGS
+from .kernel_calls import EVERY_TARGET, ONLY, Net, on_targets, trainable
 
 rng = np.random.default_rng(2)
 CASES = list(
     itertools.product(DTYPES, [1, 7, 32, 1500], ["given", "drawn", "as is"], ["values", "uint8"], ["labels", "values"])
 )
-SETTINGS = {"sgd": (0.02,), "momentum": (0.01, 0.6), "nesterov": (0.01, 0.6), "adam": (0.005, 0.8, 0.95, 1e-6)}
-SETTINGS["adam_hat"], SETTINGS["sgd_with_gradient"] = SETTINGS["adam"], SETTINGS["sgd"]
 NOISE_ERROR = 1e-4  # normal numbers are of single precision
-SETTINGS |= {"adamw": (*SETTINGS["adam"], 0.3), "nadam": (*SETTINGS["adam"], 0.9), "rmsprop": (0.005, 0.8, 1e-6)}
-SETTINGS |= {"adagrad": (0.005, 1e-6), "lion": (0.001, 0.8, 0.9, 0.3), "rprop": (0.001, 0.5, 1.2, 1e-4, 0.01)}
 
 
 def close(got, want, dtype, factor=60):
@@ -37,6 +34,7 @@ def close(got, want, dtype, factor=60):
     np.testing.assert_allclose(got, want, atol=factor * EPS[dtype] * scale)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("target", "case"), on_targets(CASES, CASES[::7]))
 def test_train(case, target):
     """Batches of one row, with a remainder, of the whole set, and larger than a block of rows."""
@@ -74,14 +72,14 @@ def test_train(case, target):
     assert int(done.state["random"][0]) == int(done.kept_state["random"][0]) == state
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize(("target", "batch_size"), on_targets([1, 7, 1100], [7]))
-def test_every_optimizer(batch_size, how, optimizer, dtype, target, monkeypatch):
+def test_every_optimizer(batch_size, how, optimizer, dtype, target):
     """Against the reference; padding stays zero, where lines are half full and others of the network are longer too."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
-    n = Net([9, 72, 40, 20, 3], ["tanh", "sigmoid", "tanh", "identity"], dtype, 2, target=target)
+    n = Net([9, 72, 40, 20, 3], ["tanh", "sigmoid", "tanh", "identity"], dtype, 2, target=target, orientation=how)
     rows, settings = 1250 if batch_size == 1100 else 61, SETTINGS[optimizer]
     x, y = rng.standard_normal((rows, 9)).astype(dtype), rng.standard_normal((rows, 3)).astype(dtype)
     order = np.array([rng.permutation(rows) for _ in range(2)])
@@ -90,7 +88,7 @@ def test_every_optimizer(batch_size, how, optimizer, dtype, target, monkeypatch)
     )
     done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, optimizer=optimizer)
     tolerance = 5000 * EPS[dtype]  # Adam divides by small numbers
-    jumps = optimizer in ("lion", "rprop") and dtype == "float32"  # where a gradient near zero may go either way
+    jumps = optimizer in JUMPING and dtype == "float32"  # where a gradient near zero may go either way
     np.testing.assert_allclose(done.losses, want_losses, rtol=0.01 if jumps else tolerance)
     for (w, b), (want_w, want_b, _) in zip(n.layout.views(n.parameters), want, strict=True):
         for got, expected in ((w, want_w), (b, want_b)):
@@ -134,14 +132,16 @@ INSIDE = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("target", "case"), on_targets(INSIDE))
-def test_what_hidden_layers_give_and_derivatives_by_inputs(case, dtype, target, monkeypatch):
+def test_what_hidden_layers_give_and_derivatives_by_inputs(case, dtype, target):
     """Against the reference, also after samples that have left NaN in all buffers, padding included."""
     hidden, output, rows, how = case
-    monkeypatch.setattr(strategy, "predicts_feature_major", lambda *_: how == "feature-major")
     loss = "softmax_cross_entropy" if output == "softmax" else "quadratic"
-    n = Net([6, 19, 8, 5], [hidden, hidden, output], dtype, 4, loss, frozen=[0], target=target)
+    orientation = "feature-major" if how == "feature-major" else "row-major"
+    names = [hidden, hidden, output]
+    n = Net([6, 19, 8, 5], names, dtype, 4, loss, frozen=[0], target=target, orientation=orientation)
     scale, in_place = 1.0 if how == "in place" else 0.3, how == "in place"
     x = rng.standard_normal((rows, 6)).astype(dtype)
     inside = reference.forward(n.twin, scale * x.astype("f8"))[1:-1]
@@ -153,19 +153,19 @@ def test_what_hidden_layers_give_and_derivatives_by_inputs(case, dtype, target, 
         close(got.reshape(rows, 5, 6), slopes, dtype)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize(("target", "targets"), on_targets(["labels", "values"]))
 def test_fetching_ahead_changes_no_bit(targets, batch_size, how, target, monkeypatch):
     """Of samples and targets, into either cache, past the end of the order too."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     x, y = rng.standard_normal((150, 40)).astype("f4"), rng.standard_normal((150, 3)).astype("f4")
     if targets == "labels":
         y = np.arange(150, dtype=np.int32) % 3
     results = []
     for in_cache in (sources.L2_SAMPLE_BYTES, 0):
         monkeypatch.setattr(sources, "L2_SAMPLE_BYTES", in_cache)
-        n = Net([40, 9, 3], ["sigmoid", "tanh"], "float32", 4, target=target)
+        n = Net([40, 9, 3], ["sigmoid", "tanh"], "float32", 4, target=target, orientation=how)
         done = n.train(x, y, batch_size, (0.5,), 2, entry.DRAWN)
         results.append((done.losses.tolist(), n.parameters.tobytes()))
         for program in done.programs[0][BLOCKS:]:
@@ -201,18 +201,18 @@ def test_how_training_is_chunked_changes_no_bit(steps, optimizer):
     assert results[0] == results[1]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize(("target", "batch_size"), on_targets([20, 300, 1100], [300]))
-def test_any_number_of_threads_gives_the_same_bits(batch_size, how, optimizer, dtype, target, monkeypatch):
+def test_any_number_of_threads_gives_the_same_bits(batch_size, how, optimizer, dtype, target):
     """Also more threads than a layer has lines, or a block has shards."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     rows = 1250 if batch_size == 1100 else 650
     x, y = rng.standard_normal((rows, 7)).astype(dtype), rng.standard_normal((rows, 3)).astype(dtype)
     results = []
     for threads in (1, 2, 3):
-        n = Net([7, 40, 20, 3], ["tanh", "sigmoid", "identity"], dtype, 3, target=target)
+        n = Net([7, 40, 20, 3], ["tanh", "sigmoid", "identity"], dtype, 3, target=target, orientation=how)
         settings = SETTINGS[optimizer]
         done = n.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
         results.append((done.losses.tolist(), n.parameters.tobytes(), done.kept.tobytes(), done.state.tobytes()))
@@ -220,6 +220,7 @@ def test_any_number_of_threads_gives_the_same_bits(batch_size, how, optimizer, d
     assert results[2] == results[0]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [[300, 20, 3], [5, 100, 7], [784, 40]])
 @pytest.mark.parametrize(("target", "more"), on_targets([1, 2, 25, 61, 255], [1, 25]))
@@ -294,16 +295,16 @@ def between_barriers(programs):
     return result
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 @pytest.mark.parametrize("batch_size", [20, 300, 1100])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
-def test_no_two_workers_use_a_line_that_one_of_them_writes(how, threads, optimizer, batch_size, target, monkeypatch):
+def test_no_two_workers_use_a_line_that_one_of_them_writes(how, threads, optimizer, batch_size, target):
     """Between two barriers; all pass as many of them, before, in and after the last block of a batch."""
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     for frozen in ((), (1,)):
-        programs = written(target, "float32", batch_size, optimizer, threads, frozen)[1]
+        programs = written(target, "float32", batch_size, optimizer, threads, how, frozen)[1]
         for block in range(BLOCKS, len(programs[0])):
             workers = [between_barriers([own[i] for i in (BEFORE, block, AFTER)]) for own in programs]
             assert len({len(parts) for parts in workers}) == 1
@@ -313,12 +314,13 @@ def test_no_two_workers_use_a_line_that_one_of_them_writes(how, threads, optimiz
                     assert not wrote & (other_read | other_wrote)
 
 
-def written(target, dtype, batch_size, optimizer, threads, frozen=()):
+def written(target, dtype, batch_size, optimizer, threads, how, frozen=()):
     """(a layout for one thread, the programs of training of each worker, (parameters, a workspace, sources)), not run.
 
     Of a network with layers that threads share, and others that are too narrow.
     """
-    one = Layout([9, 100, 40, 3], ["relu", "tanh", "sigmoid"], "quadratic", dtype, frozen, target=target)
+    names, places = ["relu", "tanh", "sigmoid"], {"target": target, "orientation": how}
+    one = Layout([9, 100, 40, 3], names, "quadratic", dtype, frozen, **places)
     layout = strategy.sharded(one, batch_size, threads)
     x, y = np.zeros((700, 9), dtype), np.zeros(700, np.int32)
     sources = Sources.of(x, y)
@@ -337,15 +339,15 @@ def written(target, dtype, batch_size, optimizer, threads, frozen=()):
     return one, training.programs(threads), (kept.parameters, Workspace(one, one.block_rows), sources)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 @pytest.mark.parametrize("batch_size", [1, 10, 300, 1500])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, target, monkeypatch):
+def test_programs_can_be_written_for_any_cpu(threads, optimizer, batch_size, target):
     """Training, gradients and predictions, by either strategy; nothing is compiled."""
-    for how, dtype in itertools.product((True, False), DTYPES):
-        monkeypatch.setattr(strategy, "feature_major_pays", lambda *_, how=how: how)
-        layout, programs, (parameters, work, sources) = written(target, dtype, batch_size, optimizer, threads)
+    for how, dtype in itertools.product(("feature-major", "row-major", ""), DTYPES):
+        layout, programs, (parameters, work, sources) = written(target, dtype, batch_size, optimizer, threads, how)
         assert len(programs) == threads
         assert len({len(own) for own in programs}) == 1
         assert {program.target for own in programs for program in own} == {target}
@@ -447,11 +449,11 @@ COMBINED = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("target", "case"), on_targets(COMBINED, COMBINED[::5]))
 def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     """On any number of threads, with the same bits; a batch of 600 has several blocks."""
     given, batch_size, how, optimizer, dtype = case
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: how == "feature-major")
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     settings, options = SETTINGS[optimizer], RULES[given]
     if optimizer == "sgd" and given.startswith(("clip", "all")):
@@ -462,7 +464,7 @@ def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     order = np.array([rng.permutation(rows) for _ in range(2)], np.int32)
     results, loss = [], f"{output}_cross_entropy"
     for threads in (1, 2) if batch_size > 1 else (1, 1):
-        n = Net([6, 40, 17, 3], ["tanh", "gelu", output], dtype, 4, loss=loss, target=target)
+        n = Net([6, 40, 17, 3], ["tanh", "gelu", output], dtype, 4, loss, target=target, orientation=how)
         twin, more = n.twin, {"optimizer": optimizer, "weights": weights, "noise_seed": 77, "threads": threads}
         y = labels.astype(np.int32)
         done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, **more, **options)
@@ -483,18 +485,19 @@ def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     assert not n.padding(n.parameters).any()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("last", ["softmax", "sigmoid", "identity"])
 @pytest.mark.parametrize("sizes", [[1, 1], [4, 24, 24, 3], [13, 100, 3], [31, 17, 20]])
 @pytest.mark.parametrize(("target", "n"), on_targets([2, 15, 33, 128, 300, 1100], [33, 300]))
-def test_predictions_feature_major_and_row_major(n, sizes, last, dtype, target, monkeypatch):
+def test_predictions_feature_major_and_row_major(n, sizes, last, dtype, target):
     loss = "softmax_cross_entropy" if last == "softmax" else "quadratic"
-    net = Net(sizes, [*["tanh"] * (len(sizes) - 2), last], dtype, target=target, loss=loss)
+    names = [*["tanh"] * (len(sizes) - 2), last]
+    nets = [Net(sizes, names, dtype, 0, loss, target=target, orientation=how) for how in ("row-major", "feature-major")]
     x = rng.standard_normal((n, sizes[0])).astype(dtype)
     for given, scale in ((x, 1.0), (rng.integers(0, 256, x.shape).astype(np.uint8), 1 / 255)):
-        want = reference.forward(net.twin, np.dtype(dtype).type(scale) * given.astype("f8"))[-1]
-        for by_columns in (True, False):
-            monkeypatch.setattr(strategy, "predicts_feature_major", lambda *_, by_columns=by_columns: by_columns)
+        want = reference.forward(nets[0].twin, np.dtype(dtype).type(scale) * given.astype("f8"))[-1]
+        for net in nets:
             out = np.full((n, sizes[-1]), np.nan, dtype)
             net.sweep(given, out=out, scale=scale)
             np.testing.assert_allclose(out, want, atol=200 * EPS[dtype] * max(1, np.abs(want).max()))

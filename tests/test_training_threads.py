@@ -37,24 +37,25 @@ def trained(threads, sizes, X, y, batch_size, optimizer, dtype, frozen=(), epoch
     return model.parameters.tobytes(), tuple(model.history.loss)
 
 
-# (layout, sizes, batch size, samples). Row major: all layers shared, some, none but the first with a remainder of one
-# row, several blocks a batch. Feature major: one block, a smaller last batch, several blocks.
+# (orientation, sizes, batch size, samples). Row-major: all layers shared, some, none but the first with a remainder of
+# one row, several blocks a batch. Feature-major: one block, a smaller last batch, several blocks.
 CASES = [
-    ("row major", [20, 70, 50, 40], 32, 150),
-    ("row major", [30, 50, 3, 34], 64, 129),
-    ("row major", [20, 40, 5], 10, 101),
-    ("row major", [60, 40, 33], 1400, 1400),
-    ("feature major", [4, 24, 24, 3], 256, 768),
-    ("feature major", [4, 24, 24, 3], 300, 700),
-    ("feature major", [5, 9, 2], 2000, 2000),
+    ("row-major", [20, 70, 50, 40], 32, 150),
+    ("row-major", [30, 50, 3, 34], 64, 129),
+    ("row-major", [20, 40, 5], 10, 101),
+    ("row-major", [60, 40, 33], 1400, 1400),
+    ("feature-major", [4, 24, 24, 3], 256, 768),
+    ("feature-major", [4, 24, 24, 3], 300, 700),
+    ("feature-major", [5, 9, 2], 2000, 2000),
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-@pytest.mark.parametrize(("layout", "sizes", "batch_size", "n"), CASES)
-def test_any_number_of_threads_gives_the_same_bits(layout, sizes, batch_size, n, optimizer, dtype, shared, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
+@pytest.mark.parametrize(("how", "sizes", "batch_size", "n"), CASES)
+def test_any_number_of_threads_gives_the_same_bits(how, sizes, batch_size, n, optimizer, dtype, shared, orientation):
+    orientation(how)
     X, y = rng.integers(0, 9, (n, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], n)
     alone = trained(1, sizes, X, y, batch_size, optimizer, dtype)
     assert not shared
@@ -63,10 +64,10 @@ def test_any_number_of_threads_gives_the_same_bits(layout, sizes, batch_size, n,
     assert shared
 
 
-@pytest.mark.parametrize("layout", ["row major", "feature major"])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
 @pytest.mark.parametrize("seed", range(10))
-def test_random_networks(seed, layout, shared, monkeypatch):
-    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature major")
+def test_random_networks(seed, how, shared, monkeypatch, orientation):
+    orientation(how)
     monkeypatch.setattr(strategy, "SHARD_SAMPLES", 32)
     r = np.random.default_rng(seed)
     sizes = [int(r.integers(1, 90)) for _ in range(r.integers(2, 5))]
@@ -160,6 +161,7 @@ def test_a_model_keeps_its_tuner_for_fits_of_the_same_kind(shared):
     assert tuner(batch_size=50, optimizer="adam").clock > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_helpers_that_do_not_come(way, shared, monkeypatch):
     X, y = rng.standard_normal((200, 20)).astype("f4"), rng.integers(0, 5, 200)
@@ -200,6 +202,7 @@ def test_a_helper_that_leaves_before_it_is_claimed(shared, monkeypatch):
     assert left.is_set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["gevent", "eventlet"])
 @pytest.mark.parametrize("order", ["patch, import", "import, patch"])
 def test_patched_threads(package, order, run_python):
@@ -288,6 +291,7 @@ if __name__ == "__main__":
     assert run_python(start).stdout == "done\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_inside_joblib(backend, run_python):
     pytest.importorskip("joblib", reason="joblib is not installed")

@@ -29,23 +29,20 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from fastnn import (
     SGD,
-    Adagrad,
     Adam,
-    AdamW,
     CosineDecay,
     Dense,
     ExponentialDecay,
-    Lion,
     Model,
     Momentum,
-    Nadam,
-    RMSprop,
     StepDecay,
+    network,
     threads,
 )
 from fastnn.kernels import strategy
-from fastnn.layers import HIDDEN as EVERY_ACTIVATION
 from fastnn.training import thread_tuner
+
+from .. import cases
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = float(os.environ.get("FASTNN_FUZZ_SECONDS", "0"))
@@ -141,8 +138,8 @@ def little_memory():
 
 
 @contextlib.contextmanager
-def on_threads(rng, layout=None):
-    """Whatever can be shared among threads is. The layout is the package's choice, or "row" or "feature" major."""
+def on_threads(rng, how=None):
+    """Whatever can be shared among threads is. How says the orientation of blocks; None leaves it to the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "available_threads", lambda: 8)
         patch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
@@ -153,9 +150,11 @@ def on_threads(rng, layout=None):
         chosen = random.Random(int(rng.integers(2**32)))  # NumPy's has a lock, which another thread may hold at a fork
         choice = (lambda self: (chosen.choice([1, self.threads]), 1.0)) if changes else lambda self: (self.threads, 1.0)
         patch.setattr(thread_tuner.ThreadTuner, "choose", choice)
-        if layout is not None:
-            patch.setattr(strategy, "feature_major_pays", lambda *_: layout == "feature")
+        if how is not None:
+            patch.setattr(network, "ORIENTATION", how)
+        network._shared_programs.cache_clear()
         yield
+    network._shared_programs.cache_clear()
 
 
 # ---- random networks and samples ----
@@ -278,8 +277,8 @@ def random_targets(rng, n, n_out, output, crossed):
     return rng.random((n, n_out)) * 0.8 + 0.1
 
 
-ALL_HIDDEN = tuple(name for name in EVERY_ACTIVATION if name not in ("exp", "step"))
-OPTIMIZERS = (SGD, Momentum, Adam, AdamW, Nadam, RMSprop, Adagrad, Lion)
+ALL_HIDDEN = [name for name in cases.ACTIVATIONS if name not in (*cases.GROWING, *cases.STEPS)]
+OPTIMIZERS = [optimizer for name, optimizer in cases.OPTIMIZERS.items() if name not in cases.WHOLE_SET]
 
 
 def with_everything(rng, problem):
@@ -305,7 +304,8 @@ def with_everything(rng, problem):
     lowest = min(set(range(n_hidden + 1)) - set(problem.frozen), default=n_hidden)  # that trains
     if any(layer.activation in ("sigmoid", "tanh") for layer in layers[lowest:]):
         more["min_derivative"] = pick(rng, [0.0, 0.2])
-    sizes, optimizer = [problem.sizes[0], *layers, problem.sizes[-1]], pick(rng, OPTIMIZERS)(rate, **clip)
+    sizes, settings = [problem.sizes[0], *layers, problem.sizes[-1]], {"clip_value": None, "clip_norm": None} | clip
+    optimizer = replace(pick(rng, OPTIMIZERS), learning_rate=rate, **settings)
     return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 
 

@@ -10,102 +10,35 @@ from pathlib import Path
 import numpy as np
 
 import fastnn
-from fastnn import Adam, DivergenceError
-from fastnn.kernels import strategy
+from fastnn import DivergenceError
+from fastnn.kernels import reference, strategy
 
-from ..conftest import SLOPE, VALUE, NaiveNetwork
+from .. import twin
 from .helpers import attack, chance, check_same, check_whole, on_threads, pick, random_problem, with_everything
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # relative, of an array's norm
 CHANGE_TOLERANCE = {"float32": 2e-3, "float64": 1e-9}  # of what training changed, and a hundredth of what was there
 ROUNDING = {"float32": 6e-8, "float64": 1.1e-16}
 AMPLIFIED = 100  # times as far as from a twin that starts a rounding error away, a model may be
+ORIENTATIONS = None, "row-major", "feature-major"
 NEAR = {"float32": 1e-5, "float64": 1e-11}  # a relu or a step so near to its kink may fall on either side
 
 
-def softmax(z):
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-class Twin(NaiveNetwork):
-    """The network in float64 with every loss and optimizer, in the textbook's formulas; it knows no kernel."""
+class Twin(twin.Twin):
+    """A model's copy in float64. It knows how near a relu or a step has come to its kink."""
 
     def __init__(self, model, optimizer):
-        super().__init__(model)
-        self.crossed = model.loss_name == "cross_entropy"
-        self.frozen, self.optimizer = model.frozen, optimizer
-        arrays = [*self.weights, *self.biases]
-        self.first, self.second = ([np.zeros_like(a) for a in arrays] for _ in range(2))  # the optimizer's means
-        self.start = [a.copy() for a in arrays]
-        self.steps, self.nearest = 0, np.inf
+        super().__init__(model, optimizer)
+        self.start = [a.copy() for a in (*self.weights, *self.biases)]
+        self.nearest = np.inf
 
-    def _forward(self, X):
-        a = np.asarray(X, np.float64)
-        zs, outputs = [], [a]
-        for w, b, name in zip(self.weights, self.biases, self.activations, strict=True):
-            zs.append(outputs[-1] @ w.T + b)
-            if name in ("relu", "step") and zs[-1].size:
-                scale = 1 + np.abs(outputs[-1]) @ np.abs(w.T) + np.abs(b)
-                self.nearest = min(self.nearest, np.abs(zs[-1] / scale).min())
-            outputs.append(softmax(zs[-1]) if name == "softmax" else VALUE[name](zs[-1]))
-        return zs, outputs
-
-    def losses(self, X, Y):
-        """The loss of each sample."""
-        if not self.crossed:
-            return super().losses(X, Y)
-        z = self._forward(X)[0][-1]
-        if self.activations[-1] == "softmax":
-            z = z - z.max(axis=1, keepdims=True)
-            return -(Y * (z - np.log(np.exp(z).sum(axis=1, keepdims=True)))).sum(axis=1)
-        return (np.maximum(z, 0) - Y * z + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
-
-    def gradients(self, X, Y, weights=None):
-        """[(dW, db)] of the mean of `losses`, a weighted one."""
-        weights = np.ones(len(X)) if weights is None else weights
-        zs, outputs = self._forward(X)
-        delta = (outputs[-1] - Y) * (weights / weights.sum())[:, None]
-        if not self.crossed:
-            delta = delta * SLOPE[self.activations[-1]](zs[-1])
-        result = []
-        for l in range(len(zs) - 1, -1, -1):
-            result.append((delta.T @ outputs[l], delta.sum(axis=0)))
-            if l:
-                delta = (delta @ self.weights[l]) * SLOPE[self.activations[l - 1]](zs[l - 1])
-        return [(0 * dw, 0 * db) if l in self.frozen else (dw, db) for l, (dw, db) in enumerate(result[::-1])]
-
-    def step(self, gradients):
-        """Change the parameters as the optimizer does."""
-        o = self.optimizer
-        self.steps += 1
-        arrays, flat = [*self.weights, *self.biases], [*(g[0] for g in gradients), *(g[1] for g in gradients)]
-        for p, g, m, v in zip(arrays, flat, self.first, self.second, strict=True):
-            if isinstance(o, fastnn.SGD):
-                p -= o.learning_rate * g
-            elif isinstance(o, Adam):
-                m[...] = o.beta1 * m + (1 - o.beta1) * g
-                v[...] = o.beta2 * v + (1 - o.beta2) * g * g
-                m_hat, v_hat = m / (1 - o.beta1**self.steps), v / (1 - o.beta2**self.steps)
-                p -= o.learning_rate * m_hat / (np.sqrt(v_hat) + o.epsilon)
-            else:
-                m[...] = o.momentum * m - o.learning_rate * g
-                p += o.momentum * m - o.learning_rate * g if o.nesterov else m
-
-    def train(self, X, Y, order, batch_size, weights=None):
-        """Train on every row of `order`, an epoch each; gives the weighted means of the losses before the steps."""
-        weights = np.ones(len(X)) if weights is None else weights
-        history = []
-        for row in order:
-            total = 0.0
-            for start in range(0, len(row), batch_size):
-                batch = row[start : start + batch_size]
-                if not weights[batch].any():
-                    continue
-                total += weights[batch] @ self.losses(X[batch], Y[batch])
-                self.step(self.gradients(X[batch], Y[batch], weights[batch]))
-            history.append(total / weights[row].sum())
-        return history
+    def _loss_and_gradients(self, X, Y, weights=None):
+        outputs = reference.forward(self.network, X)
+        for (w, b), name, x in zip(self.layers, self.activations, outputs, strict=False):
+            if name in ("relu", "step") and x.size:
+                scale = 1 + np.abs(x) @ np.abs(w.T) + np.abs(b)
+                self.nearest = min(self.nearest, np.abs((x @ w.T + b) / scale).min())
+        return super()._loss_and_gradients(X, Y, weights)
 
     def error(self, model):
         """The largest distance of one of the model's arrays from the one here, relative to how far training went."""
@@ -152,18 +85,19 @@ def test_networks_against_the_twin(rng):
     """Losses, parameters, outputs, scores and gradients are the twin's, and the padding stays zero."""
     problem = random_problem(rng)
     try:
-        compare_with_the_twin(rng, problem)
+        with on_threads(rng, pick(rng, ORIENTATIONS)):
+            compare_with_the_twin(rng, problem)
     except Exception as error:
         raise AssertionError(f"{error!r}: {problem}") from error
 
 
 def compare_with_the_twin(rng, problem):
     model = problem.model()
-    twin = Twin(model, problem.optimizer)
+    exact = Twin(model, problem.optimizer)
     X, Y, weights = exactly(problem, model)
     tolerance, near = TOLERANCE[model.dtype], NEAR[model.dtype]
-    gradients, wanted = model.gradients(problem.X, problem.y), twin.gradients(X, Y)
-    if twin.nearest > near:
+    gradients, wanted = model.gradients(problem.X, problem.y), exact.gradients(X, Y)
+    if exact.nearest > near:
         for l, (got, want) in enumerate(zip(gradients, wanted, strict=True)):
             check_close(got[0], want[0], tolerance, f"gradient of the weights of layer {l}")
             check_close(got[1], want[1], tolerance, f"gradient of the biases of layer {l}")
@@ -173,20 +107,19 @@ def compare_with_the_twin(rng, problem):
         weights_seen = weights[order].sum(axis=1)
         order = order if weights_seen.all() else np.tile(np.arange(len(X)), (epochs, 1))
     training = X, Y, order, min(problem.batch_size, len(X)), weights
-    with on_threads(rng, pick(rng, [None, "row", "feature"])):
-        try:
-            history = problem.fit(model, epochs, shuffle=order, threads=int(rng.integers(1, 4)))
-        except DivergenceError:
-            with np.errstate(all="ignore"):
-                assert not (np.abs(twin.train(*training)) < 1e30).all(), "the twin does not diverge"
-            return
-    losses = twin.train(*training)
+    try:
+        history = problem.fit(model, epochs, shuffle=order, threads=int(rng.integers(1, 4)))
+    except DivergenceError:
+        with np.errstate(all="ignore"):
+            assert not (np.abs(exact.train(*training)) < 1e30).all(), "the twin does not diverge"
+        return
+    losses = exact.train(*training)
     check_whole(model)
-    if twin.nearest < near:
+    if exact.nearest < near:
         return
     for _ in range(3):  # a single estimate of the rounding errors may be ten times too small by chance
         try:
-            check_trained(rng, problem, model, twin, history, training, losses)
+            check_trained(rng, problem, model, exact, history, training, losses)
         except AssertionError as error:
             found = error
         else:
@@ -194,7 +127,7 @@ def compare_with_the_twin(rng, problem):
     raise found
 
 
-def check_trained(rng, problem, model, twin, history, training, losses):
+def check_trained(rng, problem, model, exact, history, training, losses):
     """Raise where losses, parameters, outputs and scores differ from the twin's by more than rounding errors may make.
 
     Long training multiplies them. How much is seen of another twin, with rounding errors in its first parameters.
@@ -206,14 +139,14 @@ def check_trained(rng, problem, model, twin, history, training, losses):
     for array in other.biases:  # which are zero where all are
         array += ROUNDING[model.dtype] * rng.choice([-1, 1], array.shape)
     tolerance = TOLERANCE[model.dtype] + AMPLIFIED * distance(other.train(*training), losses)
-    apart = CHANGE_TOLERANCE[model.dtype] + AMPLIFIED * twin.error(other)
+    apart = CHANGE_TOLERANCE[model.dtype] + AMPLIFIED * exact.error(other)
     check_close(history.loss, losses, tolerance, "losses")
-    assert twin.error(model) < apart, f"parameters: relative error {twin.error(model):.2g}"
-    predicted, outputs = model.predict(problem.X), twin.predict(X)
+    assert exact.error(model) < apart, f"parameters: relative error {exact.error(model):.2g}"
+    predicted, outputs = model.predict(problem.X), exact.predict(X)
     tolerance += AMPLIFIED * distance(other.predict(X), outputs)
     check_close(predicted, outputs, tolerance, "outputs")
     scores = model.evaluate(problem.X, problem.y, sample_weight=problem.weights)
-    mean, means = np.average(twin.losses(X, Y), weights=weights), np.average(other.losses(X, Y), weights=weights)
+    mean, means = np.average(exact.losses(X, Y), weights=weights), np.average(other.losses(X, Y), weights=weights)
     check_close(scores.pop("loss"), mean, tolerance + AMPLIFIED * distance(means, mean), "loss")
     check_score(scores, model, problem, Y, predicted.astype(float), weights)
 
@@ -239,13 +172,13 @@ def test_the_same_bits(rng):
     problem = random_problem(rng, most_samples=700)
     if chance(rng, 0.6):
         problem = with_everything(rng, problem)
-    layout = pick(rng, [None, "row", "feature"])
+    how = pick(rng, ORIENTATIONS)
     try:
-        with on_threads(rng, layout):
+        with on_threads(rng, how):
             for check in (check_threads, check_parts, check_streams, check_steps, check_copies):
                 check(rng, problem)
     except Exception as error:
-        raise AssertionError(f"{error!r}: {problem}, layout {layout}") from error
+        raise AssertionError(f"{error!r}: {problem}, orientation {how}") from error
 
 
 def fitted(problem, epochs, **options):
