@@ -45,18 +45,25 @@ def _parser(question, module):
     return parser
 
 
-def main(arguments=None):
-    """Answer the question that the command line asks."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+def parsed(arguments):
+    """(the module of the question, its options) of a command line, or (None, None) where it asks for help."""
     if arguments[:1] in (["-h"], ["--help"]):
-        print(USAGE, end="")
-        return
+        return None, None
     question, *others = arguments if arguments and not arguments[0].startswith("-") else ["baselines", *arguments]
     if question not in QUESTIONS:
         print(f"{USAGE}\nthere is no question {question!r}", file=sys.stderr)
         sys.exit(2)
     module = importlib.import_module(f".{question}", __package__)
-    options = _parser(question, module).parse_args(others)
+    return module, _parser(question, module).parse_args(others)
+
+
+def main(arguments=None):
+    """Answer the question that the command line asks."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    module, options = parsed(arguments)
+    if module is None:
+        print(USAGE, end="")
+        return
     if options.isa and not ISAS[options.isa].items() <= os.environ.items():  # libraries read these when they load
         os.environ |= ISAS[options.isa]
         os.execv(sys.executable, [sys.executable, "-m", "bench", *arguments])

@@ -1,6 +1,6 @@
 """The sides of a case, each in a child process that stays alive, in turn.
 
-Thread counts and BLAS kernels are fixed when libraries load, so each side gets a process and an environment of its own.
+Thread counts and BLAS kernels are fixed when libraries load, so each side has its process and its environment.
 `python -m bench.children SIDE NAME N_SAMPLES` is such a child. It reads commands from standard input and answers each
 with a line of JSON:
 
@@ -43,7 +43,7 @@ def numpy_sides():
 
 
 class Child:
-    """A side of a case in a process of its own, on as many CPUs as it has threads."""
+    """A side of a case in another process, on as many CPUs as it has threads."""
 
     def __init__(self, side, case, threads):
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -75,7 +75,7 @@ class Child:
 
 
 def _checked_children(case, names, threads, stack):
-    """({side: its case, cut to what it is given}, {side: child}, the largest difference of their results)."""
+    """({side: the case with as many samples as it takes}, {side: child}, the largest difference of their results)."""
     cut, children, results = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for side in names:  # one after another: a peer that tries its variants is alone

@@ -24,7 +24,12 @@ ROUNDS = 5
 OPTIONS = {"--mnist": {"metavar": "DIR", "help": "MNIST's IDX files, for one more case"}}
 PACKAGES = {"fastnn": fastnn, "scikit-learn": sklearn.neural_network}
 CALLS = 200  # calls of predict and of predict_proba in a turn
-TARGETS = {"fit": None, "fit, 1 epoch": "-", "predict": 10, "predict_proba": 10}  # of the ratio; a fit has its case's
+TARGETS = {
+    "fit": None,
+    "fit, 1 epoch": "-",
+    "predict": 10,
+    "predict_proba": 10,
+}  # least ratios; that of a fit is its case's
 HEADER = f"{'case':24} {'call':14} {'fastnn':>11} {'scikit-learn':>13} {'ratio':>6} {'target':>7} {'difference':>11}"
 # How far coefficients may lie apart after hundreds of epochs, as a fraction of their largest magnitude.
 TOLERANCE = {"float64": 1e-6, "float32": 1e-2}

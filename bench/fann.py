@@ -46,10 +46,10 @@ def read(path):
 
 def result(train, test, hidden, optimizer, way, epochs, seed):
     """(mean squared error, its share in saturated wrong outputs, accuracy of training, of test)."""
-    of_model, of_fit = WAYS[way]
+    model_options, fit_options = WAYS[way]
     (X, Y), sizes = train, [train[0].shape[1], hidden, train[1].shape[1]]
-    model = fastnn.Model(sizes, init="glorot_uniform", rng=seed, **of_model)
-    model.fit(X, Y, epochs=epochs, batch_size=len(X), optimizer=OPTIMIZERS[optimizer], **of_fit)
+    model = fastnn.Model(sizes, init="glorot_uniform", rng=seed, **model_options)
+    model.fit(X, Y, epochs=epochs, batch_size=len(X), optimizer=OPTIMIZERS[optimizer], **fit_options)
     errors = (model.predict(X) - Y).astype(np.float64)
     squares = errors**2
     right = [np.mean(model.predict(x).argmax(axis=1) == y.argmax(axis=1)) for x, y in (train, test)]

@@ -90,9 +90,10 @@ def text(content):
     host = dict(content["machine"])
     cpu, cpus, system, python = (host.pop(key) for key in ("cpu", "cpus", "system", "python"))
     versions = ", ".join(f"{name} {number}" for name, number in host.items())
-    command = f"`python -m bench peers --rounds {content['rounds']}`"
+    command = f"`python -m bench peers --rounds {content['rounds']}`".replace(" ", "\N{NO-BREAK SPACE}")
     where = f"{cpu} ({cpus} CPUs), {system}, Python {python}, {versions}; {command}."
-    return "\n\n".join([*parts, textwrap.fill(NOTE, 118), textwrap.fill(where, 118, break_on_hyphens=False)]) + "\n"
+    notes = (textwrap.fill(note, 118, break_on_hyphens=False) for note in (NOTE, where))
+    return "\n\n".join([*parts, *notes]).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
 def replace_block(page, block):

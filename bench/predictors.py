@@ -1,4 +1,4 @@
-"""The sides of the comparison in prediction: outputs for one row or many, from arrays of each package's own.
+"""The sides of the comparison in prediction: outputs for one row or many, from arrays of each package.
 
 Large inputs go through a peer whole or some rows at a time, whichever is faster; fastnn gets them whole.
 """

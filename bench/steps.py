@@ -40,7 +40,7 @@ OPTIONS = {
     "--listing": {"action": "store_true", "help": "print each operation with its nanoseconds too"},
     "--orientations": {"action": "store_true", "help": "a step in both orientations"},
 }
-SECONDS, QUICK_SECONDS = 0.1, 0.001  # of a round
+SECONDS, QUICK_SECONDS = 0.1, 0.001  # what a round of a case takes
 
 
 # ---- the clock ----

@@ -5,7 +5,7 @@ The first lines are what `fit` adds to the memory of a process whose samples hav
 The table is 784-100-10 in batches of 32, on 60,000 rows of uint8, on one CPU: a `fit` of an epoch in memory, then one
 from each source of a `Stream`, in turn. Files are in the system's cache. The times are medians, as ratios to that in
 memory of the same round; the memory is the most that an epoch's arrays take, in buffers of the stream, without
-pyarrow's own.
+those of pyarrow.
 """
 
 import tempfile

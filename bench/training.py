@@ -57,22 +57,22 @@ def variants():
     return found
 
 
-def fit(case, of_model, of_fit):
+def fit(case, model_options, fit_options):
     """fit(epochs) of a network in training, which gives its seconds."""
     X, labels = cases.data(case)
-    model = fastnn.Model(case.sizes, rng=0, **of_model)
+    model = fastnn.Model(case.sizes, rng=0, **model_options)
     y = labels.astype(np.int64)
     if model.layers[-1].activation in ("exp", "identity"):
         y = np.eye(case.sizes[-1], dtype=np.float32)[labels]
-    if "input_scale" in of_model:
-        X = (X / of_model["input_scale"]).astype(np.uint8)
-    options = {"batch_size": case.batch_size, "optimizer": fastnn.SGD(RATE), "threads": 1} | of_fit
+    if "input_scale" in model_options:
+        X = (X / model_options["input_scale"]).astype(np.uint8)
+    options = {"batch_size": case.batch_size, "optimizer": fastnn.SGD(RATE), "threads": 1} | fit_options
     return lambda epochs: seconds(lambda: model.fit(X, y, epochs=epochs, **options))
 
 
-def turn(case, of_model, of_fit, total):
+def turn(case, model_options, fit_options, total):
     """A turn of a network: about so many seconds of training, of which it gives the seconds of a sample."""
-    run = fit(case, of_model, of_fit)
+    run = fit(case, model_options, fit_options)
     run(1)  # writes the programs
     epochs = repeats(run, total)
     return lambda: run(epochs) / (epochs * case.n_samples)

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -29,7 +31,7 @@ from bench import (
     timing,
     training,
 )
-from bench.__main__ import QUESTIONS, main
+from bench.__main__ import QUESTIONS, main, parsed
 from bench.baseline_numba import NumbaMLP
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, PREDICTED, Case
@@ -72,7 +74,7 @@ def test_sides_take_turns():
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
-    """Of rounds in a machine that is slow twice, the ratio is that of the sides."""
+    """Rounds in which the machine is slow change times, but not the ratio."""
     figures = {"a": np.array([1.0, 10.0, 2.0]), "b": np.array([3.0, 30.0, 4.0])}
     assert timing.ratios(figures) == {"a": 1, "b": 3}
     assert timing.ratios(figures, "b") == {"a": 1 / 3, "b": 1}
@@ -148,15 +150,16 @@ def test_a_baseline_matches_the_reference(baseline, sizes, batch_size, n_samples
 
 @pytest.mark.parametrize("case", [Case((12, 9, 4), 1, 40), Case((30, 20, 10), 16, 200)], ids=lambda case: case.name)
 def test_numba_and_the_package_train_alike_in_float32(case):
-    """They differ by the rounding of each step, some units in the last place, and no more with more epochs."""
+    """The two differ by the rounding of the steps: some units in the last place of the largest parameter."""
     order, start = cases.orders(case, 5), cases.initial(case)
-    there, here = NumbaMLP(case.sizes, start), Model(case.sizes, init=start)
+    numba, model = NumbaMLP(case.sizes, start), Model(case.sizes, init=start)
     X, labels = cases.data(case)
-    there.fit(X, labels, order, case.batch_size, 0.5)
-    here.fit(X, labels, epochs=5, batch_size=case.batch_size, optimizer=SGD(0.5), shuffle=order)
-    ours, theirs = vector(here.weights, here.biases), vector(there.weights, there.biases)
-    assert ours.dtype == theirs.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=20 * np.finfo(np.float32).eps * abs(theirs).max())
+    numba.fit(X, labels, order, case.batch_size, 0.5)
+    model.fit(X, labels, epochs=5, batch_size=case.batch_size, optimizer=SGD(0.5), shuffle=order)
+    expected, found = vector(numba.weights, numba.biases), vector(model.weights, model.biases)
+    assert expected.dtype == found.dtype == np.float32
+    assert np.abs(found - vector(*zip(*start, strict=True))).max() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.finfo(np.float32).eps * abs(expected).max())
 
 
 @pytest.mark.parametrize("baseline", [NumpyMLP, NumbaMLP])
@@ -311,6 +314,22 @@ def test_wrong_arguments_are_refused(arguments, said, capsys):
         main(arguments)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_command_of_the_docs_is_understood(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = re.findall(r"python -m bench\b(?! QUESTION)([^`#\n]*)", text)
+    assert commands or page not in ("README.md", "CONTRIBUTING.md", "docs/performance.md")
+    if any("estimators" in command for command in commands):
+        pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    for command in commands:
+        module, options = parsed(shlex.split(command.replace("NAME ..", "'64-32-10 b8'")))
+        assert (module is None) == ("--help" in command)
+        assert options is None or options.rounds >= 1
+    assert not re.search(r"\bbench\.(?!machine\.ISAS)[a-z]+\b", text)  # a module of it, as if it were a command
 
 
 def test_an_instruction_set_is_asked_for_before_libraries_load(monkeypatch):
