@@ -9,13 +9,17 @@ import time
 import numpy as np
 
 
-def seconds(function, calls=1, clock=time.perf_counter):
+def seconds(function, calls=1):
     """The seconds of a call, the mean of several."""
+    if calls == 1:  # a loop takes 0.04 us, a tenth of the smallest prediction
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
     repeated = itertools.repeat(None, calls)
-    start = clock()
+    start = time.perf_counter()
     for _ in repeated:
         function()
-    return (clock() - start) / calls
+    return (time.perf_counter() - start) / calls
 
 
 def repeats(seconds_of, total):

@@ -10,6 +10,7 @@ import sys
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,11 +82,12 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
     assert timing.medians(figures) == {"a": 2, "b": 4}
 
 
-def test_the_mean_of_a_call_is_timed():
-    clock = iter([1.0, 7.0])
-    called = []
-    assert timing.seconds(lambda: called.append(1), 3, clock=lambda: next(clock)) == 2
-    assert len(called) == 3
+def test_the_mean_of_a_call_is_timed(monkeypatch):
+    clock, called = iter([1.0, 7.0, 8.0, 8.5]), []
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert timing.seconds(lambda: called.append(1), 3) == 2
+    assert timing.seconds(lambda: called.append(1)) == 0.5
+    assert len(called) == 4
 
 
 def test_repeats_take_about_as_long_as_they_should():
@@ -159,7 +161,7 @@ def test_numba_and_the_package_train_alike_in_float32(case):
     expected, found = vector(numba.weights, numba.biases), vector(model.weights, model.biases)
     assert expected.dtype == found.dtype == np.float32
     assert np.abs(found - vector(*zip(*start, strict=True))).max() > 0.01
-    np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.finfo(np.float32).eps * abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=40 * np.finfo(np.float32).eps * abs(expected).max())
 
 
 @pytest.mark.parametrize("baseline", [NumpyMLP, NumbaMLP])
