@@ -1,34 +1,39 @@
-"""What a small call costs, in microseconds: `python -m bench.calls`.
+"""What a small call costs, in microseconds, and the first fit of a process.
 
-It prints four tables:
+It prints five tables:
 
 - Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
-- Single steps of Adam (relu, softmax, cross-entropy), in turn with other packages that are installed. A figure is the
-  median of rounds; in brackets is how many times as long as fastnn it takes, the median of the rounds' ratios.
+- Single steps of Adam (relu, softmax, cross-entropy), in turn with other packages that are installed. In brackets is
+  how many times as long as fastnn a package takes.
 - Predictions of a few rows, in turn in the same way.
 - Calls that each have another number of rows than the one before, beside the same numbers called again and again.
+- The first fit of a process, imports included, with nothing in the compile cache and with everything.
 """
 
-import statistics
-import time
+import os
+import subprocess
+import sys
+import tempfile
 from importlib.util import find_spec
 
 import numpy as np
 
 import fastnn
 
-from .inference import SIDES, OnnxRuntime, Rows
-from .measuring import stay_on_one_cpu
-from .report import LABELS
-from .training import jax_recipe, torch_step
+from .cases import Rows
+from .machine import cpus
+from .predictors import SIDES, OnnxRuntime
+from .sides import LABELS, jax_recipe, torch_step
+from .timing import in_turn, medians, ratios, repeats, seconds
 
+ROUNDS = 9
 NETWORKS = (((4, 8, 3), 32), ((4, 24, 24, 3), 32), ((4, 24, 24, 3), 1), ((64, 32, 10), 1), ((784, 100, 10), 32))
-CALLS, EPOCHS = 300, 100
-ROUNDS, ROUND_SECONDS = 9, 0.01
+CALLS, QUICK_CALLS, EPOCHS, UNCOUNTED = 300, 10, 100, 20
+TURN_SECONDS, QUICK_TURN_SECONDS = 0.01, 1e-4
 STEPS = (((8, 64, 64, 4), 32), ((64, 32, 10), 32), ((784, 100, 10), 32))
 STEP_TARGETS = {"JAX": 3, "torch": 10}
 PREDICTED, PREDICTED_ROWS = ((64, 32, 10), (4, 24, 24, 3), (8, 64, 64, 4), (784, 100, 10)), (1, 2, 8, 64)
-PREDICT_TARGETS = {1: 6, 64: 3}  # against ONNX Runtime
+PREDICT_TARGETS = {1: "ONNX Runtime 6", 64: "ONNX Runtime 3"}
 ANY_ROWS = (
     ((10, 100, 10), 1, 500),
     ((64, 32, 10), 20, 520),
@@ -36,62 +41,88 @@ ANY_ROWS = (
     ((100, 256, 128, 10), 1000, 5000),
 )
 ANY_CALLS, ANY_KNOWN, ANY_TARGET = 400, 25, 1.2
+LOAD = """
+import time
+import numpy as np, fastnn
+X, y = np.ones((200, 8), np.float32), np.arange(200) % 3
+fastnn.Model([8, 16, 3]).fit(X, y, epochs=1, batch_size=32, threads=1)
+from fastnn.kernels.library import Library, library
+names = list(library("float32").addresses([]))
+start = time.perf_counter()
+Library("float32").addresses(names)
+print(len(names), time.perf_counter() - start)
+"""
+FIRST_FIT = """
+import time
+start = time.perf_counter()
+import numpy as np, fastnn
+X, y = np.ones((200, 8), np.float32), np.arange(200) % 3
+fastnn.Model([8, 16, 3]).fit(X, y, epochs=1, batch_size=32, threads=1)
+print(time.perf_counter() - start)
+"""
 
 
-def microseconds(function, calls=None):
+def named(sizes):
+    """The name of a network, such as "4-8-3"."""
+    return "-".join(map(str, sizes))
+
+
+# ---- medians ----
+
+
+def microseconds(function, calls):
     """The median time of a call, after a few that do not count."""
-    times, calls = [], calls or CALLS
-    for i in range(calls + 20):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start if i >= 20 else np.inf)
-    return statistics.median(times[20:]) * 1e6
+    times = in_turn({"call": lambda: seconds(function)}, calls + UNCOUNTED)
+    return float(np.median(times["call"][UNCOUNTED:])) * 1e6
 
 
-def row(sizes, n):
+def row(sizes, n, calls=CALLS):
     """{what: microseconds} of a network and a batch of n rows."""
     rng = np.random.default_rng(0)
     X, y = rng.random((n, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], n)
     model, sgd, adam = fastnn.Model(sizes, rng=0), fastnn.SGD(0.1), fastnn.Adam()
     options = {"batch_size": n, "optimizer": sgd, "threads": 1}
-    found = {"fit, 1 epoch": microseconds(lambda: model.fit(X, y, epochs=1, **options))}
-    longer = microseconds(lambda: model.fit(X, y, epochs=1 + EPOCHS, **options), CALLS // 10)
+    found = {"fit, 1 epoch": microseconds(lambda: model.fit(X, y, epochs=1, **options), calls)}
+    longer = microseconds(lambda: model.fit(X, y, epochs=1 + EPOCHS, **options), calls // 10)
     found["beside its arithmetic"] = found["fit, 1 epoch"] - (longer - found["fit, 1 epoch"]) / EPOCHS
-    found["partial_fit, SGD"] = microseconds(lambda: model.partial_fit(X, y, optimizer=sgd))
-    found["partial_fit, Adam"] = microseconds(lambda: model.partial_fit(X, y, optimizer=adam))
-    found["predict"] = microseconds(lambda: model.predict(X))
-    found["Model(...)"] = microseconds(lambda: fastnn.Model(sizes, rng=0), CALLS // 10)
+    found["partial_fit, SGD"] = microseconds(lambda: model.partial_fit(X, y, optimizer=sgd), calls)
+    found["partial_fit, Adam"] = microseconds(lambda: model.partial_fit(X, y, optimizer=adam), calls)
+    found["predict"] = microseconds(lambda: model.predict(X), calls)
+    found["Model(...)"] = microseconds(lambda: fastnn.Model(sizes, rng=0), calls // 10)
     return found
+
+
+def print_medians(options):
+    """Print the medians of small calls."""
+    for i, (sizes, n) in enumerate(NETWORKS):
+        found = row(sizes, n, QUICK_CALLS if options.quick else CALLS)
+        if i == 0:
+            print(f"{'':22}" + "".join(f"{name:>24}" for name in found))
+        print(f"{named(sizes) + f', {n} rows':22}" + "".join(f"{value:24.1f}" for value in found.values()), flush=True)
 
 
 # ---- in turn with other packages ----
 
 
-def in_turn(sides):
-    """{name: (microseconds, the ratio to the first one's)} of run(calls) functions."""
-    calls, times = {}, {name: [] for name in sides}
+def compare(sides, rounds, total):
+    """{name: (microseconds of a call, the ratio to the first one's)} of run(calls) functions."""
+    turns = {}
     for name, run in sides.items():
-        calls[name] = 1
         run(20)
-        while (taken := _seconds(run, calls[name])) < ROUND_SECONDS / 2:
-            calls[name] = int(calls[name] * min(10, ROUND_SECONDS / taken)) + 1
-    for _ in range(ROUNDS):
-        for name, run in sides.items():
-            time.sleep(ROUND_SECONDS)  # threads of the side before may still spin
-            run(calls[name] // 10 + 1)
-            times[name].append(_seconds(run, calls[name]) / calls[name] * 1e6)
-    first = times[next(iter(sides))]
-    ratios = {name: statistics.median(y / x for x, y in zip(first, each, strict=True)) for name, each in times.items()}
-    return {name: (statistics.median(each), ratios[name]) for name, each in times.items()}
+        calls = repeats(lambda n, run=run: seconds(lambda: run(n)), total)
 
+        def turn(run=run, calls=calls):
+            run(calls // 10 + 1)
+            return seconds(lambda: run(calls)) / calls * 1e6
 
-def _seconds(run, calls):
-    start = time.perf_counter()
-    run(calls)
-    return time.perf_counter() - start
+        turns[name] = turn
+    times = in_turn(turns, rounds, pause=total)
+    return {name: (median, ratios(times)[name]) for name, median in medians(times).items()}
 
 
 def _repeated(function):
+    """run(calls) of a function."""
+
     def run(calls):
         for _ in range(calls):
             function()
@@ -144,83 +175,111 @@ def predictions(sizes, n):
     return found
 
 
-def any_rows(call, low, high):
+def print_compared(title, made, options):
+    """Print a table of {(line, target): sides} with a line for each."""
+    print(f"\n{title}\n")
+    names = list(dict.fromkeys(name for sides in made.values() for name in sides))
+    print(f"{'':24}" + "".join(f"{name:>20}" for name in names) + "   target", flush=True)
+    for (line, target), sides in made.items():
+        found = compare(sides, options.rounds, QUICK_TURN_SECONDS if options.quick else TURN_SECONDS)
+        values = [f"{found[n][0]:.1f} ({found[n][1]:.1f})" if n != "fastnn" else f"{found[n][0]:.1f}" for n in names]
+        print(f"{line:24}" + "".join(f"{value:>20}" for value in values) + f"   {target}".rstrip(), flush=True)
+
+
+def print_steps(options):
+    """Print what a step of Adam takes in each package."""
+    target = ", ".join(f"{name} {ratio}" for name, ratio in STEP_TARGETS.items())
+    made = {(f"{named(sizes)}, {n} rows", target): steps(sizes, n) for sizes, n in STEPS}
+    print_compared("A step of Adam, microseconds", made, options)
+
+
+def print_predictions(options):
+    """Print what a prediction of a few rows takes in each package."""
+    counts = PREDICTED_ROWS[:1] if options.quick else PREDICTED_ROWS
+    shapes = [(sizes, n) for sizes in PREDICTED for n in counts]
+    made = {(Rows(sizes, n, n).name, PREDICT_TARGETS.get(n, "")): predictions(sizes, n) for sizes, n in shapes}
+    print_compared("predict, microseconds", made, options)
+
+
+# ---- another number of rows in each call ----
+
+
+def any_rows(call, low, high, calls=ANY_CALLS):
     """(quantiles 0.1 and 0.5 of calls with new numbers of rows, the same of known ones, the median ratio).
 
     All are microseconds. Some of the numbers are called several times in a row: the fastest call is that of a known
     number.
     """
-    numbers, new = np.random.default_rng(0).permutation(np.arange(low, high + 1))[:ANY_CALLS].tolist(), []
+    numbers = np.random.default_rng(0).permutation(np.arange(low, high + 1))[:calls].tolist()
     call(high)
-    for n in numbers:
-        start = time.perf_counter()
-        call(n)
-        new.append((time.perf_counter() - start) * 1e6)
-    some = numbers[:: max(1, len(numbers) // ANY_KNOWN)]
+    new = [seconds(lambda n=n: call(n)) for n in numbers]
     known, again = [], []
-    for n in some:
-        known.append(min(_seconds(_repeated(lambda n=n: call(n)), 5) / 5 * 1e6 for _ in range(5)))
+    for n in numbers[:: max(1, len(numbers) // ANY_KNOWN)]:
+        known.append(min(seconds(lambda n=n: call(n), 5) for _ in range(5)))
         call(high)
-        start = time.perf_counter()
-        call(n)
-        again.append((time.perf_counter() - start) * 1e6)
-    ratio = statistics.median(a / k for a, k in zip(again, known, strict=True))
-    return np.quantile(new, (0.1, 0.5)), np.quantile(known, (0.1, 0.5)), ratio
+        again.append(seconds(lambda n=n: call(n)))
+    ratio = np.median(np.divide(again, known))
+    return *(np.quantile(each, (0.1, 0.5)) * 1e6 for each in (new, known)), ratio
 
 
-def _any_rows_table():
+def calls_with_rows(sizes, high):
+    """{what: a function of the number of rows} here and in scikit-learn, where it is installed."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((high, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], high)
+    model, adam = fastnn.Model(sizes, rng=0), fastnn.Adam()
+    found = {
+        "predict": lambda n: model.predict(X[:n]),
+        "partial_fit": lambda n: model.partial_fit(X[:n], y[:n], optimizer=adam),
+    }
+    if find_spec("sklearn"):
+        from sklearn.neural_network import MLPClassifier
+
+        for whose, kind in (("the estimator's", fastnn.MLPClassifier), ("scikit-learn's", MLPClassifier)):
+            estimator = kind(sizes[1:-1]).partial_fit(X, y, classes=np.arange(sizes[-1]))
+            found[f"{whose} predict"] = lambda n, e=estimator: e.predict(X[:n])
+            found[f"{whose} partial_fit"] = lambda n, e=estimator: e.partial_fit(X[:n], y[:n])
+    return found
+
+
+def print_rows(options):
     """Print what new numbers of rows cost, here and in scikit-learn."""
     print("\nEach call with another number of rows, microseconds: quantiles 0.1 and 0.5\n")
     print(f"{'':42}{'new, from the first':>22}{'known':>18}{'after others':>14}   target {ANY_TARGET}")
-    for sizes, low, high in ANY_ROWS:
-        rng = np.random.default_rng(0)
-        X, y = rng.standard_normal((high, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], high)
-        model, adam = fastnn.Model(sizes, rng=0), fastnn.Adam()
-        calls = {
-            "predict": lambda n, model=model, X=X: model.predict(X[:n]),
-            "partial_fit": lambda n, model=model, X=X, y=y, adam=adam: model.partial_fit(X[:n], y[:n], optimizer=adam),
-        }
-        if find_spec("sklearn"):
-            from sklearn.neural_network import MLPClassifier
-
-            for whose, kind in (("the estimator's", fastnn.MLPClassifier), ("scikit-learn's", MLPClassifier)):
-                estimator = kind(sizes[1:-1]).partial_fit(X, y, classes=np.arange(sizes[-1]))
-                calls[f"{whose} predict"] = lambda n, e=estimator, X=X: e.predict(X[:n])
-                calls[f"{whose} partial_fit"] = lambda n, e=estimator, X=X, y=y: e.partial_fit(X[:n], y[:n])
-        for name, call in calls.items():
-            new, known, ratio = any_rows(call, low, high)
-            place = f"{'-'.join(map(str, sizes))}, {low} to {high}, {name}"
+    for sizes, low, high in ANY_ROWS[: 1 if options.quick else None]:
+        for name, call in calls_with_rows(sizes, high).items():
+            new, known, ratio = any_rows(call, low, high, QUICK_CALLS if options.quick else ANY_CALLS)
+            place = f"{named(sizes)}, {low} to {high}, {name}"
             print(f"{place:58}{new[0]:10.0f}{new[1]:8.0f}{known[0]:10.0f}{known[1]:8.0f}{ratio:14.2f}", flush=True)
 
 
-def _print(title, sides, targets):
-    """A table of one kind of call: a line for each of the sides."""
-    print(f"\n{title}\n")
-    names = list(dict.fromkeys(name for each in sides.values() for name in each))
-    print(f"{'':24}" + "".join(f"{name:>20}" for name in names) + "   target")
-    for what, make in sides.items():
-        found = in_turn(make)
-        values = [f"{found[n][0]:.1f} ({found[n][1]:.1f})" if n != "fastnn" else f"{found[n][0]:.1f}" for n in names]
-        print(f"{what:24}" + "".join(f"{value:>20}" for value in values) + f"   {targets(what)}", flush=True)
+# ---- the first fit of a process ----
 
 
-def main():
+def print_first(options):
+    """Print what the first fit of a process takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"FASTNN_CACHE_DIR": folder}
+        command = [sys.executable, "-c", FIRST_FIT]
+        first, *later = [float(subprocess.check_output(command, env=environment)) for _ in range(1 + options.rounds)]
+        number, loaded = subprocess.check_output([sys.executable, "-c", LOAD], env=environment).split()
+    print(f"\nfirst fit ever {first:.1f} s, of a later process {np.median(later):.2f} s ({min(later):.2f} at best)")
+    print(f"loading its {int(number)} vector functions from the cache: {1e3 * float(loaded):.0f} ms")
+
+
+TABLES = {
+    "medians": print_medians,
+    "steps": print_steps,
+    "predictions": print_predictions,
+    "rows": print_rows,
+    "first": print_first,
+}
+OPTIONS = {
+    "--table": {"nargs": "+", "choices": TABLES, "default": TABLES, "help": f"of {', '.join(TABLES)} (default all)"}
+}
+
+
+def run(options):
     """Print the tables."""
-    stay_on_one_cpu()
-    for i, (sizes, n) in enumerate(NETWORKS):
-        found = row(sizes, n)
-        if i == 0:
-            print(f"{'':22}" + "".join(f"{name:>24}" for name in found))
-        values = "".join(f"{value:24.1f}" for value in found.values())
-        print(f"{'-'.join(map(str, sizes)) + f', {n} rows':22}{values}", flush=True)
-    against = ", ".join(f"{name} {ratio}" for name, ratio in STEP_TARGETS.items())
-    made = {f"{'-'.join(map(str, sizes))}, {n} rows": steps(sizes, n) for sizes, n in STEPS}
-    _print("A step of Adam, microseconds", made, lambda _: against)
-    made = {Rows(sizes, n, n).name: predictions(sizes, n) for sizes in PREDICTED for n in PREDICTED_ROWS}
-    of_rows = {str(n): f"ONNX Runtime {ratio}" for n, ratio in PREDICT_TARGETS.items()}
-    _print("predict, microseconds", made, lambda what: of_rows.get(what.split(", ")[1].split()[0], ""))
-    _any_rows_table()
-
-
-if __name__ == "__main__":
-    main()
+    with cpus(1):
+        for name in options.table:
+            TABLES[name](options)

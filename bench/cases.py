@@ -1,8 +1,9 @@
-"""The one table of network shapes that benches and tests share, and the data for them.
+"""The tables of network shapes that benches and tests share, and the data for them.
 
-All cases train with plain SGD, sigmoid layers and the quadratic cost in float32.
+All networks have sigmoid layers in float32, and train with plain SGD and the quadratic cost.
 """
 
+import argparse
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -39,6 +40,21 @@ class Case:
         return replace(self, n_samples=min(self.n_samples, n_samples))
 
 
+@dataclass(frozen=True)
+class Rows(Case):
+    """A network and how many rows a call of predict has: batch_size, of which n_samples are left after a `cut`."""
+
+    @property
+    def name(self) -> str:
+        """The name of the case, such as "64-32-10, 1 row"."""
+        return f"{'-'.join(map(str, self.sizes))}, {self.batch_size:,} row{'s' * (self.batch_size > 1)}"
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the products of one row."""
+        return 2 * sum(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
+
+
 CASES = (
     Case((784, 30, 10), 10, 50_000),
     Case((784, 100, 10), 32, 50_000),
@@ -48,6 +64,15 @@ CASES = (
     Case((512, 512, 512, 10), 256, 20_480),
     Case((8, 64, 64, 4), 64, 50_000),
 )
+PREDICTED = (
+    *(Rows(sizes, 1, 1) for sizes in ((64, 32, 10), (4, 24, 24, 3), (8, 64, 64, 4))),
+    Rows((784, 100, 10), 50_000, 50_000),
+)
+
+
+def chosen(names, table=CASES):
+    """The cases with these names, or the whole table where there are none."""
+    return [case for case in table if not names or case.name in names]
 
 
 def data(case, seed=0):
@@ -73,3 +98,19 @@ def initial(case, seed=0):
         )
         for fan_in, fan_out in pairwise(case.sizes)
     ]
+
+
+# ---- options of the command line ----
+
+
+def count(text):
+    """A whole number of at least 1."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def case_option(*tables):
+    """What argparse needs to know of an option --case."""
+    names = [case.name for table in tables or (CASES,) for case in table]
+    return {"nargs": "+", "action": "extend", "choices": names, "metavar": "NAME", "help": "; ".join(names)}

@@ -1,18 +1,21 @@
-"""`python -m bench.fann DIR`: what is left of the error in outputs that are saturated and wrong, on FANN's data sets.
+"""What is left of the error in outputs that are saturated and wrong, on FANN's data sets.
 
 DIR holds files as FANN has them (`datasets/` of github.com/libfann/fann): NAME.train and NAME.test, each a line
 "samples inputs outputs", then the numbers. A table has a line for each data set, optimizer of the whole set and loss
 or rule: the training error and its share in outputs that are at the wrong end of the sigmoid (|a - y| > 0.99), and
-the accuracy on both files; means over seeds.
+the accuracy on both files; means over as many seeds as there are rounds.
 """
 
-import argparse
-import pathlib
+import itertools
+from pathlib import Path
 
 import numpy as np
 
 import fastnn
 
+from .cases import count
+
+ROUNDS, QUICK_EPOCHS = 3, 20
 NAMES = "diabetes", "gene", "soybean", "thyroid"
 OPTIMIZERS = {"Rprop": fastnn.Rprop(), "L-BFGS": fastnn.LBFGS()}
 # (arguments of Model, arguments of fit)
@@ -22,6 +25,14 @@ WAYS = {
     "arctanh_error": ({"loss": "arctanh_error"}, {}),
     "arctanh_error, min_derivative=0.0396": ({"loss": "arctanh_error"}, {"min_derivative": 0.0396}),
     "cross_entropy": ({"loss": "cross_entropy"}, {}),
+}
+
+
+OPTIONS = {
+    "folder": {"metavar": "DIR", "type": Path},
+    "--names": {"nargs": "+", "default": NAMES, "help": f"data sets (default {', '.join(NAMES)})"},
+    "--epochs": {"type": count, "default": 500, "help": "epochs to train (default %(default)s)"},
+    "--hidden": {"type": count, "default": 20, "help": "hidden neurons (default %(default)s)"},
 }
 
 
@@ -35,41 +46,29 @@ def read(path):
 
 def result(train, test, hidden, optimizer, way, epochs, seed):
     """(mean squared error, its share in saturated wrong outputs, accuracy of training, of test)."""
-    of_model, of_fit = WAYS[way]
+    model_options, fit_options = WAYS[way]
     (X, Y), sizes = train, [train[0].shape[1], hidden, train[1].shape[1]]
-    model = fastnn.Model(sizes, init="glorot_uniform", rng=seed, **of_model)
-    model.fit(X, Y, epochs=epochs, batch_size=len(X), optimizer=OPTIMIZERS[optimizer], **of_fit)
+    model = fastnn.Model(sizes, init="glorot_uniform", rng=seed, **model_options)
+    model.fit(X, Y, epochs=epochs, batch_size=len(X), optimizer=OPTIMIZERS[optimizer], **fit_options)
     errors = (model.predict(X) - Y).astype(np.float64)
     squares = errors**2
     right = [np.mean(model.predict(x).argmax(axis=1) == y.argmax(axis=1)) for x, y in (train, test)]
     return squares.mean(), squares[np.abs(errors) > 0.99].sum() / squares.sum(), *right
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m bench.fann", description=__doc__)
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--names", nargs="+", default=NAMES)
-    parser.add_argument("--epochs", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--hidden", type=int, default=20)
-    options = parser.parse_args(arguments)
+def run(options):
+    """Print the table."""
+    epochs = QUICK_EPOCHS if options.quick else options.epochs
     print(
         "| data set | optimizer | loss, rule | training error | of it saturated and wrong | accuracy, training | test |"
     )
-    print("|---|---|---|---|---|---|---|")
-    for name in options.names:
-        train, test = (read(options.folder / f"{name}.{part}") for part in ("train", "test"))
-        for optimizer in OPTIMIZERS:
-            for way in WAYS:
-                if optimizer == "L-BFGS" and "min_derivative" in way:
-                    continue
-                rows = [
-                    result(train, test, options.hidden, optimizer, way, options.epochs, seed)
-                    for seed in range(options.seeds)
-                ]
-                error, share, of_train, of_test = np.mean(rows, axis=0)
-                print(f"| {name} | {optimizer} | {way} | {error:.4f} | {share:.2f} | {of_train:.3f} | {of_test:.3f} |")
-
-
-if __name__ == "__main__":
-    main()
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for name, optimizer, way in itertools.product(options.names, OPTIMIZERS, WAYS):
+        if optimizer == "L-BFGS" and "min_derivative" in way:
+            continue
+        sets = [read(options.folder / f"{name}.{part}") for part in ("train", "test")]
+        rows = [result(*sets, options.hidden, optimizer, way, epochs, seed) for seed in range(options.rounds)]
+        error, share, of_train, of_test = np.mean(rows, axis=0)
+        print(
+            f"| {name} | {optimizer} | {way} | {error:.4f} | {share:.2f} | {of_train:.3f} | {of_test:.3f} |", flush=True
+        )

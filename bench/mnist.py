@@ -1,22 +1,24 @@
-"""`python -m bench.mnist DIR`: how long it takes to 97% on MNIST, here and in JAX where it is installed.
+"""How long it takes to 97% on MNIST, here and in JAX where it is installed.
 
 DIR holds MNIST's IDX files. Both train 784-64-10, relu, softmax, Adam with one cycle of the rate up to 0.01, for two
 epochs in batches of 64, from uint8 images in memory, in turn. The first turn of each, which compiles, is shown apart.
 The figure is the median of the others. Run it under `taskset -c 0` for one thread.
 """
 
-import argparse
-import statistics
+import itertools
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 import fastnn
 
-from .measuring import machine
-from .training import jax_recipe
+from .machine import print_host
+from .sides import jax_recipe
+from .timing import in_turn
 
+ROUNDS, OPTIONS = 5, {"folder": {"metavar": "DIR", "type": Path}}
 SIZES, BATCH, EPOCHS, RATE, SCALE = (784, 64, 10), 64, 2, 0.01, 1 / 255
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -34,7 +36,8 @@ def here(X, y, X_test, y_test, seed):
 def in_jax():
     """Make a function that trains in JAX and returns (seconds of training, accuracy on the test set).
 
-    What its first call compiles serves the later ones, which must have the same data."""
+    What its first call compiles serves the later ones, which must have the same data.
+    """
     made = []
 
     def train(X, y, X_test, y_test, seed):
@@ -54,33 +57,24 @@ def in_jax():
 
 
 def compare(sets, rounds):
-    """{side: [(seconds, accuracy), ..]}, the first one with compilation."""
-    sides = {"fastnn": here, "JAX": in_jax()}
-    found = {name: [] for name in sides}
-    for seed in range(rounds + 1):
-        for name, train in list(sides.items()):
-            try:
-                found[name].append(train(*sets, seed))
-            except ImportError:
-                print("JAX is not installed: it is in the extra bench")
-                del sides[name], found[name]
-    return found
+    """{package: (rounds, 2): seconds and accuracy} of a round with compilation, then of as many others."""
+    sides = {"fastnn": here}
+    if find_spec("jax"):
+        sides["JAX"] = in_jax()
+    else:
+        print("JAX is not installed: it is in the extra bench")
+    seeds = {name: itertools.count() for name in sides}
+    return in_turn({name: lambda name=name: sides[name](*sets, next(seeds[name])) for name in sides}, rounds + 1)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m bench.mnist", description=__doc__.split("\n")[0])
-    parser.add_argument("directory", metavar="DIR", type=Path)
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    options = parser.parse_args(arguments)
-    sets = [fastnn.load_idx(next(options.directory.glob(f"{name}*"))) for name in FILES]
+def run(options):
+    """Print the time and the accuracy of each package."""
+    sets = [fastnn.load_idx(next(options.folder.glob(f"{name}*"))) for name in FILES]
     sets = [each.reshape(len(each), -1) if each.ndim == 3 else each.astype(np.int64) for each in sets]
-    print("\n".join(f"{key}: {value}" for key, value in machine().items()))
+    if options.quick:
+        sets = [each[:1000] for each in sets]
+    print_host()
     for name, runs in compare(sets, options.rounds).items():
-        (first, _), *others = runs
-        seconds, accuracies = zip(*others, strict=True)
+        (first, _), (seconds, accuracies) = runs[0], runs[1:].T
         shown = f"accuracy {min(accuracies):.4f} to {max(accuracies):.4f}"
-        print(f"{name}: {statistics.median(seconds):.3f} s, {shown}; the first time {first:.2f} s")
-
-
-if __name__ == "__main__":
-    main()
+        print(f"{name}: {np.median(seconds):.3f} s, {shown}; the first time {first:.2f} s")

@@ -1,345 +1,163 @@
-"""Other packages in the benchmark: the same SGD, each as fast as it was found to go.
+"""How fast fastnn trains and predicts beside other packages, and what README.md and docs/ show of it.
 
-A peer does not shuffle: its batches are made once, before anything is timed. What can be done in several ways
-(`options`: the orientation, who differentiates, how many batches a loop's body takes) is timed when a peer is made, one
-option after another, and the fastest is kept. Packages are imported when a peer is made.
+Everything is measured as in `baselines`. What is complete goes into the checkout: docs/peers.json, docs/peers.svg and
+the tables of README.md.
 """
 
-import os
-import time
-from types import SimpleNamespace
-from typing import NamedTuple
+import json
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
 
-import numpy as np
+from . import cases, predictors, sides
+from .children import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, measure, numpy_sides
+from .machine import print_host
+from .sides import LABELS
 
-from . import cases
-from .cases import LEARNING_RATE
-
-TRIAL_BATCHES = 200
-
-
-def threads():
-    """What the parent process set; one elsewhere."""
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))
-
-
-def least_seconds(function):
-    """The seconds of the fastest of at least three calls, which take 0.1 s or more, after one that is not timed."""
-    function()
-    seconds = []
-    while len(seconds) < 3 or sum(seconds) < 0.1:
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def fastest(options, seconds):
-    """The value of each option, {name: values}, with the least seconds(variant): one option after another."""
-    variant = {name: values[0] for name, values in options.items()}
-    known = {}
-    for name, values in options.items():
-        tried = [variant | {name: value} for value in values] if len(values) > 1 else []
-        for each in tried:
-            key = tuple(each.values())
-            known[key] = known.get(key) or seconds(each)
-        variant = min(tried, key=lambda each: known[tuple(each.values())], default=variant)
-    return variant
-
-
-class Products(NamedTuple):
-    """The products of a layer with inputs a, weights W, biases b and deltas d, in `@` and `.T` of any library."""
-
-    forward: object  # a, W, b
-    back: object  # d, W
-    gradient: object  # d, a
-    samples: int = 0  # the axis of the samples
-
-
-ORIENTATIONS = {
-    "rows": Products(lambda a, W, b: a @ W.T + b, lambda d, W: d @ W, lambda d, a: d.T @ a),
-    "rows, W transposed": Products(lambda a, W, b: a @ W + b, lambda d, W: d @ W.T, lambda d, a: a.T @ d),
-    "columns": Products(lambda a, W, b: W @ a + b[:, None], lambda d, W: W.T @ d, lambda d, a: d @ a.T, samples=1),
+ROUNDS = 5
+OPTIONS = {
+    "--case": cases.case_option(cases.CASES, cases.PREDICTED),
+    "--threads": {"type": cases.count, "help": "threads of every side (default 1, then 2)"},
+    "--out": {"type": Path, "metavar": "DIR", "help": "write there, not into docs/ and README.md"},
 }
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- peers:begin -->\n", "<!-- peers:end -->"
+COLORS = ("#d1495b", "#30638e", "#7fb7be", "#00798c", "#b8a13a", "#8d8d8d")
+PACKAGES = ("jax", "jaxlib", "torch", "onnxruntime", "onnx", "scikit-learn")
+NOTE = (
+    "Float32; training is SGD, sigmoid, quadratic cost. Peers train on batches made ahead, fastnn and NumPy shuffle "
+    "and gather. Each peer runs in the fastest of the ways that `bench/sides.py` and `bench/predictors.py` try; NumPy "
+    "is the faster of its OpenBLAS as installed and told to use AVX-512. scikit-learn's last layer is linear in "
+    "training; the weights of all others, and all outputs, are compared. Medians of rounds in turn, each side in its "
+    "own process."
+)
 
 
-def written_out(parameters, x, target, products, sigmoid):
-    """What a step of SGD adds to each (weights, biases), by the chain rule."""
-    outputs = [x]
-    for W, b in parameters:
-        outputs.append(sigmoid(products.forward(outputs[-1], W, b)))
-    d = (target - outputs[-1]) * (LEARNING_RATE / x.shape[products.samples])
-    steps = []
-    for l in reversed(range(len(parameters))):
-        d = d * (outputs[l + 1] * (1 - outputs[l + 1]))
-        steps.append((products.gradient(d, outputs[l]), d.sum(products.samples)))
-        if l:
-            d = products.back(d, parameters[l][0])
-    return steps[::-1]
+def available(registry):
+    """The sides of a registry whose package is installed, in the order of LABELS; names the others."""
+    found = []
+    for side in LABELS:
+        package = getattr(registry.get(side), "package", "numpy")
+        if find_spec(package) is None:
+            print(f"{side}: skipped, {package} is not installed")
+        elif side in registry:
+            found += numpy_sides() if side == "numpy" else [side]
+    return found
 
 
-def differentiated(grad, parameters, x, target, products, sigmoid):
-    """What a step of SGD adds to each (weights, biases), by a library's `grad`."""
-
-    def cost(parameters):
-        a = x
-        for W, b in parameters:
-            a = sigmoid(products.forward(a, W, b))
-        return ((a - target) ** 2).sum() * (0.5 / x.shape[products.samples])
-
-    return [(-LEARNING_RATE * dW, -LEARNING_RATE * db) for dW, db in grad(cost)(parameters)]
+def rates(result):
+    """Samples a second by column; NumPy's is the better of its two."""
+    found = dict(result["samples_per_second"])
+    if AVX512 in found:
+        found["numpy"] = max(found["numpy"], found.pop(AVX512))
+    return found
 
 
-class Peer:
-    """A package that trains with minibatches. `_program(variant)` is an epoch: (parameters, batches) to parameters."""
-
-    package = ""
-    options = {}  # noqa: RUF012
-    alike = True  # whether training ends with fastnn's weights
-    max_batches = None  # the most batches of an epoch, for a package whose steps are slow
-
-    def __init__(self, case, variant=None):
-        self.case = case
-        X, labels = cases.data(case)
-        self.X, self.targets = X, np.eye(case.sizes[-1], dtype=np.float32)[labels]
-        self._load()
-        self.variant = fastest(self.options, self._trial) if variant is None else variant
-        self._run = self._program(self.variant)
-        self._parameters = self._initial(self.variant)
-        self._prepared = self._batches(self.variant, self.X, self.targets)
-
-    def train(self, epochs, order=None):
-        """Whole epochs in the order of the data, or in the rows of `order` (epochs, n)."""
-        for i in range(epochs):
-            batches = self._prepared
-            if order is not None:
-                batches = self._batches(self.variant, self.X[order[i]], self.targets[order[i]])
-            self._parameters = self._run(self._parameters, batches)
-
-    @property
-    def model(self):
-        """Weights (fan_out, fan_in) and biases, as NumPy arrays."""
-        arrays = [[np.asarray(array).copy() for array in pair] for pair in self._parameters]
-        transposed = "transposed" in self.variant.get("orientation", "")
-        return SimpleNamespace(weights=[W.T if transposed else W for W, _ in arrays], biases=[b for _, b in arrays])
-
-    def _trial(self, variant):
-        """The seconds of an epoch on the first batches."""
-        n = TRIAL_BATCHES * self.case.batch_size
-        run, batches = self._program(variant), self._batches(variant, self.X[:n], self.targets[:n])
-        state = [self._initial(variant)]
-        return least_seconds(lambda: state.append(run(state.pop(), batches)))
-
-    def _initial(self, variant):
-        transposed = "transposed" in variant.get("orientation", "")
-        start = [(np.ascontiguousarray(W.T) if transposed else W, b) for W, b in cases.initial(self.case)]
-        return [(self._array(W), self._array(b)) for W, b in start]
-
-    def _batches(self, variant, X, targets):
-        """[(x, targets), ...], each (n, k, rows, columns): n times k batches, what is left of them, a smaller batch."""
-        size, unroll, start, parts = self.case.batch_size, variant.get("unroll", 1), 0, []
-        for k, rows in ((unroll, size), (1, size), (1, max(1, len(X) % size))):
-            if n := (len(X) - start) // (k * rows):
-                chosen = slice(start, start + n * k * rows)
-                pair = [a[chosen].reshape(n, k, rows, -1) for a in (X, targets)]
-                if variant.get("orientation") == "columns":
-                    pair = [a.swapaxes(2, 3) for a in pair]
-                parts.append([self._array(np.ascontiguousarray(a)) for a in pair])
-                start = chosen.stop
-        return parts
+def best(result):
+    """How many times as fast as the best peer fastnn is, and which that is."""
+    side = min(result["ratio"], key=result["ratio"].get)
+    return f"{result['ratio'][side]:.2f} ({LABELS['numpy' if side == AVX512 else side]})"
 
 
-class _Scanned(Peer):
-    """An epoch is one compiled function: a scan over its batches."""
-
-    def _epoch(self, variant, sigmoid, grad, scan, nothing):
-        products = ORIENTATIONS[variant["orientation"]]
-
-        def step(parameters, batches):
-            for x, target in zip(*batches, strict=True):
-                if variant["gradient"] == "written out":
-                    steps = written_out(parameters, x, target, products, sigmoid)
-                else:
-                    steps = differentiated(grad, parameters, x, target, products, sigmoid)
-                parameters = [(W + dW, b + db) for (W, b), (dW, db) in zip(parameters, steps, strict=True)]
-            return parameters, nothing()
-
-        return lambda parameters, x, targets: scan(step, parameters, (x, targets))[0]
+def row(result, columns):
+    """A line of a table: samples a second, or the microseconds of a call with one row."""
+    one = result["name"].endswith(", 1 row")
+    cells = [f"{1e6 / rate:,.1f} us" if one else f"{rate:,.0f}" for rate in map(rates(result).get, columns)]
+    return f"| {' | '.join([result['name'], *cells, best(result)])} |"
 
 
-class Jax(_Scanned):
-    """JAX: the epoch jitted, parameters donated."""
-
-    package = "jax"
-    options = {  # noqa: RUF012
-        "orientation": tuple(ORIENTATIONS),
-        "sigmoid": ("logistic", "tanh"),
-        "gradient": ("jax.grad", "written out"),
-        "unroll": (1, 4, 8),
-        "vector bits": (256, 512),  # XLA prefers 256 where there are 512
-    }
-
-    def _load(self):
-        import jax
-
-        self._jax = jax
-        jax.config.update("jax_platforms", "cpu")
-        self._array = jax.numpy.array
-
-    def _program(self, variant):
-        jax = self._jax
-        tanh = lambda z: 0.5 * jax.numpy.tanh(0.5 * z) + 0.5  # noqa: E731
-        sigmoid = jax.lax.logistic if variant["sigmoid"] == "logistic" else tanh
-        epoch = jax.jit(
-            self._epoch(variant, sigmoid, jax.grad, jax.lax.scan, lambda: None),
-            donate_argnums=0,
-            compiler_options={"xla_cpu_prefer_vector_width": variant["vector bits"]},
-        )
-
-        def run(parameters, batches):
-            for x, targets in batches:
-                parameters = epoch(parameters, x, targets)
-            return jax.block_until_ready(parameters)
-
-        return run
+def header(columns, kind):
+    """The first two lines of a table."""
+    unit = {"training": "samples/s", "inference": "rows/s, or time of a call"}[kind]
+    names = [unit, *(LABELS[side] for side in columns), "ratio to the best"]
+    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
 
 
-class TorchCompile(_Scanned):
-    """torch.compile of the epoch, torch's own scan over the batches, and C++ instead of Python between kernels."""
-
-    package = "torch"
-    options = {  # noqa: RUF012
-        "orientation": tuple(ORIENTATIONS),
-        "gradient": ("torch.func.grad", "written out"),
-        "unroll": (1, 4),
-    }
-
-    def _load(self):
-        import torch
-        from torch._dynamo import config
-        from torch._inductor import config as inductor
-
-        self._torch, self._array = torch, torch.tensor
-        torch.set_num_threads(threads())
-        config.recompile_limit = config.accumulated_recompile_limit = 1000  # each shape is compiled
-        inductor.compile_threads = 1
-
-    def _program(self, variant):
-        from torch._higher_order_ops.scan import scan
-
-        torch = self._torch
-        epoch = torch.compile(
-            self._epoch(variant, torch.sigmoid, torch.func.grad, scan, lambda: torch.zeros(())),
-            dynamic=False,
-            fullgraph=True,
-            options={"cpp_wrapper": True},
-        )
-
-        def run(parameters, batches):
-            with torch.no_grad():
-                for x, targets in batches:
-                    parameters = epoch(parameters, x, targets)
-            return parameters
-
-        return run
+def columns_of(results):
+    """The sides that were measured, in the order of LABELS."""
+    return [side for side in LABELS if side in results[0]["samples_per_second"]]
 
 
-class Torch(Peer):
-    """Eager PyTorch."""
-
-    package = "torch"
-    options = {"step": ("SGD foreach", "SGD fused", "autograd.grad", "written out")}  # noqa: RUF012
-    max_batches = 2000
-
-    def _load(self):
-        import torch
-
-        self._torch, self._array = torch, torch.tensor
-        torch.set_num_threads(threads())
-
-    def _batches(self, variant, X, targets):
-        parts = super()._batches(variant, X, targets)
-        return [pair for part in parts for pair in zip(*(a.flatten(0, 1).unbind() for a in part), strict=True)]
-
-    def _program(self, variant):
-        torch, step = self._torch, variant["step"]
-        products = ORIENTATIONS["rows"]._replace(forward=torch.nn.functional.linear)
-
-        def written(parameters, batches):
-            flat = [array for pair in parameters for array in pair]
-            with torch.inference_mode():
-                for x, target in batches:
-                    steps = written_out(parameters, x, target, products, torch.sigmoid)
-                    torch._foreach_add_(flat, [array for pair in steps for array in pair])
-            return parameters
-
-        def differentiated(parameters, batches):
-            flat = [array.requires_grad_() for pair in parameters for array in pair]
-            kind = {"SGD foreach": {"foreach": True}, "SGD fused": {"fused": True}}.get(step)
-            optimizer = torch.optim.SGD(flat, LEARNING_RATE, **kind) if kind else None
-            for x, target in batches:
-                a = x
-                for W, b in parameters:
-                    a = torch.sigmoid(torch.nn.functional.linear(a, W, b))
-                d = (a.detach() - target) / len(x)  # the cost's derivative; the cost itself is not needed
-                if optimizer:
-                    optimizer.zero_grad()
-                    a.backward(d)
-                    optimizer.step()
-                else:
-                    gradients = torch.autograd.grad(a, flat, d)
-                    with torch.no_grad():
-                        torch._foreach_add_(flat, gradients, alpha=-LEARNING_RATE)
-            return [(W.detach(), b.detach()) for W, b in parameters]
-
-        return written if step == "written out" else differentiated
+def text(content):
+    """What README.md has between its markers: the tables and where they come from."""
+    parts = []
+    for kind in ("training", "inference"):
+        for threads, results in content[kind].items():
+            columns = columns_of(results)
+            lines = [header(columns, kind), *(row(result, columns) for result in results)]
+            parts += [f"{kind.capitalize()}, {threads} thread{'s' * (threads != '1')}:", "\n".join(lines)]
+    host = dict(content["machine"])
+    cpu, cpus, system, python = (host.pop(key) for key in ("cpu", "cpus", "system", "python"))
+    versions = ", ".join(f"{name} {number}" for name, number in host.items())
+    command = f"`python -m bench peers --rounds {content['rounds']}`".replace(" ", "\N{NO-BREAK SPACE}")
+    where = f"{cpu} ({cpus} CPUs), {system}, Python {python}, {versions}; {command}."
+    notes = (textwrap.fill(note, 118, break_on_hyphens=False) for note in (NOTE, where))
+    return "\n\n".join([*parts, *notes]).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
-def sklearn_regressor(case):
-    """An MLPRegressor with the case's first parameters."""
-    from sklearn.neural_network import MLPRegressor
-
-    model = MLPRegressor(
-        hidden_layer_sizes=case.sizes[1:-1],
-        activation="logistic",
-        solver="sgd",
-        momentum=0,
-        nesterovs_momentum=False,
-        alpha=0,
-        batch_size=case.batch_size,
-        learning_rate_init=Sklearn.learning_rate,
-        shuffle=False,
-    )
-    model.partial_fit(*(np.zeros((case.batch_size, n), np.float32) for n in (case.sizes[0], case.sizes[-1])))
-    for W, b, (weights, biases) in zip(model.coefs_, model.intercepts_, cases.initial(case), strict=True):
-        W[...], b[...] = weights.T, biases
-    return model
+def replace_block(page, block):
+    """The page with another text between its markers."""
+    start = page.index(BEGIN) + len(BEGIN)
+    return page[:start] + block + page[page.index(END, start) :]
 
 
-class Sklearn(Peer):
-    """scikit-learn's MLPRegressor. Its last layer has no sigmoid: one pass less, and other weights."""
+def draw(results, file):
+    """Samples a second of each side in each case, as bars on a logarithmic axis; the same bytes each time."""
+    import matplotlib
+    from matplotlib.figure import Figure
 
-    package = "sklearn"
-    alike = False
-    max_batches = 2000
-    learning_rate = 1e-3  # at the others' rate a wide network without the sigmoid diverges
-
-    def _load(self):
-        pass
-
-    def _initial(self, variant):
-        return sklearn_regressor(self.case)
-
-    def _batches(self, variant, X, targets):
-        return X, targets
-
-    def _program(self, variant):
-        return lambda model, batches: model.partial_fit(*batches)  # an epoch
-
-    @property
-    def model(self):
-        """Weights (fan_out, fan_in) and biases."""
-        return SimpleNamespace(weights=[W.T for W in self._parameters.coefs_], biases=self._parameters.intercepts_)
+    columns = columns_of(results)
+    height = 0.8 / len(columns)
+    with matplotlib.rc_context({"svg.hashsalt": "fastnn", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(8, 0.6 * len(results) + 1.2), layout="constrained")
+        ax = figure.subplots()
+        for i, side in enumerate(columns):
+            places = [n + (i + 0.5) * height - 0.4 for n in range(len(results))]
+            values = [rates(result)[side] for result in results]
+            ax.barh(places, values, height, label=LABELS[side], color=COLORS[i % len(COLORS)])
+        lowest = min(value for result in results for value in rates(result).values())
+        ax.set(xscale="log", xlim=(lowest / 2, None), xlabel="samples a second in training")
+        ax.set_yticks(range(len(results)), [result["name"] for result in results])
+        ax.set_ylim(len(results) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(columns), frameon=False)
+        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-PEERS = {"jax": Jax, "torch-compile": TorchCompile, "torch": Torch, "sklearn": Sklearn}
+def write(content, target):
+    """peers.json, peers.svg and the tables: into docs/ and README.md of the checkout, or into another folder."""
+    folder = target / "docs" if target == ROOT else target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "peers.json").write_text(json.dumps(content, indent=1) + "\n")
+    if not find_spec("matplotlib"):
+        print("peers.svg: skipped, matplotlib is not installed")
+    elif content["training"]:
+        draw(next(iter(content["training"].values())), folder / "peers.svg")
+    if target == ROOT:
+        page = ROOT / "README.md"
+        page.write_text(replace_block(page.read_text(encoding="utf-8"), text(content)), encoding="utf-8")
+    else:
+        (folder / "peers.md").write_text(text(content), encoding="utf-8")
+
+
+def run(options):
+    """Measure all cases with each number of threads; print as it goes, then write where there is a target."""
+    samples, seconds = (QUICK_SAMPLES, QUICK_SECONDS) if options.quick else (sys.maxsize, ROUND_SECONDS)
+    host = print_host([name for name in PACKAGES if find_spec(name.replace("scikit-learn", "sklearn"))])
+    content = {"machine": host, "rounds": options.rounds, "training": {}, "inference": {}}
+    for kind, registry, table in (("training", sides, cases.CASES), ("inference", predictors, cases.PREDICTED)):
+        names, chosen = available(registry.SIDES), cases.chosen(options.case, table)
+        for threads in ([options.threads] if options.threads else [1, 2]) if chosen else []:
+            results = content[kind][str(threads)] = []
+            columns = [side for side in names if side != AVX512]
+            print(f"\n{kind}, threads: {threads}\n{header(columns, kind)}", flush=True)
+            for case in chosen:
+                results.append(measure(case.cut(samples), names, threads, options.rounds, seconds))
+                print(row(results[-1], columns), flush=True)
+    complete = not (options.quick or options.case)
+    if target := options.out or (ROOT if complete else None):
+        write(content, target)

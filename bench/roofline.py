@@ -1,9 +1,4 @@
-"""What one core of this machine can do: its multiply-add peak and its memory's reading speed.
-
-`python -m bench.roofline` prints both.
-"""
-
-import time
+"""What one core of this machine can do: its multiply-add peak and its memory's reading speed."""
 
 import numpy as np
 from numba import njit
@@ -15,6 +10,9 @@ from fastnn.kernels.memory import aligned_zeros
 from fastnn.kernels.program import Code, Program
 from fastnn.kernels.target import HOST
 
+from .timing import least_seconds
+
+ROUNDS, OPTIONS = 10, {}
 L1_BYTES = 24 * 1024  # bytes of all operands together; they fit in a first-level cache of 32 KiB
 
 
@@ -33,17 +31,7 @@ def _sum(x):
     return total
 
 
-def _best(function, repeats):
-    """The least seconds of a call."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def fma_peak(dtype="float32", repeats=10, seconds=0.005):
+def fma_peak(dtype="float32", rounds=ROUNDS, seconds=0.005):
     """GFLOP/s of one core with all operands in L1: the best of the library's tallest tiles, a few repeats each."""
     rng = np.random.default_rng(0)
     itemsize = np.dtype(dtype).itemsize
@@ -63,19 +51,22 @@ def fma_peak(dtype="float32", repeats=10, seconds=0.005):
         _repeat(operations, 1)
         if not np.allclose(c, b[0] + a.T @ b[1:], rtol=1e-4):
             raise ArithmeticError(f"the tile of {rows} rows and {lines} lines is wrong")
-        calls = max(1, int(seconds / _best(lambda operations=operations: _repeat(operations, 100), 3) * 100))
-        least = _best(lambda operations=operations, calls=calls: _repeat(operations, calls), repeats)
+        calls = max(1, int(seconds / least_seconds(lambda: _repeat(operations, 100), 3, 0) * 100))  # noqa: B023
+        least = least_seconds(lambda: _repeat(operations, calls), rounds, 0)  # noqa: B023
         best = max(best, 2 * k * rows * columns * calls / least / 1e9)
     return best
 
 
-def read_bandwidth(n_bytes=2**28, repeats=5):
+def read_bandwidth(n_bytes=2**28, rounds=ROUNDS):
     """GB/s at which one core reads an array that is larger than the caches."""
     x = np.ones(n_bytes // 4, np.float32)
     _sum(x[:16])
-    return n_bytes / _best(lambda: _sum(x), repeats) / 1e9
+    return n_bytes / least_seconds(lambda: _sum(x), rounds, 0) / 1e9
 
 
-if __name__ == "__main__":
-    print(f"one core: {fma_peak():.1f} GFLOP/s float32, {fma_peak('float64'):.1f} float64")
-    print(f"memory read: {read_bandwidth():.1f} GB/s")
+def run(options):
+    """Print both."""
+    seconds, n_bytes = (1e-4, 2**16) if options.quick else (0.005, 2**28)
+    one, other = (fma_peak(dtype, options.rounds, seconds) for dtype in ("float32", "float64"))
+    print(f"one core: {one:.1f} GFLOP/s float32, {other:.1f} float64")
+    print(f"memory read: {read_bandwidth(n_bytes, options.rounds):.1f} GB/s")

@@ -1,13 +1,14 @@
-"""What it costs to train on samples that are not in memory: `python -m bench.streams`.
+"""What training takes in memory, and on samples that are not in memory.
 
-784-100-10 in batches of 32, on 60,000 rows of uint8, on one CPU: a `fit` of an epoch in memory, then one from each
-source of a `Stream`, in turn. Files are in the system's cache. The times are medians, as ratios to that in memory of
-the same round; the memory is the most that an epoch's arrays take, in buffers of the stream, without pyarrow's own.
+The first lines are what `fit` adds to the memory of a process whose samples have the model's dtype already (Linux).
+
+The table is 784-100-10 in batches of 32, on 60,000 rows of uint8, on one CPU: a `fit` of an epoch in memory, then one
+from each source of a `Stream`, in turn. Files are in the system's cache. The times are medians, as ratios to that in
+memory of the same round; the memory is the most that an epoch's arrays take, in buffers of the stream, without
+those of pyarrow.
 """
 
-import statistics
 import tempfile
-import time
 import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,41 @@ import numpy as np
 
 import fastnn
 
-from .measuring import machine, stay_on_one_cpu
+from .machine import cpus, print_host
+from .timing import in_turn, medians, ratios, seconds
 
-SIZES, BATCH, ROWS, BUFFER_ROWS, FILES, ROUNDS = (784, 100, 10), 32, 60_000, 8000, 6, 7
+ROUNDS, OPTIONS = 7, {}
+SIZES, BATCH, ROWS, BUFFER_ROWS, FILES = (784, 100, 10), 32, 60_000, 8000, 6
+IN_MEMORY_ROWS, QUICK_ROWS = 50_000, 500
+
+
+# ---- in memory ----
+
+
+def peak_mib(reset=False):
+    """The most memory this process has held since the last reset, in MiB (Linux)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def print_growth(n_rows):
+    """Print the growth of the peak in a fit, after the kernels were loaded."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((n_rows, SIZES[0]), dtype=np.float32), rng.integers(0, SIZES[-1], n_rows).astype(np.int32)
+    for name in ("sgd", "adam"):
+        fastnn.Model(SIZES, rng=0).fit(X, y, epochs=0, batch_size=BATCH, optimizer=name)
+        model = fastnn.Model(SIZES, rng=0)
+        before = peak_mib(reset=True)
+        model.fit(X, y, epochs=1, batch_size=BATCH, optimizer=name)
+        print(
+            f"784-100-10, {X.nbytes / 2**20:.0f} MiB of samples, {name}: fit adds {peak_mib() - before:.1f} MiB "
+            f"(the parameters are {model.parameters.nbytes / 2**20:.2f} MiB)"
+        )
+
+
+# ---- on samples that are not ----
 
 
 def sources(folder, X, y):
@@ -47,7 +80,7 @@ def sources(folder, X, y):
     return found
 
 
-def measure(n_rows=ROWS, rounds=ROUNDS):
+def measure(n_rows, rounds):
     """{source: (seconds, ratio to memory, the most MiB of arrays)}."""
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (n_rows, SIZES[0]), dtype=np.uint8), rng.integers(0, SIZES[-1], n_rows)
@@ -58,15 +91,10 @@ def measure(n_rows=ROWS, rounds=ROUNDS):
             name: lambda name=name: models[name].fit(*samples[name], epochs=1, batch_size=BATCH, threads=1)
             for name in samples
         }
-        peaks, times = {name: _peak(fit) for name, fit in fits.items()}, {name: [] for name in fits}
-        for _ in range(rounds):
-            for name, fit in fits.items():
-                start = time.perf_counter()
-                fit()
-                times[name].append(time.perf_counter() - start)
-    memory = times["in memory"]
-    ratios = {name: statistics.median(b / a for a, b in zip(memory, each, strict=True)) for name, each in times.items()}
-    return {name: (statistics.median(each), ratios[name], peaks[name]) for name, each in times.items()}
+        peaks = {name: _peak(fit) for name, fit in fits.items()}
+        times = in_turn({name: lambda fit=fit: seconds(fit) for name, fit in fits.items()}, rounds)
+    middle, ratio = medians(times), ratios(times)
+    return {name: (middle[name], ratio[name], peaks[name]) for name in times}
 
 
 def _peak(function):
@@ -79,14 +107,13 @@ def _peak(function):
     return most / 2**20
 
 
-def main():
-    """Print the table."""
-    stay_on_one_cpu()
-    print("\n".join(f"{key}: {value}" for key, value in machine().items()))
+def run(options):
+    """Print the growth of memory, and the table."""
+    print_host()
+    if Path("/proc/self/clear_refs").exists():
+        print_growth(QUICK_ROWS if options.quick else IN_MEMORY_ROWS)
     buffer = BUFFER_ROWS * (SIZES[0] + 4) / 2**20  # rows of uint8, and an int32 label each
-    for name, (seconds, ratio, most) in measure().items():
-        print(f"{name:14} {seconds:6.3f} s {ratio:6.2f} {most / buffer:6.1f} buffers of {buffer:.1f} MiB", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    with cpus(1):
+        found = measure(QUICK_ROWS if options.quick else ROWS, options.rounds)
+    for name, (taken, ratio, most) in found.items():
+        print(f"{name:14} {taken:6.3f} s {ratio:6.2f} {most / buffer:6.1f} buffers of {buffer:.1f} MiB", flush=True)

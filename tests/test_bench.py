@@ -1,12 +1,16 @@
 """The benchmark suite works and compares like with like. No test here looks at a time."""
 
 import json
+import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,62 +18,84 @@ import pytest
 from bench import (
     calls,
     cases,
+    children,
     fann,
-    inference,
-    measuring,
+    machine,
     mnist,
-    operations,
-    orientations,
-    report,
+    peers,
+    predictors,
     roofline,
     sides,
+    steps,
     streams,
+    threads,
+    timing,
     training,
 )
-from bench.__main__ import main
+from bench.__main__ import QUESTIONS, main, parsed
+from bench.baseline_numba import NumbaMLP
 from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
-from bench.cases import CASES, Case
-from bench.peers import ORIENTATIONS, PEERS, fastest
-from fastnn import Adam, Dense, Model, OneCycle, load_digits
-from fastnn.kernels import loss_functions
+from bench.cases import CASES, PREDICTED, Case
+from bench.sides import ORIENTATIONS, PEERS, fastest
+from fastnn import SGD, Adam, Dense, Model, OneCycle, load_digits
+from fastnn.kernels import loss_functions, reference
 from fastnn.layers import HIDDEN
 from fastnn.optimizers import BY_NAME
 
 ROOT = Path(__file__).parent.parent
-BOTH = ("fastnn", "numpy")
+HERE = ("fastnn", "numpy", "numba")
 TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+X86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the clock of x86 CPUs")
 
 
-def run_bench(*arguments):
-    command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+def reference_sgd(case, order, learning_rate, linear=False):
+    """The parameters after SGD in float64, in one vector; the last layer has no sigmoid if linear."""
+    X, labels = cases.data(case)
+    start = [(W.T.astype(np.float64), b.astype(np.float64), "sigmoid") for W, b in cases.initial(case)]
+    if linear:
+        start[-1] = (*start[-1][:2], "identity")
+    targets = np.eye(case.sizes[-1])[labels]
+    _, network = reference.train(start, X.astype(np.float64), targets, order, case.batch_size, learning_rate)
+    return vector([W.T for W, *_ in network], [b for _, b, _ in network])
 
 
-def naive_sgd(parameters, X, labels, order, batch_size, learning_rate, linear=False):
-    """Mini-batch SGD on sigmoid layers with the quadratic cost, in float64 (Nielsen, eq. BP1 to BP4).
+def vector(weights, biases):
+    """All parameters in one vector."""
+    return np.concatenate([np.ravel(array) for array in (*weights, *biases)])
 
-    The last layer has no sigmoid if linear.
-    """
-    weights = [W.astype(np.float64) for W, _ in parameters]
-    biases = [b.astype(np.float64) for _, b in parameters]
-    targets = np.eye(weights[-1].shape[0])[labels]
-    for indices in order:
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            outputs = [X[batch].astype(np.float64)]
-            for W, b in zip(weights, biases, strict=True):
-                outputs.append(outputs[-1] @ W.T + b)
-                if not (linear and len(outputs) > len(weights)):
-                    outputs[-1] = 1 / (1 + np.exp(-outputs[-1]))
-            delta = outputs[-1] - targets[batch]
-            for l in reversed(range(len(weights))):
-                if not (linear and l == len(weights) - 1):
-                    delta = delta * outputs[l + 1] * (1 - outputs[l + 1])
-                dW, db = delta.T @ outputs[l] / len(batch), delta.mean(axis=0)
-                delta = delta @ weights[l]
-                weights[l] -= learning_rate * dW
-                biases[l] -= learning_rate * db
-    return weights, biases
+
+# ---- how things are timed ----
+
+
+def test_sides_take_turns():
+    log = []
+    figures = timing.in_turn({name: lambda name=name: log.append(name) or len(log) for name in "ab"}, 3)
+    assert log == ["a", "b"] * 3
+    assert {name: each.tolist() for name, each in figures.items()} == {"a": [1, 3, 5], "b": [2, 4, 6]}
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    """Rounds in which the machine is slow change times, but not the ratio."""
+    figures = {"a": np.array([1.0, 10.0, 2.0]), "b": np.array([3.0, 30.0, 4.0])}
+    assert timing.ratios(figures) == {"a": 1, "b": 3}
+    assert timing.ratios(figures, "b") == {"a": 1 / 3, "b": 1}
+    assert timing.medians(figures) == {"a": 2, "b": 4}
+
+
+def test_the_mean_of_a_call_is_timed(monkeypatch):
+    clock, called = iter([1.0, 7.0, 8.0, 8.5]), []
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert timing.seconds(lambda: called.append(1), 3) == 2
+    assert timing.seconds(lambda: called.append(1)) == 0.5
+    assert len(called) == 4
+
+
+def test_repeats_take_about_as_long_as_they_should():
+    assert timing.repeats(lambda n: n * 0.01, 3.0) == 300
+    assert timing.repeats(lambda n: 100.0 * n, 3.0) == 1
+
+
+# ---- cases ----
 
 
 def test_case_names_are_unique_and_tell_the_case():
@@ -107,45 +133,67 @@ def test_cut_never_adds_samples():
     assert Case((2, 3), 1, 10).cut(20) == Case((2, 3), 1, 10)
 
 
-@pytest.mark.parametrize("sizes", [(5, 3), (6, 4, 3), (4, 7, 5, 2)])
-@pytest.mark.parametrize("batch_size", [1, 8, 300])
-@pytest.mark.parametrize("n_samples", [8, 2 * GATHERED_ROWS + 11])
-def test_baseline_matches_naive_float64(sizes, batch_size, n_samples):
+# ---- the baselines ----
+
+
+@pytest.mark.parametrize("baseline", [NumpyMLP, NumbaMLP])
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "n_samples"),
+    [((6, 4, 3), 1, 8), ((6, 4, 3), 300, 2 * GATHERED_ROWS + 11), ((4, 7, 5, 2), 8, 27)],
+)
+def test_a_baseline_matches_the_reference(baseline, sizes, batch_size, n_samples):
     case = Case(sizes, batch_size, n_samples)
-    X, labels = cases.data(case)
     order = cases.orders(case, 2)
-    model = NumpyMLP(sizes, cases.initial(case))
-    model.fit(X, labels, order, batch_size, 0.7)
-    weights, biases = naive_sgd(cases.initial(case), X, labels, order, batch_size, 0.7)
-    for ours, theirs in zip([*model.weights, *model.biases], [*weights, *biases], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    model = baseline(sizes, cases.initial(case))
+    model.fit(*cases.data(case), order, batch_size, 0.7)
+    expected = reference_sgd(case, order, 0.7)
+    np.testing.assert_allclose(vector(model.weights, model.biases), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_baseline_goes_on_from_where_it_is():
+@pytest.mark.parametrize("case", [Case((12, 9, 4), 1, 40), Case((30, 20, 10), 16, 200)], ids=lambda case: case.name)
+def test_numba_and_the_package_train_alike_in_float32(case):
+    """The two differ by the rounding of the steps: some units in the last place of the largest parameter."""
+    order, start = cases.orders(case, 5), cases.initial(case)
+    numba, model = NumbaMLP(case.sizes, start), Model(case.sizes, init=start)
+    X, labels = cases.data(case)
+    numba.fit(X, labels, order, case.batch_size, 0.5)
+    model.fit(X, labels, epochs=5, batch_size=case.batch_size, optimizer=SGD(0.5), shuffle=order)
+    expected, found = vector(numba.weights, numba.biases), vector(model.weights, model.biases)
+    assert expected.dtype == found.dtype == np.float32
+    assert np.abs(found - vector(*zip(*start, strict=True))).max() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=0, atol=40 * np.finfo(np.float32).eps * abs(expected).max())
+
+
+@pytest.mark.parametrize("baseline", [NumpyMLP, NumbaMLP])
+def test_a_baseline_goes_on_from_where_it_is(baseline):
     case = Case((4, 5, 3), 4, 30)
     X, labels = cases.data(case)
     order = cases.orders(case, 2)
-    one, other = (NumpyMLP(case.sizes, cases.initial(case)) for _ in range(2))
+    one, other = (baseline(case.sizes, cases.initial(case)) for _ in range(2))
     one.fit(X, labels, order, 4, 0.5)
     for epoch in order:
         other.fit(X, labels, [epoch], 4, 0.5)
-    for x, y in zip([*one.weights, *one.biases], [*other.weights, *other.biases], strict=True):
-        np.testing.assert_array_equal(x, y)
+    np.testing.assert_array_equal(vector(one.weights, one.biases), vector(other.weights, other.biases))
 
 
-def test_baseline_survives_saturated_neurons():
-    model = NumpyMLP((1, 1), [(np.full((1, 1), -1e4, np.float32), np.zeros(1, np.float32))])
+@pytest.mark.parametrize("baseline", [NumpyMLP, NumbaMLP])
+def test_a_baseline_survives_saturated_neurons(baseline):
+    start = (np.full((1, 1), -1e4, np.float32), np.zeros(1, np.float32))
+    model = baseline((1, 1, 1), [start, start])
     model.fit(np.ones((1, 1), np.float32), np.zeros(1, np.int32), [np.zeros(1, np.int32)], 1, 1.0)
     assert model.weights[0] == -1e4
+    assert model.biases[1] == 0.125  # from an output of 0.5 whose target is 1
+
+
+# ---- the sides ----
 
 
 @pytest.mark.parametrize("case", [Case((5, 7, 3), 4, 30), CASES[2], CASES[4]], ids=lambda case: case.name)
-def test_both_sides_learn_the_same(case):
-    trained = {side: sides.trained(side, case) for side in BOTH}
+def test_all_sides_learn_the_same(case):
+    trained = {side: sides.trained(side, case) for side in HERE}
     assert sides.difference(trained) < 1e-4
-    arrays = cases.initial(case)
-    start = np.concatenate([a.ravel() for a in (*(W for W, _ in arrays), *(b for _, b in arrays))])
-    assert np.abs(trained["numpy"] - start).max() > 0.01
+    W, b = zip(*cases.initial(case), strict=True)
+    assert np.abs(trained["numpy"] - vector(W, b)).max() > 0.01
 
 
 def test_different_weights_are_an_error():
@@ -153,44 +201,12 @@ def test_different_weights_are_an_error():
         sides.difference({"fastnn": np.zeros(3), "numpy": np.array([0, 1e-3, 0])})
 
 
-@pytest.mark.parametrize("side", BOTH)
+@pytest.mark.parametrize("side", HERE)
 def test_training_in_random_orders_moves_the_weights(side):
     trainer = sides.SIDES[side](Case((4, 3, 2), 2, 9))
     before = np.array(trainer.model.weights[0])
     trainer.train(2)
     assert not np.array_equal(before, trainer.model.weights[0])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_peak_is_positive(dtype):
-    assert roofline.fma_peak(dtype, repeats=1, seconds=1e-4) > 0
-
-
-def test_read_bandwidth_is_positive():
-    assert roofline.read_bandwidth(2**16, repeats=1) > 0
-
-
-@pytest.mark.slow
-def test_command_line_writes_json(tmp_path):
-    file = tmp_path / "bench.json"
-    done = run_bench("--quick", "--case", "64-32-10 b32", "--rounds", "1", "--json", str(file))
-    assert done.returncode == 0, done.stderr
-    assert "64-32-10 b32" in done.stdout
-    content = json.loads(file.read_text())
-    assert content["rounds"] == content["threads"] == 1
-    assert content["machine"]["numpy"] == np.__version__
-    (result,) = content["cases"]
-    assert result["name"] == "64-32-10 b32"
-    assert set(result["seconds"]) == set(result["samples_per_second"]) >= {"fastnn", "numpy"}
-    assert set(result["ratio"]) == set(result["seconds"]) - {"fastnn"}
-    assert all(len(seconds) == 1 for seconds in result["seconds"].values())
-    assert result["max_difference"] < 1e-4
-
-
-def test_command_line_refuses_an_unknown_case():
-    done = run_bench("--case", "nothing")
-    assert done.returncode == 2
-    assert "784-30-10 b10" in done.stderr
 
 
 def test_the_fastest_variant_is_kept():
@@ -229,40 +245,155 @@ VARIANTS = [
 
 @TORCH_WARNS
 @pytest.mark.parametrize(("side", "variant"), VARIANTS, ids=_name)
-def test_a_peer_matches_naive_float64(side, variant):
+def test_a_peer_matches_the_reference(side, variant):
     peer = PEERS[side]
     pytest.importorskip(peer.package)
     case = Case((6, 5, 3), 8, 52)  # six batches and one of four samples
-    X, labels = cases.data(case)
     order = cases.orders(case, 2)
     trainer = peer(case, variant)
     trainer.train(2, order)
     rate = getattr(peer, "learning_rate", cases.LEARNING_RATE)
-    weights, biases = naive_sgd(cases.initial(case), X, labels, order, 8, rate, linear=not peer.alike)
-    for ours, theirs in zip([*trainer.model.weights, *trainer.model.biases], [*weights, *biases], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    before = trainer.model.weights[0].copy()
+    expected = reference_sgd(case, order, rate, linear=not peer.alike)
+    before = vector(trainer.model.weights, trainer.model.biases)
+    np.testing.assert_allclose(before, expected, rtol=1e-4, atol=1e-5)
     trainer.train(1)
-    assert not np.array_equal(before, trainer.model.weights[0])
+    assert not np.array_equal(before, vector(trainer.model.weights, trainer.model.biases))
 
 
 @TORCH_WARNS
-@pytest.mark.parametrize("side", inference.SIDES)
-@pytest.mark.parametrize("case", [inference.CASES[1], inference.CASES[3].cut(300)], ids=lambda case: case.name)
-def test_inference_matches_naive_float64(side, case):
-    pytest.importorskip(inference.SIDES[side].package)
-    outputs = cases.data(case)[0].astype(np.float64)
-    for W, b in cases.initial(case):
-        outputs = 1 / (1 + np.exp(-(outputs @ W.T + b)))
-    predictor = inference.SIDES[side](case)
+@pytest.mark.parametrize("side", predictors.SIDES)
+@pytest.mark.parametrize("case", [PREDICTED[1], PREDICTED[3].cut(300)], ids=lambda case: case.name)
+def test_predictions_match_the_reference(side, case):
+    pytest.importorskip(predictors.SIDES[side].package)
+    network = [(W.T.astype(np.float64), b, "sigmoid") for W, b in cases.initial(case)]
+    outputs = reference.forward(network, cases.data(case)[0].astype(np.float64))[-1]
+    predictor = predictors.SIDES[side](case)
     np.testing.assert_allclose(predictor.predict(), outputs, rtol=1e-4, atol=1e-5)
     predictor.run(2)
 
 
-def test_inference_cases():
-    assert [case.name for case in inference.CASES][2:] == ["8-64-64-4, 1 row", "784-100-10, 50,000 rows"]
-    assert inference.CASES[0].flops == 2 * (64 * 32 + 32 * 10)
-    assert not {case.name for case in inference.CASES} & {case.name for case in CASES}
+def test_cases_of_predictions():
+    assert [case.name for case in PREDICTED][2:] == ["8-64-64-4, 1 row", "784-100-10, 50,000 rows"]
+    assert PREDICTED[0].flops == 2 * (64 * 32 + 32 * 10)
+    assert not {case.name for case in PREDICTED} & {case.name for case in CASES}
+
+
+# ---- the command line ----
+
+
+def test_help_lists_the_questions(capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    modules = {path.stem for path in (ROOT / "bench").glob("*.py") if "\ndef run(options)" in path.read_text()}
+    assert modules == QUESTIONS.keys()
+    for question, sentence in QUESTIONS.items():
+        assert f"    {question:14}{sentence}\n" in shown
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_has_help(question, capsys):
+    if question == "estimators":
+        pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    with pytest.raises(SystemExit) as ended:
+        main([question, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: python -m bench {question}" in shown
+    assert all(option in shown for option in ("--rounds", "--quick", "--isa"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "there is no question 'nothing'"),
+        (["--case", "nothing"], "784-30-10 b10"),
+        (["roofline", "--rounds", "0"], "must be at least 1, got 0"),
+        (["fann"], "DIR"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_command_of_the_docs_is_understood(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = re.findall(r"python -m bench\b(?! QUESTION)([^`#\n]*)", text)
+    assert commands or page not in ("README.md", "CONTRIBUTING.md", "docs/performance.md")
+    if any("estimators" in command for command in commands):
+        pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    for command in commands:
+        module, options = parsed(shlex.split(command.replace("NAME ..", "'64-32-10 b8'")))
+        assert (module is None) == ("--help" in command)
+        assert options is None or options.rounds >= 1
+    assert not re.search(r"\bbench\.(?!machine\.ISAS)[a-z]+\b", text)  # a module of it, as if it were a command
+
+
+def test_an_instruction_set_is_asked_for_before_libraries_load(monkeypatch):
+    """The command starts anew, once, in an environment that tells all packages."""
+    started = []
+    monkeypatch.setattr(os, "execv", lambda file, command: started.append((command, dict(os.environ))) or sys.exit(0))
+    with pytest.raises(SystemExit), machine.environment():
+        main(["roofline", "--isa", "avx2", "--quick"])
+    ((command, environment),) = started
+    assert command[1:] == ["-m", "bench", "roofline", "--isa", "avx2", "--quick"]
+    assert machine.ISAS["avx2"].items() <= environment.items()
+
+
+@pytest.mark.parametrize("instructions", machine.ISAS)
+def test_an_instruction_set_is_asked_of_every_package(instructions, monkeypatch):
+    for name, value in machine.ISAS[instructions].items():
+        assert machine.isa() is None
+        monkeypatch.setenv(name, value)
+    assert machine.isa() == instructions
+    assert children.numpy_sides() == ["numpy"]
+    assert "at most avx2" in machine.host()["instruction set"]
+
+
+def test_the_environment_is_put_back(monkeypatch):
+    monkeypatch.setenv("FASTNN_ONE", "1")
+    before = dict(os.environ)
+    with machine.environment(FASTNN_ONE="2", FASTNN_OTHER="3"):
+        assert (os.environ["FASTNN_ONE"], os.environ["FASTNN_OTHER"]) == ("2", "3")
+    assert dict(os.environ) == before
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="needs Linux: it reads on which CPUs a process may run"
+)
+def test_the_cpus_are_put_back():
+    before = os.sched_getaffinity(0)
+    with machine.cpus(1):
+        assert os.sched_getaffinity(0) == {max(before)}
+    assert os.sched_getaffinity(0) == before
+
+
+def test_without_a_question_it_is_the_baselines(tmp_path):
+    file, name = tmp_path / "bench.json", "64-32-10 b32"
+    command = [sys.executable, "-m", "bench", "--quick", "--case", name, "--rounds", "1", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
+    content = json.loads(file.read_text())
+    assert content["rounds"] == content["threads"] == 1
+    assert content["machine"]["numpy"] == np.__version__
+    (result,) = content["cases"]
+    assert result["name"] == name
+    assert set(result["seconds"]) == set(result["samples_per_second"]) >= set(HERE)
+    assert set(result["ratio"]) == set(result["seconds"]) - {"fastnn"}
+    assert all(len(seconds) == 1 for seconds in result["seconds"].values())
+    (numpy_seconds,), (fastnn_seconds,) = result["seconds"]["numpy"], result["seconds"]["fastnn"]
+    times = result["repeats"]["fastnn"] / result["repeats"]["numpy"]
+    assert result["ratio"]["numpy"] == pytest.approx(numpy_seconds / fastnn_seconds * times)
+    assert result["max_difference"] < 1e-4
+
+
+# ---- other packages ----
 
 
 def made_up(name):
@@ -277,22 +408,22 @@ def content():
     return {"machine": host, "rounds": 3, **results}
 
 
-def test_report_text(content):
-    text = report.text(content)
+def test_the_text_of_the_tables(content):
+    text = peers.text(content)
     assert "| samples/s | fastnn | JAX | NumPy | ratio to the best |\n|---|---|---|---|---|\n" in text
     assert "| 64-32-10 b8 | 3,000,000 | 2,000,000 | 1,500,000 | 1.49 (NumPy) |\n" in text
     assert "| 64-32-10, 1 row | 0.3 us | 0.5 us | 0.7 us | 1.49 (NumPy) |\n" in text
     assert "Training, 1 thread:\n" in text
-    assert "a CPU (2 CPUs), an OS, Python 3, jax 1.2; `python -m bench --peers --rounds 3`." in text
+    assert "a CPU (2 CPUs), an OS, Python 3, jax 1.2; `python -m bench peers --rounds 3`." in text
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
-def test_report_files(content, tmp_path):
+def test_the_files_of_the_tables(content, tmp_path):
     pytest.importorskip("matplotlib")
     for folder in ("one", "other"):
-        report.write(content, tmp_path / folder)
+        peers.write(content, tmp_path / folder)
     assert json.loads((tmp_path / "one" / "peers.json").read_text()) == content
-    assert (tmp_path / "one" / "peers.md").read_text() == report.text(content)
+    assert (tmp_path / "one" / "peers.md").read_text() == peers.text(content)
     svg = (tmp_path / "one" / "peers.svg").read_text()
     assert svg == (tmp_path / "other" / "peers.svg").read_text()
     assert all(label in svg for label in ("64-32-10 b8", "fastnn", "JAX", "NumPy"))
@@ -301,34 +432,48 @@ def test_report_files(content, tmp_path):
 
 def test_readme_has_one_place_for_the_tables():
     page = (ROOT / "README.md").read_text()
-    changed = report.replace_block(page, "| a table |\n")
+    changed = peers.replace_block(page, "| a table |\n")
     assert "| a table |\n<!-- peers:end -->" in changed
-    assert report.replace_block(changed, page.split(report.BEGIN)[1].split(report.END)[0]) == page
+    assert peers.replace_block(changed, page.split(peers.BEGIN)[1].split(peers.END)[0]) == page
 
 
 def test_missing_packages_are_named(monkeypatch, capsys):
-    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jax" else name)
-    assert "jax" not in report.available(sides.SIDES)
-    assert report.available(inference.SIDES)[0] == "fastnn"
+    monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "jax" else name)
+    assert "jax" not in peers.available(sides.SIDES)
+    assert peers.available(predictors.SIDES)[0] == "fastnn"
     assert "jax: skipped, jax is not installed" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_command_line_compares_with_what_is_installed(tmp_path, monkeypatch, capsys):
-    peers = {kind.package for kind in (*PEERS.values(), *inference.SIDES.values())} - {"numpy"}
-    monkeypatch.setattr(report, "find_spec", lambda name: None if name in peers else find_spec(name))
-    main(["--peers", "--quick", "--rounds=1", "--threads=1", "--case", "4-24-24-3 b256", f"--out={tmp_path}"])
+def test_the_packages_that_are_installed_are_compared(tmp_path, monkeypatch, capsys):
+    others = {kind.package for kind in (*PEERS.values(), *predictors.SIDES.values())} - {"numpy", "fastnn"}
+    monkeypatch.setattr(peers, "find_spec", lambda name: None if name in others else find_spec(name))
+    chosen = ["4-24-24-3 b256", "4-24-24-3, 1 row"]
+    main(["peers", "--quick", "--rounds=1", "--threads=1", f"--out={tmp_path}", "--case", *chosen])
     assert "torch: skipped, torch is not installed" in capsys.readouterr().out
     content = json.loads((tmp_path / "peers.json").read_text())
-    (result,) = content["training"]["1"]
-    assert set(result["samples_per_second"]) - {"numpy-avx512"} == {"fastnn", "numpy"}
-    assert len(content["inference"]["1"]) == len(inference.CASES)
-    assert (tmp_path / "peers.md").read_text() == report.text(content)
+    for kind, name in zip(("training", "inference"), chosen, strict=True):
+        (result,) = content[kind]["1"]
+        assert result["name"] == name
+        assert set(result["samples_per_second"]) - {"numpy-avx512"} == {"fastnn", "numpy"}
+    assert (tmp_path / "peers.md").read_text() == peers.text(content)
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the clock of x86 CPUs")
+# ---- one core, a step, a small call ----
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_peak_is_positive(dtype):
+    assert roofline.fma_peak(dtype, rounds=1, seconds=1e-4) > 0
+
+
+def test_read_bandwidth_is_positive():
+    assert roofline.read_bandwidth(2**16, rounds=1) > 0
+
+
+@X86
 def test_operations_of_a_step():
-    measured = operations.measure(Case((64, 128, 16), 8, 100), rounds=1, seconds=0.001)
+    measured = steps.Step(Case((64, 128, 16), 8, 100)).measure(rounds=1, seconds=0.001)
     assert [name for name, *_ in measured[:2]] == ["gather", "one_hot"]
     assert {k for _, k, _, done in measured if done} == {64, 128, 16, 8}
     weights = 64 * 128 + 128 * 16
@@ -336,39 +481,47 @@ def test_operations_of_a_step():
     assert sum(done for *_, done in measured) == 8 * (2 * weights + 128 * 16 + 128 + 16)
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the clock of x86 CPUs")
+@X86
 def test_orientations():
     """Each variant is another program, and the layouts of other models are as before."""
-    variants = orientations.VARIANTS
-    steps = {name: orientations.Step([13, 100, 3], 178, "float64", variants[name]) for name in variants}
-    texts = {str(step.plan.by_threads[1].of_workers[0][-1]) for step in steps.values()}
+    variants = steps.VARIANTS
+    made = {name: steps.OrientedStep([13, 100, 3], 178, "float64", variants[name]) for name in variants}
+    texts = {str(step.plan.by_threads[1].of_workers[0][-1]) for step in made.values()}
     assert len(texts) == len(variants)
-    found, counted = orientations.measure([4, 16, 3], 20, "float32", rounds=2)
+    found, counted = steps.compare([4, 16, 3], 20, "float32", rounds=2)
     assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
     assert 0.1 < counted < 10
     assert Model([13, Dense(3, "softmax")], loss="cross_entropy")._network.layout.losses_by_columns
 
 
 def test_what_a_small_call_costs(monkeypatch):
-    monkeypatch.setattr(calls, "CALLS", 10)
     monkeypatch.setattr(calls, "EPOCHS", 2)
-    found = calls.row((4, 8, 3), 5)
+    found = calls.row((4, 8, 3), 5, calls=10)
     assert next(iter(found)) == "fit, 1 epoch"
     assert all(value > 0 for name, value in found.items() if name != "beside its arithmetic")
 
 
-def test_small_calls_in_turn(monkeypatch):
-    monkeypatch.setattr(calls, "ROUNDS", 2)
-    monkeypatch.setattr(calls, "ROUND_SECONDS", 1e-4)
-    sides = calls.steps((8, 6, 4), 5)
-    assert next(iter(sides)) == "fastnn"
-    assert {"fastnn", "scikit-learn"} <= sides.keys()
-    found = calls.in_turn(sides)
+def test_small_calls_in_turn():
+    made = calls.steps((8, 6, 4), 5)
+    assert next(iter(made)) == "fastnn"
+    assert {"fastnn", "scikit-learn"} <= made.keys()
+    found = calls.compare(made, 2, 1e-4)
     assert all(microseconds > 0 and ratio > 0 for microseconds, ratio in found.values())
     assert found["fastnn"][1] == 1
     predicted = calls.predictions((8, 6, 4), 3)
     assert {"fastnn", "NumPy", "scikit-learn"} <= predicted.keys()
-    assert calls.in_turn(predicted).keys() == predicted.keys()
+    assert calls.compare(predicted, 2, 1e-4).keys() == predicted.keys()
+
+
+def test_calls_with_any_number_of_rows():
+    seen = []
+    new, known, ratio = calls.any_rows(seen.append, 3, 12, calls=6)
+    numbers = [n for n in seen if n != 12]
+    assert len(set(numbers)) in (5, 6)
+    assert set(seen) <= set(range(3, 13))
+    assert all(low <= middle for low, middle in (new, known))
+    assert ratio > 0
+    assert {"predict", "partial_fit", "scikit-learn's predict"} <= calls.calls_with_rows((4, 5, 3), 6).keys()
 
 
 def test_the_packages_that_are_compared_make_the_same_step():
@@ -376,7 +529,7 @@ def test_the_packages_that_are_compared_make_the_same_step():
     pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((32, 8), dtype=np.float32), rng.integers(0, 4, 32)
-    state, *_, step = training.jax_recipe(X, y.astype(np.int32), (8, 6, 4))
+    state, *_, step = sides.jax_recipe(X, y.astype(np.int32), (8, 6, 4))
     start = [(np.array(w).T, np.array(b)) for w, b in state[0]]
     model = Model([8, Dense(6, "relu"), Dense(4, "softmax")], loss="cross_entropy", init=start)
     for _ in range(3):
@@ -384,6 +537,9 @@ def test_the_packages_that_are_compared_make_the_same_step():
         state = step(state, X, y.astype(np.int32), np.float32(0.001))
     for w, (its_w, _) in zip(model.weights, state[0], strict=True):
         np.testing.assert_allclose(w.T, its_w, atol=1e-5)
+
+
+# ---- streams, threads ----
 
 
 def test_streams_are_timed_from_every_source():
@@ -397,14 +553,23 @@ def test_streams_are_timed_from_every_source():
         assert mebibytes > 0
 
 
-@pytest.mark.parametrize("instructions", measuring.ISAS)
-def test_an_instruction_set_is_asked_of_every_package(instructions, monkeypatch):
-    for name, value in measuring.ISAS[instructions].items():
-        assert measuring.isa() is None
-        monkeypatch.setenv(name, value)
-    assert measuring.isa() == instructions
-    assert measuring.numpy_sides() == ["numpy"]
-    assert "at most avx2" in measuring.machine()["instruction set"]
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux: it reads the peak of the memory")
+def test_the_peak_of_the_memory():
+    before = streams.peak_mib(reset=True)
+    array = np.ones(2**22)
+    assert streams.peak_mib() - before > 0.9 * array.nbytes / 2**20
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two CPUs"
+)
+def test_threads_are_timed_beside_a_busy_loop():
+    found = threads.rates(Case((8, 6, 4), 16, 64), 1, 1e-4)
+    assert list(found) == [(1, False), (2, False), (1, True), (2, True)]
+    assert all(rates.shape == (1,) and rates > 0 for rates in found.values())
+
+
+# ---- the estimators ----
 
 
 @pytest.fixture
@@ -434,7 +599,7 @@ def test_estimators_that_differ_are_an_error(iris, monkeypatch):
         estimators.measure(case, case.samples(), 1)
 
 
-# ---- what training costs ----
+# ---- what training costs, and recipes ----
 
 
 def test_every_part_of_training_is_in_the_table():
@@ -447,21 +612,23 @@ def test_every_part_of_training_is_in_the_table():
     assert len(of_kind["rule"]) == 9
 
 
-def test_a_part_of_training_is_timed(monkeypatch):
-    monkeypatch.setattr(training, "SECONDS", 0.001)
+def test_a_part_of_training_is_timed():
     case = Case((8, 6, 4), 16, 64)
-    plain = training.Side(case, {}, {})
-    for of_model, of_fit in training.variants().values():
-        ratio, nanoseconds = training.ratios(case, of_model, of_fit, plain, 1)
-        assert 0 < ratio < np.inf
-        assert 0 < nanoseconds < np.inf
+    for arguments in training.variants().values():
+        assert 0 < training.turn(case, *arguments, 1e-4)() < np.inf
+
+
+def test_the_recipe_is_timed_in_what_is_installed():
+    found = training.recipe(Case((8, 6, 4), 16, 64), 2)
+    assert next(iter(found)) == "fastnn"
+    assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
 
 
 def test_the_recipe_is_the_same_in_jax():
     pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
     X, y = load_digits()
     X, y = X[:192], y[:192].astype(np.int32)
-    state, run, predict, _ = training.jax_recipe(X, y, (64, 16, 10), 0.5)
+    state, run, predict, _ = sides.jax_recipe(X, y, (64, 16, 10), 0.5)
     layers = [64, Dense(16, "relu"), Dense(10, "softmax")]
     start = [(np.array(w).T, np.array(b)) for w, b in state[0]]
     model = Model(layers, loss="cross_entropy", init=start, input_scale=0.5)
@@ -499,7 +666,7 @@ def test_the_table_of_fann_has_a_line_for_each_way(tmp_path, capsys):
     read = fann.read(tmp_path / "small.test")
     np.testing.assert_array_equal(read[0], X.astype(np.float32))
     np.testing.assert_array_equal(read[1], Y)
-    fann.main([str(tmp_path), "--names", "small", "--epochs", "60", "--seeds", "1", "--hidden", "4"])
+    main(["fann", str(tmp_path), "--names", "small", "--epochs", "60", "--rounds", "1", "--hidden", "4"])
     lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert [line[1] for line in lines] == ["Rprop"] * 5 + ["L-BFGS"] * 3
     for *_, error, share, of_train, of_test in lines:

@@ -1,39 +1,17 @@
-"""The inference side of the comparison: outputs for one row or many, from arrays of each package's own.
+"""The sides of the comparison in prediction: outputs for one row or many, from arrays of each package.
 
 Large inputs go through a peer whole or some rows at a time, whichever is faster; fastnn gets them whole.
 """
 
-from dataclasses import dataclass
-from itertools import chain, pairwise, repeat
+from itertools import chain, repeat
 
 import numpy as np
 
 from . import cases
-from .cases import Case
-from .peers import fastest, least_seconds, sklearn_regressor, threads
+from .sides import fastest, sklearn_regressor, thread_count
+from .timing import least_seconds
 
 ROWS_A_CALL = (256, 1000, 5000)
-
-
-@dataclass(frozen=True)
-class Rows(Case):
-    """A network and how many rows a call has: batch_size, of which n_samples are left after a `cut`."""
-
-    @property
-    def name(self) -> str:
-        """The name of the case, such as "64-32-10, 1 row"."""
-        return f"{'-'.join(map(str, self.sizes))}, {self.batch_size:,} row{'s' * (self.batch_size > 1)}"
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations of the products of one row."""
-        return 2 * sum(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
-
-
-CASES = (
-    *(Rows(sizes, 1, 1) for sizes in ((64, 32, 10), (4, 24, 24, 3), (8, 64, 64, 4))),
-    Rows((784, 100, 10), 50_000, 50_000),
-)
 
 
 class Predictor:
@@ -136,7 +114,7 @@ class Torch(Predictor):
         import torch
         from torch._inductor import config
 
-        torch.set_num_threads(threads())
+        torch.set_num_threads(thread_count())
         config.compile_threads = 1
         self._torch, self._array = torch, torch.tensor
 
@@ -193,7 +171,7 @@ class OnnxRuntime(Predictor):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
+        options.intra_op_num_threads, options.inter_op_num_threads = thread_count(), 1
         self._session = onnxruntime.InferenceSession(self._model(), options, providers=["CPUExecutionProvider"])
 
     def _model(self):

@@ -1,0 +1,85 @@
+"""The machine that is measured: what figures depend on, which of its CPUs are used, and with which instructions."""
+
+import contextlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+# What makes each package use no more than an instruction set. ONNX Runtime has no such setting.
+ISAS = {
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+        "OPENBLAS_CORETYPE": "Haswell",
+        # Its YNNPACK takes AVX-512 whatever the first of these says: products ran at 1.8 times AVX2's peak.
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type=",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    }
+}
+
+
+def isa():
+    """The instruction set that the environment asks all packages for, or None."""
+    return next((name for name, settings in ISAS.items() if settings.items() <= os.environ.items()), None)
+
+
+@contextlib.contextmanager
+def cpus(n):
+    """This process, and whatever it starts in here, has only its last n CPUs; the first ones have more of the system's
+    work."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    all_of_them = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_of_them)[-n:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+
+
+@contextlib.contextmanager
+def environment(**settings):
+    """The environment has these variables in here."""
+    before = dict(os.environ)
+    os.environ |= settings
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+def cpu_info():
+    """The first value of each line of /proc/cpuinfo, where there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in reversed(lines) if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def host(packages=()):
+    """What the figures depend on."""
+    import fastnn
+
+    return {
+        "cpu": cpu_info().get("model name") or platform.processor() or platform.machine(),
+        **({} if isa() is None else {"instruction set": f"at most {isa()}, in every package that can be told"}),
+        "cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "fastnn": fastnn.__version__,
+        **{name: version(name) for name in ("numpy", "numba", "llvmlite", *packages)},
+    }
+
+
+def print_host(packages=()):
+    """Print what the figures depend on, and give it."""
+    found = host(packages)
+    print("\n".join(f"{key}: {value}" for key, value in found.items()), flush=True)
+    return found
