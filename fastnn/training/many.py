@@ -51,15 +51,16 @@ def train_many(
     Gives the records RUN of all, and the losses of their epochs, (networks, most epochs). Each network ends with the
     bits of a fit by itself. One that diverges keeps what its last finished epoch left, and the others go on.
     """
-    kind = kind_of(fits[0], samples)
-    if any(kind_of(options, samples) != kind for options in fits):
-        raise ValueError("fits must be of one kind")
+    kind, order = kind_of(fits[0], samples), fits[0].order
+    for options in fits:
+        if kind_of(options, samples) != kind or options.order is not order or options.ordered != fits[0].ordered:
+            raise ValueError("fits must be of one kind, and see the samples in orders of one kind")
     if kind.rate_per or kind.any_rows or kind.in_place or kind.max_threads != 1:
         raise ValueError("fits must have constant learning rates, whole epochs and one thread")
     n = len(samples.inputs)
     plan = plan_for(networks[0], fits[0], samples)
     try:
-        plan.bind(fits[0], samples, fits[0].order)
+        plan.bind(fits[0], samples, order)
         stack = Stack(plan, len(networks))
         stack.bind(plan.bindings)
         for i, (network, options) in enumerate(zip(networks, fits, strict=True)):
