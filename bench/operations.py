@@ -22,7 +22,8 @@ from fastnn.kernels.function import OPERATION_BYTES
 from fastnn.kernels.library import library
 from fastnn.kernels.program import Code
 from fastnn.samples import Samples
-from fastnn.training.plan import GIVEN, Options, plan_for
+from fastnn.training.options import GIVEN, Options
+from fastnn.training.plan import plan_for
 
 from .cases import CASES, LEARNING_RATE, data
 from .roofline import fma_peak

@@ -15,7 +15,8 @@ from fastnn.kernels import matmul, memory, strategy
 from fastnn.kernels.library import library
 from fastnn.kernels.program import Code
 from fastnn.samples import Samples
-from fastnn.training.plan import GIVEN, Options, plan_for
+from fastnn.training.options import GIVEN, Options
+from fastnn.training.plan import plan_for
 
 from .operations import _tick, _timed
 

@@ -158,3 +158,29 @@ def test_rates_that_change_are_refused():
     network = Model([8, 16, 1], rng=0)._network
     with pytest.raises(ValueError, match="constant learning rates"):
         train_many([network], [Options(1, 10, Adam(CosineDecay(0.1, 10)))], Samples(*samples(40, "float32")))
+
+
+def test_networks_of_another_architecture_are_refused():
+    networks = [Model(sizes, rng=0)._network for sizes in ([8, 16, 1], [8, 17, 1])]
+    with pytest.raises(ValueError, match="one architecture"):
+        train_many(networks, [Options(1, 10, Adam())] * 2, Samples(*samples(40, "float32")))
+
+
+def test_single_steps_before_and_afterwards():
+    """`partial_fit` keeps a plan in its network's memory until something else trains it."""
+    X, y = samples(40, "float32")
+    models = [Model([8, 16, 1], rng=seed) for seed in range(3)]
+    for model in models:
+        model.partial_fit(X, y, optimizer=Adam(0.01))
+    twins = [copy.deepcopy(model) for model in models]
+    for twin in twins:
+        twin.partial_fit(X, y, optimizer=Adam(0.01))
+    for model in models:
+        model.partial_fit(X, y, optimizer=Adam(0.01))
+    fits = [Options(2, 10, Adam(0.01), DRAWN)] * 3
+    train_many([twin._network for twin in twins], fits, Samples(X, y))
+    for model, twin in zip(models, twins, strict=True):
+        model.fit(X, y, epochs=2, batch_size=10, optimizer=Adam(0.01))
+        for each in (model, twin):
+            each.partial_fit(X, y, optimizer=Adam(0.01))
+        assert what_a_fit_leaves(twin, Adam(0.01)) == what_a_fit_leaves(model, Adam(0.01))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..kernels import entry, program
 from ..kernels.memory import STATE, aligned_zeros
 from ..kernels.program import bind
-from ..network import Network
+from ..network import Network, without_parameter
 from ..samples import Samples
 from .options import Options
 from .plan import NOBODY, Plan, kind_of, plan_for, run_record
@@ -57,6 +57,11 @@ def train_many(
             raise ValueError("fits must be of one kind, and see the samples in orders of one kind")
     if kind.rate_per or kind.any_rows or kind.in_place or kind.max_threads != 1:
         raise ValueError("fits must have constant learning rates, whole epochs and one thread")
+    architecture = without_parameter(networks[0].architecture)
+    for network in networks:
+        if without_parameter(network.architecture) != architecture:
+            raise ValueError("networks must be of one architecture, but for the loss's parameter")
+        network.forget_stepper()
     n = len(samples.inputs)
     plan = plan_for(networks[0], fits[0], samples)
     try:

@@ -40,7 +40,7 @@ from .options import AS_IS, DRAWN, NO_PENALTY, Options
 from .thread_tuner import ThreadTuner
 
 MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
-# What each fit begins with: the fields of RUN.
+# The fields of RUN, as most fits begin.
 _FRESH_RUN = dict.fromkeys(entry.RUN.names or (), 0) | {"patience": -1, "best": np.inf}
 NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
@@ -355,9 +355,7 @@ def kind_of(options: Options, samples: Samples) -> training_programs.Kind:
 
 def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
-    stepper, network.stepper = network.stepper, None
-    if stepper is not None:
-        stepper.plan.release(network)
+    network.forget_stepper()
     kind = kind_of(options, samples)
     plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, options.optimizer)
