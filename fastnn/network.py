@@ -64,11 +64,15 @@ def _scale(architecture: Architecture) -> float:
     return 1.0 if architecture.input_scale is None else architecture.input_scale
 
 
+def without_parameter(architecture: Architecture) -> Architecture:
+    """The architecture with the default of the loss's parameter: what programs depend on."""
+    has_parameter = parameter_of(architecture.loss) is not None
+    return replace(architecture, loss=architecture.loss_name) if has_parameter else architecture
+
+
 def programs_of(architecture: Architecture) -> Programs:
-    """The programs of all networks of a small architecture, whatever the loss's parameter is, or new ones."""
-    if parameter_of(architecture.loss) is not None:
-        architecture = replace(architecture, loss=architecture.loss_name)
-    programs = _shared_programs(architecture)
+    """The programs of all networks of a small architecture, or new ones."""
+    programs = _shared_programs(without_parameter(architecture))
     if programs.layout.n_bytes + programs.layout.block_bytes > SHARED_BYTES:
         return Programs(programs.layout, SmallPredictions(programs.layout, programs.blocks.scale))
     return programs
@@ -116,8 +120,10 @@ class Network:
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
-        default, parameter = LOSSES[layout.loss].parameter, parameter_of(architecture.loss)
-        self.settings = _settings(layout.settings_dtype, default or 0.0 if parameter is None else parameter)
+        parameter = parameter_of(architecture.loss)
+        if parameter is None:
+            parameter = LOSSES[layout.loss].parameter or 0.0
+        self.settings = _settings(layout.settings_dtype, parameter)
         self.inference = Inference(layout, self.parameters, self.settings, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since
@@ -141,6 +147,12 @@ class Network:
         if batch_size not in self._max_threads:
             self._max_threads[batch_size] = strategy.max_threads(self.layout, batch_size, 2**30)
         return self._max_threads[batch_size]
+
+    def forget_stepper(self) -> None:
+        """Give back the plan of the last call of `partial_fit`, because others train from now on."""
+        stepper, self.stepper = self.stepper, None
+        if stepper is not None:
+            stepper.plan.release(self)
 
     def seed(self, random: int) -> None:
         """Start both generators afresh."""

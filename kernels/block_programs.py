@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from . import passes, strategy
 from .activations import ROW_WISE
@@ -21,8 +22,7 @@ from .sources import Sources
 from .target import LINE_BYTES
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """What training does beside descending the gradient of the loss and the penalties: which rules are on.
 
     Their values are in the record of settings.

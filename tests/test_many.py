@@ -6,11 +6,11 @@ import copy
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum
+from fastnn import SGD, Adam, CosineDecay, DivergenceError, Huber, Model, Momentum
 from fastnn.kernels import entry, strategy
 from fastnn.samples import Samples
 from fastnn.training.many import train_many
-from fastnn.training.options import DRAWN, Options, Penalty, RuleValues
+from fastnn.training.options import AS_IS, DRAWN, GIVEN, Options, Penalty, RuleValues
 
 from .kernel_calls import DTYPES, choose
 
@@ -122,11 +122,65 @@ def test_one_that_diverges_stops_alone(how, monkeypatch):
     assert 0 < runs["epoch"][2] < 20
 
 
-def test_what_cannot_be_trained_at_once():
+@pytest.mark.parametrize("ordered", ["as is", "given"])
+def test_other_orders(ordered):
+    """All networks see the samples in the same order."""
+    X, y = samples(75, "float32")
+    order = np.array([rng.permutation(75) for _ in range(3)], np.int32) if ordered == "given" else None
+    models = [Model([8, 16, 1], rng=seed) for seed in range(3)]
+    twins = [copy.deepcopy(model) for model in models]
+    fits = [Options(3, 20, Adam(), GIVEN if ordered == "given" else AS_IS, order) for _ in models]
+    train_many([twin._network for twin in twins], fits, Samples(X, y))
+    for model, twin in zip(models, twins, strict=True):
+        model.fit(X, y, epochs=3, batch_size=20, optimizer=Adam(), shuffle=False if order is None else order)
+        assert what_a_fit_leaves(twin, Adam()) == what_a_fit_leaves(model, Adam())
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"rules": RuleValues((0.5, 0.0))}, "one kind"),
+        ({"ordered": AS_IS}, "orders of one kind"),
+        ({"l2": Penalty(0.1)}, "one kind"),
+    ],
+)
+def test_what_cannot_be_trained_at_once(second, message):
     X, y = samples(40, "float32")
     networks = [Model([8, 16, 1], rng=seed)._network for seed in range(2)]
-    fits = [Options(1, 10, Adam(), DRAWN, rules=RuleValues(dropout)) for dropout in ((0.5, 0.0), ())]
-    before = networks[0].parameters.copy()
-    with pytest.raises(ValueError, match="one kind"):
+    fits = [Options(1, 10, Adam(), **({"ordered": DRAWN} | more)) for more in ({}, second)]
+    before = [network.parameters.copy() for network in networks]
+    with pytest.raises(ValueError, match=message):
         train_many(networks, fits, Samples(X, y))
-    np.testing.assert_array_equal(networks[0].parameters, before)
+    np.testing.assert_array_equal([network.parameters for network in networks], before)
+
+
+def test_rates_that_change_are_refused():
+    network = Model([8, 16, 1], rng=0)._network
+    with pytest.raises(ValueError, match="constant learning rates"):
+        train_many([network], [Options(1, 10, Adam(CosineDecay(0.1, 10)))], Samples(*samples(40, "float32")))
+
+
+def test_networks_of_another_architecture_are_refused():
+    networks = [Model(sizes, rng=0)._network for sizes in ([8, 16, 1], [8, 17, 1])]
+    with pytest.raises(ValueError, match="one architecture"):
+        train_many(networks, [Options(1, 10, Adam())] * 2, Samples(*samples(40, "float32")))
+
+
+def test_single_steps_before_and_afterwards():
+    """`partial_fit` keeps a plan in its network's memory until something else trains it."""
+    X, y = samples(40, "float32")
+    models = [Model([8, 16, 1], rng=seed) for seed in range(3)]
+    for model in models:
+        model.partial_fit(X, y, optimizer=Adam(0.01))
+    twins = [copy.deepcopy(model) for model in models]
+    for twin in twins:
+        twin.partial_fit(X, y, optimizer=Adam(0.01))
+    for model in models:
+        model.partial_fit(X, y, optimizer=Adam(0.01))
+    fits = [Options(2, 10, Adam(0.01), DRAWN)] * 3
+    train_many([twin._network for twin in twins], fits, Samples(X, y))
+    for model, twin in zip(models, twins, strict=True):
+        model.fit(X, y, epochs=2, batch_size=10, optimizer=Adam(0.01))
+        for each in (model, twin):
+            each.partial_fit(X, y, optimizer=Adam(0.01))
+        assert what_a_fit_leaves(twin, Adam(0.01)) == what_a_fit_leaves(model, Adam(0.01))

@@ -6,8 +6,10 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from llvmlite import ir
+from numba import njit
 
 from fastnn.kernels import entry, prediction_programs
+from fastnn.kernels.interpreter import run_part
 from fastnn.kernels.library import functions
 from fastnn.kernels.matrix import Matrix, Symbol
 from fastnn.kernels.memory import Layout, Vector, Workspace
@@ -29,7 +31,7 @@ from fastnn.kernels.program import (
 from fastnn.kernels.sources import Source
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
-from .kernel_calls import DTYPES, library, matrix, padded
+from .kernel_calls import DTYPES, ONLY, library, matrix, padded
 
 WRITTEN_FOR = [AVX512, AVX2, SSE, NEON]
 
@@ -166,6 +168,49 @@ def test_what_symbols_stand_for_moves_with_the_rows():
         bind(table, OUTPUTS, out.ctypes.data, out.strides[0])
         entry.sweep(code.operations, code.patches, code.parts, np.zeros(1, np.int64), table, 0, 10)
         np.testing.assert_array_equal(out, array[:, 1:])
+
+
+@njit
+def run_for(operations, patches, parts, table, first, network):
+    """Run the only part of a code."""
+    run_part(operations, patches, parts, 0, table, first, network)
+
+
+def test_what_symbols_stand_for_moves_with_the_network():
+    """address + first * row_stride + network * network_stride + offset."""
+    x, out = np.arange(60, dtype="f4").reshape(3, 5, 4), np.zeros((3, 2, 3), "f4")
+    source = Matrix.row_major(Symbol("samples"), 2, 4, 16, "float32", "samples")[:, 1:]
+    program = Program(HOST, "float32", rows=2)
+    program.add("unpad", out=Matrix.row_major(Symbol("outputs"), 2, 3, 12, "float32", "outputs"), source=source)
+    code, table = Code([program], library("float32")), bindings()
+    bind(table, SAMPLES, x.ctypes.data, x.strides[1], x.strides[0])
+    bind(table, OUTPUTS, out.ctypes.data, 0, out.strides[0])
+    for network, first in ((2, 3), (0, 1), (1, 0)):
+        run_for(code.operations, code.patches, code.parts, table, first, network)
+        np.testing.assert_array_equal(out[network], x[network, first : first + 2, 1:])
+
+
+def test_a_code_with_what_its_symbols_stand_for():
+    """A copy, for the first row of the first network."""
+    x, out = np.arange(8, dtype="f4").reshape(2, 4), np.zeros((2, 3), "f4")
+    program = Program(HOST, "float32", rows=2)
+    source = Matrix.row_major(Symbol("samples"), 2, 4, 16, "float32", "samples")[:, 1:]
+    program.add("unpad", out=Matrix.row_major(Symbol("outputs"), 2, 3, 12, "float32", "outputs"), source=source)
+    code, table = Code([program], library("float32")), bindings()
+    bind(table, SAMPLES, x.ctypes.data, x.strides[0])
+    bind(table, OUTPUTS, out.ctypes.data, out.strides[0], 24)
+    before = code.operations.copy()
+    written = code.written(table)
+    np.testing.assert_array_equal(code.operations, before)
+    entry.sweep(written.operations, written.patches[:0], without_patches(written.parts), ONLY, bindings(), 0, 2)
+    np.testing.assert_array_equal(out, x[:, 1:])
+
+
+def without_patches(parts):
+    """Parts that run as they are."""
+    parts = parts.copy()
+    parts["patches"] = 0
+    return parts
 
 
 def test_an_operation_that_looks_at_another_knows_how_far_away_it_is():

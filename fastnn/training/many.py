@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..kernels import entry, program
 from ..kernels.memory import STATE, aligned_zeros
 from ..kernels.program import bind
-from ..network import Network
+from ..network import Network, without_parameter
 from ..samples import Samples
 from .options import Options
 from .plan import NOBODY, Plan, kind_of, plan_for, run_record
@@ -51,15 +51,21 @@ def train_many(
     Gives the records RUN of all, and the losses of their epochs, (networks, most epochs). Each network ends with the
     bits of a fit by itself. One that diverges keeps what its last finished epoch left, and the others go on.
     """
-    kind = kind_of(fits[0], samples)
-    if any(kind_of(options, samples) != kind for options in fits):
-        raise ValueError("fits must be of one kind")
+    kind, order = kind_of(fits[0], samples), fits[0].order
+    for options in fits:
+        if kind_of(options, samples) != kind or options.order is not order or options.ordered != fits[0].ordered:
+            raise ValueError("fits must be of one kind, and see the samples in orders of one kind")
     if kind.rate_per or kind.any_rows or kind.in_place or kind.max_threads != 1:
         raise ValueError("fits must have constant learning rates, whole epochs and one thread")
+    architecture = without_parameter(networks[0].architecture)
+    for network in networks:
+        if without_parameter(network.architecture) != architecture:
+            raise ValueError("networks must be of one architecture, but for the loss's parameter")
+        network.forget_stepper()
     n = len(samples.inputs)
     plan = plan_for(networks[0], fits[0], samples)
     try:
-        plan.bind(fits[0], samples, fits[0].order)
+        plan.bind(fits[0], samples, order)
         stack = Stack(plan, len(networks))
         stack.bind(plan.bindings)
         for i, (network, options) in enumerate(zip(networks, fits, strict=True)):
@@ -68,7 +74,6 @@ def train_many(
             stack.settings["loss_parameter"][i] = network.settings["loss_parameter"]
             options.write(stack.settings[i])
         runs = np.concatenate([run_record(options, n) for options in fits])
-        runs["epochs"] = [options.epochs for options in fits]
         losses = np.zeros((len(networks), max(1, *runs["epochs"])))
         made = plan.programs
         entry.train_many(*made.arguments(plan, NOBODY), made.pick, made.work.step, runs, losses)

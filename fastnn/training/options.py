@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import learning_rates
 from ..kernels import block_programs, entry
+from ..kernels.block_programs import Rules
 from ..kernels.update_rules import OPTIMIZERS
 from ..optimizers import Optimizer
 
@@ -27,8 +28,7 @@ class Penalty(NamedTuple):
 NO_PENALTY = Penalty()
 
 
-@dataclass(frozen=True)
-class RuleValues:
+class RuleValues(NamedTuple):
     """The values of the rules of a fit, see `block_programs.Rules`; all are off by default."""
 
     dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; empty: no dropout
@@ -40,22 +40,21 @@ class RuleValues:
     min_derivative: float = 0.0  # a derivative counts as at least this share of the activation's largest one
 
     @property
-    def on(self) -> dict[str, Any]:
-        """The values of the rules that are on, by name."""
-        named = {name: getattr(self, name) for name in RULES}
-        return {name: value for name, value in named.items() if (any(value) if name == "dropout" else value)}
-
-    @property
-    def kinds(self) -> block_programs.Rules:
+    def kinds(self) -> Rules:
         """Which rules are on: what programs depend on."""
         if self is NO_RULES:  # as in most fits
             return block_programs.NO_RULES
-        on = self.on
-        dropped = tuple(i for i, rate in enumerate(on.pop("dropout", ())) if rate)
-        return block_programs.Rules(dropped, **dict.fromkeys(on, True))
+        return Rules(
+            dropped=tuple([i for i, rate in enumerate(self.dropout) if rate]),
+            input_noise=self.input_noise > 0,
+            label_smoothing=self.label_smoothing > 0,
+            max_norm=self.max_norm is not None,
+            clip_value=self.clip_value is not None,
+            clip_norm=self.clip_norm is not None,
+            min_derivative=self.min_derivative > 0,
+        )
 
 
-RULES = tuple(RuleValues.__dataclass_fields__)
 NO_RULES = RuleValues()
 
 
@@ -85,7 +84,7 @@ class Options:
             object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))
         clips = self.optimizer.clip_value, self.optimizer.clip_norm
         if clips != (self.rules.clip_value, self.rules.clip_norm):
-            object.__setattr__(self, "rules", replace(self.rules, clip_value=clips[0], clip_norm=clips[1]))
+            object.__setattr__(self, "rules", self.rules._replace(clip_value=clips[0], clip_norm=clips[1]))
 
     def write(self, settings: NDArray[Any]) -> None:
         """Write all values that the programs of this fit read to a record of settings."""
@@ -115,5 +114,6 @@ def write_settings(
     if l2 != NO_PENALTY or l1 != NO_PENALTY:
         settings["l2"], settings["l1"] = (*l2, n_means / 2), (*l1, n_means)
     if rules is not NO_RULES:
-        for name, value in rules.on.items():
-            settings[name] = value
+        for name, value in zip(rules._fields, rules, strict=True):
+            if value:
+                settings[name] = value
