@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench` against plain NumPy in child processes, `pytest bench` with pytest-benchmark."""
+"""Benchmarks: `python -m bench --help` lists the questions they answer, `pytest bench` is pytest-benchmark's table."""

@@ -1,8 +1,8 @@
 """The baseline in Numba: mini-batch SGD on sigmoid layers with the quadratic cost, as plain loops.
 
-Each function is a formula of docs/mechanics.md, written element by element. `prange` shares its outer loop among
-threads: samples in the passes, neurons in the update, so no two threads write the same element. The arrays are float32
-and contiguous, and the innermost loop runs along a row, so that LLVM makes vector code of it.
+Each function is a formula of docs/mechanics.md, written element by element. `prange` shares the outer loop of a product
+among threads: samples in the passes, neurons in the update, so no two threads write the same element. The arrays are
+float32 and contiguous, and the innermost loop runs along a row, so that LLVM makes vector code of it.
 
 What was measured and kept (one core): weights as (fan_out, fan_in), 1.0 to 1.9 times as fast as the other way round;
 no `prange` for a single thread, where starting the loops takes longer than a step of 64-32-10 on one sample.
@@ -15,10 +15,10 @@ ONE = np.float32(1)
 compiled = njit(parallel=config.NUMBA_NUM_THREADS > 1, fastmath={"contract", "nsz", "reassoc"})
 
 
-@compiled
+@njit
 def gather(rows, batch, into):
     """into[i] = rows[batch[i]]: rows (n_samples, width), batch (n,), into (at least n, width)."""
-    for i in prange(len(batch)):
+    for i in range(len(batch)):
         for k in range(rows.shape[1]):
             into[i, k] = rows[batch[i], k]
 
@@ -34,10 +34,10 @@ def forward(x, W, b, a):
             a[i, j] = ONE / (ONE + np.exp(-z))
 
 
-@compiled
+@njit
 def output_delta(a, y, d):
     """d = (a - y) * sigmoid'(z), where sigmoid'(z) = a (1 - a): all (n, n_outputs)."""
-    for i in prange(len(a)):
+    for i in range(len(a)):
         for j in range(a.shape[1]):
             d[i, j] = (a[i, j] - y[i, j]) * a[i, j] * (ONE - a[i, j])
 

@@ -11,7 +11,8 @@ import fastnn
 from .cases import Case, count
 from .roofline import fma_peak
 
-CASE, EPOCHS, QUICK_EPOCHS = Case((4, 32, 16, 4), 10_000, 10_000), 10_000, 20
+CASE, EPOCHS = Case((4, 32, 16, 4), 10_000, 10_000), 10_000
+QUICK_ROWS, QUICK_EPOCHS = 500, 20
 ROUNDS = 1
 OPTIONS = {
     "--epochs": {"type": count, "default": EPOCHS, "help": "epochs to train (default %(default)s)"},
@@ -29,7 +30,7 @@ def data(n=10_000):
 
 def run(options):
     """Train as many times as there are rounds, and print the time of each."""
-    (X, y), peak = data(CASE.n_samples), fma_peak()
+    (X, y), peak = data(QUICK_ROWS if options.quick else CASE.n_samples), fma_peak()
     epochs = QUICK_EPOCHS if options.quick else options.epochs
     settings = {"batch_size": len(X), "optimizer": fastnn.Adam(1e-3), "shuffle": False, "threads": options.threads}
     for _ in range(options.rounds):
