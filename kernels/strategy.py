@@ -133,8 +133,6 @@ def predicts_feature_major(layout: Layout, rows: int) -> bool:
         return False
     if not all(kind.ordered for kind in layout.kinds):  # a row has the same bits whatever the number of rows is
         return False
-    if not all(kind.ordered for kind in layout.kinds):  # a row has the same bits whatever the number of rows is
-        return False
     wide, narrow = 0, _transposes(layout, count)
     for layer in layout.layers:
         # A function of whole rows is taken of rows in both.

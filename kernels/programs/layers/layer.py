@@ -258,7 +258,6 @@ class Kind:
     whole_batch = False  # whether it takes all samples of a batch at once
     mixes = True  # whether an output depends on several neurons of what it reads, so that threads wait for each other
     ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
-    ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
     multiplies = False  # whether z is a product of the inputs, which may be taken where samples lie
     # Further buffers by name: a "block" is as large as a, the others are a row with a number for each sample or neuron.
     buffers: ClassVar[Mapping[str, str]] = MappingProxyType({})
