@@ -11,6 +11,7 @@ from numba.core import cgutils
 
 from .function import vector_function
 from .simd import DOUBLE, I64, Vec, int64
+from .target import LINE_BYTES
 
 
 class _Sum:
@@ -40,12 +41,15 @@ class _Sum:
 
 
 def _vectors(code, n):
-    """A loop over the vectors of n elements: gives (offset in bytes, which lanes count), to the end of the vector."""
+    """A loop over the vectors of n elements, to the end of the last line: gives (offset in bytes, which lanes count).
+
+    A line may hold several vectors, and what lies behind the last element must be zero to its end.
+    """
     b, s = code.b, code.simd()
 
     @contextlib.contextmanager
     def loop():
-        stop = b.mul(n, int64(s.itemsize))
+        stop = b.and_(b.add(b.mul(n, int64(s.itemsize)), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
         with cgutils.for_range_slice(b, int64(0), stop, int64(s.vector_bytes), I64) as (j, _):
             yield j, s.lanes_below(b.sub(n, b.sdiv(j, int64(s.itemsize))))
 
