@@ -66,6 +66,14 @@ def _store_number(s, value, start, i):
     s.b.store(number, s.pointer(s.b.add(start, s.b.mul(i, int64(s.itemsize)))), align=s.itemsize)
 
 
+def _clear_behind(s, start, n):
+    """Write zeros behind the n numbers of a row, to the end of the line."""
+    per_line = LINE_BYTES // s.itemsize
+    stop = s.b.and_(s.b.add(n, int64(per_line - 1)), int64(-per_line))
+    with cgutils.for_range_slice(s.b, n, stop, int64(1), I64) as (i, _):
+        _store_number(s, s.const(0.0), start, i)
+
+
 def _count(code, n):
     """The int64 n as a vector."""
     return code.simd().splat_double(code.b.sitofp(n, DOUBLE))
@@ -106,7 +114,7 @@ _PRODUCTS = "rows=x.rows n=x.cols x:r[r,c] x.row_stride d:r[r,c] d.row_stride ou
 
 @vector_function(_PRODUCTS)
 def sums_of_products(code, columns):
-    """out[j] = the sum of x * d over the samples, of neuron j; zeros behind the last one, where lanes hold neurons."""
+    """out[j] = the sum of x * d over the samples, of neuron j; zeros behind the last one, to the end of the line."""
     b, s = code.b, code.simd()
     rows, n, x, x_row, d, d_row, out = code.arguments
     summed = _Sum(s)
@@ -121,6 +129,7 @@ def sums_of_products(code, columns):
             with _vectors(code, n) as (j, inside):
                 add(row.index, j, inside)
             _store_number(s, summed.over_lanes, out, row.index)
+        _clear_behind(s, out, rows)
         return
     with _vectors(code, n) as (j, inside):
         summed.clear()

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn.kernels import block_programs, entry, memory, prediction_programs, strategy, training_programs
+from fastnn import Dense, Residual
+from fastnn.kernels import block_programs, entry, memory, prediction_programs, reference, strategy, training_programs
 from fastnn.kernels.barriers import MAILBOX
 from fastnn.kernels.library import Library
 from fastnn.kernels.matrix import Matrix
@@ -143,6 +144,22 @@ def loss(name, a, y, scale, dtype, target=HOST, **parameter):
     given = {"d": d[:, :n], "a": a_padded[:, :n], "y": y_apart[:, :n], "scale": scale, "total": total}
     call(dtype, name, target, **given, **parameter)
     return total[0] - 7.0, d
+
+
+def twin_of(model):
+    """A model's network for `reference`, in float64."""
+    tensors = iter(model.tensors)
+
+    def layer(each):
+        if isinstance(each, Residual):
+            return reference.Residual([layer(inner) for inner in each.layers], each.activation)
+        arrays = [np.array(tensor.T, "f8") for tensor in next(tensors).values()]
+        if isinstance(each, Dense):
+            return *arrays, each.activation
+        settings = {name: getattr(each, name) for name in each.__dataclass_fields__}
+        return getattr(reference, type(each).__name__)(*arrays, **settings)
+
+    return [layer(each) for each in model.layers]
 
 
 class Net:

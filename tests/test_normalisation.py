@@ -87,7 +87,8 @@ def test_sums_of_products_over_the_samples(target, case, operands):
     how, shape = case
     o = operands(target, how)
     x, d = drawn(*shape, dtype=o.dtype), drawn(*shape, dtype=o.dtype)
-    out = padded(np.full((1, shape[1]), 7, o.dtype))[:, : shape[1]]
+    out = o.row(np.full(shape[1], 7))
+    behind(out)[...] = 7
     call(o.dtype, f"sums_of_products{o.ending}", target, x=o.matrix(x), d=o.matrix(d), out=out)
     close(out[0], (x.astype("f8") * d).sum(axis=0), o.dtype, 8 * len(x) ** 0.5)
     assert not behind(out).any()
