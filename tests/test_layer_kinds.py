@@ -185,7 +185,7 @@ def test_float32_fits_equal_the_reference(name, how):
     same(model, want, 2e-4)
 
 
-# (options of fit, or of the optimizer, those of the reference); a rate of dropout for each layer that the kernels walk is filled in
+# (options of fit, or of the optimizer, those of the reference); the test fills in what depends on the network.
 RULES = {
     "dropout": ({"dropout": 0.4}, {}),
     "noise": ({"input_noise": 0.3}, {"rules": Rules(input_noise=0.3)}),
