@@ -35,7 +35,7 @@ from .training.arguments import (
     AnyMetric,
     FitArguments,
     Subject,
-    check_batches,
+    check_rows,
     check_trainable,
     checked,
     inputs_of,
@@ -585,7 +585,7 @@ class Model:
         network, inputs = self._network, self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
         check_trainable(network.architecture)
-        check_batches(network.layout, len(inputs), len(inputs), "X")
+        check_rows(network.layout, len(inputs))
         gradient = network.inference.gradients(inputs, targets.array)
         none = np.empty(0, self.dtype)
         return [(each["weight"], each.get("bias", none)) for each in network.tensors_of(gradient)]

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, RMSprop, Scale
-from fastnn.kernels import reference, strategy
+import fastnn
+from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, RMSprop, Scale, threads
+from fastnn.kernels import entry, pool, reference, strategy
 from fastnn.kernels.block_programs import Rules
 from fastnn.kernels.target import LINE_BYTES
+from fastnn.training import thread_tuner
 
 from .kernel_calls import DTYPES, EPS, HOW, choose, twin_of
 
@@ -224,3 +226,125 @@ def test_rules_equal_the_reference(name, rule, optimizer, how):
     history = model.fit(X, y, epochs=2, batch_size=batch_size, optimizer=chosen, shuffle=order, **options)
     np.testing.assert_allclose(history.loss, losses, rtol=1e-8)
     same(model, want, 1e-6 if rule == "noise" else 1e-9)  # normal numbers come from an approximation
+
+
+# ---- threads, and what is cut ----
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Whatever can be shared among threads is, on any machine; a list notes the threads that helped."""
+    helped, kernel = [], entry.help_train
+    monkeypatch.setattr(threads, "available_threads", lambda: 8)
+    monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(threads, "PARALLEL_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+    monkeypatch.setattr(entry, "help_train", lambda *a: (helped.append(a[-1]), kernel(*a))[1])
+    monkeypatch.setattr(pool, "PATIENCE", 300.0)  # however slow the machine is
+    return helped
+
+
+WIDE = {
+    "wide": [
+        Dense(200, "identity"),
+        BatchNorm(activation="relu"),
+        Residual(LayerNorm(), Dense(200, "gelu"), Scale(), Dense(200, "identity"), activation="tanh"),
+    ],
+    "wide and narrow": [
+        Residual(Dense(90, "tanh"), LayerNorm(), Dense(40, "identity")),
+        Dense(7, "tanh"),
+        Residual(Dense(70, "tanh"), Residual(Scale(), LayerNorm()), Dense(7, "identity")),
+        Dense(130, "identity"),
+        LayerNorm(activation="silu"),
+    ],
+}
+
+
+def bits(model):
+    return model.parameters.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [32, 256])
+@pytest.mark.parametrize("name", WIDE)
+def test_any_number_of_threads_gives_the_same_bits(name, batch_size, optimizer, dtype, how, shared):
+    """Layers whose columns threads share, and shards of samples; a frozen layer, dropout and the penalties too."""
+    X, y, _ = samples(300, 40, 5, dtype)
+    found = {}
+    for count in (1, 2, 3):
+        model = network(WIDE[name], 40, dtype=dtype, n_out=5)
+        model.freeze([2])
+        given = {"l2": 1e-3, "dropout": 0.2, "max_norm": 3.0} if optimizer == "adam" else {}
+        model.fit(X, y, epochs=2, batch_size=batch_size, optimizer=optimizer, threads=count, **given)
+        found[count] = bits(model), tuple(model.history.loss)
+        assert np.isfinite(model.history.loss).all()
+    assert found[1] == found[2] == found[3]
+    if how != "feature-major":
+        assert shared
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_fit_in_two_parts(name, how):
+    X, y, _ = samples(62)
+    models = [network(NETS[name]) for _ in range(2)]
+    given = {"batch_size": 16, "optimizer": "adam"}
+    models[0].fit(X, y, epochs=5, **given)
+    models[1].fit(X, y, epochs=2, **given)
+    models[1].fit(X, y, epochs=3, **given)
+    assert bits(models[0]) == bits(models[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*NETS, *WIDE])
+def test_a_row_has_the_same_bits_in_any_prediction(name, dtype, shared):
+    n_inputs = 40 if name in WIDE else 6
+    model = network((NETS | WIDE)[name], n_inputs, dtype=dtype)
+    X, _, _ = samples(1500, n_inputs, dtype=dtype)
+    want = model.predict(X, threads=1)
+    for n in (2, 3, 5, 31, 32, 33, 64, 200, 300, 1100):
+        np.testing.assert_array_equal(model.predict(X[:n], threads=1), want[:n])
+    for count in (2, 3):
+        np.testing.assert_array_equal(model.predict(X, threads=count), want)
+    np.testing.assert_allclose(model.predict(X[:1]), want[:1], atol=200 * EPS[dtype])
+    np.testing.assert_array_equal(model.predict(np.asfortranarray(X)), want)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_steps_of_any_number_of_rows(name, how):
+    """`partial_fit` against the reference, in turns of rows that go back and forth."""
+    model, block = network(NETS[name]), network(NETS[name])._network.layout.block_rows
+    exact, few = twin_of(model), [1] if name in WITHOUT_BATCHES else []
+    turns = [2, 33, 7, 100, 2, 250, *few, block, *few, 33] + ([block + 1, 2 * block + 9, 2] if few else [])
+    for i, n in enumerate(turns):
+        X, y, rows = samples(n, seed=i)
+        given = np.arange(n)[None], n, 0.05
+        (loss,), exact = reference.train(exact, X, rows, *given, loss_name="softmax_cross_entropy")
+        assert model.partial_fit(X, y, optimizer=SGD(0.05)) == pytest.approx(loss, rel=1e-9)
+        same(model, exact, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["all", "norms in a residual"])
+def test_a_step_of_partial_fit_is_one_of_fit(name):
+    X, y, _ = samples(33)
+    models = [network(NETS[name]) for _ in range(2)]
+    for _ in range(3):
+        models[0].partial_fit(X, y, optimizer="adam")
+    models[1].fit(X, y, epochs=3, batch_size=33, optimizer="adam", shuffle=False)
+    np.testing.assert_allclose(models[0].parameters, models[1].parameters, atol=1e-12)
+
+
+def test_find_learning_rate_and_early_stopping():
+    X, y, _ = samples(120)
+    model = network(NETS["all"])
+    before = bits(model)
+    found = fastnn.find_learning_rate(model, X, y, batch_size=30, optimizer="adam", high=1.0, steps=40)
+    assert bits(model) == before
+    assert 1e-5 <= found.suggestion < 1
+    stop = fastnn.EarlyStopping(patience=2, monitor="val_loss")
+    given = {"validation_data": samples(50, seed=9)[:2], "callbacks": [stop]}
+    history = model.fit(X, y, epochs=200, batch_size=30, optimizer=Adam(0.02), **given)
+    assert len(history.loss) < 200
+    best = min(history.val_loss)  # and its running statistics
+    assert model.loss(*given["validation_data"]) == pytest.approx(best, rel=1e-12)
