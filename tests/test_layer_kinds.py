@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, RMSprop, Scale, threads
+from fastnn import (
+    SGD,
+    Adam,
+    BatchNorm,
+    Dense,
+    LayerNorm,
+    Model,
+    Momentum,
+    Residual,
+    RMSprop,
+    Scale,
+    Stream,
+    calls,
+    threads,
+)
 from fastnn.kernels import entry, pool, reference, strategy
 from fastnn.kernels.block_programs import Rules
 from fastnn.kernels.target import LINE_BYTES
@@ -348,3 +362,213 @@ def test_find_learning_rate_and_early_stopping():
     assert len(history.loss) < 200
     best = min(history.val_loss)  # and its running statistics
     assert model.loss(*given["validation_data"]) == pytest.approx(best, rel=1e-12)
+
+
+# ---- BatchNorm ----
+
+
+def batch_norm(dtype="float64", **settings):
+    return network([Dense(9, "identity"), BatchNorm(**settings), Dense(5, "tanh")], dtype=dtype)
+
+
+def running(model):
+    """The running statistics of the layer above."""
+    tensors = model.tensors[1]
+    return np.array([tensors["running_mean"], tensors["running_variance"]])
+
+
+def test_a_batch_that_is_too_large_for_a_block():
+    model = batch_norm()
+    block, before = model._network.layout.block_rows, bits(model)
+    X, y, _ = samples(2 * block)
+    named = f"at most {block} for this network, because BatchNorm normalises a batch as a whole, got {block + 1}"
+    for data in ((X, y), (Stream([(X, y)]),)):
+        with pytest.raises(ValueError, match=f"batch_size must be {named}"):
+            model.fit(*data, epochs=1, batch_size=block + 1)
+    with pytest.raises(ValueError, match=f"batch_size must be at most {block}.*got {2 * block}"):
+        model.fit(X, y, epochs=1, batch_size=2 * block, optimizer=fastnn.LBFGS())
+    rows = f"X must have 2 to {block} rows for this network, because BatchNorm.*got {block + 1}"
+    more = X[: block + 1], y[: block + 1]
+    model.partial_fit(X[:5], y[:5])  # a stepper that could turn to other rows
+    before = bits(model)
+    for call in (model.partial_fit, model.gradients):
+        with pytest.raises(ValueError, match=rows):
+            call(*more)
+    with pytest.raises(ValueError, match=rows):
+        model.partial_fit(*more, sample_weight=np.ones(block + 1))
+    assert bits(model) == before
+    model.fit(X, y, epochs=1, batch_size=block)
+    assert np.isfinite(model.history.loss).all()
+
+
+def test_a_batch_of_a_single_row():
+    model = batch_norm()
+    X, y, _ = samples(33)
+    model.partial_fit(X, y)
+    before = bits(model)
+    with pytest.raises(ValueError, match="batches of two rows or more for BatchNorm, got 1"):
+        model.fit(X, y, epochs=1, batch_size=1)
+    with pytest.raises(ValueError, match="got 16 for 33 samples, whose last batch is a single one"):
+        model.fit(X, y, epochs=1, batch_size=16)
+    with pytest.raises(ValueError, match="got 8 for 25 samples, whose last batch is a single one"):
+        model.fit(X, y, epochs=1, batch_size=8, validation_fraction=0.25)
+    with pytest.raises(ValueError, match="batches of two rows or more for BatchNorm, got 1"):
+        model.fit(Stream([(X, y)]), epochs=1, batch_size=1)
+    for call in (model.partial_fit, model.gradients):
+        with pytest.raises(ValueError, match=r"X must have 2 to .* rows .* got 1"):
+            call(X[:1], y[:1])
+    with pytest.raises(ValueError, match=r"X must have 2 to .* rows .* got 1"):
+        model.partial_fit(X[:1], y[:1], sample_weight=[2.0])
+    assert bits(model) == before
+    assert model.predict(X[:1]).shape == (1, 3)  # which takes the running statistics
+    assert model.evaluate(X[:1], y[:1])["loss"] > 0
+
+
+def test_a_stream_whose_last_batch_is_a_single_row():
+    """How many rows a stream has shows at its end: what the parts before it did stays, as where a file ends early."""
+    model = batch_norm()
+    X, y, _ = samples(33)
+    with pytest.raises(ValueError, match="got 16 for 33 samples, whose last batch is a single one"):
+        model.fit(Stream([(X, y)], buffer_rows=16), epochs=1, batch_size=16, shuffle=False)
+    assert np.isfinite(model.parameters).all()
+    model.fit(Stream([(X, y)], buffer_rows=16), epochs=1, batch_size=11, shuffle=False)
+    assert len(model.history.loss) == 1
+
+
+def test_levenberg_marquardt_refuses_it():
+    model = Model([6, BatchNorm(), 1], output="tanh", dtype="float64", rng=0)
+    with pytest.raises(ValueError, match=r"LevenbergMarquardt.*BatchNorm"):
+        model.fit(*samples(20)[:2], epochs=1, batch_size=20, optimizer=fastnn.LevenbergMarquardt())
+
+
+def test_levenberg_marquardt_takes_the_other_kinds():
+    """It takes the derivatives of each output in each sample by the parameters."""
+    layers = [Dense(5, "tanh"), Residual(LayerNorm(), Scale(), Dense(5, "tanh"))]
+    model = network(layers, loss="quadratic")
+    X, _, _ = samples(40)
+    outputs, exact, inference = model.predict(X), twin_of(model), model._network.inference
+    for k, unit in enumerate(np.eye(3)):
+        for row, vector in enumerate(inference.jacobian(X, outputs, k)):
+            here = slice(row, row + 1)
+            _, want = reference.gradients(exact, X[here], reference.forward(exact, X[here])[-1] - unit)
+            for tensors, parts in zip(model._network.tensors_of(vector), want, strict=True):
+                for got, part in zip(tensors.values(), parts, strict=True):
+                    np.testing.assert_allclose(got.T, part, atol=1e-12)
+    y = np.tanh(X[:, :3])
+    before = model.loss(X, y)
+    history = model.fit(X, y, epochs=15, batch_size=40, optimizer=fastnn.LevenbergMarquardt())
+    assert history.loss[-1] < 0.05 * before
+    padding_is_zero(model._network, model.parameters)
+
+
+@pytest.mark.parametrize("frozen", [[], [0], [1]])
+def test_lbfgs_lets_the_running_statistics_follow(frozen):
+    """Each iteration is one batch to them."""
+    model = batch_norm(momentum=0.25)
+    model.freeze(frozen)
+    X, y, rows = samples(100)
+    means, inside, statistics = [running(model)], [], []
+    history = model.fit(
+        X, y, epochs=6, batch_size=100, optimizer=fastnn.LBFGS(), callbacks=[lambda m: inside.append(twin_of(m))]
+    )
+    assert history.loss[-1] < history.loss[0]
+    for network_then in inside:
+        statistics.append(np.array([network_then[1].running_mean, network_then[1].running_variance]))
+        (w, b, _), mean = network_then[0], means[-1]
+        z = X @ w + b
+        of_batch = np.array([z.mean(axis=0), z.var(axis=0, ddof=1)])
+        means.append(mean if 1 in frozen else mean + 0.25 * (of_batch - mean))
+        np.testing.assert_allclose(statistics[-1], means[-1], atol=1e-12)
+    value, _ = reference.gradients(twin_of(model), X, rows, "softmax_cross_entropy")
+    padding_is_zero(model._network, model.parameters)
+    if not frozen:  # the loss that is minimised is that of the batch's statistics
+        loss, _ = model._network.inference.loss_and_gradient(X, y.astype(np.int32))
+        assert loss == pytest.approx(value / 100, rel=1e-12)
+
+
+def test_a_frozen_one_keeps_its_running_statistics_and_takes_them(how):
+    """Any batch will do then, single rows too; what is below it trains."""
+    model = network([Dense(9, "identity"), BatchNorm(0.5, 0.1, "tanh"), Dense(5, "tanh")])
+    model.freeze(1)
+    X, y, rows = samples(61)
+    for batch_size in (20, 1, 61):
+        exact = twin_of(model)
+        for first in range(0, 61, batch_size):
+            batch = X[first : first + batch_size], rows[first : first + batch_size]
+            _, summed = reference.gradients(exact, *batch, "softmax_cross_entropy", statistics="running")
+            for i in (0, 2, 3):
+                for array, gradient in zip(exact[i], summed[i], strict=False):
+                    array -= 0.1 * gradient / len(batch[0])
+        model.fit(X, y, epochs=1, batch_size=batch_size, optimizer=SGD(0.1), shuffle=False)
+        same(model, exact, 1e-12)
+    _, summed = reference.gradients(exact, X, rows, "softmax_cross_entropy", statistics="running")
+    for i, (pair, parts) in enumerate(zip(model.gradients(X, y), summed, strict=True)):
+        for got, part in zip(pair, parts, strict=True):
+            np.testing.assert_allclose(got.T, part / 61 if i != 1 else 0 * part, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_folded(dtype):
+    model = batch_norm(dtype, epsilon=0.01, activation="silu")
+    X, y, _ = samples(64, dtype=dtype)
+    model.fit(X, y, epochs=3, batch_size=16)
+    factor, shift = model.layers[1].folded(model.tensors[1])
+    assert factor.dtype == shift.dtype == dtype
+    below, above, _ = model.hidden_activations(X)
+    np.testing.assert_allclose(
+        above, reference.ACTIVATIONS["silu"][0](below.astype("f8") * factor + shift), atol=30 * EPS[dtype]
+    )
+    merged = Model([6, Dense(9, "silu"), *model.layers[2:]], loss="cross_entropy", dtype=dtype)
+    merged.weights[0][...] = model.weights[0] * factor[:, None]
+    merged.biases[0][...] = model.biases[0] * factor + shift
+    for i in (1, 2):
+        merged.weights[i][...], merged.biases[i][...] = model.weights[i + 1], model.biases[i + 1]
+    np.testing.assert_allclose(merged.predict(X), model.predict(X), atol=100 * EPS[dtype])
+
+
+def test_a_diverging_fit_keeps_the_last_finite_running_statistics():
+    X, y = samples(60)[0], samples(60, n_out=1)[0][:, :1] * 10
+    models = [Model([6, 5, BatchNorm(), Dense(1, "identity")], dtype="float64", rng=0) for _ in range(2)]
+    with pytest.raises(fastnn.DivergenceError) as error:
+        models[0].fit(X, y, epochs=5000, batch_size=20, optimizer=Momentum(30.0, 0.9))
+    assert error.value.epoch > 1
+    models[1].fit(X, y, epochs=error.value.epoch - 1, batch_size=20, optimizer=Momentum(30.0, 0.9))
+    assert bits(models[0]) == bits(models[1])
+    assert np.isfinite(models[0].parameters).all()
+
+
+def test_a_step_that_diverges_leaves_the_running_statistics():
+    model = batch_norm()
+    X, y, _ = samples(20)
+    model.partial_fit(X, y)
+    model.weights[3][0, 0] = np.inf
+    before = bits(model)
+    with pytest.raises(fastnn.DivergenceError):
+        model.partial_fit(X, y)
+    assert bits(model) == before
+
+
+def test_an_interrupted_fit_keeps_those_of_the_last_epoch(monkeypatch):
+    X, y, _ = samples(64)
+    models = [batch_norm() for _ in range(2)]
+    train, seen = entry.train, []
+
+    def interrupted(*arguments):
+        train(*arguments)
+        seen.append(1)
+        if len(seen) == 14:  # an epoch has eight batches
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "FIRST_CALL", 0)
+        patch.setattr(calls, "CALL_SECONDS", 0)
+        patch.setattr(entry, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            models[0].fit(X, y, epochs=5, batch_size=8, optimizer="adam")
+    done = len(models[0].history.loss)
+    assert done == 1
+    models[1].fit(X, y, epochs=done, batch_size=8, optimizer="adam")
+    assert bits(models[0]) == bits(models[1])
+    for model in models:
+        model.fit(X, y, epochs=2, batch_size=8, optimizer="adam")
+    assert bits(models[0]) == bits(models[1])
