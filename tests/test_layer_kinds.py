@@ -1,9 +1,15 @@
 """Residual, Scale, LayerNorm and BatchNorm in whole networks: against the reference and by central differences."""
 
+import copy
+import itertools
+import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors
+import scipy.sparse
 
 import fastnn
 from fastnn import (
@@ -572,3 +578,318 @@ def test_an_interrupted_fit_keeps_those_of_the_last_epoch(monkeypatch):
     for model in models:
         model.fit(X, y, epochs=2, batch_size=8, optimizer="adam")
     assert bits(models[0]) == bits(models[1])
+
+
+# ---- the model ----
+
+EVERY = [  # each kind, with its settings
+    Dense(9, "identity"),
+    BatchNorm(0.2, 0.01, "gelu"),
+    Residual(LayerNorm(1e-3, "tanh"), Residual(Scale(), Dense(9, "silu")), activation="relu"),
+    LayerNorm(),
+    Scale(),
+]
+
+
+def names_of(layers):
+    """The tensors of layers, in the order of a file's numbers."""
+    found = []
+    for layer in layers:
+        if isinstance(layer, Residual):
+            found += names_of(layer.layers)
+        else:
+            running = ["running_mean", "running_variance"] * isinstance(layer, BatchNorm)
+            found.append(["weight", *(["bias"] * (not isinstance(layer, Scale))), *running])
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_saved_and_loaded_it_goes_on_with_the_same_bits(dtype, tmp_path):
+    model, path = network(EVERY, dtype=dtype), tmp_path / "model.safetensors"
+    X, y, _ = samples(62, dtype=dtype)
+    given = {"batch_size": 16, "optimizer": "adam", "dropout": 0.2}
+    model.fit(X, y, epochs=3, **given)
+    model.freeze([2])
+    model.fit(X, y, epochs=2, **given)
+    model.save(path)
+    named = names_of([*EVERY, Dense(3)])
+    with safetensors.safe_open(path, "numpy") as file:
+        there = [name for name in file.keys() if name.startswith("layers")]  # noqa: SIM118
+        assert sorted(there) == sorted(f"layers.{i}.{name}" for i, names in enumerate(named) for name in names)
+        np.testing.assert_array_equal(file.get_tensor("layers.1.running_mean"), model.tensors[1]["running_mean"])
+        assert file.get_tensor("optimizer.m.layers.3.weight").shape == (9,)
+    loaded, pickled, copied = fastnn.load(path), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)
+    for other in (loaded, pickled, copied):
+        assert other.layers == model.layers
+        assert repr(other) == repr(model)
+        assert other.frozen == {2}
+        np.testing.assert_array_equal(other.predict(X), model.predict(X))
+    model.fit(X, y, epochs=2, **given)
+    for other in (loaded, pickled, copied):
+        other.fit(X, y, epochs=2, **given)
+        assert bits(other) == bits(model)
+
+
+def softsign(z):
+    return z / (1 + abs(z))
+
+
+def softsign_slope(z):
+    return 1 / (1 + abs(z)) ** 2
+
+
+def test_a_function_of_the_users_in_a_file(tmp_path):
+    soft = fastnn.Activation(softsign, softsign_slope)
+    layers = [Residual(LayerNorm(activation=soft), activation=soft), Dense(4, "tanh"), BatchNorm(activation=soft)]
+    model, path = network(layers), tmp_path / "model.safetensors"
+    X, _, _ = samples(20)
+    model.save(path)
+    with pytest.raises(ValueError, match=soft.name):
+        fastnn.load(path)
+    loaded = fastnn.load(path, custom={soft.name: soft})
+    assert loaded.layers == model.layers
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+def test_the_repr_makes_such_a_model():
+    model = network(EVERY)
+    again = Model([6, *model.layers], loss="cross_entropy", dtype="float64")
+    assert repr(again) == repr(model)
+    named = {name: getattr(fastnn, name) for name in ("Model", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm")}
+    evaluated = eval(repr(model), named)
+    assert evaluated.layers == model.layers
+    assert (evaluated.dtype, evaluated.loss_name, evaluated.sizes) == ("float64", "cross_entropy", model.sizes)
+
+
+def test_summary_and_sizes():
+    model = network(EVERY)
+    model.freeze([1, -1])
+    assert model.sizes == (6, 9, 9, 9, 9, 9, 9, 9, 3)
+    trained = 6 * 9 + 9 + 9 * 2 + 9 * 2 + 9 + 9 * 9 + 9 + 9 * 2 + 9 + 9 * 3 + 3
+    assert model.n_parameters == trained
+    assert model.summary().splitlines() == [
+        "layer  units  activation       parameters  trains",
+        "    0      9  identity                 63  yes",
+        "    1      9  BatchNorm, gelu          18  frozen",
+        "    2      9  LayerNorm, tanh          18  yes",
+        "    3      9  Scale                     9  yes",
+        "    4      9  silu                     90  yes",
+        "           9  Residual                  0",
+        "           9  Residual, relu            0",
+        "    5      9  LayerNorm                18  yes",
+        "    6      9  Scale                     9  yes",
+        "    7      3  softmax                  30  frozen",
+        "6 inputs, loss cross_entropy, float64",
+        f"{trained} parameters, of which {trained - 18 - 30} train; 4.0 KiB with their padding",
+    ]
+    assert "Residual, relu" in model._repr_html_()
+
+
+@pytest.mark.parametrize("frozen", [[0], [1], [2, 3], [4], [0, 1, 2, 3], [5, 6, 7], [0, 2, 4, 6]])
+def test_frozen_layers_stay(frozen, how):
+    """Whatever kind they are of; the others have the gradients of the network where all train."""
+    model, free = network(EVERY), network(EVERY)
+    model.freeze(frozen)
+    X, y, _ = samples(62)
+    before = [{name: tensor.copy() for name, tensor in tensors.items()} for tensors in model.tensors]
+    if 1 not in frozen:
+        for i, (pair, want) in enumerate(zip(model.gradients(X, y), free.gradients(X, y), strict=True)):
+            for got, each in zip(pair, want, strict=True):
+                np.testing.assert_allclose(got, 0 * each if i in frozen else each, atol=1e-14)
+    model.fit(X, y, epochs=2, batch_size=16, optimizer="adam", l2=0.1, max_norm=0.5)
+    for i, (tensors, kept) in enumerate(zip(model.tensors, before, strict=True)):
+        for name, tensor in tensors.items():
+            assert np.array_equal(tensor, kept[name]) == (i in frozen), (i, name)
+
+
+def test_frozen_below_a_residual_that_begins_at_the_inputs(how):
+    """Nothing below the lowest layer that trains needs a delta, but the sum passes one to what is above it."""
+    layers = [Residual(Dense(6, "tanh")), Residual(Dense(5, "tanh"), Dense(6, "tanh")), Dense(4, "tanh")]
+    X, y, _ = samples(40)
+    want = network(layers).gradients(X, y)
+    for frozen in ([0], [1], [0, 1], [0, 2], [1, 2], [0, 1, 2]):
+        model = network(layers)
+        model.freeze(frozen)
+        for i, (pair, wanted) in enumerate(zip(model.gradients(X, y), want, strict=True)):
+            for got, each in zip(pair, wanted, strict=True):
+                np.testing.assert_allclose(got, 0 * each if i in frozen else each, atol=1e-14)
+
+
+def test_another_head():
+    model = network(EVERY)
+    model.freeze([1, 7])
+    X, _, _ = samples(20)
+    before, tensors = model.hidden_activations(X), [dict(each) for each in model.tensors]
+    model.replace_head(5, rng=3)
+    assert model.sizes == (6, 9, 9, 9, 9, 9, 9, 9, 5)
+    assert model.frozen == {1}
+    for kept, now in zip(tensors[:-1], model.tensors, strict=False):
+        assert all(np.array_equal(kept[name], now[name]) for name in kept)
+    for a, b in zip(before, model.hidden_activations(X), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.fit(X, np.arange(20) % 5, epochs=2, batch_size=10)
+    assert np.isfinite(model.history.loss).all()
+
+
+def test_hidden_activations_have_the_sums():
+    model = network([Dense(5, "tanh"), Residual(Dense(5, "tanh"), Scale(), activation="relu")])
+    X, _, _ = samples(20)
+    first, inner, scaled, summed = model.hidden_activations(X)
+    np.testing.assert_allclose(scaled, inner * model.weights[2], atol=1e-15)
+    np.testing.assert_array_equal(summed, np.maximum(first + scaled, 0))
+
+
+@pytest.mark.parametrize("name", ["residual of the inputs", "layer norm", "batch norm", "scale", "all"])
+def test_samples_of_all_kinds(name):
+    """Bytes with a scale, sparse rows, float32 in a float64 model, a stream: the bits of the same numbers."""
+    r = np.random.default_rng(0)
+    X, y = r.integers(0, 4, (64, 6)).astype(np.uint8), r.integers(0, 3, 64)
+    given = {"epochs": 2, "batch_size": 16, "shuffle": False, "optimizer": "adam"}
+
+    def trained(X, y=y, **options):
+        model = network(NETS[name], input_scale=0.25, **options)
+        model.fit(*((X,) if y is None else (X, y)), **given)
+        return model
+
+    plain = trained(X.astype("f8"))
+    others = {
+        "bytes": trained(X),
+        "float32": trained(X.astype("f4")),
+        "sparse": trained(scipy.sparse.csr_matrix(X.astype("f8"))),
+        "stream": trained(Stream([(X[:30], y[:30]), (X[30:], y[30:])]), None),
+    }
+    for kind, model in others.items():
+        assert bits(model) == bits(plain), kind
+    outputs = plain.predict(X.astype("f8"))
+    for same_numbers in (X, X.astype("f4"), scipy.sparse.csr_matrix(X.astype("f8"))):
+        np.testing.assert_array_equal(plain.predict(same_numbers), outputs)
+    unscaled = network(NETS[name])
+    unscaled.parameters[...] = plain.parameters
+    np.testing.assert_allclose(unscaled.predict(X / 4), outputs, atol=1e-13)
+    np.testing.assert_allclose(plain.input_gradients(X), unscaled.input_gradients(X / 4) / 4, atol=1e-13)
+
+
+def test_a_batch_of_no_weight_changes_no_running_statistics():
+    X, y, _ = samples(48)
+    weights = np.repeat([1.0, 0.0, 1.0], 16)
+    models = [batch_norm() for _ in range(2)]
+    models[0].fit(X, y, epochs=1, batch_size=16, sample_weight=weights, shuffle=False)
+    models[1].fit(X[weights > 0], y[weights > 0], epochs=1, batch_size=16, shuffle=False)
+    np.testing.assert_allclose(models[0].parameters, models[1].parameters, atol=1e-15)
+
+
+def test_initial_parameters():
+    """Names draw the weights of dense layers, as in a network without the other kinds."""
+    plain = Model([6, Dense(9, "tanh"), 3], init="normal", rng=5)
+    model = Model([6, Scale(), Dense(9, "tanh"), BatchNorm(), LayerNorm(), 3], init="normal", rng=5)
+    for i, j in ((0, 1), (1, 4)):
+        np.testing.assert_array_equal(model.weights[j], plain.weights[i])
+        np.testing.assert_array_equal(model.biases[j], plain.biases[i])
+    for i in (0, 2, 3):
+        for name, tensor in model.tensors[i].items():
+            assert (tensor == (1 if name in ("weight", "running_variance") else 0)).all()
+    pair = np.full(9, 2.0), np.full(9, 3.0)
+    given = [(np.arange(6), []), "zeros", pair, "scaled", "scaled"]
+    model = Model([6, Scale(), Dense(9, "tanh"), BatchNorm(), LayerNorm(), 3], init=given, rng=5)
+    np.testing.assert_array_equal(model.weights[0], np.arange(6))
+    assert (model.weights[2] == 2).all()
+    assert (model.biases[2] == 3).all()
+    assert not model.tensors[2]["running_mean"].any()
+    with pytest.raises(ValueError, match=r"init\[2\]\[0\] must have shape"):
+        Model([6, Scale(), Dense(9, "tanh"), BatchNorm(), 3], init=["zeros", "zeros", ([1], [1]), "zeros"])
+
+
+ERRORS = {
+    "unequal widths": (lambda: Model([6, Residual(Dense(5)), 1]), ValueError, "got 5 neurons after 6"),
+    "unequal inside": (
+        lambda: Model([6, Residual(Dense(5), Residual(Dense(4)), Dense(6)), 1]),
+        ValueError,
+        "got 4 neurons after 5",
+    ),
+    "empty": (lambda: Residual(), ValueError, "Residual must have at least one layer"),
+    "a number": (lambda: Residual(Dense(5), 6), TypeError, r"Residual's layers\[1\] must be a layer"),
+    "a class": (lambda: Model([6, Scale, 1]), TypeError, "must be an integer"),
+    "a list": (lambda: Residual([Dense(5)]), TypeError, r"layers\[0\] must be a layer"),
+    "last": (lambda: Model([6, Dense(3), Scale()]), ValueError, r"the last layer must be Dense, got Scale\(\)"),
+    "only": (lambda: Model([6, Residual(Dense(6))]), ValueError, "the last layer must be Dense"),
+    "first": (lambda: Model([Scale(), 6, 1]), TypeError, r"sizes\[0\] must be the number of inputs"),
+    "softmax inside": (
+        lambda: Model([6, Residual(Dense(6, "softmax")), 2], loss="cross_entropy", output="softmax"),
+        ValueError,
+        '"softmax" is an activation of the last layer only',
+    ),
+    "softmax of a sum": (lambda: Residual(Dense(6), activation="softmax"), ValueError, "activation must be one of"),
+    "softmax of a norm": (lambda: LayerNorm(activation="softmax"), ValueError, "activation must be one of"),
+    "epsilon zero": (lambda: LayerNorm(0.0), ValueError, "epsilon must be"),
+    "epsilon NaN": (lambda: BatchNorm(epsilon=np.nan), ValueError, "epsilon must be"),
+    "epsilon a string": (lambda: LayerNorm("tanh"), TypeError, "epsilon must be"),
+    "momentum": (lambda: BatchNorm(1.5), ValueError, r"momentum must be in \[0, 1\], got 1.5"),
+    "momentum below": (lambda: BatchNorm(-0.1), ValueError, "momentum must be"),
+    "step": (
+        lambda: Model([6, LayerNorm(activation="step"), 1]).fit(*samples(9)[:2], epochs=1, batch_size=3),
+        ValueError,
+        "a step neuron's output does not change",
+    ),
+    "dropout": (
+        lambda: Model([6, Scale(), 5, 3]).fit(*samples(9)[:2], epochs=1, batch_size=3, dropout=[0.1, 0.2]),
+        ValueError,
+        "dropout must",
+    ),
+    "frozen": (lambda: Model([6, Residual(Dense(6)), 1]).freeze(2), ValueError, r"indices in \[-2, 2\)"),
+    "init": (lambda: Model([6, Residual(Dense(6)), 1], init=["zeros"]), ValueError, "each of 2 layers"),
+}
+
+
+@pytest.mark.parametrize("call", ERRORS)
+def test_errors_say_what_is_wrong(call):
+    function, kind, words = ERRORS[call]
+    with pytest.raises(kind, match=words):
+        function()
+
+
+def test_an_epsilon_that_is_no_normal_number_in_float32():
+    """Where the variance is zero, its root would have no inverse."""
+    for epsilon, layer in itertools.product((1e-60, 1e-40, 1e60), (LayerNorm, BatchNorm)):
+        with pytest.raises(ValueError, match=re.escape(f"number in float32, got {epsilon!r}")):
+            Model([6, Residual(layer(epsilon=epsilon)), 1], dtype="float32")
+    assert Model([6, LayerNorm(1e-60), 1], dtype="float64").layers[0].epsilon == 1e-60
+
+
+def test_constant_features_and_samples(how):
+    """Whose variance is zero."""
+    for layer in (LayerNorm(), BatchNorm()):
+        model = network([layer, Dense(5, "tanh")])
+        X, y = np.ones((40, 6)) * 3, np.arange(40) % 3
+        np.testing.assert_allclose(model.gradients(X, y)[0][0], 0, atol=1e-12)
+        model.fit(X, y, epochs=3, batch_size=20)
+        assert np.isfinite(model.parameters).all()
+
+
+def test_nan_stays_in_its_row():
+    X, _, _ = samples(40)
+    X[7, 2] = np.nan
+    for name in NETS:
+        outputs = network(NETS[name]).predict(X)
+        assert np.isnan(outputs[7]).any(), name
+        assert np.isfinite(np.delete(outputs, 7, axis=0)).all(), name
+
+
+@pytest.mark.parametrize("activation", ["exp", "softplus", "elu"])
+def test_activations_whose_value_at_zero_is_not(activation, how):
+    """What lies behind the neurons must not grow from batch to batch, on CPUs whose lines hold several vectors too."""
+    model = network([LayerNorm(activation=activation), Scale(), Dense(7, "tanh")])
+    X, y, rows = samples(40)
+    exact = twin_of(model)
+    order = np.tile(np.arange(40), (20, 1))
+    losses, want = reference.train(exact, X, rows, order, 8, 0.01, loss_name="softmax_cross_entropy")
+    history = model.fit(X, y, epochs=20, batch_size=8, optimizer=SGD(0.01), shuffle=False)
+    np.testing.assert_allclose(history.loss, losses, rtol=1e-9)
+    same(model, want, 1e-9)
+
+
+def test_a_network_without_them_writes_what_it_did():
+    """Each operation of a dense network's programs is one that a dense network needs."""
+    layout = Model([6, 9, 3])._network.layout
+    assert layout.only_multiplied
+    assert not layout.whole_batch
+    assert all(not layer.kind.buffers for layer in layout.layers)
