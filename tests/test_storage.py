@@ -597,7 +597,7 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
         ({"n_inputs": 10**17}, "is float32 .* not float32"),
         ({"n_inputs": 0}, "n_inputs must be at least 1"),
         ({"n_inputs": REMOVED}, "n_inputs"),
-        ({"layers": []}, "its tensors are"),
+        ({"layers": []}, "it has no layer"),
         ({"layers": [3]}, "int"),
         ({"layers": 3}, "int"),
         ({"layers": [{"units": 9}, {"units": 3}]}, "activation"),
@@ -608,7 +608,7 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
         ({"loss": {"name": "mse"}}, "mse"),
         ({"loss": {"name": "huber", "delta": -1}}, "delta must be a finite number above 0"),
         ({"loss": {"name": "huber", "q": 0.5}}, "q"),
-        ({"dtype": "float16"}, "is float32 .* not float16"),
+        ({"dtype": "float16"}, "dtype must be one of"),
         ({"dtype": "float64"}, "is float32 .* not float64"),
         ({"input_scale": "big"}, "input_scale must be a number"),
         ({"input_scale": REMOVED}, "input_scale"),
@@ -630,6 +630,51 @@ def test_tensors_that_do_not_fit(tensors, reason, saved):
 def test_descriptions_that_do_not_fit(model, reason, saved):
     rewrite(saved, model=model)
     fails(saved, reason)
+
+
+NORM = {"kind": "BatchNorm", "momentum": 0.1, "epsilon": 1e-5, "activation": "tanh"}
+SUM = {"kind": "Residual", "layers": [{"kind": "Scale"}], "activation": "identity"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        ({**NORM, "kind": "Conv"}, "kind must be one of"),
+        ({**NORM, "kind": ["Dense"]}, "kind must be one of"),
+        ({**NORM, "kind": None}, "kind must be one of"),
+        ({**NORM, "kind": "LayerNorm"}, "LayerNorm must have the settings"),
+        ({**NORM, "kind": "Dense"}, "Dense must have the settings"),
+        ({**NORM, "units": 4}, "BatchNorm must have the settings"),
+        ({"kind": "BatchNorm"}, "BatchNorm must have the settings"),
+        ({**NORM, "momentum": 2}, "momentum must be in"),
+        ({**NORM, "momentum": "big"}, "momentum must be a number"),
+        ({**NORM, "epsilon": 0}, "epsilon must be"),
+        ({**NORM, "epsilon": 1e-60}, "epsilon must be a normal number in float32"),
+        ({**NORM, "activation": "softmax"}, "activation must be one of"),
+        ({**NORM, "activation": {"custom": "mine"}}, "mine"),
+        ({"kind": "Scale", "activation": "tanh"}, "Scale must have the settings"),
+        ({**SUM, "layers": []}, "Residual must have at least one layer"),
+        ({**SUM, "layers": 3}, "int"),
+        ({**SUM, "layers": [3]}, "int"),
+        ({**SUM, "layers": [{"units": 5, "activation": "tanh"}]}, "got 5 neurons after 4"),
+        ({"kind": "Residual", "activation": "identity"}, "Residual must have the settings"),
+        (SUM, "its tensors are"),
+        (NORM, "its tensors are"),
+    ],
+    ids=str,
+)
+def test_layers_that_do_not_fit(layer, reason, saved):
+    dense = [{"units": units, "activation": "sigmoid"} for units in (9, 3)]
+    rewrite(saved, model={"layers": [layer, *dense]})
+    fails(saved, reason)
+
+
+def test_residual_links_hundreds_deep_are_refused(saved):
+    layer = {"kind": "Scale"}
+    for _ in range(400):
+        layer = {"kind": "Residual", "layers": [layer], "activation": "identity"}
+    rewrite(saved, model={"layers": [layer, {"units": 3, "activation": "sigmoid"}]})
+    fails(saved, "")
 
 
 def test_rewriting_nothing_is_fine(saved):

@@ -165,11 +165,14 @@ def _described(layer: AnyLayer) -> dict[str, Any]:
 def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
     """The layer of a description."""
     settings = dict(description)
-    kind = _validation.choice("kind", settings.pop("kind", "Dense"), KINDS)
+    name = _validation.choice("kind", settings.pop("kind", "Dense"), KINDS)
+    kind, expected = KINDS[name], KINDS[name].__dataclass_fields__.keys()
+    if settings.keys() != expected:
+        raise ValueError(f"a layer {name} must have the settings {sorted(expected)}, got {sorted(settings)}")
     if "activation" in settings:
         settings["activation"] = _user_function(settings["activation"], Activation, custom)
-    inner = [_layer(each, custom) for each in settings.pop("layers", ())] if kind == "Residual" else []
-    return KINDS[kind](*inner, **settings)
+    inner = [_layer(each, custom) for each in settings.pop("layers", ())]
+    return kind(*inner, **settings)
 
 
 def _user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
