@@ -669,6 +669,16 @@ def test_layers_that_do_not_fit(layer, reason, saved):
     fails(saved, reason)
 
 
+def test_a_running_variance_below_zero_is_refused(path):
+    """Its root is no number."""
+    model = Model([4, fastnn.BatchNorm(), 3], rng=0)
+    model.save(path)
+    rewrite(path, {"layers.0.running_variance": np.array([1, 1, -0.5, 1], np.float32)})
+    fails(path, "layers.0.running_variance must be at least 0, got -0.5")
+    rewrite(path, {"layers.0.running_variance": np.zeros(4, np.float32)})
+    assert not fastnn.load(path).tensors[0]["running_variance"].any()
+
+
 def test_residual_links_hundreds_deep_are_refused(saved):
     layer = {"kind": "Scale"}
     for _ in range(400):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ class Tensor:
     start: float = 0.0  # what its elements begin with, unless they are drawn
     trains: bool = True
     decays: bool = False  # whether penalties and the limit of norms apply
+    least: float = -math.inf  # that an element may be
 
 
 @dataclass(frozen=True)
