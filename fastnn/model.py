@@ -72,13 +72,14 @@ class Model:
         "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik 1995), one
         output against all others.
     init : str, or sequence with an entry for each layer
-        How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal with standard
-        deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio
-        2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015). "lecun_uniform", "glorot_uniform"
-        and "he_uniform": uniform with those standard deviations, so within sqrt(3) times them. "orthogonal": rows or
-        columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits may follow its number of threads.
-        "normal": weights and biases unit Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is
-        one of these names or a pair of arrays (W, b), shaped like `weights[l]` and `biases[l]`.
+        How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal
+        with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out))
+        (Glorot and Bengio 2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015).
+        "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those standard deviations, so within sqrt(3)
+        times them. "orthogonal": rows or columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits
+        may follow its number of threads. "normal": weights and biases unit Gaussian, as in Nielsen's first network.
+        "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
+        `biases[l]`.
     input_scale : float or None
         Multiplies X in fit, predict and evaluate alike, and is saved with the model: 1/255 for uint8 images.
     dtype : str
@@ -353,16 +354,17 @@ class Model:
             scikit-learn. y must hold class indices.
         l2 : float
             Adds l2 / 2 times the sum of the squares of all weights of dense layers that train, without biases, to the
-            mean loss of each batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and val_loss do not.
+            mean loss of each batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and
+            val_loss do not.
         l1 : float
             The same with l1 times the sum of the absolute values (Nielsen, eq. 95); the derivative of |0| is 0.
         max_norm : float or None
-            After each step, a neuron of a dense layer whose weights have a larger norm gets them scaled to it (Srivastava et
-            al. 2014). This takes one extra pass over the weights that train, on one thread.
+            After each step, a neuron of a dense layer whose weights have a larger Euclidean norm gets them scaled to
+            it (Srivastava et al. 2014). This takes one extra pass over the weights that train, on one thread.
         dropout : float or sequence of float
             The share of the outputs of each hidden dense layer that becomes zero while it trains, in [0, 1), or one
-            share for each. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so that
-            prediction needs nothing. Each batch draws others; which ones follows from the seed.
+            share for each. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so
+            that prediction needs nothing. Each batch draws others; which ones follows from the seed.
         input_noise : float
             The standard deviation of normal noise that is added to the samples, after input_scale, at least 0.
         label_smoothing : float
@@ -595,8 +597,9 @@ class Model:
         """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
 
         They are a^l = f(W^l a^(l-1) + b^l) (Nielsen, eq. 25), in the model's dtype: views of one array. The sum of a
-        `Residual` follows the outputs of its layers. The list is empty where there is no hidden layer. NaN in gives NaN out. X is as in `predict`, and so are the errors: a
-        ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
+        `Residual` follows the outputs of its layers. The list is empty where there is no hidden layer. NaN in gives NaN
+        out. X is as in `predict`, and so are the errors: a ValueError for another shape or for other columns of a
+        frame, a TypeError for what holds no numbers.
 
         Examples
         --------

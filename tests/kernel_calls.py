@@ -165,26 +165,44 @@ def twin_of(model):
 class Net:
     """A random network in the kernels' memory, and its float64 twin for `reference`."""
 
-    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None):
+    def __init__(self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None, kinds=()):
         rng = np.random.default_rng(seed)
-        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target, loss_parameter=parameter)
+        given = {"target": target, "loss_parameter": parameter, "kinds": kinds}
+        self.layout = Layout(sizes, names, loss, dtype, frozen, **given)
         self.dtype, self.library = dtype, library(dtype, target)
         self.parameters = aligned_zeros(self.layout.n_bytes, dtype)
         for w, b in self.layout.views(self.parameters):
             w[...] = rng.standard_normal(w.shape) / np.sqrt(w.shape[0])
             b[...] = rng.standard_normal(b.shape) / 2
+        for layer, tensors in zip(self.layout.layers, self.layout.tensors(self.parameters), strict=True):
+            for tensor in () if layer.kind.multiplies else tensors.values():
+                tensor[...] = rng.uniform(0.4, 1.6, tensor.shape)
 
     @property
     def twin(self):
-        """The network for `reference`."""
-        pairs = zip(self.layout.views(self.parameters), self.layout.layers, strict=True)
-        return [(w.astype("f8"), b.astype("f8"), layer.activation) for (w, b), layer in pairs]
+        """The network for `reference`: a sum takes the layers from where it begins, as a `Residual` holds them."""
+        found = []  # (the index of its first layer, the layer)
+        for layer, tensors in zip(self.layout.layers, self.layout.tensors(self.parameters), strict=True):
+            arrays, first = [np.array(tensor.T, "f8") for tensor in tensors.values()], layer.index
+            if layer.kind.skips:
+                (start,) = layer.kind.skips
+                inner = [each for each in found if each[0] > start]
+                found, first = found[: len(found) - len(inner)], inner[0][0]
+                made = reference.Residual([each for _, each in inner], layer.activation)
+            elif layer.kind.multiplies:
+                made = *arrays, layer.activation
+            else:
+                kind = getattr(reference, type(layer.kind).__name__)
+                made = kind(*arrays, activation=layer.activation, **vars(layer.kind))
+            found.append((first, made))
+        return [made for _, made in found]
 
     def padding(self, vector):
-        """The elements of a vector that belong to no weight and no bias."""
+        """The elements of a vector that belong to no tensor."""
         used = np.zeros(vector.size, bool)
-        for w, b in self.layout.views(used):
-            w[...], b[...] = True, True
+        for tensors in self.layout.tensors(used):
+            for tensor in tensors.values():
+                tensor[...] = True
         return vector[~used]
 
     def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False, weights=None, shares=()):

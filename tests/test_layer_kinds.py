@@ -29,10 +29,12 @@ from fastnn import (
 )
 from fastnn.kernels import entry, pool, reference, strategy
 from fastnn.kernels.block_programs import Rules
+from fastnn.kernels.programs.layers import batch_norm, layer_norm, residual, scale
+from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.kernels.target import LINE_BYTES
 from fastnn.training import thread_tuner
 
-from .kernel_calls import DTYPES, EPS, HOW, choose, twin_of
+from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, choose, twin_of
 
 # Each kind alone, as the first layer and in the middle; then some together.
 NETS = {
@@ -166,6 +168,37 @@ def test_a_relu_after_the_sum(how):
     for pair, parts in zip(model.gradients(X, y), want, strict=True):
         for got, part in zip(pair, parts, strict=True):
             np.testing.assert_allclose(got.T, part / 40, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", HOW[::2])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_all_kinds_on_every_target(target, how, dtype, monkeypatch):
+    """Where a line holds several vectors too: widths of a few neurons, of most of a line, and of more than one."""
+    choose(how, monkeypatch)
+    for width in (3, 9, 13, 21):
+        kinds = [scale.Scale(), DENSE, residual.Residual((-1,)), layer_norm.LayerNorm(0.1), DENSE]
+        kinds += [batch_norm.BatchNorm(0.1, 0.2), DENSE, residual.Residual((4,)), DENSE]
+        names = ["identity", "tanh", "tanh", "exp", "tanh", "sigmoid", "tanh", "softplus", "identity"]
+        sizes = [*[width] * 5, *[width + 1] * 4, 2]
+        n = Net(sizes, names, dtype, width, target=target, kinds=kinds)
+        for rows in (2, 7, 32, 256):
+            r = np.random.default_rng(rows)
+            x, y = r.standard_normal((rows, width)).astype(dtype), r.standard_normal((rows, 2)).astype(dtype)
+            out, tolerance = np.empty((rows, 2), dtype), 20000 * EPS[dtype]
+            n.sweep(x, out=out)
+            np.testing.assert_allclose(
+                out, reference.forward(n.twin, x.astype("f8"))[-1], rtol=tolerance, atol=tolerance
+            )
+            for _ in range(3):  # what lies behind the neurons must not grow
+                value, gradient = n.gradients(x, y)
+            want_value, want = reference.gradients(n.twin, x.astype("f8"), y.astype("f8"))
+            assert value == pytest.approx(want_value / rows, rel=tolerance)
+            for tensors, parts in zip(filter(None, n.layout.tensors(gradient)), want, strict=True):
+                for got, part in zip(tensors.values(), parts, strict=False):
+                    size = max(1.0, np.abs(part).max() / rows)
+                    np.testing.assert_allclose(got.T, part / rows, atol=tolerance * size)
+            assert not n.padding(gradient).any()
 
 
 OPTIMIZERS = {
@@ -373,7 +406,7 @@ def test_find_learning_rate_and_early_stopping():
 # ---- BatchNorm ----
 
 
-def batch_norm(dtype="float64", **settings):
+def with_batch_norm(dtype="float64", **settings):
     return network([Dense(9, "identity"), BatchNorm(**settings), Dense(5, "tanh")], dtype=dtype)
 
 
@@ -384,7 +417,7 @@ def running(model):
 
 
 def test_a_batch_that_is_too_large_for_a_block():
-    model = batch_norm()
+    model = with_batch_norm()
     block, before = model._network.layout.block_rows, bits(model)
     X, y, _ = samples(2 * block)
     named = f"at most {block} for this network, because BatchNorm normalises a batch as a whole, got {block + 1}"
@@ -408,7 +441,7 @@ def test_a_batch_that_is_too_large_for_a_block():
 
 
 def test_a_batch_of_a_single_row():
-    model = batch_norm()
+    model = with_batch_norm()
     X, y, _ = samples(33)
     model.partial_fit(X, y)
     before = bits(model)
@@ -432,7 +465,7 @@ def test_a_batch_of_a_single_row():
 
 def test_a_stream_whose_last_batch_is_a_single_row():
     """How many rows a stream has shows at its end: what the parts before it did stays, as where a file ends early."""
-    model = batch_norm()
+    model = with_batch_norm()
     X, y, _ = samples(33)
     with pytest.raises(ValueError, match="got 16 for 33 samples, whose last batch is a single one"):
         model.fit(Stream([(X, y)], buffer_rows=16), epochs=1, batch_size=16, shuffle=False)
@@ -470,7 +503,7 @@ def test_levenberg_marquardt_takes_the_other_kinds():
 @pytest.mark.parametrize("frozen", [[], [0], [1]])
 def test_lbfgs_lets_the_running_statistics_follow(frozen):
     """Each iteration is one batch to them."""
-    model = batch_norm(momentum=0.25)
+    model = with_batch_norm(momentum=0.25)
     model.freeze(frozen)
     X, y, rows = samples(100)
     means, inside, statistics = [running(model)], [], []
@@ -515,7 +548,7 @@ def test_a_frozen_one_keeps_its_running_statistics_and_takes_them(how):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_folded(dtype):
-    model = batch_norm(dtype, epsilon=0.01, activation="silu")
+    model = with_batch_norm(dtype, epsilon=0.01, activation="silu")
     X, y, _ = samples(64, dtype=dtype)
     model.fit(X, y, epochs=3, batch_size=16)
     factor, shift = model.layers[1].folded(model.tensors[1])
@@ -544,7 +577,7 @@ def test_a_diverging_fit_keeps_the_last_finite_running_statistics():
 
 
 def test_a_step_that_diverges_leaves_the_running_statistics():
-    model = batch_norm()
+    model = with_batch_norm()
     X, y, _ = samples(20)
     model.partial_fit(X, y)
     model.weights[3][0, 0] = np.inf
@@ -556,7 +589,7 @@ def test_a_step_that_diverges_leaves_the_running_statistics():
 
 def test_an_interrupted_fit_keeps_those_of_the_last_epoch(monkeypatch):
     X, y, _ = samples(64)
-    models = [batch_norm() for _ in range(2)]
+    models = [with_batch_norm() for _ in range(2)]
     train, seen = entry.train, []
 
     def interrupted(*arguments):
@@ -772,7 +805,7 @@ def test_samples_of_all_kinds(name):
 def test_a_batch_of_no_weight_changes_no_running_statistics():
     X, y, _ = samples(48)
     weights = np.repeat([1.0, 0.0, 1.0], 16)
-    models = [batch_norm() for _ in range(2)]
+    models = [with_batch_norm() for _ in range(2)]
     models[0].fit(X, y, epochs=1, batch_size=16, sample_weight=weights, shuffle=False)
     models[1].fit(X[weights > 0], y[weights > 0], epochs=1, batch_size=16, shuffle=False)
     np.testing.assert_allclose(models[0].parameters, models[1].parameters, atol=1e-15)
