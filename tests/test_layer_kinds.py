@@ -170,35 +170,57 @@ def test_a_relu_after_the_sum(how):
             np.testing.assert_allclose(got.T, part / 40, atol=1e-13)
 
 
+def any_network(width, dtype, target):
+    """Every kind in the kernels' memory, with activations that are not zero at zero."""
+    kinds = [scale.Scale(), DENSE, residual.Residual((-1,)), layer_norm.LayerNorm(0.1), DENSE]
+    kinds += [batch_norm.BatchNorm(0.1, 0.2), DENSE, residual.Residual((4,)), DENSE]
+    names = ["identity", "tanh", "tanh", "exp", "tanh", "sigmoid", "tanh", "softplus", "identity"]
+    return Net([*[width] * 5, *[width + 1] * 4, 2], names, dtype, width, target=target, kinds=kinds)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", HOW[::2])
 @pytest.mark.parametrize("target", EVERY_TARGET)
 def test_all_kinds_on_every_target(target, how, dtype, monkeypatch):
     """Where a line holds several vectors too: widths of a few neurons, of most of a line, and of more than one."""
     choose(how, monkeypatch)
+    tolerance = 20000 * EPS[dtype]
     for width in (3, 9, 13, 21):
-        kinds = [scale.Scale(), DENSE, residual.Residual((-1,)), layer_norm.LayerNorm(0.1), DENSE]
-        kinds += [batch_norm.BatchNorm(0.1, 0.2), DENSE, residual.Residual((4,)), DENSE]
-        names = ["identity", "tanh", "tanh", "exp", "tanh", "sigmoid", "tanh", "softplus", "identity"]
-        sizes = [*[width] * 5, *[width + 1] * 4, 2]
-        n = Net(sizes, names, dtype, width, target=target, kinds=kinds)
         for rows in (2, 7, 32, 256):
-            r = np.random.default_rng(rows)
+            n, r = any_network(width, dtype, target), np.random.default_rng(rows)
             x, y = r.standard_normal((rows, width)).astype(dtype), r.standard_normal((rows, 2)).astype(dtype)
-            out, tolerance = np.empty((rows, 2), dtype), 20000 * EPS[dtype]
+            out, exact = np.empty((rows, 2), dtype), (x.astype("f8"), y.astype("f8"))
             n.sweep(x, out=out)
-            np.testing.assert_allclose(
-                out, reference.forward(n.twin, x.astype("f8"))[-1], rtol=tolerance, atol=tolerance
-            )
-            for _ in range(3):  # what lies behind the neurons must not grow
-                value, gradient = n.gradients(x, y)
-            want_value, want = reference.gradients(n.twin, x.astype("f8"), y.astype("f8"))
+            np.testing.assert_allclose(out, reference.forward(n.twin, exact[0])[-1], rtol=tolerance, atol=tolerance)
+            value, gradient = n.gradients(x, y)
+            want_value, want = reference.gradients(n.twin, *exact)
             assert value == pytest.approx(want_value / rows, rel=tolerance)
             for tensors, parts in zip(filter(None, n.layout.tensors(gradient)), want, strict=True):
                 for got, part in zip(tensors.values(), parts, strict=False):
                     size = max(1.0, np.abs(part).max() / rows)
                     np.testing.assert_allclose(got.T, part / rows, atol=tolerance * size)
             assert not n.padding(gradient).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", HOW[::2])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_what_lies_behind_the_neurons_does_not_grow(target, how, dtype, monkeypatch):
+    """exp(exp(..)) from batch to batch would soon be infinite, and its product with a delta of zero no number."""
+    choose(how, monkeypatch)
+    for width in (3, 9, 13):
+        n, r = any_network(width, dtype, target), np.random.default_rng(width)
+        x, y = r.standard_normal((60, width)).astype(dtype), r.standard_normal((60, 2)).astype(dtype)
+        order = np.tile(np.arange(60, dtype=np.int32), (2, 1))
+        losses, want = reference.train(n.twin, x.astype("f8"), y.astype("f8"), order, 8, 1e-3)
+        done = n.train(x, y, 8, (1e-3,), 2, entry.GIVEN, order)
+        tolerance = 20000 * EPS[dtype]
+        np.testing.assert_allclose(done.losses, losses, rtol=tolerance)
+        for layer, got in zip(reference.numbered(want), reference.numbered(n.twin), strict=True):
+            for one, other in zip(got, layer, strict=True):
+                if isinstance(other, np.ndarray):
+                    np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+        assert not n.padding(n.parameters).any()
 
 
 OPTIMIZERS = {
