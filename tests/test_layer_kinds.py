@@ -706,6 +706,19 @@ def test_a_function_of_the_users_in_a_file(tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
+def test_functions_of_the_users_train_in_every_kind(how, monkeypatch):
+    soft = fastnn.Activation(softsign, softsign_slope)
+    monkeypatch.setitem(reference.ACTIVATIONS, soft, (softsign, lambda z, a: softsign_slope(z)))
+    layers = [LayerNorm(activation=soft), Residual(BatchNorm(activation=soft), Dense(6, soft), activation=soft)]
+    model = network(layers)
+    X, y, rows = samples(40)
+    _, want = reference.gradients(twin_of(model), X, rows, "softmax_cross_entropy")
+    for pair, parts in zip(model.gradients(X, y), want, strict=True):
+        for got, part in zip(pair, parts, strict=True):
+            np.testing.assert_allclose(got.T, part / 40, atol=1e-12)
+    np.testing.assert_allclose(model.predict(X), reference.forward(twin_of(model), X)[-1], atol=1e-13)
+
+
 def test_the_repr_makes_such_a_model():
     model = network(EVERY)
     again = Model([6, *model.layers], loss="cross_entropy", dtype="float64")
