@@ -142,6 +142,11 @@ class Training:
         return model.fit(self.X, self.y, epochs=epochs, **given | self.validation | options)
 
 
+def arrays_of(model):
+    """Views of all tensors."""
+    return [tensor for tensors in model.tensors for tensor in tensors.values()]
+
+
 def check_interrupted(training, model, before, views, old_history):
     """Raise where a model is not as it was after the last whole epoch of an interrupted fit."""
     check_whole(model)
@@ -161,7 +166,7 @@ def check_interrupted(training, model, before, views, old_history):
             training.fit(model, 1)
             training.fit(reference, 1)
             history = model.history
-    for view, array in zip(views, (*model.weights, *model.biases), strict=True):
+    for view, array in zip(views, arrays_of(model), strict=True):
         assert np.shares_memory(view, array), "a view that was taken before shows other memory"
         assert np.array_equal(view, array)
 
@@ -188,7 +193,7 @@ def test_interrupts_of_fit_at_counted_moments(rng):
     with shared:
         model = training.model()
         before, old_history = copy.copy(model), model.history
-        views, running = (*model.weights, *model.biases), running_threads()
+        views, running = arrays_of(model), running_threads()
         interrupter, error = Interrupter(moments), None
         try:
             with interrupter:
@@ -327,7 +332,7 @@ def random_signals(seed, rounds):
         training = Training(rng)
         with on_threads(rng) if training.threads > 1 else contextlib.nullcontext():
             model = training.model()
-            before, old_history, views = copy.copy(model), model.history, (*model.weights, *model.biases)
+            before, old_history, views = copy.copy(model), model.history, arrays_of(model)
             if chance(rng, 0.7):  # the plan is made by then
                 training.fit(copy.copy(model), 1)
             left = pick(rng, [1, 1, 2, 3])
