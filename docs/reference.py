@@ -9,7 +9,7 @@ from pathlib import Path
 import fastnn
 
 KINDS = {
-    "The model": ("Model", "load", "Dense", "Activation"),
+    "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Activation"),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
         "optimizers.Optimizer",

@@ -333,15 +333,22 @@ class Architecture:
         check(self.loss, self.dtype)
         if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
             raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        self._check_layers()
+        if not kernel_name(self.loss, self.head._kernel):
+            raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
+
+    def _check_layers(self) -> None:
+        number = np.finfo(self.dtype)
         if not isinstance(self.layers[-1], Dense):
             raise ValueError(f"the last layer must be Dense, got {shown(self.layers[-1])}")
         output = self.head
-        if abs(output._formula.threshold) > float(np.finfo(self.dtype).max):
+        if abs(output._formula.threshold) > float(number.max):
             raise ValueError(f"the range of the output must lie within {self.dtype}'s, got {output.activation!r}")
         if any(node.layer._kernel in ROW_WISE for node in self.nodes[:-1]):
             raise ValueError('"softmax" is an activation of the last layer only')
-        if not kernel_name(self.loss, output._kernel):
-            raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {output.activation!r}")
+        for layer in (node.layer for node in self.nodes if isinstance(node.layer, (LayerNorm, BatchNorm))):
+            if not float(number.tiny) <= layer.epsilon <= float(number.max):
+                raise ValueError(f"epsilon must be a normal number in {self.dtype}, got {layer.epsilon!r}")
         if output.activation == "softmax" and output.units == 1:
             raise ValueError(
                 '"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output'

@@ -35,7 +35,7 @@ from .training.arguments import (
     AnyMetric,
     FitArguments,
     Subject,
-    check_batches,
+    check_rows,
     check_trainable,
     checked,
     inputs_of,
@@ -46,12 +46,13 @@ from .training.trainers import trainer_for
 
 
 class Model:
-    """A feedforward network of fully connected layers, trained by backpropagation.
+    """A feedforward network, trained by backpropagation.
 
     Parameters
     ----------
-    sizes_or_layers : sequence of int or Dense
-        The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`.
+    sizes_or_layers : sequence of int or layers
+        The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`. Layers are
+        `Dense`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`; the last one is `Dense`, and a number stands for one.
     activation, output : str or Activation
         Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
         "softmax", with the loss "cross_entropy".
@@ -71,13 +72,14 @@ class Model:
         "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik 1995), one
         output against all others.
     init : str, or sequence with an entry for each layer
-        How weights are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal with standard
-        deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio
-        2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015). "lecun_uniform", "glorot_uniform"
-        and "he_uniform": uniform with those standard deviations, so within sqrt(3) times them. "orthogonal": rows or
-        columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits may follow its number of threads.
-        "normal": weights and biases unit Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is
-        one of these names or a pair of arrays (W, b), shaped like `weights[l]` and `biases[l]`.
+        How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal
+        with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out))
+        (Glorot and Bengio 2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015).
+        "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those standard deviations, so within sqrt(3)
+        times them. "orthogonal": rows or columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits
+        may follow its number of threads. "normal": weights and biases unit Gaussian, as in Nielsen's first network.
+        "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
+        `biases[l]`.
     input_scale : float or None
         Multiplies X in fit, predict and evaluate alike, and is saved with the model: 1/255 for uint8 images.
     dtype : str
@@ -348,17 +350,18 @@ class Model:
             y need not hold one that is. "balanced" is n / (number of classes * samples of the class), as in
             scikit-learn. y must hold class indices.
         l2 : float
-            Adds l2 / 2 times the sum of the squares of all weights that train, without biases, to the mean loss of each
-            batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and val_loss do not.
+            Adds l2 / 2 times the sum of the squares of all weights of dense layers that train, without biases, to the
+            mean loss of each batch (Nielsen, eq. 87, with l2 = lambda / n). `history.loss` contains it; `evaluate` and
+            val_loss do not.
         l1 : float
             The same with l1 times the sum of the absolute values (Nielsen, eq. 95); the derivative of |0| is 0.
         max_norm : float or None
-            After each step, a neuron whose weights have a larger Euclidean norm gets them scaled to it (Srivastava et
-            al. 2014). This takes one extra pass over the weights that train, on one thread.
+            After each step, a neuron of a dense layer whose weights have a larger Euclidean norm gets them scaled to
+            it (Srivastava et al. 2014). This takes one extra pass over the weights that train, on one thread.
         dropout : float or sequence of float
-            The share of the outputs of each hidden layer that becomes zero while it trains, in [0, 1), or one share a
-            hidden layer. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so that
-            prediction needs nothing. Each batch draws others; which ones follows from the seed.
+            The share of the outputs of each hidden dense layer that becomes zero while it trains, in [0, 1), or one
+            share for each. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so
+            that prediction needs nothing. Each batch draws others; which ones follows from the seed.
         input_noise : float
             The standard deviation of normal noise that is added to the samples, after input_scale, at least 0.
         label_smoothing : float
@@ -584,7 +587,7 @@ class Model:
         network, inputs = self._network, self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
         check_trainable(network.architecture)
-        check_batches(network.layout, len(inputs), len(inputs), "X")
+        check_rows(network.layout, len(inputs))
         gradient = network.inference.gradients(inputs, targets.array)
         none = np.empty(0, self.dtype)
         return [(each["weight"], each.get("bias", none)) for each in network.tensors_of(gradient)]
@@ -592,9 +595,10 @@ class Model:
     def hidden_activations(self, X: ArrayLike) -> list[NDArray[Any]]:
         """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
 
-        They are a^l = f(W^l a^(l-1) + b^l) (Nielsen, eq. 25), in the model's dtype: views of one array. The list is
-        empty where there is no hidden layer. NaN in gives NaN out. X is as in `predict`, and so are the errors: a
-        ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
+        They are a^l = f(W^l a^(l-1) + b^l) (Nielsen, eq. 25), in the model's dtype: views of one array. The sum of a
+        `Residual` follows the outputs of its layers. The list is empty where there is no hidden layer. NaN in gives NaN
+        out. X is as in `predict`, and so are the errors: a ValueError for another shape or for other columns of a
+        frame, a TypeError for what holds no numbers.
 
         Examples
         --------

@@ -11,6 +11,7 @@ from numba.core import cgutils
 
 from .function import vector_function
 from .simd import DOUBLE, I64, Vec, int64
+from .target import LINE_BYTES
 
 
 class _Sum:
@@ -40,12 +41,15 @@ class _Sum:
 
 
 def _vectors(code, n):
-    """A loop over the vectors of n elements: gives (offset in bytes, which lanes count), to the end of the vector."""
+    """A loop over the vectors of n elements, to the end of the last line: gives (offset in bytes, which lanes count).
+
+    A line may hold several vectors, and what lies behind the last element must be zero to its end.
+    """
     b, s = code.b, code.simd()
 
     @contextlib.contextmanager
     def loop():
-        stop = b.mul(n, int64(s.itemsize))
+        stop = b.and_(b.add(b.mul(n, int64(s.itemsize)), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
         with cgutils.for_range_slice(b, int64(0), stop, int64(s.vector_bytes), I64) as (j, _):
             yield j, s.lanes_below(b.sub(n, b.sdiv(j, int64(s.itemsize))))
 
@@ -60,6 +64,14 @@ def _store_number(s, value, start, i):
     """Write the first lane of a vector as element i of the array at an address."""
     number = s.b.extract_element(value.v, int64(0))
     s.b.store(number, s.pointer(s.b.add(start, s.b.mul(i, int64(s.itemsize)))), align=s.itemsize)
+
+
+def _clear_behind(s, start, n):
+    """Write zeros behind the n numbers of a row, to the end of the line."""
+    per_line = LINE_BYTES // s.itemsize
+    stop = s.b.and_(s.b.add(n, int64(per_line - 1)), int64(-per_line))
+    with cgutils.for_range_slice(s.b, n, stop, int64(1), I64) as (i, _):
+        _store_number(s, s.const(0.0), start, i)
 
 
 def _count(code, n):
@@ -102,7 +114,7 @@ _PRODUCTS = "rows=x.rows n=x.cols x:r[r,c] x.row_stride d:r[r,c] d.row_stride ou
 
 @vector_function(_PRODUCTS)
 def sums_of_products(code, columns):
-    """out[j] = the sum of x * d over the samples, of neuron j; zeros behind the last one, where lanes hold neurons."""
+    """out[j] = the sum of x * d over the samples, of neuron j; zeros behind the last one, to the end of the line."""
     b, s = code.b, code.simd()
     rows, n, x, x_row, d, d_row, out = code.arguments
     summed = _Sum(s)
@@ -117,6 +129,7 @@ def sums_of_products(code, columns):
             with _vectors(code, n) as (j, inside):
                 add(row.index, j, inside)
             _store_number(s, summed.over_lanes, out, row.index)
+        _clear_behind(s, out, rows)
         return
     with _vectors(code, n) as (j, inside):
         summed.clear()

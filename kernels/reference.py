@@ -1,11 +1,15 @@
 """The kernels' twins in plain NumPy, float64: the oracle they are tested against. Written for reading, not for speed.
 
-A network is a list of (W, b, activation) with W of shape (fan_in, fan_out), as the kernels hold it. Samples are rows.
+A network is a list of layers: (W, b, activation) with W of shape (fan_in, fan_out), as the kernels hold it, or one of
+the others below. Samples are rows.
 """
 
+import copy
+import itertools
 import math
+from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -228,36 +232,171 @@ def draw_order(n, state):
     return np.array(order), state
 
 
+# Layers beside the dense (W, b, activation). Numbers of each neuron are (n,). A running mean and variance do not train.
+class Residual(NamedTuple):
+    """f(the output of the last of some layers + the input of the first)."""
+
+    layers: list[Any]
+    activation: str = "identity"
+
+
+class Scale(NamedTuple):
+    """weight * x."""
+
+    weight: Any
+    activation: str = "identity"
+
+
+class LayerNorm(NamedTuple):
+    """f(weight * x' + bias), x' being x normalised over the neurons of each sample."""
+
+    weight: Any
+    bias: Any
+    activation: str = "identity"
+    epsilon: float = 1e-5
+
+
+class BatchNorm(NamedTuple):
+    """f(weight * x' + bias), x' being x normalised over the samples, or in prediction by the running statistics."""
+
+    weight: Any
+    bias: Any
+    running_mean: Any
+    running_variance: Any
+    activation: str = "identity"
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+
+
+@dataclass
+class _Pass:
+    """How samples go through a network, and what the layers gave: a layer in a `Residual` counts like any other."""
+
+    factors: list[Any] | None = None  # what multiplies the output of each layer
+    share: float = 0.0  # of the largest derivative, see `_derivative`
+    batch: bool = False  # whether BatchNorm takes the statistics of the samples
+    track: bool = False  # whether its running statistics follow them
+    outputs: list[Any] = field(default_factory=list)
+
+
+# Each function takes (layer, x, pass). It gives z and a function, from dC/dz to dC/dx and the gradients of the layers
+# that have parameters: a list with a tuple of arrays for each.
+def _dense(layer, x, _):
+    w, b, _ = layer
+    return matmul(x, w, b), lambda d: (matmul_nt(d, w), [(x.T @ d, d.sum(axis=0))])
+
+
+def _scale(layer, x, _):
+    return x * layer.weight, lambda d: (d * layer.weight, [((x * d).sum(axis=0),)])
+
+
+def normalise(x, axis, epsilon):
+    """(x', mean, variance, 1 / sqrt(variance + epsilon)) over an axis, which stays."""
+    mean, variance = x.mean(axis, keepdims=True), x.var(axis, keepdims=True)
+    root = 1 / np.sqrt(variance + epsilon)
+    return (x - mean) * root, mean, variance, root
+
+
+def normalise_backward(d, x, root, axis):
+    """dC/dx from dC/dx' and x', which is normalised over an axis."""
+    return root * (d - d.mean(axis, keepdims=True) - x * (d * x).mean(axis, keepdims=True))
+
+
+def _normalised(layer, x, backward):
+    """weight * x' + bias; `backward` makes dC/dx of dC/dx'."""
+    gradients = lambda d: [((x * d).sum(axis=0), d.sum(axis=0))]  # noqa: E731
+    return layer.weight * x + layer.bias, lambda d: (backward(d * layer.weight), gradients(d))
+
+
+def _layer_norm(layer, x, _):
+    x, _, _, root = normalise(x, 1, layer.epsilon)
+    return _normalised(layer, x, lambda d: normalise_backward(d, x, root, 1))
+
+
+def _batch_norm(layer, x, how):
+    mean, variance = layer.running_mean, layer.running_variance
+    if not how.batch:
+        root = 1 / np.sqrt(variance + layer.epsilon)
+        return _normalised(layer, (x - mean) * root, lambda d: d * root)
+    n, (x, of_batch, of_squares, root) = len(x), normalise(x, 0, layer.epsilon)
+    if how.track:
+        mean += layer.momentum * (of_batch[0] - mean)
+        variance += layer.momentum * (of_squares[0] * n / (n - 1) - variance)
+    return _normalised(layer, x, lambda d: normalise_backward(d, x, root, 0))
+
+
+def _residual(layer, x, how):
+    z, backward = _through(layer.layers, x, how)
+
+    def both(d):
+        dx, gradients = backward(d)
+        return dx + d, gradients
+
+    return z + x, both
+
+
+KINDS = {tuple: _dense, Scale: _scale, LayerNorm: _layer_norm, BatchNorm: _batch_norm, Residual: _residual}
+
+
+def _through(layers, x, how):
+    """(the output of some layers, the function from its derivative to dC/dx and the gradients of all these layers)."""
+    backwards = []
+    for layer in layers:
+        x, backward = _activated(layer, x, how)
+        backwards.append(backward)
+
+    def backward(d):
+        gradients = []
+        for each in reversed(backwards):
+            d, further = each(d)
+            gradients = further + gradients
+        return d, gradients
+
+    return x, backward
+
+
+def _activated(layer, x, how):
+    """The same of one layer, with its activation and its factors."""
+    z, backward = KINDS[type(layer)](layer, x, how)
+    name = layer[2] if type(layer) is tuple else layer.activation
+    a = softmax(z) if name == "softmax" else ACTIVATIONS[name][0](z)
+    factor = 1.0 if how.factors is None else how.factors[len(how.outputs)]
+    how.outputs.append(a * factor)
+
+    def through_activation(d):
+        d = d * factor
+        return backward(softmax_backward(d, a) if name == "softmax" else d * _derivative(name, (z, a), how.share))
+
+    return a * factor, through_activation
+
+
+def numbered(network):
+    """The layers that have parameters, in the order of their numbers."""
+    for layer in network:
+        yield from numbered(layer.layers) if isinstance(layer, Residual) else [layer]
+
+
+def widths(network, width):
+    """How many outputs each layer has, those in a `Residual` and the sum included; `width` is that of the inputs."""
+    for layer in network:
+        if isinstance(layer, Residual):
+            yield from widths(layer.layers, width)
+        width = len(layer[1]) if type(layer) is tuple else width
+        yield width
+
+
 def forward(network, x):
-    """[x, the outputs of each layer]."""
-    return _forward(network, x)[0]
-
-
-def _forward(network, x, factors=None):
-    """([x, the outputs of each layer], [z and the output of each layer's activation]); factors multiply the outputs."""
-    outputs, sources = [x], []
-    for i, (w, b, activation) in enumerate(network):
-        z = matmul(outputs[-1], w, b)
-        outputs.append(softmax(z) if activation == "softmax" else ACTIVATIONS[activation][0](z))
-        sources.append((z, outputs[-1]))
-        if factors is not None:
-            outputs[-1] = outputs[-1] * factors[i]
-    return outputs, sources
+    """[x, the outputs of each layer]; the sum of a `Residual` follows the outputs of its layers."""
+    how = _Pass()
+    _through(network, x, how)
+    return [x, *how.outputs]
 
 
 def input_gradients(network, x):
     """The derivatives of the outputs by the inputs, (n, outputs, inputs): of one output after another."""
-    outputs, sources = _forward(network, x)
-    found = []
-    for k in range(outputs[-1].shape[1]):
-        d = np.zeros_like(outputs[-1])
-        d[:, k] = 1
-        for i in range(len(network) - 1, -1, -1):
-            w, _, name = network[i]
-            d = softmax_backward(d, outputs[i + 1]) if name == "softmax" else d * _derivative(name, sources[i], 0.0)
-            d = matmul_nt(d, w)
-        found.append(d)
-    return np.stack(found, axis=1)
+    outputs, backward = _through(network, x, _Pass())
+    unit = np.eye(outputs.shape[1])
+    return np.stack([backward(np.tile(row, (len(x), 1)))[0] for row in unit], axis=1)
 
 
 def loss(name, a, y, *parameter):
@@ -275,34 +414,22 @@ def _derivative(activation, source, share):
     return np.maximum(slope, share * LARGEST_DERIVATIVES[activation]) if activation in LARGEST_DERIVATIVES else slope
 
 
-def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None, share=0.0):
+def gradients(network, x, y, loss_name="quadratic", weights=None, factors=None, share=0.0, statistics="batch"):
     """(summed loss, [(dW, db), ..]): the gradients summed over the samples, each by its weight.
 
     factors, an array (n, fan_out) a layer, multiply the outputs of layers, as dropout does. Derivatives of activations
-    that saturate count as at least a share of the largest one.
+    that saturate count as at least a share of the largest one. BatchNorm takes the statistics of the samples, or the
+    "running" ones; "tracked" lets the running ones follow.
     """
-    outputs, sources = _forward(network, x, factors)
+    value, slope = LOSSES.get(loss_name, LOGIT_LOSSES.get(loss_name, ())[-2:])
     if loss_name in LOGIT_LOSSES:
-        w, b, _ = network[-1]
-        _, value, slope = LOGIT_LOSSES[loss_name]
-        at_last = matmul(outputs[-2], w, b)
-        total, d = value(at_last, y), slope(at_last, y)
-    else:
-        value, at_last = LOSSES[loss_name][0], outputs[-1]
-        total, d = loss(loss_name, at_last, y)
-        d = d * _derivative(network[-1][2], sources[-1], share)
-    if weights is not None:
-        rows = [slice(i, i + 1) for i in range(len(x))]
-        total = sum(weight * value(at_last[row], y[row]) for weight, row in zip(weights, rows, strict=True))
-        d = d * weights[:, None]
-    result = []
-    for i in range(len(network) - 1, -1, -1):
-        w, _, _ = network[i]
-        result.append((outputs[i].T @ d, d.sum(axis=0)))
-        if i:
-            d = matmul_nt(d, w) * _derivative(network[i - 1][2], sources[i - 1], share)
-            d = d if factors is None else d * factors[i - 1]
-    return total, result[::-1]
+        network = [*network[:-1], (*network[-1][:2], "identity")]
+    a, backward = _through(network, x, _Pass(factors, share, statistics != "running", statistics == "tracked"))
+    d = slope(a, y)
+    if weights is None:
+        return value(a, y), backward(d)[1]
+    rows = [slice(i, i + 1) for i in range(len(x))]
+    return sum(w * value(a[i], y[i]) for w, i in zip(weights, rows, strict=True)), backward(d * weights[:, None])[1]
 
 
 # name: (p, g, t, vectors, settings) -> (p, vectors); t counts steps from 1
@@ -392,8 +519,8 @@ def _by_rules(rules, network, x, y, key, first):
     if rules.label_smoothing:
         other = 1 / y.shape[1] if network[-1][2] == "softmax" else 0.5
         y = (1 - rules.label_smoothing) * y + rules.label_smoothing * other
-    widths = enumerate((len(b), rate) for (_, b, _), rate in zip(network, rules.dropout, strict=bool(rules.dropout)))
-    factors = [dropout_factors(key, i + 1, first, n, width, rate) for i, (width, rate) in widths]
+    pairs = enumerate(zip(widths(network, x.shape[1]), rules.dropout, strict=True)) if rules.dropout else ()
+    factors = [dropout_factors(key, i + 1, first, n, width, rate) for i, (width, rate) in pairs]
     return x, y, factors or None
 
 
@@ -422,8 +549,11 @@ def train(
     loss is that of the batches' means. Where there are rates, they are the learning rates of all steps, in place of
     settings[0].
     """
-    losses, t, draws = [], 0, rules is not None and bool(rules.input_noise or any(rules.dropout))
-    vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer[:2]] for layer in network]
+    losses, t, network = [], 0, copy.deepcopy(network)
+    draws = rules is not None and bool(rules.input_noise or any(rules.dropout))
+    trained = [layer[: 1 if isinstance(layer, Scale) else 2] for layer in numbered(network)]  # arrays, changed in place
+    dense = [type(layer) is tuple for layer in numbered(network)]  # whose weights have penalties
+    vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in trained]
     for indices in order:
         total, counted = 0.0, 0.0
         for first in range(0, len(indices), batch_size):
@@ -435,11 +565,12 @@ def train(
             key, seed = split_mix(seed) if draws else (0, seed)
             inputs, targets, factors = _by_rules(rules, network, x[batch], y[batch], key, first)
             share = rules.min_derivative if rules else 0.0
-            value, summed = gradients(network, inputs, targets, loss_name, of_batch, factors, share)
+            chosen = loss_name, of_batch, factors, share, "tracked"
+            value, summed = gradients(network, inputs, targets, *chosen)
             c, c1 = (strength[0] * count + strength[1] for strength in (l2, l1))
-            value += sum(c / 2 * np.sum(w**2) + c1 * np.sum(np.abs(w)) for w, *_ in network)
-            pairs = zip(summed, network, strict=True)
-            summed = [[dw + c * w + c1 * np.sign(w), db] for (dw, db), (w, *_) in pairs]
+            for (w, *_), gradient in itertools.compress(zip(trained, summed, strict=True), dense):
+                value += c / 2 * np.sum(w**2) + c1 * np.sum(np.abs(w))
+                gradient[0][...] += c * w + c1 * np.sign(w)
             if rules and rules.clip_value:
                 summed = [[count * np.clip(g / count, -rules.clip_value, rules.clip_value) for g in x] for x in summed]
             if rules and rules.clip_norm:
@@ -448,12 +579,11 @@ def train(
             share = len(batch) / count if batch_means else 1
             total, counted = total + share * value, counted + share * count
             t += 1
-            network = [list(layer) for layer in network]
             settings = settings if rates is None else (rates[t - 1], *settings[1:])
-            for layer, gradient, state in zip(network, summed, vectors, strict=True):
-                for i, g in enumerate(gradient):
-                    layer[i], state[i] = OPTIMIZERS[optimizer](layer[i], g / count, t, state[i], *settings)
-                if rules and rules.max_norm:
-                    layer[0] = layer[0] * np.minimum(1, rules.max_norm / np.linalg.norm(layer[0], axis=0))
+            for layer, gradient, state in zip(trained, summed, vectors, strict=True):
+                for i, (p, g) in enumerate(zip(layer, gradient, strict=True)):
+                    p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *settings)
+            for w, _ in itertools.compress(trained, dense) if rules and rules.max_norm else ():
+                w *= np.minimum(1, rules.max_norm / np.linalg.norm(w, axis=0))
         losses.append(total / counted)
-    return losses, [tuple(layer) for layer in network]
+    return losses, network

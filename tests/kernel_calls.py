@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn.kernels import block_programs, entry, prediction_programs, strategy, training_programs
+from fastnn import Dense, Residual
+from fastnn.kernels import block_programs, entry, prediction_programs, reference, strategy, training_programs
 from fastnn.kernels.barriers import MAILBOX
 from fastnn.kernels.library import Library
 from fastnn.kernels.loss_functions import LOSSES
@@ -152,14 +153,40 @@ def loss(name, a, y, scale, dtype, target=HOST, **parameter):
 HOW = ["row-major", "row-major, losses by rows", "feature-major"]
 
 
+def twin_of(model):
+    """A model's network for `reference`, in float64."""
+    tensors = iter(model.tensors)
+
+    def layer(each):
+        if isinstance(each, Residual):
+            return reference.Residual([layer(inner) for inner in each.layers], each.activation)
+        arrays = [np.array(tensor.T, "f8") for tensor in next(tensors).values()]
+        if isinstance(each, Dense):
+            return *arrays, each.activation
+        settings = {name: getattr(each, name) for name in each.__dataclass_fields__}
+        return getattr(reference, type(each).__name__)(*arrays, **settings)
+
+    return [layer(each) for each in model.layers]
+
+
 class Net:
     """A random network in the kernels' memory, and its float64 twin for `reference`."""
 
     def __init__(
-        self, sizes, names, dtype, seed=0, loss="quadratic", frozen=(), target=HOST, parameter=None, orientation=""
+        self,
+        sizes,
+        names,
+        dtype,
+        seed=0,
+        loss="quadratic",
+        frozen=(),
+        target=HOST,
+        parameter=None,
+        orientation="",
+        kinds=(),
     ):
-        rng = np.random.default_rng(seed)
-        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target, orientation=orientation)
+        rng, places = np.random.default_rng(seed), {"orientation": orientation, "kinds": kinds}
+        self.layout = Layout(sizes, names, loss, dtype, frozen, target=target, **places)
         self.settings = aligned_zeros(self.layout.settings_dtype.itemsize, self.layout.settings_dtype)
         self.settings["loss_parameter"] = LOSSES[loss].parameter if parameter is None else parameter
         self.dtype, self.library = dtype, library(dtype, target)
@@ -167,23 +194,40 @@ class Net:
         for w, b in self.layout.views(self.parameters):
             w[...] = rng.standard_normal(w.shape) / np.sqrt(w.shape[0])
             b[...] = rng.standard_normal(b.shape) / 2
+        for layer, tensors in zip(self.layout.layers, self.layout.tensors(self.parameters), strict=True):
+            for tensor in () if layer.kind.multiplies else tensors.values():
+                tensor[...] = rng.uniform(0.4, 1.6, tensor.shape)
 
     @property
     def twin(self):
-        """The network for `reference`."""
-        pairs = zip(self.layout.views(self.parameters), self.layout.layers, strict=True)
-        return [(w.astype("f8"), b.astype("f8"), layer.activation) for (w, b), layer in pairs]
+        """The network for `reference`: a sum takes the layers from where it begins, as a `Residual` holds them."""
+        found = []  # (the index of its first layer, the layer)
+        for layer, tensors in zip(self.layout.layers, self.layout.tensors(self.parameters), strict=True):
+            arrays, first = [np.array(tensor.T, "f8") for tensor in tensors.values()], layer.index
+            if layer.kind.skips:
+                (start,) = layer.kind.skips
+                inner = [each for each in found if each[0] > start]
+                found, first = found[: len(found) - len(inner)], inner[0][0]
+                made = reference.Residual([each for _, each in inner], layer.activation)
+            elif layer.kind.multiplies:
+                made = *arrays, layer.activation
+            else:
+                kind = getattr(reference, type(layer.kind).__name__)
+                made = kind(*arrays, activation=layer.activation, **vars(layer.kind))
+            found.append((first, made))
+        return [made for _, made in found]
 
     @functools.cached_property
     def used(self):
-        """The numbers of the elements of a vector that belong to a weight or a bias."""
+        """The numbers of the elements of a vector that belong to a tensor."""
         used = np.zeros(self.parameters.size, bool)
-        for w, b in self.layout.views(used):
-            w[...], b[...] = True, True
+        for tensors in self.layout.tensors(used):
+            for tensor in tensors.values():
+                tensor[...] = True
         return np.flatnonzero(used)
 
     def padding(self, vector):
-        """The elements of a vector that belong to no weight and no bias."""
+        """The elements of a vector that belong to no tensor."""
         return np.delete(vector, self.used)
 
     def sweep_code(self, work, x, y=None, gradient=False, scale=1.0, in_place=False, weights=None, shares=()):

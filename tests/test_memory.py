@@ -8,6 +8,11 @@ import pytest
 from fastnn.kernels.barriers import Worker
 from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
+from fastnn.kernels.programs.layers.batch_norm import BatchNorm
+from fastnn.kernels.programs.layers.dense import DENSE
+from fastnn.kernels.programs.layers.layer_norm import LayerNorm
+from fastnn.kernels.programs.layers.residual import Residual
+from fastnn.kernels.programs.layers.scale import Scale
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
 from .kernel_calls import DTYPES, contents
@@ -90,24 +95,63 @@ def test_a_layout_for_threads_gives_each_its_own_columns(threads, dtype):
 
 
 def test_workers_update_each_row_once():
-    """Of a shared layer its own columns, of another one some rows, the last of which takes b along."""
-    layout = layout_of([30, 200, 17], threads=3)
+    """Of a shared layer its columns, of another one some rows, the last of which takes the bias along."""
+    layout, workers = layout_of([30, 200, 17], threads=3), [Worker(i, 3) for i in range(3)]
     vector = Vector(layout, 2**20)
     wide, narrow = layout.layers
-    own = [vector.rows(wide, Worker(i, 3)) for i in range(3)]
-    assert [(w.address, w.rows, w.cols) for w, _ in own] == [
-        (2**20 + shard.w, 30, shard.end - shard.begin) for shard in wide.shards
-    ]
-    assert [b.address for _, b in own] == [2**20 + shard.b for shard in wide.shards]
-    parts = [vector.rows(narrow, Worker(i, 3)) for i in range(3)]
-    assert [b is None for _, b in parts] == [True, True, False]
-    assert sum(w.rows for w, _ in parts) == 200
-    flat = [vector.flat_rows(narrow, Worker(i, 3)) for i in range(3)]
-    assert flat[0].address == narrow.shards[0].w + 2**20
+    assert [wide.updated(worker) for worker in workers] == [(0, 31)] * 3
+    for worker, shard in zip(workers, wide.shards, strict=True):
+        w, b = (vector.tensor(wide, name, wide.shard(worker)) for name in ("weight", "bias"))
+        assert (w.address, w.rows, w.cols) == (2**20 + shard.place, 30, shard.end - shard.begin)
+        assert (b.address, b.rows, b.cols) == (w.address + 30 * w.row_stride, 1, w.cols)
+        flat = vector.flat_rows(wide, worker)
+        assert (flat.address, flat.row_bytes) == (w.address, 31 * w.row_stride)
+    parts = [narrow.updated(worker) for worker in workers]
+    assert (parts[0][0], parts[-1][1]) == (0, 201)
+    assert all(stop == first for (_, stop), (first, _) in itertools.pairwise(parts))
+    weights = [vector.weights(narrow, worker) for worker in workers]  # which penalties apply to
+    assert sum(part.rows for part in weights) == 200
+    flat = [vector.flat_rows(narrow, worker) for worker in workers]
+    assert flat[0].address == narrow.shards[0].place + 2**20
     assert all(one.address + one.row_bytes == next_one.address for one, next_one in itertools.pairwise(flat))
     assert flat[2].address + flat[2].row_bytes == layout.n_bytes + 2**20
-    few = Vector(layout_of([7, 5], threads=3), 2**20)  # no more workers than four rows each allow
-    assert [few.rows(few.layout.layers[0], Worker(i, 3)) is None for i in range(3)] == [False, True, True]
+    few = layout_of([7, 5], threads=3).layers[0]  # no more workers than four rows each allow
+    assert [few.updated(worker) is None for worker in workers] == [False, True, True]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_tensors_of_other_kinds(threads):
+    """Those that train lie first and are what workers update; a sum has none; penalties are of dense layers alone."""
+    kinds = [BatchNorm(1e-5, 0.1), Residual((-1,)), Scale(), LayerNorm(1e-5), DENSE]
+    layout = Layout([70, 70, 70, 70, 70, 3], ["identity"] * 5, "quadratic", "float32", threads=threads, kinds=kinds)
+    one, workers = layout.for_threads(1), [Worker(i, threads) for i in range(threads)]
+    names = [[tensor.name for tensor in layer.tensors] for layer in layout.layers]
+    norm = ["weight", "bias"]
+    assert names == [[*norm, "running_mean", "running_variance"], [], ["weight"], norm, norm]
+    assert [layer.reads for layer in layout.layers] == [(-1,), (0, -1), (1,), (2,), (3,)]
+    assert [layer.trains for layer in layout.layers] == [True, False, True, True, True]
+    vector = Vector(layout, 2**20)
+    for layer, n in zip(layout.layers, (2, 0, 1, 2), strict=False):
+        assert layer.is_shared == (threads == 2)
+        for worker in workers if n else ():
+            part = vector.flat_rows(layer, worker)
+            assert (part.address, part.row_bytes) == (
+                2**20 + layer.shard(worker).place,
+                n * layer.shard(worker).row_stride,
+            )
+            assert vector.weights(layer, worker) is None
+        assert n or all(layer.updated(worker) is None for worker in workers)
+    assert layout.n_parameters == 2 * 70 + 70 + 2 * 70 + 71 * 3
+    numbers = aligned_zeros(one.n_bytes, "float32")
+    found = one.tensors(numbers)
+    for i, tensors in enumerate(found):
+        for j, tensor in enumerate(tensors.values()):
+            tensor[...] = 1 + i + j / 10
+    out, back = aligned_zeros(layout.n_bytes, "float32"), aligned_zeros(one.n_bytes, "float32")
+    one.convert(numbers, layout, out)
+    layout.convert(out, one, back)
+    np.testing.assert_array_equal(back, numbers)
+    assert np.count_nonzero(numbers) == 4 * 70 + 70 + 2 * 70 + 71 * 3
 
 
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (0, 1), (0, 1, 2)])

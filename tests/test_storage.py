@@ -633,6 +633,61 @@ def test_descriptions_that_do_not_fit(model, reason, saved):
     fails(saved, reason)
 
 
+NORM = {"kind": "BatchNorm", "momentum": 0.1, "epsilon": 1e-5, "activation": "tanh"}
+SUM = {"kind": "Residual", "layers": [{"kind": "Scale"}], "activation": "identity"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        ({**NORM, "kind": "Conv"}, "kind must be one of"),
+        ({**NORM, "kind": ["Dense"]}, "kind must be one of"),
+        ({**NORM, "kind": None}, "kind must be one of"),
+        ({**NORM, "kind": "LayerNorm"}, "LayerNorm must have the settings"),
+        ({**NORM, "kind": "Dense"}, "Dense must have the settings"),
+        ({**NORM, "units": 4}, "BatchNorm must have the settings"),
+        ({"kind": "BatchNorm"}, "BatchNorm must have the settings"),
+        ({**NORM, "momentum": 2}, "momentum must be in"),
+        ({**NORM, "momentum": "big"}, "momentum must be a number"),
+        ({**NORM, "epsilon": 0}, "epsilon must be"),
+        ({**NORM, "epsilon": 1e-60}, "epsilon must be a normal number in float32"),
+        ({**NORM, "activation": "softmax"}, "activation must be one of"),
+        ({**NORM, "activation": {"custom": "mine"}}, "mine"),
+        ({"kind": "Scale", "activation": "tanh"}, "Scale must have the settings"),
+        ({**SUM, "layers": []}, "Residual must have at least one layer"),
+        ({**SUM, "layers": 3}, "int"),
+        ({**SUM, "layers": [3]}, "int"),
+        ({**SUM, "layers": [{"units": 5, "activation": "tanh"}]}, "got 5 neurons after 4"),
+        ({"kind": "Residual", "activation": "identity"}, "Residual must have the settings"),
+        (SUM, "its tensors are"),
+        (NORM, "its tensors are"),
+    ],
+    ids=str,
+)
+def test_layers_that_do_not_fit(layer, reason, saved):
+    dense = [{"units": units, "activation": "sigmoid"} for units in (9, 3)]
+    rewrite(saved, model={"layers": [layer, *dense]})
+    fails(saved, reason)
+
+
+def test_a_running_variance_below_zero_is_refused(path):
+    """Its root is no number."""
+    model = Model([4, fastnn.BatchNorm(), 3], rng=0)
+    model.save(path)
+    rewrite(path, {"layers.0.running_variance": np.array([1, 1, -0.5, 1], np.float32)})
+    fails(path, "layers.0.running_variance must be at least 0, got -0.5")
+    rewrite(path, {"layers.0.running_variance": np.zeros(4, np.float32)})
+    assert not fastnn.load(path).tensors[0]["running_variance"].any()
+
+
+def test_residual_links_hundreds_deep_are_refused(saved):
+    layer = {"kind": "Scale"}
+    for _ in range(400):
+        layer = {"kind": "Residual", "layers": [layer], "activation": "identity"}
+    rewrite(saved, model={"layers": [layer, {"units": 3, "activation": "sigmoid"}]})
+    fails(saved, "")
+
+
 def test_rewriting_nothing_is_fine(saved):
     before = fastnn.load(saved)
     rewrite(saved)

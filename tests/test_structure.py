@@ -11,7 +11,11 @@ import pytest
 import fastnn
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS = {path.stem: path for path in (ROOT / "kernels").glob("*.py") if path.stem != "__init__"}
+KERNELS = {  # "memory" or, in a room, "programs.layers.dense"
+    ".".join(path.relative_to(ROOT / "kernels").with_suffix("").parts): path
+    for path in sorted((ROOT / "kernels").rglob("*.py"))
+    if path.stem != "__init__"
+}
 PACKAGE = {  # "model" or, in a room, "training.fit"
     ".".join(path.relative_to(ROOT / "fastnn").with_suffix("").parts): path
     for path in sorted((ROOT / "fastnn").rglob("*.py"))
@@ -38,26 +42,40 @@ MAY_IMPORT = {
     "samples": ["simd", "function", "reductions"],
     "batches": ["simd", "function"],
     "noise": ["simd", "function", "batches"],
+    "normalisation": ["target", "simd", "function"],
     "barriers": ["simd", "matrix", "function"],
     "library": [
         *("target", "cache", "loss_functions", "update_rules", "activations", "user_functions", "function"),
-        *("tile", "reductions", "elementwise", "samples", "batches", "noise", "barriers"),
+        *("tile", "reductions", "elementwise", "samples", "batches", "noise", "barriers", "normalisation"),
     ],
     "program": ["target", "matrix", "function", "library"],
     "interpreter": ["target", "simd", "function", "program"],
     "python_api": ["simd", "function", "library", "program", "interpreter"],
-    "memory": ["activations", "loss_functions", "target", "update_rules", "matrix", "barriers"],
     "matmul": ["target", "matrix", "program"],
-    "passes": ["activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"],
-    "strategy": ["activations", "target", "matrix", "memory", "matmul"],
+    "programs.layers.layer": ["activations", "target", "matrix", "barriers", "program", "matmul"],
+    "programs.layers.dense": ["matmul", "programs.layers.layer"],
+    "programs.layers.residual": ["matmul", "programs.layers.layer"],
+    "programs.layers.scale": ["matmul", "programs.layers.layer"],
+    "programs.layers.normalised": ["matmul", "programs.layers.layer"],
+    "programs.layers.layer_norm": ["matmul", "programs.layers.layer", "programs.layers.normalised"],
+    "programs.layers.batch_norm": ["matrix", "matmul", "programs.layers.layer", "programs.layers.normalised"],
+    "memory": [
+        *("loss_functions", "target", "update_rules", "matrix", "barriers"),
+        *("programs.layers.layer", "programs.layers.dense"),
+    ],
+    "passes": [
+        *("activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"),
+        "programs.layers.layer",
+    ],
+    "strategy": ["activations", "target", "matrix", "memory", "matmul", "programs.layers.layer"],
     "sources": ["matrix", "program"],
     "block_programs": [
         *("target", "activations", "loss_functions", "matrix", "barriers", "program", "memory"),
-        *("passes", "strategy", "sources"),
+        *("passes", "strategy", "sources", "programs.layers.layer"),
     ],
     "training_programs": [
         *("update_rules", "matrix", "barriers", "program", "memory"),
-        *("passes", "strategy", "sources", "block_programs"),
+        *("passes", "strategy", "sources", "block_programs", "programs.layers.layer"),
     ],
     "prediction_programs": [
         *("activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"),
@@ -82,11 +100,13 @@ def imports(path):
 
 
 def neighbours(path):
-    """The modules of the same folder that a module imports, for type checkers alone or not."""
-    found = set()
+    """The kernel modules that one imports, named as in KERNELS, for type checkers alone or not."""
+    here, found = path.parent.relative_to(ROOT / "kernels").parts, set()
     for level, module, names in imports(path):
-        if level == 1:
-            found |= {module.split(".")[0]} if module else set(names)
+        if level:
+            room = [*here[: len(here) - level + 1], *filter(None, module.split("."))]
+            each = [".".join([*room, name]) for name in names]
+            found |= {name if name in KERNELS else ".".join(room) for name in each}
     return found
 
 
@@ -127,10 +147,13 @@ def test_what_lies_below_is_not_circular():
         before.add(module)
 
 
-def test_the_folder_of_the_kernels_is_flat():
-    """The cache hashes the modules in it, and no others."""
-    found = {path.name for path in (ROOT / "kernels").iterdir()} - {"__pycache__"}
-    assert found == {"__init__.py", *(f"{module}.py" for module in KERNELS)}
+def test_the_rooms_of_the_kernels():
+    """The cache hashes the modules of packages, and no others; the layers have a room, and all else is above it."""
+    rooms = {str(path.parent.relative_to(ROOT / "kernels")) for path in KERNELS.values()}
+    assert rooms == {".", "programs/layers"}
+    found = {path for path in (ROOT / "kernels").rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
+    packages = {ROOT / "kernels" / room / "__init__.py" for room in (*rooms, "programs")}
+    assert found == {*KERNELS.values(), *packages}
 
 
 def circle(imported):
@@ -157,10 +180,10 @@ def test_a_circle_would_be_found():
 
 
 def test_kernels_know_nothing_of_the_package():
-    for path in (*KERNELS.values(), ROOT / "kernels" / "__init__.py"):
-        for level, name, _ in imports(path):
-            assert level < 2, f"a relative import out of kernels: {path}"
-            assert name.split(".")[0] not in ("fastnn", "kernels") or level == 1, path
+    for module in [*KERNELS, "__init__", "programs.__init__", "programs.layers.__init__"]:
+        for level, name, _ in imports(ROOT / "kernels" / f"{module.replace('.', '/')}.py"):
+            assert level < 2 + module.count("."), f"a relative import out of kernels: {module}"
+            assert name.split(".")[0] not in ("fastnn", "kernels") or level == 1, module
 
 
 @pytest.mark.parametrize("folder", ["fastnn", "kernels", "bench", "docs", "examples"])
@@ -203,6 +226,7 @@ LOWER = [
 def test_the_model_is_above_the_rest():
     """And the lower modules know of the kernels only what a user names, and what compiles a user's functions."""
     allowed = {"activations", "loss_functions", "update_rules", "user_functions", "library", "pool"}
+    allowed |= {"programs.layers", "programs.layers.layer", "programs.layers.dense"}
     for module in LOWER:
         rooms = {name.split(".")[0] for name in used(PACKAGE[module])}
         assert not rooms & {"model", "training", "network", "inference", "cli", "__init__"}, module

@@ -10,17 +10,22 @@ from fastnn import (
     Adagrad,
     Adam,
     AdamW,
+    BatchNorm,
     CosineDecay,
     Dense,
     ExponentialDecay,
     Huber,
+    LayerNorm,
     Model,
     Nadam,
     OneCycle,
+    Residual,
     RMSprop,
     Rprop,
+    Scale,
     StepDecay,
 )
+from fastnn.kernels import strategy
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
 F, optim = torch.nn.functional, torch.optim
@@ -230,3 +235,149 @@ def test_rates(name):
         optimizer.step()
         theirs.step()
     np.testing.assert_allclose(schedule.rates(0, 40), rates, atol=1e-15)
+
+
+# ---- kinds of layers ----
+
+
+class Sum(torch.nn.Module):
+    """f(what some layers give + what they take)."""
+
+    def __init__(self, layers, activation):
+        super().__init__()
+        self.layers, self.activation = layers, activation
+
+    def forward(self, x):
+        return self.activation(self.layers(x) + x)
+
+
+def module_of(layer, tensors, width):
+    """(the same layer in PyTorch with the same parameters, how wide its output is)."""
+    activation = IDENTITY if layer.activation in ("identity", "softmax") else ACTIVATIONS[layer.activation]
+    if isinstance(layer, Residual):
+        return Sum(modules_of(layer.layers, tensors, width), activation), width
+    kept = next(tensors)
+    if isinstance(layer, Dense):
+        made, width = torch.nn.Linear(width, layer.units), layer.units
+    elif isinstance(layer, LayerNorm):
+        made = torch.nn.LayerNorm(width, eps=layer.epsilon)
+    elif isinstance(layer, BatchNorm):
+        made = torch.nn.BatchNorm1d(width, eps=layer.epsilon, momentum=layer.momentum)
+    else:
+        made = Factor(width)
+    made.double()
+    made.load_state_dict({THEIR_NAMES.get(name, name): torch.tensor(np.array(t)) for name, t in kept.items()}, False)
+    return torch.nn.Sequential(made, Function(activation)), width
+
+
+def modules_of(layers, tensors, width):
+    found = []
+    for layer in layers:
+        module, width = module_of(layer, tensors, width)
+        found.append(module)
+    return torch.nn.Sequential(*found)
+
+
+class Factor(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class Function(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+IDENTITY = lambda z: z  # noqa: E731
+THEIR_NAMES = {"running_variance": "running_var"}
+KINDS = {
+    "residual": [Dense(8, "tanh"), Residual(Dense(5, "sigmoid"), Dense(8, "silu"), activation="relu")],
+    "nested": [Residual(Scale(), Residual(Dense(6, "gelu")), activation="softplus"), Dense(9, "tanh")],
+    "scale": [Scale(), Dense(17, "tanh"), Scale()],
+    "layer norm": [LayerNorm(), Dense(17, "identity"), LayerNorm(0.1, "gelu")],
+    "batch norm": [BatchNorm(), Dense(17, "identity"), BatchNorm(0.3, 0.1, "tanh")],
+    "all": [
+        Dense(9, "identity"),
+        BatchNorm(momentum=1.0, activation="softplus"),
+        Residual(LayerNorm(), Dense(33, "sigmoid"), Residual(Scale(), BatchNorm()), Dense(9, "identity")),
+    ],
+}
+
+
+@pytest.fixture(params=KINDS)
+def kinds(request):
+    """A function: (a model with such layers and any parameters, the same network in PyTorch, X, y)."""
+    rng = np.random.default_rng(3)
+
+    def make():
+        layers = [*KINDS[request.param], Dense(3, "softmax")]
+        model = Model([6, *layers], loss="cross_entropy", dtype="float64", rng=1)
+        for tensors in model.tensors:
+            for tensor in tensors.values():
+                tensor[...] = rng.uniform(0.4, 1.6, tensor.shape) * (1 if tensor.ndim == 1 else 1 / len(tensor))
+        return (
+            model,
+            modules_of(model.layers, iter(model.tensors), 6),
+            2 * rng.normal(size=(60, 6)) + 1,
+            rng.integers(0, 3, 60),
+        )
+
+    return make
+
+
+def states_equal(model, network):
+    """Whether all tensors are those of PyTorch, which has them in the same order."""
+    theirs = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
+    ours = [tensor for tensors in model.tensors for tensor in tensors.values()]
+    for tensor, (name, value) in zip(ours, theirs.items(), strict=True):
+        np.testing.assert_allclose(tensor, value.numpy(), atol=1e-9, rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("feature_major", [False, True])
+def test_outputs_and_gradients_of_kinds_of_layers(kinds, feature_major, monkeypatch):
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: feature_major)
+    model, network, X, y = kinds()
+    network.train()
+    for module in network.modules():
+        module.momentum = 0.0  # `gradients` follows nothing
+    F.cross_entropy(network(torch.tensor(X)), torch.tensor(y)).backward()
+    ours = [g for pair in model.gradients(X, y) for g in pair if g.size]
+    for got, parameter in zip(ours, network.parameters(), strict=True):
+        np.testing.assert_allclose(got, parameter.grad, atol=1e-9)
+    states_equal(model, network)
+    network.eval()
+    x = torch.tensor(X, requires_grad=True)
+    outputs = torch.softmax(network(x), dim=1)
+    np.testing.assert_allclose(model.predict(X), outputs.detach(), atol=1e-9)
+    got = model.input_gradients(X)
+    for k in range(3):
+        (want,) = torch.autograd.grad(outputs[:, k].sum(), x, retain_graph=True)
+        np.testing.assert_allclose(got[:, k], want, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("feature_major", [False, True])
+def test_steps_of_kinds_of_layers(kinds, name, feature_major, monkeypatch):
+    """Running statistics too: PyTorch's momentum, epsilon and unbiased variance, and a smaller last batch."""
+    monkeypatch.setattr(strategy, "feature_major_pays", lambda *_: feature_major)
+    model, network, X, y = kinds()
+    ours, theirs = OPTIMIZERS[name][0], OPTIMIZERS[name][1](list(network.parameters()))
+    model.fit(X, y, epochs=2, batch_size=16, shuffle=False, optimizer=ours)
+    network.train()
+    for first in (0, 16, 32, 48) * 2:
+        rows = slice(first, first + 16)
+        theirs.zero_grad()
+        F.cross_entropy(network(torch.tensor(X[rows])), torch.tensor(y[rows])).backward()
+        theirs.step()
+    states_equal(model, network)
+    network.eval()
+    outputs = torch.softmax(network(torch.tensor(X)), dim=1).detach()
+    np.testing.assert_allclose(model.predict(X), outputs, atol=1e-9)

@@ -106,10 +106,9 @@ def test_shards_hold_the_same_parameters(count):
         assert [shard.begin for shard in layer.shards] + [layer.fan_out] == [0, *(s.end for s in layer.shards)]
         for shard in layer.shards:
             n, stride = shard.end - shard.begin, shard.row_stride // 4
-            np.testing.assert_array_equal(other[shard.b // 4 :][:n], b[shard.begin : shard.end])
-            for k in range(layer.fan_in):
-                row = other[shard.w // 4 + k * stride :][:n]
-                np.testing.assert_array_equal(row, w[k, shard.begin : shard.end])
+            for k, want in enumerate((*w, b)):
+                row = other[shard.place // 4 + k * stride :][:n]
+                np.testing.assert_array_equal(row, want[shard.begin : shard.end])
 
 
 def test_callbacks_see_and_change_the_parameters_of_now(shared):

@@ -77,6 +77,7 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     if "noise" in d:
         network.state["noise"] = _validation.integer("noise", d["noise"], 0)
     _read_tensors(tensors, "", network, network.parameters)
+    _check_least(network)
     if used is not None:
         numbers = _numbers(used, d["optimizer"]["numbers"])
         vectors = network.vectors_for(used) * 0
@@ -113,6 +114,15 @@ def _check_shapes(architecture: Architecture, prefixes: list[str], tensors: Tens
     for name, tensor in tensors.items():
         if tensor.shape != shapes[name] or tensor.dtype != dtype:
             raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
+
+
+def _check_least(network: Network) -> None:
+    """Raise where an element is less than one of its tensor can be."""
+    for node, tensors in zip(network.architecture.numbered, network.tensors, strict=True):
+        for tensor in node.kind.tensors(node.fan_in):
+            if (found := tensors[tensor.name].min()) < tensor.least:
+                name = f"layers.{node.number}.{tensor.name}"
+                raise ValueError(f"{name} must be at least {tensor.least:g}, got {found:g}")
 
 
 def _tensors(prefix: str, network: Network, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -164,13 +174,15 @@ def _described(layer: AnyLayer) -> dict[str, Any]:
 
 def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
     """The layer of a description."""
-    if not isinstance(description, dict):
-        raise TypeError(f"a layer must be a dict, got {type(description).__name__}")
-    kind = KINDS[_validation.choice("kind", description.get("kind", "Dense"), KINDS)]
-    settings = {name: description[name] for name in kind.__dataclass_fields__}
+    settings = dict(description)
+    name = _validation.choice("kind", settings.pop("kind", "Dense"), KINDS)
+    kind, expected = KINDS[name], KINDS[name].__dataclass_fields__.keys()
+    if settings.keys() != expected:
+        raise ValueError(f"a layer {name} must have the settings {sorted(expected)}, got {sorted(settings)}")
     if "activation" in settings:
         settings["activation"] = _user_function(settings["activation"], Activation, custom)
-    return kind(*(_layer(each, custom) for each in settings.pop("layers", ())), **settings)
+    inner = [_layer(each, custom) for each in settings.pop("layers", ())]
+    return kind(*inner, **settings)
 
 
 def _user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:

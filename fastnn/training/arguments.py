@@ -335,19 +335,28 @@ def _dropout(architecture: Architecture, dropout: float | Sequence[float]) -> tu
     return found if any(found) else ()
 
 
-def check_batches(layout: Layout, n: int | None, batch_size: int, name: str = "batch_size") -> None:
+def check_batches(layout: Layout, n: int | None, batch_size: int) -> None:
     """Raise where a layer that normalises over a batch cannot take batches of n samples; n is None of a stream."""
     if not layout.whole_batch:
         return
     if batch_size > layout.block_rows:
         raise ValueError(
-            f"{name} must be at most {layout.block_rows} for this network, because BatchNorm normalises a batch as a "
-            f"whole, got {batch_size}"
+            f"batch_size must be at most {layout.block_rows} for this network, because BatchNorm normalises a batch as "
+            f"a whole, got {batch_size}"
         )
     last = batch_size if n is None else n % batch_size
     if 1 in (batch_size, last):
-        where = "" if batch_size == 1 else f" of the {n} samples, whose last batch is a single one"
-        raise ValueError(f"{name} must give batches of two rows or more for BatchNorm, got {batch_size}{where}")
+        where = "" if batch_size == 1 else f" for {n} samples, whose last batch is a single one"
+        raise ValueError(f"batch_size must give batches of two rows or more for BatchNorm, got {batch_size}{where}")
+
+
+def check_rows(layout: Layout, n: int) -> None:
+    """Raise where a layer that normalises over a batch cannot take all n rows of X as one."""
+    if layout.whole_batch and not 1 < n <= layout.block_rows:
+        raise ValueError(
+            f"X must have 2 to {layout.block_rows} rows for this network, because BatchNorm normalises them as a "
+            f"whole, got {n}"
+        )
 
 
 def _check_whole_set(

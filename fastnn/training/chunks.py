@@ -56,14 +56,15 @@ class Chunks(Trainer):
 
     def _epoch(self) -> float:
         """Train for an epoch; gives its loss."""
-        total, count, batch_size = 0.0, 0.0, self.options.batch_size
+        total, count, rows, batch_size = 0.0, 0.0, 0, self.options.batch_size
         seed = self.network.random if self.options.ordered == DRAWN else None
         for i, (samples, last) in enumerate(self.chunks(seed)):
             weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
+            rows += len(samples.inputs)
             if last and i == 0:  # all samples of an epoch: their number, like that of a fit in memory
                 batch_size = min(batch_size, len(samples.inputs))
             if last:
-                check_batches(self.network.layout, len(samples.inputs), batch_size)
+                check_batches(self.network.layout, rows, batch_size)
             options = replace(self.options, epochs=1, batch_size=batch_size, partial=not last)
             total += weight * self._train(samples, options)
             count += weight

@@ -14,7 +14,7 @@ from ..kernels.program import SAMPLES, TARGETS
 from ..network import Network
 from ..optimizers import Optimizer
 from ..samples import Samples
-from .arguments import Subject, check_batches, check_trainable, inputs_of, targets_of
+from .arguments import Subject, check_rows, check_trainable, inputs_of, targets_of
 from .options import Options
 from .plan import plan_for
 from .steps import Steps
@@ -94,7 +94,7 @@ def first_step(subject: Subject, X: Any, y: Any, requested: Optimizer | str, sam
     if sample_weight is not None:
         return _whole_step(subject, X, y, optimizer, sample_weight)
     inputs = inputs_of(subject.architecture, X, subject.feature_names)
-    check_batches(network.layout, len(inputs), len(inputs), "X")
+    check_rows(network.layout, len(inputs))
     other = network.optimizer != optimizer  # if the step diverges, the old one's state must stay
     sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
     if other or sparse or varies or 3 * len(inputs) * network.layout.multiply_adds > LONG_STEP:
@@ -120,7 +120,7 @@ def _whole_step(subject: Subject, X: Any, y: Any, optimizer: Optimizer, sample_w
     """A step with weights, or on so many rows that Ctrl-C must not wait: an epoch of a single batch."""
     network, architecture = subject.network, subject.architecture
     inputs = inputs_of(architecture, X, subject.feature_names)
-    check_batches(network.layout, len(inputs), len(inputs), "X")
+    check_rows(network.layout, len(inputs))
     targets = targets_of(architecture, y, len(inputs))
     weights = _validation.weights(sample_weight, len(inputs), architecture.dtype)
     check_trainable(architecture)

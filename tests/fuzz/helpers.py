@@ -30,11 +30,15 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from fastnn import (
     SGD,
     Adam,
+    BatchNorm,
     CosineDecay,
     Dense,
     ExponentialDecay,
+    LayerNorm,
     Model,
     Momentum,
+    Residual,
+    Scale,
     StepDecay,
     network,
     threads,
@@ -309,6 +313,41 @@ def with_everything(rng, problem):
     return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 
 
+def with_kinds(rng, problem):
+    """The same problem with layers of other kinds between the dense ones."""
+    n, size = len(problem.X), min(problem.batch_size, len(problem.X))
+    batches = 4 <= size <= problem.batch_size <= 256 >= n and (n % size == 0 or n % size >= 4)  # few become mere signs
+
+    def others(width):
+        """None to three layers that keep the width."""
+        for _ in range(int(rng.integers(0, 3))):
+            kind, activation = rng.random(), pick(rng, HIDDEN)
+            if kind < 0.35:
+                inner = [*others(width), Dense(int(rng.integers(1, 60)), pick(rng, HIDDEN))]
+                yield Residual(*inner, Dense(width, pick(rng, HIDDEN)), activation=activation)
+            elif kind < 0.55 and batches:
+                yield BatchNorm(float(rng.uniform(0, 1)), float(rng.uniform(0.01, 0.3)), activation)
+            elif kind < 0.8 and width > 4:
+                yield LayerNorm(float(rng.uniform(0.01, 0.3)), activation)
+            else:
+                yield Scale()
+
+    layers = [*others(problem.sizes[0])]
+    for layer in problem.sizes[1:-1]:
+        layers += [layer, *others(layer.units)]
+    more, options = dict(problem.more), problem.options
+    if options["output"] == "step":  # which stands alone
+        options = options | {"output": "sigmoid"}
+    if not isinstance(more.get("dropout", 0.0), float):
+        more["dropout"] = 0.3
+    sizes = [problem.sizes[0], *layers, problem.sizes[-1]]
+    changed = replace(problem, sizes=sizes, options=options, frozen=[], more=more)
+    if not more.get("min_derivative"):  # which needs a layer that saturates and trains
+        frozen = [i for i in range(len(changed.model().weights)) if chance(rng, 0.15)]
+        changed = replace(changed, frozen=frozen)
+    return changed
+
+
 # ---- what can be said of any model ----
 
 
@@ -319,10 +358,11 @@ def snapshot(model):
 
 def check_whole(model):
     """Raise where the model's parts do not fit each other, or something is not finite."""
-    arrays = (*model.weights, *model.biases)
-    shapes = [(b, a) for a, b in itertools.pairwise(model.sizes)]
-    assert [w.shape for w in model.weights] == shapes, "weights of other shapes than the sizes"
-    assert [b.shape for b in model.biases] == [shape[:1] for shape in shapes], "biases of other shapes than the sizes"
+    arrays = [tensor for tensors in model.tensors for tensor in tensors.values()]
+    for (fan_in, units), tensors in zip(itertools.pairwise(model.sizes), model.tensors, strict=True):
+        of_dense = tensors["weight"].ndim == 2
+        shapes = {name: (units, fan_in) if of_dense and name == "weight" else (units,) for name in tensors}
+        assert {name: tensor.shape for name, tensor in tensors.items()} == shapes, "other shapes than the sizes"
     assert np.isfinite(model.parameters).all(), "a parameter is not finite"
     used = sum(np.count_nonzero(a) for a in arrays)
     assert np.count_nonzero(model.parameters) == used, "the padding is not zero"

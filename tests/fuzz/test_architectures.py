@@ -10,11 +10,22 @@ from pathlib import Path
 import numpy as np
 
 import fastnn
-from fastnn import DivergenceError
+from fastnn import Adam, DivergenceError
 from fastnn.kernels import reference, strategy
 
 from .. import twin
-from .helpers import attack, chance, check_same, check_whole, on_threads, pick, random_problem, with_everything
+from ..kernel_calls import twin_of
+from .helpers import (
+    attack,
+    chance,
+    check_same,
+    check_whole,
+    on_threads,
+    pick,
+    random_problem,
+    with_everything,
+    with_kinds,
+)
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # relative, of an array's norm
 CHANGE_TOLERANCE = {"float32": 2e-3, "float64": 1e-9}  # of what training changed, and a hundredth of what was there
@@ -166,12 +177,69 @@ def check_score(scores, model, problem, Y, outputs, weights):
     assert abs(score - want) <= 1e-6 * (1 + abs(want)), f"{name} {score}, not {want}"
 
 
+@attack(cases=25, share=2)
+def test_kinds_of_layers_against_the_reference(rng):
+    """Gradients, losses, parameters, running statistics and outputs in float64."""
+    problem = with_kinds(rng, random_problem(rng))
+    problem = replace(problem, frozen=[], options=problem.options | {"dtype": "float64", "init": "scaled"})
+    try:
+        with on_threads(rng, pick(rng, [None, "row", "feature"])):
+            compare_with_the_reference(rng, problem)
+    except Exception as error:
+        raise AssertionError(f"{error!r}: {problem}") from error
+
+
+def settings_of(optimizer):
+    """(its name in `reference`, its settings there)."""
+    if isinstance(optimizer, fastnn.SGD):
+        return "sgd", (optimizer.learning_rate,)
+    if isinstance(optimizer, Adam):
+        return "adam", (optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon)
+    return ("nesterov" if optimizer.nesterov else "momentum"), (optimizer.learning_rate, optimizer.momentum)
+
+
+def compare_with_the_reference(rng, problem):
+    model = problem.model()
+    X, Y, weights = exactly(problem, model)
+    weights = None if weights is None or not weights.all() else weights
+    problem = replace(problem, weights=None if weights is None else problem.weights)
+    name = f"{problem.options['output']}_cross_entropy" if model.loss_name == "cross_entropy" else "quadratic"
+    exact, tolerance = twin_of(model), TOLERANCE["float64"]
+    if len(X) > 1 or not model._network.layout.whole_batch:
+        _, wanted = reference.gradients(exact, X, Y, name)
+        for i, (pair, parts) in enumerate(zip(model.gradients(problem.X, problem.y), wanted, strict=True)):
+            for got, want in zip(pair, parts, strict=False):
+                check_close(got.T, want / len(X), tolerance, f"gradient of layer {i}")
+    order = np.array([rng.permutation(len(X)) for _ in range(int(rng.integers(1, 4)))])
+    kind, settings = settings_of(problem.optimizer)
+
+    def trained(network):
+        given = {"loss_name": name, "optimizer": kind, "weights": weights}
+        losses, network = reference.train(network, X, Y, order, min(problem.batch_size, len(X)), *settings, **given)
+        outputs = reference.forward(network, X)[-1]
+        return [losses, outputs, *(array for layer in reference.numbered(network) for array in layer[:4])]
+
+    other = twin_of(model)  # a rounding error away
+    for layer in reference.numbered(other):
+        for array in (each for each in layer if isinstance(each, np.ndarray)):
+            array *= 1 + ROUNDING["float64"] * rng.choice([-1, 1], array.shape)
+    history = problem.fit(model, len(order), shuffle=order, threads=int(rng.integers(1, 4)))
+    check_whole(model)
+    got = [history.loss, model.predict(problem.X)]
+    got += [array for layer in reference.numbered(twin_of(model)) for array in layer[:4]]
+    for i, (one, want, near) in enumerate(zip(got, trained(exact), trained(other), strict=True)):
+        if not isinstance(want, (str, float)):
+            check_close(one, want, tolerance + AMPLIFIED * distance(near, want), f"result {i}")
+
+
 @attack(cases=15, share=3)
 def test_the_same_bits(rng):
     """Threads, fits in two parts, streams, steps one by one, files and copies give the bits of one plain fit."""
     problem = random_problem(rng, most_samples=700)
     if chance(rng, 0.6):
         problem = with_everything(rng, problem)
+    if chance(rng, 0.4):
+        problem = with_kinds(rng, problem)
     how = pick(rng, ORIENTATIONS)
     try:
         with on_threads(rng, how):

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, Model, Momentum
+from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, Scale
 
 from .helpers import attack, chance, check_history, check_whole, on_threads, pick, run_child, snapshot
 
@@ -114,6 +114,9 @@ class Training:
         self.dtype, self.seed = pick(rng, ["float32", "float64"]), int(rng.integers(100))
         self.optimizer = pick(rng, [SGD(0.1), Momentum(0.01), Adam(0.01)])
         self.batch_size = pick(rng, [1, 7, n])
+        if chance(rng, 0.3):
+            norm = BatchNorm() if self.batch_size > 1 != n % self.batch_size else LayerNorm()
+            self.sizes[1:2] = [Residual(Dense(5, "tanh"), norm), Dense(self.sizes[1], "tanh"), Scale()]
         self.threads = pick(rng, [1, 2, 3])
         self.validation = {"validation_data": (self.X, self.y)} if chance(rng, 0.5) else {}
         self.callbacks = [lambda model: None] if chance(rng, 0.5) else []
@@ -139,6 +142,11 @@ class Training:
         return model.fit(self.X, self.y, epochs=epochs, **given | self.validation | options)
 
 
+def arrays_of(model):
+    """Views of all tensors."""
+    return [tensor for tensors in model.tensors for tensor in tensors.values()]
+
+
 def check_interrupted(training, model, before, views, old_history):
     """Raise where a model is not as it was after the last whole epoch of an interrupted fit."""
     check_whole(model)
@@ -158,7 +166,7 @@ def check_interrupted(training, model, before, views, old_history):
             training.fit(model, 1)
             training.fit(reference, 1)
             history = model.history
-    for view, array in zip(views, (*model.weights, *model.biases), strict=True):
+    for view, array in zip(views, arrays_of(model), strict=True):
         assert np.shares_memory(view, array), "a view that was taken before shows other memory"
         assert np.array_equal(view, array)
 
@@ -185,7 +193,7 @@ def test_interrupts_of_fit_at_counted_moments(rng):
     with shared:
         model = training.model()
         before, old_history = copy.copy(model), model.history
-        views, running = (*model.weights, *model.biases), running_threads()
+        views, running = arrays_of(model), running_threads()
         interrupter, error = Interrupter(moments), None
         try:
             with interrupter:
@@ -324,7 +332,7 @@ def random_signals(seed, rounds):
         training = Training(rng)
         with on_threads(rng) if training.threads > 1 else contextlib.nullcontext():
             model = training.model()
-            before, old_history, views = copy.copy(model), model.history, (*model.weights, *model.biases)
+            before, old_history, views = copy.copy(model), model.history, arrays_of(model)
             if chance(rng, 0.7):  # the plan is made by then
                 training.fit(copy.copy(model), 1)
             left = pick(rng, [1, 1, 2, 3])

@@ -31,7 +31,8 @@ class BatchNorm(Normalised):
     buffers = MappingProxyType(dict(Normalised.buffers) | dict.fromkeys((*NUMBERS, *FOLDED), "neurons"))
 
     def tensors(self, fan_in: int) -> tuple[Tensor, ...]:
-        mean, variance = (Tensor(f"running_{name}", 1, start, trains=False) for name, start in RUNNING_STARTS.items())
+        mean = Tensor("running_mean", 1, RUNNING_STARTS["mean"], trains=False)
+        variance = Tensor("running_variance", 1, RUNNING_STARTS["variance"], trains=False, least=0.0)
         return *super().tensors(fan_in), mean, variance
 
     def forward(self, step: Step, epilogue: Callable[[TileRange], None], activation: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ class Tensor:
     start: float = 0.0  # what its elements begin with, unless they are drawn
     trains: bool = True
     decays: bool = False  # whether penalties and the limit of norms apply
+    least: float = -math.inf  # that an element may be
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,6 @@ class Kind:
     skips: tuple[int, ...] = ()  # the layers that it reads beside the one before it; INPUTS stands for the inputs
     whole_batch = False  # whether it takes all samples of a batch at once
     mixes = True  # whether an output depends on several neurons of what it reads, so that threads wait for each other
-    ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
     ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
     multiplies = False  # whether z is a product of the inputs, which may be taken where samples lie
     # Further buffers by name: a "block" is as large as a, the others are a row with a number for each sample or neuron.

@@ -19,7 +19,6 @@ class LayerNorm(Normalised):
 
     epsilon: float
     ordered = False
-    ordered = False
     buffers = MappingProxyType(dict(Normalised.buffers) | dict.fromkeys(NUMBERS, "samples"))
 
     def forward(self, step: Step, epilogue: Callable[[TileRange], None], activation: str) -> None:
