@@ -1,5 +1,6 @@
 """memory: where parameters and buffers lie, for every target that programs can be written for."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -14,6 +15,8 @@ from fastnn.kernels.programs.layers.layer_norm import LayerNorm
 from fastnn.kernels.programs.layers.residual import Residual
 from fastnn.kernels.programs.layers.scale import Scale
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
+from fastnn.kernels.update_rules import OPTIMIZERS
+from fastnn.training.options import RuleValues
 
 from .kernel_calls import DTYPES, contents
 
@@ -216,3 +219,17 @@ def test_a_field_of_a_record():
     assert total.address == step.ctypes.data + 64  # what operations write has a line of its own
     assert (total.rows, total.cols, total.dtype, total.name) == (1, 1, "float64", "total")
     assert field(step, "scalars", 7).cols == 7
+
+
+def test_a_program_finds_a_setting_where_the_record_has_it():
+    """Each rule has a field, an optimizer's numbers fit, and every layer has a rate of dropout."""
+    made = layout_of([4, 7, 5, 3])
+    record = np.arange(made.settings_dtype.itemsize / 8).view(made.settings_dtype)
+    assert set(RuleValues._fields) < set(record.dtype.names)
+    assert max(len(rule.settings) for rule in OPTIMIZERS.values()) <= record["optimizer"].shape[1]
+    assert record["dropout"].shape[1] == 3
+    for name in record.dtype.names:
+        place = made.setting(name)
+        assert place.address.name == "settings"
+        found = contents(dataclasses.replace(place, address=record.ctypes.data + place.address.offset))
+        np.testing.assert_array_equal(found.ravel(), record[name].ravel())

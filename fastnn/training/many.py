@@ -74,6 +74,7 @@ def train_many(
             stack.settings["loss_parameter"][i] = network.settings["loss_parameter"]
             options.write(stack.settings[i])
         runs = np.concatenate([run_record(options, n) for options in fits])
+        runs["epochs"] = [options.epochs for options in fits]
         losses = np.zeros((len(networks), max(1, *runs["epochs"])))
         made = plan.programs
         entry.train_many(*made.arguments(plan, NOBODY), made.pick, made.work.step, runs, losses)
