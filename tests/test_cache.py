@@ -166,7 +166,6 @@ def test_the_second_process_compiles_nothing_and_writes_nothing(warm, train, fil
     assert contents(warm) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("who", FORBID)
 def test_an_empty_folder_would_have_compiled(who, run_python, tmp_path):
     """The check of the test above is one that can fail."""
@@ -174,6 +173,7 @@ def test_an_empty_folder_would_have_compiled(who, run_python, tmp_path):
     assert "AssertionError: compiling" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_other_dtype_has_files_of_its_own(warm, train):
     before = contents(warm)
     other = "import functools, fastnn; fastnn.Model = functools.partial(fastnn.Model, dtype='float64')"
@@ -196,7 +196,6 @@ def test_a_copy_of_the_package_shares_the_folder(package, warm, train):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_edits_in_functions_below_the_entry_are_seen(package, warm, train, expected):
     edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
     edit(package, "activations.py", "lambda s, a: a - a * a, largest", "lambda s, a: a * a - a, largest")
@@ -208,6 +207,7 @@ def test_edits_in_functions_below_the_entry_are_seen(package, warm, train, expec
     assert train(FASTNN_CACHE_DIR=warm)["misses"] == 0  # the unedited package still finds its own
 
 
+@pytest.mark.slow
 def test_another_version_of_numpy_or_numba_is_seen(warm, run_python):
     source = """
 import numba, numpy, llvmlite, json
@@ -235,7 +235,6 @@ def zipped(package):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("zip_it", [False, True], ids=["folder", "zip file"])
 @pytest.mark.parametrize("sources", [True, False], ids=["py", "pyc"])
 def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_path):
@@ -254,6 +253,7 @@ def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_p
     assert (keys[0] == keys[1]) or not sources  # a .pyc file holds the time of its source and its place
 
 
+@pytest.mark.slow
 def test_a_bundle_without_sources_is_not_served_by_the_version_before(package, warm, train, expected):
     edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
     without_sources(package)
@@ -666,7 +666,6 @@ def test_an_interrupted_write_leaves_nothing(in_folder, monkeypatch):
 # ---- nothing is fatal ----
 
 
-@pytest.mark.slow
 @POSIX
 def test_a_read_only_package(package, warm, train, tmp_path):
     """Root writes where it likes: that nothing was written is checked too."""
@@ -686,6 +685,7 @@ def test_a_read_only_package(package, warm, train, tmp_path):
             path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made(train, tmp_path):
     (tmp_path / "file").touch()
     report = train(LOUD, FASTNN_CACHE_DIR=tmp_path / "file" / "below")

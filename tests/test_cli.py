@@ -54,7 +54,6 @@ print("done")
 """
 
 
-@pytest.mark.slow
 @pytest.fixture
 def warm(tmp_path, run_python):
     """The folder that `python -m fastnn warmup` has filled, and what that printed."""
@@ -62,6 +61,7 @@ def warm(tmp_path, run_python):
     return folder, run_python(WARMUP, FASTNN_CACHE_DIR=folder).stdout
 
 
+@pytest.mark.slow
 def test_a_process_after_warmup_compiles_nothing(warm, run_python):
     folder, printed = warm
     files = sorted(os.listdir(folder))

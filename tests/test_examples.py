@@ -67,7 +67,6 @@ def test_mnist_says_which_file_is_missing(tmp_path):
     assert done.stderr.strip() == f"{tmp_path} holds neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "epochs", "least"), [("fast", 2, 0.97), ("book", 1, 0.9), ("dropout", 1, 0.96)])
 def test_mnist_recipes(tmp_path, recipe, epochs, least):
     """The fast one whole, the others for an epoch."""
@@ -77,6 +76,7 @@ def test_mnist_recipes(tmp_path, recipe, epochs, least):
     assert number_after("training time", done.stdout) > 0
 
 
+@pytest.mark.slow
 def test_regression(tmp_path):
     done = run_example("regression.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

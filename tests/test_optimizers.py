@@ -1,6 +1,7 @@
 """Optimizers: against the reference over whole fits, their state, and what they refuse."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,18 @@ def test_another_optimizer_and_a_change_of_the_network_start_afresh(name):
         model.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer)
     np.testing.assert_array_equal(two.parameters, three.parameters)
     assert (one.parameters == two.parameters).all() == name.startswith("sgd")
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_the_same_optimizer_with_other_settings_starts_afresh(name):
+    X, y, _ = problem(64, [5, 9, 3], "float32")
+    other = replace(OPTIMIZERS[name], learning_rate=0.003)
+    model, fresh = (Model([5, 9, 3], output="identity", rng=1) for _ in range(2))
+    model.fit(X, y, epochs=2, batch_size=8, optimizer=OPTIMIZERS[name])
+    fresh.parameters[...] = model.parameters
+    for each in (model, fresh):
+        each.fit(X, y, epochs=2, batch_size=8, shuffle=False, optimizer=other)
+    np.testing.assert_array_equal(model.parameters, fresh.parameters)
 
 
 @pytest.mark.parametrize("name", STEADY)

@@ -93,6 +93,17 @@ def test_the_rule_takes_narrow_layers_with_many_samples(target):
     assert how([512, 512, 512, 10], 256) == strategy.ROW_MAJOR
 
 
+@pytest.mark.parametrize("orientation", [strategy.ROW_MAJOR, strategy.FEATURE_MAJOR])
+@pytest.mark.parametrize("sizes", [[4, 24, 24, 3], [512, 512, 512, 10]])
+def test_an_orientation_that_is_set_takes_the_place_of_the_rule(sizes, orientation):
+    """But for a single sample; the layout for threads has it too."""
+    layout = Layout(sizes, ["sigmoid"] * (len(sizes) - 1), "quadratic", "float32", orientation=orientation)
+    for each in (layout, layout.for_threads(2)):
+        assert [strategy.choose(each, n) for n in (1, 2, 256)] == [strategy.SINGLE, orientation, orientation]
+        feature_major = [strategy.predicts_feature_major(each, n) for n in (1, 2, 256)]
+        assert feature_major == [False, *[orientation == strategy.FEATURE_MAJOR] * 2]
+
+
 def test_the_rule_does_not_look_at_samples_beyond_a_block():
     layout = layout_of([4, 24, 24, 3])
     assert strategy.choose(layout, 10**9) == strategy.choose(layout, layout.block_rows)

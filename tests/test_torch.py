@@ -14,13 +14,18 @@ from fastnn import (
     Dense,
     ExponentialDecay,
     Huber,
+    Lion,
     Model,
+    Momentum,
     Nadam,
     OneCycle,
     RMSprop,
     Rprop,
     StepDecay,
 )
+from fastnn.kernels import loss_functions
+
+from . import cases
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
 F, optim = torch.nn.functional, torch.optim
@@ -52,6 +57,16 @@ SCHEDULES = {
     "cosine": (CosineDecay(0.3, 40, final=0.05), lambda o: optim.lr_scheduler.CosineAnnealingLR(o, 40, 0.05)),
     "one cycle": (OneCycle(0.3, 41), lambda o: optim.lr_scheduler.OneCycleLR(o, 0.3, total_steps=41)),
 }
+
+
+def test_what_pytorch_has_is_compared():
+    """It has no activation of the name identity, exp or step, and no loss like those that are left out."""
+    assert ACTIVATIONS.keys() == {*cases.ACTIVATIONS} - {"identity", "exp", "step"}
+    without = {"log_cosh", "quantile"} | {name for name in cases.LOSSES if "arctanh" in name or "clipped" in name}
+    compared = {loss_functions.kernel_name(str(loss), output) for loss, output in OF_LOGITS if isinstance(loss, str)}
+    assert compared == cases.LOSSES.keys() - without
+    kinds = {type(optimizer) for optimizer in cases.OPTIMIZERS.values()} - {Momentum, Lion, Rprop}
+    assert {type(optimizer) for optimizer, _ in OPTIMIZERS.values()} == kinds
 
 
 @pytest.fixture

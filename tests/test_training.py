@@ -555,6 +555,20 @@ def test_divergence_restores_the_random_state(blobs):
     assert bits(model) == bits(twin)
 
 
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+def test_a_further_step_on_a_class_that_there_is_not(label, blobs):
+    """The compiled step looks at the labels before it changes anything."""
+    X, y = blobs
+    model = Model([6, 9, 3], rng=0)
+    for _ in range(2):
+        model.partial_fit(X, y, optimizer="adam")
+    before, wrong = bits(model), y.copy()
+    wrong[7] = label
+    with pytest.raises(ValueError, match=rf"y must hold class indices in \[0, 3\), got y\[7\] = {label}"):
+        model.partial_fit(X, wrong, optimizer="adam")
+    assert bits(model) == before
+
+
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Momentum(0.02), Momentum(0.01), Adam()])
 def test_a_step_that_diverges_leaves_the_state_of_another_optimizer(optimizer, blobs):
     X, y = blobs

@@ -1,5 +1,6 @@
 """Training on several threads: the bits of one thread, and no hang, crash or wrong result in any company."""
 
+import itertools
 import os
 import threading
 
@@ -77,6 +78,20 @@ def test_random_networks(seed, how, shared, monkeypatch, orientation):
     alone = trained(1, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen)
     for count in (2, 3):
         assert trained(count, sizes, X, y, batch_size, fastnn.SGD(0.01), "float32", frozen) == alone
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_a_change_of_threads_within_a_batch(how, optimizer, shared, orientation, short_calls, monkeypatch):
+    """Batches of three blocks, a block a call, by one thread and by two in turn."""
+    orientation(how)
+    X, y = rng.standard_normal((6000, 20)).astype("f4"), rng.integers(0, 40, 6000)
+    alone = trained(1, [20, 70, 40], X, y, 3000, optimizer, "float32")
+    short_calls()
+    taken = itertools.cycle([1, 2, 2, 1])
+    monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (next(taken), 1.0))
+    assert trained(2, [20, 70, 40], X, y, 3000, optimizer, "float32") == alone
+    assert shared
 
 
 def test_bytes_labels_and_given_orders(shared):
@@ -161,7 +176,6 @@ def test_a_model_keeps_its_tuner_for_fits_of_the_same_kind(shared):
     assert tuner(batch_size=50, optimizer="adam").clock > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_helpers_that_do_not_come(way, shared, monkeypatch):
     X, y = rng.standard_normal((200, 20)).astype("f4"), rng.integers(0, 5, 200)
