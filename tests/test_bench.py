@@ -227,6 +227,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @TORCH_WARNS
 @pytest.mark.parametrize(("side", "variant"), VARIANTS, ids=_name)
 def test_a_peer_matches_naive_float64(side, variant):
@@ -246,6 +247,7 @@ def test_a_peer_matches_naive_float64(side, variant):
     assert not np.array_equal(before, trainer.model.weights[0])
 
 
+@pytest.mark.slow
 @TORCH_WARNS
 @pytest.mark.parametrize("side", inference.SIDES)
 @pytest.mark.parametrize("case", [inference.CASES[1], inference.CASES[3].cut(300)], ids=lambda case: case.name)
