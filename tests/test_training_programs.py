@@ -479,9 +479,11 @@ def test_rules_are_as_in_the_reference(case, target, monkeypatch):
     np.testing.assert_allclose(done.losses, want_losses, rtol=2000 * EPS[dtype] + more)
     for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
         for g, w in zip(got, pair[:2], strict=True):
-            np.testing.assert_allclose(
-                g, w, atol=4000 * EPS[dtype] + NOISE_ERROR * ("noise" in given or given == "all")
-            )
+            # Where a weight comes near zero, the sign that L1 takes of it may go either way in float32.
+            doubtful = "l1" in options and dtype == "float32" and w.ndim == 2
+            steady = np.abs(w) > 0.01 if doubtful else np.full(w.shape, True)
+            error = 4000 * EPS[dtype] + NOISE_ERROR * ("noise" in given or given == "all")
+            np.testing.assert_allclose(g[steady], w[steady], atol=error)
     assert not n.padding(n.parameters).any()
 
 
