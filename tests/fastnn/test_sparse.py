@@ -6,7 +6,7 @@ import scipy.sparse
 
 from fastnn import SGD, Model, _validation
 
-from .twin import Twin
+from ..twin import Twin
 
 FORMATS = {
     "csr array": scipy.sparse.csr_array,

@@ -11,7 +11,7 @@ from fastnn.kernels import reference
 from fastnn.kernels.target import HOST
 from fastnn.optimizers import Optimizer
 
-from .cases import DTYPES, EPS, JUMPING, OPTIMIZERS, SETTINGS, settings_of
+from ..cases import DTYPES, EPS, JUMPING, OPTIMIZERS, SETTINGS, settings_of
 
 STEADY = [name for name in OPTIMIZERS if name not in JUMPING]  # whose steps follow rounding errors smoothly
 

@@ -15,7 +15,7 @@ from fastnn.training import trainers
 from fastnn.training.step import Stepper
 from fastnn.training.steps import Steps
 
-from .twin import Twin
+from ..twin import Twin
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}

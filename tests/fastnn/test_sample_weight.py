@@ -6,7 +6,7 @@ import pytest
 from fastnn import SGD, Adam, Model
 from fastnn.kernels import entry, reference
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net
+from ..kernels.kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net
 
 rng = np.random.default_rng(12)
 LOSSES = {"quadratic": "sigmoid", "sigmoid_cross_entropy": "sigmoid", "softmax_cross_entropy": "softmax"}

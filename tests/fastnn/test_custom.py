@@ -20,9 +20,20 @@ from fastnn.kernels.activations import ACTIVATIONS
 from fastnn.kernels.cache import CodeFiles
 from fastnn.kernels.library import Library, library
 
-from .differences import central_differences
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, matrix, padded
-from .kernel_calls import loss as loss_of
+from ..differences import central_differences
+from ..kernels.kernel_calls import (
+    DTYPES,
+    EPS,
+    EVERY_TARGET,
+    HOW,
+    TARGETS_HERE,
+    activate,
+    backward,
+    call,
+    matrix,
+    padded,
+)
+from ..kernels.kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(21)
 

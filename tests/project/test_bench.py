@@ -35,7 +35,7 @@ from fastnn.kernels import loss_functions
 from fastnn.layers import HIDDEN
 from fastnn.optimizers import BY_NAME
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BOTH = ("fastnn", "numpy")
 TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 

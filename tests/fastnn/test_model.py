@@ -15,10 +15,10 @@ import fastnn
 from fastnn import SGD, Dense, Model, initialisers
 from fastnn.kernels import reference
 
-from . import cases
-from .cases import DTYPES
-from .differences import central_differences
-from .twin import Twin
+from .. import cases
+from ..cases import DTYPES
+from ..differences import central_differences
+from ..twin import Twin
 
 ACTIVATIONS = [name for name in cases.ACTIVATIONS if name not in cases.GROWING]
 TRAINABLE = [name for name in ACTIVATIONS if name not in cases.STEPS]

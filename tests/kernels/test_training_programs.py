@@ -18,7 +18,7 @@ from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
 from fastnn.kernels.training_programs import AFTER, BEFORE, BLOCKS
 from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
-from .cases import DTYPES, EPS, JUMPING, SETTINGS
+from ..cases import DTYPES, EPS, JUMPING, SETTINGS
 from .kernel_calls import EVERY_TARGET, ONLY, Net, on_targets, trainable
 
 rng = np.random.default_rng(2)

@@ -1,6 +1,6 @@
 """The rules of `Model.fit`: l1, max_norm, dropout, input noise, label smoothing, clipped gradients, min_derivative.
 
-`tests/test_training_programs.py` compares the kernels with the reference.
+`tests/kernels/test_training_programs.py` compares the kernels with the reference.
 """
 
 import copy

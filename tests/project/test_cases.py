@@ -6,7 +6,7 @@ import pytest
 
 from fastnn.kernels import reference
 
-from . import cases, covering
+from .. import cases, covering
 
 
 def test_the_table_has_every_row_of_the_kernels():

@@ -2,7 +2,7 @@
 
 In a folder with no pytest settings, where `tests` and `fastnn` can be imported:
 
-    python -m pytest -p tests.sklearn_rebind --pyargs sklearn.neural_network.tests.test_mlp
+    python -m pytest -p tests.fastnn.sklearn_rebind --pyargs sklearn.neural_network.tests.test_mlp
 
 Importing this module changes nothing, because doctest imports it too.
 """

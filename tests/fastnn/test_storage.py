@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import fastnn
 from fastnn import Dense, Model
 
-from . import cases
+from .. import cases
 
 REMOVED = "removed"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permission bits, links and pipes are a matter of POSIX")

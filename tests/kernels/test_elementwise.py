@@ -10,7 +10,7 @@ from fastnn.kernels.simd import Simd, Vec
 from fastnn.kernels.target import HOST
 from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
-from .cases import DTYPES, EPS, PARAMETERS, SETTINGS
+from ..cases import DTYPES, EPS, PARAMETERS, SETTINGS
 from .kernel_calls import EVERY_TARGET, activate, backward, call, loss, on_targets, padded
 
 rng = np.random.default_rng(0)

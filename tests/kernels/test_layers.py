@@ -6,7 +6,7 @@ import pytest
 from fastnn.kernels import matmul, reference
 from fastnn.kernels.memory import Workspace
 
-from .differences import central_differences
+from ..differences import central_differences
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(2)

@@ -12,8 +12,8 @@ from fastnn import LBFGS, History, Model, Stream, claims, load, threads
 from fastnn.kernels import entry, pool
 from fastnn.training import thread_tuner
 
+from ..twin import Twin
 from .starts import WAYS, Starts
-from .twin import Twin
 
 # Every script starts with a model and rows that are worth more than one thread, and the outputs of one thread.
 MODEL = """

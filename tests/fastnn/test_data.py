@@ -270,7 +270,7 @@ def test_one_hot_errors(labels, n, error, message):
         fastnn.one_hot(labels, n)
 
 
-MNIST = Path(os.environ.get("FASTNN_MNIST") or Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist")
+MNIST = Path(os.environ.get("FASTNN_MNIST") or Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist")
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST's files are in neither $FASTNN_MNIST nor ../shared/data/mnist")

@@ -19,8 +19,8 @@ from fastnn.training import thread_tuner
 from fastnn.training.plan import Plan
 from fastnn.training.step import Stepper
 
-from .cases import OPTIMIZERS
-from .twin import Twin
+from ..cases import OPTIMIZERS
+from ..twin import Twin
 
 # What is special in it: (orientation, sizes, batch size, samples). The last batch is smaller in all but the first.
 WAYS = {

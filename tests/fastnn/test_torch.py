@@ -25,7 +25,7 @@ from fastnn import (
 )
 from fastnn.kernels import loss_functions
 
-from . import cases
+from .. import cases
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
 F, optim = torch.nn.functional, torch.optim

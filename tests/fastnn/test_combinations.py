@@ -9,8 +9,8 @@ import pytest
 from fastnn import Dense, Model
 from fastnn.kernels import loss_functions, reference
 
-from . import cases
-from .covering import covering
+from .. import cases
+from ..covering import covering
 
 HIDDEN = [name for name in cases.ACTIVATIONS if name not in cases.STEPS]
 OUTPUTS = [*HIDDEN, *cases.ROW_WISE]

@@ -10,7 +10,7 @@ import pytest
 
 import fastnn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KERNELS = {path.stem: path for path in (ROOT / "kernels").glob("*.py") if path.stem != "__init__"}
 PACKAGE = {  # "model" or, in a room, "training.fit"
     ".".join(path.relative_to(ROOT / "fastnn").with_suffix("").parts): path

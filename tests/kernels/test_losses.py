@@ -16,7 +16,7 @@ from fastnn.kernels import entry, loss_functions, reference
 from fastnn.kernels.library import library
 from fastnn.layers import NAMES
 
-from .differences import central_differences
+from ..differences import central_differences
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, matrix, padded
 from .kernel_calls import loss as loss_of
 
@@ -312,7 +312,7 @@ def test_one_output_decides_between_two_classes(z, dtype):
 
 
 def test_every_activation_and_loss_is_documented():
-    page = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "training.md").read_text()
     for names, docstring in ((NAMES, Dense.__doc__), (loss_functions.NAMES, Model.__doc__)):
         for text in (page, docstring):
             assert {f'"{name}"' for name in names} <= set(re.findall(r'"[a-z_]+"', text))

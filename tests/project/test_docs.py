@@ -23,7 +23,7 @@ from fastnn.kernels.passes import Destination
 from fastnn.kernels.sources import Sources
 from fastnn.kernels.target import AVX512
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MECHANICS = ROOT / "docs" / "mechanics.md"
 MUST_HAVE_BLOCKS = [ROOT / "README.md", MECHANICS]

@@ -16,7 +16,7 @@ import pytest
 
 import fastnn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 JUNK = (".*", "__pycache__", "build", "dist", "out", "*.egg-info")
 MODULES = sorted(
     f"{folder}/{path.relative_to(files).as_posix()}"
