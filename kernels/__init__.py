@@ -1,7 +1,8 @@
 """The compiled kernels, imported as `fastnn.kernels` (never as a top-level `kernels`).
 
-The folder is flat: the cache hashes the modules in it, and tests/test_structure.py says in which order they import
-each other. `entry` holds every function that Python calls; `reference` is the plain NumPy float64 twin of all of them.
+The folder is flat: the cache hashes the modules in it, and tests/project/test_structure.py says in which order they
+import each other. `entry` holds every function that Python calls; `reference` is the plain NumPy float64 twin of all of
+them.
 """
 
 from numba import config

@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ def pytest_collection_modifyitems(items):
     """Mark the cases that do not run by default."""
     for item in covering.others(items):
         item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_its_own(request):
+    """A module's generator `rng` gives each case numbers that depend on its name alone, not on what ran before."""
+    module = getattr(request.node, "module", None)  # an example in a docstring has none
+    if hasattr(module, "rng"):
+        module.rng = np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fastnn import Adam, DivergenceError
 from fastnn.kernels import reference, strategy
 
 from .. import twin
-from ..kernel_calls import twin_of
+from ..kernels.kernel_calls import twin_of
 from .helpers import (
     attack,
     chance,
