@@ -187,7 +187,7 @@ class Inference:
         """Let the running statistics of normalised layers follow those of a batch."""
         if self.layout.whole_batch:
             sweep = self._borrow()
-            sweep(*samples, result=STATISTICS)
+            sweep(self._table(), *samples, result=STATISTICS)
             self.idle.append(sweep)
 
     def jacobian(self, inputs: NDArray[Any], outputs: NDArray[Any], k: int) -> NDArray[Any]:

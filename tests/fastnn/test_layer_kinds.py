@@ -28,10 +28,10 @@ from fastnn import (
     threads,
 )
 from fastnn.kernels import entry, pool, reference, strategy
-from fastnn.kernels.block_programs import Rules
 from fastnn.kernels.programs.layers import batch_norm, layer_norm, residual, scale
 from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.training import thread_tuner
+from fastnn.training.options import RuleValues
 
 from ..kernels.kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, twin_of
 
@@ -256,12 +256,12 @@ def test_float32_fits_equal_the_reference(name, how):
 # (options of fit, or of the optimizer, those of the reference); the test fills in what depends on the network.
 RULES = {
     "dropout": ({"dropout": 0.4}, {}),
-    "noise": ({"input_noise": 0.3}, {"rules": Rules(input_noise=0.3)}),
-    "smoothing": ({"label_smoothing": 0.1}, {"rules": Rules(label_smoothing=0.1)}),
-    "norms": ({"max_norm": 0.7}, {"rules": Rules(max_norm=0.7)}),
-    "clipped norm": ({"clip_norm": 0.1}, {"rules": Rules(clip_norm=0.1)}),
-    "clipped values": ({"clip_value": 0.01}, {"rules": Rules(clip_value=0.01)}),
-    "derivatives": ({"min_derivative": 0.3}, {"rules": Rules(min_derivative=0.3)}),
+    "noise": ({"input_noise": 0.3}, {"rules": RuleValues(input_noise=0.3)}),
+    "smoothing": ({"label_smoothing": 0.1}, {"rules": RuleValues(label_smoothing=0.1)}),
+    "norms": ({"max_norm": 0.7}, {"rules": RuleValues(max_norm=0.7)}),
+    "clipped norm": ({"clip_norm": 0.1}, {"rules": RuleValues(clip_norm=0.1)}),
+    "clipped values": ({"clip_value": 0.01}, {"rules": RuleValues(clip_value=0.01)}),
+    "derivatives": ({"min_derivative": 0.3}, {"rules": RuleValues(min_derivative=0.3)}),
     "l2": ({"l2": 0.1}, {"l2": (0.1, 0.0)}),
     "l1": ({"l1": 0.05}, {"l1": (0.05, 0.0)}),
     "weights": ({"sample_weight": True}, {}),
@@ -283,7 +283,7 @@ def test_rules_equal_the_reference(name, rule, optimizer, how):
     if rule == "dropout":
         nodes = model._network.architecture.nodes
         rates = [0.4 * isinstance(node.layer, Dense) for node in nodes[:-1]]
-        given["rules"] = Rules(dropout=(*rates, 0.0))
+        given["rules"] = RuleValues(dropout=(*rates, 0.0))
     if rule.startswith("clipped"):
         chosen = replace(chosen, **options)
         options = {}
