@@ -407,26 +407,25 @@ def architecture(
 ) -> Architecture:
     """The architecture that such arguments of `Model` describe, a list such as [784, Dense(30, "tanh"), 10]."""
     items = _validation.items("sizes", sizes_or_layers, "a sequence such as [784, 30, 10]")
-    try:
-        hash((*items, activation, output, loss, dtype, input_scale))
-    except TypeError:  # something that is no such argument: the error names it
-        return _checked(*items, rest=(activation, output, loss, dtype, input_scale))
-    return _known(*items, activation=activation, output=output, loss=loss, dtype=dtype, input_scale=input_scale)
+    rest = activation, output, loss, dtype, input_scale
+    if {int, *map(type, items)} == {int} and {*map(type, rest)} <= {str, float, type(None)}:
+        return _known(*items, *rest)
+    return _checked(items, rest)
 
 
 @functools.lru_cache(KNOWN, typed=True)
-def _known(*items: Any, **rest: Any) -> Architecture:
-    """`_checked`, for arguments that were not used lately."""
-    return _checked(*items, rest=tuple(rest.values()))
+def _known(*arguments: Any) -> Architecture:
+    """`_checked` of numbers and names, which keep nothing of the user's in memory."""
+    return _checked(list(arguments[:-5]), arguments[-5:])
 
 
-def _checked(*items: Any, rest: tuple[Any, ...]) -> Architecture:
+def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
     activation, output, loss, dtype, input_scale = rest
     check_activation("activation", activation, HIDDEN)
     check_activation("output", output, NAMES)
     if len(items) < 2:
         raise ValueError(
-            f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(list(items))}"
+            f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(items)}"
         )
     if isinstance(items[0], _Layer):
         raise TypeError(f"sizes[0] must be the number of inputs, an integer, got {shown(items[0])}")
