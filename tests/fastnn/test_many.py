@@ -6,7 +6,20 @@ import copy
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, CosineDecay, DivergenceError, Huber, Model, Momentum
+from fastnn import (
+    SGD,
+    Adam,
+    BatchNorm,
+    CosineDecay,
+    Dense,
+    DivergenceError,
+    Huber,
+    LayerNorm,
+    Model,
+    Momentum,
+    Residual,
+    Scale,
+)
 from fastnn.kernels import entry, strategy
 from fastnn.samples import Samples
 from fastnn.training.many import train_many
@@ -80,6 +93,24 @@ def test_a_thousand_networks():
     X, y = samples(96, "float32")
     models = [Model([8, 16, 1], rng=seed) for seed in range(1000)]
     compare(models, X, y, *the_values(1000, Adam))
+
+
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_networks_with_every_kind_of_layer(how, orientation):
+    """Each has running statistics of its own."""
+    orientation(how)
+    X, y = samples(75, "float32")
+    norm, block = BatchNorm(activation="tanh"), Residual(LayerNorm(), Dense(16, "gelu"), Scale())
+    models = [Model([8, Dense(16, "identity"), norm, block, 1], rng=seed) for seed in range(20)]
+    twins = [copy.deepcopy(model) for model in models]
+    optimizers, _ = the_values(20, Adam)
+    fits = [Options(3, 32, optimizer, DRAWN) for optimizer in optimizers]
+    _, losses = train_many([twin._network for twin in twins], fits, Samples(X, y))
+    for model, twin, optimizer, of_twin in zip(models, twins, optimizers, losses, strict=True):
+        history = model.fit(X, y, epochs=3, batch_size=32, optimizer=optimizer, threads=1)
+        assert of_twin.tolist() == history.loss
+        assert what_a_fit_leaves(twin, optimizer) == what_a_fit_leaves(model, optimizer)
+    assert len({twin.tensors[1]["running_mean"].tobytes() for twin in twins}) == 20
 
 
 def test_each_value_may_differ():
