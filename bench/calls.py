@@ -46,7 +46,7 @@ import time
 import numpy as np, fastnn
 X, y = np.ones((200, 8), np.float32), np.arange(200) % 3
 fastnn.Model([8, 16, 3]).fit(X, y, epochs=1, batch_size=32, threads=1)
-from fastnn.kernels.library import Library, library
+from fastnn.kernels.vector.library import Library, library
 names = list(library("float32").addresses([]))
 start = time.perf_counter()
 Library("float32").addresses(names)

@@ -3,12 +3,12 @@
 import numpy as np
 from numba import njit
 
-from fastnn.kernels import interpreter
-from fastnn.kernels.library import library
-from fastnn.kernels.matrix import LINE_BYTES, Matrix
-from fastnn.kernels.memory import aligned_zeros
-from fastnn.kernels.program import Code, Program
-from fastnn.kernels.target import HOST
+from fastnn.kernels.cpu.target import HOST
+from fastnn.kernels.programs.memory import aligned_zeros
+from fastnn.kernels.programs.program import Code, Program
+from fastnn.kernels.running import interpreter
+from fastnn.kernels.vector.library import library
+from fastnn.kernels.vector.matrix import LINE_BYTES, Matrix
 
 from .timing import least_seconds
 

@@ -22,12 +22,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 import fastnn
-from fastnn import network
-from fastnn.kernels import interpreter, matmul, memory, strategy
-from fastnn.kernels.function import OPERATION_BYTES
-from fastnn.kernels.library import library
-from fastnn.kernels.program import Code
-from fastnn.samples import Samples
+from fastnn.data.samples import Samples
+from fastnn.kernels.programs import matmul, memory, strategy
+from fastnn.kernels.programs.program import Code
+from fastnn.kernels.running import interpreter
+from fastnn.kernels.vector.function import OPERATION_BYTES
+from fastnn.kernels.vector.library import library
+from fastnn.network import network
 from fastnn.training.options import GIVEN, Options
 from fastnn.training.plan import plan_for
 

@@ -10,9 +10,10 @@ import os
 import numpy as np
 
 import fastnn
-from fastnn import Dense, optimizers
-from fastnn.kernels import loss_functions
-from fastnn.layers import HIDDEN
+from fastnn import Dense
+from fastnn.kernels.formulas import loss_functions
+from fastnn.settings import optimizers
+from fastnn.settings.layers import HIDDEN
 
 from . import cases
 from .machine import cpus, environment, print_host

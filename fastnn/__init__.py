@@ -14,71 +14,84 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceOnPlateau, TargetReached, TimeLimit
-    from .custom import Activation, Loss
-    from .data import load_digits, load_idx, one_hot
-    from .estimators import MLPClassifier, MLPRegressor
-    from .history import DivergenceError, History
-    from .layers import BatchNorm, Dense, LayerNorm, Residual, Scale
-    from .learning_rates import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
+    from .data.idx import load_digits, load_idx, one_hot
+    from .data.streams import Stream
+    from .estimators.estimators import MLPClassifier, MLPRegressor
     from .loading import load
-    from .losses import Huber, Quantile
-    from .metrics import Metric
     from .model import Model
-    from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, Lion, Momentum, Nadam, RMSprop, Rprop
     from .plots import plot_confusion_matrix, plot_wrong
-    from .rates import find_learning_rate
-    from .streams import Stream
+    from .rate_search import find_learning_rate
+    from .reports.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceOnPlateau, TargetReached, TimeLimit
+    from .reports.history import DivergenceError, History
+    from .reports.metrics import Metric
+    from .settings.custom import Activation, Loss
+    from .settings.layers import BatchNorm, Dense, LayerNorm, Residual, Scale
+    from .settings.learning_rates import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
+    from .settings.losses import Huber, Quantile
+    from .settings.optimizers import (
+        LBFGS,
+        SGD,
+        Adagrad,
+        Adam,
+        AdamW,
+        LevenbergMarquardt,
+        Lion,
+        Momentum,
+        Nadam,
+        RMSprop,
+        Rprop,
+    )
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Activation": "custom",
-    "Adagrad": "optimizers",
-    "Adam": "optimizers",
-    "AdamW": "optimizers",
-    "BatchNorm": "layers",
-    "CSVLogger": "callbacks",
-    "CosineDecay": "learning_rates",
-    "Dense": "layers",
-    "DivergenceError": "history",
-    "EarlyStopping": "callbacks",
-    "ExponentialDecay": "learning_rates",
-    "History": "history",
-    "Huber": "losses",
-    "InverseScaling": "learning_rates",
-    "LBFGS": "optimizers",
-    "LayerNorm": "layers",
-    "LevenbergMarquardt": "optimizers",
-    "Lion": "optimizers",
-    "Loss": "custom",
-    "MLPClassifier": "estimators",
-    "MLPRegressor": "estimators",
-    "Metric": "metrics",
+    "Activation": "settings.custom",
+    "Adagrad": "settings.optimizers",
+    "Adam": "settings.optimizers",
+    "AdamW": "settings.optimizers",
+    "BatchNorm": "settings.layers",
+    "CSVLogger": "reports.callbacks",
+    "CosineDecay": "settings.learning_rates",
+    "Dense": "settings.layers",
+    "DivergenceError": "reports.history",
+    "EarlyStopping": "reports.callbacks",
+    "ExponentialDecay": "settings.learning_rates",
+    "History": "reports.history",
+    "Huber": "settings.losses",
+    "InverseScaling": "settings.learning_rates",
+    "LBFGS": "settings.optimizers",
+    "LayerNorm": "settings.layers",
+    "LevenbergMarquardt": "settings.optimizers",
+    "Lion": "settings.optimizers",
+    "Loss": "settings.custom",
+    "MLPClassifier": "estimators.estimators",
+    "MLPRegressor": "estimators.estimators",
+    "Metric": "reports.metrics",
     "Model": "model",
-    "ModelCheckpoint": "callbacks",
-    "Momentum": "optimizers",
-    "Nadam": "optimizers",
-    "OneCycle": "learning_rates",
-    "Quantile": "losses",
-    "RMSprop": "optimizers",
-    "ReduceOnPlateau": "callbacks",
-    "Residual": "layers",
-    "Rprop": "optimizers",
-    "SGD": "optimizers",
-    "Scale": "layers",
-    "StepDecay": "learning_rates",
-    "Stream": "streams",
-    "TargetReached": "callbacks",
-    "TimeLimit": "callbacks",
-    "find_learning_rate": "rates",
+    "ModelCheckpoint": "reports.callbacks",
+    "Momentum": "settings.optimizers",
+    "Nadam": "settings.optimizers",
+    "OneCycle": "settings.learning_rates",
+    "Quantile": "settings.losses",
+    "RMSprop": "settings.optimizers",
+    "ReduceOnPlateau": "reports.callbacks",
+    "Residual": "settings.layers",
+    "Rprop": "settings.optimizers",
+    "SGD": "settings.optimizers",
+    "Scale": "settings.layers",
+    "StepDecay": "settings.learning_rates",
+    "Stream": "data.streams",
+    "TargetReached": "reports.callbacks",
+    "TimeLimit": "reports.callbacks",
+    "find_learning_rate": "rate_search",
     "load": "loading",
-    "load_digits": "data",
-    "load_idx": "data",
-    "one_hot": "data",
+    "load_digits": "data.idx",
+    "load_idx": "data.idx",
+    "one_hot": "data.idx",
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
 }
+_MODULES = {"plots": "fastnn.plots", "optimizers": "fastnn.settings.optimizers"}
 __all__ = [
     "LBFGS",
     "SGD",
@@ -129,8 +142,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "plots":
-        return import_module("fastnn.plots")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _HOME:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
     value = getattr(import_module(f"fastnn.{_HOME[name]}"), name)

@@ -15,9 +15,9 @@ def warmup(dtypes: Sequence[str]) -> None:
     The kernels are all vector functions, of which any network, loss and optimizer is made, and the functions that run
     them.
     """
-    from .kernels.cache import CodeFiles
-    from .kernels.library import functions, library
-    from .kernels.target import HOST
+    from .kernels.cpu.target import HOST
+    from .kernels.vector.cache import CodeFiles
+    from .kernels.vector.library import functions, library
 
     names = list(functions(HOST))
     for dtype in dtypes:
@@ -31,7 +31,7 @@ def warmup(dtypes: Sequence[str]) -> None:
 def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it. Functions for several threads run on any machine."""
     from . import SGD, Model
-    from .samples import Samples
+    from .data.samples import Samples
     from .training.many import train_many
     from .training.options import Options
     from .training.plan import plan_for

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 
-from . import _validation, storage
-from ._validation import shown
-from .custom import Activation, Loss
-from .files import model_file
+from .checks import file_paths
+from .checks.scalars import shown
+from .files import model_file, storage
 from .model import Model
+from .settings.custom import Activation, Loss
 
 
 def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Model:
@@ -31,7 +31,7 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     >>> fastnn.load(path).sizes
     (4, 3)
     """
-    path = _validation.path(path)
+    path = file_paths.path(path)
     if custom is not None and not isinstance(custom, Mapping):
         raise TypeError(f"custom must be a dict of names and what they stand for, got {shown(custom)}")
     description, tensors = storage.read(path)

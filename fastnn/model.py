@@ -14,21 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation, initialisers, metrics, storage, summary
-from ._other_names import explained
-from ._validation import Targets, shown
-from .claims import BUSY, Claims
-from .custom import Activation
-from .files import model_file
-from .history import History
-from .initialisers import Init
-from .layers import MAX_UNITS, AnyLayer, Dense, architecture
-from .losses import AnyLoss
-from .network import Network
-from .optimizers import SGD, FullBatch, Optimizer
+from .checks import file_paths, scalars
+from .checks.other_names import explained
+from .checks.scalars import MAX_UNITS, shown
+from .data import arrays
+from .data.arrays import Targets
+from .data.streams import Stream
+from .files import model_file, storage
+from .network.claims import BUSY, Claims
+from .network.network import Network
+from .reports import metrics, summary
+from .reports.history import History
 from .reports.progress import Progress
-from .scoring import Labelled, decide, evaluate, nan_rows, two_numbers
-from .streams import Stream
+from .reports.scoring import Labelled, decide, evaluate, nan_rows, two_numbers
+from .settings import initialisers
+from .settings.custom import Activation
+from .settings.initialisers import Init
+from .settings.layers import AnyLayer, Dense, architecture
+from .settings.losses import AnyLoss
+from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import step
 from .training.advice import after_fit
 from .training.arguments import (
@@ -226,7 +230,7 @@ class Model:
             raise RuntimeError("learning_rate can be set by a callback of a fit alone; else give fit another optimizer")
         if not rate.constant:
             raise ValueError("learning_rate can be set where the optimizer's is a number, got a schedule or LBFGS")
-        value = _validation.number("learning_rate", value, 0.0, open_low=True)
+        value = scalars.number("learning_rate", value, 0.0, open_low=True)
         rate.now = rate.requested = value
 
     def __repr__(self) -> str:
@@ -496,7 +500,7 @@ class Model:
                     step.explain(self._subject, X, y)
             else:
                 loss = step.first_step(self._subject, X, y, optimizer, sample_weight)
-                self._feature_names = self._feature_names or _validation.column_names(X)
+                self._feature_names = self._feature_names or arrays.column_names(X)
             claims.remove(claim)
             return loss
 
@@ -523,7 +527,7 @@ class Model:
     def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:
         inference = network.inference
         if threads is not None:
-            _validation.integer("threads", threads, 1)
+            scalars.integer("threads", threads, 1)
         if (outputs := inference.block(X)) is not None:
             return outputs
         inputs = self._inputs(X, finite=False)
@@ -566,7 +570,7 @@ class Model:
         network = self._network
         inputs = self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
-        weights = _validation.weights(sample_weight, len(inputs), self.dtype)
+        weights = arrays.weights(sample_weight, len(inputs), self.dtype)
         if metric is None and (found := two_numbers(network.architecture, targets, scored=True)):
             warnings.warn(found, stacklevel=3)
         chosen = metrics.resolve(metric, targets, network.architecture.head)
@@ -649,10 +653,10 @@ class Model:
         >>> sorted(model.frozen)
         [0]
         """
-        chosen = _validation.items("layers", layers, "indices") if isinstance(layers, Iterable) else [layers]
+        chosen = scalars.items("layers", layers, "indices") if isinstance(layers, Iterable) else [layers]
         n = len(self._network.tensors)
         for i in chosen:
-            if not -n <= _validation.integer("layers", i, -n) < n:
+            if not -n <= scalars.integer("layers", i, -n) < n:
                 raise ValueError(f"layers must be indices in [{-n}, {n}), got {shown(i)}")
         claim = threading.Lock()
         with claim:
@@ -674,7 +678,7 @@ class Model:
 
         The optimizer's state is reset. `activation` is the old head's unless given; `init` and `rng` are as in `Model`.
         """
-        n_out = _validation.integer("n_out", n_out, 1, MAX_UNITS)
+        n_out = scalars.integer("n_out", n_out, 1, MAX_UNITS)
         head = Dense(n_out, self._network.architecture.head.activation if activation is None else activation)
         node = replace(self._network.architecture.nodes[-1], layer=head, units=n_out)
         inits = initialisers.of_layers(init, [node], self.dtype)
@@ -711,7 +715,7 @@ class Model:
         >>> os.listdir(os.path.dirname(path))
         ['model.safetensors']
         """
-        optimizer, path = _validation.boolean("optimizer", optimizer), _validation.path(path)
+        optimizer, path = scalars.boolean("optimizer", optimizer), file_paths.path(path)
         contents = model_file.Contents(self._network, self._split_seed, self._feature_names)
         storage.write(path, *model_file.written(contents, optimizer))
 
@@ -719,4 +723,4 @@ class Model:
 def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
-    return np.random.default_rng(_validation.integer("rng", rng, 0))
+    return np.random.default_rng(scalars.integer("rng", rng, 0))

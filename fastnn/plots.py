@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _validation
+from .checks import scalars
+from .data import arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def _pyplot() -> Any:
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """True and predicted labels as arrays, (n,)."""
-    true, predicted = _validation.array("y_true", y_true), _validation.array("y_pred", y_pred)
+    true, predicted = arrays.array("y_true", y_true), arrays.array("y_pred", y_pred)
     if true.ndim != 1 or len(true) == 0:
         raise ValueError(f"y_true must have shape (n,) with at least one label, got {true.shape}")
     if predicted.shape != true.shape:
@@ -125,7 +126,7 @@ def plot_confusion_matrix(
     true, predicted = _pair(y_true, y_pred)
     indices = None
     if labels is not None:
-        names = _validation.items("labels", labels, "a sequence of names")
+        names = scalars.items("labels", labels, "a sequence of names")
         indices = np.arange(len(names))
         for name, values in (("y_true", true), ("y_pred", predicted)):
             if not np.isin(values, indices).all():
@@ -172,7 +173,7 @@ def plot_wrong(images: ArrayLike, y_true: ArrayLike, y_pred: ArrayLike, *, most:
     '1 of 3 wrong'
     """
     true, predicted = _pair(y_true, y_pred)
-    pictures = _validation.array("images", images)
+    pictures = arrays.array("images", images)
     if pictures.ndim == 2 and math.isqrt(pictures.shape[1]) ** 2 == pictures.shape[1]:
         side = math.isqrt(pictures.shape[1])
         pictures = pictures.reshape(-1, side, side)
@@ -180,7 +181,7 @@ def plot_wrong(images: ArrayLike, y_true: ArrayLike, y_pred: ArrayLike, *, most:
         expected = f"({len(true)}, height, width) or ({len(true)}, pixels) of square images"
         raise ValueError(f"images must have shape {expected}, got {pictures.shape}")
     wrong = np.flatnonzero(true != predicted)
-    shown = wrong[: _validation.integer("most", most, 1)]
+    shown = wrong[: scalars.integer("most", most, 1)]
     figure = plot_images(pictures[shown], predicted[shown], true[shown])
     figure.suptitle(f"{len(wrong)} of {len(true)} wrong")
     return figure

@@ -4,8 +4,8 @@ A row of the kernels' ACTIVATIONS, LOSSES or OPTIMIZERS that is missing here fai
 """
 
 from fastnn import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Nadam, RMSprop, Rprop
-from fastnn.kernels import activations, loss_functions
-from fastnn.kernels.update_rules import OPTIMIZERS as UPDATE_RULES
+from fastnn.kernels.formulas import activations, loss_functions
+from fastnn.kernels.formulas.update_rules import OPTIMIZERS as UPDATE_RULES
 
 DTYPES = ("float32", "float64")
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def no_programs_of_other_tests():
     """Networks of one architecture share programs, but these know what a test has changed by monkeypatch."""
-    from fastnn import network
+    from fastnn.network import network
 
     network._shared_programs.cache_clear()
 
@@ -48,8 +48,8 @@ def orientation(monkeypatch):
     "row-major, losses by rows" says that losses of whole samples are not computed column by column. Gives the
     orientation without that.
     """
-    from fastnn import network
-    from fastnn.kernels import memory
+    from fastnn.kernels.programs import memory
+    from fastnn.network import network
 
     def choose(how):
         chosen, _, by_rows = how.partition(", ")
@@ -65,7 +65,7 @@ def orientation(monkeypatch):
 @pytest.fixture
 def short_calls(monkeypatch):
     """A function: from now on a call of compiled code trains on a block at most."""
-    from fastnn import calls
+    from fastnn.checks import calls
 
     def shorten(patch=monkeypatch):
         patch.setattr(calls, "FIRST_CALL", 0)
@@ -80,7 +80,7 @@ def interrupt_after(monkeypatch, short_calls):
 
     A call trains on a block at most; the first one of a new plan on none. `then` is called after each.
     """
-    from fastnn.kernels import entry
+    from fastnn.kernels.running import entry
 
     @contextlib.contextmanager
     def interrupt(count, then=lambda: None):

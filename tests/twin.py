@@ -3,7 +3,8 @@
 import numpy as np
 
 from fastnn import SGD
-from fastnn.kernels import loss_functions, reference
+from fastnn.kernels import reference
+from fastnn.kernels.formulas import loss_functions
 
 from .cases import settings_of
 

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _validation, losses, optimizers
-from .._validation import shown
-from ..custom import Activation, Loss
-from ..kernels.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
-from ..layers import AnyLayer, Architecture, BatchNorm, Dense, LayerNorm, Residual, Scale
-from ..network import Network
-from ..optimizers import Optimizer
+from ..checks import scalars
+from ..checks.scalars import shown
+from ..data import arrays
+from ..kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
+from ..network.network import Network
+from ..settings import losses, optimizers
+from ..settings.custom import Activation, Loss
+from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, LayerNorm, Residual, Scale
+from ..settings.optimizers import Optimizer
 
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, Scale, LayerNorm, BatchNorm, Residual)}
@@ -73,9 +75,9 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     names = () if used is None else OPTIMIZERS[used._kernel].vectors
     prefixes = ["", *(f"optimizer.{name}." for name in names)]
     _check_shapes(architecture, prefixes, tensors)
-    network = Network(architecture, _validation.integer("random", d["random"], 0))
+    network = Network(architecture, scalars.integer("random", d["random"], 0))
     if "noise" in d:
-        network.state["noise"] = _validation.integer("noise", d["noise"], 0)
+        network.state["noise"] = scalars.integer("noise", d["noise"], 0)
     _read_tensors(tensors, "", network, network.parameters)
     _check_least(network)
     if used is not None:
@@ -86,21 +88,21 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
             if name in OPTIMIZERS[used._kernel].not_negative and vector.min() < 0:
                 raise ValueError(f"the tensors optimizer.{name} must not be negative, got {vector.min():g}")
         network.restore_optimizer(used, vectors, numbers)
-    split_seed = _validation.integer("split_seed", d["split_seed"], 0)
-    return Contents(network, split_seed, _validation.feature_names(d.get("feature_names"), architecture.n_inputs))
+    split_seed = scalars.integer("split_seed", d["split_seed"], 0)
+    return Contents(network, split_seed, arrays.feature_names(d.get("feature_names"), architecture.n_inputs))
 
 
 def _architecture(d: dict[str, Any], layers: tuple[AnyLayer, ...], custom: Mapping[str, Any]) -> Architecture:
     """The architecture of a description."""
-    n_inputs = _validation.integer("n_inputs", d["n_inputs"], 1)
+    n_inputs = scalars.integer("n_inputs", d["n_inputs"], 1)
     if not layers:
         raise ValueError("it has no layer")
     loss, scale = losses.restored(_user_function(d["loss"], Loss, custom)), d["input_scale"]
     if scale is not None:
-        scale = _validation.number("input_scale", scale, -np.inf)
+        scale = scalars.number("input_scale", scale, -np.inf)
     architecture = Architecture(n_inputs, layers, loss, d["dtype"], scale)
     most = len(architecture.numbered) - 1
-    return replace(architecture, frozen=frozenset(_validation.integer("frozen", i, 0, most) for i in d["frozen"]))
+    return replace(architecture, frozen=frozenset(scalars.integer("frozen", i, 0, most) for i in d["frozen"]))
 
 
 def _check_shapes(architecture: Architecture, prefixes: list[str], tensors: Tensors) -> None:
@@ -144,7 +146,7 @@ def _numbers(optimizer: Optimizer, found: Any) -> NDArray[np.float64]:
     highest = dict.fromkeys(range(len(OPTIMIZERS[optimizer._kernel].state)), 1.0)
     highest |= dict.fromkeys(POSITIONS.values(), float(MAX_STEPS))
     for i, value in enumerate(found):
-        number, most = _validation.number(f"numbers[{i}]", value, 0.0), highest.get(i, 0.0)
+        number, most = scalars.number(f"numbers[{i}]", value, 0.0), highest.get(i, 0.0)
         if number > most or (most > 1 and not number.is_integer()):
             kind = "a whole number" if most > 1 else "a number"
             raise ValueError(f"numbers[{i}] must be {kind} of at most {most:g}, got {shown(value)}")
@@ -175,7 +177,7 @@ def _described(layer: AnyLayer) -> dict[str, Any]:
 def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
     """The layer of a description."""
     settings = dict(description)
-    name = _validation.choice("kind", settings.pop("kind", "Dense"), KINDS)
+    name = scalars.choice("kind", settings.pop("kind", "Dense"), KINDS)
     kind, expected = KINDS[name], KINDS[name].__dataclass_fields__.keys()
     if settings.keys() != expected:
         raise ValueError(f"a layer {name} must have the settings {sorted(expected)}, got {sorted(settings)}")

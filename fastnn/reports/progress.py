@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..history import History
+from .history import History
 
 
 class Progress:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validation import Targets, take_rows
-from ..history import History
-from ..losses import kernel_name
-from ..network import Network
-from ..optimizers import FullBatch, Rprop
-from ..samples import Samples
+from ..data.arrays import Targets, take_rows
+from ..data.samples import Samples
+from ..network.network import Network
+from ..reports.history import History
+from ..settings.losses import kernel_name
+from ..settings.optimizers import FullBatch, Rprop
 from .arguments import Request
 
 LARGE_TARGETS = 100.0  # above which a fit that has not learned says so

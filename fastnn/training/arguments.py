@@ -11,19 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _validation, metrics, optimizers
-from .. import threads as _threads
-from .._validation import Targets, shown, take_rows
-from ..history import History
-from ..kernels.memory import Layout
-from ..kernels.passes import saturates
-from ..layers import Architecture, Dense
-from ..metrics import Metric
-from ..network import Network
-from ..optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
-from ..samples import Samples
-from ..scoring import Labelled, Scored, out_of_reach, two_numbers
-from ..streams import OneKind, Stream
+from ..checks import scalars
+from ..checks.scalars import shown
+from ..data import arrays
+from ..data.arrays import Targets, take_rows
+from ..data.samples import Samples
+from ..data.streams import OneKind, Stream
+from ..kernels.programs.memory import Layout
+from ..kernels.programs.passes import saturates
+from ..network import threads as _threads
+from ..network.network import Network
+from ..reports import metrics
+from ..reports.history import History
+from ..reports.metrics import Metric
+from ..reports.scoring import Labelled, Scored, out_of_reach, two_numbers
+from ..settings import optimizers
+from ..settings.layers import Architecture, Dense
+from ..settings.optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
 from .options import AS_IS, DRAWN, GIVEN, NO_PENALTY, NO_RULES, Options, Penalty, RuleValues
 from .plan import MAX_ROWS
 
@@ -99,11 +103,11 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     if arguments.validation_data is not None and arguments.validation_fraction is not None:
         raise ValueError("validation_data and validation_fraction exclude each other, got both")
     _check_reports(arguments)
-    callbacks = _validation.callables("callbacks", arguments.callbacks)
+    callbacks = scalars.callables("callbacks", arguments.callbacks)
     stream = arguments.X if isinstance(arguments.X, Stream) else None
     if stream is None:
         data = labelled(subject, arguments.class_weight, False, arguments.X, arguments.y, arguments.sample_weight)
-        columns = _validation.column_names(arguments.X)
+        columns = arrays.column_names(arguments.X)
     else:
         _check_stream(arguments)
         check = OneKind(functools.partial(labelled, subject, arguments.class_weight, True))
@@ -112,11 +116,11 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     rules = _rules(subject, arguments)
     check_trainable(subject.architecture)
     data, held = _validation_set(subject, arguments, data, columns)
-    epochs = _validation.integer("epochs", arguments.epochs, 0, MAX_EPOCHS)
+    epochs = scalars.integer("epochs", arguments.epochs, 0, MAX_EPOCHS)
     n = len(data.inputs) if stream is None else MAX_ROWS  # a stream may have as many
     if stream is not None:
         stream._check_epochs(epochs)
-    batch_size = min(_validation.integer("batch_size", arguments.batch_size, 1), n)
+    batch_size = min(scalars.integer("batch_size", arguments.batch_size, 1), n)
     optimizer = (
         arguments.optimizer if isinstance(arguments.optimizer, FullBatch) else optimizers.resolve(arguments.optimizer)
     )
@@ -154,15 +158,15 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
 
 def _check_reports(arguments: FitArguments) -> None:
     """Raise for wrong arguments about what a fit tells, and about threads."""
-    _validation.boolean("train_metric", arguments.train_metric)
+    scalars.boolean("train_metric", arguments.train_metric)
     if arguments.history is not None and not isinstance(arguments.history, History):
         raise TypeError(f"history must be a History or None, got {shown(arguments.history)}")
     if not isinstance(arguments.verbose, bool):
-        _validation.integer("verbose", arguments.verbose, 0, 1)
+        scalars.integer("verbose", arguments.verbose, 0, 1)
     if arguments.progress is not None and not isinstance(arguments.progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, got {shown(arguments.progress)}")
     if arguments.threads is not None:
-        _validation.integer("threads", arguments.threads, 1)
+        scalars.integer("threads", arguments.threads, 1)
 
 
 # ---- samples ----
@@ -173,15 +177,15 @@ def inputs_of(
 ) -> NDArray[Any]:
     """X as the kernels read it; raises ValueError where it is a frame of other columns."""
     if feature_names is not None:
-        _validation.same_columns(name, X, feature_names)
-    return _validation.inputs(X, architecture.n_inputs, architecture.dtype, name=name, finite=finite)
+        arrays.same_columns(name, X, feature_names)
+    return arrays.inputs(X, architecture.n_inputs, architecture.dtype, name=name, finite=finite)
 
 
 def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:
     """y of n samples as the kernels read it, and what it means."""
     last, kind = architecture.head, architecture.targets
     binary = last._formula.gives_probabilities
-    return _validation.targets(y, n, last.units, architecture.dtype, binary=binary, kind=kind, name=name)
+    return arrays.targets(y, n, last.units, architecture.dtype, binary=binary, kind=kind, name=name)
 
 
 def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: Any) -> Labelled:
@@ -189,10 +193,10 @@ def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any,
     architecture = subject.architecture
     inputs = inputs_of(architecture, X, subject.feature_names)
     targets = targets_of(architecture, y, len(inputs))
-    weights = _validation.weights(sample_weight, len(inputs), architecture.dtype, partial=partial)
+    weights = arrays.weights(sample_weight, len(inputs), architecture.dtype, partial=partial)
     if class_weight is not None:
         n_classes, dtype = max(2, architecture.head.units), architecture.dtype
-        weights = _validation.class_weights(class_weight, targets.classes, weights, dtype, n_classes, partial=partial)
+        weights = arrays.class_weights(class_weight, targets.classes, weights, dtype, n_classes, partial=partial)
     return Labelled(inputs, targets, weights)
 
 
@@ -227,17 +231,17 @@ def _validation_set(
         raise TypeError(f"validation_data must be a pair (X, y) or (X, y, sample_weight), got {kind}")
     X, y, *weights = pair
     architecture = subject.architecture
-    _validation.same_columns("validation_data[0]", X, columns)
+    arrays.same_columns("validation_data[0]", X, columns)
     inputs = inputs_of(architecture, X, subject.feature_names, "validation_data[0]")
     targets = targets_of(architecture, y, len(inputs), "validation_data[1]")
     sample_weight = weights[0] if weights else None
-    found = _validation.weights(sample_weight, len(inputs), architecture.dtype, name="validation_data[2]")
+    found = arrays.weights(sample_weight, len(inputs), architecture.dtype, name="validation_data[2]")
     return data, Labelled(inputs, targets, found)
 
 
 def _split(data: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
     """The samples to train on, and those that are held out."""
-    fraction = _validation.number("validation_fraction", fraction, 0.0, 1.0, open_low=True)
+    fraction = scalars.number("validation_fraction", fraction, 0.0, 1.0, open_low=True)
     inputs, targets, weights = data
     n_held = round(fraction * len(inputs))
     if not 0 < n_held < len(inputs):
@@ -262,7 +266,7 @@ def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, N
         raise ValueError(f"X must hold at most {MAX_ROWS} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):
         return (DRAWN if shuffle else AS_IS), None
-    order = _validation.array("shuffle", shuffle)
+    order = arrays.array("shuffle", shuffle)
     if order.dtype.kind not in "iu" or order.shape != (epochs, n):
         raise ValueError(
             f"shuffle must be True, False or an integer array of shape ({epochs}, {n}), "
@@ -292,7 +296,7 @@ def penalties(arguments: FitArguments) -> tuple[Penalty, Penalty]:
     """The penalties that the arguments l2 and l1 ask for."""
     if _is_off(arguments.l2) and _is_off(arguments.l1):
         return NO_PENALTY, NO_PENALTY
-    return Penalty(_validation.number("l2", arguments.l2, 0.0)), Penalty(_validation.number("l1", arguments.l1, 0.0))
+    return Penalty(scalars.number("l2", arguments.l2, 0.0)), Penalty(scalars.number("l1", arguments.l1, 0.0))
 
 
 def _is_off(value: Any) -> bool:
@@ -308,10 +312,10 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     ):  # as in most small fits: checks took 7 of their 100 us
         return NO_RULES
     architecture = subject.architecture
-    label_smoothing = _validation.number("label_smoothing", arguments.label_smoothing, 0.0, 1.0)
+    label_smoothing = scalars.number("label_smoothing", arguments.label_smoothing, 0.0, 1.0)
     if label_smoothing and architecture.targets not in ("probabilities", "distributions"):
         raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {architecture.loss_name!r}")
-    min_derivative = _validation.number("min_derivative", arguments.min_derivative, 0.0, 1.0)
+    min_derivative = scalars.number("min_derivative", arguments.min_derivative, 0.0, 1.0)
     if min_derivative and not saturates(subject.network.layout):
         raise ValueError(
             "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
@@ -320,9 +324,9 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     max_norm = arguments.max_norm
     return RuleValues(
         dropout=_dropout(architecture, arguments.dropout),
-        input_noise=_validation.number("input_noise", arguments.input_noise, 0.0),
+        input_noise=scalars.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
-        max_norm=None if max_norm is None else _validation.number("max_norm", max_norm, 0.0, open_low=True),
+        max_norm=None if max_norm is None else scalars.number("max_norm", max_norm, 0.0, open_low=True),
         min_derivative=min_derivative,
     )
 
@@ -330,7 +334,7 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
 def _dropout(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
     """The rate of each layer that the kernels walk: hidden layers are the dense ones but the last; () where none is."""
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
-    rates = iter(_validation.dropout(dropout, sum(dense) - 1))
+    rates = iter(scalars.dropout(dropout, sum(dense) - 1))
     found = tuple(next(rates, 0.0) if is_dense else 0.0 for is_dense in dense)
     return found if any(found) else ()
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..history import DivergenceError, History, Recorder
-from ..network import Network
-from ..samples import Samples
-from ..scoring import Scored
+from ..data.samples import Samples
+from ..network.network import Network
+from ..reports.history import DivergenceError, History, Recorder
+from ..reports.scoring import Scored
 from .arguments import check_batches
 from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .options import DRAWN, Options

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import learning_rates
-from ..history import DivergenceError, Recorder
-from ..network import Network
-from ..optimizers import Optimizer
-from ..scoring import Scored
+from ..network.network import Network
+from ..reports.history import DivergenceError, Recorder
+from ..reports.scoring import Scored
+from ..settings import learning_rates
+from ..settings.optimizers import Optimizer
 
 
 @dataclass

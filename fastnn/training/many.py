@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import entry, program
-from ..kernels.memory import STATE, aligned_zeros
-from ..kernels.program import bind
-from ..network import Network, without_parameter
-from ..samples import Samples
+from ..data.samples import Samples
+from ..kernels.programs import program
+from ..kernels.programs.memory import STATE, aligned_zeros
+from ..kernels.programs.program import bind
+from ..kernels.running import entry
+from ..network.network import Network, without_parameter
 from .options import Options
 from .plan import NOBODY, Plan, kind_of, plan_for, run_record
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import learning_rates
-from ..kernels import block_programs, entry
-from ..kernels.block_programs import Rules
-from ..kernels.update_rules import OPTIMIZERS
-from ..optimizers import Optimizer
+from ..kernels.formulas.update_rules import OPTIMIZERS
+from ..kernels.programs import block_programs
+from ..kernels.programs.block_programs import Rules
+from ..kernels.running import entry
+from ..settings import learning_rates
+from ..settings.optimizers import Optimizer
 
 AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
 

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import calls, learning_rates
-from ..kernels import entry, pool, program, strategy, training_programs
-from ..kernels.barriers import MAILBOX
-from ..kernels.library import library
-from ..kernels.loss_functions import LOSSES
-from ..kernels.matrix import Symbol
-from ..kernels.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
-from ..kernels.program import (
+from ..checks import calls
+from ..data.samples import Samples
+from ..kernels.formulas.loss_functions import LOSSES
+from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
+from ..kernels.programs import program, strategy, training_programs
+from ..kernels.programs.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
+from ..kernels.programs.program import (
     ORDER,
     PARAMETERS,
     RATES,
@@ -29,13 +28,16 @@ from ..kernels.program import (
     bind,
     bindings,
 )
-from ..kernels.python_api import address_of
-from ..kernels.sources import Sources
-from ..kernels.update_rules import OPTIMIZERS, POSITIONS
-from ..network import Network
-from ..optimizers import Optimizer
-from ..samples import Samples
-from ..threads import forks
+from ..kernels.programs.sources import Sources
+from ..kernels.running import entry, pool
+from ..kernels.running.python_api import address_of
+from ..kernels.vector.barriers import MAILBOX
+from ..kernels.vector.library import library
+from ..kernels.vector.matrix import Symbol
+from ..network.network import Network
+from ..network.threads import forks
+from ..settings import learning_rates
+from ..settings.optimizers import Optimizer
 from .options import AS_IS, DRAWN, NO_PENALTY, Options
 from .thread_tuner import ThreadTuner
 

@@ -7,13 +7,14 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _validation, optimizers
-from ..history import DivergenceError, History
-from ..kernels import entry
-from ..kernels.program import SAMPLES, TARGETS
-from ..network import Network
-from ..optimizers import Optimizer
-from ..samples import Samples
+from ..data import arrays
+from ..data.samples import Samples
+from ..kernels.programs.program import SAMPLES, TARGETS
+from ..kernels.running import entry
+from ..network.network import Network
+from ..reports.history import DivergenceError, History
+from ..settings import optimizers
+from ..settings.optimizers import Optimizer
 from .arguments import Subject, check_rows, check_trainable, inputs_of, targets_of
 from .options import Options
 from .plan import plan_for
@@ -96,7 +97,7 @@ def first_step(subject: Subject, X: Any, y: Any, requested: Optimizer | str, sam
     inputs = inputs_of(subject.architecture, X, subject.feature_names)
     check_rows(network.layout, len(inputs))
     other = network.optimizer != optimizer  # if the step diverges, the old one's state must stay
-    sparse, varies = _validation.is_sparse(X), not isinstance(optimizer.learning_rate, float)
+    sparse, varies = arrays.is_sparse(X), not isinstance(optimizer.learning_rate, float)
     if other or sparse or varies or 3 * len(inputs) * network.layout.multiply_adds > LONG_STEP:
         return _whole_step(subject, X if sparse else inputs, y, optimizer)
     targets = targets_of(subject.architecture, y, len(inputs)).array
@@ -122,7 +123,7 @@ def _whole_step(subject: Subject, X: Any, y: Any, optimizer: Optimizer, sample_w
     inputs = inputs_of(architecture, X, subject.feature_names)
     check_rows(network.layout, len(inputs))
     targets = targets_of(architecture, y, len(inputs))
-    weights = _validation.weights(sample_weight, len(inputs), architecture.dtype)
+    weights = arrays.weights(sample_weight, len(inputs), architecture.dtype)
     check_trainable(architecture)
     steps = Steps(network, Samples(inputs, targets.array, weights), Options(1, len(inputs), optimizer), History())
     try:

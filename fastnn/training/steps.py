@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import calls, learning_rates
-from ..history import History, Recorder
-from ..kernels import entry
-from ..network import Network
-from ..samples import Samples
-from ..scoring import Scored
+from ..checks import calls
+from ..data.samples import Samples
+from ..kernels.running import entry
+from ..network.network import Network
+from ..reports.history import History, Recorder
+from ..reports.scoring import Scored
+from ..settings import learning_rates
 from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .options import Options
 from .plan import Plan, plan_for

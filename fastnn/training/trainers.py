@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..network import Network
-from ..optimizers import LBFGS, FullBatch, LevenbergMarquardt
+from ..network.network import Network
+from ..settings.optimizers import LBFGS, FullBatch, LevenbergMarquardt
 from .arguments import Request, WholeSetOptions
 from .chunks import Chunks
 from .fit import Trainer

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..history import History, Recorder
-from ..inference import Inference
-from ..network import Network
-from ..samples import Samples
-from ..scoring import Scored
+from ..data.samples import Samples
+from ..network.inference import Inference
+from ..network.network import Network
+from ..reports.history import History, Recorder
+from ..reports.scoring import Scored
 from .arguments import WholeSetOptions
 from .fit import Rate, Trainer, diverged
 

@@ -1,6 +1,6 @@
 """Ways in which a system fails to start threads: it refuses, or gives threads that never run, run late or die."""
 
-from fastnn.kernels import pool
+from fastnn.kernels.running import pool
 
 WAYS = ["refuses", "never_runs", "runs_after_the_call", "dies", "first_alone", "at_times"]
 

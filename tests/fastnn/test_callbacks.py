@@ -22,9 +22,9 @@ from fastnn import (
     StepDecay,
     TargetReached,
     TimeLimit,
-    callbacks,
     load,
 )
+from fastnn.reports import callbacks
 
 
 def watched(monitor, mode, patience, min_delta, make, fit):

@@ -5,8 +5,10 @@ import types
 import numpy as np
 import pytest
 
-from fastnn import Model, _validation, calls
-from fastnn.kernels import entry
+from fastnn import Model
+from fastnn.checks import calls
+from fastnn.data import arrays
+from fastnn.kernels.running import entry
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(3000, 6)).astype(np.float32)
@@ -21,7 +23,7 @@ def counted(monkeypatch):
     seen = []
     for name in ("FIRST_CALL", "FIRST_SWEEP", "CALL_SECONDS"):
         monkeypatch.setattr(calls, name, 0)
-    monkeypatch.setattr("fastnn.inference.LONGEST_BLOCK", 0)
+    monkeypatch.setattr("fastnn.network.inference.LONGEST_BLOCK", 0)
     for name in ("train", "train_step", "sweep", "sweep_parallel"):
         kernel = getattr(entry, name)
         monkeypatch.setattr(entry, name, lambda *a, name=name, kernel=kernel: (seen.append(name), kernel(*a))[1])
@@ -102,8 +104,8 @@ def test_an_interrupt_within_a_batch_changes_nothing(counted, monkeypatch):
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_pieces_on_several_threads(threads, counted, monkeypatch):
-    monkeypatch.setattr("fastnn.threads.available_threads", lambda: threads)
-    monkeypatch.setattr("fastnn.threads.PARALLEL_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr("fastnn.network.threads.available_threads", lambda: threads)
+    monkeypatch.setattr("fastnn.network.threads.PARALLEL_MULTIPLY_ADDS", 0)
     model = Model([6, 9, 3], rng=1)
     alone = model.predict(X, threads=1)
     counted.clear()
@@ -151,14 +153,14 @@ def test_numpy_works_on_pieces_too(dtype, monkeypatch):
     assert np.concatenate([X[rows] for rows in slices]).tobytes() == X.tobytes()
     double = X.astype(np.float64)
     for given in (X, double, np.asfortranarray(double), double[::-1], np.round(X).astype(np.int16)):
-        taken = _validation.inputs(given, 6, dtype)
+        taken = arrays.inputs(given, 6, dtype)
         assert (taken.dtype, taken.flags.c_contiguous) == (dtype, True)
         np.testing.assert_array_equal(taken, given.astype(dtype))
     rows = rng.permutation(3000)[:1000]
-    np.testing.assert_array_equal(_validation.take_rows(X, rows), X[rows])
+    np.testing.assert_array_equal(arrays.take_rows(X, rows), X[rows])
     double[2999, 5] = np.nan
     with pytest.raises(ValueError, match=r"got X\[2999, 5\] = nan"):
-        _validation.inputs(double, 6, dtype)
+        arrays.inputs(double, 6, dtype)
 
 
 def test_a_row_with_a_huge_stride_costs_no_more(monkeypatch):
@@ -166,7 +168,7 @@ def test_a_row_with_a_huge_stride_costs_no_more(monkeypatch):
     large = np.zeros((2, 2**22), np.float32)
     row = np.lib.stride_tricks.as_strided(large, (1, 6), (2**24, 4))
     assert row.flags.carray
-    monkeypatch.setattr("fastnn.network.SHARED_BYTES", 0)
+    monkeypatch.setattr("fastnn.network.network.SHARED_BYTES", 0)
     counts = []
     for x in (row, row.copy()):
         model = Model([6, 9, 3], rng=0)

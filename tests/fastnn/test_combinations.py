@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fastnn import Dense, Model
-from fastnn.kernels import loss_functions, reference
+from fastnn.kernels import reference
+from fastnn.kernels.formulas import loss_functions
 
 from .. import cases
 from ..covering import covering

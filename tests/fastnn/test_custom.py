@@ -15,10 +15,10 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Activation, Dense, Loss, Model
-from fastnn.kernels import user_functions
-from fastnn.kernels.activations import ACTIVATIONS
-from fastnn.kernels.cache import CodeFiles
-from fastnn.kernels.library import Library, library
+from fastnn.kernels.formulas import user_functions
+from fastnn.kernels.formulas.activations import ACTIVATIONS
+from fastnn.kernels.vector.cache import CodeFiles
+from fastnn.kernels.vector.library import Library, library
 
 from ..differences import central_differences
 from ..kernels.kernel_calls import (
@@ -378,7 +378,7 @@ def test_what_nothing_uses_is_freed():
     assert name in ACTIVATIONS
     assert any(each.startswith(name) for each in library("float32")._addresses)
     del model
-    fastnn.network._shared_programs.cache_clear()
+    fastnn.network.network._shared_programs.cache_clear()
     gc.collect()
     assert name not in ACTIVATIONS
     assert not any(each.startswith(name) for each in library("float32")._addresses)

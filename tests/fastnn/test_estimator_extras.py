@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn.kernels import reference
-from fastnn.optimizers import BY_NAME
+from fastnn.settings.optimizers import BY_NAME
 
 rng = np.random.default_rng(3)
 X = rng.standard_normal((90, 6))

@@ -33,8 +33,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 import fastnn
-from fastnn import threads
-from fastnn.kernels import entry, strategy
+from fastnn.kernels.programs import strategy
+from fastnn.kernels.running import entry
+from fastnn.network import threads
 from fastnn.training import thread_tuner
 from fastnn.training.steps import Steps
 
@@ -1392,7 +1393,7 @@ def test_an_interrupt_before_training_leaves_the_estimator(kind, name, monkeypat
         own.fit(X, y)
     own.predict(X)
     twin, expected, attributes = copy.deepcopy(own), own.predict_proba(X), dict(vars(own))
-    for place in (fastnn.estimators, fastnn.estimator_training, fastnn.MLPClassifier):
+    for place in (fastnn.estimators.estimators, fastnn.estimators.estimator_training, fastnn.MLPClassifier):
         if hasattr(place, name):
             monkeypatch.setattr(place, name, interrupt)
     call = own.partial_fit if kind == "partial_fit" else own.fit

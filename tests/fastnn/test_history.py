@@ -11,7 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import LBFGS, SGD, Adam, ExponentialDecay, History, InverseScaling, Model, StepDecay
-from fastnn.kernels import entry
+from fastnn.kernels.running import entry
 
 
 @pytest.fixture(params=["as is", "one block a call"])

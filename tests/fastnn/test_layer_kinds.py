@@ -12,24 +12,14 @@ import safetensors
 import scipy.sparse
 
 import fastnn
-from fastnn import (
-    SGD,
-    Adam,
-    BatchNorm,
-    Dense,
-    LayerNorm,
-    Model,
-    Momentum,
-    Residual,
-    RMSprop,
-    Scale,
-    Stream,
-    calls,
-    threads,
-)
-from fastnn.kernels import entry, pool, reference, strategy
+from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, RMSprop, Scale, Stream
+from fastnn.checks import calls
+from fastnn.kernels import reference
+from fastnn.kernels.programs import strategy
 from fastnn.kernels.programs.layers import batch_norm, layer_norm, residual, scale
 from fastnn.kernels.programs.layers.dense import DENSE
+from fastnn.kernels.running import entry, pool
+from fastnn.network import threads
 from fastnn.training import thread_tuner
 from fastnn.training.options import RuleValues
 

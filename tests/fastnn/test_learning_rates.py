@@ -7,19 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
-from fastnn import (
-    SGD,
-    Adam,
-    CosineDecay,
-    ExponentialDecay,
-    InverseScaling,
-    Model,
-    Momentum,
-    OneCycle,
-    StepDecay,
-    learning_rates,
-)
-from fastnn.kernels import entry, reference, strategy
+from fastnn import SGD, Adam, CosineDecay, ExponentialDecay, InverseScaling, Model, Momentum, OneCycle, StepDecay
+from fastnn.kernels import reference
+from fastnn.kernels.programs import strategy
+from fastnn.kernels.running import entry
+from fastnn.settings import learning_rates
 
 
 class Turns(learning_rates.LearningRate):
@@ -144,8 +136,8 @@ def test_two_fits_are_one_longer_fit(name, optimizer, calls_are, short_calls):
 
 
 def test_threads_give_the_same_bits(monkeypatch):
-    monkeypatch.setattr("fastnn.threads.available_threads", lambda: 2)
-    monkeypatch.setattr("fastnn.threads.FIT_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr("fastnn.network.threads.available_threads", lambda: 2)
+    monkeypatch.setattr("fastnn.network.threads.FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr("fastnn.training.thread_tuner.ThreadTuner.choose", lambda self: (self.threads, 1.0))
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     X, y = samples(300, [20, 70, 40], "float32")

@@ -20,8 +20,9 @@ from fastnn import (
     Residual,
     Scale,
 )
-from fastnn.kernels import entry, strategy
-from fastnn.samples import Samples
+from fastnn.data.samples import Samples
+from fastnn.kernels.programs import strategy
+from fastnn.kernels.running import entry
 from fastnn.training.many import train_many
 from fastnn.training.options import AS_IS, DRAWN, GIVEN, Options, Penalty, RuleValues
 
@@ -33,7 +34,7 @@ rng = np.random.default_rng(5)
 @pytest.fixture(autouse=True)
 def programs_of_this_test(monkeypatch):
     """No other network's plans serve here, which may be of another orientation."""
-    monkeypatch.setattr("fastnn.network.SHARED_BYTES", 0)
+    monkeypatch.setattr("fastnn.network.network.SHARED_BYTES", 0)
 
 
 def samples(n, dtype, n_in=8):

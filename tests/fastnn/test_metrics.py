@@ -7,7 +7,8 @@ import pytest
 import sklearn.metrics
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 
-from fastnn import Dense, Metric, Model, metrics
+from fastnn import Dense, Metric, Model
+from fastnn.reports import metrics
 
 
 def test_accuracy():

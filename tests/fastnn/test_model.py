@@ -12,8 +12,9 @@ import scipy.sparse
 from sklearn.metrics import accuracy_score, r2_score
 
 import fastnn
-from fastnn import SGD, Dense, Model, initialisers
+from fastnn import SGD, Dense, Model
 from fastnn.kernels import reference
+from fastnn.settings import initialisers
 
 from .. import cases
 from ..cases import DTYPES

@@ -8,8 +8,8 @@ import pytest
 
 from fastnn import SGD, Adagrad, Adam, AdamW, DivergenceError, Lion, Model, Momentum, Nadam, RMSprop
 from fastnn.kernels import reference
-from fastnn.kernels.target import HOST
-from fastnn.optimizers import Optimizer
+from fastnn.kernels.cpu.target import HOST
+from fastnn.settings.optimizers import Optimizer
 
 from ..cases import DTYPES, EPS, JUMPING, OPTIMIZERS, SETTINGS, settings_of
 

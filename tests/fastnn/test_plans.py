@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum, network
-from fastnn import threads as fastnn_threads
-from fastnn.kernels import library, strategy
-from fastnn.kernels.program import SETTINGS, Program
+from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum
+from fastnn.kernels.programs import strategy
+from fastnn.kernels.programs.program import SETTINGS, Program
+from fastnn.kernels.vector import library
+from fastnn.network import network
+from fastnn.network import threads as fastnn_threads
 from fastnn.training import thread_tuner
 from fastnn.training.plan import Plan
 from fastnn.training.step import Stepper
@@ -535,10 +537,10 @@ def test_a_fork_in_between(run_python):
     source = """
 import os, signal, warnings
 import numpy as np
-from fastnn import Model, threads
-from fastnn import network
+from fastnn import Model; from fastnn.network import threads
+from fastnn.network import network
 from fastnn.training import thread_tuner
-from fastnn.kernels import library, strategy
+from fastnn.kernels.vector import library; from fastnn.kernels.programs import strategy
 
 warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: "may lead to deadlocks in the child"
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, strategy.THREAD_MULTIPLY_ADDS = lambda: 2, 0, 1

@@ -82,7 +82,7 @@ def test_kinds_of_samples():
 
 
 def test_its_plot():
-    found = fastnn.rates.LearningRates([0.1, 1.0], [3.0, 2.0], [3.0, 2.4], 0.1)
+    found = fastnn.rate_search.LearningRates([0.1, 1.0], [3.0, 2.0], [3.0, 2.4], 0.1)
     _, axes = plt.subplots(1, 2)
     assert found.plot(axes[1]) is axes[1]
     curves = {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in found.plot().get_lines()}

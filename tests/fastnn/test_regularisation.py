@@ -8,8 +8,9 @@ import copy
 import numpy as np
 import pytest
 
-from fastnn import LBFGS, SGD, Adam, Dense, LevenbergMarquardt, Model, Rprop, Stream, threads
+from fastnn import LBFGS, SGD, Adam, Dense, LevenbergMarquardt, Model, Rprop, Stream
 from fastnn.kernels import reference
+from fastnn.network import threads
 from fastnn.training import thread_tuner
 
 rng = np.random.default_rng(5)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastnn import SGD, Adam, Model
-from fastnn.kernels import entry, reference
+from fastnn.kernels import reference
+from fastnn.kernels.running import entry
 
 from ..kernels.kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastnn import SGD, Model, _validation
+from fastnn import SGD, Model
+from fastnn.data import arrays
 
 from ..twin import Twin
 
@@ -89,8 +90,8 @@ def test_values_of_a_column_that_is_there_twice_are_added():
 
 def test_what_a_table_leads_to_lives_as_long_as_a_part_of_it():
     X, _ = samples(61, 30)
-    table = _validation.inputs(scipy.sparse.csr_array(X), 30, "float32")
-    for part in (table[5:], table[[7, 3]], _validation.take_rows(table, np.arange(9)), table.copy()):
+    table = arrays.inputs(scipy.sparse.csr_array(X), 30, "float32")
+    for part in (table[5:], table[[7, 3]], arrays.take_rows(table, np.arange(9)), table.copy()):
         assert all(mine is its for mine, its in zip(part.arrays, table.arrays, strict=True))
     assert len(table.arrays) == 2
 

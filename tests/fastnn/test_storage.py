@@ -38,7 +38,7 @@ def saved(path):
 
 
 def checksum(text, tensors):
-    """The checksum of a model file, written as the docstring of fastnn.storage.checksum says."""
+    """The checksum of a model file, written as the docstring of fastnn.files.storage.checksum says."""
     content = text.encode() + b"\n"
     for name in sorted(tensors):
         array = tensors[name]
@@ -817,7 +817,7 @@ def test_a_file_that_is_cut_while_it_is_read(size, saved, run_python):
     source = """
 import os, sys
 import fastnn
-from fastnn import storage
+from fastnn.files import storage
 
 check = storage._check_header
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Adam, CosineDecay, Dense, DivergenceError, Model, Momentum, OneCycle, Stream, streams
-from fastnn.kernels import pool
+from fastnn import Adam, CosineDecay, Dense, DivergenceError, Model, Momentum, OneCycle, Stream
+from fastnn.data import streams
+from fastnn.kernels.running import pool
 
 from .starts import WAYS, Starts
 

@@ -8,8 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from fastnn import LBFGS, History, Model, Stream, claims, load, threads
-from fastnn.kernels import entry, pool
+from fastnn import LBFGS, History, Model, Stream, load
+from fastnn.kernels.running import entry, pool
+from fastnn.network import claims, threads
 from fastnn.training import thread_tuner
 
 from ..twin import Twin
@@ -19,8 +20,8 @@ from .starts import WAYS, Starts
 MODEL = """
 import os, sys, threading, warnings
 import numpy as np
-from fastnn import Model, threads
-from fastnn.kernels import entry, pool
+from fastnn import Model; from fastnn.network import threads
+from fastnn.kernels.running import entry, pool
 
 threads.available_threads, pool.PATIENCE = lambda: 2, 300.0  # on any machine, however slow
 model = Model([40, 60, 5], rng=0)
@@ -48,7 +49,7 @@ def several(monkeypatch):
 @pytest.mark.parametrize("stored", ["floats", "bytes"])
 def test_any_number_of_threads_gives_the_same_bits(stored, n, dtype, several, monkeypatch):
     monkeypatch.setattr(threads, "PARALLEL_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr("fastnn.inference.LONGEST_BLOCK", 0)
+    monkeypatch.setattr("fastnn.network.inference.LONGEST_BLOCK", 0)
     X = np.random.default_rng(0).integers(0, 256, (n, 20), dtype=np.uint8)
     X = X if stored == "bytes" else X.astype(dtype)
     model = Model([20, 30, 18, 3], dtype=dtype, input_scale=1 / 255, rng=0)

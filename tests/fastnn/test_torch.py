@@ -27,7 +27,7 @@ from fastnn import (
     Scale,
     StepDecay,
 )
-from fastnn.kernels import loss_functions
+from fastnn.kernels.formulas import loss_functions
 
 from .. import cases
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum, calls
-from fastnn.kernels import training_programs
+from fastnn import SGD, Adam, Dense, DivergenceError, History, Model, Momentum
+from fastnn.checks import calls
+from fastnn.kernels.programs import training_programs
 from fastnn.training import trainers
 from fastnn.training.step import Stepper
 from fastnn.training.steps import Steps
@@ -635,7 +636,7 @@ INTERRUPTED = """
 import os, signal, sys, threading
 import numpy as np
 from fastnn import Model, SGD
-from fastnn.kernels import entry
+from fastnn.kernels.running import entry
 
 validated = sys.argv[1] == "validated"
 rng = np.random.default_rng(0)
@@ -798,7 +799,7 @@ class Changes:
         return (X, y), {"optimizer": SGD(lambda epoch: (self(), 0.1)[1])}
 
     def schedule(self, X, y):
-        class Own(fastnn.learning_rates.LearningRate):
+        class Own(fastnn.settings.learning_rates.LearningRate):
             per = "step"
 
             def rates(own, first, n):

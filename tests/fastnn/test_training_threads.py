@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Model, calls, threads
-from fastnn.kernels import entry, memory, pool, strategy
+from fastnn import Model
+from fastnn.checks import calls
+from fastnn.kernels.programs import memory, strategy
+from fastnn.kernels.running import entry, pool
+from fastnn.network import threads
 from fastnn.training import thread_tuner
 
 from .starts import WAYS, Starts
@@ -257,8 +260,8 @@ def test_divergence_on_two_threads(shared):
 FIT = """
 import multiprocessing, os, signal, sys, threading, warnings
 import numpy as np
-from fastnn import Model, SGD, threads
-from fastnn.kernels import entry, pool, strategy
+from fastnn import Model, SGD; from fastnn.network import threads
+from fastnn.kernels.running import entry, pool; from fastnn.kernels.programs import strategy
 from fastnn.training import thread_tuner
 
 threads.available_threads, threads.FIT_MULTIPLY_ADDS = lambda: 2, 0  # on any machine

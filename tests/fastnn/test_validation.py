@@ -16,9 +16,13 @@ import pytest
 import scipy.sparse
 
 import fastnn
-from fastnn import SGD, Dense, Model, _other_names, _validation, initialisers, metrics, optimizers
-from fastnn.kernels import loss_functions
-from fastnn.kernels.activations import ACTIVATIONS
+from fastnn import SGD, Dense, Model
+from fastnn.checks import other_names
+from fastnn.data import arrays
+from fastnn.kernels.formulas import loss_functions
+from fastnn.kernels.formulas.activations import ACTIVATIONS
+from fastnn.reports import metrics
+from fastnn.settings import initialisers, optimizers
 
 DTYPES = ["float32", "float64"]
 FIT_ONCE = {"epochs": 1, "batch_size": 7}
@@ -179,7 +183,7 @@ def test_x_that_fits_is_not_copied(layout, dtype, tmp_path):
     elif layout == "rows":
         X = X[3:20]
     given = pd.DataFrame(X, copy=False) if layout == "pandas" else X
-    used = _validation.inputs(given, WIDTH, dtype if dtype != "uint8" else "float32")
+    used = arrays.inputs(given, WIDTH, dtype if dtype != "uint8" else "float32")
     assert np.shares_memory(used, X)
     assert used.flags.c_contiguous
     assert used.dtype == dtype
@@ -188,7 +192,7 @@ def test_x_that_fits_is_not_copied(layout, dtype, tmp_path):
 
 def test_bools_are_not_copied():
     X = INTEGERS > 50
-    used = _validation.inputs(X, WIDTH, "float32")
+    used = arrays.inputs(X, WIDTH, "float32")
     assert np.shares_memory(used, X)
     assert used.dtype == np.uint8
 
@@ -196,7 +200,7 @@ def test_bools_are_not_copied():
 @pytest.mark.parametrize("layout", [*LAYOUTS])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernels_get_aligned_rows_of_the_right_type(layout, dtype):
-    used = _validation.inputs(LAYOUTS[layout](INTEGERS.astype(dtype)), WIDTH, dtype)
+    used = arrays.inputs(LAYOUTS[layout](INTEGERS.astype(dtype)), WIDTH, dtype)
     assert type(used) is np.ndarray
     assert used.flags.c_contiguous
     assert used.flags.aligned
@@ -209,8 +213,8 @@ def test_kernels_get_aligned_rows_of_the_right_type(layout, dtype):
 def test_targets_that_fit_are_not_copied_but_labels_are(wrap):
     """Labels become addresses, so what was checked is what is used."""
     labels, values = wrap(LABELS.astype(np.int32)), wrap(NUMBERS.astype(np.float32))
-    assert not np.shares_memory(_validation.targets(labels, N, 3, "float32", binary=False).array, labels)
-    assert np.shares_memory(_validation.targets(values, N, 3, "float32", binary=False).array, values)
+    assert not np.shares_memory(arrays.targets(labels, N, 3, "float32", binary=False).array, labels)
+    assert np.shares_memory(arrays.targets(values, N, 3, "float32", binary=False).array, values)
 
 
 # ---- errors ----
@@ -584,14 +588,14 @@ def test_the_place_of_a_nan_in_a_large_array(rows, columns):
     X = np.zeros((rows, columns), np.float32)
     X[-1, -2] = np.nan
     with pytest.raises(ValueError, match=rf"got X\[{rows - 1}, {columns - 2}\] = nan"):
-        _validation.inputs(X, columns, "float32")
+        arrays.inputs(X, columns, "float32")
 
 
 def test_large_finite_numbers_are_finite():
     X = np.full((N, WIDTH), 3e38, np.float32)  # their sum is not
     X[::2] *= -1
-    assert np.shares_memory(_validation.inputs(X, WIDTH, "float32"), X)
-    _validation.targets(X, N, WIDTH, "float32", binary=False)
+    assert np.shares_memory(arrays.inputs(X, WIDTH, "float32"), X)
+    arrays.targets(X, N, WIDTH, "float32", binary=False)
 
 
 FIT = {
@@ -895,16 +899,16 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("argument", _other_names.VALUES)
+@pytest.mark.parametrize("argument", other_names.VALUES)
 def test_names_of_other_packages_lead_to_ours(argument):
-    for other, advice in _other_names.VALUES[argument].items():
+    for other, advice in other_names.VALUES[argument].items():
         assert other not in ALLOWED[argument] or other == "softmax", "it is a name of fastnn's"
         assert other == other.lower()
         named = re.findall(r'"(\w+)"', advice) or [advice.split(" is ")[0]]
         assert set(named) <= {*ALLOWED[argument], "sigmoid", "softmax"}, advice
     known = {*inspect.signature(Model).parameters, *inspect.signature(Model.fit).parameters}
-    assert {ours.split("=")[0] for ours in _other_names.ARGUMENTS.values()} <= known
-    assert not known & {*_other_names.ARGUMENTS}
+    assert {ours.split("=")[0] for ours in other_names.ARGUMENTS.values()} <= known
+    assert not known & {*other_names.ARGUMENTS}
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,9 @@ from fastnn import (
     Residual,
     Scale,
     StepDecay,
-    network,
-    threads,
 )
-from fastnn.kernels import strategy
+from fastnn.kernels.programs import strategy
+from fastnn.network import network, threads
 from fastnn.training import thread_tuner
 
 from .. import cases

@@ -11,7 +11,8 @@ import numpy as np
 
 import fastnn
 from fastnn import Adam, DivergenceError
-from fastnn.kernels import reference, strategy
+from fastnn.kernels import reference
+from fastnn.kernels.programs import strategy
 
 from .. import twin
 from ..kernels.kernel_calls import twin_of

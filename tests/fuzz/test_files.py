@@ -12,7 +12,8 @@ import numpy as np
 import safetensors.numpy
 
 import fastnn
-from fastnn import BatchNorm, Dense, LayerNorm, Model, Residual, Scale, storage
+from fastnn import BatchNorm, Dense, LayerNorm, Model, Residual, Scale
+from fastnn.files import storage
 
 from .helpers import attack, chance, check_whole, little_memory, pick
 

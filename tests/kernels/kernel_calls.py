@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from fastnn import Dense, Residual
-from fastnn.kernels import block_programs, entry, prediction_programs, reference, strategy, training_programs
-from fastnn.kernels.barriers import MAILBOX
-from fastnn.kernels.library import Library
-from fastnn.kernels.loss_functions import LOSSES
-from fastnn.kernels.matrix import Matrix
-from fastnn.kernels.matrix import padded as padded_bytes
-from fastnn.kernels.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
-from fastnn.kernels.program import (
+from fastnn.kernels import reference
+from fastnn.kernels.cpu.target import AVX2, HOST, SSE
+from fastnn.kernels.formulas.loss_functions import LOSSES
+from fastnn.kernels.formulas.update_rules import OPTIMIZERS
+from fastnn.kernels.programs import block_programs, prediction_programs, strategy, training_programs
+from fastnn.kernels.programs.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
+from fastnn.kernels.programs.program import (
     GRADIENT,
     ORDER,
     OUTPUTS,
@@ -31,9 +30,12 @@ from fastnn.kernels.program import (
     bind,
     bindings,
 )
-from fastnn.kernels.sources import Source, Sources
-from fastnn.kernels.target import AVX2, HOST, SSE
-from fastnn.kernels.update_rules import OPTIMIZERS
+from fastnn.kernels.programs.sources import Source, Sources
+from fastnn.kernels.running import entry
+from fastnn.kernels.vector.barriers import MAILBOX
+from fastnn.kernels.vector.library import Library
+from fastnn.kernels.vector.matrix import Matrix
+from fastnn.kernels.vector.matrix import padded as padded_bytes
 from fastnn.training.options import NO_PENALTY, NO_RULES, write_settings
 
 DTYPES = ("float32", "float64")

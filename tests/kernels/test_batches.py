@@ -6,8 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fastnn.kernels import batches, entry, reference
-from fastnn.kernels.program import Code, Program, bindings
+from fastnn.kernels import reference
+from fastnn.kernels.programs.program import Code, Program, bindings
+from fastnn.kernels.running import entry
+from fastnn.kernels.vector import batches
 
 from .kernel_calls import ONLY, library, on_targets
 

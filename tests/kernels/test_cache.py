@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.kernels import cache
+from fastnn.kernels.vector import cache
 
 PACKAGE = Path(fastnn.__file__).parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are a matter of POSIX")
@@ -29,7 +29,7 @@ import json, os, sys
 before
 import numpy as np
 import fastnn
-from fastnn.kernels import cache
+from fastnn.kernels.vector import cache
 
 hits, misses = [], []
 read, write = cache.CodeFiles.read, cache.CodeFiles.write
@@ -70,7 +70,7 @@ def compile(*_):
 dispatcher._FunctionCompiler.compile = compile
 """,
     "the library": """
-from fastnn.kernels import library
+from fastnn.kernels.vector import library
 def compile(*_):
     raise AssertionError("compiling")
 library.Library.module = compile
@@ -212,14 +212,14 @@ def test_another_version_of_numpy_or_numba_is_seen(warm, run_python):
     source = """
 import numba, numpy, llvmlite, json
 {module}.__version__ = "99.0"
-from fastnn.kernels import cache
+from fastnn.kernels.vector import cache
 print(cache.CodeFiles.source)
 """
     sources = [run_python(source.format(module=module)).stdout for module in ("numpy", "numba", "llvmlite", "json")]
     assert len(set(sources)) == 4
 
 
-SOURCE = "from fastnn.kernels import cache; print(cache.CodeFiles.source)"
+SOURCE = "from fastnn.kernels.vector import cache; print(cache.CodeFiles.source)"
 
 
 def without_sources(package):
@@ -276,7 +276,7 @@ LOADERS = """
 from importlib.machinery import SourceFileLoader
 def refuse(*_):
     raise OSError("no such file")
-from fastnn.kernels import cache
+from fastnn.kernels.vector import cache
 SourceFileLoader.get_data = refuse
 """
 
@@ -327,11 +327,11 @@ importlib.util.find_spec = lambda name: None
 
 # ---- where ----
 
-WHERE = "from fastnn.kernels import cache; print(cache.CodeFiles.folder)"
+WHERE = "from fastnn.kernels.vector import cache; print(cache.CodeFiles.folder)"
 
 
 ADD = """
-from fastnn.kernels import cache
+from fastnn.kernels.vector import cache
 before
 @cache.cached
 def add(a, b):
@@ -622,7 +622,7 @@ def test_a_fifo_is_a_miss_and_is_replaced(tmp_path, run_python):
     """In a process of its own: one that waits for a writer of the FIFO waits for ever."""
     source = """
 import os
-from fastnn.kernels.cache import CodeFiles
+from fastnn.kernels.vector.cache import CodeFiles
 os.mkfifo(CodeFiles.path("f", 1), 0o600)
 print(CodeFiles.read("f", 1))
 CodeFiles.write("f", 1, b"code")
@@ -862,7 +862,7 @@ def test_trouble_with_writing(trouble, tmp_path, run_python):
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_training_goes_on_without_a_file(trouble, tmp_path, train):
     folder = tmp_path / "cache"
-    report = train(LOUD + "from fastnn.kernels import cache\n" + TROUBLES[trouble], FASTNN_CACHE_DIR=folder)
+    report = train(LOUD + "from fastnn.kernels.vector import cache\n" + TROUBLES[trouble], FASTNN_CACHE_DIR=folder)
     assert (report["hits"], report["misses"] > 1, report["warnings"]) == (0, True, 1)
     assert not folder.exists() or list(folder.iterdir()) == []
 
@@ -904,7 +904,7 @@ import pickle, sys
 from pathlib import Path
 import numpy as np
 from fastnn import Model
-from fastnn.kernels import cache, entry
+from fastnn.kernels.vector import cache; from fastnn.kernels.running import entry
 
 Model([3, 2]).loss(np.eye(3), [0, 1, 0])
 (signature,) = entry.sweep.nopython_signatures
@@ -938,7 +938,7 @@ def test_every_damage_to_a_vector_function_is_a_miss(warm, run_python):
 import sys
 import tempfile
 from pathlib import Path
-from fastnn.kernels import cache
+from fastnn.kernels.vector import cache
 
 file, name = Path(sys.argv[1]), "sigmoid"
 whole = file.read_bytes()

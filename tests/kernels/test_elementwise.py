@@ -5,10 +5,10 @@ import pytest
 from llvmlite import ir
 
 from fastnn.kernels import reference
-from fastnn.kernels.activations import ACTIVATIONS, CHEAP, EXPONENTIAL, ROW_WISE, ActivationFormula
-from fastnn.kernels.simd import Simd, Vec
-from fastnn.kernels.target import HOST
-from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
+from fastnn.kernels.cpu.simd import Simd, Vec
+from fastnn.kernels.cpu.target import HOST
+from fastnn.kernels.formulas.activations import ACTIVATIONS, CHEAP, EXPONENTIAL, ROW_WISE, ActivationFormula
+from fastnn.kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS
 
 from ..cases import DTYPES, EPS, PARAMETERS, SETTINGS
 from .kernel_calls import EVERY_TARGET, activate, backward, call, loss, on_targets, padded

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from fastnn.kernels.function import MAX_ARGUMENTS, OPERATION_BYTES, Operand, Signature, float_bits
-from fastnn.kernels.matrix import Matrix, Symbol
+from fastnn.kernels.vector.function import MAX_ARGUMENTS, OPERATION_BYTES, Operand, Signature, float_bits
+from fastnn.kernels.vector.matrix import Matrix, Symbol
 
 
 def test_a_signature_says_what_it_says():

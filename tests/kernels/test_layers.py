@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import matmul, reference
-from fastnn.kernels.memory import Workspace
+from fastnn.kernels import reference
+from fastnn.kernels.programs import matmul
+from fastnn.kernels.programs.memory import Workspace
 
 from ..differences import central_differences
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets

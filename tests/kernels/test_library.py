@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels.cache import CodeFiles
-from fastnn.kernels.library import Library, functions, library
-from fastnn.kernels.program import Code, Program
-from fastnn.kernels.target import HOST, Target
+from fastnn.kernels.cpu.target import HOST, Target
+from fastnn.kernels.programs.program import Code, Program
+from fastnn.kernels.vector.cache import CodeFiles
+from fastnn.kernels.vector.library import Library, functions, library
 
 from .kernel_calls import TARGETS_HERE, matrix, padded, run_code
 

@@ -12,9 +12,11 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Dense, Huber, Model, Quantile
-from fastnn.kernels import entry, loss_functions, reference
-from fastnn.kernels.library import library
-from fastnn.layers import NAMES
+from fastnn.kernels import reference
+from fastnn.kernels.formulas import loss_functions
+from fastnn.kernels.running import entry
+from fastnn.kernels.vector.library import library
+from fastnn.settings.layers import NAMES
 
 from ..differences import central_differences
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, matrix, padded

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import matmul, reference
-from fastnn.kernels.matrix import LINE_BYTES
-from fastnn.kernels.program import Program
-from fastnn.kernels.target import HOST
+from fastnn.kernels import reference
+from fastnn.kernels.cpu.target import HOST
+from fastnn.kernels.programs import matmul
+from fastnn.kernels.programs.program import Program
+from fastnn.kernels.vector.matrix import LINE_BYTES
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, matrix, on_targets, padded, run
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels.matrix import LINE_BYTES, Matrix, Symbol, padded
-from fastnn.kernels.memory import aligned_zeros
+from fastnn.kernels.programs.memory import aligned_zeros
+from fastnn.kernels.vector.matrix import LINE_BYTES, Matrix, Symbol, padded
 
 from .kernel_calls import contents, matrix
 

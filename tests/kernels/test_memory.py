@@ -6,16 +6,16 @@ import itertools
 import numpy as np
 import pytest
 
-from fastnn.kernels.barriers import Worker
-from fastnn.kernels.matrix import LINE_BYTES
-from fastnn.kernels.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
+from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
+from fastnn.kernels.formulas.update_rules import OPTIMIZERS
 from fastnn.kernels.programs.layers.batch_norm import BatchNorm
 from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.kernels.programs.layers.layer_norm import LayerNorm
 from fastnn.kernels.programs.layers.residual import Residual
 from fastnn.kernels.programs.layers.scale import Scale
-from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
-from fastnn.kernels.update_rules import OPTIMIZERS
+from fastnn.kernels.programs.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
+from fastnn.kernels.vector.barriers import Worker
+from fastnn.kernels.vector.matrix import LINE_BYTES
 from fastnn.training.options import RuleValues
 
 from .kernel_calls import DTYPES, contents

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, reference
-from fastnn.kernels.matrix import Matrix
-from fastnn.kernels.memory import STEP, aligned_zeros, field
-from fastnn.kernels.program import Code, Program, bindings
+from fastnn.kernels import reference
+from fastnn.kernels.programs.memory import STEP, aligned_zeros, field
+from fastnn.kernels.programs.program import Code, Program, bindings
+from fastnn.kernels.running import entry
+from fastnn.kernels.vector.matrix import Matrix
 
 from .kernel_calls import DTYPES, ONLY, library, matrix, on_targets
 

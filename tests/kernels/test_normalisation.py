@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import reference
-from fastnn.kernels.target import HOST
+from fastnn.kernels.cpu.target import HOST
 
 from .kernel_calls import DTYPES, EPS, call, on_targets, padded
 

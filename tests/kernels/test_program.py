@@ -8,12 +8,10 @@ import pytest
 from llvmlite import ir
 from numba import njit
 
-from fastnn.kernels import entry, prediction_programs
-from fastnn.kernels.interpreter import run_part
-from fastnn.kernels.library import functions
-from fastnn.kernels.matrix import Matrix, Symbol
-from fastnn.kernels.memory import Layout, Vector, Workspace
-from fastnn.kernels.program import (
+from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
+from fastnn.kernels.programs import prediction_programs
+from fastnn.kernels.programs.memory import Layout, Vector, Workspace
+from fastnn.kernels.programs.program import (
     BINDING,
     OPERATION_WORDS,
     ORDER,
@@ -28,8 +26,11 @@ from fastnn.kernels.program import (
     bindings,
     elementwise,
 )
-from fastnn.kernels.sources import Source
-from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
+from fastnn.kernels.programs.sources import Source
+from fastnn.kernels.running import entry
+from fastnn.kernels.running.interpreter import run_part
+from fastnn.kernels.vector.library import functions
+from fastnn.kernels.vector.matrix import Matrix, Symbol
 
 from .kernel_calls import DTYPES, ONLY, library, matrix, padded
 

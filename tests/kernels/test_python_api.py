@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fastnn import Dense, Model
-from fastnn.kernels import entry, prediction_programs, python_api, strategy
+from fastnn.kernels.programs import prediction_programs, strategy
+from fastnn.kernels.running import entry, python_api
 
 rng = np.random.default_rng(0)
 
@@ -326,7 +327,7 @@ def test_threads_that_predict_new_numbers_of_rows(interval):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_prediction_that_begins_in_the_middle_of_another(seed, rows):
     """As a signal handler or a `__del__` does, in the same thread, between any two lines of the first one."""
-    hidden, module = 30 + seed, sys.modules["fastnn.inference"].__file__
+    hidden, module = 30 + seed, sys.modules["fastnn.network.inference"].__file__
     models, X, wanted = networks_of_one_architecture(4, hidden)
     X = np.tile(X, (8, 1))
     wanted = [np.tile(want, (8, 1)) for want in wanted]

@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from fastnn.kernels import entry, reference, strategy
-from fastnn.kernels.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
-from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
+from fastnn.kernels import reference
+from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
+from fastnn.kernels.programs import strategy
+from fastnn.kernels.programs.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
+from fastnn.kernels.running import entry
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
 

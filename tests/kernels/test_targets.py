@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from fastnn.kernels.library import Library, functions
-from fastnn.kernels.target import AVX2, AVX512, HOST, MAX_ACCUMULATORS, NEON, SSE, Target
+from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, MAX_ACCUMULATORS, NEON, SSE, Target
+from fastnn.kernels.vector.library import Library, functions
 
 from .kernel_calls import DTYPES
 
@@ -148,7 +148,7 @@ def test_the_whole_library_for_arm(dtype, lanes):
 def test_numba_s_variables_name_the_host(cpu, features, want, run_python):
     """For a process as a whole."""
     source = """
-from fastnn.kernels.target import HOST
+from fastnn.kernels.cpu.target import HOST
 print(HOST.cpu, HOST.vector_bytes, HOST.has_fma, HOST.tile_rows[-1])
 import numpy as np
 from fastnn import Model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import reference
-from fastnn.kernels.matrix import LINE_BYTES
+from fastnn.kernels.vector.matrix import LINE_BYTES
 
 from .kernel_calls import DTYPES, EPS, EVERY_TARGET, call, matrix, on_targets, padded
 

@@ -5,18 +5,20 @@ import itertools
 import numpy as np
 import pytest
 
-from fastnn.kernels import block_programs, entry, prediction_programs, reference, sources, strategy, training_programs
-from fastnn.kernels.barriers import Worker
-from fastnn.kernels.block_programs import Rules
-from fastnn.kernels.library import functions
-from fastnn.kernels.matrix import LINE_BYTES
-from fastnn.kernels.memory import STATE, Layout, Vector, Workspace, aligned_zeros
-from fastnn.kernels.passes import Destination
-from fastnn.kernels.program import OUTPUTS, SAMPLES, TARGETS, Code, bind, bindings
-from fastnn.kernels.sources import Sources
-from fastnn.kernels.target import AVX2, AVX512, NEON, SSE
-from fastnn.kernels.training_programs import AFTER, BEFORE, BLOCKS
-from fastnn.kernels.update_rules import OPTIMIZERS
+from fastnn.kernels import reference
+from fastnn.kernels.cpu.target import AVX2, AVX512, NEON, SSE
+from fastnn.kernels.formulas.update_rules import OPTIMIZERS
+from fastnn.kernels.programs import block_programs, prediction_programs, sources, strategy, training_programs
+from fastnn.kernels.programs.block_programs import Rules
+from fastnn.kernels.programs.memory import STATE, Layout, Vector, Workspace, aligned_zeros
+from fastnn.kernels.programs.passes import Destination
+from fastnn.kernels.programs.program import OUTPUTS, SAMPLES, TARGETS, Code, bind, bindings
+from fastnn.kernels.programs.sources import Sources
+from fastnn.kernels.programs.training_programs import AFTER, BEFORE, BLOCKS
+from fastnn.kernels.running import entry
+from fastnn.kernels.vector.barriers import Worker
+from fastnn.kernels.vector.library import functions
+from fastnn.kernels.vector.matrix import LINE_BYTES
 from fastnn.training.options import RuleValues
 
 from ..cases import DTYPES, EPS, JUMPING, SETTINGS

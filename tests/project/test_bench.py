@@ -38,9 +38,10 @@ from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, PREDICTED, Case
 from bench.sides import ORIENTATIONS, PEERS, fastest
 from fastnn import SGD, Adam, Dense, Model, OneCycle, load_digits
-from fastnn.kernels import loss_functions, reference
-from fastnn.layers import HIDDEN
-from fastnn.optimizers import BY_NAME
+from fastnn.kernels import reference
+from fastnn.kernels.formulas import loss_functions
+from fastnn.settings.layers import HIDDEN
+from fastnn.settings.optimizers import BY_NAME
 
 ROOT = Path(__file__).parents[2]
 HERE = ("fastnn", "numpy", "numba")

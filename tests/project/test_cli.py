@@ -5,7 +5,9 @@ import os
 import pytest
 
 from fastnn import cli
-from fastnn.kernels import cache, entry, library, target
+from fastnn.kernels.cpu import target
+from fastnn.kernels.running import entry
+from fastnn.kernels.vector import cache, library
 
 WARMUP = "import runpy, sys; sys.argv = ['fastnn', 'warmup']; runpy.run_module('fastnn', run_name='__main__')"
 
@@ -16,8 +18,8 @@ import itertools, sys
 import numpy as np
 from numba.core import dispatcher
 import fastnn
-from fastnn import network, threads
-from fastnn.kernels import library, strategy
+from fastnn.network import network, threads
+from fastnn.kernels.vector import library; from fastnn.kernels.programs import strategy
 
 def compile(*_):
     raise AssertionError("compiling")

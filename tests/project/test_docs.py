@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.kernels import block_programs, strategy
-from fastnn.kernels.barriers import Worker
-from fastnn.kernels.memory import Layout, Vector, Workspace
-from fastnn.kernels.passes import Destination
-from fastnn.kernels.sources import Sources
-from fastnn.kernels.target import AVX512
+from fastnn.kernels.cpu.target import AVX512
+from fastnn.kernels.programs import block_programs, strategy
+from fastnn.kernels.programs.memory import Layout, Vector, Workspace
+from fastnn.kernels.programs.passes import Destination
+from fastnn.kernels.programs.sources import Sources
+from fastnn.kernels.vector.barriers import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

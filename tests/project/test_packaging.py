@@ -140,14 +140,14 @@ def test_the_editable_install(tmp_path):
         pytest.skip("what is installed here is not this checkout")
     source = """
 import importlib.util, os
-import fastnn.kernels.entry
+import fastnn.kernels.running.entry
 print(os.path.realpath(os.path.dirname(fastnn.kernels.__file__)))
-print(fastnn.kernels.entry.__name__)
+print(fastnn.kernels.running.entry.__name__)
 print(importlib.util.find_spec("kernels"))
 """
     real, name, top = run(sys.executable, "-W", "error", "-c", source, cwd=tmp_path).splitlines()
     assert real == str(ROOT / "kernels")
-    assert name == "fastnn.kernels.entry"
+    assert name == "fastnn.kernels.running.entry"
     assert top == "None"
 
 

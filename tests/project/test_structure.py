@@ -11,78 +11,23 @@ import pytest
 import fastnn
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNELS = {  # "memory" or, in a room, "programs.layers.dense"
-    ".".join(path.relative_to(ROOT / "kernels").with_suffix("").parts): path
-    for path in sorted((ROOT / "kernels").rglob("*.py"))
-    if path.stem != "__init__"
-}
-PACKAGE = {  # "model" or, in a room, "training.fit"
-    ".".join(path.relative_to(ROOT / "fastnn").with_suffix("").parts): path
-    for path in sorted((ROOT / "fastnn").rglob("*.py"))
-    if path.stem != "__init__" and "kernels" not in path.parts
-}
+# The rooms of the kernels and of the package in the order in which a batch passes them. A module imports modules of
+# its room, and of rooms that stand before it.
+KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
+ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "model"]
+ROOMS += ["rate_search", "loading", "estimators", "__init__", "cli", "__main__"]
+WINGS = ["estimators", "cli", "__main__"]  # nothing else imports them, but for `__init__`, which loads names lazily
 
-# What each kernel module may import, its neighbours before it. A module that is not here fails the test below.
-MAY_IMPORT = {
-    "target": [],
-    "cache": [],
-    "pool": [],
-    "update_rules": [],
-    "reference": [],
-    "simd": ["target"],
-    "activations": ["simd", "target"],
-    "loss_functions": ["simd", "target", "activations"],
-    "constants": [],
-    "user_functions": ["target", "simd", "activations", "loss_functions", "constants"],
-    "matrix": ["target"],
-    "function": ["target", "simd", "matrix"],
-    "tile": ["target", "simd", "function"],
-    "reductions": ["target", "simd", "function"],
-    "elementwise": ["target", "simd", "function"],
-    "samples": ["simd", "function", "reductions"],
-    "batches": ["simd", "function"],
-    "noise": ["simd", "function", "batches"],
-    "normalisation": ["target", "simd", "function"],
-    "barriers": ["simd", "matrix", "function"],
-    "library": [
-        *("target", "cache", "loss_functions", "update_rules", "activations", "user_functions", "function"),
-        *("tile", "reductions", "elementwise", "samples", "batches", "noise", "barriers", "normalisation"),
-    ],
-    "program": ["target", "matrix", "function", "library"],
-    "interpreter": ["target", "simd", "function", "program"],
-    "python_api": ["simd", "function", "library", "program", "interpreter"],
-    "matmul": ["target", "matrix", "program"],
-    "programs.layers.layer": ["activations", "target", "matrix", "barriers", "program", "matmul"],
-    "programs.layers.dense": ["matmul", "programs.layers.layer"],
-    "programs.layers.residual": ["matmul", "programs.layers.layer"],
-    "programs.layers.scale": ["matmul", "programs.layers.layer"],
-    "programs.layers.normalised": ["matmul", "programs.layers.layer"],
-    "programs.layers.layer_norm": ["matmul", "programs.layers.layer", "programs.layers.normalised"],
-    "programs.layers.batch_norm": ["matrix", "matmul", "programs.layers.layer", "programs.layers.normalised"],
-    "memory": [
-        *("loss_functions", "target", "update_rules", "matrix", "barriers"),
-        *("programs.layers.layer", "programs.layers.dense"),
-    ],
-    "passes": [
-        *("activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"),
-        "programs.layers.layer",
-    ],
-    "strategy": ["activations", "target", "matrix", "memory", "matmul", "programs.layers.layer"],
-    "sources": ["matrix", "program"],
-    "block_programs": [
-        *("target", "activations", "loss_functions", "matrix", "barriers", "program", "memory"),
-        *("passes", "strategy", "sources", "programs.layers.layer"),
-    ],
-    "training_programs": [
-        *("update_rules", "matrix", "barriers", "program", "memory"),
-        *("passes", "strategy", "sources", "block_programs", "programs.layers.layer"),
-    ],
-    "prediction_programs": [
-        *("activations", "loss_functions", "matrix", "barriers", "program", "memory", "matmul"),
-        *("passes", "strategy", "sources", "block_programs"),
-    ],
-    "entry": ["cache", "function", "barriers", "program", "interpreter", "training_programs"],
-}
+
+def modules(folder):
+    """{name such as "training.fit": path} of the modules in a folder and its rooms."""
+    paths = (path for path in sorted(folder.rglob("*.py")) if "kernels" not in path.relative_to(folder).parts)
+    named = {".".join(path.relative_to(folder).with_suffix("").parts): path for path in paths}
+    return {name: path for name, path in named.items() if not name.endswith("__init__")}
+
+
+KERNELS, PACKAGE = modules(ROOT / "kernels"), modules(ROOT / "fastnn")
+PACKAGE_AND_INIT = PACKAGE | {"__init__": ROOT / "fastnn" / "__init__.py"}
 
 
 def parsed(path):
@@ -99,61 +44,44 @@ def imports(path):
             yield node.level, node.module or "", [alias.name for alias in node.names]
 
 
-def neighbours(path):
-    """The kernel modules that one imports, named as in KERNELS, for type checkers alone or not."""
-    here, found = path.parent.relative_to(ROOT / "kernels").parts, set()
-    for level, module, names in imports(path):
-        if level:
-            room = [*here[: len(here) - level + 1], *filter(None, module.split("."))]
-            each = [".".join([*room, name]) for name in names]
-            found |= {name if name in KERNELS else ".".join(room) for name in each}
-    return found
-
-
-def used(path):
-    """What of the package a module of it imports, named as in PACKAGE; "kernels" for any module of the kernels."""
-    here, found = path.parent.relative_to(ROOT / "fastnn").parts, set()
-    for level, module, names in imports(path):
+def used(name, known):
+    """Which of the known modules a module imports; "kernels" for any of the kernels, "__init__" for a public name."""
+    here, found = name.split(".")[:-1], set()
+    for level, module, names in imports(known[name]):
         if level == 0:
             continue
-        room = [*here[: len(here) - level + 1], *filter(None, module.split("."))]
-        for name in names:
-            each = [".".join([*room, name]), ".".join(room)]
-            found |= (
-                {"kernels"}
-                if room[:1] == ["kernels"] or each[0] == "kernels"
-                else {next((known for known in each if known in PACKAGE), "__init__")}
-            )
-    return found
+        assert level <= len(here) + 1, f"{name} imports from outside"
+        base = [*here[: len(here) - level + 1], *filter(None, module.split("."))]
+        for each in names:
+            full, parent = ".".join([*base, each]), ".".join(base)
+            if full.split(".")[0] == "kernels":
+                found.add("kernels")
+            else:
+                found.add(next((module for module in (full, parent) if module in known), "__init__"))
+    return found - {name}
+
+
+def room(name):
+    return name.split(".")[0]
 
 
 # ---- imports run one way ----
 
 
-def test_every_kernel_module_has_its_place():
-    assert KERNELS.keys() == MAY_IMPORT.keys()
+@pytest.mark.parametrize(("known", "rooms"), [(KERNELS, KERNEL_ROOMS), (PACKAGE_AND_INIT, ROOMS)])
+def test_a_room_imports_only_rooms_before_it(known, rooms):
+    """Imports inside functions and for type checkers count too. `__init__` loads public names when they are used."""
+    for name in known:
+        if name in ("reference", "__init__"):
+            continue
+        before = rooms[: rooms.index(room(name)) + 1]
+        for other in used(name, known) - {"kernels"}:
+            assert room(other) in before, f"{name} imports {other}"
 
 
-def test_a_kernel_imports_only_what_lies_below_it():
-    wrong = {module: neighbours(path) - {*MAY_IMPORT[module]} for module, path in KERNELS.items()}
-    assert not any(wrong.values()), wrong
-
-
-def test_what_lies_below_is_not_circular():
-    """Each module may import only those that stand before it in the table."""
-    before = set()
-    for module, below in MAY_IMPORT.items():
-        assert set(below) <= before, module
-        before.add(module)
-
-
-def test_the_rooms_of_the_kernels():
-    """The cache hashes the modules of packages, and no others; the layers have a room, and all else is above it."""
-    rooms = {str(path.parent.relative_to(ROOT / "kernels")) for path in KERNELS.values()}
-    assert rooms == {".", "programs/layers"}
-    found = {path for path in (ROOT / "kernels").rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
-    packages = {ROOT / "kernels" / room / "__init__.py" for room in (*rooms, "programs")}
-    assert found == {*KERNELS.values(), *packages}
+def test_every_room_is_in_the_order():
+    assert {room(name) for name in KERNELS} == {*KERNEL_ROOMS, "reference"}
+    assert {room(name) for name in PACKAGE_AND_INIT} == {*ROOMS}
 
 
 def circle(imported):
@@ -165,13 +93,16 @@ def circle(imported):
     return None
 
 
-def test_the_package_has_no_circle_of_imports():
+@pytest.mark.parametrize("known", [KERNELS, PACKAGE_AND_INIT])
+def test_there_is_no_circle_of_imports(known):
     """Imports inside functions and for type checkers count too; a name that is no module comes from `__init__`."""
-    paths = PACKAGE | {"__init__": ROOT / "fastnn" / "__init__.py"}
-    imported = {module: used(path) - {"kernels"} for module, path in paths.items()}
-    assert "model" in imported["__init__"]  # for type checkers alone
-    assert "plots" in imported["history"]  # inside a function
-    assert "__init__" in imported["cli"]
+    imported = {name: used(name, known) - {"kernels"} for name in known}
+    if known is PACKAGE_AND_INIT:
+        assert "model" in imported["__init__"]  # for type checkers alone
+        assert "plots" in imported["reports.history"]  # inside a function
+        assert "__init__" in imported["cli"]
+    else:
+        assert "programs.layers.dense" in imported["programs.memory"]
     assert circle(imported) is None
 
 
@@ -179,11 +110,17 @@ def test_a_circle_would_be_found():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) is not None
 
 
+def test_nothing_imports_a_wing():
+    for name in PACKAGE:
+        others = {room(other) for other in used(name, PACKAGE_AND_INIT)}
+        assert not others & {*WINGS} - {room(name)} or name == "__main__", name
+
+
 def test_kernels_know_nothing_of_the_package():
-    for module in [*KERNELS, "__init__", "programs.__init__", "programs.layers.__init__"]:
-        for level, name, _ in imports(ROOT / "kernels" / f"{module.replace('.', '/')}.py"):
-            assert level < 2 + module.count("."), f"a relative import out of kernels: {module}"
-            assert name.split(".")[0] not in ("fastnn", "kernels") or level == 1, module
+    for name, path in KERNELS.items():
+        used(name, KERNELS)  # raises for a relative import out of the kernels
+        for level, module, _ in imports(path):
+            assert level > 0 or module.split(".")[0] not in ("fastnn", "kernels"), path
 
 
 @pytest.mark.parametrize("folder", ["fastnn", "kernels", "bench", "docs", "examples"])
@@ -198,42 +135,26 @@ def test_only_tests_import_the_reference(folder):
 
 
 def test_the_package_imports_itself_relatively():
-    for path in (*PACKAGE.values(), ROOT / "fastnn" / "__init__.py"):
+    for path in PACKAGE_AND_INIT.values():
         for level, name, _ in imports(path):
             assert level > 0 or name.split(".")[0] not in ("fastnn", "kernels"), path
 
 
-LOWER = [
-    "_other_names",
-    "calls",
-    "_validation",
-    "callbacks",
-    "custom",
-    "initialisers",
-    "layers",
-    "losses",
-    "optimizers",
-    "data",
-    "metrics",
-    "threads",
-    "plots",
-    "history",
-    "storage",
-    "summary",
-]
+def test_settings_know_of_the_kernels_only_what_a_user_names():
+    """Rows of formulas, kinds of layers, what compiles a function, whether threads can start."""
+    allowed = ("kernels.formulas", "kernels.vector.library", "kernels.programs.layers", "kernels.running.pool")
+    for name, path in PACKAGE.items():
+        if room(name) not in ("checks", "data", "settings", "plots", "reports"):
+            continue
+        for level, module, names in imports(path):
+            if level and module.startswith("kernels"):
+                assert all(f"{module}.{each}".startswith(allowed) for each in names), (name, module, names)
 
 
-def test_the_model_is_above_the_rest():
-    """And the lower modules know of the kernels only what a user names, and what compiles a user's functions."""
-    allowed = {"activations", "loss_functions", "update_rules", "user_functions", "library", "pool"}
-    allowed |= {"programs.layers", "programs.layers.layer", "programs.layers.dense"}
-    for module in LOWER:
-        rooms = {name.split(".")[0] for name in used(PACKAGE[module])}
-        assert not rooms & {"model", "training", "network", "inference", "cli", "__init__"}, module
-        for level, name, names in imports(PACKAGE[module]):
-            if level == 1 and name.split(".")[0] == "kernels":
-                parts = [name] if "." in name else [f"kernels.{each}" for each in names]
-                assert set(parts) <= {f"kernels.{each}" for each in allowed}, module
+def test_no_two_modules_have_one_name():
+    """A name tells the module: neither the package nor the kernels have another of it."""
+    names = [name.split(".")[-1] for name in (*KERNELS, *PACKAGE)]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 # ---- one cache ----
@@ -252,13 +173,13 @@ def decorators(path):
 def test_only_the_entry_is_cached():
     for module, path in KERNELS.items():
         cached = [name for name, used in decorators(path).items() if "cached" in used]
-        assert bool(cached) == (module == "entry"), module
+        assert bool(cached) == (module == "running.entry"), module
         assert not any(name.startswith("_") for name in cached), module
 
 
 def keywords(argument):
     """(a module, an argument of that name in it) for all calls of the kernels and the package."""
-    for path in (*KERNELS.values(), *PACKAGE.values()):
+    for path in (*KERNELS.values(), *PACKAGE_AND_INIT.values()):
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.keyword) and node.arg == argument:
                 yield path, node.value
@@ -278,7 +199,7 @@ def test_fastmath_flags_are_named_and_keep_nan():
 
 
 def test_nothing_is_compiled_outside_kernels():
-    for path in PACKAGE.values():
+    for path in PACKAGE_AND_INIT.values():
         assert not any(name.split(".")[0] in ("numba", "llvmlite") for _, name, _ in imports(path)), path
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ...matmul import WHOLE, TileRange
-from ...matrix import Matrix
+from ...vector.matrix import Matrix
+from ..matmul import WHOLE, TileRange
 from .layer import TRACKED, Delta, Step, Tensor
 from .normalised import Normalised
 

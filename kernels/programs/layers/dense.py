@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...matmul import (
+from ..matmul import (
     INNER_SUMS,
     TRANSPOSE,
     WHOLE,

@@ -9,12 +9,12 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ...activations import formula
-from ...barriers import Worker
-from ...matmul import WHOLE, TileRange
-from ...matrix import Matrix, padded
-from ...program import Operation, Program, elementwise
-from ...target import Target
+from ...cpu.target import Target
+from ...formulas.activations import formula
+from ...vector.barriers import Worker
+from ...vector.matrix import Matrix, padded
+from ..matmul import WHOLE, TileRange
+from ..program import Operation, Program, elementwise
 
 INPUTS = -1  # the index that stands for the inputs among what a layer reads
 # Where a layer that normalises over a batch takes its statistics from: the running ones, which are tensors; the batch;

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ...matmul import WHOLE, TileRange
+from ..matmul import WHOLE, TileRange
 from .layer import Delta, Step
 from .normalised import Normalised
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from ...matmul import column_sums
+from ..matmul import column_sums
 from .layer import Count, Gradient, Kind, Layer, Step, Tensor
 
 PASSES = 10  # vector operations of forward, delta and gradient, for each vector of samples or neurons

@@ -1,0 +1,1 @@
+"""Arguments and their errors: imports nothing of the package."""

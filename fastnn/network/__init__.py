@@ -1,0 +1,1 @@
+"""Parameters and what runs them: threads, claims, predictions."""

@@ -1,0 +1,440 @@
+"""The architecture: what a user writes, normalised to a tuple of frozen layers, and to the list that kernels walk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import scalars
+from ..checks.scalars import MAX_UNITS, shown
+from ..kernels.formulas.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formula
+from ..kernels.formulas.loss_functions import LOSSES, TargetsKind
+from ..kernels.programs.layers import batch_norm, layer_norm, residual, scale
+from ..kernels.programs.layers.dense import DENSE
+from ..kernels.programs.layers.layer import Kind, Tensor
+from .custom import Activation
+from .losses import AnyLoss, check, kernel_name, name_of
+
+HIDDEN = tuple(ACTIVATIONS)
+NAMES = (*HIDDEN, *ROW_WISE)
+KNOWN = 8  # architectures that are found again by the arguments of `Model`
+
+
+class _Layer:
+    """What all layers have."""
+
+    activation: str | Activation = "identity"
+
+    @property
+    def _kernel(self) -> str:
+        """The kernels' name of its activation."""
+        return self.activation if isinstance(self.activation, str) else self.activation._kernel
+
+    @property
+    def _formula(self) -> ActivationFormula:
+        """The kernels' row of its activation, which states all facts about it."""
+        return formula(self._kernel)
+
+    @property
+    def _kind(self) -> Kind:
+        """The kernels' kind of it, with its settings."""
+        raise NotImplementedError
+
+    def _described(self) -> str:
+        """The call that makes it."""
+        return repr(self)
+
+
+@dataclass(frozen=True)
+class Dense(_Layer):
+    """A fully connected layer: a = activation(W @ a_below + b).
+
+    Parameters
+    ----------
+    units : int
+        Number of neurons, at least 1.
+    activation : str or Activation
+        "sigmoid" 1/(1 + e^-z), "hard_sigmoid" (z + 3) / 6 within [0, 1], "tanh", "identity" z, "exp" e^z, "step" (1
+        where z > 0, the perceptron), "softplus" log(1 + e^z), "relu" max(z, 0). Others that go on below zero:
+        "leaky_relu" with 0.01 z, "elu" with e^z - 1, "selu" with 1.76 (e^z - 1), and 1.05 z above, so that mean 0 and
+        variance 1 stay (Klambauer et al. 2017), "gelu" z Phi(z) with the standard normal distribution (Hendrycks and
+        Gimpel 2016), "silu" z sigmoid(z). For the last layer also "softmax" e^z / sum e^z over the layer's neurons.
+        Or your own, see `Activation`.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Model([4, fastnn.Dense(16, "tanh"), fastnn.Dense(1, "identity")]).sizes
+    (4, 16, 1)
+    """
+
+    units: int
+    activation: str | Activation = "sigmoid"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "units", scalars.integer("units", self.units, 1, MAX_UNITS))
+        check_activation("activation", self.activation, NAMES)
+
+    @property
+    def _kind(self) -> Kind:
+        return DENSE
+
+    def _described(self) -> str:
+        return f"Dense({self.units}, {self.activation!r})"
+
+
+@dataclass(frozen=True)
+class Scale(_Layer):
+    """A trainable factor for each neuron: a = weight * a_below, elementwise. The factors begin at 1.
+
+    In front of a network for tables it learns how much each feature counts (Holzmueller, Grinsztajn and Steinwart 2024,
+    RealMLP). `weights[l]` is (units,), and `biases[l]` is empty.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Model([4, fastnn.Scale(), fastnn.Dense(16, "relu"), 1]).weights[0]
+    array([1., 1., 1., 1.], dtype=float32)
+    """
+
+    @property
+    def _kind(self) -> Kind:
+        return scale.Scale()
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Layer):
+    """Normalise each sample over the neurons of the layer below (Ba, Kiros and Hinton 2016).
+
+    a = f(weight * (x - mean) / sqrt(variance + epsilon) + bias), with the mean and the variance of the sample's x, and
+    a weight and a bias for each neuron, which begin at 1 and 0. `weights[l]` and `biases[l]` are (units,).
+
+    Parameters
+    ----------
+    epsilon : float
+        Is added to the variance, above 0. The default is PyTorch's.
+    activation : str or Activation
+        f, see `Dense`; not "softmax".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Model([4, fastnn.Dense(16, "identity"), fastnn.LayerNorm(activation="relu"), 1]).sizes
+    (4, 16, 16, 1)
+    """
+
+    epsilon: float = 1e-5
+    activation: str | Activation = "identity"
+
+    def __post_init__(self) -> None:
+        _check_epsilon(self)
+        check_activation("activation", self.activation, HIDDEN)
+
+    @property
+    def _kind(self) -> Kind:
+        return layer_norm.LayerNorm(self.epsilon)
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Layer):
+    """Normalise each neuron of the layer below over the samples of a batch (Ioffe and Szegedy 2015).
+
+    a = f(weight * (x - mean) / sqrt(variance + epsilon) + bias), with the mean and the variance of the batch while it
+    trains. Weight and bias begin at 1 and 0; `weights[l]` and `biases[l]` are (units,). Prediction takes running
+    statistics in their place, which begin at 0 and 1 and do not train. Each step moves them by `momentum` towards the
+    batch's mean and unbiased variance, as in PyTorch. They are tensors of a file. A frozen layer takes them always.
+
+    A batch is normalised as a whole, so it must fit into a block: `fit` says how many rows that are at most. A batch of
+    one row raises ValueError. `gradients` takes the statistics of its samples.
+
+    Parameters
+    ----------
+    momentum : float
+        The share of a batch in the running statistics, in [0, 1]. The default is PyTorch's.
+    epsilon : float
+        Is added to the variance, above 0. The default is PyTorch's.
+    activation : str or Activation
+        f, see `Dense`; not "softmax".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Model([4, fastnn.Dense(16, "identity"), fastnn.BatchNorm(activation="relu"), 1]).sizes
+    (4, 16, 16, 1)
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    activation: str | Activation = "identity"
+
+    def __post_init__(self) -> None:
+        momentum = scalars.number("momentum", self.momentum, 0.0)
+        if momentum > 1:
+            raise ValueError(f"momentum must be in [0, 1], got {self.momentum!r}")
+        object.__setattr__(self, "momentum", momentum)
+        _check_epsilon(self)
+        check_activation("activation", self.activation, HIDDEN)
+
+    @property
+    def _kind(self) -> Kind:
+        return batch_norm.BatchNorm(self.epsilon, self.momentum)
+
+    def folded(self, tensors: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(factor, shift), both (units,): what the layer does in a prediction, before f: x * factor + shift.
+
+        `tensors` are "weight", "bias", "running_mean" and "running_variance", as `Model.tensors` gives them. Exports
+        write the affine map in place of the layer, or fold it into the dense layer below.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> model = fastnn.Model([4, fastnn.BatchNorm(epsilon=1.0), 1])
+        >>> factor, shift = model.layers[0].folded(model.tensors[0])
+        >>> print(factor.round(3))
+        [0.707 0.707 0.707 0.707]
+        """
+        factor = tensors["weight"] / np.sqrt(tensors["running_variance"] + tensors["weight"].dtype.type(self.epsilon))
+        return factor, tensors["bias"] - tensors["running_mean"] * factor
+
+
+@dataclass(frozen=True, init=False)
+class Residual(_Layer):
+    """Layers whose input is added to the output of the last one: a = f(a_last + x) (He et al. 2016).
+
+    The last of the layers must be as wide as what the first one reads; the model raises ValueError where it is not. A
+    `Residual` may hold others. The numbers of layers, in `weights`, `freeze` and files, go through the layers in it,
+    and the sum has none.
+
+    Parameters
+    ----------
+    layers : Dense, Scale, LayerNorm, BatchNorm or Residual
+        At least one, in their order.
+    activation : str or Activation
+        f of the sum, see `Dense`; not "softmax".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> block = fastnn.Residual(fastnn.LayerNorm(), fastnn.Dense(32, "relu"), fastnn.Dense(16, "identity"))
+    >>> fastnn.Model([4, fastnn.Dense(16, "relu"), block, 1]).sizes
+    (4, 16, 16, 32, 16, 1)
+    """
+
+    layers: tuple[AnyLayer, ...]
+    activation: str | Activation = "identity"
+
+    def __init__(self, *layers: AnyLayer, activation: str | Activation = "identity"):
+        if not layers:
+            raise ValueError("Residual must have at least one layer, got none")
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, _Layer):
+                raise TypeError(f"Residual's layers[{i}] must be a layer such as Dense(16), got {shown(layer)}")
+        check_activation("activation", activation, HIDDEN)
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "activation", activation)
+
+    def _described(self) -> str:
+        inner = [layer._described() for layer in self.layers]
+        if self.activation != "identity":
+            inner.append(f"activation={self.activation!r}")
+        return f"Residual({', '.join(inner)})"
+
+    def __repr__(self) -> str:
+        return self._described()
+
+
+AnyLayer = Dense | Scale | LayerNorm | BatchNorm | Residual
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer as the kernels compute it, in its place in the list; the sum of a `Residual` is one too."""
+
+    layer: AnyLayer
+    kind: Kind
+    fan_in: int
+    units: int
+    number: int | None  # among the layers that have tensors; None for a sum
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies in the vector of parameters."""
+        return self.kind.tensors(self.fan_in)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its tensors by name, as users and files see them."""
+        names = (tensor.name for tensor in self.tensors)
+        return {name: self.kind.shape(name, self.fan_in, self.units) for name in names}
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers train."""
+        return sum(tensor.rows * self.units for tensor in self.tensors if tensor.trains)
+
+
+def _nodes(layers: Iterable[AnyLayer], width: int) -> Iterator[Node]:
+    """The list of nodes of some layers that read `width` numbers."""
+    nodes: list[Node] = []
+
+    def add(each: Iterable[AnyLayer]) -> int:
+        """Append layers; gives how wide the last one is."""
+        for layer in each:
+            fan_in = nodes[-1].units if nodes else width
+            if isinstance(layer, Residual):
+                start = len(nodes) - 1
+                units = add(layer.layers)
+                if units != fan_in:
+                    raise ValueError(
+                        "Residual must end with a layer as wide as what it reads, because both are added, "
+                        f"got {units} neurons after {fan_in} for {layer!r}"
+                    )
+                nodes.append(Node(layer, residual.Residual((start,)), units, units, None))
+            else:
+                units = layer.units if isinstance(layer, Dense) else fan_in
+                number = sum(node.number is not None for node in nodes)
+                nodes.append(Node(layer, layer._kind, fan_in, units, number))
+        return nodes[-1].units
+
+    add(layers)
+    return iter(nodes)
+
+
+def _check_epsilon(layer: LayerNorm | BatchNorm) -> None:
+    object.__setattr__(layer, "epsilon", scalars.number("epsilon", layer.epsilon, 0.0, open_low=True))
+
+
+def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise where it is neither one of the allowed names nor a user's own activation."""
+    if not isinstance(value, Activation):
+        scalars.choice(name, value, allowed)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All of a model that is no number which training changes. It is checked when it is made."""
+
+    n_inputs: int
+    layers: tuple[AnyLayer, ...]
+    loss: AnyLoss
+    dtype: str
+    input_scale: float | None = None
+    frozen: frozenset[int] = frozenset()  # numbers of layers that do not train
+
+    def __post_init__(self) -> None:
+        scalars.choice("dtype", self.dtype, scalars.DTYPES)
+        check(self.loss, self.dtype)
+        if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
+            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        self._check_layers()
+        if not kernel_name(self.loss, self.head._kernel):
+            raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
+
+    def _check_layers(self) -> None:
+        number = np.finfo(self.dtype)
+        if not isinstance(self.layers[-1], Dense):
+            raise ValueError(f"the last layer must be Dense, got {shown(self.layers[-1])}")
+        output = self.head
+        if abs(output._formula.threshold) > float(number.max):
+            raise ValueError(f"the range of the output must lie within {self.dtype}'s, got {output.activation!r}")
+        if any(node.layer._kernel in ROW_WISE for node in self.nodes[:-1]):
+            raise ValueError('"softmax" is an activation of the last layer only')
+        for layer in (node.layer for node in self.nodes if isinstance(node.layer, (LayerNorm, BatchNorm))):
+            if not float(number.tiny) <= layer.epsilon <= float(number.max):
+                raise ValueError(f"epsilon must be a normal number in {self.dtype}, got {layer.epsilon!r}")
+        if output.activation == "softmax" and output.units == 1:
+            raise ValueError(
+                '"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output'
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone, without what follows from them."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+    @property
+    def loss_name(self) -> str:
+        """The loss's name, without its parameter."""
+        return name_of(self.loss)
+
+    @cached_property
+    def targets(self) -> TargetsKind:
+        """The targets that the loss takes."""
+        return LOSSES[kernel_name(self.loss, self.head._kernel)].targets
+
+    @property
+    def head(self) -> Dense:
+        """The last layer."""
+        head = self.layers[-1]
+        assert isinstance(head, Dense)
+        return head
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The list of layers that the kernels walk."""
+        return tuple(_nodes(self.layers, self.n_inputs))
+
+    @cached_property
+    def numbered(self) -> tuple[Node, ...]:
+        """Those that have tensors, in the order of their numbers."""
+        return tuple(node for node in self.nodes if node.number is not None)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, then each numbered layer's neurons."""
+        return (self.n_inputs, *(node.units for node in self.numbered))
+
+    def described(self) -> str:
+        """The call of `Model` that makes such a network, as its repr shows it."""
+        inner = ", ".join([str(self.n_inputs), *(layer._described() for layer in self.layers)])
+        scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
+        return f"Model([{inner}], loss={self.loss!r}{scale}, dtype={self.dtype!r})"
+
+
+def architecture(
+    sizes_or_layers: Iterable[int | AnyLayer],
+    activation: str | Activation,
+    output: str | Activation,
+    loss: AnyLoss,
+    dtype: str,
+    input_scale: float | None,
+) -> Architecture:
+    """The architecture that such arguments of `Model` describe, a list such as [784, Dense(30, "tanh"), 10]."""
+    items = scalars.items("sizes", sizes_or_layers, "a sequence such as [784, 30, 10]")
+    rest = activation, output, loss, dtype, input_scale
+    if {int, *map(type, items)} == {int} and {*map(type, rest)} <= {str, float, type(None)}:
+        return _known(*items, *rest)
+    return _checked(items, rest)
+
+
+@functools.lru_cache(KNOWN, typed=True)
+def _known(*arguments: Any) -> Architecture:
+    """`_checked` of numbers and names, which keep nothing of the user's in memory."""
+    return _checked(list(arguments[:-5]), arguments[-5:])
+
+
+def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
+    activation, output, loss, dtype, input_scale = rest
+    check_activation("activation", activation, HIDDEN)
+    check_activation("output", output, NAMES)
+    if len(items) < 2:
+        raise ValueError(
+            f"sizes must name the inputs and at least one layer, such as [784, 30, 10], got {shown(items)}"
+        )
+    if isinstance(items[0], _Layer):
+        raise TypeError(f"sizes[0] must be the number of inputs, an integer, got {shown(items[0])}")
+    layers = []
+    for i, item in enumerate(items[1:], 1):
+        if not isinstance(item, _Layer):
+            default = output if i == len(items) - 1 else activation
+            item = Dense(scalars.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
+        layers.append(item)
+    n_inputs = scalars.integer("sizes[0]", items[0], 1, MAX_UNITS)
+    if input_scale is not None:
+        input_scale = scalars.number("input_scale", input_scale, -np.inf)
+    return Architecture(n_inputs, tuple(layers), loss, dtype, input_scale)

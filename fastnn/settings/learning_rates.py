@@ -1,0 +1,275 @@
+"""Learning rates that change while a model trains, for `Optimizer.learning_rate`.
+
+A schedule gives the rate at each position: how many steps or epochs the optimizer has done. The position belongs to the
+optimizer's state, so that a further fit goes on where the last one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import scalars
+
+PER = ("epoch", "step")
+
+
+class LearningRate:
+    """A learning rate that changes. `per` says whether positions count epochs or steps, one for each batch."""
+
+    per: str
+
+    def __post_init__(self) -> None:
+        scalars.choice("per", self.per, PER)
+
+    def rates(self, first: int, n: int) -> NDArray[np.float64]:
+        """The rates at n positions from `first` on."""
+        result = np.empty(n)
+        with np.errstate(all="ignore"):  # a rate that is not finite ends the fit with an error
+            result[:] = self._at(np.arange(first, first + n, dtype=np.float64))
+        return result
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        raise NotImplementedError
+
+    def _check(self, *positive: str, counts: tuple[str, ...] = (), fractions: tuple[str, ...] = ()) -> None:
+        """Check fields: numbers above 0, integers of at least 1, numbers in (0, 1)."""
+        for name in positive:
+            object.__setattr__(self, name, scalars.number(name, getattr(self, name), 0.0, open_low=True))
+        for name in counts:
+            object.__setattr__(self, name, scalars.integer(name, getattr(self, name), 1))
+        for name in fractions:
+            object.__setattr__(self, name, scalars.number(name, getattr(self, name), 0.0, 1.0, open_low=True))
+        LearningRate.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class StepDecay(LearningRate):
+    """The rate times gamma after `every` epochs or steps, again and again: learning_rate * gamma^floor(t / every).
+
+    PyTorch's StepLR.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The first rate, above 0.
+    every : int
+        Epochs or steps between two changes, at least 1.
+    gamma : float
+        Above 0.
+    per : str
+        "epoch" or "step".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.StepDecay(0.8, every=2, gamma=0.5).rates(0, 5).tolist()
+    [0.8, 0.8, 0.4, 0.4, 0.2]
+    """
+
+    learning_rate: float
+    every: int
+    gamma: float = 0.1
+    per: str = "epoch"
+
+    def __post_init__(self) -> None:
+        self._check("learning_rate", "gamma", counts=("every",))
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        return self.learning_rate * self.gamma ** np.floor(t / self.every)
+
+
+@dataclass(frozen=True)
+class ExponentialDecay(LearningRate):
+    """learning_rate * gamma^t, PyTorch's ExponentialLR.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The first rate, above 0.
+    gamma : float
+        The factor of each change, above 0.
+    per : str
+        After each "epoch" or each "step".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.ExponentialDecay(0.8, gamma=0.5).rates(0, 4).tolist()
+    [0.8, 0.4, 0.2, 0.1]
+    """
+
+    learning_rate: float
+    gamma: float
+    per: str = "epoch"
+
+    def __post_init__(self) -> None:
+        self._check("learning_rate", "gamma")
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        return self.learning_rate * self.gamma**t
+
+
+@dataclass(frozen=True)
+class InverseScaling(LearningRate):
+    """learning_rate / (t + 1)^power, as scikit-learn's "invscaling", where t counts samples.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The first rate, above 0.
+    power : float
+        Above 0.
+    per : str
+        Whether t counts "epoch" or "step".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.InverseScaling(0.6).rates(0, 4).round(3).tolist()
+    [0.6, 0.424, 0.346, 0.3]
+    """
+
+    learning_rate: float
+    power: float = 0.5
+    per: str = "epoch"
+
+    def __post_init__(self) -> None:
+        self._check("learning_rate", "power")
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        return self.learning_rate / (t + 1) ** self.power
+
+
+@dataclass(frozen=True)
+class CosineDecay(LearningRate):
+    """Half a cosine from learning_rate down to `final`, after a warm-up (Loshchilov and Hutter 2017, without restarts).
+
+    learning_rate * (t + 1) / warmup for t < warmup. From there on final + (learning_rate - final) (1 + cos(pi s)) / 2
+    with s = (t - warmup) / (length - warmup), and `final` from t = length on. Without a warm-up it is PyTorch's
+    CosineAnnealingLR.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The largest rate, above 0.
+    length : int
+        Epochs or steps until `final`, the warm-up included.
+    warmup : int
+        Epochs or steps in which the rate rises, below `length`.
+    final : float
+        The last rate, at least 0.
+    per : str
+        "epoch" or "step".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.CosineDecay(0.8, length=6, warmup=2).rates(0, 8).round(3).tolist()
+    [0.4, 0.8, 0.8, 0.683, 0.4, 0.117, 0.0, 0.0]
+    """
+
+    learning_rate: float
+    length: int
+    warmup: int = 0
+    final: float = 0.0
+    per: str = "epoch"
+
+    def __post_init__(self) -> None:
+        self._check("learning_rate", counts=("length",))
+        object.__setattr__(self, "warmup", scalars.integer("warmup", self.warmup, 0, self.length - 1))
+        object.__setattr__(self, "final", scalars.number("final", self.final, 0.0))
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        progress = np.clip((t - self.warmup) / (self.length - self.warmup), 0, 1)
+        decayed = self.final + (self.learning_rate - self.final) * (1 + np.cos(np.pi * progress)) / 2
+        return np.where(t < self.warmup, self.learning_rate * (t + 1) / max(1, self.warmup), decayed)
+
+
+@dataclass(frozen=True)
+class OneCycle(LearningRate):
+    """Up to learning_rate and down again, along half cosines (Smith and Topin 2018), as PyTorch's OneCycleLR.
+
+    It starts at learning_rate / div_factor. After the fraction `rise` of the length it is at learning_rate. It ends at
+    the start's rate / final_div_factor.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The largest rate, above 0.
+    length : int
+        Epochs or steps of the cycle, at least 3. Afterwards the last rate stays.
+    rise : float
+        In (0, 1).
+    div_factor, final_div_factor : float
+        Above 0.
+    per : str
+        "step" or "epoch".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.OneCycle(0.8, length=10).rates(0, 10).round(3).tolist()
+    [0.032, 0.416, 0.8, 0.76, 0.649, 0.489, 0.311, 0.151, 0.04, 0.0]
+    """
+
+    learning_rate: float
+    length: int
+    rise: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    per: str = "step"
+
+    def __post_init__(self) -> None:
+        self._check("learning_rate", "div_factor", "final_div_factor", fractions=("rise",))
+        object.__setattr__(self, "length", scalars.integer("length", self.length, 3))
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        first, last, top = self.learning_rate / self.div_factor, self.length - 1.0, self.rise * self.length - 1
+        up = np.clip(t / top, 0, 1) if top > 0 else np.ones_like(t)
+        down = np.clip((t - top) / (last - top), 0, 1)
+        rising = self.learning_rate + (first - self.learning_rate) * (1 + np.cos(np.pi * up)) / 2
+        end = first / self.final_div_factor
+        falling = end + (self.learning_rate - end) * (1 + np.cos(np.pi * down)) / 2
+        return np.where(t <= top, rising, falling)
+
+
+NAMED: tuple[type[LearningRate], ...] = (StepDecay, ExponentialDecay, InverseScaling, CosineDecay, OneCycle)
+
+
+@dataclass(frozen=True)
+class FromFunction(LearningRate):
+    """A learning rate by a function of the position, an int. A callable `learning_rate` becomes one, per epoch.
+
+    The function may be called again for an epoch. A model that trained with it can be pickled where the function can.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.SGD(lambda epoch: 0.5 / (1 + epoch)).learning_rate.rates(0, 2).tolist()
+    [0.5, 0.25]
+    """
+
+    function: Callable[[int], float]
+    per: str = "epoch"
+
+    def _at(self, t: NDArray[np.float64]) -> Any:
+        return [scalars.number("learning_rate", self.function(int(i)), 0.0) for i in t]
+
+
+def per_of(rate: Any) -> str:
+    """What a learning rate changes with, "epoch" or "step"; "" for a constant."""
+    return scalars.choice("per", rate.per, PER) if isinstance(rate, LearningRate) else ""
+
+
+def resolve(value: Any) -> float | LearningRate:
+    """A learning rate: a schedule, a function of the epoch, or a number above 0."""
+    if isinstance(value, LearningRate):
+        return value
+    if callable(value):
+        return FromFunction(value)
+    return scalars.number("learning_rate", value, 0.0, open_low=True)

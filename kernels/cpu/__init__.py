@@ -1,0 +1,1 @@
+"""The CPU: what it can do, and vectors of its lanes."""

@@ -1,0 +1,1 @@
+"""A row each: activations, losses, optimizers, functions of a user; every fact about one stands in its row."""

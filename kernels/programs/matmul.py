@@ -1,0 +1,227 @@
+"""Products of matrices over the tile: the operations that make one up, whichever way the operands lie.
+
+A row of C is walked in columns of tiles. The tile wants C and B with contiguous rows, and takes A with any strides. So
+where C's columns are contiguous, the transposed product is computed (C.T = C0.T + B.T @ A.T); and where B's are, B is
+packed: transposed into the pack buffer, a column of tiles at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ..cpu.target import LINE_BYTES, Target
+from ..vector.matrix import Matrix, padded
+from .program import Operation, Program, elementwise
+
+PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
+TRANSPOSE, INNER_SUMS = 90, 4  # vector operations that transpose a square in registers, and that sum one sum's lanes
+L1_BYTES = 2**15  # a larger C leaves the L1 cache before the last of it is there
+RANGE_BYTES = 2**14  # about so many bytes of a larger C go to the epilogue at a time, while they are in the cache
+
+TileRange = tuple[slice, slice]  # rows and columns of C, a range of complete tiles
+WHOLE = slice(None), slice(None)
+
+
+def no_epilogue(tile_range: TileRange) -> None:
+    """The epilogue of a product that needs none."""
+
+
+def _tile_widths(target: Target, lines: float) -> Iterator[float]:
+    """The widths of the columns of tiles: two lines where there are many, so that tiles are nearly square.
+
+    Half a line at the end makes the last column half a line narrower, where the CPU has such tiles, or counts whole.
+    """
+    narrow = target.half_line_width or math.inf
+    halved = lines != int(lines) and lines >= narrow
+    left = int(lines - narrow) if halved else math.ceil(lines)
+    while left > 0:
+        width = left if left <= target.tile_lines else min(2, target.tile_lines)
+        yield width
+        left -= width
+    if halved:
+        yield narrow
+
+
+def _row_widths(target: Target, lines: int) -> Iterator[float]:
+    """The widths of the columns of tiles of a single row, the widest first."""
+    for width in target.row_widths:
+        yield from [width] * (lines // width)
+        lines %= width
+
+
+def _tile_heights(target: Target, m: int, width: float) -> list[tuple[int, int]]:
+    """A column of tiles, as even as they come: (height, number) twice at most."""
+    count = 1 if m == 1 else -(-m // target.most_rows(width))
+    low, high = m // count, m % count
+    return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
+
+
+def matmul(
+    program: Program,
+    c: Matrix,
+    a: Matrix,
+    b: Matrix | Sequence[Matrix],
+    c0: Matrix,
+    *,
+    pack_buffer: Matrix | None = None,
+    zeros: Matrix | None = None,
+    copy: bool = False,
+    interleave: Iterable[Operation] = (),
+    epilogue: Callable[[TileRange], None] = no_epilogue,
+) -> None:
+    """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
+
+    C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. Each sum
+    runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices,
+    one below the other. pack_buffer holds k rows of the widest tiles, for a B that is transposed. `copy` says that B is
+    copied there too: where each of its rows lies on another page, they are more pages than the TLB holds. zeros is a
+    row of at least that width, read behind B's last column. `interleave` holds operations to spread evenly through the
+    product. `epilogue` adds the operations for a range of C that is complete, while it is in the L1 cache.
+    """
+    stack = [b] if isinstance(b, Matrix) else list(b)
+    k, n = sum(matrix.rows for matrix in stack), stack[0].cols
+    if (a.rows, a.cols, n) != (c.rows, k, c.cols) or any(matrix.cols != n for matrix in stack):
+        raise ValueError(f"{c} = {a} @ {' '.join(map(str, stack))}: the shapes do not fit")
+    swap = not c.is_row_major
+    if swap:
+        (matrix,) = stack
+        a, stack, c, c0 = matrix.T, [a.T], c.T, c0.T
+    pack = copy or not stack[0].is_row_major
+    target, per_line = program.target, LINE_BYTES // c.itemsize
+    # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
+    whole = swap or not stack[0].is_row_major
+    lines = math.ceil(2 * c.cols / per_line) / 2
+    start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
+    if start_column and c.rows == 1:
+        widths = _row_widths(target, math.ceil(lines))
+    else:
+        widths = _tile_widths(target, math.ceil(lines) if whole else lines)
+    columns = [(width, _tile_heights(target, c.rows, width)) for width in widths]
+    interleave = list(interleave)
+    total = sum(count for _, heights in columns for _, count in heights)
+    done = added = 0  # tiles, and interleaved operations
+    first = 0  # column
+    begin, in_ranges = 0, c.rows * c.row_stride > L1_BYTES
+    for width, heights in columns:
+        stop = min(first + math.ceil(width) * per_line, c.cols)
+        b_column = stack[0][:, first:stop]
+        if pack:
+            b_column = _packed(program, stack, first, stop, width, pack_buffer, zeros)
+        row = 0
+        for height, count in heights:
+            while count:
+                due = total if added == len(interleave) else total * (added + 1) // (len(interleave) + 1)
+                if due <= done:
+                    program.extend([interleave[added]])
+                    added += 1
+                    continue
+                now = min(count, due - done)
+                rows = slice(row, row + now * height)
+                program.add(
+                    f"tiles_{height}x{width}{'_column' * start_column}",
+                    C=c[rows, first:stop],
+                    A=a[rows, :],
+                    B=b_column,
+                    C0=c0[rows, 0:1] if start_column else c0[rows, first:stop],
+                    tiles=now,
+                )
+                row, count, done = row + now * height, count - now, done + now
+        if in_ranges and ((stop - begin) * c.rows * c.itemsize >= RANGE_BYTES or stop == c.cols):
+            tile_range = slice(0, c.rows), slice(begin, stop)
+            epilogue(tile_range[::-1] if swap else tile_range)
+            begin = stop
+        first = stop
+    program.extend(interleave[added:])
+    if not in_ranges:
+        epilogue(WHOLE)
+
+
+def _packed(
+    program: Program,
+    stack: Sequence[Matrix],
+    first: int,
+    stop: int,
+    width: float,
+    pack_buffer: Matrix | None,
+    zeros: Matrix | None,
+) -> Matrix:
+    """Columns `first` to `stop` of B's matrices, packed: in the pack buffer, whose rows are as wide as a tile."""
+    if pack_buffer is None:
+        raise ValueError(f"{stack[0]} has to be packed, and there is no pack buffer")
+    row_stride = math.ceil(width) * LINE_BYTES
+    size = pack_buffer.itemsize
+    k, done = sum(matrix.rows for matrix in stack), 0
+    packed = Matrix.row_major(pack_buffer.address, k, row_stride // size, row_stride, pack_buffer.dtype, "pack_buffer")
+    for matrix in stack:
+        place = packed[done : done + matrix.rows, :]
+        if matrix.is_row_major:
+            source = matrix[:, first:stop].with_padding()
+            program.add("gather", out=place, source=source, order=0, remaining=0, scale=1.0)
+        else:
+            # All columns from the first on: the transpose reads only as many as a row of `place` has room for.
+            program.add("transpose", source=matrix[:, first:].T, out=place, zeros=zeros)
+        done += matrix.rows
+    return packed[:, : stop - first]
+
+
+def zeros_like(matrix: Matrix, zeros: Matrix) -> Matrix:
+    """Zeros of a matrix's shape, a row of them repeated along its contiguous axis."""
+    if matrix.is_row_major:
+        return zeros[:, : matrix.cols].broadcast(matrix.rows)
+    return zeros[:, : matrix.rows].broadcast(matrix.cols).T
+
+
+def affine(
+    program: Program, out: Matrix, x: Matrix, w: Matrix, b: Matrix, epilogue: Callable[[TileRange], None] = no_epilogue
+) -> None:
+    """out = x @ W + b; `epilogue` is as in `matmul`."""
+    matmul(program, out, x, w, b.broadcast(out.rows), epilogue=epilogue)
+
+
+def matmul_tn(
+    program: Program,
+    c: Matrix,
+    a: Matrix,
+    b: Matrix,
+    c0: Matrix,
+    *,
+    pack_buffer: Matrix,
+    zeros: Matrix,
+    interleave: Iterable[Operation] = (),
+) -> None:
+    """C = C0 + A.T @ B: the sum over the samples, rows of A and B, of their outer products.
+
+    Where samples are contiguous in both, inner products of their columns may take fewer operations than transposing B.
+    """
+    if not b.is_row_major and _inner_pays(program.target, a, b):
+        if c0 is not c:
+            elementwise(program, "zero", c)
+        program.extend(interleave)
+        program.add("inner", A=a.T, B=b.T, C=c, zeros=zeros)
+        return
+    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS
+    matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, interleave=interleave)
+
+
+def _inner_pays(target: Target, a: Matrix, b: Matrix) -> bool:
+    over_lanes, transposed = tn_operations(target, a.itemsize, a.rows, a.cols, b.cols)
+    return over_lanes <= transposed
+
+
+def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -> tuple[int, int]:
+    """Vector operations of A.T @ B over contiguous samples: as inner products, and as a product with B transposed."""
+    lengths = padded(samples * itemsize) // target.vector_bytes
+    across = padded(n * itemsize) // target.vector_bytes
+    height, width = target.inner_tile
+    tiles, sums = -(-m // height) * -(-n // width), height * width
+    return tiles * sums * (lengths + INNER_SUMS), across * (lengths * TRANSPOSE + (samples + 4) * m)
+
+
+def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:
+    """out = the sums of D's columns, zeros in its padding: a row of ones times D."""
+    if d.is_row_major:
+        out, d = out.with_padding(), d.with_padding()
+        matmul(program, out, ones, d, zeros[:, : out.cols])
+    else:
+        program.add("identity_gemv_backward", out=out, x=ones, B=d.T, zeros=zeros, z=out)

@@ -1,0 +1,515 @@
+"""Where everything of a network lies: the vector of its parameters, and the buffers of a block of samples.
+
+One flat vector holds every parameter. A layer's tensors lie one below the other, as rows of its neurons: W, (fan_in,
+fan_out) from neuron k to neuron j, then b as one more row. For several threads a layer wide enough has a `ColumnShard`
+for each in its place.
+Rows are padded to whole lines, and to one line more where they would all fall into the same few sets of a cache.
+The padding of W, b and d is zero, and stays zero.
+
+A block's matrices are (samples, neurons). Row-major: a row for each sample, lanes hold neurons. Feature-major: a row
+for each neuron, lanes hold samples, which fill them where layers are narrow.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cpu.target import HOST, LINE_BYTES, Target
+from ..formulas.loss_functions import LOSSES
+from ..formulas.update_rules import MAX_NUMBERS
+from ..vector.barriers import BARRIER, Worker
+from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol, padded
+from .layers.dense import DENSE
+from .layers.layer import INPUTS, ColumnShard, Kind, Layer
+
+MAX_SHARDS, SHARD_SAMPLES = 8, 128  # a feature-major block has at most so many shards, of at least so many samples
+COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of whole samples goes column by column
+MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
+
+# What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
+STEP = np.dtype(
+    {
+        "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor"],
+        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8"],
+        "offsets": [0, 8, 64, 72, 80, 128, 144, 152],
+        "itemsize": 192,
+    }
+)
+# What a further fit goes on from beside vectors: the generator of the orders, which optimizer trained last (a number
+# that the network gave it; 0 is none), the numbers of that optimizer's state, and the generator of the keys of `noise`.
+# Whole lines, because it is copied.
+STATE = np.dtype(
+    {
+        "names": ["random", "optimizer", "numbers", "noise"],
+        "formats": ["u8", "i8", ("f8", (MAX_NUMBERS,)), "u8"],
+        "offsets": [0, 8, 16, 72],
+        "itemsize": 128,
+    }
+)
+
+SHORT_NAMES = {"weight": "W", "bias": "b"}  # of tensors, where programs are printed
+
+
+@functools.cache
+def settings_dtype(n_layers: int) -> Any:
+    """The record of settings: every number that a user may change from fit to fit, float64.
+
+    A program knows which of them it reads, never their values. It reaches the record by the symbol "settings".
+    """
+    rules = "input_noise", "label_smoothing", "max_norm", "clip_value", "clip_norm", "min_derivative"
+    return np.dtype(
+        [
+            ("optimizer", "f8", (MAX_NUMBERS,)),  # see `UpdateRule.settings`
+            *((penalty, "f8", (3,)) for penalty in ("l2", "l1")),  # see `elementwise.penalty`
+            *((rule, "f8") for rule in rules),  # see `block_programs.Rules`
+            ("loss_parameter", "f8"),
+            ("dropout", "f8", (n_layers,)),  # the share of each layer's outputs that becomes zero
+        ]
+    )
+
+
+_REFERENCES: dict[int, Any] = {}  # weak references to all memory, by id: NumPy resizes no array that has one
+
+
+def avoid_set_conflicts(stride: int) -> int:
+    """A row stride at which the rows do not fall into the same few sets of a cache."""
+    return stride + LINE_BYTES if stride % 1024 == 0 else stride
+
+
+def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
+    """A zeroed 1-D array of n_bytes that starts at a multiple of 64 bytes. Nobody can resize the memory behind it."""
+    itemsize = np.dtype(dtype).itemsize
+    n_bytes = -(-n_bytes // itemsize) * itemsize
+    buffer = np.zeros(n_bytes + LINE_BYTES, np.uint8)
+    key = id(buffer)
+    forget = functools.partial(_REFERENCES.pop, key)  # not a function in Python: an exception in it would be lost
+    _REFERENCES[key] = weakref.ref(buffer, forget)
+    start = -buffer.__array_interface__["data"][0] % LINE_BYTES  # half the time of `ctypes.data`
+    return buffer[start : start + n_bytes].view(dtype)
+
+
+def field(record: NDArray[Any], name: str, cols: int = 1) -> Matrix:
+    """A field of a record, an array of one, as a row of float64."""
+    return field_at(record.ctypes.data, record.dtype, name, cols)
+
+
+def field_at(record: Address, dtype: Any, name: str, cols: int = 1) -> Matrix:
+    """A field of the record at an address, as a row of float64."""
+    return Matrix.row_major(record + dtype.fields[name][1], 1, cols, 8 * cols, "float64", name)
+
+
+class Layout:
+    """Where the parameters of a network lie in their vector.
+
+    A core prefetches lines beside the columns that it works on. Another core must not write them (false sharing). So
+    for several threads the columns of each lie in another shard.
+    """
+
+    def __init__(
+        self,
+        sizes: Iterable[int],
+        activations: Iterable[str],
+        loss: str,
+        dtype: str,
+        frozen: Iterable[int] = (),
+        threads: int = 1,
+        target: Target = HOST,
+        kinds: Iterable[Kind] = (),
+        orientation: str = "",
+    ):
+        """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case.
+
+        `orientation` of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses.
+        """
+        self.orientation = orientation
+        self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
+        self.loss = loss  # its name in LOSSES
+        self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
+        self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
+        per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
+        for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
+            n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
+            lines, n_rows = n_bytes // LINE_BYTES, sum(tensor.rows for tensor in kind.tensors(fan_in))
+            n_shards, shards = threads if lines >= threads else 1, []
+            for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
+                row_stride = avoid_set_conflicts((stop - first) * LINE_BYTES)
+                begin, end = first * per_line, min(stop * per_line, fan_out)
+                shards.append(ColumnShard(begin, end, offset, row_stride))
+                offset += n_rows * row_stride
+            activation, row_stride = self.activations[index], n_bytes if last else avoid_set_conflicts(n_bytes)
+            place = index in self.frozen, row_stride, tuple(shards)
+            layers.append(Layer(index, kind, fan_in, fan_out, activation, *place))
+        self.layers = tuple(layers)
+        self.n_bytes = offset
+        self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
+        # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
+        no_shard = ColumnShard(0, self.sizes[0], 0, 0)
+        self.inputs = Layer(INPUTS, Kind(), 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
+        # To predict a sample.
+        self.multiply_adds = sum(layer.kind.multiply_adds(layer.fan_in, layer.fan_out) for layer in layers)
+        self.n_parameters = sum(layer.n_trained * layer.fan_out for layer in layers)
+        # Whether a layer takes all samples of a batch at once: then a batch is a single block, in a single shard.
+        self.whole_batch = any(layer.kind.whole_batch and not layer.frozen for layer in layers)
+        # Whether only the first layer reads the inputs, and multiplies them: then they may stay where they lie.
+        self.only_multiplied = layers[0].kind.multiplies and all(INPUTS not in layer.reads for layer in layers[1:])
+        # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
+        few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
+        self.losses_by_columns = few and LOSSES[loss].function is None
+        # The lowest layer that trains: nothing below it needs a delta.
+        self.lowest = min((layer.index for layer in layers if layer.trains), default=len(layers))
+        # A block goes through the whole network at once. Where the network is small a block fills about 128 KiB.
+        buffers = (list(layer.kind.buffers.values()).count("block") for layer in layers)
+        row_bytes = self.x_stride + sum((2 + n) * layer.row_stride for layer, n in zip(layers, buffers, strict=True))
+        self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes // 16 * 16))
+        self.block_bytes = self.block_rows * row_bytes
+
+    @property
+    def trained(self) -> tuple[Layer, ...]:
+        """The layers that train, the last one first."""
+        return tuple(layer for layer in reversed(self.layers) if layer.trains)
+
+    def for_threads(self, threads: int) -> Layout:
+        """The layout of this network with shards for so many threads."""
+        arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
+        target, orientation = self.target, self.orientation
+        return Layout(*arguments, threads=threads, target=target, kinds=self.kinds, orientation=orientation)
+
+    @property
+    def settings_dtype(self) -> Any:
+        """The record of settings of networks with so many layers."""
+        return settings_dtype(len(self.layers))
+
+    def setting(self, name: str) -> Matrix:
+        """A field of the record of settings that a program is run with, as a row."""
+        dtype = self.settings_dtype
+        return field_at(Symbol("settings"), dtype, name, dtype.fields[name][0].itemsize // 8)
+
+    def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
+        """Layer i's columns from `begin` to `end`, all rows, a view of a vector; all in one shard."""
+        layer = self.layers[i]
+        (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
+        place, stride = shard.place // self.itemsize, shard.row_stride // self.itemsize
+        matrix = vector[place : place + layer.n_rows * stride].reshape(-1, stride)
+        return matrix[:, begin - shard.begin : end - shard.begin]
+
+    def convert(self, vector: NDArray[Any], layout: Layout, out: NDArray[Any]) -> None:
+        """Copy a vector laid out like the parameters to `out`, in another layout; one of the two has single shards."""
+        for layer, other in zip(self.layers, layout.layers, strict=True):
+            for shard in max(layer.shards, other.shards, key=len):
+                edges = layer.index, shard.begin, shard.end
+                layout._columns(out, *edges)[...] = self._columns(vector, *edges)
+
+    def tensors(self, vector: NDArray[Any]) -> list[dict[str, NDArray[Any]]]:
+        """For each layer its tensors by name, views of a vector laid out like the parameters, in the shapes users see.
+
+        The layout has single shards. A weight matrix is (fan_out, fan_in), whatever has a number a neuron (fan_out,).
+        """
+        found = []
+        for layer in self.layers:
+            matrix, first, views = self._columns(vector, layer.index, 0, layer.fan_out), 0, {}
+            for tensor in layer.tensors:
+                rows, first = matrix[first : first + tensor.rows], first + tensor.rows
+                matrix_like = len(layer.kind.shape(tensor.name, layer.fan_in, layer.fan_out)) == 2
+                views[tensor.name] = rows.T if matrix_like else rows[0]
+            found.append(views)
+        return found
+
+    def views(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """[(W (fan_in, fan_out), b (fan_out,)), ..] of the dense layers: views of a vector like the parameters."""
+        dense = (each for each in self.tensors(vector) if each.get("weight", vector).ndim == 2)
+        return [(each["weight"].T, each["bias"]) for each in dense]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector laid out like the parameters, as matrices: the parameters, a gradient, or a vector of the optimizer."""
+
+    layout: Layout
+    address: Address
+    name: str = ""
+
+    def tensor(self, layer: Layer, name: str, shard: ColumnShard) -> Matrix:
+        """A shard of a tensor, its rows and columns."""
+        return self._matrix(layer, shard, *layer.first_row(name), f"{SHORT_NAMES.get(name, name)}{layer.index}")
+
+    def trained(self, layer: Layer, shard: ColumnShard) -> Matrix:
+        """A shard of all tensors that train, one below the other."""
+        first = layer.tensors[0].name
+        return self._matrix(layer, shard, 0, layer.n_trained, f"{SHORT_NAMES.get(first, first)}{layer.index}")
+
+    def _matrix(self, layer: Layer, shard: ColumnShard, first: int, rows: int, name: str) -> Matrix:
+        address = self.address + (shard.place + first * shard.row_stride)
+        place = rows, shard.end - shard.begin, shard.row_stride, self.layout.dtype
+        return Matrix.row_major(address, *place, f"{self.name}{name}")
+
+    def columns(self, layer: Layer, begin: int, end: int) -> Matrix:
+        """All rows of neurons `begin` to `end`, which are in one shard."""
+        (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
+        whole = self._matrix(layer, shard, 0, layer.n_rows, f"layer{layer.index}")
+        return whole[:, begin - shard.begin : end - shard.begin]
+
+    def weights(self, layer: Layer, worker: Worker) -> Matrix | None:
+        """The rows that a worker updates of the tensors with penalties; None where there is none."""
+        rows, weights = layer.updated(worker), layer.weights
+        if rows is None or not weights:
+            return None
+        (weight,) = weights
+        return self.tensor(layer, weight.name, layer.shard(worker))[rows[0] : min(rows[1], weight.rows), :]
+
+    def flat(self) -> Matrix:
+        """The whole vector as one row."""
+        n_bytes, dtype = self.layout.n_bytes, self.layout.dtype
+        return Matrix.row_major(self.address, 1, n_bytes // self.layout.itemsize, n_bytes, dtype, self.name or "all")
+
+    def flat_rows(self, layer: Layer, worker: Worker) -> Matrix | None:
+        """The memory that a worker updates of a layer, as one row; None where nothing is left for it."""
+        rows = layer.updated(worker)
+        return None if rows is None else self.trained(layer, layer.shard(worker))[slice(*rows), :].flat()
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What training changes: the parameters, then the optimizer's vectors, and the record STATE."""
+
+    vectors: tuple[Vector, ...]
+    state: Address
+
+    @classmethod
+    def at(cls, layout: Layout, parameters: Address, vectors: Address, n_vectors: int, state: Address) -> Trainable:
+        """What lies at these addresses; the optimizer's vectors lie behind each other."""
+        starts = parameters, *(vectors + i * layout.n_bytes for i in range(n_vectors))
+        return cls(tuple(Vector(layout, start) for start in starts), state)
+
+    @property
+    def parameters(self) -> Vector:
+        return self.vectors[0]
+
+    @property
+    def layout(self) -> Layout:
+        return self.parameters.layout
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of samples on its way through the network: matrices (samples, neurons), all in one orientation.
+
+    `single` says that it is one sample, which takes other operations.
+    """
+
+    x: Matrix
+    y: Matrix
+    a: tuple[Matrix, ...]  # each layer's outputs
+    z: tuple[Matrix, ...]  # each layer's weighted inputs, where its derivative needs them; else its a
+    d: tuple[Matrix, ...]  # dC/dz
+    kept: tuple[dict[str, Matrix], ...]  # the further buffers of each layer's kind, by name
+    dx: Matrix  # dC/dx, where that is taken; the memory of x where no delta needs that any more
+    ones: Matrix  # a row, as long as there are samples
+    zeros: Matrix  # a row, as long as the widest matrix or a column of samples
+    pack_buffer: Matrix
+    sums: Matrix  # a row for sums over samples
+    w: Matrix | None = None  # the samples' weights, a contiguous column
+    columns: tuple[Matrix, Matrix] | None = None  # buffers for the last a and d feature-major, where only y is so
+    single: bool = False
+    first: int = 0  # the number of its first sample, among those that its program loads
+
+
+class Workspace:
+    """The buffers for blocks of at most `rows` samples, and what the operations of a step share.
+
+    Feature-major buffers are made when a program asks for them. They are for the exact number of samples, because the
+    lanes behind the samples must hold zeros; or for the largest number (`most`), and smaller blocks share them.
+    """
+
+    def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
+        """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`."""
+        self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
+        self.step = aligned_zeros(STEP.itemsize, STEP)
+        self.barrier = aligned_zeros(BARRIER.itemsize, BARRIER)
+        self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # one of each shard, on a line of its own
+        self.ignored = aligned_zeros(threads * LINE_BYTES, np.float64)  # sums that nobody reads
+        self._made: dict[Any, Any] = {}
+        self._buffers: list[NDArray[Any]] = []
+        widths = [padded(layer.fan_out * layout.itemsize) for layer in layout.layers]
+        widest = max(layout.x_stride, layout.target.buffer_lines * LINE_BYTES, *widths)
+        column = padded(rows * layout.itemsize)
+        widest = max(widest, column) if layout.losses_by_columns else widest
+        sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest, "w": column}
+        if layout.losses_by_columns:
+            sizes |= dict.fromkeys(("a columns", "d columns", "y columns"), layout.sizes[-1] * column)
+        sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.buffer_lines * LINE_BYTES
+        shared = {"zeros": widest, "one": LINE_BYTES}
+        for layer in layout.layers:
+            length, last = rows * layer.row_stride, layer is layout.layers[-1]
+            for name in dict.fromkeys((layer.a, self._z(layer))):
+                (shared if layer.is_shared else sizes)[name] = length
+            # Every thread computes the last d for itself, and what only its kind knows.
+            (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
+            lengths_of = {"block": length, "samples": column, "neurons": layer.row_stride}
+            sizes |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
+        if not layout.only_multiplied:
+            sizes["dx"] = sizes["x"]
+        lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
+        self._places, arrays = self._allocate(lengths)
+        self._widest = widest // layout.itemsize
+        arrays["one"][0] = 1
+
+    def _z(self, layer: Layer) -> str:
+        """The name of the buffer that a layer's derivative is taken from."""
+        return f"z{layer.index}" if layer.index in self.dropped else layer.z
+
+    def _allocate(self, lengths: dict[str, int]) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
+        """Named buffers in one allocation: their addresses, and the arrays."""
+        buffer = aligned_zeros(sum(lengths.values()), self.layout.dtype)
+        self._buffers.append(buffer)
+        ends = list(itertools.accumulate(lengths.values()))
+        split = np.split(buffer, [end // self.layout.itemsize for end in ends[:-1]])
+        arrays = dict(zip(lengths, split, strict=True))
+        return {name: array.ctypes.data for name, array in arrays.items()}, arrays
+
+    def numbers(self, n: int) -> Matrix:
+        """A new row of n float64 numbers."""
+        made = aligned_zeros(8 * n, np.float64)
+        self._buffers.append(made)
+        return Matrix.row_major(made.ctypes.data, 1, n, 8 * n, "float64", "numbers")
+
+    def worker(self, index: int, count: int) -> Worker:
+        """Worker number `index` of `count` threads."""
+        barrier = Matrix.row_major(self.barrier.ctypes.data, 1, 1, BARRIER.itemsize, "int64", "barrier")
+        return Worker(index, count, barrier)
+
+    def weights(self, rows: int, worker: Worker) -> Matrix:
+        """A worker's column of so many samples' weights."""
+        stride = padded(rows * self.layout.itemsize)
+        return Matrix.feature_major(self._places[f"w@{worker.index}"], rows, 1, stride, self.layout.dtype, "w")
+
+    def row_major(self, rows: int, worker: Worker, single: bool = False) -> Block:
+        """The buffers of a worker for a block of so many samples."""
+        layout, size = self.layout, self.layout.itemsize
+
+        def matrix(name: str, cols: int, row_stride: int, n: int = rows) -> Matrix:
+            place = self._places.get(name) or self._places[f"{name}@{worker.index}"]
+            return Matrix.row_major(place, n, cols, row_stride, layout.dtype, name)
+
+        def column_by_column(name: str) -> Matrix:
+            place, stride = self._places[f"{name}@{worker.index}"], padded(rows * size)
+            return Matrix.feature_major(place, rows, last.fan_out, stride, layout.dtype, name)
+
+        def kept(layer: Layer) -> dict[str, Matrix]:
+            found = {}
+            for name, kind in layer.kind.buffers.items():
+                cols = rows if kind == "samples" else layer.fan_out
+                n = rows if kind == "block" else 1
+                stride = layer.row_stride if kind == "block" else cols * size
+                found[name] = matrix(f"{name}{layer.index}", cols, stride, n)
+            return found
+
+        last, lines = layout.layers[-1], layout.target.buffer_lines
+        one = matrix("one", 1, 0, 1)
+        by_columns = layout.losses_by_columns and not single
+        return Block(
+            x=matrix("x", layout.sizes[0], layout.x_stride),
+            y=column_by_column("y columns") if by_columns else matrix("y", last.fan_out, last.row_stride),
+            a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
+            z=tuple(matrix(self._z(layer), layer.fan_out, layer.row_stride) for layer in layout.layers),
+            d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
+            kept=tuple(map(kept, layout.layers)),
+            dx=matrix("x" if layout.only_multiplied else "dx", layout.sizes[0], layout.x_stride),
+            columns=(column_by_column("a columns"), column_by_column("d columns")) if by_columns else None,
+            ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
+            zeros=matrix("zeros", self._widest, self._widest * size, 1),
+            pack_buffer=matrix("pack_buffer", lines * LINE_BYTES // size, lines * LINE_BYTES, 1),
+            sums=matrix("sums", self._widest, self._widest * size, 1),
+            single=single,
+        )
+
+    def feature_major_samples(self, rows: int, worker: Worker, most: int | None = None) -> Block:
+        """A worker's samples of a block: where so many rows of x and y are loaded."""
+        n = most or rows
+        key = "samples", n, worker.index
+        if key not in self._made:
+            layout, stride = self.layout, avoid_set_conflicts(padded(n * self.layout.itemsize))
+            n_in, n_out = layout.sizes[0], layout.sizes[-1]
+            places, _ = self._allocate({"x": n_in * stride, "y": n_out * stride})
+            x = Matrix.feature_major(places["x"], n, n_in, stride, layout.dtype, "x")
+            y = Matrix.feature_major(places["y"], n, n_out, stride, layout.dtype, "y")
+            self._made[key] = replace(self.row_major(1, worker), x=x, y=y, columns=None)
+        block: Block = self._made[key]
+        return replace(block, x=block.x[:rows, :], y=block.y[:rows, :])
+
+    def feature_major(self, samples: Block, rows: slice, worker: Worker, most: int | None = None) -> Block:
+        """The buffers of a worker for a shard, some rows of its samples; shards of as many rows share them."""
+        layout, shard_rows = self.layout, rows.stop - rows.start
+        n = most or shard_rows
+        key = "shard", n, worker.index
+        if key not in self._made:
+            stride, lines = avoid_set_conflicts(padded(n * layout.itemsize)), layout.target.buffer_lines
+            lengths: dict[str, int] = {}
+            for layer in layout.layers:
+                block = layer.fan_out * stride
+                lengths |= dict.fromkeys((self._z(layer), layer.a, f"d{layer.index}"), block)
+                lengths_of = {"block": block, "samples": stride, "neurons": layer.row_stride}
+                lengths |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
+            if not layout.only_multiplied:
+                lengths["dx"] = layout.sizes[0] * stride
+            lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
+            lengths["pack_buffer"] = padded(n * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
+            places, arrays = self._allocate(lengths)
+            arrays["ones"][:n] = 1
+
+            def matrix(name: str, layer: Layer) -> Matrix:
+                return Matrix.feature_major(places[name], n, layer.fan_out, stride, layout.dtype, name)
+
+            def row(name: str, cols: int) -> Matrix:
+                return Matrix.row_major(places[name], 1, cols, cols * layout.itemsize, layout.dtype, name)
+
+            def kept(layer: Layer) -> dict[str, Matrix]:
+                return {
+                    name: matrix(f"{name}{layer.index}", layer)
+                    if kind == "block"
+                    else row(f"{name}{layer.index}", n if kind == "samples" else layer.fan_out)
+                    for name, kind in layer.kind.buffers.items()
+                }
+
+            self._made[key] = replace(
+                samples,
+                a=tuple(matrix(layer.a, layer) for layer in layout.layers),
+                z=tuple(matrix(self._z(layer), layer) for layer in layout.layers),
+                d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
+                kept=tuple(map(kept, layout.layers)),
+                dx=samples.x if layout.only_multiplied else matrix("dx", layout.inputs),
+                ones=row("ones", n),
+                zeros=row("zeros", lengths["zeros"] // layout.itemsize),
+                pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
+            )
+        made, w = self._made[key], None if samples.w is None else samples.w[rows, :]
+        a, z, d = (tuple(m[:shard_rows, :] for m in each) for each in (made.a, made.z, made.d))
+        both = zip(made.kept, layout.layers, strict=True)
+        further = tuple(_of_rows(buffers, layer, shard_rows) for buffers, layer in both)
+        x = samples.x[rows, :]
+        dx = x if layout.only_multiplied else made.dx[:shard_rows, :]
+        loaded = {"x": x, "y": samples.y[rows, :], "w": w, "first": rows.start}
+        return replace(made, a=a, z=z, d=d, kept=further, dx=dx, ones=made.ones[:, :shard_rows], **loaded)
+
+    def shard_gradient(self, i: int) -> Vector:
+        """The gradient of shard i."""
+        key = "gradient", i
+        if key not in self._made:
+            self._made[key] = aligned_zeros(self.layout.n_bytes, self.layout.dtype)
+        return Vector(self.layout, self._made[key].ctypes.data, f"shard{i}.")
+
+
+def _of_rows(buffers: dict[str, Matrix], layer: Layer, rows: int) -> dict[str, Matrix]:
+    """The further buffers of a layer's kind for so many samples."""
+    found = {}
+    for name, kind in layer.kind.buffers.items():
+        matrix = buffers[name]
+        found[name] = matrix if kind == "neurons" else matrix[:rows, :] if kind == "block" else matrix[:, :rows]
+    return found

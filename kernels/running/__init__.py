@@ -1,0 +1,1 @@
+"""What runs programs: compiled functions that Python calls."""

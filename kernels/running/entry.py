@@ -1,0 +1,321 @@
+"""Every function that Python calls. Only these are compiled by Numba, and cached.
+
+They run programs (see `program`) over the blocks of a sample set: before each run they write what its symbols stand for
+into its operations, as a table of bindings says.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from ..programs.program import ORDER, SAMPLES, TARGETS
+from ..programs.training_programs import (
+    ADVANCE,
+    AFTER,
+    BATCH,
+    BEFORE,
+    BEGIN_EPOCH,
+    BLOCK,
+    CHECK,
+    COUNT,
+    FINISH,
+    KEEP,
+    RESTORE,
+)
+from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
+from ..vector.cache import cached
+from .interpreter import address, flush_subnormals, restore, run_part
+
+AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
+RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
+RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
+ALL = 2**62  # blocks, more than any call can do
+
+# A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
+# than `patience` epochs in a row had a loss above `best` - `tol`; a negative patience never ends.
+RUN = np.dtype(
+    [
+        *((name, "i8") for name in ("n_samples", "batch_size", "ordered", "batch_means")),
+        *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
+        ("count", "f8"),  # samples of the epoch so far, by their weights
+        *((name, "i8") for name in ("patience", "waited")),
+        *((name, "f8") for name in ("best", "tol", "loss_scale")),  # loss_scale multiplies the losses
+    ]
+)
+_PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))
+
+
+@njit(nogil=True)
+def _claim(box_at, helpers):
+    """Wait until all helpers are present, and claim them until they are stopped; gives whether they came."""
+    if wait(box_at + _PRESENT, helpers, box_at + _STOPPED, RESTS) != 0:
+        return False
+    return exchange(box_at + _PRESENT, helpers, helpers + CLAIMED)
+
+
+@njit(nogil=True)
+def _train(operations, patches, parts, bindings, mailbox, pick, step, this, losses, max_blocks, network):
+    """What `train` does, for one of the networks that the bindings know; `this` is its record RUN."""
+    box, now, last = mailbox[0], step[0], pick.shape[1] - 1
+    box_at, programs, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
+    if helpers > 0 and not _claim(box_at, helpers):
+        return False
+    row, this.row = this.row, 0
+    while max_blocks > 0 and this.epoch < this.epochs:
+        first = this.step * this.batch_size
+        stop = min(first + this.batch_size, this.n_samples)
+        start, whole = first + row, pick[BATCH, min(stop - first, last)]
+        if row == 0:
+            if this.step == 0 and this.ordered == DRAWN:
+                run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0, network)
+            if helpers > 0:
+                wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
+            now.count = stop - first
+            now.total = 0.0
+            run_part(operations, patches, programs, COUNT, bindings, first, network)
+            if now.count != 0.0:
+                run_part(operations, patches, programs, ADVANCE, bindings, first, network)
+            else:  # a batch of no weight changes nothing
+                start = stop
+                max_blocks -= 1
+        while start < stop and max_blocks > 0:
+            i = whole if whole > 0 else pick[BLOCK, min(stop - start, last)]
+            rows = programs[i].rows
+            begins, ends = start == first, start + rows == stop
+            if helpers > 0:  # until every helper has done the blocks posted so far
+                wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
+                box.first, box.part = start, i
+                box.begins, box.ends = begins and whole == 0, ends and whole == 0
+                grow(box_at + _POSTED, 1)
+                posted += 1
+            if begins and whole == 0:
+                run_part(operations, patches, programs, BEFORE, bindings, first, network)
+            run_part(operations, patches, programs, i, bindings, start + programs[i].first_row, network)
+            start += rows
+            max_blocks -= 1
+            if ends:
+                if whole == 0:
+                    run_part(operations, patches, programs, AFTER, bindings, first, network)
+                if programs[FINISH].operations > 0:
+                    if helpers > 0:
+                        wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
+                    run_part(operations, patches, programs, FINISH, bindings, first, network)
+        if start < stop:
+            this.row = start - first
+            break
+        if now.count != 0.0:  # a batch counts by its weight, or by its number of samples
+            factor = (stop - first) / now.count if this.batch_means else 1.0
+            losses[this.epoch] += factor * now.total
+            this.count += factor * now.count
+        row = 0
+        this.step += 1
+        if stop == this.n_samples:
+            if helpers > 0:
+                wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
+            if this.count != 0.0:  # else no sample had any weight
+                losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
+            this.count = 0.0
+            run_part(operations, patches, programs, CHECK, bindings, 0, network)
+            if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.not_finite == 0.0):
+                this.status = DIVERGED
+                break
+            run_part(operations, patches, programs, KEEP, bindings, 0, network)
+            if this.ordered == GIVEN:
+                bindings[ORDER].address += 4 * this.n_samples
+            loss = losses[this.epoch]
+            this.waited = this.waited + 1 if loss > this.best - this.tol else 0
+            this.best = min(this.best, loss)
+            this.epoch += 1
+            this.step = 0
+            if 0 <= this.patience < this.waited:
+                this.status = STALLED
+                break
+    if helpers > 0:
+        wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
+        box.stopped = 1
+    return True
+
+
+@cached
+def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
+    """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
+
+    operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
+    worker 0; the others run `help_train` meanwhile, and it stops them. pick gives the part that is due, see BATCH.
+    bindings (n,), mailbox (1,), step (1,) and run (1,) are records. Each call of several threads takes a new mailbox,
+    of zeros. Gives False where not all of the others have come for some time. Then nothing has been done, and the
+    caller may try again with them, or without.
+
+    losses[epoch], float64, sums the batches' losses. When the epoch ends it becomes their (weighted) mean, or with
+    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or a
+    parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    """
+    before = flush_subnormals()
+    done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks, 0)
+    restore(before)
+    return done
+
+
+@cached
+def train_many(operations, patches, parts, bindings, mailbox, pick, step, runs, losses):
+    """Train many networks, one after another, by the programs of a single worker: each to the last of its epochs.
+
+    Network i has the record runs[i] and the losses losses[i], and lies where the bindings say, by their strides a
+    network. It begins with what its last finished epoch left, which RESTORE loads. One that diverges has that status
+    in its record; the others go on. The rest is as for `train`.
+    """
+    before, order = flush_subnormals(), bindings[ORDER].address
+    for i in range(runs.shape[0]):
+        bindings[ORDER].address = order  # where it is given, all have the same
+        if runs[i].status == RUNNING:
+            run_part(operations, patches, parts[0], RESTORE, bindings, 0, i)
+            _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], ALL, i)
+    restore(before)
+
+
+@njit(nogil=True, fastmath={"reassoc"})
+def _all_finite(x):
+    total = x.dtype.type(0)
+    for value in x.flat:
+        total += value - value  # zero for every finite number, NaN for the others
+    return total == 0
+
+
+@cached
+def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_out, x, y):
+    """One step on all n rows of x (n, n_inputs) and y, by the programs of a single worker.
+
+    pick gives the part that is due, see `training_programs.pick`.
+
+    y holds class indices (n,), which are copied to labels, int32 (n,); or targets (n, n_out) in the network's dtype,
+    and labels is empty. Gives a status and the summed loss. 0: it is done; 1: x is not finite; 2: y is no target; 3:
+    the loss or a parameter is not finite. If it is not done, nothing has changed.
+
+    Another thread may have set the shapes of x and y, but not their numbers of bytes, since the caller checked them.
+    """
+    now = step[0]
+    if not _all_finite(x):
+        return 1, 0.0
+    if (y.ndim == 1) != (labels.shape[0] > 0):
+        return 2, 0.0
+    if y.ndim == 1:
+        if y.shape[0] != n:
+            return 2, 0.0
+        for i in range(n):
+            label = y[i]
+            if label < 0 or label >= n_out:
+                return 2, 0.0
+            labels[i] = label
+        bindings[TARGETS].address = address(labels)
+    else:
+        if not _all_finite(y):
+            return 2, 0.0
+        bindings[TARGETS].address = address(y)
+    bindings[SAMPLES].address = address(x)
+    before = flush_subnormals()
+    run_part(operations, patches, parts, KEEP, bindings, 0, 0)
+    now.count = n
+    now.total = 0.0
+    run_part(operations, patches, parts, ADVANCE, bindings, 0, 0)
+    last = pick.shape[1] - 1
+    whole = pick[BATCH, min(n, last)]
+    if whole > 0:
+        run_part(operations, patches, parts, whole, bindings, 0, 0)
+    else:
+        run_part(operations, patches, parts, BEFORE, bindings, 0, 0)
+        start = 0
+        while start < n:
+            i = pick[BLOCK, min(n - start, last)]
+            run_part(operations, patches, parts, i, bindings, start, 0)
+            start += parts[i].rows
+        run_part(operations, patches, parts, AFTER, bindings, 0, 0)
+    run_part(operations, patches, parts, FINISH, bindings, 0, 0)
+    run_part(operations, patches, parts, CHECK, bindings, 0, 0)
+    restore(before)
+    bindings[SAMPLES].address = 0
+    bindings[TARGETS].address = 0
+    if now.total - now.total == 0.0 and now.not_finite == 0.0:
+        return 0, now.total
+    run_part(operations, patches, parts, RESTORE, bindings, 0, 0)
+    return 3, now.total
+
+
+@njit(nogil=True)
+def _is_claimed(box_at):
+    """Be present until worker 0 claims this helper (gives 0), stops it (1), or does not come, and it has left (2)."""
+    grow(box_at + _PRESENT, 1)
+    answer = wait(box_at + _PRESENT, CLAIMED, box_at + _STOPPED, RESTS)
+    if answer == 2 and grow(box_at + _PRESENT, -1) >= CLAIMED:
+        answer = 0  # claimed meanwhile
+    return answer
+
+
+@njit(nogil=True)
+def _help(operations, patches, programs, bindings, mailbox):
+    box, box_at, posted = mailbox[0], address(mailbox), 0
+    while True:
+        posted += 1
+        if wait(box_at + _POSTED, posted, box_at + _STOPPED, -1) != 0:
+            return
+        i = box.part
+        if box.begins != 0:
+            run_part(operations, patches, programs, BEFORE, bindings, box.first, 0)
+        run_part(operations, patches, programs, i, bindings, box.first + programs[i].first_row, 0)
+        if box.ends != 0:
+            run_part(operations, patches, programs, AFTER, bindings, box.first, 0)
+        grow(box_at + _DONE, 1)
+
+
+@cached
+def help_train(operations, patches, parts, bindings, mailbox, worker):
+    """What another worker does for `train`, until it is stopped. Gives whether worker 0 did not claim it for some time.
+
+    Then it has done nothing and has left: the caller finds out whether worker 0 is still there, and calls again. A
+    worker that is claimed reads and writes only the plan's memory, until worker 0 has waited for its last block.
+    """
+    before = flush_subnormals()
+    claimed = _is_claimed(address(mailbox))
+    if claimed == 0:
+        _help(operations, patches, parts[worker], bindings, mailbox)
+    restore(before)
+    return claimed == 2
+
+
+@njit(nogil=True)
+def _sweep(operations, patches, parts, pick, bindings, first, stop):
+    """Run the programs of blocks over the rows from `first` to `stop`."""
+    start, most = first, pick.shape[0] - 1
+    while start < stop:
+        i = pick[min(stop - start, most)]
+        run_part(operations, patches, parts, i, bindings, start, 0)
+        start += parts[i].rows
+
+
+@cached
+def sweep(operations, patches, parts, pick, bindings, first, stop):
+    """Run the programs of blocks over the rows from `first` to `stop`, in their order: predict, evaluate, gradients.
+
+    pick[n], int64, is the number of the part that is due where n rows are left; its last element is for all larger n.
+    """
+    _sweep(operations, patches, parts, pick, bindings, first, stop)
+
+
+def shard(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:
+    """(first, stop) of thread t's shard of the rows from `first` to `stop`: sixteens, the last shard with the rest."""
+    sixteens = (stop - first) // 16
+    begin, end = sixteens * t // threads * 16, sixteens * (t + 1) // threads * 16
+    return first + begin, stop if t == threads - 1 else first + end
+
+
+_shard = njit(nogil=True)(shard)
+
+
+@cached(parallel=True)
+def sweep_parallel(operations, patches, parts, pick, bindings, first, stop):
+    """`sweep` on several threads, with the same bits. There must be 16 rows for each thread.
+
+    operations (threads, words): each thread has other operations, which use other memory.
+    """
+    threads = operations.shape[0]
+    for t in prange(threads):
+        begin, end = _shard(first, stop, t, threads)
+        _sweep(operations[t], patches, parts, pick, bindings, begin, end)

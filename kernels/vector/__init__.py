@@ -1,0 +1,1 @@
+"""Vector functions: what an operation of a program calls, over matrices."""

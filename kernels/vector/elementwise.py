@@ -1,0 +1,293 @@
+"""Functions of each element: activations, backward, losses, updates; and functions of a step's scalars."""
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from ..cpu.simd import DOUBLE, I64, Vec, int64, load_double, store_double
+from ..cpu.target import LINE_BYTES
+from .function import FunctionWriter, vector_function
+
+
+def _each_element(code: FunctionWriter, function, rows, n, stride, out, *inputs, at_once=1):
+    """out[i, j] = function(simd, *inputs[i, j]) over rows of n bytes, whole lines; out may be one of the inputs.
+
+    The function is written for `at_once` vectors side by side, and for one vector, for those that are left over.
+    """
+    b, width = code.b, code.target.vector_bytes
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.mul(row.index, stride)
+        places = [b.add(start, place) for place in (out, *inputs)]
+        first = int64(0)
+        for step in sorted({at_once * width, width}, reverse=True):
+            s, stop = code.simd(step), b.and_(n, int64(-step))
+            with cgutils.for_range_slice(b, first, stop, int64(step), I64) as (i, _):
+                values = [s.load(b.add(place, i)) for place in places[1:]]
+                s.store(function(s, *values), b.add(places[0], i))
+            first = stop
+
+
+@vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c]")
+def fill(code, value):
+    """out = value."""
+    _each_element(code, lambda s: s.const(value), *code.arguments)
+
+
+@vector_function("rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c]")
+def unary(code, function):
+    """out = function(simd, x), for several vectors at once."""
+    _each_element(code, function, *code.arguments, at_once=code.target.vectors_at_once)
+
+
+@vector_function("rows=x.rows n=x.cols x.row_stride x:rw[r,c]")
+def clear_padding(code):
+    """x = 0 behind the last column, to the end of its line."""
+    b, s = code.b, code.simd()
+    rows, n, stride, x = code.arguments
+    n_bytes = b.mul(n, int64(s.itemsize))
+    first = b.and_(n_bytes, int64(-s.vector_bytes))
+    stop = b.and_(b.add(n_bytes, int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.add(x, b.mul(row.index, stride))
+        with cgutils.for_range_slice(b, first, stop, int64(s.vector_bytes), I64) as (j, _):
+            inside, place = s.lanes_below(b.sub(n, b.sdiv(j, int64(s.itemsize)))), b.add(start, j)
+            s.store(s.select(inside, s.load(place), s.const(0.0)), place)
+
+
+BINARY = "rows=out.rows n=out.row_bytes out.row_stride out:w[r,c] x:r[r,c] y:r[r,c]"
+SHARE = " share:r*[1,1]"  # a fraction of the activation's largest derivative
+
+
+@vector_function(BINARY)
+def binary(code, function):
+    """out = function(simd, x, y)."""
+    _each_element(code, function, *code.arguments)
+
+
+@vector_function(BINARY + SHARE)
+def binary_with_share(code, function):
+    """out = function(simd, x, y, share)."""
+    b, (*places, share) = code.b, code.arguments
+    share = load_double(b, share)
+    _each_element(code, lambda s, x, y: function(s, x, y, s.splat_double(share)), *places)
+
+
+def update_signature(vectors: tuple[str, ...]) -> str:
+    """The signature of `update` for an optimizer's vectors; `scalars` are float64."""
+    operands = " ".join(f"{name}:rw[1,n]" for name in vectors)
+    return f"n=p.row_bytes scalars:r*[1,s] p:rw[1,n] g:r[1,n] {operands}"
+
+
+def update(code, function, n_scalars):
+    """p, *vectors = function(simd, scalars, p, g, *vectors), each a row."""
+    b, s = code.b, code.simd()
+    n, scalars, *places = code.arguments
+    values = [s.splat_double(load_double(b, b.add(scalars, int64(8 * i)))) for i in range(n_scalars)]
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        p, g, *vectors = (b.add(place, i) for place in places)
+        results = function(s, values, *map(s.load, (p, g, *vectors)))
+        for result, place in zip(results, (p, *vectors), strict=True):
+            s.store(result, place)
+
+
+@vector_function("n=out.row_bytes out:rw[1,n] x:r[1,n] factors:r*[1,2]")
+def decay(code, signs):
+    """out += factors[0] * x, and with `signs` + factors[1] * sign(x), a row; the factors are float64."""
+    b, s = code.b, code.simd()
+    n, out, x, factors = code.arguments
+    of_x, of_sign = (s.splat_double(load_double(b, b.add(factors, int64(8 * i)))) for i in range(2))
+    zero = s.const(0.0)
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place, value = b.add(out, i), s.load(b.add(x, i))
+        result = s.fma(of_x, value, s.load(place))
+        if signs:
+            result += s.select(s.less(zero, value), of_sign, s.select(s.less(value, zero), -of_sign, zero))
+        s.store(result, place)
+
+
+@vector_function("n=x.row_bytes x:rw[1,n] bound:r*[1,1]")
+def clip(code):
+    """x = x limited to [-bound, bound], a row; NaN stays. The bound is float64."""
+    b, s = code.b, code.simd()
+    n, x, bound = code.arguments
+    bound = s.splat_double(load_double(b, bound))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place = b.add(x, i)
+        value = s.load(place)
+        value = s.select(s.less(value, -bound), -bound, value)
+        s.store(s.select(s.less(bound, value), bound, value), place)
+
+
+@vector_function("n=x.row_bytes x:rw[1,n] factor:r*[1,1]")
+def scale(code):
+    """x *= factor, a row; the factor is float64."""
+    b, s = code.b, code.simd()
+    n, x, factor = code.arguments
+    factor = s.splat_double(load_double(b, factor))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place = b.add(x, i)
+        s.store(s.load(place) * factor, place)
+
+
+@vector_function("rows=y.rows n=y.row_bytes y.row_stride y:rw[r,c] share:r*[1,1] other:float")
+def smooth_labels(code):
+    """y = (1 - share) * y + share * other (Szegedy et al. 2016), padding too."""
+    b, s = code.b, code.simd()
+    rows, n, stride, y, share, other = code.arguments
+    share, other = load_double(b, share), b.bitcast(other, DOUBLE)
+    kept = s.splat_double(b.fsub(ir.Constant(DOUBLE, 1.0), share))
+    added = s.splat_double(b.fmul(share, other))
+    _each_element(code, lambda s, value: value * kept + added, rows, n, stride, y, y)
+
+
+@vector_function("rows=x.rows n=x.row_bytes x.row_stride x:rw[r,c] limit:r*[1,1]")
+def limit_norms(code):
+    """Scale each column of x whose Euclidean norm is above the limit down to it."""
+    b, s = code.b, code.simd()
+    rows, n, stride, x, limit = code.arguments
+    limit = s.splat_double(load_double(b, limit))
+    total = cgutils.alloca_once(b, s.vector)
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
+        b.store(s.const(0.0).v, total)
+        start = b.add(x, j)
+        with cgutils.for_range(b, rows, intp=I64) as row:
+            value = s.load(b.add(start, b.mul(row.index, stride)))
+            b.store(s.fma(value, value, Vec(s, b.load(total))).v, total)
+        norm = s.sqrt(Vec(s, b.load(total)))
+        factor = s.select(s.less(limit, norm), limit / norm, s.const(1.0))
+        with cgutils.for_range(b, rows, intp=I64) as row:
+            place = b.add(start, b.mul(row.index, stride))
+            s.store(s.load(place) * factor, place)
+
+
+@vector_function("rows=x.rows n=x.row_bytes x.row_stride x:r[r,c] out:w*[1,m]")
+def column_sums(code, squared):
+    """out[j] = the sum of the squares, or of the absolute values, of column j of x, padding included; float64."""
+    b, s = code.b, code.simd()
+    rows, n, stride, x, out = code.arguments
+    wide = ir.VectorType(DOUBLE, s.lanes)
+    total = cgutils.alloca_once(b, wide)
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
+        b.store(ir.Constant(wide, [0.0] * s.lanes), total)
+        with cgutils.for_range(b, rows, intp=I64) as row:
+            value = s.load(b.add(b.add(x, j), b.mul(row.index, stride)))
+            value = s.wide(value.v if squared else s.abs(value).v)
+            b.store(b.fadd(b.load(total), b.fmul(value, value) if squared else value), total)
+        place = b.add(out, b.mul(b.sdiv(j, int64(s.itemsize)), int64(8)))
+        b.store(b.load(total), b.inttoptr(place, ir.PointerType())).align = 8
+
+
+def _sum(s, numbers, n):
+    """The sum of n float64 numbers at an address, one after another; s is `FunctionWriter.double`."""
+    b, total = s.b, cgutils.alloca_once_value(s.b, s.const(0.0).v)
+    with cgutils.for_range(b, n, intp=I64) as at:
+        b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at.index, int64(8))))).v, total)
+    return Vec(s, b.load(total))
+
+
+@vector_function("n=values.cols c:r*[1,3] count:r*[1,1] scale:r*[1,1] values:r*[1,n] factor:w*[1,1] total:rw*[1,1]")
+def penalty(code):
+    """s = c[0] * count + c[1]; total += s * c[2] * the sum of the values; factor = scale * s. All are float64."""
+    s = code.double()
+    n, c, count, scale, values, factor, total = code.arguments
+    strength = s.load(c) * s.load(count) + s.load(c, 1)
+    s.store(s.load(scale) * strength, factor)
+    s.store(s.load(total) + strength * s.load(c, 2) * _sum(s, values, n), total)
+
+
+@vector_function("n=squares.cols squares:r*[1,n] limit:r*[1,1] factor:w*[1,1]")
+def norm_factor(code):
+    """factor = limit / (norm + 1e-6), at most 1: the norm is the root of the sum of squares (as PyTorch clips)."""
+    s = code.double()
+    n, squares, limit, place = code.arguments
+    factor = s.load(limit) / (s.sqrt(_sum(s, squares, n)) + 1e-6)
+    s.store(s.select(s.less(s.const(1.0), factor), s.const(1.0), factor), place)
+
+
+@vector_function("settings:r*[1,k] state:rw*[1,s] count:r*[1,1] scale:w*[1,1] scalars:w*[1,m]")
+def advance(code, function, n_settings, n_state):
+    """Go on to the next step: scale, state, scalars = function(simd, count, settings, state), all float64."""
+    s = code.double()
+    settings, state, count, scale, scalars = code.arguments
+
+    def numbers(start, n):
+        return [s.load(start, i) for i in range(n)]
+
+    results = function(s, s.load(count), *numbers(settings, n_settings), *numbers(state, n_state))
+    for place, values in zip((scale, state, scalars), results, strict=True):
+        for i, value in enumerate(values):
+            s.store(value if isinstance(value, Vec) else s.const(value), place, i)
+
+
+@vector_function("rates position:r*[1,1] rate:w*[1,1]")
+def take_rate(code):
+    """rate = number `position` of the numbers at the address `rates`; all are float64."""
+    b = code.b
+    rates, position, rate = code.arguments
+    place = b.add(rates, b.mul(b.fptosi(load_double(b, position), I64), int64(8)))
+    store_double(b, load_double(b, place), rate)
+
+
+@vector_function("number:rw*[1,1]")
+def increment(code):
+    """number += 1, a float64."""
+    (place,) = code.arguments
+    store_double(code.b, code.b.fadd(load_double(code.b, place), ir.Constant(DOUBLE, 1.0)), place)
+
+
+@vector_function("n=x.row_bytes x:r[1,n] not_finite:w*[1,1]")
+def finite_check(code):
+    """not_finite = sum over x of x - x, a float64: zero where all are finite, NaN where one is not."""
+    b, s = code.b, code.simd()
+    n, x, out = code.arguments
+    total = cgutils.alloca_once_value(b, ir.Constant(s.vector, [0.0] * s.lanes))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        value = s.load(b.add(x, i))
+        b.store(b.fadd(b.load(total), (value - value).v), total)
+    store_double(b, s.sum_of_lanes(s.wide(b.load(total))), out)
+
+
+LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
+WEIGHTS = {"": "", "rows": " w:r[1,r]", "columns": " w:r[1,c]"}  # weights of samples, which are rows or columns
+PARAMETER = " parameter:r*[1,1]"
+
+
+def loss(code, function, weighted="", has_parameter=False):
+    """total += the sum of value, and d = scale * slope, where function(simd, a, y) = (value, slope).
+
+    Rows are padded to whole lines; the padding does not count and is written as zero. scale and total are float64; so
+    is the sum. A sample's weight multiplies both; `weighted` says whether "rows" or "columns" are samples. A parameter
+    is the last argument of the function.
+    """
+    b, s = code.b, code.simd()
+    rows, n, stride, d, a, y, y_stride, scale, cell, *rest = code.arguments
+    parameter = [s.splat_double(load_double(b, rest.pop()))] if has_parameter else []
+    wide = ir.VectorType(DOUBLE, s.lanes)
+    total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
+    scale = s.splat_double(load_double(b, scale))
+    size = int64(s.itemsize)
+    width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start = b.mul(row.index, stride)
+        weight = s.splat_element(rest[0], row.index) if weighted == "rows" else None
+        with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
+            p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
+            value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)), *parameter)
+            if weighted:
+                factor = s.load(b.add(rest[0], j)) if weighted == "columns" else weight
+                value, slope = value * factor, slope * factor
+            inside = s.lanes_below(b.sub(n, b.sdiv(j, size)))
+            s.store(s.select(inside, slope * scale, s.const(0.0)), b.add(d, p))
+            value = s.wide(s.select(inside, value, s.const(0.0)).v)
+            b.store(b.fadd(b.load(total), value), total)
+    store_double(b, s.sum_of_lanes(b.load(total), load_double(b, cell)), cell)
+
+
+@vector_function("n=values.rows values:rw*[n,1] total:rw*[1,1]")
+def collect(code):
+    """total += each of the values in their order; they become zero. A value is a float64 on a line of its own."""
+    b = code.b
+    n, values, total = code.arguments
+    with cgutils.for_range(b, n, intp=I64) as at:
+        value = b.add(values, b.mul(at.index, int64(LINE_BYTES)))
+        store_double(b, b.fadd(load_double(b, total), load_double(b, value)), total)
+        store_double(b, ir.Constant(DOUBLE, 0.0), value)

@@ -1,0 +1,249 @@
+"""Samples in and out: gathering a batch, its transpose or class indices, fetching the next one, giving outputs.
+
+`order` is the address of int32 row numbers, or 0 for the rows as they come.
+"""
+
+import contextlib
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
+from .function import vector_function
+from .reductions import transposed
+
+
+@contextlib.contextmanager
+def _each_row(b, rows, order, first=None, last=None):
+    """A loop over i < rows: gives (i, the number of its row in the source).
+
+    The number of its row is the int32 in place first + i at `order`, but not behind place `last`. Where order is 0 it
+    is first + i.
+    """
+    nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
+    ordered = b.icmp_signed("!=", order, int64(0))
+    with cgutils.for_range(b, rows, intp=I64) as at:
+        i = at.index if first is None else b.add(first, at.index)
+        i = i if last is None else b.select(b.icmp_signed("<", i, last), i, last)
+        place = b.select(ordered, b.add(order, b.mul(i, int64(4))), b.ptrtoint(nothing, I64))
+        yield at.index, b.select(ordered, _load_int32(b, place), i)
+
+
+def _load_int32(b, p):
+    return b.sext(b.load(b.inttoptr(p, ir.PointerType()), typ=I32, align=4), I64)
+
+
+class _Reader:
+    """Reads whole vectors of a source, of the network's dtype or uint8, as the network's dtype times a scale."""
+
+    def __init__(self, s, scale, source):
+        self.s, self.scale = s, s.splat_double(s.b.bitcast(scale, DOUBLE))
+        self.is_bytes = source == "uint8"
+        self.itemsize = 1 if self.is_bytes else s.itemsize
+        self.kind = ir.VectorType(ir.IntType(8) if self.is_bytes else s.scalar, s.lanes)
+        mask = ir.VectorType(ir.IntType(1), s.lanes)
+        signature = ir.FunctionType(self.kind, [ir.PointerType(), I32, mask, self.kind])
+        name = f"llvm.masked.load.v{s.lanes}{'i8' if self.is_bytes else s.suffix[-3:]}.p0"
+        self.masked_load = cgutils.get_or_insert_function(s.b.module, signature, name)
+
+    def pointer(self, start, element):
+        b = self.s.b
+        return b.inttoptr(b.add(start, b.mul(element, int64(self.itemsize))), ir.PointerType())
+
+    def whole(self, start, element):
+        """The vector at an element of the row at the address `start`."""
+        return self._converted(self.s.b.load(self.pointer(start, element), typ=self.kind, align=self.itemsize))
+
+    def first(self, n, start, element):
+        """The first n lanes of the vector at an element, zeros behind; memory behind them is not read."""
+        arguments = ir.Constant(I32, self.itemsize), self.s.lanes_below(n), ir.Constant(self.kind, [0] * self.s.lanes)
+        return self._converted(self.s.b.call(self.masked_load, [self.pointer(start, element), *arguments]))
+
+    def _converted(self, v):
+        return Vec(self.s, self.s.b.uitofp(v, self.s.vector) if self.is_bytes else v) * self.scale
+
+
+# A prefetch finds these three behind the gather whose next rows it fetches.
+_ORDER, _REMAINING, _SOURCE, _STRIDE = range(1, 5)
+_GATHER = "rows=out.rows order remaining source:r*[m,n] source.row_stride"
+
+
+@vector_function(f"{_GATHER} out:w[r,n] out.row_stride n=out.cols scale:float")
+def gather(code, source_dtype):
+    """out[i] = scale * source[order[i]], in the source's dtype or from uint8.
+
+    The rest of an output row's last vector becomes zero. `remaining` numbers are left in the order; see `prefetch`.
+    """
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, n, scale = code.arguments
+    reader, whole, size = _Reader(s, scale, source_dtype), b.and_(n, int64(-s.lanes)), int64(s.itemsize)
+    with _each_row(b, rows, order) as (i, j):
+        start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
+        with cgutils.for_range_slice(b, int64(0), whole, int64(s.lanes), I64) as (k, _):
+            s.store(reader.whole(start, k), b.add(end, b.mul(k, size)))
+        with b.if_then(b.icmp_signed("<", whole, n)):
+            s.store(reader.first(b.sub(n, whole), start, whole), b.add(end, b.mul(whole, size)))
+
+
+_GATHER_COLUMNS = "rows=out.cols order remaining source:r*[m,n] source.row_stride out:w[n,r] out.row_stride n=out.rows"
+
+
+@vector_function(f"{_GATHER_COLUMNS} scale:float")
+def gather_columns(code, source_dtype):
+    """out[k, i] = scale * source[order[i], k]; zeros behind, up to whole vectors."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, n, scale = code.arguments
+    reader, step = _Reader(s, scale, source_dtype), int64(s.lanes)
+    starts = cgutils.alloca_once(b, I64, size=s.lanes)
+    place = [b.gep(starts, [int64(r)], source_etype=I64) for r in range(s.lanes)]
+    with cgutils.for_range_slice(b, int64(0), rows, step, I64) as (i0, _):
+        with _each_row(b, step, order, i0, b.sub(rows, int64(1))) as (r, j):
+            b.store(b.add(source, b.mul(row, j)), b.gep(starts, [r], source_etype=I64))
+        inside = s.lanes_below(b.sub(rows, i0))
+        with cgutils.for_range_slice(b, int64(0), n, step, I64) as (k0, _):
+            left = b.sub(n, k0)
+            rows_read = (reader.first(left, b.load(p, typ=I64), k0) for p in place)
+            for k, column in enumerate(transposed(s, rows_read)):
+                with b.if_then(b.icmp_signed("<", int64(k), left)):
+                    start = b.add(b.mul(out_row, b.add(k0, int64(k))), b.mul(i0, int64(s.itemsize)))
+                    s.store(s.select(inside, column, s.const(0.0)), b.add(out, start))
+
+
+def _clear(s, start, n_bytes):
+    """Write zeros to whole vectors, up to n_bytes or a little further."""
+    with cgutils.for_range_slice(s.b, int64(0), n_bytes, int64(s.vector_bytes), I64) as (i, _):
+        s.store(s.const(0.0), s.b.add(start, i))
+
+
+# A sparse row of three int64 numbers: the addresses of its int32 column numbers and of its values, and how many.
+_SPARSE = {name: 8 * i for i, name in enumerate(("columns", "values", "count"))}
+
+
+@contextlib.contextmanager
+def _each_value(code, row, scale):
+    """A loop over the values of the sparse row at an address: gives (its column, scale * the value)."""
+    b, s = code.b, code.simd()
+    columns, values, count = (
+        b.load(b.inttoptr(b.add(row, int64(offset)), ir.PointerType()), typ=I64, align=8) for offset in _SPARSE.values()
+    )
+    factor = b.bitcast(scale, DOUBLE)
+    factor = factor if s.double else b.fptrunc(factor, s.scalar)
+    with cgutils.for_range(b, count, intp=I64) as at:
+        place = b.inttoptr(b.add(values, b.mul(at.index, int64(s.itemsize))), ir.PointerType())
+        value = b.load(place, typ=s.scalar, align=s.itemsize)
+        yield _load_int32(b, b.add(columns, b.mul(at.index, int64(4)))), b.fmul(value, factor)
+
+
+def _add_to(code, address, value):
+    """Add to a number; a column may be there twice."""
+    b, s = code.b, code.simd()
+    place = b.inttoptr(address, ir.PointerType())
+    b.store(b.fadd(b.load(place, typ=s.scalar, align=s.itemsize), value), place).align = s.itemsize
+
+
+@vector_function(f"{_GATHER} out:w[r,k] out.row_stride scale:float")
+def gather_sparse(code):
+    """out[i] = scale * the sparse row source[order[i]]."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, scale = code.arguments
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, i))
+        _clear(s, start, out_row)
+        with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
+            _add_to(code, b.add(start, b.mul(column, int64(s.itemsize))), value)
+
+
+@vector_function(_GATHER_COLUMNS.replace("[n,r]", "[k,r]") + " scale:float")
+def gather_sparse_columns(code):
+    """out[k, i] = scale * column k of the sparse row source[order[i]]; zeros behind."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, n, scale = code.arguments
+    with cgutils.for_range(b, n, intp=I64) as k:
+        _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(i, int64(s.itemsize)))
+        with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
+            _add_to(code, b.add(start, b.mul(out_row, column)), value)
+
+
+@vector_function(f"{_GATHER} out:w[r,k] out.row_stride")
+def one_hot(code):
+    """out[i] = zeros with a one at source[order[i]], an int32 class index."""
+    b, s = code.b, code.simd()
+    rows, order, _, labels, _, out, out_row = code.arguments
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, i))
+        _clear(s, start, out_row)
+        label = _load_int32(b, b.add(labels, b.mul(j, int64(4))))
+        b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(label, int64(s.itemsize)))))
+
+
+@vector_function(_GATHER_COLUMNS.replace("[n,r]", "[k,r]"))
+def one_hot_columns(code):
+    """out[k, i] = 1 where k = source[order[i]], 0 elsewhere."""
+    b, s = code.b, code.simd()
+    rows, order, _, labels, _, out, out_row, n = code.arguments
+    with cgutils.for_range(b, n, intp=I64) as k:
+        _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, int64(4))))))
+        b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, int64(s.itemsize)))))
+
+
+@vector_function("order source:r* source.row_stride count:rw*[1,1]")
+def sum_of_weights(code):
+    """count = the sum of source[order[i]] over the `count` samples of a batch, in float64 and in their order."""
+    b, s = code.b, code.simd()
+    order, source, row, count = code.arguments
+    total = cgutils.alloca_once_value(b, ir.Constant(DOUBLE, 0.0))
+    with _each_row(b, b.fptosi(load_double(b, count), I64), order) as (_, j):
+        weight = s.load_scalar(b.add(source, b.mul(row, j)))
+        b.store(b.fadd(b.load(total), weight if s.double else b.fpext(weight, DOUBLE)), total)
+    store_double(b, b.load(total), count)
+
+
+def _prefetch_line(b, place, level):
+    """Fetch a line into the L1 or L2 cache, to read it."""
+    signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+    function = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 4 - level, 1))])
+
+
+@vector_function("first stop start end ahead gather:operation")
+def prefetch(code, level):
+    """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache of a level, 1 or 2.
+
+    The next batch's rows come `ahead` numbers further in the order of this one's gather.
+    """
+    b = code.b
+    first, stop, start, end, ahead, distance = code.arguments
+    batch = b.add(code.operation, distance)
+    order, remaining, source, row = (code.load_argument(batch, i) for i in (_ORDER, _REMAINING, _SOURCE, _STRIDE))
+    left = b.sub(remaining, ahead)
+    stop = b.select(b.icmp_signed("<", left, stop), left, stop)
+    with cgutils.for_range_slice(b, first, stop, int64(1), I64) as (i, _):
+        place = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(ahead, i), int64(4))))))
+        with cgutils.for_range_slice(b, start, end, int64(64), I64) as (k, _):
+            _prefetch_line(b, b.add(place, k), level)
+
+
+@vector_function("n_bytes ahead source:r*")
+def prefetch_in_place(code):
+    """Fetch n bytes that lie `ahead` bytes behind the source's start into the L2 cache."""
+    b = code.b
+    n, ahead, start = code.arguments
+    start = b.add(start, ahead)
+    with cgutils.for_range_slice(b, int64(0), n, int64(64), I64) as (k, _):
+        _prefetch_line(b, b.add(start, k), 2)
+
+
+@vector_function("rows=source.rows n=source.cols source:r[r,n] source.row_stride out:w[r,n] out.row_stride")
+def unpad(code):
+    """out = source, element by element: nothing behind a row is written."""
+    b, s = code.b, code.simd()
+    rows, n, source, row, out, out_row = code.arguments
+    with cgutils.for_range(b, rows, intp=I64) as at:
+        start, end = b.add(source, b.mul(row, at.index)), b.add(out, b.mul(out_row, at.index))
+        with cgutils.for_range(b, n, intp=I64) as element:
+            j = b.mul(element.index, int64(s.itemsize))
+            b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)))

@@ -1,0 +1,317 @@
+"""The library: every vector function by name, compiled for a dtype when a program first asks for it.
+
+A network, a loss or an optimizer is a program of calls of these functions (see `program`), so that nothing is compiled
+for a network, and a process compiles only what its programs use. Machine code is kept on disk, a file a function.
+"""
+
+import ctypes
+import hashlib
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core.compiler_lock import global_compiler_lock
+
+from ..cpu.target import HOST, Target
+from ..formulas import user_functions
+from ..formulas.activations import ACTIVATIONS, ActivationFormula
+from ..formulas.loss_functions import LARGEST_LOG, LOSSES, LossFormula
+from ..formulas.update_rules import OPTIMIZERS
+from . import barriers, batches, elementwise, gathering, noise, normalisation, reductions, tile
+from .cache import CodeFiles
+from .function import Function, Signature
+
+
+def functions(target: Target) -> dict[str, Function]:
+    """Every function there is, by name."""
+    return _functions(target)
+
+
+class _Functions(dict[str, Function]):
+    """Functions by name. The functions of a user's row are made at each look-up, because the row may go."""
+
+    def state(
+        self, name: str, emit: Any, *arguments: Any, signature: str = "", linked: Any = None, owner: Any = None
+    ) -> None:
+        emits = lambda code: emit(code, *arguments)  # noqa: E731
+        self[name] = Function(Signature.of(signature or emit.signature), emits, linked, owner)
+
+    def activation(self, name: str, activation: ActivationFormula, owner: Any = None) -> None:
+        """The functions of a row of ACTIVATIONS."""
+        user = {"linked": activation.linked, "owner": owner}
+        self.state(name, elementwise.unary, activation.value, **user)
+        self.state(f"{name}_backward", elementwise.binary, activation.backward, **user)
+        self.state(f"{name}_gemv", tile.gemv, activation.value, **user)
+        self.state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, **user)
+        if at_least := activation.backward_at_least:
+            signature = reductions.GEMV_BACKWARD + elementwise.SHARE
+            self.state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
+            self.state(f"{name}_gemv_backward_at_least", reductions.gemv_backward, at_least, signature=signature)
+
+    def loss(self, name: str, loss: LossFormula, samples_are: str, weights: str, owner: Any = None) -> None:
+        """A function of a row of LOSSES."""
+        has_parameter = loss.parameter is not None
+        full = f"{name}{'_weighted' if weights else ''}{'_columns' * (samples_are == 'columns')}"
+        signature = elementwise.LOSS + weights + elementwise.PARAMETER * has_parameter
+        each = elementwise.loss, loss.function, samples_are, has_parameter
+        self.state(full, *each, signature=signature, linked=loss.linked, owner=owner)
+
+    def __missing__(self, name: str) -> Function:
+        row, found = name.partition("_")[0], _Functions()
+        if row in ACTIVATIONS:
+            found.activation(row, ACTIVATIONS[row], user_functions.owner(row))
+        elif row in LOSSES:
+            for samples_are, weights in elementwise.WEIGHTS.items():
+                found.loss(row, LOSSES[row], samples_are, weights, user_functions.owner(row))
+        if name not in found:
+            raise KeyError(name)
+        return found[name]
+
+
+@cache
+def _functions(target: Target) -> dict[str, Function]:
+    """The table of functions. A new function is a line here, or a row of the table that it comes from."""
+    found = _Functions()
+    state = found.state
+
+    for start, tiles, suffix in (("rows", target.tiles, ""), ("column", target.column_tiles, "_column")):
+        for rows, lines in tiles:
+            signature = tile.tiles_signature(start)
+            state(f"tiles_{rows}x{lines}{suffix}", tile.tiles, rows, lines, start, signature=signature)
+    state("ger", tile.ger)
+    state("inner", reductions.inner)
+    state("transpose", reductions.transpose)
+    state("add", elementwise.binary, lambda s, x, y: x + y)
+    state("or_nan", elementwise.binary, lambda s, x, y: s.select(s.b.fcmp_unordered("uno", y.v, y.v), y, x))
+    state("copy", elementwise.unary, lambda s, x: x)
+    state("zero", elementwise.fill, 0.0)
+    state("clear_padding", elementwise.clear_padding)
+    state("finite_check", elementwise.finite_check)
+    state("decay", elementwise.decay, False)
+    state("decay_with_signs", elementwise.decay, True)
+    for name in ("clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
+        state(name, getattr(elementwise, name))
+    state("squares", elementwise.column_sums, True)
+    state("absolute_values", elementwise.column_sums, False)
+    state("total", normalisation.total)
+    state("total_columns", normalisation.total)
+    for suffix, columns in (("", False), ("_columns", True)):
+        state(f"scaled{suffix}", normalisation.scaled, columns, signature=normalisation.SCALED)
+        shifted = normalisation.SCALED_AND_SHIFTED
+        state(f"scaled_and_shifted{suffix}", normalisation.scaled, columns, signature=shifted)
+        state(f"sums_of_products{suffix}", normalisation.sums_of_products, columns)
+        for over, across in (("neurons", columns), ("samples", not columns)):
+            state(f"normalise_over_{over}{suffix}", normalisation.normalise, across)
+            state(f"normalise_over_{over}_backward{suffix}", normalisation.normalise_backward, across)
+    state("follow", normalisation.follow)
+    state("fold", normalisation.fold)
+    for name in ("dropout", "add_noise"):
+        state(name, getattr(noise, name), False)
+        state(f"{name}_columns", getattr(noise, name), True)
+    state("draw_key", noise.draw_key)
+    state("collect", elementwise.collect)
+    state("take_rate", elementwise.take_rate)
+    state("increment", elementwise.increment)
+    for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
+        state(name, gathering.gather, source)
+        state(f"{name}_columns", gathering.gather_columns, source)
+    state("gather_sparse", gathering.gather_sparse)
+    state("gather_sparse_columns", gathering.gather_sparse_columns)
+    state("one_hot", gathering.one_hot)
+    state("one_hot_columns", gathering.one_hot_columns)
+    state("prefetch_L1", gathering.prefetch, 1)
+    state("prefetch_L2", gathering.prefetch, 2)
+    state("prefetch_in_place", gathering.prefetch_in_place)
+    state("unpad", gathering.unpad)
+    state("draw_order", batches.draw_order)
+    state("barrier", barriers.barrier)
+    for name, activation in list(ACTIVATIONS.items()):  # a copy: another thread may make a row
+        if not activation.linked:
+            found.activation(name, activation)
+    state("sum_of_weights", gathering.sum_of_weights)
+    state("softmax", reductions.softmax)
+    state("softmax_backward", reductions.softmax_backward)
+    for samples_are, weights in elementwise.WEIGHTS.items():
+        signature, suffix = elementwise.LOSS + weights, "_weighted" if weights else ""
+        for name, loss in list(LOSSES.items()):
+            if loss.function and not loss.linked:
+                found.loss(name, loss, samples_are, weights)
+        for name, most in (("cross_entropy", None), ("clipped_cross_entropy", LARGEST_LOG)):
+            if samples_are != "columns":
+                by_rows = reductions.softmax_cross_entropy, most, samples_are
+                state(f"softmax_{name}{suffix}", *by_rows, signature=signature)
+            if samples_are != "rows":
+                by_columns = reductions.softmax_cross_entropy_columns, most, samples_are
+                state(f"softmax_{name}{suffix}_columns", *by_columns, signature=signature)
+    for name, optimizer in OPTIMIZERS.items():
+        state(f"{name}_advance", elementwise.advance, optimizer.advance, len(optimizer.settings), len(optimizer.state))
+        if optimizer.update:
+            signature = elementwise.update_signature(optimizer.vectors)
+            state(name, elementwise.update, optimizer.update, optimizer.n_scalars, signature=signature)
+    return found
+
+
+class Library:
+    """The addresses of functions for a dtype and a target. They live as long as the process, or as a user's row."""
+
+    def __init__(self, dtype: str, target: Target = HOST):
+        self.dtype, self.target = dtype, target
+        self._addresses: dict[str, int] = {}
+
+    def addresses(self, names: Iterable[str]) -> dict[str, int]:
+        """{name: address}. What is not there yet is loaded or compiled; nothing changes if that fails."""
+        names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings: a `Name` would keep its row alive
+        if not all(name in self._addresses for name in names):
+            with global_compiler_lock:
+                missing = {name: functions(self.target)[name] for name in names if name not in self._addresses}
+                code = {name: self._machine_code(name) for name in missing}
+                kept = [name for name, function in missing.items() if not function.owner]
+                found = _load(_engine(), [code[name] for name in kept], [self._symbol(name) for name in kept])
+                loaded = dict(zip(kept, found, strict=True))
+                for name, function in missing.items():
+                    if function.owner:
+                        loaded[name] = self._load_users(name, code[name], function.owner)
+                self._addresses |= loaded
+        return self._addresses
+
+    def _load_users(self, name: str, code: bytes, owner: Any) -> int:
+        """The address of a user's function, which is unloaded when its owner goes."""
+        engine = _new_engine()
+        (address,) = _load(engine, [code], [self._symbol(name)])
+        weakref.finalize(owner, _unload, self._addresses, name, engine).atexit = False
+        return address
+
+    def _symbol(self, name: str) -> str:
+        """The function's name for the linker, unique among dtypes, targets and versions of the source."""
+        features = hashlib.sha256(self.target.features.encode()).hexdigest()[:8]
+        return f"fastnn.{CodeFiles.source}.{self.target.cpu}.{features}.{self.dtype}.{name}"
+
+    def _machine_code(self, name: str) -> bytes:
+        """An object file that holds the function, from the cache or compiled."""
+        if functions(self.target)[name].linked:  # no key could tell what a user's function refers to
+            return bytes(_machine(self.target).emit_object(self.module(name)))
+        return _kept(name, self._symbol(name), self.target, lambda: self.module(name))
+
+    def module(self, name: str) -> llvm.ModuleRef:
+        """The function's optimised code."""
+        module, function, symbol = ir.Module(self._symbol(name)), functions(self.target)[name], self._symbol(name)
+        function.define(module, symbol, self.target, self.dtype)
+        parsed = _parsed(module, self.target)
+        if function.linked:
+            for text in function.linked(self.dtype, self.target):
+                parsed.link_in(llvm.parse_assembly(text))
+            for each in itertools.chain(parsed.functions, parsed.global_variables):
+                if not each.is_declaration and each.name != symbol:
+                    each.linkage = "internal"
+        return _optimised(parsed, self.target)
+
+    def assembly(self, name: str) -> str:
+        """The function's machine code as assembly, for a person to read."""
+        return str(_machine(self.target).emit_assembly(self.module(name)))
+
+
+def scalar_function(function: user_functions.Compiled, n_arguments: int, dtype: str) -> Callable[..., float]:
+    """A user's function of numbers as compiled code gives it, NaN where that raises, to call from Python.
+
+    It is not optimised, for LLVM keeps memory for each module that it has optimised.
+    """
+    symbol, kind = "fastnn.scalar", ctypes.c_double if dtype == "float64" else ctypes.c_float
+    with global_compiler_lock:
+        parsed = _parsed(ir.Module(symbol), HOST)
+        for text in user_functions.linked(symbol, n_arguments, function)(dtype, HOST):
+            parsed.link_in(llvm.parse_assembly(text))
+        engine = _new_engine()
+        (address,) = _load(engine, [bytes(_machine(HOST).emit_object(parsed))], [symbol])
+    loaded = ctypes.CFUNCTYPE(kind, *(kind,) * n_arguments)(address)
+
+    def call(*arguments: float, engine: llvm.ExecutionEngine = engine) -> float:
+        """Call the loaded code, which `engine` holds."""
+        return float(loaded(*arguments))
+
+    return call
+
+
+def host_function(name: str, define: Callable[[ir.Module, str], None]) -> int:
+    """The address of a function for this CPU that is no vector function; `define` adds it to a module."""
+    symbol = f"fastnn.{CodeFiles.source}.{name}"
+
+    def module() -> llvm.ModuleRef:
+        made = ir.Module(symbol)
+        define(made, symbol)
+        return _optimised(_parsed(made, HOST), HOST)
+
+    with global_compiler_lock:
+        if symbol not in _host_functions:
+            (_host_functions[symbol],) = _load(_engine(), [_kept(name, symbol, HOST, module)], [symbol])
+    return _host_functions[symbol]
+
+
+def _kept(name: str, symbol: str, target: Target, module: Callable[[], llvm.ModuleRef]) -> bytes:
+    """The object file of a module, from the cache or compiled."""
+    key = symbol, target.triple, target.cpu, target.features
+    code = CodeFiles.read(name, key)
+    if code is None:
+        code = bytes(_machine(target).emit_object(module()))
+        CodeFiles.write(name, key, code)
+    return code
+
+
+def _parsed(module: ir.Module, target: Target) -> llvm.ModuleRef:
+    module.triple, module.data_layout = target.triple, str(_machine(target).target_data)
+    return llvm.parse_assembly(str(module))
+
+
+def _optimised(parsed: llvm.ModuleRef, target: Target) -> llvm.ModuleRef:
+    parsed.verify()
+    builder = llvm.create_pass_builder(_machine(target), llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(parsed, builder)
+    return parsed
+
+
+_host_functions: dict[str, int] = {}
+
+
+def _load(engine: llvm.ExecutionEngine, code: list[bytes], symbols: list[str]) -> list[int]:
+    """The addresses of functions in object files, which live as long as the engine."""
+    engine.fastnn_code = getattr(engine, "fastnn_code", []) + code  # LLVM reads object files where they lie
+    for each in code:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(each))
+    engine.finalize_object()
+    return [engine.get_function_address(symbol) for symbol in symbols]
+
+
+def _unload(addresses: dict[str, int], name: str, engine: llvm.ExecutionEngine) -> None:
+    """Forget a function and free its code."""
+    addresses.pop(name, None)
+    engine.close()
+
+
+@cache
+def _machine(target: Target) -> llvm.TargetMachine:
+    if target != HOST:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    options = {"cpu": target.cpu, "features": target.features, "opt": 3, "reloc": "default", "codemodel": "jitdefault"}
+    return llvm.Target.from_triple(target.triple).create_target_machine(jit=True, **options)
+
+
+def _new_engine() -> llvm.ExecutionEngine:
+    """An engine, which loads machine code into this process."""
+    empty = llvm.parse_assembly(f'target triple = "{HOST.triple}"')
+    return llvm.create_mcjit_compiler(empty, llvm.Target.from_triple(HOST.triple).create_target_machine(jit=True))
+
+
+@cache
+def _engine() -> llvm.ExecutionEngine:
+    """The engine of all functions that live as long as the process."""
+    return _new_engine()
+
+
+@cache
+def library(dtype: str) -> Library:
+    """The library that this process runs programs with."""
+    return Library(dtype)
