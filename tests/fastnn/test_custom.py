@@ -20,19 +20,9 @@ from fastnn.kernels.activations import ACTIVATIONS
 from fastnn.kernels.cache import CodeFiles
 from fastnn.kernels.library import Library, library
 
+from ..cases import DTYPES, EPS
 from ..differences import central_differences
-from ..kernels.kernel_calls import (
-    DTYPES,
-    EPS,
-    EVERY_TARGET,
-    HOW,
-    TARGETS_HERE,
-    activate,
-    backward,
-    call,
-    matrix,
-    padded,
-)
+from ..kernels.kernel_calls import EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, matrix, padded
 from ..kernels.kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(21)

@@ -245,6 +245,7 @@ print("done")
 # ---- Numba's own threading layers ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["workqueue", "default"])
 def test_a_threading_layer_entered_from_four_threads(layer, run_python):
     source = """
@@ -284,6 +285,7 @@ except RuntimeError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_NPROC counts threads on Linux alone")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_no_more_threads(layer, run_python):

@@ -343,6 +343,7 @@ print("done")
     assert run_python(FIT + source).stdout == "done\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb", "default"])
 def test_with_each_threading_layer(layer, run_python):
     source = """

@@ -32,9 +32,6 @@ from fastnn.kernels.sources import Source, Sources
 from fastnn.kernels.target import AVX2, HOST, SSE
 from fastnn.kernels.update_rules import MAX_NUMBERS, OPTIMIZERS
 
-DTYPES = ("float32", "float64")
-EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
-
 # The other targets' code runs in this process, so their triple is this one's.
 _OTHERS = {"avx2": dataclasses.replace(AVX2, triple=HOST.triple), "sse": dataclasses.replace(SSE, triple=HOST.triple)}
 _NAMED = {"host": HOST, **_OTHERS}

@@ -166,6 +166,7 @@ def test_the_second_process_compiles_nothing_and_writes_nothing(warm, train, fil
     assert contents(warm) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", FORBID)
 def test_an_empty_folder_would_have_compiled(who, run_python, tmp_path):
     """The check of the test above is one that can fail."""
@@ -538,6 +539,7 @@ def test_a_link_of_another_user_is_refused(find, home, tmp_path):
     assert refused(find, link, f"{link} belongs to another user") is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_a_refused_home_warns_once_and_the_temporary_folder_is_used(home, tmp_path, run_python):
     temporary = tmp_path / "temporary"
@@ -775,6 +777,7 @@ def test_a_file_of_roots_that_others_can_write_is_a_miss(image, train):
     assert (report["misses"], report["warnings"]) == (len(bad), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_a_default_folder_that_cannot_be_written_is_read(warm, train, filled, tmp_path):
     """What it lacks goes to the next one, without a warning."""

@@ -6,8 +6,9 @@ import pytest
 from fastnn.kernels import matmul, reference
 from fastnn.kernels.memory import Workspace
 
+from ..cases import DTYPES, EPS
 from ..differences import central_differences
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
+from .kernel_calls import EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(2)
 NAMES = ["sigmoid", "tanh", "relu", "identity", "gelu"]

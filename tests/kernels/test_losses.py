@@ -16,8 +16,9 @@ from fastnn.kernels import entry, loss_functions, reference
 from fastnn.kernels.library import library
 from fastnn.layers import NAMES
 
+from ..cases import DTYPES, EPS
 from ..differences import central_differences
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, matrix, padded
+from .kernel_calls import EVERY_TARGET, HOW, Net, activate, call, matrix, padded
 from .kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(11)

@@ -10,7 +10,8 @@ from fastnn.kernels.matrix import LINE_BYTES
 from fastnn.kernels.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
-from .kernel_calls import DTYPES, contents
+from ..cases import DTYPES
+from .kernel_calls import contents
 
 rng = np.random.default_rng(4)
 WRITTEN_FOR = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)

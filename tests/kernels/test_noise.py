@@ -8,7 +8,8 @@ from fastnn.kernels.matrix import Matrix
 from fastnn.kernels.memory import STEP, aligned_zeros, field
 from fastnn.kernels.program import Code, Program, bindings
 
-from .kernel_calls import DTYPES, ONLY, library, on_targets
+from ..cases import DTYPES
+from .kernel_calls import ONLY, library, on_targets
 
 KEY = 0x0123456789ABCDEF
 SHAPES = [(1, 1), (3, 17), (16, 16), (37, 5), (64, 100)]

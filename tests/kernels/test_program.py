@@ -29,7 +29,8 @@ from fastnn.kernels.program import (
 from fastnn.kernels.sources import Source
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
-from .kernel_calls import DTYPES, library, matrix, padded
+from ..cases import DTYPES
+from .kernel_calls import library, matrix, padded
 
 WRITTEN_FOR = [AVX512, AVX2, SSE, NEON]
 

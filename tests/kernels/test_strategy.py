@@ -9,7 +9,8 @@ from fastnn.kernels import entry, reference, strategy
 from fastnn.kernels.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 from fastnn.kernels.target import AVX2, AVX512, HOST, NEON, SSE
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
+from ..cases import DTYPES, EPS
+from .kernel_calls import EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(3)
 

@@ -8,7 +8,7 @@ import pytest
 from fastnn.kernels.library import Library, functions
 from fastnn.kernels.target import AVX2, AVX512, HOST, MAX_ACCUMULATORS, NEON, SSE, Target
 
-from .kernel_calls import DTYPES
+from ..cases import DTYPES
 
 EACH = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 # Of every module that writes vector code.
