@@ -168,6 +168,7 @@ def test_a_task_whose_thread_dies_is_done_by_the_caller():
     np.testing.assert_array_equal(found, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_whether_threads_can_start(way, monkeypatch):
     with monkeypatch.context() as patient:
@@ -335,6 +336,7 @@ def test_a_child_of_a_process_that_used_prange_of_its_own(order, run_python):
     assert run_python("import os, warnings\n" + source).stdout.endswith("done\n")
 
 
+@pytest.mark.slow
 def test_prange_of_the_user_beside_predict(run_python):
     """With a layer that only one thread may enter."""
     source = """
@@ -398,6 +400,7 @@ def test_available_threads(variables, expected, monkeypatch):
     assert threads.available_threads() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
 def test_a_limit_of_one_thread_is_kept(name, run_python):
     source = (

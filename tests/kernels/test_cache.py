@@ -342,6 +342,7 @@ print(add(2, 3), len(add.signatures))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_the_default_folder(tmp_path, run_python):
     home, xdg, temporary = tmp_path / "home", tmp_path / "xdg", tmp_path / "temporary"
@@ -870,6 +871,7 @@ def test_training_goes_on_without_a_file(trouble, tmp_path, train):
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_trouble_with_writing(tmp_path, run_python):
     folder = tmp_path / "cache"
     assert run_python(ADD.replace("before", "", 1), FASTNN_CACHE_DIR=folder).stdout == "5 1\n"

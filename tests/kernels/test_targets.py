@@ -98,6 +98,7 @@ def test_code_uses_the_target_s_registers(target, widest, dtype):
         assert fused or not (target.has_fma and name.startswith("tiles")), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_code_without_fma_calls_no_c_library(dtype):
     """Which is what LLVM would make of a fused multiply-add, for each lane."""
@@ -136,6 +137,7 @@ def test_the_whole_library_for_arm(dtype, lanes):
     assert not tiles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cpu", "features", "want"),
     [
