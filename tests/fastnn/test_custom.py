@@ -20,19 +20,9 @@ from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.vector.cache import CodeFiles
 from fastnn.kernels.vector.library import Library, library
 
+from ..cases import DTYPES, EPS
 from ..differences import central_differences
-from ..kernels.kernel_calls import (
-    DTYPES,
-    EPS,
-    EVERY_TARGET,
-    HOW,
-    TARGETS_HERE,
-    activate,
-    backward,
-    call,
-    matrix,
-    padded,
-)
+from ..kernels.kernel_calls import EVERY_TARGET, HOW, TARGETS_HERE, activate, backward, call, matrix, padded
 from ..kernels.kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(21)
@@ -368,6 +358,7 @@ def test_equal_functions_are_one_row():
     assert Activation(lambda z: 3.0 * z, lambda z: 3.0 + 0 * z)._kernel != one._kernel
 
 
+@pytest.mark.slow
 def test_what_nothing_uses_is_freed():
     X = np.array([[2.0]], "f4")
     model = Model([1, Dense(1, times(5.0))], init="zeros")
@@ -397,6 +388,7 @@ def test_globals_are_taken_when_an_activation_is_made():
     assert copy.deepcopy(first)._kernel is first._kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_models_of_one_function_with_other_globals(dtype):
     """The programs of equal architectures are shared, so that these must not be equal."""
@@ -550,6 +542,7 @@ def test_nan_of_compiled_code_alone_is_explained():
         Activation(narrow, lambda z: 1.0 + 0 * z, check=True)
 
 
+@pytest.mark.slow
 def test_threads_that_make_equal_and_different_activations():
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

@@ -1186,6 +1186,7 @@ REGRESSORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
@@ -1319,6 +1320,7 @@ def test_conversion_before_training(kind):
     follow(type(mine).from_sklearn(theirs), mine.to_sklearn(), "fit", *samples(kind))
 
 
+@pytest.mark.slow
 def test_what_to_sklearn_gives_needs_no_fastnn(run_python, tmp_path):
     mine, _ = pair("strings")
     X, y = samples("strings")

@@ -23,7 +23,8 @@ from fastnn.network import threads
 from fastnn.training import thread_tuner
 from fastnn.training.options import RuleValues
 
-from ..kernels.kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, twin_of
+from ..cases import DTYPES, EPS
+from ..kernels.kernel_calls import EVERY_TARGET, HOW, Net, twin_of
 
 # Each kind alone, as the first layer and in the middle; then some together.
 NETS = {

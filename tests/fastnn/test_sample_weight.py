@@ -7,7 +7,8 @@ from fastnn import SGD, Adam, Model
 from fastnn.kernels import reference
 from fastnn.kernels.running import entry
 
-from ..kernels.kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net
+from ..cases import DTYPES, EPS
+from ..kernels.kernel_calls import EVERY_TARGET, HOW, Net
 
 rng = np.random.default_rng(12)
 LOSSES = {"quadratic": "sigmoid", "sigmoid_cross_entropy": "sigmoid", "softmax_cross_entropy": "softmax"}

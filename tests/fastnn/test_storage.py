@@ -366,6 +366,7 @@ def test_a_name_as_long_as_the_file_system_takes(character, tmp_path):
     assert os.listdir(tmp_path) == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_what_a_killed_save_left_goes_with_a_later_save(saved, run_python):
     before = saved.read_bytes()
@@ -810,6 +811,7 @@ def test_other_names_are_allowed(name, tmp_path):
 # ---- what others do to files meanwhile, and file systems that refuse ----
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("size", [0, 300])
 def test_a_file_that_is_cut_while_it_is_read(size, saved, run_python):

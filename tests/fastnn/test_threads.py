@@ -169,6 +169,7 @@ def test_a_task_whose_thread_dies_is_done_by_the_caller():
     np.testing.assert_array_equal(found, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_whether_threads_can_start(way, monkeypatch):
     with monkeypatch.context() as patient:
@@ -246,6 +247,7 @@ print("done")
 # ---- Numba's own threading layers ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["workqueue", "default"])
 def test_a_threading_layer_entered_from_four_threads(layer, run_python):
     source = """
@@ -285,6 +287,7 @@ except RuntimeError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_NPROC counts threads on Linux alone")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_no_more_threads(layer, run_python):
@@ -334,6 +337,7 @@ def test_a_child_of_a_process_that_used_prange_of_its_own(order, run_python):
     assert run_python("import os, warnings\n" + source).stdout.endswith("done\n")
 
 
+@pytest.mark.slow
 def test_prange_of_the_user_beside_predict(run_python):
     """With a layer that only one thread may enter."""
     source = """
@@ -397,6 +401,7 @@ def test_available_threads(variables, expected, monkeypatch):
     assert threads.available_threads() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
 def test_a_limit_of_one_thread_is_kept(name, run_python):
     source = (

@@ -1040,6 +1040,7 @@ def test_another_thread_cannot_change_the_network_under_a_fit(change, blobs):
     change(model)  # now it may
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("from_thread", [False, True])
 def test_a_child_forked_during_a_fit_may_fit_its_copy(from_thread, run_python):

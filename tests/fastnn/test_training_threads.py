@@ -280,6 +280,7 @@ assert strategy.max_threads(Model([40, 64, 5])._network.layout, 50, 2) == 2
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("used_before", [True, False])
 def test_in_forked_children(used_before, run_python):
@@ -294,6 +295,7 @@ print("done")
     assert run_python(FIT + source.replace("USED", str(used_before))).stdout == "done\n"
 
 
+@pytest.mark.slow
 def test_in_a_spawned_child(run_python, tmp_path):
     source = """
 if __name__ == "__main__":
@@ -345,6 +347,7 @@ print("done")
     assert run_python(FIT + source).stdout == "done\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb", "default"])
 def test_with_each_threading_layer(layer, run_python):
     source = """

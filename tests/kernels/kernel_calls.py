@@ -38,9 +38,6 @@ from fastnn.kernels.vector.matrix import Matrix
 from fastnn.kernels.vector.matrix import padded as padded_bytes
 from fastnn.training.options import NO_PENALTY, NO_RULES, write_settings
 
-DTYPES = ("float32", "float64")
-EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
-
 # The other targets' code runs in this process, so their triple is this one's.
 _OTHERS = {"avx2": dataclasses.replace(AVX2, triple=HOST.triple), "sse": dataclasses.replace(SSE, triple=HOST.triple)}
 _NAMED = {"host": HOST, **_OTHERS}

@@ -39,6 +39,7 @@ def test_draw_order_matches_the_reference(n, target):
         assert int(state[0]) == want_state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "n"), on_targets([300_000]))
 def test_a_number_that_would_make_the_range_uneven_is_drawn_again(n, target):
     """So rarely that it takes a long order."""

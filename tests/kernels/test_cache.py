@@ -166,6 +166,7 @@ def test_the_second_process_compiles_nothing_and_writes_nothing(warm, train, fil
     assert contents(warm) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", FORBID)
 def test_an_empty_folder_would_have_compiled(who, run_python, tmp_path):
     """The check of the test above is one that can fail."""
@@ -341,6 +342,7 @@ print(add(2, 3), len(add.signatures))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_the_default_folder(tmp_path, run_python):
     home, xdg, temporary = tmp_path / "home", tmp_path / "xdg", tmp_path / "temporary"
@@ -538,6 +540,7 @@ def test_a_link_of_another_user_is_refused(find, home, tmp_path):
     assert refused(find, link, f"{link} belongs to another user") is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_a_refused_home_warns_once_and_the_temporary_folder_is_used(home, tmp_path, run_python):
     temporary = tmp_path / "temporary"
@@ -775,6 +778,7 @@ def test_a_file_of_roots_that_others_can_write_is_a_miss(image, train):
     assert (report["misses"], report["warnings"]) == (len(bad), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the folders of the XDG convention")
 def test_a_default_folder_that_cannot_be_written_is_read(warm, train, filled, tmp_path):
     """What it lacks goes to the next one, without a warning."""
@@ -867,6 +871,7 @@ def test_training_goes_on_without_a_file(trouble, tmp_path, train):
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_trouble_with_writing(tmp_path, run_python):
     folder = tmp_path / "cache"
     assert run_python(ADD.replace("before", "", 1), FASTNN_CACHE_DIR=folder).stdout == "5 1\n"

@@ -7,8 +7,9 @@ from fastnn.kernels import reference
 from fastnn.kernels.programs import matmul
 from fastnn.kernels.programs.memory import Workspace
 
+from ..cases import DTYPES, EPS
 from ..differences import central_differences
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
+from .kernel_calls import EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(2)
 NAMES = ["sigmoid", "tanh", "relu", "identity", "gelu"]

@@ -18,8 +18,9 @@ from fastnn.kernels.running import entry
 from fastnn.kernels.vector.library import library
 from fastnn.settings.layers import NAMES
 
+from ..cases import DTYPES, EPS
 from ..differences import central_differences
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, HOW, Net, activate, call, matrix, padded
+from .kernel_calls import EVERY_TARGET, HOW, Net, activate, call, matrix, padded
 from .kernel_calls import loss as loss_of
 
 rng = np.random.default_rng(11)
@@ -424,6 +425,7 @@ def test_outputs_at_the_wrong_end_without_a_warning():
     assert share_at_the_wrong_end(model, X, np.eye(2)[labels]) > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [fastnn.Rprop(), fastnn.LBFGS()], ids=["Rprop", "LBFGS"])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_wrong_labels_give_no_warning(outputs, optimizer):
@@ -446,6 +448,7 @@ def test_a_rare_class_that_nothing_tells_gives_no_warning(optimizer):
     assert share_at_the_wrong_end(model, np.zeros((1000, 1)), y) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 10, 40])
 def test_xor_unfinished_gives_no_warning(epochs):
     X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])

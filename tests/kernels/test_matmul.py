@@ -9,7 +9,8 @@ from fastnn.kernels.programs import matmul
 from fastnn.kernels.programs.program import Program
 from fastnn.kernels.vector.matrix import LINE_BYTES
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, matrix, on_targets, padded, run
+from ..cases import DTYPES, EPS
+from .kernel_calls import EVERY_TARGET, matrix, on_targets, padded, run
 
 rng = np.random.default_rng(1)
 EDGES = [(1, 1, 1), (1, 300, 1), (300, 1, 1), (1, 1, 300), (12, 16, 32), (13, 17, 33), (24, 48, 64), (11, 31, 49)]

@@ -18,7 +18,8 @@ from fastnn.kernels.vector.barriers import Worker
 from fastnn.kernels.vector.matrix import LINE_BYTES
 from fastnn.training.options import RuleValues
 
-from .kernel_calls import DTYPES, contents
+from ..cases import DTYPES
+from .kernel_calls import contents
 
 rng = np.random.default_rng(4)
 WRITTEN_FOR = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)

@@ -9,7 +9,8 @@ from fastnn.kernels.programs.program import Code, Program, bindings
 from fastnn.kernels.running import entry
 from fastnn.kernels.vector.matrix import Matrix
 
-from .kernel_calls import DTYPES, ONLY, library, matrix, on_targets
+from ..cases import DTYPES
+from .kernel_calls import ONLY, library, matrix, on_targets
 
 KEY = 0x0123456789ABCDEF
 SHAPES = [(1, 1), (3, 17), (16, 16), (37, 5), (64, 100)]

@@ -6,7 +6,8 @@ import pytest
 from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import HOST
 
-from .kernel_calls import DTYPES, EPS, call, on_targets, padded
+from ..cases import DTYPES, EPS
+from .kernel_calls import call, on_targets, padded
 
 rng = np.random.default_rng(0)
 SHAPES = [(1, 1), (1, 7), (2, 1), (3, 10), (5, 16), (17, 33), (2, 300), (129, 15), (300, 64)]  # (samples, neurons)

@@ -32,7 +32,8 @@ from fastnn.kernels.running.interpreter import run_part
 from fastnn.kernels.vector.library import functions
 from fastnn.kernels.vector.matrix import Matrix, Symbol
 
-from .kernel_calls import DTYPES, ONLY, library, matrix, padded
+from ..cases import DTYPES
+from .kernel_calls import ONLY, library, matrix, padded
 
 WRITTEN_FOR = [AVX512, AVX2, SSE, NEON]
 

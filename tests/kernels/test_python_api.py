@@ -297,6 +297,7 @@ def networks_of_one_architecture(n_inputs, hidden):
     return models, X, [expected(model, X) for model in models]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [1e-6, 1e-5, None])
 def test_threads_that_predict_new_numbers_of_rows(interval):
     """Of models of one architecture, which share programs and their buffers."""

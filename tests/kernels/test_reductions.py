@@ -6,7 +6,8 @@ import pytest
 from fastnn.kernels import reference
 from fastnn.kernels.vector.matrix import LINE_BYTES
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, call, on_targets, padded
+from ..cases import DTYPES, EPS
+from .kernel_calls import EVERY_TARGET, call, on_targets, padded
 
 rng = np.random.default_rng(0)
 DELTAS = [(1, 1), (24, 3), (16, 16), (17, 40), (32, 10), (101, 100)]

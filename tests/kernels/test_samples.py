@@ -5,7 +5,8 @@ import pytest
 
 from fastnn.kernels import reference
 
-from .kernel_calls import DTYPES, EVERY_TARGET, call, on_targets, padded
+from ..cases import DTYPES
+from .kernel_calls import EVERY_TARGET, call, on_targets, padded
 
 rng = np.random.default_rng(0)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, activate, on_targets
+from ..cases import DTYPES, EPS
+from .kernel_calls import EVERY_TARGET, activate, on_targets
 
 rng = np.random.default_rng(0)
 NAMES = ["exp", "sigmoid", "tanh"]

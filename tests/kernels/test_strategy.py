@@ -11,7 +11,8 @@ from fastnn.kernels.programs import strategy
 from fastnn.kernels.programs.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 from fastnn.kernels.running import entry
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, Net, on_targets
+from ..cases import DTYPES, EPS
+from .kernel_calls import EVERY_TARGET, Net, on_targets
 
 rng = np.random.default_rng(3)
 

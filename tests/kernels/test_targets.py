@@ -8,7 +8,7 @@ import pytest
 from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, MAX_ACCUMULATORS, NEON, SSE, Target
 from fastnn.kernels.vector.library import Library, functions
 
-from .kernel_calls import DTYPES
+from ..cases import DTYPES
 
 EACH = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda target: target.cpu)
 # Of every module that writes vector code.
@@ -99,6 +99,7 @@ def test_code_uses_the_target_s_registers(target, widest, dtype):
         assert fused or not (target.has_fma and name.startswith("tiles")), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_code_without_fma_calls_no_c_library(dtype):
     """Which is what LLVM would make of a fused multiply-add, for each lane."""
@@ -137,6 +138,7 @@ def test_the_whole_library_for_arm(dtype, lanes):
     assert not tiles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cpu", "features", "want"),
     [

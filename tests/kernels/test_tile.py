@@ -6,7 +6,8 @@ import pytest
 from fastnn.kernels import reference
 from fastnn.kernels.vector.matrix import LINE_BYTES
 
-from .kernel_calls import DTYPES, EPS, EVERY_TARGET, call, matrix, on_targets, padded
+from ..cases import DTYPES, EPS
+from .kernel_calls import EVERY_TARGET, call, matrix, on_targets, padded
 
 rng = np.random.default_rng(0)
 LAYERS = [(1, 1), (4, 24), (7, 40), (24, 3), (64, 32), (101, 100)]
