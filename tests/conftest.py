@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def numbers_of_its_own(request):
-    """A module's generator `rng` gives each case numbers that depend on its name alone, not on what ran before."""
+def numbers_by_name(request):
+    """A module's generator `rng` gives each case numbers that follow from its name alone, not from what ran before."""
     module = getattr(request.node, "module", None)  # an example in a docstring has none
     if hasattr(module, "rng"):
         module.rng = np.random.default_rng(zlib.crc32(request.node.name.encode()))

@@ -24,7 +24,7 @@ OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
 MAX_PLANS = 3  # how many plans of training are kept for an architecture
 MAX_ARCHITECTURES = 8  # whose programs are kept
-ORIENTATION = ""  # of new networks' blocks: "row-major", "feature-major", or "" for what `kernels.strategy` chooses
+ORIENTATION = ""  # how new networks compute blocks: "row-major", "feature-major", or "" for what `strategy` chooses
 SHARED_BYTES = 2**20  # programs may outlive a network whose parameters and buffers have at most so many bytes
 
 
