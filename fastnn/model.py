@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import file_paths, scalars
 from .checks.other_names import explained
-from .checks.scalars import MAX_UNITS, shown
+from .checks.scalars import MAX_UNITS
 from .data import arrays
 from .data.arrays import Targets
 from .data.streams import Stream
@@ -33,18 +33,9 @@ from .settings.initialisers import Init
 from .settings.layers import AnyLayer, Dense, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
-from .training import step
+from .training import arguments, step
 from .training.advice import after_fit
-from .training.arguments import (
-    AnyMetric,
-    FitArguments,
-    Subject,
-    check_rows,
-    check_trainable,
-    checked,
-    inputs_of,
-    targets_of,
-)
+from .training.arguments import AnyMetric, Subject
 from .training.fit import Fit, Rate
 from .training.trainers import trainer_for
 
@@ -134,11 +125,10 @@ class Model:
         rng: int | np.random.Generator | None = None,
     ):
         description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
-        generator = _generator(rng)
+        generator = scalars.generator(rng)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         network = Network(description)
-        for tensors, node, each in zip(network.tensors, description.numbered, inits, strict=True):
-            initialisers.set_layer(tensors, node, each, generator)
+        initialisers.set_layers(network.tensors, description.numbered, inits, generator)
         network.seed(int(generator.integers(2**64, dtype=np.uint64)))
         split_seed = int(generator.integers(2**63))
         self._set(network, split_seed, None)
@@ -228,10 +218,7 @@ class Model:
         rate = self._rate
         if rate is None or not self._claims.in_callback():
             raise RuntimeError("learning_rate can be set by a callback of a fit alone; else give fit another optimizer")
-        if not rate.constant:
-            raise ValueError("learning_rate can be set where the optimizer's is a number, got a schedule or LBFGS")
-        value = scalars.number("learning_rate", value, 0.0, open_low=True)
-        rate.now = rate.requested = value
+        rate.request(value)
 
     def __repr__(self) -> str:
         return self._network.architecture.described()
@@ -429,9 +416,9 @@ class Model:
         """
         named = locals()
         del named["self"]
-        arguments = FitArguments(**named)
+        values = arguments.FitArguments(**named)
         subject = self._subject
-        request = checked(subject, arguments)
+        request = arguments.checked(subject, values)
         claim = threading.Lock()
         with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
             self._claims.take(claim)
@@ -590,11 +577,9 @@ class Model:
         """
         network, inputs = self._network, self._inputs(X)
         targets = self._targets(y, len(inputs), network=network)
-        check_trainable(network.architecture)
-        check_rows(network.layout, len(inputs))
-        gradient = network.inference.gradients(inputs, targets.array)
-        none = np.empty(0, self.dtype)
-        return [(each["weight"], each.get("bias", none)) for each in network.tensors_of(gradient)]
+        arguments.check_trainable(network.architecture)
+        arguments.check_rows(network.layout, len(inputs))
+        return network.pairs_of(network.inference.gradients(inputs, targets.array))
 
     def hidden_activations(self, X: ArrayLike) -> list[NDArray[Any]]:
         """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
@@ -632,11 +617,11 @@ class Model:
         return self._network.inference.input_gradients(self._inputs(X, finite=False))
 
     def _inputs(self, X: ArrayLike, finite: bool = True) -> NDArray[Any]:
-        return inputs_of(self._network.architecture, X, self._feature_names, finite=finite)
+        return arguments.inputs_of(self._network.architecture, X, self._feature_names, finite=finite)
 
     def _targets(self, y: ArrayLike, n: int, network: Network | None = None) -> Targets:
         """y for a network, this model's unless one is passed; a call of the model must go on with the same."""
-        return targets_of((self._network if network is None else network).architecture, y, n)
+        return arguments.targets_of((self._network if network is None else network).architecture, y, n)
 
     # ---- transfer learning and files ----
 
@@ -653,17 +638,12 @@ class Model:
         >>> sorted(model.frozen)
         [0]
         """
-        chosen = scalars.items("layers", layers, "indices") if isinstance(layers, Iterable) else [layers]
-        n = len(self._network.tensors)
-        for i in chosen:
-            if not -n <= scalars.integer("layers", i, -n) < n:
-                raise ValueError(f"layers must be indices in [{-n}, {n}), got {shown(i)}")
+        frozen = scalars.indices("layers", layers, len(self._network.tensors))
         claim = threading.Lock()
         with claim:
             self._claims.take_for_change(claim)
             old = self._network
-            architecture = replace(old.architecture, frozen=frozenset(i % n for i in chosen))
-            self._network = Network(architecture, old.random, old.noise, old.parameters)
+            self._network = Network(replace(old.architecture, frozen=frozen), old.random, old.noise, old.parameters)
 
     @explained
     def replace_head(
@@ -682,13 +662,13 @@ class Model:
         head = Dense(n_out, self._network.architecture.head.activation if activation is None else activation)
         node = replace(self._network.architecture.nodes[-1], layer=head, units=n_out)
         inits = initialisers.of_layers(init, [node], self.dtype)
-        generator = _generator(rng)
+        generator = scalars.generator(rng)
         claim = threading.Lock()
         with claim:
             self._claims.take_for_change(claim)
             old = self._network
             new = old.with_head(head)
-            initialisers.set_layer(new.tensors[-1], node, inits[0], generator)
+            initialisers.set_layers(new.tensors[-1:], [node], inits, generator)
             self._network = new
 
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = True) -> None:
@@ -718,9 +698,3 @@ class Model:
         optimizer, path = scalars.boolean("optimizer", optimizer), file_paths.path(path)
         contents = model_file.Contents(self._network, self._split_seed, self._feature_names)
         storage.write(path, *model_file.written(contents, optimizer))
-
-
-def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:
-    if rng is None or isinstance(rng, np.random.Generator):
-        return np.random.default_rng(rng)
-    return np.random.default_rng(scalars.integer("rng", rng, 0))

@@ -104,3 +104,19 @@ def dropout(value: Any, n_hidden: int) -> tuple[float, ...]:
         raise ValueError(f"dropout must be a number, or one a hidden layer, {n_hidden}, got {shown(value)}")
     rates = [number("dropout", rate, 0.0, 1.0) for rate in given]
     return (*rates, 0.0) if any(rates) else ()
+
+
+def indices(name: str, value: Any, n: int) -> frozenset[int]:
+    """The indices below n that an integer or an iterable of them names; negative ones count from the end."""
+    found = items(name, value, "indices") if isinstance(value, Iterable) else [value]
+    for i in found:
+        if not -n <= integer(name, i, -n) < n:
+            raise ValueError(f"{name} must be indices in [{-n}, {n}), got {shown(i)}")
+    return frozenset(i % n for i in found)
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """The generator that the argument rng stands for: None, a seed, or one of NumPy's."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return np.random.default_rng(rng)
+    return np.random.default_rng(integer("rng", rng, 0))

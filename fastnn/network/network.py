@@ -114,9 +114,7 @@ class Network:
             self.state["noise"] = noise
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
         self.tensors = self.tensors_of(self.parameters)
-        none = np.empty(0, layout.dtype)
-        self.weights = tuple(tensors["weight"] for tensors in self.tensors)
-        self.biases = tuple(tensors.get("bias", none) for tensors in self.tensors)
+        self.weights, self.biases = zip(*self.pairs_of(self.parameters), strict=True)
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
@@ -141,6 +139,11 @@ class Network:
     def tensors_of(self, vector: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], ...]:
         """The tensors of each layer that has some, by name: views of a vector laid out like the parameters."""
         return tuple(tensors for tensors in self.layout.tensors(vector) if tensors)
+
+    def pairs_of(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """(weight, bias) of each such layer, as `Model.weights` and `Model.biases` have them; a bias may be empty."""
+        none = np.empty(0, vector.dtype)
+        return [(tensors["weight"], tensors.get("bias", none)) for tensors in self.tensors_of(vector)]
 
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""

@@ -113,8 +113,18 @@ def of_layers(init: Init, layers: Sequence[Node], dtype: str) -> list[Any]:
     return entries
 
 
-def set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generator: np.random.Generator) -> None:
-    """Write a layer's tensors, by an entry of `of_layers`. A name draws those of dense layers."""
+def set_layers(
+    layers: Sequence[dict[str, NDArray[Any]]],
+    nodes: Sequence[Node],
+    inits: Sequence[Any],
+    generator: np.random.Generator,
+) -> None:
+    """Write the tensors of layers, by what `of_layers` gave. A name draws those of dense layers."""
+    for tensors, node, init in zip(layers, nodes, inits, strict=True):
+        _set_layer(tensors, node, init, generator)
+
+
+def _set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generator: np.random.Generator) -> None:
     drawn = isinstance(init, str) and node.kind.multiplies
     for tensor in node.tensors:
         if not (drawn and tensor.name == "weight"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import scalars
 from ..network.network import Network
 from ..reports.history import DivergenceError, Recorder
 from ..reports.scoring import Scored
@@ -29,6 +30,12 @@ class Rate:
         """The rate before the first step."""
         rate = optimizer.learning_rate
         return cls(np.nan, False) if isinstance(rate, learning_rates.LearningRate) else cls(rate, True)
+
+    def request(self, value: float) -> None:
+        """Take another rate from now on."""
+        if not self.constant:
+            raise ValueError("learning_rate can be set where the optimizer's is a number, got a schedule or LBFGS")
+        self.now = self.requested = scalars.number("learning_rate", value, 0.0, open_low=True)
 
 
 class Trainer:

@@ -88,35 +88,22 @@ def matmul(
         (matrix,) = stack
         a, stack, c, c0 = matrix.T, [a.T], c.T, c0.T
     pack = copy or not stack[0].is_row_major
-    target, per_line = program.target, LINE_BYTES // c.itemsize
     # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
     whole = swap or not stack[0].is_row_major
-    lines = math.ceil(2 * c.cols / per_line) / 2
     start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
-    if start_column and c.rows == 1:
-        widths = _row_widths(target, math.ceil(lines))
-    else:
-        widths = _tile_widths(target, math.ceil(lines) if whole else lines)
-    columns = [(width, _tile_heights(target, c.rows, width)) for width in widths]
-    interleave = list(interleave)
-    total = sum(count for _, heights in columns for _, count in heights)
-    done = added = 0  # tiles, and interleaved operations
+    columns = _tile_columns(program.target, c, whole, start_column)
+    spread = _Spread(program, interleave, sum(count for _, heights in columns for _, count in heights))
     first = 0  # column
     begin, in_ranges = 0, c.rows * c.row_stride > L1_BYTES
     for width, heights in columns:
-        stop = min(first + math.ceil(width) * per_line, c.cols)
+        stop = min(first + math.ceil(width) * LINE_BYTES // c.itemsize, c.cols)
         b_column = stack[0][:, first:stop]
         if pack:
             b_column = _packed(program, stack, first, stop, width, pack_buffer, zeros)
         row = 0
         for height, count in heights:
             while count:
-                due = total if added == len(interleave) else total * (added + 1) // (len(interleave) + 1)
-                if due <= done:
-                    program.extend([interleave[added]])
-                    added += 1
-                    continue
-                now = min(count, due - done)
+                now = spread.take(count)
                 rows = slice(row, row + now * height)
                 program.add(
                     f"tiles_{height}x{width}{'_column' * start_column}",
@@ -126,15 +113,53 @@ def matmul(
                     C0=c0[rows, 0:1] if start_column else c0[rows, first:stop],
                     tiles=now,
                 )
-                row, count, done = row + now * height, count - now, done + now
+                row, count = row + now * height, count - now
         if in_ranges and ((stop - begin) * c.rows * c.itemsize >= RANGE_BYTES or stop == c.cols):
             tile_range = slice(0, c.rows), slice(begin, stop)
             epilogue(tile_range[::-1] if swap else tile_range)
             begin = stop
         first = stop
-    program.extend(interleave[added:])
+    spread.finish()
     if not in_ranges:
         epilogue(WHOLE)
+
+
+def _tile_columns(
+    target: Target, c: Matrix, whole: bool, start_column: bool
+) -> list[tuple[float, list[tuple[int, int]]]]:
+    """The columns of tiles of a product: each one's width in lines, and its heights."""
+    lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
+    if start_column and c.rows == 1:
+        widths = _row_widths(target, math.ceil(lines))
+    else:
+        widths = _tile_widths(target, math.ceil(lines) if whole else lines)
+    return [(width, _tile_heights(target, c.rows, width)) for width in widths]
+
+
+class _Spread:
+    """Operations that are spread evenly through the tiles of a product."""
+
+    def __init__(self, program: Program, operations: Iterable[Operation], tiles: int):
+        self.program, self.operations, self.tiles = program, list(operations), tiles
+        self.done = self.added = 0  # tiles, and operations
+
+    def take(self, count: int) -> int:
+        """How many of so many tiles come before the next operation; those that are due now are added."""
+        while self._due() <= self.done:
+            self.program.extend([self.operations[self.added]])
+            self.added += 1
+        now = min(count, self._due() - self.done)
+        self.done += now
+        return now
+
+    def _due(self) -> int:
+        """The number of tiles before the next operation."""
+        n = len(self.operations)
+        return self.tiles if self.added == n else self.tiles * (self.added + 1) // (n + 1)
+
+    def finish(self) -> None:
+        """Add the operations that are left."""
+        self.program.extend(self.operations[self.added :])
 
 
 def _packed(

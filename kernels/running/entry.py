@@ -111,28 +111,35 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-            if this.count != 0.0:  # else no sample had any weight
-                losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
-            this.count = 0.0
-            run_part(operations, patches, programs, CHECK, bindings, 0, network)
-            if not (losses[this.epoch] - losses[this.epoch] == 0.0 and now.not_finite == 0.0):
-                this.status = DIVERGED
-                break
-            run_part(operations, patches, programs, KEEP, bindings, 0, network)
-            if this.ordered == GIVEN:
-                bindings[ORDER].address += 4 * this.n_samples
-            loss = losses[this.epoch]
-            this.waited = this.waited + 1 if loss > this.best - this.tol else 0
-            this.best = min(this.best, loss)
-            this.epoch += 1
-            this.step = 0
-            if 0 <= this.patience < this.waited:
-                this.status = STALLED
+            if not _end_epoch(operations, patches, programs, bindings, step, this, losses, network):
                 break
     if helpers > 0:
         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
         box.stopped = 1
     return True
+
+
+@njit(nogil=True)
+def _end_epoch(operations, patches, programs, bindings, step, this, losses, network):
+    """Check and keep what an epoch left; gives whether training goes on."""
+    if this.count != 0.0:  # else no sample had any weight
+        losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
+    this.count = 0.0
+    loss = losses[this.epoch]
+    run_part(operations, patches, programs, CHECK, bindings, 0, network)
+    if not (loss - loss == 0.0 and step[0].not_finite == 0.0):
+        this.status = DIVERGED
+        return False
+    run_part(operations, patches, programs, KEEP, bindings, 0, network)
+    if this.ordered == GIVEN:
+        bindings[ORDER].address += 4 * this.n_samples
+    this.waited = this.waited + 1 if loss > this.best - this.tol else 0
+    this.best = min(this.best, loss)
+    this.epoch += 1
+    this.step = 0
+    if 0 <= this.patience < this.waited:
+        this.status = STALLED
+    return this.status == RUNNING
 
 
 @cached

@@ -74,10 +74,18 @@ class _Functions(dict[str, Function]):
 
 @cache
 def _functions(target: Target) -> dict[str, Function]:
-    """The table of functions. A new function is a line here, or a row of the table that it comes from."""
+    """The table of functions. A new function is a line below, or a row of the table that it comes from."""
     found = _Functions()
-    state = found.state
+    _state_products(found, target)
+    _state_elementwise(found)
+    _state_layers(found)
+    _state_samples(found)
+    _state_formulas(found)
+    return found
 
+
+def _state_products(found: _Functions, target: Target) -> None:
+    state = found.state
     for start, tiles, suffix in (("rows", target.tiles, ""), ("column", target.column_tiles, "_column")):
         for rows, lines in tiles:
             signature = tile.tiles_signature(start)
@@ -85,18 +93,30 @@ def _functions(target: Target) -> dict[str, Function]:
     state("ger", tile.ger)
     state("inner", reductions.inner)
     state("transpose", reductions.transpose)
+    state("softmax", reductions.softmax)
+    state("softmax_backward", reductions.softmax_backward)
+    state("barrier", barriers.barrier)
+
+
+def _state_elementwise(found: _Functions) -> None:
+    state = found.state
     state("add", elementwise.binary, lambda s, x, y: x + y)
     state("or_nan", elementwise.binary, lambda s, x, y: s.select(s.b.fcmp_unordered("uno", y.v, y.v), y, x))
     state("copy", elementwise.unary, lambda s, x: x)
     state("zero", elementwise.fill, 0.0)
-    state("clear_padding", elementwise.clear_padding)
-    state("finite_check", elementwise.finite_check)
     state("decay", elementwise.decay, False)
     state("decay_with_signs", elementwise.decay, True)
-    for name in ("clip", "scale", "smooth_labels", "limit_norms", "penalty", "norm_factor"):
-        state(name, getattr(elementwise, name))
     state("squares", elementwise.column_sums, True)
     state("absolute_values", elementwise.column_sums, False)
+    for name in ("clear_padding", "finite_check", "clip", "scale", "smooth_labels", "limit_norms", "penalty"):
+        state(name, getattr(elementwise, name))
+    for name in ("norm_factor", "collect", "take_rate", "increment"):
+        state(name, getattr(elementwise, name))
+
+
+def _state_layers(found: _Functions) -> None:
+    """What layers without products need."""
+    state = found.state
     state("total", normalisation.total)
     state("total_columns", normalisation.total)
     for suffix, columns in (("", False), ("_columns", True)):
@@ -109,32 +129,34 @@ def _functions(target: Target) -> dict[str, Function]:
             state(f"normalise_over_{over}_backward{suffix}", normalisation.normalise_backward, across)
     state("follow", normalisation.follow)
     state("fold", normalisation.fold)
+
+
+def _state_samples(found: _Functions) -> None:
+    """What reads samples, writes outputs, and draws numbers."""
+    state = found.state
     for name in ("dropout", "add_noise"):
         state(name, getattr(noise, name), False)
         state(f"{name}_columns", getattr(noise, name), True)
     state("draw_key", noise.draw_key)
-    state("collect", elementwise.collect)
-    state("take_rate", elementwise.take_rate)
-    state("increment", elementwise.increment)
+    state("draw_order", batches.draw_order)
     for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
         state(name, gathering.gather, source)
         state(f"{name}_columns", gathering.gather_columns, source)
-    state("gather_sparse", gathering.gather_sparse)
-    state("gather_sparse_columns", gathering.gather_sparse_columns)
-    state("one_hot", gathering.one_hot)
-    state("one_hot_columns", gathering.one_hot_columns)
+    for name in ("gather_sparse", "one_hot"):
+        state(name, getattr(gathering, name))
+        state(f"{name}_columns", getattr(gathering, f"{name}_columns"))
     state("prefetch_L1", gathering.prefetch, 1)
     state("prefetch_L2", gathering.prefetch, 2)
-    state("prefetch_in_place", gathering.prefetch_in_place)
-    state("unpad", gathering.unpad)
-    state("draw_order", batches.draw_order)
-    state("barrier", barriers.barrier)
+    for name in ("prefetch_in_place", "unpad", "sum_of_weights"):
+        state(name, getattr(gathering, name))
+
+
+def _state_formulas(found: _Functions) -> None:
+    """The functions of the rows of activations, losses and optimizers."""
+    state = found.state
     for name, activation in list(ACTIVATIONS.items()):  # a copy: another thread may make a row
         if not activation.linked:
             found.activation(name, activation)
-    state("sum_of_weights", gathering.sum_of_weights)
-    state("softmax", reductions.softmax)
-    state("softmax_backward", reductions.softmax_backward)
     for samples_are, weights in elementwise.WEIGHTS.items():
         signature, suffix = elementwise.LOSS + weights, "_weighted" if weights else ""
         for name, loss in list(LOSSES.items()):
@@ -152,7 +174,6 @@ def _functions(target: Target) -> dict[str, Function]:
         if optimizer.update:
             signature = elementwise.update_signature(optimizer.vectors)
             state(name, elementwise.update, optimizer.update, optimizer.n_scalars, signature=signature)
-    return found
 
 
 class Library:
