@@ -198,8 +198,8 @@ def test_a_copy_of_the_package_shares_the_folder(package, warm, train):
 
 @pytest.mark.slow
 def test_edits_in_functions_below_the_entry_are_seen(package, warm, train, expected):
-    edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
-    edit(package, "activations.py", "lambda s, a: a - a * a, largest", "lambda s, a: a * a - a, largest")
+    edit(package, "formulas/loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
+    edit(package, "formulas/activations.py", "lambda s, a: a - a * a, largest", "lambda s, a: a * a - a, largest")
     report = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
     assert report["package"] == str(package / "fastnn")
     assert report["loss"] == pytest.approx(expected["loss"] / 2, rel=1e-12)
@@ -245,7 +245,7 @@ def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_p
         copied = tmp_path / f"copy-{len(keys)}"
         shutil.copytree(package, copied)
         if change:
-            edit(copied, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
+            edit(copied, "formulas/loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
         if not sources:
             without_sources(copied)
         keys.append(run_python(SOURCE, path=zipped(copied) if zip_it else copied).stdout)
@@ -256,7 +256,7 @@ def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_p
 
 @pytest.mark.slow
 def test_a_bundle_without_sources_is_not_served_by_the_version_before(package, warm, train, expected):
-    edit(package, "loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
+    edit(package, "formulas/loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
     without_sources(package)
     first = train(path=package, same=False, FASTNN_CACHE_DIR=warm)
     assert first["package"] == str(package / "fastnn")
