@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.formulas.loss_functions import LOSSES
@@ -87,6 +87,10 @@ def _settings(dtype: Any, loss_parameter: float) -> NDArray[Any]:
     return settings
 
 
+def _pairs(layers: Iterable[dict[str, NDArray[Any]]]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    return [(tensors["weight"], tensors.get("bias", tensors["weight"][:0])) for tensors in layers]
+
+
 class Network:
     """An architecture and its parameters. A model replaces it as a whole: a call sees one or the other, never a mix.
 
@@ -114,7 +118,7 @@ class Network:
             self.state["noise"] = noise
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
         self.tensors = self.tensors_of(self.parameters)
-        self.weights, self.biases = zip(*self.pairs_of(self.parameters), strict=True)
+        self.weights, self.biases = zip(*_pairs(self.tensors), strict=True)
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
@@ -142,8 +146,7 @@ class Network:
 
     def pairs_of(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """(weight, bias) of each such layer, as `Model.weights` and `Model.biases` have them; a bias may be empty."""
-        none = np.empty(0, vector.dtype)
-        return [(tensors["weight"], tensors.get("bias", none)) for tensors in self.tensors_of(vector)]
+        return _pairs(self.tensors_of(vector))
 
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""

@@ -212,14 +212,26 @@ class Layout:
 
         The layout has single shards. A weight matrix is (fan_out, fan_in), whatever has a number a neuron (fan_out,).
         """
+        dtype, size = vector.dtype, vector.itemsize
+        return [
+            {
+                name: np.ndarray(shape, dtype, vector, size * start, (size, size * stride)[: len(shape)])
+                for name, shape, start, stride in places
+            }
+            for places in self._places
+        ]
+
+    @functools.cached_property
+    def _places(self) -> list[list[tuple[str, tuple[int, ...], int, int]]]:
+        """For each layer (name, shape, start, row stride) of its tensors; the last two in elements of a vector."""
         found = []
         for layer in self.layers:
-            matrix, first, views = self._columns(vector, layer.index, 0, layer.fan_out), 0, {}
-            for tensor in layer.tensors:
-                rows, first = matrix[first : first + tensor.rows], first + tensor.rows
-                matrix_like = len(layer.kind.shape(tensor.name, layer.fan_in, layer.fan_out)) == 2
-                views[tensor.name] = rows.T if matrix_like else rows[0]
-            found.append(views)
+            (shard,) = layer.shards
+            start, stride = shard.place // self.itemsize, shard.row_stride // self.itemsize
+            shape = functools.partial(layer.kind.shape, fan_in=layer.fan_in, fan_out=layer.fan_out)
+            rows = (layer.first_row(tensor.name)[0] for tensor in layer.tensors)
+            names = (tensor.name for tensor in layer.tensors)
+            found.append([(n, shape(n), start + row * stride, stride) for n, row in zip(names, rows, strict=True)])
         return found
 
     def views(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:

@@ -245,7 +245,9 @@ def test_an_edit_is_seen_in_a_bundle(zip_it, sources, package, run_python, tmp_p
         copied = tmp_path / f"copy-{len(keys)}"
         shutil.copytree(package, copied)
         if change:
-            edit(copied, "formulas/loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25")
+            edit(
+                copied, "formulas/loss_functions.py", "difference * difference * 0.5", "difference * difference * 0.25"
+            )
         if not sources:
             without_sources(copied)
         keys.append(run_python(SOURCE, path=zipped(copied) if zip_it else copied).stdout)
