@@ -11,39 +11,10 @@ Public names are loaded when first used: `import fastnn` itself imports nothing 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .data.idx import load_digits, load_idx, one_hot
-    from .data.streams import Stream
-    from .estimators.estimators import MLPClassifier, MLPRegressor
-    from .loading import load
-    from .model import Model
-    from .plots import plot_confusion_matrix, plot_wrong
-    from .rate_search import find_learning_rate
-    from .reports.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceOnPlateau, TargetReached, TimeLimit
-    from .reports.history import DivergenceError, History
-    from .reports.metrics import Metric
-    from .settings.custom import Activation, Loss
-    from .settings.layers import BatchNorm, Dense, LayerNorm, Residual, Scale
-    from .settings.learning_rates import CosineDecay, ExponentialDecay, InverseScaling, OneCycle, StepDecay
-    from .settings.losses import Huber, Quantile
-    from .settings.optimizers import (
-        LBFGS,
-        SGD,
-        Adagrad,
-        Adam,
-        AdamW,
-        LevenbergMarquardt,
-        Lion,
-        Momentum,
-        Nadam,
-        RMSprop,
-        Rprop,
-    )
 
 __version__ = "0.1.0"
 
+# Where each public name is. `__init__.pyi` says the same to type checkers.
 _HOME = {
     "Activation": "settings.custom",
     "Adagrad": "settings.optimizers",
@@ -91,59 +62,13 @@ _HOME = {
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
 }
-_MODULES = {"plots": "fastnn.plots", "optimizers": "fastnn.settings.optimizers"}
-__all__ = [
-    "LBFGS",
-    "SGD",
-    "Activation",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "BatchNorm",
-    "CSVLogger",
-    "CosineDecay",
-    "Dense",
-    "DivergenceError",
-    "EarlyStopping",
-    "ExponentialDecay",
-    "History",
-    "Huber",
-    "InverseScaling",
-    "LayerNorm",
-    "LevenbergMarquardt",
-    "Lion",
-    "Loss",
-    "MLPClassifier",
-    "MLPRegressor",
-    "Metric",
-    "Model",
-    "ModelCheckpoint",
-    "Momentum",
-    "Nadam",
-    "OneCycle",
-    "Quantile",
-    "RMSprop",
-    "ReduceOnPlateau",
-    "Residual",
-    "Rprop",
-    "Scale",
-    "StepDecay",
-    "Stream",
-    "TargetReached",
-    "TimeLimit",
-    "find_learning_rate",
-    "load",
-    "load_digits",
-    "load_idx",
-    "one_hot",
-    "plot_confusion_matrix",
-    "plot_wrong",
-]
+_MODULES = {"plots": "plots", "optimizers": "settings.optimizers"}
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        return import_module(_MODULES[name])
+        return import_module(f"fastnn.{_MODULES[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
     value = getattr(import_module(f"fastnn.{_HOME[name]}"), name)

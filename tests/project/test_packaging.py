@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
             assert mode & 0o170000 in (0, 0o100000), "a link, not a file"
             assert wheel.read(name) == (ROOT / name).read_bytes()
         tops = {name.split("/")[0] for name in names}
-    assert "fastnn/py.typed" in names
+    assert {"fastnn/py.typed", "fastnn/__init__.pyi"} <= {*names}
     assert tops == {"fastnn", f"fastnn_numba-{fastnn.__version__}.dist-info"}
     assert built[0].name == f"fastnn_numba-{fastnn.__version__}-py3-none-any.whl"
 

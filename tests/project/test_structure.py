@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import graphlib
 import inspect
 from pathlib import Path
@@ -27,21 +28,24 @@ def modules(folder):
 
 
 KERNELS, PACKAGE = modules(ROOT / "kernels"), modules(ROOT / "fastnn")
-PACKAGE_AND_INIT = PACKAGE | {"__init__": ROOT / "fastnn" / "__init__.py"}
+PACKAGE_AND_INIT = PACKAGE | {"__init__": ROOT / "fastnn" / "__init__.pyi"}  # which names all that is loaded lazily
 
 
+@functools.cache
 def parsed(path):
     return ast.parse(path.read_text(), str(path))
 
 
+@functools.cache
 def imports(path):
     """(level, module, names) of every import statement, also of those inside functions."""
+    found = []
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield 0, alias.name, []
+            found += [(0, alias.name, []) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or "", [alias.name for alias in node.names]
+            found.append((node.level, node.module or "", [alias.name for alias in node.names]))
+    return found
 
 
 def used(name, known):
@@ -257,14 +261,17 @@ def test_a_public_name_has_an_example():
 def test_all_names_the_lazy_ones():
     assert sorted(fastnn.__all__) == sorted(fastnn._HOME)
     assert set(fastnn.__all__) <= set(dir(fastnn))
-    tree = parsed(ROOT / "fastnn" / "__init__.py")
+    tree = parsed(ROOT / "fastnn" / "__init__.pyi")
     for_checkers = {
-        alias.name: node.module
+        alias.asname: node.module
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.level == 1
         for alias in node.names
     }
-    assert for_checkers == fastnn._HOME
+    modules = {
+        name: where.removeprefix("fastnn.").rpartition(".")[0] or None for name, where in fastnn._MODULES.items()
+    }
+    assert for_checkers == fastnn._HOME | modules
 
 
 def test_star_import(run_python):

@@ -1,0 +1,51 @@
+"""The public names, for type checkers. `__init__.py` loads each when it is first used."""
+
+from . import plots as plots
+from .data.idx import load_digits as load_digits
+from .data.idx import load_idx as load_idx
+from .data.idx import one_hot as one_hot
+from .data.streams import Stream as Stream
+from .estimators.estimators import MLPClassifier as MLPClassifier
+from .estimators.estimators import MLPRegressor as MLPRegressor
+from .loading import load as load
+from .model import Model as Model
+from .plots import plot_confusion_matrix as plot_confusion_matrix
+from .plots import plot_wrong as plot_wrong
+from .rate_search import find_learning_rate as find_learning_rate
+from .reports.callbacks import CSVLogger as CSVLogger
+from .reports.callbacks import EarlyStopping as EarlyStopping
+from .reports.callbacks import ModelCheckpoint as ModelCheckpoint
+from .reports.callbacks import ReduceOnPlateau as ReduceOnPlateau
+from .reports.callbacks import TargetReached as TargetReached
+from .reports.callbacks import TimeLimit as TimeLimit
+from .reports.history import DivergenceError as DivergenceError
+from .reports.history import History as History
+from .reports.metrics import Metric as Metric
+from .settings import optimizers as optimizers
+from .settings.custom import Activation as Activation
+from .settings.custom import Loss as Loss
+from .settings.layers import BatchNorm as BatchNorm
+from .settings.layers import Dense as Dense
+from .settings.layers import LayerNorm as LayerNorm
+from .settings.layers import Residual as Residual
+from .settings.layers import Scale as Scale
+from .settings.learning_rates import CosineDecay as CosineDecay
+from .settings.learning_rates import ExponentialDecay as ExponentialDecay
+from .settings.learning_rates import InverseScaling as InverseScaling
+from .settings.learning_rates import OneCycle as OneCycle
+from .settings.learning_rates import StepDecay as StepDecay
+from .settings.losses import Huber as Huber
+from .settings.losses import Quantile as Quantile
+from .settings.optimizers import LBFGS as LBFGS
+from .settings.optimizers import SGD as SGD
+from .settings.optimizers import Adagrad as Adagrad
+from .settings.optimizers import Adam as Adam
+from .settings.optimizers import AdamW as AdamW
+from .settings.optimizers import LevenbergMarquardt as LevenbergMarquardt
+from .settings.optimizers import Lion as Lion
+from .settings.optimizers import Momentum as Momentum
+from .settings.optimizers import Nadam as Nadam
+from .settings.optimizers import RMSprop as RMSprop
+from .settings.optimizers import Rprop as Rprop
+
+__version__: str
