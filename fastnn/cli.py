@@ -10,7 +10,7 @@ import numpy as np
 
 
 def warmup(dtypes: Sequence[str]) -> None:
-    """Compile every kernel and keep it in the cache, so that no later process waits: for images and CI.
+    """Compile every kernel and keep it in the cache, so no later process waits: for container images, CI.
 
     The kernels are all vector functions, of which any network, loss and optimizer is made, and the functions that run
     them.

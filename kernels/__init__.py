@@ -1,8 +1,8 @@
 """The compiled kernels, imported as `fastnn.kernels` (never as a top-level `kernels`).
 
-The folder is flat: the cache hashes the modules in it, and tests/project/test_structure.py says in which order they
-import each other. `entry` holds every function that Python calls; `reference` is the plain NumPy float64 twin of all of
-them.
+Each folder is a room. tests/project/test_structure.py says in which order they import each other. The cache hashes all
+modules. `running.entry` holds every function that Python calls. `reference` is the twin of all of them in plain NumPy,
+in float64.
 """
 
 from numba import config

@@ -9,7 +9,7 @@
 # either. Tests that start Python anew cannot pass: sys.executable is a program for ARM.
 #
 # Needs Debian 12, Python 3.11 or newer with pip, and the package registries that apt and pip are set up for; no root.
-# Takes 700 MB and a minute to set up. The tests listed below take ten minutes, those of test_schedule.py far longer.
+# Takes 700 MB and a minute to set up. The tests listed below take ten minutes, those of test_training_programs.py far longer.
 set -euo pipefail
 
 project=$(cd "$(dirname "$0")/.." && pwd)
@@ -63,7 +63,7 @@ cd "$project"
 export PYTHONPATH="$folder/site:$project" FASTNN_CACHE_DIR="$folder/cache" PYTHONDONTWRITEBYTECODE=1
 python=("$folder/system/usr/bin/qemu-aarch64-static" -L "$folder/system" "$folder/system/usr/bin/python3.11")
 "${python[@]}" - <<'EOF'
-from fastnn.kernels.target import HOST
+from fastnn.kernels.cpu.target import HOST
 print(HOST)
 assert HOST.triple.startswith("aarch64") and HOST.vector_bytes == 16
 EOF

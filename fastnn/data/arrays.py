@@ -265,7 +265,7 @@ def is_sparse(value: object) -> bool:
 
 
 class SparseRows(np.ndarray):
-    """The table of a sparse matrix's rows, int64 (n, 3), that `kernels.samples.gather_sparse` reads.
+    """The table of a sparse matrix's rows, int64 (n, 3), that `gather_sparse` of `kernels/vector/gathering.py` reads.
 
     It holds addresses: each row's column numbers, int32, its values, and how many there are. The arrays that these
     lead to live as long as the table, or any part or copy of it.

@@ -1,1 +1,1 @@
-"""What a fit tells: its progress while it runs."""
+"""What a fit tells: history, metrics, scores, callbacks, progress; and the summary of a model."""

@@ -6,7 +6,7 @@ code, the versions, the signature and the CPU; it carries a checksum and appears
 cannot be read or written is a miss, and compiling goes on without it.
 
 FASTNN_CACHE_DIR names the folder; the default is the user's cache folder, or one in the temporary folder. A folder
-that cannot be written is read: an image may bring one.
+that cannot be written is read: a container image may bring one.
 
 The files hold machine code, so they are used only where no other user but root can write or replace them. A folder
 must be ours or root's, and so must each file and the folders above it. The owner alone may write them, but a folder

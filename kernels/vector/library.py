@@ -74,7 +74,7 @@ class _Functions(dict[str, Function]):
 
 @cache
 def _functions(target: Target) -> dict[str, Function]:
-    """The table of functions. A new function is a line below, or a row of the table that it comes from."""
+    """The table of functions. A new one is a line of a `_state_` function below, or a row of its table."""
     found = _Functions()
     _state_products(found, target)
     _state_elementwise(found)
