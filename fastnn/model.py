@@ -34,9 +34,9 @@ from .settings.layers import AnyLayer, Dense, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
-from .training.advice import after_fit
 from .training.arguments import AnyMetric, Subject
 from .training.fit import Fit, Rate
+from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
 
 

@@ -22,7 +22,7 @@ else
   trap 'rm -rf "$folder"' EXIT
 fi
 if [ $# -eq 0 ]; then
-  set -- tests/kernels/test_{tile,matmul,elementwise,reductions,samples,batches,simd,noise,layers,strategy}.py
+  set -- tests/kernels/test_{tile,matmul,elementwise,reductions,gathering,batches,simd,noise,layers,strategy}.py
 fi
 
 # A folder gets its name when it is complete, so that a run that was stopped does not leave half of one.

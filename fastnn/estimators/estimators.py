@@ -42,7 +42,7 @@ from ..settings.layers import HIDDEN
 from ..settings.learning_rates import LearningRate
 from ..settings.losses import Huber, Quantile
 from ..settings.optimizers import Optimizer
-from ..training.advice import not_learned
+from ..training.fit_warnings import not_learned
 from .estimator_training import (
     Engine,
     EstimatorFit,
