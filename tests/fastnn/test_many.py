@@ -90,6 +90,7 @@ def test_a_hundred_networks_have_the_bits_of_single_fits(how, batch_size, kind, 
     compare(models, X, y, *the_values(100, kind), batch_size=batch_size, epochs=2)
 
 
+@pytest.mark.slow
 def test_a_thousand_networks():
     X, y = samples(96, "float32")
     models = [Model([8, 16, 1], rng=seed) for seed in range(1000)]

@@ -1,8 +1,16 @@
 """The counts of the attacks, behind the summary of the tests."""
 
 import os
+from pathlib import Path
 
 from . import helpers
+
+
+def pytest_collection_modifyitems(items):
+    """`make fuzz` attacks for an hour; a few seconds of each attack are among the slow tests."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker("slow")
 
 
 def pytest_terminal_summary(terminalreporter):
