@@ -330,11 +330,17 @@ class Architecture:
     def __post_init__(self) -> None:
         scalars.choice("dtype", self.dtype, scalars.DTYPES)
         check(self.loss, self.dtype)
-        if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
-            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        if self.input_scale is not None:
+            self._check_input_scale()
         self._check_layers()
         if not kernel_name(self.loss, self.head._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
+
+    def _check_input_scale(self) -> None:
+        scale = scalars.number("input_scale", self.input_scale, -np.inf) + 0.0  # no -0.0: equal ones are alike
+        if abs(scale) > float(np.finfo(self.dtype).max):
+            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        object.__setattr__(self, "input_scale", scale)
 
     def _check_layers(self) -> None:
         number = np.finfo(self.dtype)
@@ -435,6 +441,4 @@ def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
             item = Dense(scalars.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
         layers.append(item)
     n_inputs = scalars.integer("sizes[0]", items[0], 1, MAX_UNITS)
-    if input_scale is not None:
-        input_scale = scalars.number("input_scale", input_scale, -np.inf)
     return Architecture(n_inputs, tuple(layers), loss, dtype, input_scale)
