@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -279,9 +280,10 @@ class Node:
         return sum(tensor.rows * self.units for tensor in self.tensors if tensor.trains)
 
 
-def _nodes(layers: Iterable[AnyLayer], width: int) -> Iterator[Node]:
-    """The list of nodes of some layers that read `width` numbers."""
+def _nodes(layers: Iterable[AnyLayer], width: int) -> tuple[Node, ...]:
+    """The nodes of some layers that read `width` numbers."""
     nodes: list[Node] = []
+    numbers = itertools.count()
 
     def add(each: Iterable[AnyLayer]) -> int:
         """Append layers; gives how wide the last one is."""
@@ -298,12 +300,11 @@ def _nodes(layers: Iterable[AnyLayer], width: int) -> Iterator[Node]:
                 nodes.append(Node(layer, residual.Residual((start,)), units, units, None))
             else:
                 units = layer.units if isinstance(layer, Dense) else fan_in
-                number = sum(node.number is not None for node in nodes)
-                nodes.append(Node(layer, layer._kind, fan_in, units, number))
+                nodes.append(Node(layer, layer._kind, fan_in, units, next(numbers)))
         return nodes[-1].units
 
     add(layers)
-    return iter(nodes)
+    return tuple(nodes)
 
 
 def _check_epsilon(layer: LayerNorm | BatchNorm) -> None:
@@ -383,7 +384,7 @@ class Architecture:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The list of layers that the kernels walk."""
-        return tuple(_nodes(self.layers, self.n_inputs))
+        return _nodes(self.layers, self.n_inputs)
 
     @cached_property
     def numbered(self) -> tuple[Node, ...]:
