@@ -1,7 +1,7 @@
 """The compiled kernels, imported as `fastnn.kernels` (never as a top-level `kernels`).
 
-The folder is flat: the cache hashes the modules in it, and tests/project/test_structure.py says in which order they
-import each other. `entry` holds every function that Python calls; `reference` is the plain NumPy float64 twin of all of
+The cache hashes all modules in it, and tests/project/test_structure.py says in which order its folders import each
+other. `running.entry` holds every function that Python calls; `reference` is the plain NumPy float64 twin of all of
 them.
 """
 

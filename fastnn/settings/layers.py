@@ -28,27 +28,27 @@ KNOWN = 8  # architectures that are found again by the arguments of `Model`
 
 
 class _Layer:
-    """What all layers have."""
+    """A layer as a user writes it."""
 
     activation: str | Activation = "identity"
 
     @property
     def _kernel(self) -> str:
-        """The kernels' name of its activation."""
+        """The kernels' name of the activation."""
         return self.activation if isinstance(self.activation, str) else self.activation._kernel
 
     @property
     def _formula(self) -> ActivationFormula:
-        """The kernels' row of its activation, which states all facts about it."""
+        """The kernels' row of the activation, which states all facts about it."""
         return formula(self._kernel)
 
     @property
     def _kind(self) -> Kind:
-        """The kernels' kind of it, with its settings."""
+        """The kernels' kind of layer, with its settings."""
         raise NotImplementedError
 
     def _described(self) -> str:
-        """The call that makes it."""
+        """The call that makes the layer."""
         return repr(self)
 
 
@@ -265,18 +265,18 @@ class Node:
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What lies in the vector of parameters."""
+        """The tensors that lie in the vector of parameters."""
         return self.kind.tensors(self.fan_in)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of its tensors by name, as users and files see them."""
+        """The shapes of the tensors by name, as users and files see them."""
         names = (tensor.name for tensor in self.tensors)
         return {name: self.kind.shape(name, self.fan_in, self.units) for name in names}
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers train."""
+        """How many numbers of the layer train."""
         return sum(tensor.rows * self.units for tensor in self.tensors if tensor.trains)
 
 
@@ -312,14 +312,14 @@ def _check_epsilon(layer: LayerNorm | BatchNorm) -> None:
 
 
 def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Raise where it is neither one of the allowed names nor a user's own activation."""
+    """Raise where a value is neither one of the allowed names nor a user's own activation."""
     if not isinstance(value, Activation):
         scalars.choice(name, value, allowed)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All of a model that is no number which training changes. It is checked when it is made."""
+    """All of a model but the numbers that training changes. It is checked when it is made."""
 
     n_inputs: int
     layers: tuple[AnyLayer, ...]
@@ -388,7 +388,7 @@ class Architecture:
 
     @cached_property
     def numbered(self) -> tuple[Node, ...]:
-        """Those that have tensors, in the order of their numbers."""
+        """The nodes that have tensors, in the order of their numbers."""
         return tuple(node for node in self.nodes if node.number is not None)
 
     @cached_property
@@ -421,11 +421,12 @@ def architecture(
 
 @functools.lru_cache(KNOWN, typed=True)
 def _known(*arguments: Any) -> Architecture:
-    """`_checked` of numbers and names, which keep nothing of the user's in memory."""
+    """What `_checked` gives for numbers and names, which keep nothing of the user's in memory."""
     return _checked(list(arguments[:-5]), arguments[-5:])
 
 
 def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
+    """The architecture of a list of sizes and layers, and of the other arguments; raises for a wrong one."""
     activation, output, loss, dtype, input_scale = rest
     check_activation("activation", activation, HIDDEN)
     check_activation("output", output, NAMES)
