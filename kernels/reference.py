@@ -356,7 +356,7 @@ def _through(layers, x, how):
 
 
 def _activated(layer, x, how):
-    """The same of one layer, with its activation and its factors."""
+    """What `_through` gives, for a single layer with its activation and its factors."""
     z, backward = KINDS[type(layer)](layer, x, how)
     name = layer[2] if type(layer) is tuple else layer.activation
     a = softmax(z) if name == "softmax" else ACTIVATIONS[name][0](z)

@@ -97,10 +97,8 @@ def _architecture(d: dict[str, Any], layers: tuple[AnyLayer, ...], custom: Mappi
     n_inputs = scalars.integer("n_inputs", d["n_inputs"], 1)
     if not layers:
         raise ValueError("it has no layer")
-    loss, scale = losses.restored(_user_function(d["loss"], Loss, custom)), d["input_scale"]
-    if scale is not None:
-        scale = scalars.number("input_scale", scale, -np.inf)
-    architecture = Architecture(n_inputs, layers, loss, d["dtype"], scale)
+    loss = losses.restored(_user_function(d["loss"], Loss, custom))
+    architecture = Architecture(n_inputs, layers, loss, d["dtype"], d["input_scale"])
     most = len(architecture.numbered) - 1
     return replace(architecture, frozen=frozenset(scalars.integer("frozen", i, 0, most) for i in d["frozen"]))
 

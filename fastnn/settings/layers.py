@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,27 +28,27 @@ KNOWN = 8  # architectures that are found again by the arguments of `Model`
 
 
 class _Layer:
-    """What all layers have."""
+    """A layer as a user writes it."""
 
     activation: str | Activation = "identity"
 
     @property
     def _kernel(self) -> str:
-        """The kernels' name of its activation."""
+        """The kernels' name of the activation."""
         return self.activation if isinstance(self.activation, str) else self.activation._kernel
 
     @property
     def _formula(self) -> ActivationFormula:
-        """The kernels' row of its activation, which states all facts about it."""
+        """The kernels' row of the activation, which states all facts about it."""
         return formula(self._kernel)
 
     @property
     def _kind(self) -> Kind:
-        """The kernels' kind of it, with its settings."""
+        """The kernels' kind of layer, with its settings."""
         raise NotImplementedError
 
     def _described(self) -> str:
-        """The call that makes it."""
+        """The call that makes the layer."""
         return repr(self)
 
 
@@ -264,24 +265,25 @@ class Node:
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What lies in the vector of parameters."""
+        """The tensors that lie in the vector of parameters."""
         return self.kind.tensors(self.fan_in)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of its tensors by name, as users and files see them."""
+        """The shapes of the tensors by name, as users and files see them."""
         names = (tensor.name for tensor in self.tensors)
         return {name: self.kind.shape(name, self.fan_in, self.units) for name in names}
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers train."""
+        """How many numbers of the layer train."""
         return sum(tensor.rows * self.units for tensor in self.tensors if tensor.trains)
 
 
-def _nodes(layers: Iterable[AnyLayer], width: int) -> Iterator[Node]:
-    """The list of nodes of some layers that read `width` numbers."""
+def _nodes(layers: Iterable[AnyLayer], width: int) -> tuple[Node, ...]:
+    """The nodes of some layers that read `width` numbers."""
     nodes: list[Node] = []
+    numbers = itertools.count()
 
     def add(each: Iterable[AnyLayer]) -> int:
         """Append layers; gives how wide the last one is."""
@@ -298,12 +300,11 @@ def _nodes(layers: Iterable[AnyLayer], width: int) -> Iterator[Node]:
                 nodes.append(Node(layer, residual.Residual((start,)), units, units, None))
             else:
                 units = layer.units if isinstance(layer, Dense) else fan_in
-                number = sum(node.number is not None for node in nodes)
-                nodes.append(Node(layer, layer._kind, fan_in, units, number))
+                nodes.append(Node(layer, layer._kind, fan_in, units, next(numbers)))
         return nodes[-1].units
 
     add(layers)
-    return iter(nodes)
+    return tuple(nodes)
 
 
 def _check_epsilon(layer: LayerNorm | BatchNorm) -> None:
@@ -311,14 +312,14 @@ def _check_epsilon(layer: LayerNorm | BatchNorm) -> None:
 
 
 def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Raise where it is neither one of the allowed names nor a user's own activation."""
+    """Raise where a value is neither one of the allowed names nor a user's own activation."""
     if not isinstance(value, Activation):
         scalars.choice(name, value, allowed)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All of a model that is no number which training changes. It is checked when it is made."""
+    """All of a model but the numbers that training changes. It is checked when it is made."""
 
     n_inputs: int
     layers: tuple[AnyLayer, ...]
@@ -330,11 +331,17 @@ class Architecture:
     def __post_init__(self) -> None:
         scalars.choice("dtype", self.dtype, scalars.DTYPES)
         check(self.loss, self.dtype)
-        if self.input_scale is not None and abs(self.input_scale) > float(np.finfo(self.dtype).max):
-            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        if self.input_scale is not None:
+            self._check_input_scale()
         self._check_layers()
         if not kernel_name(self.loss, self.head._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
+
+    def _check_input_scale(self) -> None:
+        scale = scalars.number("input_scale", self.input_scale, -np.inf) + 0.0  # no -0.0: equal ones are alike
+        if abs(scale) > float(np.finfo(self.dtype).max):
+            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
+        object.__setattr__(self, "input_scale", scale)
 
     def _check_layers(self) -> None:
         number = np.finfo(self.dtype)
@@ -377,11 +384,11 @@ class Architecture:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The list of layers that the kernels walk."""
-        return tuple(_nodes(self.layers, self.n_inputs))
+        return _nodes(self.layers, self.n_inputs)
 
     @cached_property
     def numbered(self) -> tuple[Node, ...]:
-        """Those that have tensors, in the order of their numbers."""
+        """The nodes that have tensors, in the order of their numbers."""
         return tuple(node for node in self.nodes if node.number is not None)
 
     @cached_property
@@ -414,11 +421,12 @@ def architecture(
 
 @functools.lru_cache(KNOWN, typed=True)
 def _known(*arguments: Any) -> Architecture:
-    """`_checked` of numbers and names, which keep nothing of the user's in memory."""
+    """What `_checked` gives for numbers and names, which keep nothing of the user's in memory."""
     return _checked(list(arguments[:-5]), arguments[-5:])
 
 
 def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
+    """The architecture of a list of sizes and layers, and of the other arguments; raises for a wrong one."""
     activation, output, loss, dtype, input_scale = rest
     check_activation("activation", activation, HIDDEN)
     check_activation("output", output, NAMES)
@@ -435,6 +443,4 @@ def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
             item = Dense(scalars.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
         layers.append(item)
     n_inputs = scalars.integer("sizes[0]", items[0], 1, MAX_UNITS)
-    if input_scale is not None:
-        input_scale = scalars.number("input_scale", input_scale, -np.inf)
     return Architecture(n_inputs, tuple(layers), loss, dtype, input_scale)

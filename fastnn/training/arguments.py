@@ -261,7 +261,7 @@ def _split(data: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labell
 
 
 def sample_order(shuffle: bool | ArrayLike, epochs: int, n: int) -> tuple[int, NDArray[np.int32] | None]:
-    """(kind of order, the order where it is arguments) of the argument shuffle."""
+    """(kind of order, the order where it is given) of the argument shuffle."""
     if n > MAX_ROWS:
         raise ValueError(f"X must hold at most {MAX_ROWS} samples, got {n}")
     if isinstance(shuffle, (bool, np.bool_)):

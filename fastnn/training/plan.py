@@ -211,8 +211,9 @@ class Plan:
         """Get ready for a fit on these samples; order is that of `options`, or of the epochs that are left."""
         n, table, ordered = len(samples.inputs), self.bindings, options.ordered
         batch_size = options.batch_size or n
-        if self.kind.any_rows:
-            for made in self.by_threads.values():
+        for made in self.by_threads.values():
+            made.gradient.fill(0)  # one that diverged, or was interrupted then, may have left NaN in the padding
+            if self.kind.any_rows:
                 made.prepare(*{min(n, batch_size), n % batch_size} - {0})
         if ordered == DRAWN:
             if len(self.order) != n:

@@ -53,7 +53,7 @@ class WholeSet(Trainer):
         """Note the loss before the first iteration."""
         if not (np.isfinite(loss) and all(np.isfinite(array).all() for array in arrays)):
             raise diverged(1, loss, what="gradient", lower_rate=False)
-        self.network.stepper = None
+        self.network.forget_stepper()
         self.network.state["optimizer"] = 0  # any other optimizer starts afresh
         self.next_loss = loss
 

@@ -201,7 +201,11 @@ class Layout:
         return matrix[:, begin - shard.begin : end - shard.begin]
 
     def convert(self, vector: NDArray[Any], layout: Layout, out: NDArray[Any]) -> None:
-        """Copy a vector laid out like the parameters to `out`, in another layout; one of the two has single shards."""
+        """Copy a vector laid out like the parameters to `out`, in another layout; one of the two has single shards.
+
+        The padding of `out` becomes zero, whatever was there.
+        """
+        out.fill(0)
         for layer, other in zip(self.layers, layout.layers, strict=True):
             for shard in max(layer.shards, other.shards, key=len):
                 edges = layer.index, shard.begin, shard.end

@@ -171,6 +171,8 @@ class Training:
         for live_row, kept_row in pairs:
             programs[KEEP].add("copy", out=kept_row, x=live_row)
             programs[RESTORE].add("copy", out=live_row, x=kept_row)
+        if self.gradient.size:  # a NaN may lie in its padding, which no batch writes
+            programs[RESTORE].add("zero", out=Vector(self.layout, self.gradient.ctypes.data, "d").flat())
 
     def _penalise(self, program: Program, name: str, sums: str, factor: Matrix) -> None:
         """Add the penalty "l2" or "l1" to a batch's loss, of the weights' "squares" or "absolute_values"."""

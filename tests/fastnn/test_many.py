@@ -155,6 +155,17 @@ def test_one_that_diverges_stops_alone(how, orientation):
     assert 0 < runs["epoch"][2] < 20
 
 
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_one_whose_gradient_is_not_finite_leaves_nothing_to_the_next(how, orientation):
+    """Its norm is NaN, and so is what it scales, padding included."""
+    orientation(how)
+    X, y = samples(75, "float32")
+    models = [Model([8, 70, 1], activation="relu", output="identity", rng=seed) for seed in range(3)]
+    models[1].parameters[...] *= 1e30
+    runs = compare(models, X, y, [Adam(0.01, clip_norm=1e30)] * 3, [0.1] * 3)
+    assert runs["status"].tolist() == [entry.RUNNING, entry.DIVERGED, entry.RUNNING]
+
+
 @pytest.mark.parametrize("ordered", ["as is", "given"])
 def test_other_orders(ordered):
     """All networks see the samples in the same order."""

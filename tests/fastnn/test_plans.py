@@ -7,12 +7,13 @@ import os
 import pickle
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, DivergenceError, Huber, Model, Momentum
+from fastnn import SGD, Adam, Dense, DivergenceError, Huber, Model, Momentum
 from fastnn.kernels.programs import strategy
 from fastnn.kernels.programs.program import SETTINGS, Program
 from fastnn.kernels.vector import library
@@ -289,13 +290,18 @@ def test_steps_among_fits():
         both(lambda m: m.partial_fit(X, y, optimizer=adam))
 
 
-def test_on_two_threads(monkeypatch, orientation):
-    """Threads train in memory of their own, which the next fit finds as the last one left it."""
+@pytest.fixture
+def on_two_threads(monkeypatch, orientation):
+    """Fits go row-major on two threads."""
     monkeypatch.setattr(fastnn_threads, "available_threads", lambda: 2)
     monkeypatch.setattr(fastnn_threads, "FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr(strategy, "THREAD_MULTIPLY_ADDS", 1)
     orientation("row-major")
     monkeypatch.setattr(thread_tuner.ThreadTuner, "choose", lambda self: (self.threads, 1.0))
+
+
+def test_on_two_threads(on_two_threads):
+    """Threads train in memory of their own, which the next fit finds as the last one left it."""
     X, y = samples(200, [20, 70, 40])
     model, alone = Model([20, 70, 40], rng=0), Model([20, 70, 40], rng=0)
     for epochs in (1, 2, 1):
@@ -508,6 +514,61 @@ def test_after_divergence():
         each.parameters[...] *= 1e-20
         each.fit(X, y, epochs=2, batch_size=7, optimizer=Momentum(0.01))
     assert plans(model) == [plan]
+    assert bits(model) == bits(twin)
+
+
+def after_what_diverged(optimizer, spoiled=None, **values):
+    """Check that a fit whose plan served one that diverged has the bits of a first one.
+
+    Rows of 70 neurons are padded to whole lines, and not every product writes what is behind them.
+    """
+    X, y = samples(61, [5, 3])
+    model, twin = (Model([5, Dense(70, "relu"), 3], output="identity", rng=0) for _ in range(2))
+    start, more = model.parameters.copy(), {"epochs": 2, "batch_size": 20}
+    with pytest.raises(DivergenceError):
+        model.fit(3e37 * X, y, optimizer=replace(optimizer, learning_rate=1e30), **more, **values | (spoiled or {}))
+    assert (model.parameters == start).all()
+    (plan,) = plans(model)
+    for each in (model, twin):
+        each._network.seed(0)
+        each.fit(X, y, optimizer=optimizer, **more, **values)
+    assert plans(model) == [plan]
+    assert bits(model) == bits(twin)
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_what_diverged_leaves_no_nan_for_others(kind, how, orientation):
+    """The factor of the gradient is NaN, or that of the weights is infinite, and both multiply padding too."""
+    orientation(how)
+    after_what_diverged(kind(0.01, clip_norm=1e30))
+    after_what_diverged(kind(0.01), {"l2": 1e300}, l2=0.01)
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_what_diverged_on_two_threads_leaves_no_nan_for_others(kind, on_two_threads):
+    """Threads train parameters of their own, whose padding no network has."""
+    after_what_diverged(kind(0.01))
+    after_what_diverged(kind(0.01, clip_norm=1e30))
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+@pytest.mark.parametrize("rows", [1, 20, 2500])
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_a_step_after_one_that_diverged(kind, rows, how, orientation):
+    orientation(how)
+    X, y = samples(rows, [5, 3])
+    layers = [5, Dense(70, "relu"), 3]
+    model, twin = (Model(layers, output="identity", loss="log_cosh", rng=0) for _ in range(2))
+    optimizer = kind(0.01, clip_norm=1e30)
+    for each in (model, twin):
+        each.parameters[...] *= 1e3  # so that outputs of large samples are inf - inf
+        each.partial_fit(X, y, optimizer=optimizer)
+        each.partial_fit(X, y, optimizer=optimizer)
+    with pytest.raises(DivergenceError):
+        model.partial_fit(3e37 * X, y, optimizer=optimizer)
+    assert bits(model) == bits(twin)
+    assert model.partial_fit(X, y, optimizer=optimizer) == twin.partial_fit(X, y, optimizer=optimizer)
     assert bits(model) == bits(twin)
 
 

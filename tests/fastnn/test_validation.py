@@ -22,7 +22,7 @@ from fastnn.data import arrays
 from fastnn.kernels.formulas import loss_functions
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.reports import metrics
-from fastnn.settings import initialisers, optimizers
+from fastnn.settings import initialisers, layers, optimizers
 
 DTYPES = ["float32", "float64"]
 FIT_ONCE = {"epochs": 1, "batch_size": 7}
@@ -779,6 +779,36 @@ def test_unusable_arguments_of_other_methods(call, error, message, unchanged):
 def test_unusable_arguments_of_model(sizes, options, error, message):
     with pytest.raises(error, match=message):
         Model(sizes, **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "error", "message"),
+    [
+        ([4, True], {}, TypeError, r"sizes\[1\] must be an integer, got True"),
+        ([4.0, 1], {}, TypeError, r"sizes\[0\] must be an integer, got 4.0"),
+        ([4, 1], {"input_scale": True}, TypeError, r"input_scale must be a number, got True"),
+        ([4, 1], {"input_scale": decimal.Decimal(1)}, TypeError, r"input_scale must be a number, got Decimal\('1'\)"),
+    ],
+)
+def test_an_unusable_argument_that_equals_one_of_an_earlier_model(sizes, options, error, message):
+    Model([4, 1])
+    Model([4, 1], input_scale=1.0)
+    with pytest.raises(error, match=message):
+        Model(sizes, **options)
+
+
+@pytest.mark.parametrize("scales", [(0.0, -0.0), (-0.0, 0.0)])
+def test_an_input_scale_of_minus_zero_is_zero(scales, tmp_path):
+    """They are equal, and equal architectures share programs, so their models must be alike in any order."""
+    layers._known.cache_clear()
+    for i, scale in enumerate(scales):
+        model = Model([4, 1], output="identity", init="zeros", input_scale=scale, rng=0)
+        model.biases[0][...] = -0.0
+        model.weights[0][...] = 1
+        model.save(tmp_path / f"{i}.safetensors")
+        for each in (model, fastnn.load(tmp_path / f"{i}.safetensors")):
+            assert not np.signbit(each.input_scale)
+            assert not np.signbit(each.predict(np.ones((3, 4)))).any()
 
 
 @pytest.mark.parametrize(

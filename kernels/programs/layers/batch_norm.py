@@ -15,9 +15,9 @@ from ..matmul import WHOLE, TileRange
 from .layer import TRACKED, Delta, Step, Tensor
 from .normalised import Normalised
 
-NUMBERS = ("mean", "variance", "root")  # of each neuron in a batch
+NUMBERS = ("mean", "variance", "root")  # a number of each for each neuron, from the batch
 RUNNING_STARTS = {"mean": 0.0, "variance": 1.0}
-FOLDED = ("factor", "shift")  # of each neuron, where the running statistics are taken
+FOLDED = ("factor", "shift")  # what takes their place where the running statistics are taken
 
 
 @dataclass(frozen=True)

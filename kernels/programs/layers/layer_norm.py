@@ -10,7 +10,7 @@ from ..matmul import WHOLE, TileRange
 from .layer import Delta, Step
 from .normalised import Normalised
 
-NUMBERS = ("mean", "variance", "root")  # of each sample
+NUMBERS = ("mean", "variance", "root")  # a number of each for each sample
 
 
 @dataclass(frozen=True)
