@@ -75,8 +75,7 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
             if now.count != 0.0:
                 run_part(operations, patches, programs, ADVANCE, bindings, first, network)
             else:  # a batch of no weight changes nothing
-                start = stop
-                max_blocks -= 1
+                start, max_blocks = stop, max_blocks - 1
         while start < stop and max_blocks > 0:
             i = whole if whole > 0 else pick[BLOCK, min(stop - start, last)]
             rows = programs[i].rows
@@ -106,8 +105,7 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
             factor = (stop - first) / now.count if this.batch_means else 1.0
             losses[this.epoch] += factor * now.total
             this.count += factor * now.count
-        row = 0
-        this.step += 1
+        row, this.step = 0, this.step + 1
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)

@@ -179,97 +179,122 @@ def _read(array: NDArray[Any]) -> tuple[Any, ...]:
 
 def _define(module: ir.Module, symbol: str) -> None:
     """PyObject *predict_rows(PyObject *record, PyObject *x): addresses as int64."""
-    function = ir.Function(module, ir.FunctionType(I64, [I64, I64]), symbol)
-    b = ir.IRBuilder(function.append_basic_block("entry"))
-    me, x = function.args
-    refused = function.append_basic_block("refused")
+    _RowFunction(module, symbol).define()
 
-    def place(start: ir.Value, offset: int = 0) -> ir.Value:
-        return b.inttoptr(b.add(start, int64(offset)), ir.PointerType())
 
-    def load(start: ir.Value, offset: int, kind: ir.Type = I64) -> ir.Value:
-        return b.load(place(start, offset), typ=kind)
+class _RowFunction:
+    """The LLVM function `predict_rows` in the making."""
 
-    def call(address: ir.Value, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+    def __init__(self, module: ir.Module, symbol: str):
+        self.function = ir.Function(module, ir.FunctionType(I64, [I64, I64]), symbol)
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.refused = self.function.append_basic_block("refused")
+        self.me, self.x = self.function.args
+        names = CALL.names or ()
+        self.known = dict(zip(names, fields(self.b, self.load(self.me, _DATA), CALL, *names), strict=True))
+
+    def place(self, start: ir.Value, offset: int = 0) -> ir.Value:
+        return self.b.inttoptr(self.b.add(start, int64(offset)), ir.PointerType())
+
+    def load(self, start: ir.Value, offset: int, kind: ir.Type = I64) -> ir.Value:
+        return self.b.load(self.place(start, offset), typ=kind)
+
+    def call(self, address: ir.Value, result: ir.Type, *arguments: ir.Value) -> ir.Value:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
-        return b.call(b.inttoptr(address, ir.PointerType(kind)), arguments)
+        return self.b.call(self.b.inttoptr(address, ir.PointerType(kind)), arguments)
 
-    def demand(value: ir.Value, wanted: ir.Value) -> None:
+    def demand(self, value: ir.Value, wanted: ir.Value) -> None:
         """Go on if they are equal."""
-        further = function.append_basic_block("further")
-        b.cbranch(b.icmp_signed("==", value, wanted), further, refused)
-        b.position_at_end(further)
+        further = self.function.append_basic_block("further")
+        self.b.cbranch(self.b.icmp_signed("==", value, wanted), further, self.refused)
+        self.b.position_at_end(further)
 
-    record = load(me, _DATA)
-    known = dict(zip(CALL.names or (), fields(b, record, CALL, *(CALL.names or ())), strict=True))
-    demand(load(x, _TYPE), known["array"])
-    demand(load(x, _DTYPE), known["dtype"])
-    demand(load(x, _NDIM, I32), ir.Constant(I32, 2))
-    wanted = ir.Constant(I32, _C_ALIGNED)
-    demand(b.and_(load(x, _FLAGS, I32), wanted), wanted)
-    shape = load(x, _SHAPE)
-    rows = load(shape, 0)
-    # As unsigned numbers, so that 0 rows are too many.
-    below = b.icmp_unsigned("<", b.sub(rows, int64(1)), known["most"])
-    demand(b.zext(below, I64), int64(1))
-    demand(load(shape, 8), known["n_inputs"])
-    demand(load(known["busy"], 0), int64(0))
+    def check(self) -> ir.Value:
+        """Demand an array that the programs take, while nobody uses their buffers; gives its number of rows."""
+        b, x, known = self.b, self.x, self.known
+        self.demand(self.load(x, _TYPE), known["array"])
+        self.demand(self.load(x, _DTYPE), known["dtype"])
+        self.demand(self.load(x, _NDIM, I32), ir.Constant(I32, 2))
+        wanted = ir.Constant(I32, _C_ALIGNED)
+        self.demand(b.and_(self.load(x, _FLAGS, I32), wanted), wanted)
+        shape = self.load(x, _SHAPE)
+        rows = self.load(shape, 0)
+        # As unsigned numbers, so that 0 rows are too many.
+        below = b.icmp_unsigned("<", b.sub(rows, int64(1)), known["most"])
+        self.demand(b.zext(below, I64), int64(1))
+        self.demand(self.load(shape, 8), known["n_inputs"])
+        self.demand(self.load(known["busy"], 0), int64(0))
+        return rows
 
-    def height_for(left: ir.Value) -> dict[str, ir.Value]:
+    def height_for(self, left: ir.Value) -> dict[str, ir.Value]:
         """What is due where so many rows are left."""
+        b, known, names = self.b, self.known, HEIGHT.names or ()
         at = b.select(b.icmp_signed("<", left, known["last"]), left, known["last"])
-        i, names = load(b.add(known["pick"], b.mul(at, int64(8))), 0), HEIGHT.names or ()
+        i = self.load(b.add(known["pick"], b.mul(at, int64(8))), 0)
         height = b.add(known["heights"], b.mul(i, int64(HEIGHT.itemsize)))
         return dict(zip(names, fields(b, height, HEIGHT, *names), strict=True))
 
-    first_height = height_for(rows)
-    rows_then = b.sub(rows, first_height["rows"])
-
-    def each_height(do: Callable[[dict[str, ir.Value], ir.Value], None]) -> None:
+    def each_height(
+        self, rows: ir.Value, first_height: dict[str, ir.Value], do: Callable[[dict[str, ir.Value], ir.Value], None]
+    ) -> None:
         """Do something with each height that the rows are the sum of, and with the number of its first row."""
+        b = self.b
         do(first_height, int64(0))  # mostly there is no other
+        rows_then = b.sub(rows, first_height["rows"])
         with b.if_then(b.icmp_signed(">", rows_then, int64(0))):
-            before, loop, done = b.block, function.append_basic_block("height"), function.append_basic_block("all")
+            before, loop, done = b.block, *(self.function.append_basic_block(name) for name in ("height", "all"))
             b.branch(loop)
             b.position_at_end(loop)
             left = b.phi(I64)
             left.add_incoming(rows_then, before)
-            height = height_for(left)
+            height = self.height_for(left)
             do(height, b.sub(rows, left))
             left_then = b.sub(left, height["rows"])
             left.add_incoming(left_then, b.block)
             b.cbranch(b.icmp_signed(">", left_then, int64(0)), loop, done)
             b.position_at_end(done)
 
-    def is_written(height: dict[str, ir.Value], _: ir.Value) -> None:
-        demand(b.zext(b.icmp_signed("!=", height["program"], int64(0)), I64), int64(1))
+    def outputs(self, rows: ir.Value) -> ir.Value:
+        """A new array for the outputs of so many rows."""
+        b, known = self.b, self.known
+        self.call(known["incref"], ir.VoidType(), known["dtype"])  # because PyArray_Empty takes a reference over
+        sizes = b.ptrtoint(b.alloca(ir.ArrayType(I64, 2)), I64)
+        b.store(rows, self.place(sizes))
+        b.store(known["n_outputs"], self.place(sizes, 8))
+        out = self.call(known["empty"], I64, ir.Constant(I32, 2), sizes, known["dtype"], ir.Constant(I32, 0))
+        with b.if_then(b.icmp_signed("==", out, int64(0)), likely=False):
+            b.ret(int64(0))  # MemoryError is set
+        return out
 
-    each_height(is_written)
-    call(known["incref"], ir.VoidType(), known["dtype"])  # because PyArray_Empty takes a reference over
-    sizes = b.ptrtoint(b.alloca(ir.ArrayType(I64, 2)), I64)
-    b.store(rows, place(sizes))
-    b.store(known["n_outputs"], place(sizes, 8))
-    out = call(known["empty"], I64, ir.Constant(I32, 2), sizes, known["dtype"], ir.Constant(I32, 0))
-    with b.if_then(b.icmp_signed("==", out, int64(0)), likely=False):
-        b.ret(int64(0))  # MemoryError is set
-    samples, outputs = load(x, _DATA), load(out, _DATA)
+    def define(self) -> None:
+        """Write the function."""
+        b, known = self.b, self.known
+        rows = self.check()
+        first_height = self.height_for(rows)
 
-    def run(height: dict[str, ir.Value], first: ir.Value) -> None:
-        b.store(b.add(samples, b.mul(first, known["sample_bytes"])), place(height["samples"]))
-        b.store(b.add(outputs, b.mul(first, known["output_bytes"])), place(height["outputs"]))
-        run_operations(b, height["program"], height["operations"])
+        def is_written(height: dict[str, ir.Value], _: ir.Value) -> None:
+            self.demand(b.zext(b.icmp_signed("!=", height["program"], int64(0)), I64), int64(1))
 
-    with b.if_else(b.icmp_signed(">=", rows, known["long"])) as (released, held):
-        with released:
-            b.store(int64(1), place(known["busy"]))
-            state = call(known["save"], I64)
-            each_height(run)
-            call(known["restore"], ir.VoidType(), state)
-            b.store(int64(0), place(known["busy"]))
-        with held:
-            each_height(run)
-    b.ret(out)
+        self.each_height(rows, first_height, is_written)
+        out = self.outputs(rows)
+        samples, outputs = self.load(self.x, _DATA), self.load(out, _DATA)
 
-    b.position_at_end(refused)
-    call(known["incref"], ir.VoidType(), known["none"])
-    b.ret(known["none"])
+        def run(height: dict[str, ir.Value], first: ir.Value) -> None:
+            b.store(b.add(samples, b.mul(first, known["sample_bytes"])), self.place(height["samples"]))
+            b.store(b.add(outputs, b.mul(first, known["output_bytes"])), self.place(height["outputs"]))
+            run_operations(b, height["program"], height["operations"])
+
+        with b.if_else(b.icmp_signed(">=", rows, known["long"])) as (released, held):
+            with released:
+                b.store(int64(1), self.place(known["busy"]))
+                state = self.call(known["save"], I64)
+                self.each_height(rows, first_height, run)
+                self.call(known["restore"], ir.VoidType(), state)
+                b.store(int64(0), self.place(known["busy"]))
+            with held:
+                self.each_height(rows, first_height, run)
+        b.ret(out)
+
+        b.position_at_end(self.refused)
+        self.call(known["incref"], ir.VoidType(), known["none"])
+        b.ret(known["none"])
