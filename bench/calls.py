@@ -1,8 +1,10 @@
 """What a small call costs, in microseconds, and the first fit of a process.
 
-It prints five tables:
+It prints six tables:
 
 - Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
+- A `fit` of one epoch with dropout at the rate of the last fit, and at another; then many networks of 8-16-1 in one
+  compiled call, each with its own rates, beside a loop of `fit`.
 - Single steps of Adam (relu, softmax, cross-entropy), in turn with other packages that are installed. In brackets is
   how many times as long as fastnn a package takes.
 - Predictions of a few rows, in turn in the same way.
@@ -10,6 +12,8 @@ It prints five tables:
 - The first fit of a process, imports included, with nothing in the compile cache and with everything.
 """
 
+import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -19,6 +23,9 @@ from importlib.util import find_spec
 import numpy as np
 
 import fastnn
+from fastnn.data.samples import Samples
+from fastnn.training.many import train_many
+from fastnn.training.options import DRAWN, Options, RuleValues
 
 from .cases import Rows
 from .machine import cpus
@@ -99,6 +106,47 @@ def print_medians(options):
         if i == 0:
             print(f"{'':22}" + "".join(f"{name:>24}" for name in found))
         print(f"{named(sizes) + f', {n} rows':22}" + "".join(f"{value:24.1f}" for value in found.values()), flush=True)
+
+
+# ---- other values, and many of them ----
+
+
+def refits(calls):
+    """{which rate: microseconds} of fits of one epoch on 64 rows of 4-8-3 with dropout."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((64, 4), dtype=np.float32), rng.random((64, 3), dtype=np.float32)
+    model, rates = fastnn.Model([4, 8, 3], rng=0), itertools.cycle(np.linspace(0.1, 0.9, 997).tolist())
+    fit = functools.partial(model.fit, X, y, epochs=1, batch_size=64, threads=1)
+    last = microseconds(lambda: fit(dropout=0.3), calls)
+    return {"the last fit's rate": last, "another": microseconds(lambda: fit(dropout=next(rates)), calls)}
+
+
+def many(n, rounds):
+    """{how: seconds} of n networks of 8-16-1, ten epochs of 1,000 samples by Adam, each with its own two rates."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((1000, 8), dtype=np.float32), rng.random((1000, 1), dtype=np.float32)
+    values = list(zip(np.geomspace(1e-4, 0.05, n).tolist(), np.linspace(0.05, 0.6, n).tolist(), strict=True))
+    models, alone = ([fastnn.Model([8, 16, 1], rng=i) for i in range(n)] for _ in range(2))
+    fits = [Options(10, 32, fastnn.Adam(rate), DRAWN, rules=RuleValues((dropout, 0.0))) for rate, dropout in values]
+    networks = [model._network for model in models]
+
+    def loop():
+        for model, (rate, dropout) in zip(alone, values, strict=True):
+            model.fit(X, y, epochs=10, batch_size=32, optimizer=fastnn.Adam(rate), dropout=dropout, threads=1)
+
+    sides = {"one call": lambda: train_many(networks, fits, Samples(X, y)), "a loop of fit": loop}
+    found = medians(in_turn({name: lambda side=side: seconds(side) for name, side in sides.items()}, rounds))
+    assert all((one.parameters == other.parameters).all() for one, other in zip(models, alone, strict=True))
+    return found
+
+
+def print_values(options):
+    """Print what other values of a rule cost, and many networks with values of their own."""
+    for name, value in refits(QUICK_CALLS if options.quick else CALLS).items():
+        print(f"fit with dropout, {name:22}{value:10.1f} us", flush=True)
+    n = 10 if options.quick else 1000
+    for name, value in many(n, options.rounds).items():
+        print(f"{n} networks, {name:28}{value:10.3f} s", flush=True)
 
 
 # ---- in turn with other packages ----
@@ -268,6 +316,7 @@ def print_first(options):
 
 TABLES = {
     "medians": print_medians,
+    "values": print_values,
     "steps": print_steps,
     "predictions": print_predictions,
     "rows": print_rows,

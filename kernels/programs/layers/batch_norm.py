@@ -62,11 +62,11 @@ class BatchNorm(Normalised):
 
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         columns = step.shard.columns
-        part, d = step.kept["part"], step.d[:, columns]
+        part, d = step.place_of(delta), step.d[:, columns]
         if step.running:
-            step.scale(part[:, columns], d, step.kept["factor"][:, columns])
+            step.scale(part, d, step.kept["factor"][:, columns])
         else:
-            step.scale(part[:, columns], d, step.tensor("weight"))
-            matrices = {"out": part[:, columns], "d": part[:, columns], "x": step.kept["normalised"][:, columns]}
+            step.scale(part, d, step.tensor("weight"))
+            matrices = {"out": part, "d": part, "x": step.kept["normalised"][:, columns]}
             step.add("normalise_over_samples_backward", matrices, root=step.kept["root"][:, columns])
         step.hand_down(part, delta)

@@ -183,9 +183,12 @@ class Step:
         """Add out = x * factor, a number for each neuron."""
         self.add("scaled", {"out": out, "x": x}, factor=factor)
 
+    def place_of(self, delta: Delta) -> Matrix:
+        """Where to compute this worker's columns of the layer's part of a delta: its place, unless it is added."""
+        return self.kept["part"][:, delta.shard.columns] if delta.added else delta.out
+
     def hand_down(self, part: Matrix, delta: Delta) -> None:
-        """Bring this layer's part of a delta, already computed, to its place: the columns that the worker computes."""
-        part = part[:, delta.shard.columns]
+        """Bring this worker's columns of the layer's part of a delta, already computed, to its place."""
         if delta.added:
             elementwise(self.program, "add", delta.out, delta.out, part)
         elif part != delta.out:

@@ -31,8 +31,10 @@ class LayerNorm(Normalised):
 
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         part, x = step.kept["part"], step.kept["normalised"]
+        if not (delta.added or step.layer.is_shared):  # then the worker computes all columns
+            part = delta.out
         for shard in step.layer.shards:
             weight = step.tensor_of(step.layer, "weight", shard)
             step.scale(part[:, shard.columns], step.d[:, shard.columns], weight)
         step.add("normalise_over_neurons_backward", {"out": part, "d": part, "x": x}, root=step.kept["root"])
-        step.hand_down(part, delta)
+        step.hand_down(part[:, delta.shard.columns], delta)

@@ -23,4 +23,4 @@ class Residual(Kind):
 
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         """d, to both."""
-        step.hand_down(step.d, delta)
+        step.hand_down(step.d[:, delta.shard.columns], delta)

@@ -26,9 +26,8 @@ class Scale(Kind):
 
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         """d * weight."""
-        part = step.kept["part"]
-        columns = step.shard.columns
-        step.scale(part[:, columns], step.d[:, columns], step.tensor("weight"))
+        part = step.place_of(delta)
+        step.scale(part, step.d[:, step.shard.columns], step.tensor("weight"))
         step.hand_down(part, delta)
 
     def gradient(self, step: Step, gradient: Gradient) -> None:
