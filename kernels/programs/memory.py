@@ -238,6 +238,17 @@ class Layout:
             found.append([(n, shape(n), start + row * stride, stride) for n, row in zip(names, rows, strict=True)])
         return found
 
+    @functools.cached_property
+    def elements(self) -> NDArray[np.int64]:
+        """Where each number of an unpadded vector lies in one laid out like the parameters.
+
+        The unpadded vector holds tensor after tensor, each C-ordered in the shape that users see.
+        """
+        places = np.arange(self.n_bytes // self.itemsize)
+        found = np.concatenate([tensor.ravel() for layer in self.tensors(places) for tensor in layer.values()])
+        found.flags.writeable = False
+        return found
+
     def views(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """[(W (fan_in, fan_out), b (fan_out,)), ..] of the dense layers: views of a vector like the parameters."""
         dense = (each for each in self.tensors(vector) if each.get("weight", vector).ndim == 2)

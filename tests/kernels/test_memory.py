@@ -161,6 +161,16 @@ def test_the_tensors_of_other_kinds(threads):
     assert np.count_nonzero(numbers) == 4 * 70 + 70 + 2 * 70 + 71 * 3
 
 
+def test_the_elements_of_an_unpadded_vector_are_the_tensors_one_after_another():
+    kinds = [DENSE, BatchNorm(1e-5, 0.1), DENSE]
+    layout = Layout([3, 5, 5, 2], ["relu", "identity", "sigmoid"], "quadratic", "float64", kinds=kinds)
+    vector = rng.normal(size=layout.n_bytes // 8)
+    tensors = [tensor for layer in layout.tensors(vector) for tensor in layer.values()]
+    assert [tensor.shape for tensor in tensors] == [(5, 3), (5,), *[(5,)] * 4, (2, 5), (2,)]
+    flat = np.array([value for tensor in tensors for value in np.array(tensor).reshape(-1).tolist()])
+    np.testing.assert_array_equal(vector[layout.elements], flat)
+
+
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (0, 1), (0, 1, 2)])
 def test_the_lowest_layer_that_trains(frozen):
     layout = layout_of([3, 4, 5, 6], frozen=frozen)
