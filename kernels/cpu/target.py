@@ -69,6 +69,13 @@ class Target:
             (1, width) for width in self.row_widths
         )
 
+    @cached_property
+    def group_tile_rows(self) -> tuple[int, ...]:
+        """The most rows of a tile by its width, where an element is a vector, for `tile.group_tiles`."""
+        accumulators = 16 if self.registers >= 32 else 12
+        rows = [min(12, accumulators // width, (self.registers - 1) // width - 1) for width in range(1, 9)]
+        return 0, *itertools.takewhile(lambda n: n >= 1, rows)
+
     @property
     def row_widths(self) -> tuple[int, ...]:
         """The widths of a single row's tiles, in lines.

@@ -16,7 +16,7 @@ from ..vector.barriers import Worker
 from ..vector.matrix import Matrix, Symbol
 from . import passes, strategy
 from .layers.layer import BATCH, TRACKED
-from .memory import Block, Layout, Vector, Workspace, field
+from .memory import Block, Layout, Vector, Workspace
 from .passes import Destination, Dropout
 from .program import Operation, Program
 from .sources import Sources
@@ -60,7 +60,7 @@ class Task:
     @property
     def dropout(self) -> Dropout | None:
         dropped, rates = self.rules.dropped, self.layout.setting("dropout")
-        return Dropout(dropped, rates, field(self.work.step, "key")) if dropped else None
+        return Dropout(dropped, rates, self.work.field("key")) if dropped else None
 
     @property
     def layout(self) -> Layout:
@@ -100,7 +100,7 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
         program.extend(fetches)
         fetches = []
     # Every worker computes the whole of the last d. The first one keeps the sum of the losses.
-    total = field(work.step, "total") if worker.index == 0 else _ignored(work, worker)
+    total = work.field("total") if worker.index == 0 else _ignored(work, worker)
     _to_deltas(program, task, block, worker, total)
     worker.barrier(program)  # nobody reads W any more
     passes.gradients(program, task.destination, block, worker, fetches)
@@ -112,7 +112,7 @@ def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total
     from_logits = LOSSES[task.layout.loss].from_logits
     parameters, dropout, statistics = task.parameters, task.dropout, task.statistics
     passes.forward(program, parameters, block, worker, from_logits, dropout=dropout, summed=True, statistics=statistics)
-    passes.loss(program, task.layout, block, field(task.work.step, "scale"), total)
+    passes.loss(program, task.layout, block, task.work.field("scale"), total)
     share = task.layout.setting("min_derivative") if task.rules.min_derivative else None
     passes.deltas(program, parameters, block, worker, dropout, share, statistics=statistics)
 
@@ -124,10 +124,14 @@ def _ignored(work: Workspace, worker: Worker) -> Matrix:
 def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool) -> tuple[Block, list[Operation]]:
     """Load samples, targets and weights into a block; gives the block, and operations that fetch those of the next."""
     x, y, w = task.sources.x, task.sources.y, task.sources.w
-    gathers = [(x, x.load(program, block.x, task.input_scale)), (y, y.load(program, block.y))]
+    of_group = {name: None if task.work.group is None else task.work.rows_of(name) for name in ("samples", "targets")}
+    gathers = [
+        (x, x.load(program, block.x, task.input_scale, of_group["samples"])),
+        (y, y.load(program, block.y, of_group=of_group["targets"])),
+    ]
     if task.rules.input_noise:
-        place = {"position": Symbol("position"), "width": block.x.cols, "begin": 0, "salt": 0}
-        place |= {"key": field(task.work.step, "key"), "deviation": task.layout.setting("input_noise")}
+        place = {"position": block.position, "width": block.x.cols, "begin": 0, "salt": 0}
+        place |= {"key": task.work.field("key"), "deviation": task.layout.setting("input_noise")}
         passes.by_samples(program, "add_noise", {"out": block.x}, **place)
     if task.rules.label_smoothing:
         other = 1 / block.y.cols if task.layout.activations[-1] in ROW_WISE else 0.5
@@ -135,7 +139,10 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
     if w is not None:
         weights = task.work.weights(block.x.rows, worker)
         block = replace(block, w=weights)
-        gathers.append((w, w.load(program, weights)))
+        if task.work.group is None:  # else they were loaded to count the batch
+            gathers.append((w, w.load(program, weights)))
+    if task.work.group is not None:
+        return block, []
     fetches = (source.prefetches(gather, block.x.rows, program.rows) for source, gather in gathers)
     return block, list(itertools.chain(*fetches)) if ahead else []
 
@@ -160,7 +167,7 @@ def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) ->
     if worker is not everybody:
         everybody.barrier(program)
     of_shards = [work.shard_gradient(i) for i in range(len(shards))] if len(shards) > 1 else []
-    total, of_block = field(work.step, "total"), replace(task.destination, update=None)
+    total, of_block = work.field("total"), replace(task.destination, update=None)
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
     for i in range(begin, end):
         block = work.feature_major(samples, slice(shards[i][0] - first, shards[i][1] - first), worker)

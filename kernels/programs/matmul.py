@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..cpu.target import LINE_BYTES, Target
-from ..vector.matrix import Matrix, padded
+from ..vector.matrix import Matrix, networks_of, padded
 from .program import Operation, Program, elementwise
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
@@ -52,7 +52,12 @@ def _row_widths(target: Target, lines: int) -> Iterator[float]:
 
 def _tile_heights(target: Target, m: int, width: float) -> list[tuple[int, int]]:
     """A column of tiles, as even as they come: (height, number) twice at most."""
-    count = 1 if m == 1 else -(-m // target.most_rows(width))
+    return [(1, 1)] if m == 1 else _even(m, target.most_rows(width))
+
+
+def _even(m: int, most: int) -> list[tuple[int, int]]:
+    """m as a sum of numbers that differ by 1 at most, none above `most`: (number, how often) twice at most."""
+    count = -(-m // most)
     low, high = m // count, m % count
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]
 
@@ -87,11 +92,13 @@ def matmul(
     if swap:
         (matrix,) = stack
         a, stack, c, c0 = matrix.T, [a.T], c.T, c0.T
-    pack = copy or not stack[0].is_row_major
+    in_groups = networks_of(c.dtype)[1] > 1
+    pack, transposed = (copy or not stack[0].is_row_major) and not in_groups, in_groups and not stack[0].is_row_major
     # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
     whole = swap or not stack[0].is_row_major
     start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
     columns = _tile_columns(program.target, c, whole, start_column)
+    prefix, ending = "group_" * in_groups, "_column" * start_column + "_transposed" * transposed
     spread = _Spread(program, interleave, sum(count for _, heights in columns for _, count in heights))
     first = 0  # column
     begin, in_ranges = 0, c.rows * c.row_stride > L1_BYTES
@@ -106,7 +113,7 @@ def matmul(
                 now = spread.take(count)
                 rows = slice(row, row + now * height)
                 program.add(
-                    f"tiles_{height}x{width}{'_column' * start_column}",
+                    f"{prefix}tiles_{height}x{width}{ending}",
                     C=c[rows, first:stop],
                     A=a[rows, :],
                     B=b_column,
@@ -128,12 +135,26 @@ def _tile_columns(
     target: Target, c: Matrix, whole: bool, start_column: bool
 ) -> list[tuple[float, list[tuple[int, int]]]]:
     """The columns of tiles of a product: each one's width in lines, and its heights."""
+    if networks_of(c.dtype)[1] > 1:
+        return _group_columns(target, c.rows, c.cols)
     lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
     if start_column and c.rows == 1:
         widths = _row_widths(target, math.ceil(lines))
     else:
         widths = _tile_widths(target, math.ceil(lines) if whole else lines)
     return [(width, _tile_heights(target, c.rows, width)) for width in widths]
+
+
+def _group_columns(target: Target, m: int, n: int) -> list[tuple[float, list[tuple[int, int]]]]:
+    """The columns of tiles of a product where an element is a vector, as even as they come, and as square as possible.
+
+    A tile of r x w takes r + w loads for r * w multiply-adds.
+    """
+    most = target.group_tile_rows
+    widest = max(w for w in range(1, len(most)) if most[w] >= min(m, w) or most[w] >= m)
+    count = -(-n // widest)
+    widths = [n // count + (i < n % count) for i in range(count)]
+    return [(width, _even(m, most[width])) for width in widths]
 
 
 class _Spread:

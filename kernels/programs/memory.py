@@ -26,7 +26,7 @@ from ..cpu.target import HOST, LINE_BYTES, Target
 from ..formulas.loss_functions import LOSSES
 from ..formulas.update_rules import MAX_NUMBERS
 from ..vector.barriers import BARRIER, Worker
-from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol, padded
+from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol, grouped, networks_of, padded
 from .layers.dense import DENSE
 from .layers.layer import INPUTS, ColumnShard, Kind, Layer
 
@@ -53,6 +53,13 @@ STATE = np.dtype(
         "offsets": [0, 8, 16, 72],
         "itemsize": 128,
     }
+)
+
+# What programs know of each network of a group, int64: where its samples, targets and weights begin, and the row numbers
+# of a batch (0: the rows as they come), see `gathering`; the position of the batch in the epoch; where the order of the
+# epoch lies, and how long it is; and whether something is due for it.
+GROUP = np.dtype(
+    [(name, "i8") for name in ("samples", "targets", "weights", "order", "last", "position", "orders", "rows", "due")]
 )
 
 SHORT_NAMES = {"weight": "W", "bias": "b"}  # of tensors, where programs are printed
@@ -96,14 +103,33 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
     return buffer[start : start + n_bytes].view(dtype)
 
 
-def field(record: NDArray[Any], name: str, cols: int = 1) -> Matrix:
-    """A field of a record, an array of one, as a row of float64."""
-    return field_at(record.ctypes.data, record.dtype, name, cols)
+def of_networks(record: Any, n: int) -> Any:
+    """The dtype of a record of a group of n networks: each number of a record in turn, of all networks.
+
+    All numbers of the record have 8 bytes.
+    """
+    if n == 1:
+        return record
+    fields = {name: (kind.base, (*kind.shape, n), place * n) for name, (kind, place) in record.fields.items()}
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": [(base, shape) for base, shape, _ in fields.values()],
+            "offsets": [place for *_, place in fields.values()],
+            "itemsize": record.itemsize * n,
+        }
+    )
 
 
-def field_at(record: Address, dtype: Any, name: str, cols: int = 1) -> Matrix:
-    """A field of the record at an address, as a row of float64."""
-    return Matrix.row_major(record + dtype.fields[name][1], 1, cols, 8 * cols, "float64", name)
+def field(record: NDArray[Any], name: str, cols: int = 1, networks: int = 1) -> Matrix:
+    """A field of a record, an array of one, as a row of float64; of a group of networks where there are several."""
+    return field_at(record.ctypes.data + record.dtype.fields[name][1], name, cols, networks)
+
+
+def field_at(place: Address, name: str, cols: int = 1, networks: int = 1) -> Matrix:
+    """float64 numbers at an address as a row, likewise."""
+    dtype = "float64" if networks == 1 else grouped("float64", networks)
+    return Matrix.row_major(place, 1, cols, ITEMSIZE[dtype] * cols, dtype, name)
 
 
 class Layout:
@@ -128,9 +154,11 @@ class Layout:
         """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case.
 
         `orientation` of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses.
+        A `grouped` dtype is that of a group of networks.
         """
         self.orientation = orientation
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
+        self.number_dtype, self.networks = networks_of(self.dtype)  # of a group, where lanes are networks
         self.loss = loss  # its name in LOSSES
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
@@ -140,16 +168,16 @@ class Layout:
             lines, n_rows = n_bytes // LINE_BYTES, sum(tensor.rows for tensor in kind.tensors(fan_in))
             n_shards, shards = threads if lines >= threads else 1, []
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
-                row_stride = avoid_set_conflicts((stop - first) * LINE_BYTES)
+                row_stride = self._apart((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, fan_out)
                 shards.append(ColumnShard(begin, end, offset, row_stride))
                 offset += n_rows * row_stride
-            activation, row_stride = self.activations[index], n_bytes if last else avoid_set_conflicts(n_bytes)
+            activation, row_stride = self.activations[index], n_bytes if last else self._apart(n_bytes)
             place = index in self.frozen, row_stride, tuple(shards)
             layers.append(Layer(index, kind, fan_in, fan_out, activation, *place))
         self.layers = tuple(layers)
         self.n_bytes = offset
-        self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
+        self.x_stride = self._apart(padded(self.sizes[0] * self.itemsize))
         # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
         no_shard = ColumnShard(0, self.sizes[0], 0, 0)
         self.inputs = Layer(INPUTS, Kind(), 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
@@ -162,7 +190,7 @@ class Layout:
         self.only_multiplied = layers[0].kind.multiplies and all(INPUTS not in layer.reads for layer in layers[1:])
         # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
-        self.losses_by_columns = few and LOSSES[loss].function is None
+        self.losses_by_columns = few and LOSSES[loss].function is None and self.networks == 1
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((layer.index for layer in layers if layer.trains), default=len(layers))
         # A block goes through the whole network at once. Where the network is small a block fills about 128 KiB.
@@ -170,6 +198,10 @@ class Layout:
         row_bytes = self.x_stride + sum((2 + n) * layer.row_stride for layer, n in zip(layers, buffers, strict=True))
         self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes // 16 * 16))
         self.block_bytes = self.block_rows * row_bytes
+
+    def _apart(self, stride: int) -> int:
+        """A row stride with which rows do not fall into the same sets; a group's rows are as wide as several sets."""
+        return avoid_set_conflicts(stride) if self.networks == 1 or stride % 4096 == 0 else stride
 
     @property
     def trained(self) -> tuple[Layer, ...]:
@@ -184,13 +216,13 @@ class Layout:
 
     @property
     def settings_dtype(self) -> Any:
-        """The record of settings of networks with so many layers."""
-        return settings_dtype(len(self.layers))
+        """The record of settings of networks with so many layers, or of a group of them."""
+        return of_networks(settings_dtype(len(self.layers)), self.networks)
 
     def setting(self, name: str) -> Matrix:
         """A field of the record of settings that a program is run with, as a row."""
-        dtype = self.settings_dtype
-        return field_at(Symbol("settings"), dtype, name, dtype.fields[name][0].itemsize // 8)
+        kind, place = self.settings_dtype.fields[name]
+        return field_at(Symbol("settings") + place, name, kind.itemsize // 8 // self.networks, self.networks)
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
         """Layer i's columns from `begin` to `end`, all rows, a view of a vector; all in one shard."""
@@ -345,6 +377,8 @@ class Block:
     w: Matrix | None = None  # the samples' weights, a contiguous column
     columns: tuple[Matrix, Matrix] | None = None  # buffers for the last a and d feature-major, where only y is so
     single: bool = False
+    # The position in the epoch of the first sample that its program loads; in a group the address of each network's.
+    position: Address = 0
     first: int = 0  # the number of its first sample, among those that its program loads
 
 
@@ -358,7 +392,9 @@ class Workspace:
     def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
         """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`."""
         self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
-        self.step = aligned_zeros(STEP.itemsize, STEP)
+        networks = layout.networks
+        self.step = aligned_zeros(STEP.itemsize * networks, of_networks(STEP, networks))
+        self.group = aligned_zeros(GROUP.itemsize * networks, of_networks(GROUP, networks)) if networks > 1 else None
         self.barrier = aligned_zeros(BARRIER.itemsize, BARRIER)
         self.losses = aligned_zeros(MAX_SHARDS * LINE_BYTES, np.float64)  # one of each shard, on a line of its own
         self.ignored = aligned_zeros(threads * LINE_BYTES, np.float64)  # sums that nobody reads
@@ -386,7 +422,7 @@ class Workspace:
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
         self._places, arrays = self._allocate(lengths)
         self._widest = widest // layout.itemsize
-        arrays["one"][0] = 1
+        arrays["one"][:networks] = 1
 
     def _z(self, layer: Layer) -> str:
         """The name of the buffer that a layer's derivative is taken from."""
@@ -394,18 +430,31 @@ class Workspace:
 
     def _allocate(self, lengths: dict[str, int]) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
         """Named buffers in one allocation: their addresses, and the arrays."""
-        buffer = aligned_zeros(sum(lengths.values()), self.layout.dtype)
+        buffer = aligned_zeros(sum(lengths.values()), self.layout.number_dtype)
         self._buffers.append(buffer)
         ends = list(itertools.accumulate(lengths.values()))
-        split = np.split(buffer, [end // self.layout.itemsize for end in ends[:-1]])
+        split = np.split(buffer, [end // buffer.itemsize for end in ends[:-1]])
         arrays = dict(zip(lengths, split, strict=True))
         return {name: array.ctypes.data for name, array in arrays.items()}, arrays
 
     def numbers(self, n: int) -> Matrix:
         """A new row of n float64 numbers."""
-        made = aligned_zeros(8 * n, np.float64)
+        made = aligned_zeros(8 * n * self.layout.networks, np.float64)
         self._buffers.append(made)
-        return Matrix.row_major(made.ctypes.data, 1, n, 8 * n, "float64", "numbers")
+        return field_at(made.ctypes.data, "numbers", n, self.layout.networks)
+
+    def field(self, name: str, cols: int = 1) -> Matrix:
+        """A field of what the operations of a step share."""
+        return field(self.step, name, cols, self.layout.networks)
+
+    def rows_of(self, name: str) -> dict[str, int]:
+        """Where the rows of a batch lie for each network of a group: arguments of the functions that gather them."""
+        return {"order": self.table("order"), "last": self.table("last"), "source": self.table(name)}
+
+    def table(self, name: str) -> int:
+        """The address of a field of the record GROUP."""
+        assert self.group is not None
+        return int(self.group.ctypes.data + self.group.dtype.fields[name][1])
 
     def worker(self, index: int, count: int) -> Worker:
         """Worker number `index` of `count` threads."""
@@ -455,6 +504,7 @@ class Workspace:
             pack_buffer=matrix("pack_buffer", lines * LINE_BYTES // size, lines * LINE_BYTES, 1),
             sums=matrix("sums", self._widest, self._widest * size, 1),
             single=single,
+            position=Symbol("position") if self.group is None else self.table("position"),
         )
 
     def feature_major_samples(self, rows: int, worker: Worker, most: int | None = None) -> Block:

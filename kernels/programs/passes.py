@@ -14,7 +14,7 @@ from typing import Any
 from ..formulas.activations import ACTIVATIONS, ROW_WISE
 from ..formulas.loss_functions import LOSSES
 from ..vector.barriers import Worker
-from ..vector.matrix import Matrix, Symbol
+from ..vector.matrix import Matrix
 from .layers.layer import INPUTS, RUNNING, Delta, Gradient, Layer, Step
 from .matmul import WHOLE, TileRange, no_epilogue
 from .memory import Block, Layout, Vector
@@ -43,7 +43,7 @@ class Dropout:
         rows, cols = tile_range
         numbers = {"width": layer.fan_out, "salt": layer.index + 1, "key": self.key}
         numbers |= {"rate": self.rates[:, layer.index : layer.index + 1]}
-        numbers |= {"position": Symbol("position", block.first + (rows.start or 0)), "begin": begin + (cols.start or 0)}
+        numbers |= {"position": block.position + (block.first + (rows.start or 0)), "begin": begin + (cols.start or 0)}
         by_samples(program, "dropout", {"out": out[tile_range], "x": x[tile_range]}, **numbers)
 
 

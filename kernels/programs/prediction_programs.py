@@ -11,7 +11,7 @@ from ..vector.matrix import Matrix, Symbol
 from . import passes, strategy
 from .block_programs import Task, load
 from .matmul import WHOLE, matmul
-from .memory import SHARD_SAMPLES, Block, Layout, Vector, Workspace, field
+from .memory import SHARD_SAMPLES, Block, Layout, Vector, Workspace
 from .passes import Destination
 from .program import Operation, Program, elementwise
 from .sources import PREFETCH_BYTES, Source, Sources
@@ -40,7 +40,7 @@ def predict_program(
     by_rows = activation in ROW_WISE and not out.is_row_major
     passes.forward(program, parameters, block, Worker(), logits or by_rows, multiplied)
     if sources is not None:
-        passes.loss(program, layout, block, field(work.step, "scale"), field(work.step, "total"))
+        passes.loss(program, layout, block, work.field("scale"), work.field("total"))
     if logits and not by_rows:
         passes.activate(program, activation, out, out, WHOLE)
     out = _row_major(program, block, out, work.row_major(rows, Worker()).a[-1])

@@ -17,7 +17,7 @@ L2_SAMPLE_BYTES = 2**18  # a sample set of so many bytes stays in the L2 cache w
 L1_PREFETCH_BYTES = 2**13  # up to so many bytes of a batch are prefetched into the L1 cache, a part of it; more into L2
 PREFETCH_BYTES = 2**10  # so many are prefetched at a time: about what the core can have under way
 
-_NAMES = {np.dtype(name): name for name in ITEMSIZE}
+_NAMES = {np.dtype(name): name for name in ITEMSIZE if "x" not in name}
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,15 @@ class Source:
         place = self.row_stride, ITEMSIZE[self.dtype], self.dtype, self.symbol
         return Matrix(Symbol(self.symbol), rows, self.cols, *place)
 
-    def load(self, program: Program, out: Matrix, scale: float = 1.0) -> int:
-        """out = scale * the next rows in the order; gives the number of the operation."""
+    def load(self, program: Program, out: Matrix, scale: float = 1.0, of_group: dict[str, int] | None = None) -> int:
+        """out = scale * the next rows in the order; gives the number of the operation.
+
+        `of_group` says where the rows of a group's networks lie, see `Workspace.rows_of`.
+        """
         name, rows = self.operation, out.rows
+        if of_group is not None:
+            scales = {"scale": scale} if name.startswith("gather") else {}
+            return program.add(f"group_{name}", out=out, row_stride=self.row_stride, **of_group, **scales)
         if not out.is_row_major:
             name, out = f"{name}_columns", out.T
         factor: dict[str, Any] = {"scale": scale} if name.startswith("gather") else {}

@@ -26,6 +26,8 @@ THREAD_MULTIPLY_ADDS = 200_000  # in a thread's shard of a step, below which wai
 
 def choose(layout: Layout, batch_size: int) -> str:
     """How the blocks of such batches are computed, the last and smaller ones too."""
+    if layout.networks > 1:
+        return ROW_MAJOR
     if batch_size == 1:
         return SINGLE
     rows = min(batch_size, layout.block_rows)

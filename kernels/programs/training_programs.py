@@ -16,7 +16,7 @@ from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol
 from . import strategy
 from .block_programs import NO_RULES, Rules, Task, block_program
 from .layers.layer import ColumnShard, Layer
-from .memory import STATE, Layout, Trainable, Vector, Workspace, field, field_at
+from .memory import STATE, Layout, Trainable, Vector, Workspace, field_at
 from .passes import Decay, Destination, Update
 from .program import Program
 from .sources import Sources
@@ -77,7 +77,7 @@ class Training:
     def decay(self) -> Decay | None:
         if not (self.kind.l2 or self.kind.l1):
             return None
-        return Decay(self.parameters, field(self.work.step, "decay", 2), signs=self.kind.l1)
+        return Decay(self.parameters, self.work.field("decay", 2), signs=self.kind.l1)
 
     @property
     def destination(self) -> Destination:
@@ -98,7 +98,7 @@ class Training:
             return None
         named = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
         vectors = {name: replace(vector, name=f"{name}.") for name, vector in named}
-        scalars = field(self.work.step, "scalars", MAX_NUMBERS)
+        scalars = self.work.field("scalars", MAX_NUMBERS)
         clip_value = self.layout.setting("clip_value") if self.kind.rules.clip_value else None
         return Update(self.kind.optimizer, self.parameters, vectors, scalars, clip_value)
 
@@ -133,51 +133,77 @@ class Training:
         return Program(self.layout.target, self.layout.dtype)
 
     def _around_an_epoch(self, programs: list[Program]) -> None:
-        step, state = self.work.step, self.live.state
-        programs[BEGIN_EPOCH].add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=state)
+        self._begin_epoch(programs[BEGIN_EPOCH])
+        self._count(programs[COUNT])
+        self._take_rate(programs[ADVANCE], programs[KEEP])
+        self._advance(programs[ADVANCE])
+        self._finish(programs[FINISH])
+        programs[CHECK].add("finite_check", x=self.parameters.flat(), not_finite=self.work.field("not_finite"))
+        self._keep(programs[KEEP], programs[RESTORE])
+
+    def _begin_epoch(self, program: Program) -> None:
+        program.add("draw_order", order=Symbol("order"), n=Symbol("remaining"), state=self.live.state)
+
+    def _count(self, program: Program) -> None:
+        """Add what counts a batch by its samples' weights."""
         if self.kind.sources.w is not None:
-            weights, count = self.kind.sources.w.matrix(self.kind.batch_size), field(step, "count")
-            programs[COUNT].add("sum_of_weights", order=Symbol("order"), source=weights, count=count)
-        settings = self.layout.setting("optimizer")
-        numbers = field_at(state, STATE, "numbers", MAX_NUMBERS)
+            weights = self.kind.sources.w.matrix(self.kind.batch_size)
+            program.add("sum_of_weights", order=Symbol("order"), source=weights, count=self.work.field("count"))
+
+    def _take_rate(self, advance: Program, keep: Program) -> None:
+        """Add what takes the learning rate of the step or epoch, where it changes."""
         if self.kind.rate_per:
+            numbers, rate = self._state("numbers", MAX_NUMBERS), self.layout.setting("optimizer")[:, :1]
             position = {name: numbers[:, i : i + 1] for name, i in POSITIONS.items()}
-            rates = Symbol("rates")
-            programs[ADVANCE].add("take_rate", rates=rates, position=position[self.kind.rate_per], rate=settings[:, :1])
-            programs[ADVANCE].add("increment", number=position["step"])
+            advance.add("take_rate", rates=Symbol("rates"), position=position[self.kind.rate_per], rate=rate)
+            advance.add("increment", number=position["step"])
             if not self.kind.partial:
-                programs[KEEP].add("increment", number=position["epoch"])
-        programs[ADVANCE].add(
+                keep.add("increment", number=position["epoch"])
+
+    def _advance(self, program: Program) -> None:
+        """Add what goes on to the next step: the optimizer, the random key, the penalties."""
+        program.add(
             f"{self.kind.optimizer}_advance",
-            settings=settings,
-            state=numbers,
-            count=field(step, "count"),
-            scale=field(step, "scale"),
-            scalars=field(step, "scalars", MAX_NUMBERS),
+            settings=self.layout.setting("optimizer"),
+            state=self._state("numbers", MAX_NUMBERS),
+            count=self.work.field("count"),
+            scale=self.work.field("scale"),
+            scalars=self.work.field("scalars", MAX_NUMBERS),
         )
         if self.kind.rules.random:
-            programs[ADVANCE].add("draw_key", state=field_at(state, STATE, "noise").address, key=field(step, "key"))
+            program.add("draw_key", state=self._state("noise").address, key=self.work.field("key"))
         for i, (name, sums) in enumerate({"l2": "squares", "l1": "absolute_values"}.items()):
             if getattr(self.kind, name):
-                self._penalise(programs[ADVANCE], name, sums, field(step, "decay", 2)[:, i : i + 1])
-        self._finish(programs[FINISH])
-        programs[CHECK].add("finite_check", x=self.parameters.flat(), not_finite=field(step, "not_finite"))
-        pairs = [(_state_row(self.live.state, self.layout.dtype), _state_row(self.kept.state, self.layout.dtype))]
+                self._penalise(program, name, sums, self.work.field("decay", 2)[:, i : i + 1])
+
+    def _state(self, name: str, cols: int = 1) -> Matrix:
+        """A field of STATE."""
+        networks, place = self.layout.networks, STATE.fields[name][1]
+        return field_at(self.live.state + place * networks, name, cols, networks)
+
+    def _keep(self, keep: Program, restore: Program) -> None:
+        """Add what keeps what an epoch left, and what goes back to it."""
+        pairs = [(self._state_row(self.live.state), self._state_row(self.kept.state))]
         for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
             if self.layout is self.kept.layout:
                 pairs.append((live.flat(), kept.flat()))
             else:
-                self._keep_shards(programs[KEEP], live, kept)
+                self._keep_shards(keep, live, kept)
         for live_row, kept_row in pairs:
-            programs[KEEP].add("copy", out=kept_row, x=live_row)
-            programs[RESTORE].add("copy", out=live_row, x=kept_row)
+            keep.add("copy", out=kept_row, x=live_row)
+            restore.add("copy", out=live_row, x=kept_row)
         if self.gradient.size:  # a NaN may lie in its padding, which no batch writes
-            programs[RESTORE].add("zero", out=Vector(self.layout, self.gradient.ctypes.data, "d").flat())
+            restore.add("zero", out=Vector(self.layout, self.gradient.ctypes.data, "d").flat())
+
+    def _state_row(self, address: Address) -> Matrix:
+        """The record STATE as a row, to be copied."""
+        n_bytes, dtype = STATE.itemsize * self.layout.networks, self.layout.dtype
+        return Matrix.row_major(address, 1, n_bytes // ITEMSIZE[dtype], n_bytes, dtype, "state")
 
     def _penalise(self, program: Program, name: str, sums: str, factor: Matrix) -> None:
         """Add the penalty "l2" or "l1" to a batch's loss, of the weights' "squares" or "absolute_values"."""
         numbers = self._column_sums(program, sums, self._weights)
-        step = {name: field(self.work.step, name) for name in ("count", "scale", "total")}
+        step = {name: self.work.field(name) for name in ("count", "scale", "total")}
         program.add("penalty", values=numbers, c=self.layout.setting(name), factor=factor, **step)
 
     @property
@@ -204,7 +230,7 @@ class Training:
         rules, update = self.kind.rules, self.update
         if rules.clip_norm and update is not None:
             gradient = Vector(self.layout, self.gradient.ctypes.data, "d")
-            factor = field(self.work.step, "factor")
+            factor = self.work.field("factor")
             squares = self._column_sums(program, "squares", [gradient.trained(*each) for each in self._shards])
             program.add("norm_factor", squares=squares, limit=self.layout.setting("clip_norm"), factor=factor)
             for layer in self.layout.trained:
@@ -242,11 +268,6 @@ class Training:
             else:
                 parameters = self.parameters.flat_rows(layer, worker)
                 after.add("add", out=parameters, x=parameters, y=updated)
-
-
-def _state_row(address: Address, dtype: str) -> Matrix:
-    """The record STATE as a row of a dtype, to be copied."""
-    return Matrix.row_major(address, 1, STATE.itemsize // ITEMSIZE[dtype], STATE.itemsize, dtype, "state")
 
 
 def pick(batches: Sequence[int], most: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ def _each_element(code: FunctionWriter, function, rows, n, stride, out, *inputs,
 
     The function is written for `at_once` vectors side by side, and for one vector, for those that are left over.
     """
-    b, width = code.b, code.target.vector_bytes
+    b, width = code.b, code.vector_bytes
     with cgutils.for_range(b, rows, intp=I64) as row:
         start = b.mul(row.index, stride)
         places = [b.add(start, place) for place in (out, *inputs)]
@@ -36,6 +36,19 @@ def fill(code, value):
 def unary(code, function):
     """out = function(simd, x), for several vectors at once."""
     _each_element(code, function, *code.arguments, at_once=code.target.vectors_at_once)
+
+
+@vector_function("n=out.row_bytes out:w[1,n] x:r[1,n] due")
+def group_copy(code):
+    """out = x, a row, of the networks of a group that are due; due is the address of an int64 number of each."""
+    b, s = code.b, code.simd()
+    n, out, x, due = code.arguments
+    kind = ir.VectorType(I64, s.lanes)
+    numbers = b.load(b.inttoptr(due, ir.PointerType()), typ=kind, align=8)
+    is_due = b.icmp_signed("!=", numbers, ir.Constant(kind, [0] * s.lanes))
+    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+        place = b.add(out, i)
+        s.store(s.select(is_due, s.load(b.add(x, i)), s.load(place)), place)
 
 
 @vector_function("rows=x.rows n=x.cols x.row_stride x:rw[r,c]")
@@ -66,9 +79,9 @@ def binary(code, function):
 @vector_function(BINARY + SHARE)
 def binary_with_share(code, function):
     """out = function(simd, x, y, share)."""
-    b, (*places, share) = code.b, code.arguments
-    share = load_double(b, share)
-    _each_element(code, lambda s, x, y: function(s, x, y, s.splat_double(share)), *places)
+    *places, share = code.arguments
+    share = code.double().load(share)
+    _each_element(code, lambda s, x, y: function(s, x, y, code.spread(s, share)), *places)
 
 
 def update_signature(vectors: tuple[str, ...]) -> str:
@@ -81,7 +94,7 @@ def update(code, function, n_scalars):
     """p, *vectors = function(simd, scalars, p, g, *vectors), each a row."""
     b, s = code.b, code.simd()
     n, scalars, *places = code.arguments
-    values = [s.splat_double(load_double(b, b.add(scalars, int64(8 * i)))) for i in range(n_scalars)]
+    values = [code.number(s, scalars, i) for i in range(n_scalars)]
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         p, g, *vectors = (b.add(place, i) for place in places)
         results = function(s, values, *map(s.load, (p, g, *vectors)))
@@ -94,7 +107,7 @@ def decay(code, signs):
     """out += factors[0] * x, and with `signs` + factors[1] * sign(x), a row; the factors are float64."""
     b, s = code.b, code.simd()
     n, out, x, factors = code.arguments
-    of_x, of_sign = (s.splat_double(load_double(b, b.add(factors, int64(8 * i)))) for i in range(2))
+    of_x, of_sign = (code.number(s, factors, i) for i in range(2))
     zero = s.const(0.0)
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         place, value = b.add(out, i), s.load(b.add(x, i))
@@ -109,7 +122,7 @@ def clip(code):
     """x = x limited to [-bound, bound], a row; NaN stays. The bound is float64."""
     b, s = code.b, code.simd()
     n, x, bound = code.arguments
-    bound = s.splat_double(load_double(b, bound))
+    bound = code.number(s, bound)
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         place = b.add(x, i)
         value = s.load(place)
@@ -122,7 +135,7 @@ def scale(code):
     """x *= factor, a row; the factor is float64."""
     b, s = code.b, code.simd()
     n, x, factor = code.arguments
-    factor = s.splat_double(load_double(b, factor))
+    factor = code.number(s, factor)
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         place = b.add(x, i)
         s.store(s.load(place) * factor, place)
@@ -131,11 +144,10 @@ def scale(code):
 @vector_function("rows=y.rows n=y.row_bytes y.row_stride y:rw[r,c] share:r*[1,1] other:float")
 def smooth_labels(code):
     """y = (1 - share) * y + share * other (Szegedy et al. 2016), padding too."""
-    b, s = code.b, code.simd()
+    s, numbers = code.simd(), code.double()
     rows, n, stride, y, share, other = code.arguments
-    share, other = load_double(b, share), b.bitcast(other, DOUBLE)
-    kept = s.splat_double(b.fsub(ir.Constant(DOUBLE, 1.0), share))
-    added = s.splat_double(b.fmul(share, other))
+    share, other = numbers.load(share), numbers.splat(code.b.bitcast(other, DOUBLE))
+    kept, added = code.spread(s, numbers.const(1.0) - share), code.spread(s, share * other)
     _each_element(code, lambda s, value: value * kept + added, rows, n, stride, y, y)
 
 
@@ -144,7 +156,7 @@ def limit_norms(code):
     """Scale each column of x whose Euclidean norm is above the limit down to it."""
     b, s = code.b, code.simd()
     rows, n, stride, x, limit = code.arguments
-    limit = s.splat_double(load_double(b, limit))
+    limit = code.number(s, limit)
     total = cgutils.alloca_once(b, s.vector)
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
         b.store(s.const(0.0).v, total)
@@ -180,7 +192,7 @@ def _sum(s, numbers, n):
     """The sum of n float64 numbers at an address, one after another; s is `FunctionWriter.double`."""
     b, total = s.b, cgutils.alloca_once_value(s.b, s.const(0.0).v)
     with cgutils.for_range(b, n, intp=I64) as at:
-        b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at.index, int64(8))))).v, total)
+        b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at.index, int64(s.vector_bytes))))).v, total)
     return Vec(s, b.load(total))
 
 
@@ -189,9 +201,9 @@ def penalty(code):
     """s = c[0] * count + c[1]; total += s * c[2] * the sum of the values; factor = scale * s. All are float64."""
     s = code.double()
     n, c, count, scale, values, factor, total = code.arguments
-    strength = s.load(c) * s.load(count) + s.load(c, 1)
+    strength = s.load(c) * s.load(count) + s.load(c, s.lanes)
     s.store(s.load(scale) * strength, factor)
-    s.store(s.load(total) + strength * s.load(c, 2) * _sum(s, values, n), total)
+    s.store(s.load(total) + strength * s.load(c, 2 * s.lanes) * _sum(s, values, n), total)
 
 
 @vector_function("n=squares.cols squares:r*[1,n] limit:r*[1,1] factor:w*[1,1]")
@@ -210,12 +222,12 @@ def advance(code, function, n_settings, n_state):
     settings, state, count, scale, scalars = code.arguments
 
     def numbers(start, n):
-        return [s.load(start, i) for i in range(n)]
+        return [s.load(start, i * s.lanes) for i in range(n)]
 
     results = function(s, s.load(count), *numbers(settings, n_settings), *numbers(state, n_state))
     for place, values in zip((scale, state, scalars), results, strict=True):
         for i, value in enumerate(values):
-            s.store(value if isinstance(value, Vec) else s.const(value), place, i)
+            s.store(value if isinstance(value, Vec) else s.const(value), place, i * s.lanes)
 
 
 @vector_function("rates position:r*[1,1] rate:w*[1,1]")
@@ -230,20 +242,22 @@ def take_rate(code):
 @vector_function("number:rw*[1,1]")
 def increment(code):
     """number += 1, a float64."""
-    (place,) = code.arguments
-    store_double(code.b, code.b.fadd(load_double(code.b, place), ir.Constant(DOUBLE, 1.0)), place)
+    (place,), s = code.arguments, code.double()
+    s.store(s.load(place) + 1.0, place)
 
 
 @vector_function("n=x.row_bytes x:r[1,n] not_finite:w*[1,1]")
 def finite_check(code):
-    """not_finite = sum over x of x - x, a float64: zero where all are finite, NaN where one is not."""
+    """not_finite = the sum of x - x, a float64, over each network's x: zero where all are finite, else NaN."""
     b, s = code.b, code.simd()
     n, x, out = code.arguments
     total = cgutils.alloca_once_value(b, ir.Constant(s.vector, [0.0] * s.lanes))
     with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
         value = s.load(b.add(x, i))
         b.store(b.fadd(b.load(total), (value - value).v), total)
-    store_double(b, s.sum_of_lanes(s.wide(b.load(total))), out)
+    numbers = code.double()
+    numbers.store(numbers.const(0.0), out)
+    code.add_to_total(s, s.wide(b.load(total)), out)
 
 
 LOSS = "rows=a.rows n=a.cols a.row_stride d:w[r,c] a:r[r,c] y:r[r,c] y.row_stride scale:r*[1,1] total:rw*[1,1]"
@@ -260,26 +274,28 @@ def loss(code, function, weighted="", has_parameter=False):
     """
     b, s = code.b, code.simd()
     rows, n, stride, d, a, y, y_stride, scale, cell, *rest = code.arguments
-    parameter = [s.splat_double(load_double(b, rest.pop()))] if has_parameter else []
+    parameter = [code.number(s, rest.pop())] if has_parameter else []
     wide = ir.VectorType(DOUBLE, s.lanes)
     total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
-    scale = s.splat_double(load_double(b, scale))
-    size = int64(s.itemsize)
+    scale = code.number(s, scale)
+    size = int64(s.itemsize * code.networks)
     width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
     with cgutils.for_range(b, rows, intp=I64) as row:
         start = b.mul(row.index, stride)
-        weight = s.splat_element(rest[0], row.index) if weighted == "rows" else None
+        weight = code.element(s, rest[0], row.index) if weighted == "rows" else None
         with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
             p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
             value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)), *parameter)
             if weighted:
                 factor = s.load(b.add(rest[0], j)) if weighted == "columns" else weight
                 value, slope = value * factor, slope * factor
-            inside = s.lanes_below(b.sub(n, b.sdiv(j, size)))
-            s.store(s.select(inside, slope * scale, s.const(0.0)), b.add(d, p))
-            value = s.wide(s.select(inside, value, s.const(0.0)).v)
-            b.store(b.fadd(b.load(total), value), total)
-    store_double(b, s.sum_of_lanes(b.load(total), load_double(b, cell)), cell)
+            slope = slope * scale
+            if not code.per_network:  # else no row has padding
+                inside = s.lanes_below(b.sub(n, b.sdiv(j, size)))
+                value, slope = (s.select(inside, v, s.const(0.0)) for v in (value, slope))
+            s.store(slope, b.add(d, p))
+            b.store(b.fadd(b.load(total), s.wide(value.v)), total)
+    code.add_to_total(s, b.load(total), cell)
 
 
 @vector_function("n=values.rows values:rw*[n,1] total:rw*[1,1]")

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from ..cpu.simd import I64, Simd, int64
-from ..cpu.target import Target
-from .matrix import ITEMSIZE, Matrix, Symbol
+from ..cpu.simd import I32, I64, Simd, Vec, int64, load_double, store_double
+from ..cpu.target import LINE_BYTES, Target
+from .matrix import ITEMSIZE, Matrix, Symbol, networks_of
 
 MAX_ARGUMENTS = 11
 OPERATION_BYTES = 8 * (1 + MAX_ARGUMENTS)
@@ -133,7 +133,9 @@ class FunctionWriter:
     """The LLVM function in the making: `void name(int64 operation)`, whose arguments lie behind the operation."""
 
     def __init__(self, module: ir.Module, symbol: str, target: Target, dtype: str, signature: Signature):
-        self.module, self.target, self.dtype = module, target, dtype
+        self.module, self.target = module, target
+        self.dtype, self.networks = networks_of(dtype)
+        self.vector_bytes = LINE_BYTES if self.networks > 1 else target.vector_bytes
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64]), symbol)
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.operation = self.function.args[0]
@@ -144,12 +146,41 @@ class FunctionWriter:
         place = self.b.add(operation, int64(8 * (i + 1)))
         return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=I64)
 
+    @property
+    def per_network(self) -> bool:
+        """Whether each lane is a network, with numbers of its own."""
+        return self.networks > 1
+
     def simd(self, vector_bytes: int | None = None) -> Simd:
-        return Simd(self.b, self.dtype, self.target, vector_bytes)
+        return Simd(self.b, self.dtype, self.target, vector_bytes or self.vector_bytes)
 
     def double(self) -> Simd:
-        """Single float64 numbers, with the operators of vectors."""
-        return Simd(self.b, "float64", self.target, 8)
+        """Single float64 numbers, or one of each network of a group, with the operators of vectors."""
+        return Simd(self.b, "float64", self.target, 8 * self.networks)
+
+    def number(self, s: Simd, place: ir.Value, i: int = 0) -> Vec:
+        """Number i of a row of float64, rounded to the dtype: in every lane, or in its network's lane."""
+        return self.spread(s, self.double().load(place, i * self.networks))
+
+    def spread(self, s: Simd, value: Vec) -> Vec:
+        """A value of `double`, rounded to the dtype: in every lane, or in its network's lane."""
+        if not self.per_network:
+            return s.splat_double(self.b.extract_element(value.v, ir.Constant(I32, 0)))
+        return Vec(s, value.v if s.double else self.b.fptrunc(value.v, s.vector))
+
+    def element(self, s: Simd, row: ir.Value, i: ir.Value) -> Vec:
+        """Element i, an int64 value, of the row at an address: in every lane, or each network's in its lane."""
+        if self.per_network:
+            return s.load(self.b.add(row, self.b.mul(i, int64(LINE_BYTES))))
+        return s.splat_element(row, i)
+
+    def add_to_total(self, s: Simd, total: ir.Value, place: ir.Value) -> None:
+        """Add the sum of a vector's float64 lanes to the number at a place, or each lane to its network's."""
+        if self.per_network:
+            numbers = self.double()
+            numbers.store(numbers.load(place) + Vec(numbers, total), place)
+        else:
+            store_double(self.b, s.sum_of_lanes(total, load_double(self.b, place)), place)
 
 
 Emit = Callable[[FunctionWriter], None]

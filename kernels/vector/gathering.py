@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
+from ..cpu.target import LINE_BYTES
 from .function import vector_function
 from .reductions import transposed
 
@@ -107,6 +108,135 @@ def gather_columns(code, source_dtype):
                 with b.if_then(b.icmp_signed("<", int64(k), left)):
                     start = b.add(b.mul(out_row, b.add(k0, int64(k))), b.mul(i0, int64(s.itemsize)))
                     s.store(s.select(inside, column, s.const(0.0)), b.add(out, start))
+
+
+# Samples of a group of networks. `order`, `last` and `source` are addresses of int64 numbers, one a network: where the
+# row numbers of the batch lie, or 0 for the rows as they come; the last place in the batch that a network has, after
+# which it sees that row again; and where its source begins.
+_GATHER_GROUP = "rows=out.rows order last source row_stride out:w[r,n] out.row_stride"
+
+
+class _GroupRows:
+    """Where the rows of a batch lie that the networks of a group see: a loop over them, and their addresses."""
+
+    def __init__(self, code, order, last, source, row_stride):
+        self.b, self.networks, self.row_stride = code.b, code.networks, row_stride
+        self.starts = cgutils.alloca_once(code.b, I64, size=code.networks)
+        self.tables = order, last, source
+
+    def _load(self, place, kind=I64):
+        return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=kind)
+
+    @contextlib.contextmanager
+    def each(self, rows):
+        """A loop over i < rows, with the addresses in `starts`."""
+        b = self.b
+        nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
+        with cgutils.for_range(b, rows, intp=I64) as at:
+            with cgutils.for_range(b, int64(self.networks), intp=I64) as lane:
+                order, last, source = (self._load(b.add(t, b.mul(lane.index, int64(8)))) for t in self.tables)
+                i = b.select(b.icmp_signed("<", at.index, last), at.index, last)
+                ordered = b.icmp_signed("!=", order, int64(0))
+                place = b.select(ordered, b.add(order, b.mul(i, int64(4))), b.ptrtoint(nothing, I64))
+                row = b.select(ordered, _load_int32(b, place), i)
+                start = b.add(source, b.mul(row, self.row_stride))
+                b.store(start, b.gep(self.starts, [lane.index], source_etype=I64))
+            yield at.index
+
+    def start(self, lane):
+        return self.b.load(self.b.gep(self.starts, [int64(lane)], source_etype=I64), typ=I64)
+
+
+def _group_columns(s, rows, k, width, itemsize, is_bytes):
+    """Columns k to k + width of the rows at some addresses, a vector each whose lanes are the rows."""
+    b = s.b
+    kind = ir.VectorType(ir.IntType(8) if is_bytes else s.scalar, width)
+    offset = b.mul(k, int64(itemsize))
+
+    def part(row):
+        value = b.load(b.inttoptr(b.add(row, offset), ir.PointerType()), typ=kind, align=itemsize)
+        return b.uitofp(value, ir.VectorType(s.scalar, width)) if is_bytes else value
+
+    vectors = []
+    for i in range(width):
+        parts = [part(row) for row in rows[i::width]]
+        n = width
+        while len(parts) > 1:  # join them, two by two
+            n *= 2
+            both = ir.Constant(ir.VectorType(I32, n), list(range(n)))
+            parts = [b.shuffle_vector(x, y, both) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        vectors.append(Vec(s, parts[0]))
+    return transposed(s, vectors, width)
+
+
+@vector_function(f"{_GATHER_GROUP} n=out.cols scale:float")
+def group_gather(code, source_dtype):
+    """out[i, k] of each network = scale * element k of its row i; the source has the networks' dtype or is uint8."""
+    b, s = code.b, code.simd()
+    rows, order, last, source, row_stride, out, out_row, n, scale = code.arguments
+    is_bytes, scale = source_dtype == "uint8", s.splat_double(b.bitcast(scale, DOUBLE))
+    itemsize = 1 if is_bytes else s.itemsize
+    sources = _GroupRows(code, order, last, source, row_stride)
+
+    def columns(k, width, end):
+        starts = [sources.start(lane) for lane in range(code.networks)]
+        for j, value in enumerate(_group_columns(s, starts, k, width, itemsize, is_bytes)):
+            s.store(value * scale, b.add(end, b.mul(b.add(k, int64(j)), int64(LINE_BYTES))))
+
+    with sources.each(rows) as i:
+        end, widest = b.add(out, b.mul(out_row, i)), code.networks
+        done = b.and_(n, int64(-widest))
+        with cgutils.for_range_slice(b, int64(0), done, int64(widest), I64) as (k, _):
+            columns(k, widest, end)
+        width = widest // 2
+        while width:
+            with b.if_then(b.icmp_signed("!=", b.and_(n, int64(width)), int64(0))):
+                columns(b.and_(n, int64(-2 * width)), width, end)
+            width //= 2
+
+
+@vector_function(_GATHER_GROUP.replace("[r,n]", "[r,k]") + " n=out.cols")
+def group_one_hot(code):
+    """out[i, k] of each network = 1 where k is its row i, an int32 class index, else 0."""
+    b, s = code.b, code.simd()
+    rows, order, last, source, row_stride, out, out_row, n = code.arguments
+    sources, kind = _GroupRows(code, order, last, source, row_stride), ir.VectorType(I32, code.networks)
+    with sources.each(rows) as i:
+        labels, end = ir.Constant(kind, ir.Undefined), b.add(out, b.mul(out_row, i))
+        for lane in range(code.networks):
+            place = b.inttoptr(sources.start(lane), ir.PointerType())
+            labels = b.insert_element(labels, b.load(place, typ=I32, align=4), ir.Constant(I32, lane))
+        with cgutils.for_range(b, n, intp=I64) as k:
+            first = b.insert_element(ir.Constant(kind, ir.Undefined), b.trunc(k.index, I32), ir.Constant(I32, 0))
+            here = b.shuffle_vector(first, first, ir.Constant(kind, [0] * code.networks))
+            value = s.select(b.icmp_signed("==", labels, here), s.const(1.0), s.const(0.0))
+            s.store(value, b.add(end, b.mul(k.index, int64(LINE_BYTES))))
+
+
+@vector_function(_GATHER_GROUP.replace("[r,n]", "[r,1]") + " count:w*[1,1]")
+def group_weights(code):
+    """out[i] of each network = the weight of its row i, and 0 behind its last row; count = their sum, in float64.
+
+    Where no source is there (0) each row has the weight 1.
+    """
+    b, s, numbers = code.b, code.simd(), code.double()
+    rows, order, last, source, row_stride, out, out_row, count = code.arguments
+    sources, kind = _GroupRows(code, order, last, source, row_stride), ir.VectorType(I64, code.networks)
+    one = cgutils.alloca_once_value(b, ir.Constant(s.scalar, 1.0))
+    lasts = b.load(b.inttoptr(last, ir.PointerType()), typ=kind, align=8)
+    tables = b.load(b.inttoptr(source, ir.PointerType()), typ=kind, align=8)
+    numbers.store(numbers.const(0.0), count)
+    with sources.each(rows) as i:
+        value = ir.Constant(s.vector, ir.Undefined)
+        for lane in range(code.networks):
+            there = b.icmp_signed("!=", b.extract_element(tables, ir.Constant(I32, lane)), int64(0))
+            place = b.select(there, sources.start(lane), b.ptrtoint(one, I64))
+            value = b.insert_element(value, s.load_scalar(place), ir.Constant(I32, lane))
+        first = b.insert_element(ir.Constant(kind, ir.Undefined), i, ir.Constant(I32, 0))
+        here = b.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, code.networks), [0] * code.networks))
+        weight = s.select(b.icmp_signed("<=", here, lasts), Vec(s, value), s.const(0.0))
+        s.store(weight, b.add(out, b.mul(out_row, i)))
+        numbers.store(numbers.load(count) + Vec(numbers, s.wide(weight.v)), count)
 
 
 def _clear(s, start, n_bytes):

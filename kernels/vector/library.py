@@ -24,6 +24,7 @@ from ..formulas.update_rules import OPTIMIZERS
 from . import barriers, batches, elementwise, gathering, noise, normalisation, reductions, tile
 from .cache import CodeFiles
 from .function import Function, Signature
+from .matrix import networks_of
 
 
 def functions(target: Target) -> dict[str, Function]:
@@ -90,6 +91,18 @@ def _state_products(found: _Functions, target: Target) -> None:
         for rows, lines in tiles:
             signature = tile.tiles_signature(start)
             state(f"tiles_{rows}x{lines}{suffix}", tile.tiles, rows, lines, start, signature=signature)
+    for width, most in enumerate(target.group_tile_rows):
+        for rows in range(1, most + 1):
+            for ending, transposed in (("", False), ("_transposed", True)):
+                signature = tile.group_tiles_signature(transposed)
+                state(
+                    f"group_tiles_{rows}x{width}{ending}",
+                    tile.group_tiles,
+                    rows,
+                    width,
+                    transposed,
+                    signature=signature,
+                )
     state("ger", tile.ger)
     state("inner", reductions.inner)
     state("transpose", reductions.transpose)
@@ -104,6 +117,7 @@ def _state_elementwise(found: _Functions) -> None:
     state("or_nan", elementwise.binary, lambda s, x, y: s.select(s.b.fcmp_unordered("uno", y.v, y.v), y, x))
     state("copy", elementwise.unary, lambda s, x: x)
     state("zero", elementwise.fill, 0.0)
+    state("group_copy", elementwise.group_copy)
     state("decay", elementwise.decay, False)
     state("decay_with_signs", elementwise.decay, True)
     state("squares", elementwise.column_sums, True)
@@ -139,6 +153,11 @@ def _state_samples(found: _Functions) -> None:
         state(f"{name}_columns", getattr(noise, name), True)
     state("draw_key", noise.draw_key)
     state("draw_order", batches.draw_order)
+    state("group_draw_orders", batches.group_draw_orders)
+    state("group_gather", gathering.group_gather, "like the networks")
+    state("group_gather_uint8", gathering.group_gather, "uint8")
+    state("group_one_hot", gathering.group_one_hot)
+    state("group_weights", gathering.group_weights)
     for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
         state(name, gathering.gather, source)
         state(f"{name}_columns", gathering.gather_columns, source)
@@ -223,7 +242,7 @@ class Library:
         function.define(module, symbol, self.target, self.dtype)
         parsed = _parsed(module, self.target)
         if function.linked:
-            for text in function.linked(self.dtype, self.target):
+            for text in function.linked(networks_of(self.dtype)[0], self.target):
                 parsed.link_in(llvm.parse_assembly(text))
             for each in itertools.chain(parsed.functions, parsed.global_variables):
                 if not each.is_declaration and each.name != symbol:

@@ -7,6 +7,21 @@ from dataclasses import dataclass
 from ..cpu.target import LINE_BYTES
 
 ITEMSIZE = {"float32": 4, "float64": 8, "uint8": 1, "int32": 4, "int64": 8}
+# Where a lane of the vector is a network, an element is a number of each network of a group: a line of numbers of the
+# networks' dtype, or as many float64.
+GROUP = {dtype: LINE_BYTES // ITEMSIZE[dtype] for dtype in ("float32", "float64")}
+GROUPED = {f"{dtype}x{n}": (dtype, n) for dtype, n in GROUP.items()}
+ITEMSIZE |= dict.fromkeys(GROUPED, LINE_BYTES) | {f"float64x{n}": 8 * n for n in GROUP.values()}
+
+
+def grouped(dtype: str, n: int = 0) -> str:
+    """The dtype of a number of each network of a group, whose size is n unless it follows from the dtype."""
+    return f"{dtype}x{n or GROUP[dtype]}"
+
+
+def networks_of(dtype: str) -> tuple[str, int]:
+    """(the dtype of a network's number, how many networks an element has numbers of)."""
+    return GROUPED.get(dtype, (dtype, 1))
 
 
 def padded(n_bytes: int) -> int:

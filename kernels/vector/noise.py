@@ -9,7 +9,8 @@ import contextlib
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double
+from ..cpu.simd import I32, I64, Vec, int64
+from ..cpu.target import LINE_BYTES
 from .batches import GROWTH, mixed
 from .function import vector_function
 
@@ -32,20 +33,31 @@ TAIL = (
 def draw_key(code):
     """key = the next 64 random bits of the generator whose state lies at an address (see `batches`)."""
     b = code.b
+    kind = ir.VectorType(I64, code.networks)
     state, key = (b.inttoptr(place, ir.PointerType()) for place in code.arguments)
-    z = b.add(b.load(state, typ=I64), int64(GROWTH))
-    b.store(z, state)
-    b.store(mixed(b, z), key)
+    z = b.add(b.load(state, typ=kind, align=8), ir.Constant(kind, [GROWTH] * code.networks))
+    b.store(z, state, align=8)
+    b.store(mixed(b, z), key, align=8)
 
 
 class _Bits:
-    """Random bits for a vector's lanes, int32."""
+    """Random bits for a vector's lanes, int32, by a key or, in a group of networks, one of each lane."""
 
-    def __init__(self, s, key, salt):
+    def __init__(self, s, key, salt, networks):
         self.b, self.kind = s.b, ir.VectorType(I32, s.lanes)
-        bits = s.b.load(s.b.inttoptr(key, ir.PointerType()), typ=I64)
-        low = s.b.xor(s.b.trunc(bits, I32), s.b.mul(s.b.trunc(salt, I32), ir.Constant(I32, SALT)))
-        self.keys = self.splat(low), self.splat(s.b.trunc(s.b.lshr(bits, int64(32)), I32))
+        of_salt = self.splat(s.b.mul(s.b.trunc(salt, I32), ir.Constant(I32, SALT)))
+        low, high = self.halves(
+            s.b.load(s.b.inttoptr(key, ir.PointerType()), typ=ir.VectorType(I64, networks), align=8)
+        )
+        self.keys = s.b.xor(low, of_salt), high
+
+    def halves(self, keys):
+        """The low and the high halves of 64 bits, one for all lanes or one of each."""
+        b, shift = self.b, ir.Constant(keys.type, [32] * keys.type.count)
+        found = [b.trunc(x, ir.VectorType(I32, keys.type.count)) for x in (keys, b.lshr(keys, shift))]
+        if keys.type.count == self.kind.count:
+            return found
+        return [self.splat(b.extract_element(x, ir.Constant(I32, 0))) for x in found]
 
     def splat(self, value):
         undefined, zeros = ir.Constant(self.kind, ir.Undefined), ir.Constant(self.kind, [0] * self.kind.count)
@@ -71,6 +83,9 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
     or columns.
     """
     b = s.b
+    if code.per_network:
+        yield from _each_number(code, s, rows, n_bytes, stride, position, width, begin, bits)
+        return
     first = b.add(b.mul(position, width), begin)
     of_row, of_lane = (int64(1), width) if columns else (width, int64(1))
     lane_step = bits.splat(b.trunc(of_lane, I32))
@@ -83,6 +98,20 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
             yield b.add(start, j), column, bits.of(b.add(here, lanes))
 
 
+def _each_number(code, s, rows, n_bytes, stride, position, width, begin, bits):
+    """As `_each_vector` for a group of networks; each has a position, int64, at the address `position`."""
+    b = s.b
+    kind = ir.VectorType(I64, s.lanes)
+    positions = b.trunc(b.load(b.inttoptr(position, ir.PointerType()), typ=kind, align=8), bits.kind)
+    width32 = bits.splat(b.trunc(width, I32))
+    first = b.add(b.mul(positions, width32), bits.splat(b.trunc(begin, I32)))
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start, of_row = b.mul(row.index, stride), b.mul(row.index, width)
+        with cgutils.for_range_slice(b, int64(0), n_bytes, int64(LINE_BYTES), I64) as (j, _):
+            column = b.sdiv(j, int64(LINE_BYTES))
+            yield b.add(start, j), column, bits.of(b.add(first, bits.splat(b.trunc(b.add(of_row, column), I32))))
+
+
 _PLACE = "position width begin"  # the first sample's position, neurons a sample, the first neuron; see `_each_vector`
 
 
@@ -93,9 +122,11 @@ def dropout(code, columns):
     """out = 0 with probability `rate`, else x / (1 - rate): Srivastava et al. 2014, scaled while training."""
     b, s = code.b, code.simd()
     rows, n, stride, out, x, key, *place, salt, rate = code.arguments
-    bits, rate = _Bits(s, key, salt), load_double(b, rate)
-    limit = bits.splat(b.trunc(b.fptoui(b.fmul(rate, ir.Constant(DOUBLE, 2.0**32)), I64), I32))
-    scale = s.splat_double(b.fdiv(ir.Constant(DOUBLE, 1.0), b.fsub(ir.Constant(DOUBLE, 1.0), rate)))
+    bits, numbers = _Bits(s, key, salt, code.networks), code.double()
+    rate = numbers.load(rate)
+    whole = b.fptoui((rate * 2.0**32).v, ir.VectorType(I64, code.networks))
+    limit, _ = bits.halves(whole)
+    scale = code.spread(s, numbers.const(1.0) / (numbers.const(1.0) - rate))
     with _each_vector(code, s, rows, n, stride, *place, bits, columns) as (at, _, drawn):
         stays = b.icmp_unsigned(">=", drawn, limit)
         s.store(s.select(stays, s.load(b.add(x, at)) * scale, s.const(0.0)), b.add(out, at))
@@ -122,8 +153,10 @@ def add_noise(code, columns):
     """out += deviation * normal numbers, but not behind the last column."""
     b, s = code.b, code.simd()
     rows, n, stride, cols, out, key, *place, salt, deviation = code.arguments
-    bits, deviation = _Bits(s, key, salt), s.splat_double(load_double(b, deviation))
+    bits, deviation = _Bits(s, key, salt, code.networks), code.number(s, deviation)
     with _each_vector(code, s, rows, n, stride, *place, bits, columns) as (at, column, drawn):
-        noise = s.select(s.lanes_below(b.sub(cols, column)), _normal(s, drawn) * deviation, s.const(0.0))
+        noise = _normal(s, drawn) * deviation
+        if not code.per_network:
+            noise = s.select(s.lanes_below(b.sub(cols, column)), noise, s.const(0.0))
         here = b.add(out, at)
         s.store(s.load(here) + noise, here)

@@ -25,11 +25,15 @@ def _sum_lanes(s, vectors):
     return vectors[0]
 
 
-def transposed(s, rows):
-    """The columns of a square of as many vectors as there are lanes, by blocks of 2, 4, .. rows (Eklundh 1972)."""
+def transposed(s, rows, n=None):
+    """The columns of a square of n vectors, by blocks of 2, 4, .. rows (Eklundh 1972).
+
+    There are as many as lanes; or fewer, and each vector holds rows of several squares side by side.
+    """
+    n = s.lanes if n is None else n
     vectors, half = list(rows), 1
-    while half < s.lanes:
-        for i in range(s.lanes):
+    while half < n:
+        for i in range(n):
             if not i & half:
                 vectors[i], vectors[i + half] = _swap(s, vectors[i], vectors[i + half], half)
         half *= 2
@@ -223,15 +227,23 @@ class _Softmax:
             target = s.load(b.add(y, b.mul(i.index, y_step)))
             place = b.add(d, offset)
             delta = (s.load(place) / sums - target) * scale
-            s.store(s.select(counted, delta, s.const(0.0)), place)
+            s.store(delta if counted is None else s.select(counted, delta, s.const(0.0)), place)
             below = b.fadd(b.fsub(highest, s.wide(s.load(b.add(z, offset)).v)), log_sum)
             if most is not None:
                 limit = ir.Constant(wide, [most[s.double]] * s.lanes)
                 below = b.select(b.fcmp_ordered(">", below, limit), limit, below)
             value = b.fmul(s.wide(target.v), below)
-            value = b.select(counted, value, ir.Constant(wide, [0.0] * s.lanes))
+            if counted is not None:
+                value = b.select(counted, value, ir.Constant(wide, [0.0] * s.lanes))
             b.store(b.fadd(b.load(total), value), total)
         return b.load(total) if weight is None else b.fmul(b.load(total), s.wide(weight.v))
+
+
+def _of_a_row(code, n):
+    """What walks over a sample's n outputs, in a row."""
+    if code.per_network:
+        return _Softmax(code, n, int64(LINE_BYTES), n, across=False)
+    return _Softmax(code, _vectors(code, n), int64(code.target.vector_bytes), n, across=True)
 
 
 def _vectors(code, n):
@@ -246,7 +258,7 @@ def softmax(code):
     """out[i, j] = exp(z[i, j]) / the sum over j of exp(z[i, j]), written with the row's largest taken off."""
     b = code.b
     rows, n, stride, out, z = code.arguments
-    walk = _Softmax(code, _vectors(code, n), int64(code.target.vector_bytes), n, across=True)
+    walk = _of_a_row(code, n)
     with cgutils.for_range(b, rows, intp=I64) as row:
         here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, out))
         _, sums = walk.exponentials(here, there)
@@ -258,13 +270,14 @@ def softmax_backward(code):
     """d[i, j] = a[i, j] * (d[i, j] - the sum over j of d[i, j] * a[i, j]), zeros in the padding."""
     b, s = code.b, code.simd()
     rows, n, stride, d, a = code.arguments
-    count, total = _vectors(code, n), cgutils.alloca_once(b, s.vector)
+    count, total = n if code.per_network else _vectors(code, n), cgutils.alloca_once(b, s.vector)
 
     def each_vector():
         """A loop over a row's vectors: gives the offset, and a function that makes lanes behind the row zero."""
         with cgutils.for_range(b, count, intp=I64) as at:
-            inside = s.lanes_below(b.sub(n, b.mul(at.index, int64(s.lanes))))
-            yield b.mul(at.index, int64(s.vector_bytes)), lambda v: s.select(inside, v, s.const(0.0))
+            inside = None if code.per_network else s.lanes_below(b.sub(n, b.mul(at.index, int64(s.lanes))))
+            only = lambda v: v if inside is None else s.select(inside, v, s.const(0.0))  # noqa: E731
+            yield b.mul(at.index, int64(s.vector_bytes)), only
 
     with cgutils.for_range(b, rows, intp=I64) as row:
         deltas, outputs = (b.add(p, b.mul(row.index, stride)) for p in (d, a))
@@ -272,7 +285,7 @@ def softmax_backward(code):
         for i, inside in each_vector():
             product = s.load(b.add(deltas, i)) * s.load(b.add(outputs, i))
             b.store((Vec(s, b.load(total)) + inside(product)).v, total)
-        summed = s.splat(s.sum_of_lanes(b.load(total)))
+        summed = Vec(s, b.load(total)) if code.per_network else s.splat(s.sum_of_lanes(b.load(total)))
         for i, inside in each_vector():
             place = b.add(deltas, i)
             s.store(inside(s.load(b.add(outputs, i)) * (s.load(place) - summed)), place)
@@ -286,15 +299,15 @@ def softmax_cross_entropy(code, most=None, weighted=""):
     """
     b, s = code.b, code.simd()
     rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
-    scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)
-    walk = _Softmax(code, _vectors(code, n), step, n, across=True)
+    scale, step = code.number(s, scale), int64(s.vector_bytes)
+    walk = _of_a_row(code, n)
     with cgutils.for_range(b, rows, intp=I64) as row:
         here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, d))
         target = b.add(y, b.mul(row.index, y_stride))
         largest, sums = walk.exponentials(here, there)
-        weight = s.splat_element(weights[0], row.index) if weighted else None
+        weight = code.element(s, weights[0], row.index) if weighted else None
         value = walk.losses(here, target, there, largest, sums, scale, None, step, weight, most)
-        store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)
+        code.add_to_total(s, value, cell)
 
 
 def softmax_cross_entropy_columns(code, most=None, weighted=""):

@@ -25,10 +25,11 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
 
     A tile of few accumulators hides the latency of an fma by walking several k at once, `ways` of them. The last of
     the lines may be half a one, with a vector less or half a vector. The operands are `_At`. A c0 with a column stride
-    is a single column.
+    is a single column. A B with one has elements that are lines, of which the vector is a part, and so have A and C.
     """
-    b = s.b
-    vectors = lines * s.target.vectors_per_line
+    b, grouped = s.b, b_operand.col_stride is not None
+    vectors = lines if grouped else lines * s.target.vectors_per_line
+    step = LINE_BYTES // s.itemsize if grouped else s.lanes  # from one vector of a row to the next
     columns = [s] * int(vectors)  # the writer of each vector in a row
     if vectors != int(vectors):
         columns.append(Simd(b, s.dtype, s.target, s.vector_bytes // 2))
@@ -40,12 +41,21 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
         kind = ir.FunctionType(I64, [I64])
         a_rows[1:] = [b.asm(kind, "", "=r,0", [row], False) for row in a_rows[1:]]
 
+    b_columns = [b.mul(b_operand.col_stride, int64(j)) for j in range(len(columns))] if grouped else []
+
     def row_of(operand, i):
         return b.add(operand.address, b.mul(operand.row_stride, int64(i)))
 
+    def of_b(row, j):
+        return columns[j].load(b.add(row, b_columns[j])) if grouped else columns[j].load(row, j * step)
+
+    def of_a(row, i):
+        place = b.add(row, a_rows[i])
+        return s.load(place) if grouped else s.load_scalar(place)
+
     def start(i, j):
         if c0.col_stride is None:
-            return columns[j].load(row_of(c0, i), j * s.lanes)
+            return columns[j].load(row_of(c0, i), j * step)
         return columns[j].splat(columns[j].load_scalar(row_of(c0, i)))
 
     first = {(i, j): start(i, j) for i, j in places}
@@ -60,11 +70,13 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
         new = []
         x, y = pa, pb
         for u in range(len(sums)):
-            bv = [column.load(y, j * s.lanes) for j, column in enumerate(columns)]
-            av = [s.load_scalar(b.add(x, a_rows[i])) for i in range(rows)]
+            bv = [of_b(y, j) for j in range(len(columns))]
+            av = [of_a(x, i) for i in range(rows)]
             new.append(
                 {
-                    (i, j): columns[j].fma(columns[j].splat(av[i]), bv[j], Vec(columns[j], phis[u][i, j]))
+                    (i, j): columns[j].fma(
+                        av[i] if grouped else columns[j].splat(av[i]), bv[j], Vec(columns[j], phis[u][i, j])
+                    )
                     for i, j in places
                 }
             )
@@ -99,7 +111,7 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
             sums = [{ij: x[ij] + y[ij] for ij in places} for x, y in pairs]
         _, _, (total,) = loop(*starts, b.srem(k, int64(ways)), sums)
     for i, j in places:
-        columns[j].store(finish(columns[j], total[i, j]), row_of(c, i), j * s.lanes)
+        columns[j].store(finish(columns[j], total[i, j]), row_of(c, i), j * step)
 
 
 def tiles_signature(start: str) -> str:
@@ -128,6 +140,35 @@ def tiles(code, rows, lines, start):
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
         first_sums = _At(pc0, c0_row, int64(0) if start == "column" else None)
         _tile(s, rows, lines, ways, k, _At(pa, a_row, a_k), _At(bb, b_k), first_sums, _At(pc, c_row))
+
+
+def group_tiles_signature(transposed: bool) -> str:
+    """The signature of `group_tiles`: B's rows are contiguous, or its columns."""
+    b_stride = "B.col_stride" if transposed else "B.row_stride"
+    return (
+        "tiles k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] "
+        f"{b_stride} C0:r[m,n] C0.row_stride C:w[m,n] C.row_stride"
+    )
+
+
+def group_tiles(code, rows, cols, transposed):
+    """C = C0 + A @ B of each network of a group, for tiles of `rows` x `cols`, one below the other, as `tiles`.
+
+    A has any strides. All operands differ from network to network. A sum runs through k in its order.
+    """
+    b, s = code.b, code.simd(code.target.vector_bytes)
+    n, k, a, a_row, a_k, bb, b_stride, c0, c0_row, c, c_row = code.arguments
+    b_k, b_col = (int64(LINE_BYTES), b_stride) if transposed else (b_stride, int64(LINE_BYTES))
+    with (
+        cgutils.for_range(b, n, intp=I64) as at,
+        cgutils.for_range_slice(b, int64(0), int64(LINE_BYTES), int64(s.vector_bytes), I64) as (part, _),
+    ):
+        first = b.mul(at.index, int64(rows))
+        pa, pc0, pc = (
+            b.add(b.add(p, part), b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row))
+        )
+        places = _At(pa, a_row, a_k), _At(b.add(bb, part), b_k, b_col), _At(pc0, c0_row), _At(pc, c_row)
+        _tile(s, rows, cols, 1, k, *places)
 
 
 @vector_function("lines=out.lines k=x.cols x:r[1,k] W:r[k,n] W.row_stride C0:r[1,n] out:w[1,n]")

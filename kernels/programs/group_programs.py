@@ -1,0 +1,47 @@
+"""The programs that train a group of networks, each in a lane of the vector.
+
+They are those of `training_programs`, written for a `grouped` dtype, whose elements are numbers of all networks of the
+group. A network of the group has samples, an order, a position and hyperparameters of its own, and its epochs end when
+they end: a table says which networks something is due for.
+"""
+
+from __future__ import annotations
+
+from ..vector.barriers import Worker
+from ..vector.matrix import ITEMSIZE, grouped
+from .memory import Layout
+from .program import Program
+from .training_programs import Training
+
+
+def group_layout(layout: Layout) -> Layout:
+    """The layout of a group of networks, whose blocks have as many rows."""
+    arguments = layout.sizes, layout.activations, layout.loss, grouped(layout.dtype), layout.frozen
+    made = Layout(*arguments, target=layout.target, kinds=layout.kinds)
+    made.block_rows = layout.block_rows
+    return made
+
+
+class GroupTraining(Training):
+    """What writes the programs of a kind of fit for a group of networks."""
+
+    def _begin_epoch(self, program: Program) -> None:
+        tables = {"order": "orders", "n": "rows", "due": "due"}
+        state = self._state("random").address
+        places = {key: self.work.table(name) for key, name in tables.items()}
+        program.add("group_draw_orders", state=state, **places)
+
+    def _count(self, program: Program) -> None:
+        if self.kind.sources.w is not None:
+            out = self.work.weights(self.kind.batch_size, Worker())
+            count, rows = self.work.field("count"), self.work.rows_of("weights")
+            program.add("group_weights", out=out, count=count, row_stride=ITEMSIZE[self.layout.number_dtype], **rows)
+
+    def _take_rate(self, advance: Program, keep: Program) -> None:
+        """Nothing: who runs the programs writes the rate of each network."""
+
+    def _keep(self, keep: Program, restore: Program) -> None:
+        """Only vectors are kept here; who runs the programs keeps the numbers of the states."""
+        due = self.work.table("due")
+        for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
+            keep.add("group_copy", out=kept.flat(), x=live.flat(), due=due)
