@@ -40,7 +40,7 @@ from .threads import numba_pool, run_on_threads
 KEPT_KINDS = 8  # a sweep keeps the programs of so many kinds of passes over samples
 LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Python run meanwhile
 LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep predicts more than a block of rows
-_Kind = tuple[int, np.dtype[Any]]  # how wide a C-ordered array of rows is, and its dtype
+Kind = tuple[int, np.dtype[Any]]  # how wide a C-ordered array of rows is, and its dtype
 THREAD_ROWS = 64  # the least rows in a thread's shard of a prediction
 # What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
 # STATISTICS gives nothing: the running statistics of normalised layers follow those of the samples.
@@ -297,9 +297,7 @@ class Pass:
 
 
 @functools.lru_cache
-def _pass(
-    x: _Kind, y: _Kind | None, w: _Kind | None, result: str, in_place: bool, most: int, every: bool = False
-) -> Pass:
+def _pass(x: Kind, y: Kind | None, w: Kind | None, result: str, in_place: bool, most: int, every: bool = False) -> Pass:
     """The pass over arrays of these kinds."""
     samples, targets, weights = (
         None if kind is None else Source.of_rows(symbol, kind[0], kind[1].name)
@@ -310,7 +308,7 @@ def _pass(
     return Pass(samples, sources, result, in_place, most, every)
 
 
-def _kind(array: NDArray[Any]) -> _Kind:
+def _kind(array: NDArray[Any]) -> Kind:
     return (1 if array.ndim == 1 else array.shape[1]), array.dtype
 
 
@@ -332,15 +330,20 @@ class Sweep:
         result: str = OUTPUTS_OR_LOSS,
     ) -> Pass:
         """The kind of pass over such arrays."""
-        trains = result in (GRADIENT_OF_LOSS, STATISTICS)
-        x, most = _kind(inputs), self.layout.block_rows if trains else self.most
-        if targets is not None:
-            every, w = trains and self.layout.whole_batch, None if weights is None else _kind(weights)
-            return _pass(x, _kind(targets), w, result, False, most, every)
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
+        x = _kind(inputs)
         alike = x[1] == self.layout.dtype and self.scale == 1 and self.layout.only_multiplied
-        in_place = alike and len(inputs) > self.layout.block_rows
-        return _pass(x, None, None, result, in_place, most)
+        in_place = targets is None and alike and len(inputs) > self.layout.block_rows
+        y, w = (None if array is None else _kind(array) for array in (targets, weights))
+        return self.pass_of_kinds(x, y, w, result, in_place)
+
+    def pass_of_kinds(
+        self, x: Kind, y: Kind | None, w: Kind | None, result: str = OUTPUTS_OR_LOSS, in_place: bool = False
+    ) -> Pass:
+        """The kind of pass over arrays of these kinds."""
+        trains = result in (GRADIENT_OF_LOSS, STATISTICS)
+        every = y is not None and trains and self.layout.whole_batch
+        return _pass(x, y, w, result, in_place, self.layout.block_rows if trains else self.most, every)
 
     def written(self, pass_: Pass) -> set[int]:
         """The numbers of the heights that there are programs of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -361,17 +362,17 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
     network.forget_stepper()
     kind = kind_of(options, samples)
-    plan = _waiting(network, kind) or Plan(network.layout, network.scale, kind)
+    plan = waiting_plan(network.plans, network.layout, kind) or Plan(network.layout, network.scale, kind)
     plan.attach(network, options.optimizer)
     return plan
 
 
-def _waiting(network: Network, kind: training_programs.Kind) -> Plan | None:
+def waiting_plan(plans: deque[Plan], layout: Layout, kind: training_programs.Kind) -> Plan | None:
     """Take a plan of the kind, if one waits."""
-    for plan in list(network.plans):
-        if plan.kind == kind and plan.layout is network.layout:
+    for plan in list(plans):
+        if plan.kind == kind and plan.layout is layout:
             try:
-                network.plans.remove(plan)
+                plans.remove(plan)
             except ValueError:  # another thread took it
                 continue
             if plan.forks == forks():  # else its helping threads are not there

@@ -4,10 +4,22 @@ They run programs (see `program`) over the blocks of a sample set: before each r
 into its operations, as a table of bindings says.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 
-from ..programs.program import ORDER, SAMPLES, TARGETS
+from ..programs.memory import STATE as STATE_RECORD
+from ..programs.program import (
+    ORDER,
+    OUTPUTS,
+    RATES,
+    REMAINING,
+    SAMPLES,
+    TARGETS,
+    WEIGHTS,
+)
+from ..programs.program import STATE as STATE_SYMBOL
 from ..programs.training_programs import (
     ADVANCE,
     AFTER,
@@ -23,6 +35,7 @@ from ..programs.training_programs import (
 )
 from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached
+from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
 from .interpreter import address, flush_subnormals, restore, run_part
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
@@ -39,9 +52,39 @@ RUN = np.dtype(
         ("count", "f8"),  # samples of the epoch so far, by their weights
         *((name, "i8") for name in ("patience", "waited")),
         *((name, "f8") for name in ("best", "tol", "loss_scale")),  # loss_scale multiplies the losses
+        ("rows", "i8"),  # the address of the int32 numbers of the rows it trains on, 0 where they are the first ones
     ]
 )
+# Where a member of a population finds its samples. `rows` is the address of the int32 numbers of those that it sees, n
+# of them; 0 where they are the first n. `rates` is the address of the learning rate at position 0, where it changes.
+PLACE = np.dtype([(name, "i8") for name in ("inputs", "targets", "weights", "rows", "n", "rates")])
+# What members of a population that are trained by one kind of fit have in common: addresses, and bytes between members.
+# Parameters and each of the optimizer's vectors are n_words words of 4 bytes, unpadded; word i of one lies at words[i],
+# int64, of a padded vector of n_bytes. `start` is a record STATE: the number of this fit's optimizer, and its numbers.
+TASK = np.dtype(
+    [
+        *((name, "i8") for name in ("words", "n_words", "n_bytes", "n_vectors", "block_rows")),
+        *((name, "i8") for name in ("vectors", "optimizer_vectors", "optimizer_stride", "states", "start")),
+        *((name, "i8") for name in ("settings", "settings_stride", "settings_bytes", "order")),
+        *((name, "i8") for name in ("input_stride", "target_stride", "weight_stride")),  # bytes between samples
+        *((name, "i8") for name in ("outputs", "outputs_stride", "output_stride")),  # bytes between members, samples
+    ]
+)
+# The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
+# live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
+# `epoch` what lies outside of that member; `entered` counts calls.
+SLOT = np.dtype(
+    [
+        *((name, "i8") for name in ("worker", "resident", "epoch", "entered")),
+        *((name, "i8") for name in ("parameters", "vectors", "live_vectors", "live_state", "settings", "order")),
+    ]
+)
+_STATE_BYTES = STATE_RECORD.itemsize
+_STATE_FIELDS: Any = STATE_RECORD.fields
+_OPTIMIZER, _NOISE = (_STATE_FIELDS[name][1] for name in ("optimizer", "noise"))  # the number of the optimizer
+_OPTIMIZER_BYTES = _NOISE - _OPTIMIZER  # of that number, and of the numbers of its state
 _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))
+_OPEN = MAILBOX.fields["begins"][1]  # whether worker 0 of a call on members has come
 
 
 @njit(nogil=True)
@@ -67,6 +110,8 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0, network)
+                if this.rows != 0:
+                    renumber(bindings[ORDER].address, this.rows, this.n_samples)
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
             now.count = stop - first
@@ -175,6 +220,158 @@ def train_many(operations, patches, parts, bindings, mailbox, pick, step, runs, 
             run_part(operations, patches, parts[0], RESTORE, bindings, 0, i)
             _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], ALL, i)
     restore(before)
+
+
+# ---- many networks, one after another ----
+
+
+@njit(nogil=True)
+def _load(operations, patches, programs, bindings, slot, task, place, this, i):
+    """Make a slot hold member i, as its last finished epoch left it; by a fresh optimizer unless this one trained."""
+    here, memory = slot[0], task[0]
+    n, n_bytes = memory.n_words, memory.n_bytes
+    unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * i, n)
+    for k in range(memory.n_vectors):
+        vector = memory.optimizer_vectors + memory.optimizer_stride * i + 4 * n * k
+        unpack_words(here.vectors + n_bytes * k, memory.words, vector, n)
+    copy_bytes(here.settings, memory.settings + memory.settings_stride * i, memory.settings_bytes)
+    state = memory.states + _STATE_BYTES * i
+    bindings[STATE_SYMBOL].address = state
+    run_part(operations, patches, programs, RESTORE, bindings, 0, 0)
+    if load_int64(state + _OPTIMIZER) != load_int64(memory.start + _OPTIMIZER):
+        zero_bytes(here.live_vectors, memory.n_vectors * n_bytes)
+        copy_bytes(here.live_state + _OPTIMIZER, memory.start + _OPTIMIZER, _OPTIMIZER_BYTES)
+    _bind_samples(bindings, memory, place, this.ordered != AS_IS)
+    if this.ordered == DRAWN:
+        bindings[ORDER].address = here.order
+    elif this.ordered == GIVEN:
+        bindings[ORDER].address = memory.order + 4 * this.n_samples * this.epoch
+    this.rows = place.rows
+    bindings[RATES].address = place.rates
+    here.epoch = this.epoch
+
+
+@njit(nogil=True)
+def _bind_samples(bindings, memory, place, ordered):
+    """Enter where a member's samples lie; `ordered` says that an order follows, else they come as its rows say."""
+    ordered = ordered or place.rows != 0
+    for symbol, start, stride in (
+        (SAMPLES, place.inputs, memory.input_stride),
+        (TARGETS, place.targets, memory.target_stride),
+        (WEIGHTS, place.weights, memory.weight_stride),
+    ):
+        bindings[symbol].address = start
+        bindings[symbol].row_stride = 0 if ordered else stride
+    bindings[ORDER].address = place.rows
+    bindings[ORDER].row_stride = 4 if ordered else 0
+    bindings[REMAINING].address = place.n if ordered else 0
+    bindings[REMAINING].row_stride = -1 if ordered else 0
+
+
+@njit(nogil=True)
+def _unload(slot, task, i):
+    """Copy member i from a slot to where all members lie."""
+    here, memory = slot[0], task[0]
+    n = memory.n_words
+    pack_words(memory.vectors + 4 * n * i, here.parameters, memory.words, n)
+    for k in range(memory.n_vectors):
+        out = memory.optimizer_vectors + memory.optimizer_stride * i + 4 * n * k
+        pack_words(out, here.vectors + memory.n_bytes * k, memory.words, n)
+
+
+@njit(nogil=True)
+def _blocks_done(this, block_rows):
+    """How many blocks of samples a run has done."""
+    per_batch = -(-this.batch_size // block_rows)
+    whole, rest = this.n_samples // this.batch_size, this.n_samples % this.batch_size
+    return (this.epoch * whole + this.step) * per_batch + this.epoch * -(-rest // block_rows) + this.row // block_rows
+
+
+@njit(nogil=True)
+def _next_member(mailbox, queue):
+    """The next place of the queue, of which each thread gets another one; at least its length where none is left."""
+    return grow(address(mailbox) + _POSTED, 1)
+
+
+@njit(nogil=True)
+def _enters(mailbox, worker):
+    """Whether a thread takes part in a call (gives 0), or comes too late (1), or worker 0 has not come so far (2)."""
+    box_at = address(mailbox)
+    if worker == 0:
+        exchange(box_at + _OPEN, 0, 1)
+        return 0
+    if wait(box_at + _OPEN, 1, box_at + _STOPPED, RESTS) != 0:
+        return 2
+    return 0 if grow(box_at + _PRESENT, 1) < CLAIMED else 1
+
+
+@njit(nogil=True)
+def _leave(mailbox, worker):
+    """End a thread's part of a call. Worker 0 lets nobody in any more, and waits for those who are in it."""
+    box_at = address(mailbox)
+    if worker > 0:
+        grow(box_at + _DONE, 1)
+    else:
+        wait(box_at + _DONE, grow(box_at + _PRESENT, CLAIMED), box_at + _STOPPED, -1)
+
+
+@cached
+def train_members(
+    operations,
+    patches,
+    parts,
+    bindings,
+    mailbox,
+    pick,
+    step,
+    slot,
+    task,
+    places,
+    queue,
+    until,
+    runs,
+    losses,
+    blocks,
+):
+    """Train members of a population one after another, each to an epoch, on about so many blocks of samples.
+
+    Several threads may call it at once, each with a slot (a plan's programs and buffers of one thread) and with the
+    same mailbox, of zeros: they take members from the queue (m,), int64, of which each shall reach the epoch in `until`
+    (n,), int64, by the numbers of members. A thread whose slot[0].worker is above 0 helps. It does nothing where it
+    comes too late, or too early, for which it gives True. Worker 0 waits for those that came in time. So nothing is
+    written before its call or after it.
+
+    A member that ends its epochs here, or diverges, or is between two epochs when the blocks are used up, lies where
+    its memory is, see TASK. One within an epoch stays in the slot, and its epoch goes on in the slot's next call.
+    """
+    here = slot[0]
+    entered = _enters(mailbox, here.worker)
+    if entered != 0:
+        return entered == 2
+    before = flush_subnormals()
+    here.entered += 1
+    k = -1
+    while blocks > 0:
+        i = here.resident
+        if i < 0:
+            k = _next_member(mailbox, queue)
+            if k >= queue.shape[0]:
+                break
+            i = queue[k]
+            _load(operations, patches, parts[0], bindings, slot, task, places[i], runs[i], i)
+        runs[i].epochs = until[i]
+        block_rows = task[0].block_rows
+        done = _blocks_done(runs[i], block_rows)
+        _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], blocks, 0)
+        blocks -= max(1, _blocks_done(runs[i], block_rows) - done)
+        if runs[i].epoch > here.epoch:
+            _unload(slot, task, i)
+            here.epoch = runs[i].epoch
+        within = runs[i].status == RUNNING and runs[i].step + runs[i].row > 0
+        here.resident = i if within else -1
+    restore(before)
+    _leave(mailbox, here.worker)
+    return False
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -302,6 +499,40 @@ def sweep(operations, patches, parts, pick, bindings, first, stop):
     pick[n], int64, is the number of the part that is due where n rows are left; its last element is for all larger n.
     """
     _sweep(operations, patches, parts, pick, bindings, first, stop)
+
+
+@cached
+def sweep_members(
+    operations, patches, parts, pick, bindings, step, mailbox, slot, task, places, queue, counts, losses, scratch
+):
+    """Run the programs of blocks over the samples of each member of a population: evaluate or predict.
+
+    Threads take members from the queue, as in `train_members`. Member queue[k] has its samples at places[k]; its loss,
+    the sum divided by counts[k], float64, is losses[k]; outputs lie as TASK says. Where that says no place they are
+    written to the slot's own.
+    """
+    here, memory, now = slot[0], task[0], step[0]
+    entered = _enters(mailbox, here.worker)
+    if entered != 0:
+        return entered == 2
+    before = flush_subnormals()
+    k = _next_member(mailbox, queue)
+    while k < queue.shape[0]:
+        n = memory.n_words
+        unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
+        _bind_samples(bindings, memory, places[k], False)
+        bindings[OUTPUTS].address = memory.outputs + memory.outputs_stride * k
+        bindings[OUTPUTS].row_stride = memory.output_stride
+        if memory.outputs == 0:
+            bindings[OUTPUTS].address = address(scratch)
+        now.scale = 1.0 / counts[k]
+        now.total = 0.0
+        _sweep(operations, patches, parts, pick, bindings, 0, places[k].n)
+        losses[k] = now.total / counts[k]
+        k = _next_member(mailbox, queue)
+    restore(before)
+    _leave(mailbox, here.worker)
+    return False
 
 
 def shard(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:

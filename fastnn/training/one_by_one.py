@@ -1,0 +1,161 @@
+"""Training of many networks one after another: threads take members, each in the programs and buffers of a plan."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import calls
+from ..kernels.programs.memory import Layout, aligned_zeros
+from ..kernels.programs.program import PARAMETERS, SETTINGS, VECTORS, bind
+from ..kernels.running import entry, pool
+from ..kernels.running.python_api import address_of
+from ..kernels.vector.barriers import MAILBOX
+from .members import Members, MemberSamples, MemberTask, rolled_back
+from .plan import Plan, waiting_plan
+
+
+@functools.lru_cache
+def _words(layout: Layout) -> NDArray[np.int64]:
+    """Where each word of 4 bytes of an unpadded vector lies in one laid out like the parameters."""
+    per_number = layout.itemsize // 4
+    return np.ascontiguousarray((layout.elements[:, None] * per_number + np.arange(per_number)).ravel())
+
+
+def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDArray[Any]:
+    """A record TASK of what training and predicting have in common."""
+    record, words = np.zeros(1, entry.TASK), _words(layout)
+    record["words"], record["n_words"], record["n_bytes"] = address_of(words), len(words), layout.n_bytes
+    record["vectors"], record["states"] = address_of(members.vectors), address_of(members.states)
+    for name, source in {"input": samples.x, "target": samples.y, "weight": samples.w}.items():
+        record[f"{name}_stride"] = 0 if source is None else source.row_stride
+    return record
+
+
+def on_threads(function: Callable[..., Any], slots: Sequence[tuple[Any, ...]]) -> None:
+    """Call a function of `entry` with the arguments of each slot, at once; threads that come too late do nothing.
+
+    The compiled call of the first slot waits for the others. So when it has ended, nothing of theirs is written.
+    """
+    call = pool.allocate_lock()
+    with call:
+        for arguments in slots[1:]:
+            if not pool.start(_help, call, function, arguments):
+                break
+        function(*slots[0])
+
+
+def _help(call: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What a helping thread runs while the call is held."""
+    while call.locked() and function(*arguments):
+        pass
+
+
+class Slot:
+    """A plan of one thread, and the padded memory of the member that it trains."""
+
+    def __init__(self, task: MemberTask, worker: int):
+        layout, n_bytes = task.layout, task.layout.n_bytes
+        self.plans: deque[Any] = task.programs.plans
+        self.plan = waiting_plan(self.plans, layout, task.kind) or Plan(layout, task.scale, task.kind)
+        self.plan.programs = self.plan.by_threads[1]
+        self.memory = aligned_zeros((1 + task.n_vectors) * n_bytes, layout.dtype)
+        self.order = np.empty(task.samples.places["n"].max(initial=0), np.int32)
+        self.record = np.zeros(1, entry.SLOT)
+        parameters, record, buffers = address_of(self.memory), self.record, self.plan.buffers
+        record["worker"], record["resident"] = worker, -1
+        record["parameters"], record["vectors"] = parameters, parameters + n_bytes
+        record["live_vectors"], record["live_state"] = map(address_of, (buffers.vectors, buffers.state))
+        record["settings"], record["order"] = address_of(self.plan.settings), address_of(self.order)
+        table = self.plan.bindings
+        bind(table, PARAMETERS, parameters)
+        bind(table, VECTORS, parameters + n_bytes)
+        bind(table, SETTINGS, address_of(self.plan.settings))
+
+    def close(self) -> None:
+        """Give the plan back."""
+        self.plan.bindings[...] = self.plan.unbound
+        self.plans.append(self.plan)
+
+
+class OneByOne:
+    """An engine that trains one member after another in compiled code, on several threads; see `members.Engine`.
+
+    Each member has the bits of `Model.fit` with its seed, whatever the threads, the order and the number of members.
+    """
+
+    def __init__(self, task: MemberTask, threads: int):
+        self.task = task
+        self.slots = [Slot(task, worker) for worker in range(threads)]
+        self.record = record = task_record(task.layout, task.members, task.samples)
+        vectors, settings = task.members.optimizer_vectors, task.settings
+        record["n_vectors"], record["block_rows"] = task.n_vectors, task.layout.block_rows
+        if task.n_vectors:
+            assert vectors is not None
+            record["optimizer_vectors"], record["optimizer_stride"] = address_of(vectors), vectors.strides[0]
+        record["start"], record["settings"] = address_of(task.start), address_of(settings)
+        record["settings_stride"] = settings.itemsize if len(settings) > 1 else 0
+        record["settings_bytes"] = settings.itemsize
+        if task.order is not None:
+            record["order"] = address_of(task.order)
+        self.until = np.zeros(len(task.members), np.int64)
+        multiply_adds = 3 * min(task.kind.batch_size, task.layout.block_rows) * task.layout.multiply_adds
+        self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)
+        self._call(np.empty(0, np.int64), 0)  # compiles, or loads, outside of the timed part
+
+    def _within(self) -> list[int]:
+        """The members that are within an epoch, slot by slot; -1 where there is none."""
+        return [int(slot.record["resident"][0]) for slot in self.slots]
+
+    def _roll_back(self, slots: Sequence[Slot]) -> None:
+        """Let the epochs that slots are within begin again."""
+        found = [int(slot.record["resident"][0]) for slot in slots]
+        rolled_back(self.task.runs, self.task.losses, [i for i in found if i >= 0])
+        for slot in slots:
+            slot.record["resident"] = -1
+
+    def advance(self, which: NDArray[np.int64], until: NDArray[np.int64], seconds: float) -> None:
+        """One compiled call; see `members.Engine`."""
+        share = min(1.0, seconds / calls.CALL_SECONDS) if calls.CALL_SECONDS else 1.0
+        self.until[which] = until
+        self._roll_back([slot for slot, i in zip(self.slots, self._within(), strict=True) if i >= 0 and i not in which])
+        queue = which[~np.isin(which, self._within())]
+        before = [int(slot.record["entered"][0]) for slot in self.slots]
+        done, blocks = self._blocks(which), max(1, int(self.length.blocks * share))
+        start = time.perf_counter()
+        self._call(queue, blocks)
+        took = (self._blocks(which) - done) // len(self.slots)
+        self.length.note(time.perf_counter() - start, min(took, self.length.blocks))
+        entered = [int(slot.record["entered"][0]) for slot in self.slots]
+        self._roll_back([slot for slot, a, b in zip(self.slots, before, entered, strict=True) if a == b])
+
+    def _call(self, queue: NDArray[np.int64], blocks: int) -> None:
+        task, mailbox = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX)
+        of_task = self.record, task.samples.places, queue, self.until, task.runs, task.losses, blocks
+        arguments = []
+        for slot in self.slots:
+            made = slot.plan.programs
+            of_plan = made.arguments(slot.plan, mailbox)
+            arguments.append((*of_plan, made.pick, made.work.step, slot.record, *of_task))
+        on_threads(entry.train_members, arguments)
+
+    def _blocks(self, which: NDArray[np.int64]) -> int:
+        """How many blocks of samples members have done."""
+        runs, rows = self.task.runs[which], self.task.layout.block_rows
+        whole, rest = np.divmod(runs["n_samples"], runs["batch_size"])
+        per_batch = -(-runs["batch_size"] // rows)
+        done = (runs["epoch"] * whole + runs["step"]) * per_batch + runs["epoch"] * -(-rest // rows)
+        return int((done + runs["row"] // rows).sum())
+
+    def close(self) -> None:
+        """Give the plans back; see `members.Engine`."""
+        slots, self.slots = self.slots, []
+        self._roll_back(slots)
+        for slot in slots:
+            slot.close()

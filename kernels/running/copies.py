@@ -1,0 +1,99 @@
+"""Copies between places in memory that compiled code of `entry` knows by their addresses alone.
+
+Words are of 4 bytes: a number of float32 is one, a number of float64 two.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..cpu.simd import I32, I64, int64
+
+
+def _word(b, start, i):
+    """A pointer to word i behind an address."""
+    return b.inttoptr(b.add(start, b.mul(i, int64(4))), ir.PointerType())
+
+
+def _by_addresses(function: Callable[..., None], n: int, result: Any = types.void) -> Any:
+    """What `intrinsic` takes of a function that writes code for n int64 arguments."""
+
+    def codegen(context, b, signature, arguments):
+        value = function(b, *arguments)
+        return context.get_dummy_value() if value is None else value
+
+    return result(*[types.int64] * n), codegen
+
+
+@intrinsic
+def unpack_words(typing_context, out, places, source, n):
+    """out[places[i]] = source[i] for n words; places are int64."""
+
+    def code(b, out, places, source, n):
+        with cgutils.for_range(b, n, intp=I64) as at:
+            place = b.load(b.inttoptr(b.add(places, b.mul(at.index, int64(8))), ir.PointerType()), typ=I64)
+            b.store(b.load(_word(b, source, at.index), typ=I32), _word(b, out, place))
+
+    return _by_addresses(code, 4)
+
+
+@intrinsic
+def pack_words(typing_context, out, source, places, n):
+    """out[i] = source[places[i]] for n words; places are int64."""
+
+    def code(b, out, source, places, n):
+        with cgutils.for_range(b, n, intp=I64) as at:
+            place = b.load(b.inttoptr(b.add(places, b.mul(at.index, int64(8))), ir.PointerType()), typ=I64)
+            b.store(b.load(_word(b, source, place), typ=I32), _word(b, out, at.index))
+
+    return _by_addresses(code, 4)
+
+
+@intrinsic
+def renumber(typing_context, order, rows, n):
+    """order[i] = rows[order[i]] for n int32 numbers."""
+
+    def code(b, order, rows, n):
+        with cgutils.for_range(b, n, intp=I64) as at:
+            place = _word(b, order, at.index)
+            row = b.sext(b.load(place, typ=I32), I64)
+            b.store(b.load(_word(b, rows, row), typ=I32), place)
+
+    return _by_addresses(code, 3)
+
+
+@intrinsic
+def copy_bytes(typing_context, out, source, n):
+    """Copy n bytes, a multiple of 8."""
+
+    def code(b, out, source, n):
+        with cgutils.for_range_slice(b, int64(0), n, int64(8), I64) as (i, _):
+            value = b.load(b.inttoptr(b.add(source, i), ir.PointerType()), typ=I64)
+            b.store(value, b.inttoptr(b.add(out, i), ir.PointerType()))
+
+    return _by_addresses(code, 3)
+
+
+@intrinsic
+def zero_bytes(typing_context, out, n):
+    """Fill n bytes, a multiple of 8, with zeros."""
+
+    def code(b, out, n):
+        with cgutils.for_range_slice(b, int64(0), n, int64(8), I64) as (i, _):
+            b.store(int64(0), b.inttoptr(b.add(out, i), ir.PointerType()))
+
+    return _by_addresses(code, 2)
+
+
+@intrinsic
+def load_int64(typing_context, place):
+    """The int64 number at an address."""
+
+    def code(b, place):
+        return b.load(b.inttoptr(place, ir.PointerType()), typ=I64)
+
+    return _by_addresses(code, 1, types.int64)
