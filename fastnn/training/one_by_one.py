@@ -24,8 +24,8 @@ from .plan import Plan, waiting_plan
 @functools.lru_cache
 def _words(layout: Layout) -> NDArray[np.int64]:
     """Where each word of 4 bytes of an unpadded vector lies in one laid out like the parameters."""
-    per_number = layout.itemsize // 4
-    return np.ascontiguousarray((layout.elements[:, None] * per_number + np.arange(per_number)).ravel())
+    words_of_number = np.arange(np.dtype(layout.number_dtype).itemsize // 4)
+    return np.ascontiguousarray((layout.elements[:, None] * (layout.itemsize // 4) + words_of_number).ravel())
 
 
 def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDArray[Any]:

@@ -8,18 +8,9 @@ they end: a table says which networks something is due for.
 from __future__ import annotations
 
 from ..vector.barriers import Worker
-from ..vector.matrix import ITEMSIZE, grouped
-from .memory import Layout
+from ..vector.matrix import ITEMSIZE
 from .program import Program
 from .training_programs import Training
-
-
-def group_layout(layout: Layout) -> Layout:
-    """The layout of a group of networks, whose blocks have as many rows."""
-    arguments = layout.sizes, layout.activations, layout.loss, grouped(layout.dtype), layout.frozen
-    made = Layout(*arguments, target=layout.target, kinds=layout.kinds)
-    made.block_rows = layout.block_rows
-    return made
 
 
 class GroupTraining(Training):

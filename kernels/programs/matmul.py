@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..cpu.target import LINE_BYTES, Target
 from ..vector.matrix import Matrix, networks_of, padded
+from ..vector.tile import GROUP_ROW
 from .program import Operation, Program, elementwise
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
@@ -266,7 +267,12 @@ def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -
 
 def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:
     """out = the sums of D's columns, zeros in its padding: a row of ones times D."""
-    if d.is_row_major:
+    if networks_of(d.dtype)[1] > 1:
+        for first in range(0, d.cols, GROUP_ROW):
+            part = slice(None), slice(first, min(first + GROUP_ROW, d.cols))
+            operands = {"C": out[part], "A": ones, "B": d[part], "C0": zeros[part]}
+            program.add(f"group_row_{part[1].stop - first}", tiles=1, **operands)
+    elif d.is_row_major:
         out, d = out.with_padding(), d.with_padding()
         matmul(program, out, ones, d, zeros[:, : out.cols])
     else:

@@ -55,9 +55,9 @@ STATE = np.dtype(
     }
 )
 
-# What programs know of each network of a group, int64: where its samples, targets and weights begin, and the row numbers
-# of a batch (0: the rows as they come), see `gathering`; the position of the batch in the epoch; where the order of the
-# epoch lies, and how long it is; and whether something is due for it.
+# What programs know of each network of a group, int64: where its samples, targets and weights begin; where the row
+# numbers of a batch lie (0: the rows as they come) and the last place among them, see `gathering`; the position of the
+# batch in the epoch; where the order of the epoch lies, and how long it is; and whether something is due for it.
 GROUP = np.dtype(
     [(name, "i8") for name in ("samples", "targets", "weights", "order", "last", "position", "orders", "rows", "due")]
 )
@@ -202,6 +202,14 @@ class Layout:
     def _apart(self, stride: int) -> int:
         """A row stride with which rows do not fall into the same sets; a group's rows are as wide as several sets."""
         return avoid_set_conflicts(stride) if self.networks == 1 or stride % 4096 == 0 else stride
+
+    @functools.cached_property
+    def group(self) -> Layout:
+        """The layout of a group of such networks, whose blocks have as many rows."""
+        arguments = self.sizes, self.activations, self.loss, grouped(self.dtype), self.frozen
+        made = Layout(*arguments, target=self.target, kinds=self.kinds)
+        made.block_rows = self.block_rows
+        return made
 
     @property
     def trained(self) -> tuple[Layer, ...]:

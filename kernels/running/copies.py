@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..cpu.simd import I32, I64, int64
+from ..cpu.simd import DOUBLE, I32, I64, int64
 
 
 def _word(b, start, i):
@@ -39,6 +39,18 @@ def unpack_words(typing_context, out, places, source, n):
             b.store(b.load(_word(b, source, at.index), typ=I32), _word(b, out, place))
 
     return _by_addresses(code, 4)
+
+
+@intrinsic
+def clear_words(typing_context, out, places, n):
+    """out[places[i]] = 0 for n words; places are int64."""
+
+    def code(b, out, places, n):
+        with cgutils.for_range(b, n, intp=I64) as at:
+            place = b.load(b.inttoptr(b.add(places, b.mul(at.index, int64(8))), ir.PointerType()), typ=I64)
+            b.store(ir.Constant(I32, 0), _word(b, out, place))
+
+    return _by_addresses(code, 3)
 
 
 @intrinsic
@@ -90,6 +102,16 @@ def zero_bytes(typing_context, out, n):
 
 
 @intrinsic
+def copy_word(typing_context, out, source):
+    """Copy 4 bytes."""
+
+    def code(b, out, source):
+        b.store(b.load(_word(b, source, int64(0)), typ=I32), _word(b, out, int64(0)))
+
+    return _by_addresses(code, 2)
+
+
+@intrinsic
 def load_int64(typing_context, place):
     """The int64 number at an address."""
 
@@ -97,3 +119,23 @@ def load_int64(typing_context, place):
         return b.load(b.inttoptr(place, ir.PointerType()), typ=I64)
 
     return _by_addresses(code, 1, types.int64)
+
+
+@intrinsic
+def store_int64(typing_context, place, value):
+    """Write an int64 number to an address."""
+
+    def code(b, place, value):
+        b.store(value, b.inttoptr(place, ir.PointerType()))
+
+    return _by_addresses(code, 2)
+
+
+@intrinsic
+def load_float64(typing_context, place):
+    """The float64 number at an address."""
+
+    def code(b, place):
+        return b.load(b.inttoptr(place, ir.PointerType()), typ=DOUBLE)
+
+    return _by_addresses(code, 1, types.float64)

@@ -35,41 +35,27 @@ from ..programs.training_programs import (
 )
 from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached
+from . import groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
 from .interpreter import address, flush_subnormals, restore, run_part
+from .runs import (  # noqa: F401
+    AS_IS,
+    DIVERGED,
+    DRAWN,
+    GIVEN,
+    PLACE,
+    RESTS,
+    RUN,
+    RUNNING,
+    STALLED,
+    TASK,
+    ends_epoch,
+    enters,
+    leave,
+    next_member,
+)
 
-AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
-RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
-RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 ALL = 2**62  # blocks, more than any call can do
-
-# A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
-# than `patience` epochs in a row had a loss above `best` - `tol`; a negative patience never ends.
-RUN = np.dtype(
-    [
-        *((name, "i8") for name in ("n_samples", "batch_size", "ordered", "batch_means")),
-        *((name, "i8") for name in ("epochs", "epoch", "step", "row", "status")),
-        ("count", "f8"),  # samples of the epoch so far, by their weights
-        *((name, "i8") for name in ("patience", "waited")),
-        *((name, "f8") for name in ("best", "tol", "loss_scale")),  # loss_scale multiplies the losses
-        ("rows", "i8"),  # the address of the int32 numbers of the rows it trains on, 0 where they are the first ones
-    ]
-)
-# Where a member of a population finds its samples. `rows` is the address of the int32 numbers of those that it sees, n
-# of them; 0 where they are the first n. `rates` is the address of the learning rate at position 0, where it changes.
-PLACE = np.dtype([(name, "i8") for name in ("inputs", "targets", "weights", "rows", "n", "rates")])
-# What members of a population that are trained by one kind of fit have in common: addresses, and bytes between members.
-# Parameters and each of the optimizer's vectors are n_words words of 4 bytes, unpadded; word i of one lies at words[i],
-# int64, of a padded vector of n_bytes. `start` is a record STATE: the number of this fit's optimizer, and its numbers.
-TASK = np.dtype(
-    [
-        *((name, "i8") for name in ("words", "n_words", "n_bytes", "n_vectors", "block_rows")),
-        *((name, "i8") for name in ("vectors", "optimizer_vectors", "optimizer_stride", "states", "start")),
-        *((name, "i8") for name in ("settings", "settings_stride", "settings_bytes", "order")),
-        *((name, "i8") for name in ("input_stride", "target_stride", "weight_stride")),  # bytes between samples
-        *((name, "i8") for name in ("outputs", "outputs_stride", "output_stride")),  # bytes between members, samples
-    ]
-)
 # The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
 # live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
 # `epoch` what lies outside of that member; `entered` counts calls.
@@ -165,23 +151,12 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
 @njit(nogil=True)
 def _end_epoch(operations, patches, programs, bindings, step, this, losses, network):
     """Check and keep what an epoch left; gives whether training goes on."""
-    if this.count != 0.0:  # else no sample had any weight
-        losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
-    this.count = 0.0
-    loss = losses[this.epoch]
     run_part(operations, patches, programs, CHECK, bindings, 0, network)
-    if not (loss - loss == 0.0 and step[0].not_finite == 0.0):
-        this.status = DIVERGED
+    if not ends_epoch(this, losses, step[0].not_finite == 0.0):
         return False
     run_part(operations, patches, programs, KEEP, bindings, 0, network)
     if this.ordered == GIVEN:
         bindings[ORDER].address += 4 * this.n_samples
-    this.waited = this.waited + 1 if loss > this.best - this.tol else 0
-    this.best = min(this.best, loss)
-    this.epoch += 1
-    this.step = 0
-    if 0 <= this.patience < this.waited:
-        this.status = STALLED
     return this.status == RUNNING
 
 
@@ -287,34 +262,6 @@ def _blocks_done(this, block_rows):
     return (this.epoch * whole + this.step) * per_batch + this.epoch * -(-rest // block_rows) + this.row // block_rows
 
 
-@njit(nogil=True)
-def _next_member(mailbox, queue):
-    """The next place of the queue, of which each thread gets another one; at least its length where none is left."""
-    return grow(address(mailbox) + _POSTED, 1)
-
-
-@njit(nogil=True)
-def _enters(mailbox, worker):
-    """Whether a thread takes part in a call (gives 0), or comes too late (1), or worker 0 has not come so far (2)."""
-    box_at = address(mailbox)
-    if worker == 0:
-        exchange(box_at + _OPEN, 0, 1)
-        return 0
-    if wait(box_at + _OPEN, 1, box_at + _STOPPED, RESTS) != 0:
-        return 2
-    return 0 if grow(box_at + _PRESENT, 1) < CLAIMED else 1
-
-
-@njit(nogil=True)
-def _leave(mailbox, worker):
-    """End a thread's part of a call. Worker 0 lets nobody in any more, and waits for those who are in it."""
-    box_at = address(mailbox)
-    if worker > 0:
-        grow(box_at + _DONE, 1)
-    else:
-        wait(box_at + _DONE, grow(box_at + _PRESENT, CLAIMED), box_at + _STOPPED, -1)
-
-
 @cached
 def train_members(
     operations,
@@ -345,7 +292,7 @@ def train_members(
     its memory is, see TASK. One within an epoch stays in the slot, and its epoch goes on in the slot's next call.
     """
     here = slot[0]
-    entered = _enters(mailbox, here.worker)
+    entered = enters(mailbox, here.worker)
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
@@ -354,7 +301,7 @@ def train_members(
     while blocks > 0:
         i = here.resident
         if i < 0:
-            k = _next_member(mailbox, queue)
+            k = next_member(mailbox)
             if k >= queue.shape[0]:
                 break
             i = queue[k]
@@ -370,7 +317,53 @@ def train_members(
         within = runs[i].status == RUNNING and runs[i].step + runs[i].row > 0
         here.resident = i if within else -1
     restore(before)
-    _leave(mailbox, here.worker)
+    leave(mailbox, here.worker)
+    return False
+
+
+@cached
+def train_groups(
+    operations,
+    patches,
+    parts,
+    bindings,
+    mailbox,
+    pick,
+    step,
+    slot,
+    lanes,
+    task,
+    places,
+    queue,
+    until,
+    runs,
+    losses,
+    table,
+    state,
+    kept_state,
+    settings,
+    scratch,
+    max_steps,
+):
+    """Train members of a population in groups, a network in each lane, each to an epoch; on about so many steps.
+
+    Threads share the queue as in `train_members`, each with a group: slot (1,) is a record GROUP_SLOT, lanes (L,) are
+    records LANE, table (fields of GROUP, L) int64 and step (8-byte numbers of STEP, L) float64 are views of what
+    programs know, state and kept_state (8-byte numbers of STATE, L) int64, settings (numbers of settings, L) float64.
+
+    A member that ends its epochs here, or diverges, leaves its lane for its memory, see TASK. Of the others, what the
+    last finished epoch left is copied there when the call ends; they go on in the lane's next call.
+    """
+    entered = enters(mailbox, slot[0].worker)
+    if entered != 0:
+        return entered == 2
+    before = flush_subnormals()
+    slot[0].entered += 1
+    of_group = operations, patches, parts[0], bindings, pick, step, slot[0], lanes, task[0]
+    arrays = table, state, kept_state, settings, scratch
+    groups.train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, max_steps)
+    restore(before)
+    leave(mailbox, slot[0].worker)
     return False
 
 
@@ -512,11 +505,11 @@ def sweep_members(
     written to the slot's own.
     """
     here, memory, now = slot[0], task[0], step[0]
-    entered = _enters(mailbox, here.worker)
+    entered = enters(mailbox, here.worker)
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
-    k = _next_member(mailbox, queue)
+    k = next_member(mailbox)
     while k < queue.shape[0]:
         n = memory.n_words
         unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
@@ -529,9 +522,9 @@ def sweep_members(
         now.total = 0.0
         _sweep(operations, patches, parts, pick, bindings, 0, places[k].n)
         losses[k] = now.total / counts[k]
-        k = _next_member(mailbox, queue)
+        k = next_member(mailbox)
     restore(before)
-    _leave(mailbox, here.worker)
+    leave(mailbox, here.worker)
     return False
 
 

@@ -96,7 +96,8 @@ class Signature:
                 raise TypeError(f"{function}: {name} must be {dtype}, got {matrix.dtype} ({matrix})")
             if not operand.any_strides and matrix.cols > 1 and not matrix.is_row_major:
                 raise ValueError(f"{function}: the rows of {name} must be contiguous ({matrix})")
-            if isinstance(matrix.address, int) and (matrix.address <= 0 or matrix.address % ITEMSIZE[matrix.dtype]):
+            size = ITEMSIZE[networks_of(matrix.dtype)[0]]
+            if isinstance(matrix.address, int) and (matrix.address <= 0 or matrix.address % size):
                 raise ValueError(f"{function}: {name} has the address {matrix.address} ({matrix})")
             for letter, size in zip(operand.shape, (matrix.rows, matrix.cols), strict=False):
                 if letter.isdecimal():

@@ -94,15 +94,11 @@ def _state_products(found: _Functions, target: Target) -> None:
     for width, most in enumerate(target.group_tile_rows):
         for rows in range(1, most + 1):
             for ending, transposed in (("", False), ("_transposed", True)):
-                signature = tile.group_tiles_signature(transposed)
-                state(
-                    f"group_tiles_{rows}x{width}{ending}",
-                    tile.group_tiles,
-                    rows,
-                    width,
-                    transposed,
-                    signature=signature,
-                )
+                name, signature = f"group_tiles_{rows}x{width}{ending}", tile.group_tiles_signature(transposed)
+                state(name, tile.group_tiles, rows, width, transposed, signature=signature)
+    for width in range(1, tile.GROUP_ROW + 1):
+        shape, signature = (1, width, False, tile.ways_of_a_row(target)), tile.group_tiles_signature(False)
+        state(f"group_row_{width}", tile.group_tiles, *shape, signature=signature)
     state("ger", tile.ger)
     state("inner", reductions.inner)
     state("transpose", reductions.transpose)

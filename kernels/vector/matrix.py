@@ -10,8 +10,10 @@ ITEMSIZE = {"float32": 4, "float64": 8, "uint8": 1, "int32": 4, "int64": 8}
 # Where a lane of the vector is a network, an element is a number of each network of a group: a line of numbers of the
 # networks' dtype, or as many float64.
 GROUP = {dtype: LINE_BYTES // ITEMSIZE[dtype] for dtype in ("float32", "float64")}
-GROUPED = {f"{dtype}x{n}": (dtype, n) for dtype, n in GROUP.items()}
-ITEMSIZE |= dict.fromkeys(GROUPED, LINE_BYTES) | {f"float64x{n}": 8 * n for n in GROUP.values()}
+GROUPED = {f"{dtype}x{n}": (dtype, n) for dtype, n in GROUP.items()} | {
+    f"float64x{n}": ("float64", n) for n in GROUP.values()
+}
+ITEMSIZE |= {name: ITEMSIZE[dtype] * n for name, (dtype, n) in GROUPED.items()}
 
 
 def grouped(dtype: str, n: int = 0) -> str:

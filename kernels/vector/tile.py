@@ -9,6 +9,7 @@ from ..cpu.simd import I64, Simd, Vec, int64
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
 
+GROUP_ROW = 3  # the most columns of a group's tile of a single row, which has accumulators for several k
 MAX_ROW_REGISTERS = 7  # rows of A whose offsets stay in registers while k runs
 
 
@@ -151,10 +152,15 @@ def group_tiles_signature(transposed: bool) -> str:
     )
 
 
-def group_tiles(code, rows, cols, transposed):
+def ways_of_a_row(target) -> int:
+    """How many k a product of a single row walks at once, whose tile has too few accumulators."""
+    return 1 if target.most_rows(1) <= 2 else max(1, 8 // target.vectors_per_line)
+
+
+def group_tiles(code, rows, cols, transposed, ways=1):
     """C = C0 + A @ B of each network of a group, for tiles of `rows` x `cols`, one below the other, as `tiles`.
 
-    A has any strides. All operands differ from network to network. A sum runs through k in its order.
+    A has any strides. All operands differ from network to network. A sum runs through k in its order, or `ways` of it.
     """
     b, s = code.b, code.simd(code.target.vector_bytes)
     n, k, a, a_row, a_k, bb, b_stride, c0, c0_row, c, c_row = code.arguments
@@ -168,7 +174,7 @@ def group_tiles(code, rows, cols, transposed):
             b.add(b.add(p, part), b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row))
         )
         places = _At(pa, a_row, a_k), _At(b.add(bb, part), b_k, b_col), _At(pc0, c0_row), _At(pc, c_row)
-        _tile(s, rows, cols, 1, k, *places)
+        _tile(s, rows, cols, ways, k, *places)
 
 
 @vector_function("lines=out.lines k=x.cols x:r[1,k] W:r[k,n] W.row_stride C0:r[1,n] out:w[1,n]")

@@ -1,0 +1,174 @@
+"""Training of many networks in groups: each lane of the vector holds a network, and threads share the members."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import calls
+from ..kernels.programs.group_programs import GroupTraining
+from ..kernels.programs.memory import STATE, STEP, Layout, Trainable, Workspace, aligned_zeros
+from ..kernels.programs.program import SETTINGS, Code, bind, bindings
+from ..kernels.programs.sources import Source
+from ..kernels.programs.training_programs import BLOCKS, Kind, needs_gradient
+from ..kernels.running import entry, groups
+from ..kernels.running.python_api import address_of
+from ..kernels.vector.barriers import MAILBOX
+from ..kernels.vector.library import library
+from ..network.threads import forks
+from .members import MemberTask, rolled_back
+from .one_by_one import on_threads, task_record
+from .plan import waiting_plan
+
+RATE_PER = {"": 0, "step": 1, "epoch": 2}
+CHECKED_EVERY = 0.1
+
+
+class GroupPlan:
+    """The programs and the memory of a group of networks, for a kind of fit. A further fit of the kind binds them."""
+
+    def __init__(self, layout: Layout, scale: float, kind: Kind):
+        """layout is a group's; without a last batch in the kind, batches of fewer rows are part of whole ones."""
+        self.layout, self.kind, self.forks = layout, kind, forks()
+        n, rows = layout.networks, kind.batch_size
+        n_vectors = entry_vectors(kind)
+        n_bytes, dtype = layout.n_bytes, layout.number_dtype
+        self.live, self.kept, self.copy = (aligned_zeros((1 + n_vectors) * n_bytes, dtype) for _ in range(3))
+        self.state, self.kept_state = (aligned_zeros(STATE.itemsize * n, np.int64).reshape(-1, n) for _ in range(2))
+        self.settings = aligned_zeros(layout.settings_dtype.itemsize, np.float64).reshape(-1, n)
+        self.scratch = np.zeros((1 + STATE.itemsize // 8, n))
+        self.work = work = Workspace(layout, rows, 1, kind.rules.dropped)
+        gradient = aligned_zeros(n_bytes if needs_gradient(layout, rows, kind.optimizer) else 0, dtype)
+        live, kept = (
+            Trainable.at(layout, at, at + n_bytes, n_vectors, address_of(state))
+            for at, state in ((address_of(self.live), self.state), (address_of(self.kept), self.kept_state))
+        )
+        training = GroupTraining(kind, scale, work, live, kept, gradient)
+        self.training = training
+        (self.programs,) = training.programs(1)
+        self.code = Code(self.programs, library(layout.dtype))
+        self.pick = training.pick()
+        if not kind.last_batch:
+            self.pick[...] = BLOCKS
+        self.bindings = bindings()
+        bind(self.bindings, SETTINGS, address_of(self.settings))
+        assert work.group is not None
+        self.table = work.group.view(np.int64).reshape(-1, n)
+        self.step = work.step.view(np.float64).reshape(STEP.itemsize // 8, n)
+
+
+def entry_vectors(kind: Kind) -> int:
+    """How many vectors the optimizer of a kind of fit has."""
+    from ..kernels.formulas.update_rules import OPTIMIZERS
+
+    return len(OPTIMIZERS[kind.optimizer].vectors)
+
+
+class GroupSlot:
+    """A plan of a group, and the lanes' orders, while a task is trained."""
+
+    def __init__(self, task: MemberTask, kind: Kind, worker: int, in_step: bool):
+        layout = task.layout.group
+        self.plans: deque[Any] = task.programs.plans
+        self.plan = waiting_plan(self.plans, layout, kind) or GroupPlan(layout, task.scale, kind)
+        plan, n = self.plan, layout.networks
+        self.lanes = np.zeros(n, groups.LANE)
+        self.lanes["member"] = -1
+        self.orders = np.empty((n, task.samples.places["n"].max(initial=0)), np.int32)
+        plan.table[groups.ORDERS] = address_of(self.orders) + np.arange(n) * self.orders.strides[0]
+        self.record = record = np.zeros(1, groups.GROUP_SLOT)
+        record["worker"], record["in_step"], record["rate_per"] = worker, in_step, RATE_PER[kind.rate_per]
+        record["live"], record["kept"], record["copy"] = map(address_of, (plan.live, plan.kept, plan.copy))
+        record["n_bytes"], record["itemsize"] = layout.n_bytes, plan.live.itemsize
+
+    def close(self) -> None:
+        """Give the plan back."""
+        self.plans.append(self.plan)
+
+
+class Groups:
+    """An engine that trains a group of members at once, a network in each lane; see `members.Engine`."""
+
+    def __init__(self, task: MemberTask, threads: int):
+        self.task, layout = task, task.layout.group
+        rows = task.samples.places["n"]
+        in_step = len(rows) == 0 or bool((rows == rows[0]).all())
+        kind = task.kind._replace(last_batch=int(rows[0]) % task.kind.batch_size if in_step and len(rows) else 0)
+        if not in_step and kind.sources.w is None:  # rows that are missing have no weight
+            w = Source.of_rows("weights", 1, layout.number_dtype)
+            kind = kind._replace(sources=kind.sources._replace(w=w))
+        self.slots = [GroupSlot(task, kind, worker, in_step) for worker in range(threads)]
+        self.record = record = task_record(layout, task.members, task.samples)
+        vectors, settings = task.members.optimizer_vectors, task.settings
+        record["n_vectors"] = task.n_vectors
+        if task.n_vectors:
+            assert vectors is not None
+            record["optimizer_vectors"], record["optimizer_stride"] = address_of(vectors), vectors.strides[0]
+        record["start"], record["settings"] = address_of(task.start), address_of(settings)
+        record["settings_stride"] = settings.itemsize if len(settings) > 1 else 0
+        if task.order is not None:
+            record["order"] = address_of(task.order)
+        self.until = np.zeros(len(task.members), np.int64)
+        multiply_adds = 3 * task.kind.batch_size * task.layout.multiply_adds * layout.networks
+        self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)
+        self._call(np.empty(0, np.int64), 0)  # compiles, or loads, outside of the timed part
+
+    def _within(self) -> NDArray[np.int64]:
+        """The members that lanes hold."""
+        held = np.concatenate([slot.lanes["member"] for slot in self.slots])
+        return held[held >= 0]
+
+    def _roll_back(self, lanes: NDArray[Any]) -> None:
+        """Let the epochs that lanes are within begin again, and free the lanes."""
+        rolled_back(self.task.runs, self.task.losses, lanes["member"][lanes["member"] >= 0].tolist())
+        lanes["member"] = -1
+
+    def advance(self, which: NDArray[np.int64], until: NDArray[np.int64], seconds: float) -> None:
+        """One compiled call; see `members.Engine`."""
+        share = min(1.0, seconds / calls.CALL_SECONDS) if calls.CALL_SECONDS else 1.0
+        self.until[which] = until
+        for slot in self.slots:
+            leaving = (slot.lanes["member"] >= 0) & ~np.isin(slot.lanes["member"], which)
+            freed = slot.lanes[leaving]
+            self._roll_back(freed)
+            slot.lanes[leaving] = freed
+        queue = which[~np.isin(which, self._within())]
+        before = [int(slot.record["entered"][0]) for slot in self.slots]
+        steps = max(1, int(self.length.blocks * share))
+        start, done = time.perf_counter(), self._steps(which)
+        self._call(queue, steps)
+        took = (self._steps(which) - done) // len(self.slots) // self.task.layout.group.networks
+        self.length.note(time.perf_counter() - start, min(took, steps))
+        for slot, entered in zip(self.slots, before, strict=True):
+            if slot.record["entered"][0] == entered:
+                self._roll_back(slot.lanes)
+
+    def _call(self, queue: NDArray[np.int64], steps: int) -> None:
+        task, mailbox, arguments = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX), []
+        for slot in self.slots:
+            plan, code = slot.plan, slot.plan.code
+            arguments.append(
+                (
+                    *(code.operations, code.patches, code.parts.reshape(1, -1), plan.bindings, mailbox, plan.pick),
+                    *(plan.step, slot.record, slot.lanes, self.record, task.samples.places, queue, self.until),
+                    *(task.runs, task.losses, plan.table, plan.state, plan.kept_state, plan.settings, plan.scratch),
+                    steps,
+                )
+            )
+        on_threads(entry.train_groups, arguments)
+
+    def _steps(self, which: NDArray[np.int64]) -> int:
+        """How many steps members have done."""
+        runs = self.task.runs[which]
+        return int((runs["epoch"] * -(-runs["n_samples"] // runs["batch_size"]) + runs["step"]).sum())
+
+    def close(self) -> None:
+        """Give the plans back; see `members.Engine`."""
+        slots, self.slots = self.slots, []
+        for slot in slots:
+            self._roll_back(slot.lanes)
+            slot.close()
