@@ -23,10 +23,14 @@ class GroupTraining(Training):
         program.add("group_draw_orders", state=state, **places)
 
     def _count(self, program: Program) -> None:
+        """Add what finds the rows of a batch, then what counts them by their weights."""
+        order, last = (self.work.table(name) for name in ("order", "last"))
+        program.add("group_rows", rows=self.kind.batch_size, order=order, last=last, numbers=self.work.row_numbers)
         if self.kind.sources.w is not None:
             out = self.work.weights(self.kind.batch_size, Worker())
             count, rows = self.work.field("count"), self.work.rows_of("weights")
-            program.add("group_weights", out=out, count=count, row_stride=ITEMSIZE[self.layout.number_dtype], **rows)
+            row_stride = ITEMSIZE[self.layout.number_dtype]
+            program.add("group_weights", out=out, count=count, row_stride=row_stride, last=last, **rows)
 
     def _take_rate(self, advance: Program, keep: Program) -> None:
         """Nothing: who runs the programs writes the rate of each network."""

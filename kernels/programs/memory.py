@@ -457,7 +457,14 @@ class Workspace:
 
     def rows_of(self, name: str) -> dict[str, int]:
         """Where the rows of a batch lie for each network of a group: arguments of the functions that gather them."""
-        return {"order": self.table("order"), "last": self.table("last"), "source": self.table(name)}
+        return {"numbers": self.row_numbers, "source": self.table(name)}
+
+    @functools.cached_property
+    def row_numbers(self) -> int:
+        """The address of the row numbers of a group's batch, in whole squares; see `gathering.group_rows`."""
+        networks = self.layout.networks
+        self._buffers.append(aligned_zeros(4 * networks * (self.max_rows + networks), np.int32))
+        return int(self._buffers[-1].ctypes.data)
 
     def table(self, name: str) -> int:
         """The address of a field of the record GROUP."""

@@ -110,41 +110,82 @@ def gather_columns(code, source_dtype):
                     s.store(s.select(inside, column, s.const(0.0)), b.add(out, start))
 
 
-# Samples of a group of networks. `order`, `last` and `source` are addresses of int64 numbers, one a network: where the
-# row numbers of the batch lie, or 0 for the rows as they come; the last place in the batch that a network has, after
-# which it sees that row again; and where its source begins.
-_GATHER_GROUP = "rows=out.rows order last source row_stride out:w[r,n] out.row_stride"
+@vector_function("rows order last numbers")
+def group_rows(code):
+    """Write the numbers of the rows of a batch that the networks of a group see: numbers[i], int32, one a network.
+
+    `order` and `last` are addresses of int64 numbers, one a network: where the row numbers of its batch lie, or 0 for
+    the rows as they come; and the last place of its batch, behind which it sees some row again. As many numbers are
+    written as fill whole squares, a row a network.
+    """
+    b, s = code.b, code.simd()
+    rows, order, last, numbers = code.arguments
+    lanes = code.networks
+    kind = ir.VectorType(I32, lanes)
+    iota, zeros = ir.Constant(kind, list(range(lanes))), ir.Constant(kind, [0] * lanes)
+    mask = ir.VectorType(ir.IntType(1), lanes)
+    signature = ir.FunctionType(kind, [ir.PointerType(), I32, mask, kind])
+    masked_load = cgutils.get_or_insert_function(b.module, signature, f"llvm.masked.load.v{lanes}i32.p0")
+
+    def splat(x):
+        first = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
+        return b.shuffle_vector(first, first, zeros)
+
+    def of_table(table, lane):
+        return b.load(b.inttoptr(b.add(table, int64(8 * lane)), ir.PointerType()), typ=I64)
+
+    with cgutils.for_range_slice(b, int64(0), rows, int64(lanes), I64) as (i, _):
+        here = b.add(splat(b.trunc(i, I32)), iota)
+        vectors = []
+        for lane in range(lanes):
+            start, most = of_table(order, lane), splat(b.trunc(of_table(last, lane), I32))
+            inside, ordered = b.icmp_signed("<=", here, most), b.icmp_signed("!=", start, int64(0))
+            place = b.inttoptr(b.add(start, b.mul(i, int64(4))), ir.PointerType())
+            read = b.select(splat_mask(b, ordered, mask), inside, ir.Constant(mask, [False] * lanes))
+            drawn = b.call(masked_load, [place, ir.Constant(I32, 4), read, zeros])
+            vectors.append(Vec(s, b.select(ordered, drawn, b.select(inside, here, most))))
+        for j, vector in enumerate(transposed(s, vectors)):
+            place = b.add(numbers, b.mul(b.add(i, int64(j)), int64(4 * lanes)))
+            b.store(vector.v, b.inttoptr(place, ir.PointerType()), align=4)
+
+
+def splat_mask(b, bit, mask):
+    """A mask whose lanes are all one bit."""
+    first = b.insert_element(ir.Constant(mask, ir.Undefined), bit, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, mask.count), [0] * mask.count))
+
+
+# Samples of a group of networks: `numbers` is where `group_rows` wrote, `source` the address of int64 numbers, one a
+# network: where its source begins.
+_GATHER_GROUP = "rows=out.rows numbers source row_stride out:w[r,n] out.row_stride"
 
 
 class _GroupRows:
     """Where the rows of a batch lie that the networks of a group see: a loop over them, and their addresses."""
 
-    def __init__(self, code, order, last, source, row_stride):
-        self.b, self.networks, self.row_stride = code.b, code.networks, row_stride
-        self.starts = cgutils.alloca_once(code.b, I64, size=code.networks)
-        self.tables = order, last, source
-
-    def _load(self, place, kind=I64):
-        return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=kind)
+    def __init__(self, code, numbers, source, row_stride):
+        self.b, self.networks, self.numbers = code.b, code.networks, numbers
+        kind = ir.VectorType(I64, code.networks)
+        self.places = cgutils.alloca_once(code.b, kind)
+        self.sources = code.b.load(code.b.inttoptr(source, ir.PointerType()), typ=kind, align=8)
+        first = code.b.insert_element(ir.Constant(kind, ir.Undefined), row_stride, ir.Constant(I32, 0))
+        self.strides = code.b.shuffle_vector(
+            first, first, ir.Constant(ir.VectorType(I32, code.networks), [0] * code.networks)
+        )
 
     @contextlib.contextmanager
     def each(self, rows):
-        """A loop over i < rows, with the addresses in `starts`."""
-        b = self.b
-        nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
+        """A loop over i < rows, with the addresses as `starts`."""
+        b, n = self.b, self.networks
         with cgutils.for_range(b, rows, intp=I64) as at:
-            with cgutils.for_range(b, int64(self.networks), intp=I64) as lane:
-                order, last, source = (self._load(b.add(t, b.mul(lane.index, int64(8)))) for t in self.tables)
-                i = b.select(b.icmp_signed("<", at.index, last), at.index, last)
-                ordered = b.icmp_signed("!=", order, int64(0))
-                place = b.select(ordered, b.add(order, b.mul(i, int64(4))), b.ptrtoint(nothing, I64))
-                row = b.select(ordered, _load_int32(b, place), i)
-                start = b.add(source, b.mul(row, self.row_stride))
-                b.store(start, b.gep(self.starts, [lane.index], source_etype=I64))
+            place = b.inttoptr(b.add(self.numbers, b.mul(at.index, int64(4 * n))), ir.PointerType())
+            numbers = b.sext(b.load(place, typ=ir.VectorType(I32, n), align=4), self.sources.type)
+            b.store(b.add(self.sources, b.mul(numbers, self.strides)), self.places)
             yield at.index
 
     def start(self, lane):
-        return self.b.load(self.b.gep(self.starts, [int64(lane)], source_etype=I64), typ=I64)
+        place = self.b.add(self.b.ptrtoint(self.places, I64), int64(8 * lane))
+        return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=I64)
 
 
 def _group_columns(s, rows, k, width, itemsize, is_bytes):
@@ -173,10 +214,10 @@ def _group_columns(s, rows, k, width, itemsize, is_bytes):
 def group_gather(code, source_dtype):
     """out[i, k] of each network = scale * element k of its row i; the source has the networks' dtype or is uint8."""
     b, s = code.b, code.simd()
-    rows, order, last, source, row_stride, out, out_row, n, scale = code.arguments
+    rows, numbers, source, row_stride, out, out_row, n, scale = code.arguments
     is_bytes, scale = source_dtype == "uint8", s.splat_double(b.bitcast(scale, DOUBLE))
     itemsize = 1 if is_bytes else s.itemsize
-    sources = _GroupRows(code, order, last, source, row_stride)
+    sources = _GroupRows(code, numbers, source, row_stride)
 
     def columns(k, width, end):
         starts = [sources.start(lane) for lane in range(code.networks)]
@@ -199,8 +240,8 @@ def group_gather(code, source_dtype):
 def group_one_hot(code):
     """out[i, k] of each network = 1 where k is its row i, an int32 class index, else 0."""
     b, s = code.b, code.simd()
-    rows, order, last, source, row_stride, out, out_row, n = code.arguments
-    sources, kind = _GroupRows(code, order, last, source, row_stride), ir.VectorType(I32, code.networks)
+    rows, numbers, source, row_stride, out, out_row, n = code.arguments
+    sources, kind = _GroupRows(code, numbers, source, row_stride), ir.VectorType(I32, code.networks)
     with sources.each(rows) as i:
         labels, end = ir.Constant(kind, ir.Undefined), b.add(out, b.mul(out_row, i))
         for lane in range(code.networks):
@@ -213,15 +254,15 @@ def group_one_hot(code):
             s.store(value, b.add(end, b.mul(k.index, int64(LINE_BYTES))))
 
 
-@vector_function(_GATHER_GROUP.replace("[r,n]", "[r,1]") + " count:w*[1,1]")
+@vector_function(_GATHER_GROUP.replace("[r,n]", "[r,1]") + " last count:w*[1,1]")
 def group_weights(code):
     """out[i] of each network = the weight of its row i, and 0 behind its last row; count = their sum, in float64.
 
     Where no source is there (0) each row has the weight 1.
     """
     b, s, numbers = code.b, code.simd(), code.double()
-    rows, order, last, source, row_stride, out, out_row, count = code.arguments
-    sources, kind = _GroupRows(code, order, last, source, row_stride), ir.VectorType(I64, code.networks)
+    rows, rows_at, source, row_stride, out, out_row, last, count = code.arguments
+    sources, kind = _GroupRows(code, rows_at, source, row_stride), ir.VectorType(I64, code.networks)
     one = cgutils.alloca_once_value(b, ir.Constant(s.scalar, 1.0))
     lasts = b.load(b.inttoptr(last, ir.PointerType()), typ=kind, align=8)
     tables = b.load(b.inttoptr(source, ir.PointerType()), typ=kind, align=8)

@@ -150,6 +150,7 @@ def _state_samples(found: _Functions) -> None:
     state("draw_key", noise.draw_key)
     state("draw_order", batches.draw_order)
     state("group_draw_orders", batches.group_draw_orders)
+    state("group_rows", gathering.group_rows)
     state("group_gather", gathering.group_gather, "like the networks")
     state("group_gather_uint8", gathering.group_gather, "uint8")
     state("group_one_hot", gathering.group_one_hot)
