@@ -56,6 +56,9 @@ class GroupPlan:
             self.pick[...] = BLOCKS
         self.bindings = bindings()
         bind(self.bindings, SETTINGS, address_of(self.settings))
+        self.code = self.code.written(self.bindings)  # nothing else has a symbol
+        self.code.parts = self.code.parts.copy()
+        self.code.parts["patches"] = 0
         assert work.group is not None
         self.table = work.group.view(np.int64).reshape(-1, n)
         self.step = work.step.view(np.float64).reshape(STEP.itemsize // 8, n)
@@ -76,11 +79,12 @@ class GroupSlot:
         self.plans: deque[Any] = task.programs.plans
         self.plan = waiting_plan(self.plans, layout, kind) or GroupPlan(layout, task.scale, kind)
         plan, n = self.plan, layout.networks
-        self.lanes = np.zeros(n, groups.LANE)
-        self.lanes["member"] = -1
+        self.lanes, self.sums = np.zeros((groups.LANE_FIELDS, n), np.int64), np.zeros((groups.LANE_SUMS, n))
+        self.lanes[groups.MEMBER] = -1
         self.orders = np.empty((n, task.samples.places["n"].max(initial=0)), np.int32)
         plan.table[groups.ORDERS] = address_of(self.orders) + np.arange(n) * self.orders.strides[0]
         self.record = record = np.zeros(1, groups.GROUP_SLOT)
+        record["batch_means"] = task.runs["batch_means"].any()
         record["worker"], record["in_step"], record["rate_per"] = worker, in_step, RATE_PER[kind.rate_per]
         record["live"], record["kept"], record["copy"] = map(address_of, (plan.live, plan.kept, plan.copy))
         record["n_bytes"], record["itemsize"] = layout.n_bytes, plan.live.itemsize
@@ -119,23 +123,22 @@ class Groups:
 
     def _within(self) -> NDArray[np.int64]:
         """The members that lanes hold."""
-        held = np.concatenate([slot.lanes["member"] for slot in self.slots])
+        held = np.concatenate([slot.lanes[groups.MEMBER] for slot in self.slots])
         return held[held >= 0]
 
-    def _roll_back(self, lanes: NDArray[Any]) -> None:
+    def _roll_back(self, slot: GroupSlot, leaving: NDArray[np.bool_] | bool = True) -> None:
         """Let the epochs that lanes are within begin again, and free the lanes."""
-        rolled_back(self.task.runs, self.task.losses, lanes["member"][lanes["member"] >= 0].tolist())
-        lanes["member"] = -1
+        members = slot.lanes[groups.MEMBER]
+        leaving = (members >= 0) & leaving
+        rolled_back(self.task.runs, self.task.losses, members[leaving].tolist())
+        members[leaving] = -1
 
     def advance(self, which: NDArray[np.int64], until: NDArray[np.int64], seconds: float) -> None:
         """One compiled call; see `members.Engine`."""
         share = min(1.0, seconds / calls.CALL_SECONDS) if calls.CALL_SECONDS else 1.0
         self.until[which] = until
         for slot in self.slots:
-            leaving = (slot.lanes["member"] >= 0) & ~np.isin(slot.lanes["member"], which)
-            freed = slot.lanes[leaving]
-            self._roll_back(freed)
-            slot.lanes[leaving] = freed
+            self._roll_back(slot, ~np.isin(slot.lanes[groups.MEMBER], which))
         queue = which[~np.isin(which, self._within())]
         before = [int(slot.record["entered"][0]) for slot in self.slots]
         steps = max(1, int(self.length.blocks * share))
@@ -145,7 +148,7 @@ class Groups:
         self.length.note(time.perf_counter() - start, min(took, steps))
         for slot, entered in zip(self.slots, before, strict=True):
             if slot.record["entered"][0] == entered:
-                self._roll_back(slot.lanes)
+                self._roll_back(slot)
 
     def _call(self, queue: NDArray[np.int64], steps: int) -> None:
         task, mailbox, arguments = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX), []
@@ -154,9 +157,9 @@ class Groups:
             arguments.append(
                 (
                     *(code.operations, code.patches, code.parts.reshape(1, -1), plan.bindings, mailbox, plan.pick),
-                    *(plan.step, slot.record, slot.lanes, self.record, task.samples.places, queue, self.until),
-                    *(task.runs, task.losses, plan.table, plan.state, plan.kept_state, plan.settings, plan.scratch),
-                    steps,
+                    *(plan.step, slot.record, slot.lanes, slot.sums, self.record, task.samples.places, queue),
+                    *(self.until, task.runs, task.losses, plan.table, plan.state, plan.kept_state, plan.settings),
+                    *(plan.scratch, steps),
                 )
             )
         on_threads(entry.train_groups, arguments)
@@ -170,5 +173,5 @@ class Groups:
         """Give the plans back; see `members.Engine`."""
         slots, self.slots = self.slots, []
         for slot in slots:
-            self._roll_back(slot.lanes)
+            self._roll_back(slot)
             slot.close()

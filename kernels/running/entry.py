@@ -332,6 +332,7 @@ def train_groups(
     step,
     slot,
     lanes,
+    sums,
     task,
     places,
     queue,
@@ -347,9 +348,10 @@ def train_groups(
 ):
     """Train members of a population in groups, a network in each lane, each to an epoch; on about so many steps.
 
-    Threads share the queue as in `train_members`, each with a group: slot (1,) is a record GROUP_SLOT, lanes (L,) are
-    records LANE, table (fields of GROUP, L) int64 and step (8-byte numbers of STEP, L) float64 are views of what
-    programs know, state and kept_state (8-byte numbers of STATE, L) int64, settings (numbers of settings, L) float64.
+    Threads share the queue as in `train_members`, each with a group: slot (1,) is a record GROUP_SLOT, lanes and sums
+    are what the lanes hold, see `groups`, table (fields of GROUP, L) int64 and step (8-byte numbers of STEP, L) float64
+    are views of what programs know, state and kept_state (8-byte numbers of STATE, L) int64, settings (numbers of
+    settings, L) float64.
 
     A member that ends its epochs here, or diverges, leaves its lane for its memory, see TASK. Of the others, what the
     last finished epoch left is copied there when the call ends; they go on in the lane's next call.
@@ -359,7 +361,7 @@ def train_groups(
         return entered == 2
     before = flush_subnormals()
     slot[0].entered += 1
-    of_group = operations, patches, parts[0], bindings, pick, step, slot[0], lanes, task[0]
+    of_group = operations, patches, parts[0], bindings, pick, step, slot[0], lanes, sums, task[0]
     arrays = table, state, kept_state, settings, scratch
     groups.train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, max_steps)
     restore(before)
