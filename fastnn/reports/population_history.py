@@ -28,6 +28,15 @@ class PopulationHistory:
     best_epoch : array (n,), int64
         The epoch, counted from 1, with the least loss: of the validation set if there is one. With `Patience` the
         epoch that it found the best. 0 where there is none.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> X = np.linspace(0, 1, 10)[:, None]
+    >>> population = fastnn.Population([1, 1], 3, output="identity", rng=0)
+    >>> history = population.fit(X, X, epochs=np.array([1, 2, 3]), batch_size=5)
+    >>> np.isnan(history.loss).sum(axis=1).tolist(), history.status.tolist()
+    ([2, 1, 0], ['finished', 'finished', 'finished'])
     """
 
     def __init__(
