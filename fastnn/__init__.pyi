@@ -11,6 +11,7 @@ from .loading import load as load
 from .model import Model as Model
 from .plots import plot_confusion_matrix as plot_confusion_matrix
 from .plots import plot_wrong as plot_wrong
+from .population import Population as Population
 from .rate_search import find_learning_rate as find_learning_rate
 from .reports.callbacks import CSVLogger as CSVLogger
 from .reports.callbacks import EarlyStopping as EarlyStopping
@@ -21,6 +22,7 @@ from .reports.callbacks import TimeLimit as TimeLimit
 from .reports.history import DivergenceError as DivergenceError
 from .reports.history import History as History
 from .reports.metrics import Metric as Metric
+from .reports.population_history import PopulationHistory as PopulationHistory
 from .settings import optimizers as optimizers
 from .settings.custom import Activation as Activation
 from .settings.custom import Loss as Loss
@@ -47,5 +49,7 @@ from .settings.optimizers import Momentum as Momentum
 from .settings.optimizers import Nadam as Nadam
 from .settings.optimizers import RMSprop as RMSprop
 from .settings.optimizers import Rprop as Rprop
+from .settings.stopping import Halving as Halving
+from .settings.stopping import Patience as Patience
 
 __version__: str

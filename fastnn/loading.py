@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from .checks import file_paths
 from .checks.scalars import shown
-from .files import model_file, storage
+from .files import model_file, population_file, storage
 from .model import Model
+from .population import Population
 from .settings.custom import Activation, Loss
 
 
-def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Model:
-    """The model that `Model.save` wrote to the file.
+def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Any:
+    """The model or population that `Model.save` or `Population.save` wrote to the file.
 
     A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
     them. Nothing can tell whether they are the functions that the model was trained with.
@@ -36,7 +38,10 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
         raise TypeError(f"custom must be a dict of names and what they stand for, got {shown(custom)}")
     description, tensors = storage.read(path)
     try:
-        contents = model_file.read(json.loads(description), tensors, custom or {})
+        found = json.loads(description)
+        if "population" in found:
+            return Population._of(population_file.read(found, tensors, custom or {}))
+        contents = model_file.read(found, tensors, custom or {})
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
     return Model._of(contents)

@@ -37,15 +37,8 @@ class Contents(NamedTuple):
 def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensors]:
     """(the description, the tensors) of a model; with `optimizer`, of what its optimizer keeps too."""
     network = contents.network
-    architecture = network.architecture
-    _check_names(architecture)
     description = {
-        "n_inputs": architecture.n_inputs,
-        "layers": [_described(layer) for layer in architecture.layers],
-        "loss": losses.described(architecture.loss),
-        "dtype": architecture.dtype,
-        "input_scale": architecture.input_scale,
-        "frozen": sorted(architecture.frozen),
+        **described(network.architecture),
         "random": network.random,
         "noise": network.noise,
         "split_seed": contents.split_seed,
@@ -67,10 +60,22 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
     return description, tensors
 
 
+def described(architecture: Architecture) -> dict[str, Any]:
+    """What stands for an architecture in a file."""
+    _check_names(architecture)
+    return {
+        "n_inputs": architecture.n_inputs,
+        "layers": [_described(layer) for layer in architecture.layers],
+        "loss": losses.described(architecture.loss),
+        "dtype": architecture.dtype,
+        "input_scale": architecture.input_scale,
+        "frozen": sorted(architecture.frozen),
+    }
+
+
 def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Contents:
     """The model of a description and its tensors, as `written` gave them; raises where they do not fit each other."""
-    layers = tuple(_layer(layer, custom) for layer in d["layers"])
-    architecture = _architecture(d, layers, custom)
+    architecture = architecture_of(d, custom)
     used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
     names = () if used is None else OPTIMIZERS[used._kernel].vectors
     prefixes = ["", *(f"optimizer.{name}." for name in names)]
@@ -92,8 +97,9 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     return Contents(network, split_seed, arrays.feature_names(d.get("feature_names"), architecture.n_inputs))
 
 
-def _architecture(d: dict[str, Any], layers: tuple[AnyLayer, ...], custom: Mapping[str, Any]) -> Architecture:
+def architecture_of(d: dict[str, Any], custom: Mapping[str, Any]) -> Architecture:
     """The architecture of a description."""
+    layers = tuple(_layer(layer, custom) for layer in d["layers"])
     n_inputs = scalars.integer("n_inputs", d["n_inputs"], 1)
     if not layers:
         raise ValueError("it has no layer")

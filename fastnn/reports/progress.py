@@ -37,3 +37,34 @@ class Progress:
             shown = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
             self.bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
             self.bar.update(epochs)
+
+
+class PopulationProgress:
+    """What a fit of a population tells: a tqdm bar of the epochs of all members, a line a round, or nothing."""
+
+    def __init__(self, bar: bool, lines: bool, epochs: int):
+        self.bar, self.lines, self.done = None, lines, 0
+        if bar:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=epochs, unit="epoch")
+
+    def __enter__(self) -> PopulationProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def epochs(self, done: int) -> None:
+        """So many epochs of all members have ended."""
+        if self.bar is not None:
+            self.bar.update(done - self.done)
+            self.done = done
+
+    def round(self, epoch: int, live: int, values: dict[str, float]) -> None:
+        """A round has ended: members that go on have done so many epochs. `values` are the best losses, by name."""
+        if self.lines:
+            line = f"epoch {epoch}  {live} members go on"
+            line += "".join(f"  least {name} {value:.4g}" for name, value in values.items())
+            (print if self.bar is None else self.bar.write)(line)

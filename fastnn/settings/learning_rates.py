@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import scalars
+from .each import number_or_array
 
 PER = ("epoch", "step")
 
@@ -33,13 +34,23 @@ class LearningRate:
             result[:] = self._at(np.arange(first, first + n, dtype=np.float64))
         return result
 
+    def rates_of_members(self, values: NDArray[np.float64], first: int, n: int) -> NDArray[np.float64]:
+        """The rates (members, n) of schedules like this one that begin with other learning rates, (members,)."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self) | {"learning_rate": values[:, None]})
+        result = np.empty((len(values), n))
+        with np.errstate(all="ignore"):
+            result[:] = made._at(np.arange(first, first + n, dtype=np.float64))
+        return result
+
     def _at(self, t: NDArray[np.float64]) -> Any:
         raise NotImplementedError
 
     def _check(self, *positive: str, counts: tuple[str, ...] = (), fractions: tuple[str, ...] = ()) -> None:
         """Check fields: numbers above 0, integers of at least 1, numbers in (0, 1)."""
         for name in positive:
-            object.__setattr__(self, name, scalars.number(name, getattr(self, name), 0.0, open_low=True))
+            check = number_or_array if name == "learning_rate" else scalars.number
+            object.__setattr__(self, name, check(name, getattr(self, name), 0.0, open_low=True))
         for name in counts:
             object.__setattr__(self, name, scalars.integer(name, getattr(self, name), 1))
         for name in fractions:
@@ -266,10 +277,10 @@ def per_of(rate: Any) -> str:
     return scalars.choice("per", rate.per, PER) if isinstance(rate, LearningRate) else ""
 
 
-def resolve(value: Any) -> float | LearningRate:
-    """A learning rate: a schedule, a function of the epoch, or a number above 0."""
+def resolve(value: Any) -> Any:
+    """A learning rate: a schedule, a function of the epoch, a number above 0, or an array of such numbers."""
     if isinstance(value, LearningRate):
         return value
     if callable(value):
         return FromFunction(value)
-    return scalars.number("learning_rate", value, 0.0, open_low=True)
+    return number_or_array("learning_rate", value, 0.0, open_low=True)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from ..checks import scalars
 from ..checks.scalars import shown
 from . import learning_rates
+from .each import Each, number_or_array
 from .learning_rates import LearningRate
 
 _Config = TypeVar("_Config")
@@ -25,6 +26,8 @@ class Optimizer:
     scales a gradient whose Euclidean norm is larger: gradient *= min(1, clip_norm / (norm + 1e-6)), as in PyTorch
     (Pascanu, Mikolov and Bengio 2013). This takes one extra pass over the gradient, on one thread. The two are mutually
     exclusive.
+
+    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member.
     """
 
     learning_rate: float | LearningRate
@@ -40,13 +43,13 @@ class Optimizer:
         for each in fields(self):
             name, value = each.name, getattr(self, each.name)
             if name in self._rates:
-                value = scalars.number(name, value, 0.0, 1.0)
+                value = number_or_array(name, value, 0.0, 1.0)
             elif name == "epsilon":
-                value = scalars.number(name, value, 1e-30)
+                value = number_or_array(name, value, 1e-30)
             elif name in ("weight_decay", "momentum_decay"):
-                value = scalars.number(name, value, 0.0)
+                value = number_or_array(name, value, 0.0)
             elif name in ("clip_value", "clip_norm") and value is not None:
-                value = scalars.number(name, value, 0.0, open_low=True)
+                value = number_or_array(name, value, 0.0, open_low=True)
             elif name == "learning_rate":
                 value = learning_rates.resolve(value)
             object.__setattr__(self, name, value)
@@ -378,7 +381,7 @@ class Rprop(Optimizer):
         if isinstance(self.learning_rate, LearningRate):
             raise TypeError(f"learning_rate of Rprop must be a number, got {shown(self.learning_rate)}")
         for name, low in (("eta_plus", 1.0), ("smallest", 0.0), ("largest", 0.0)):
-            value = scalars.number(name, getattr(self, name), low, open_low=True)
+            value = number_or_array(name, getattr(self, name), low, open_low=True)
             object.__setattr__(self, name, value)
 
 
@@ -479,6 +482,13 @@ def restored(description: dict[str, Any]) -> Any:
     return made(**settings)
 
 
+def arrays_of(config: Optimizer | LearningRate) -> list[str]:
+    """The names of the numbers that are arrays of one for each member of a population."""
+    found = [name for name, value in vars(config).items() if type(value) is Each]
+    rate = vars(config)["learning_rate"] if isinstance(config, Optimizer) else None
+    return found + arrays_of(rate) if isinstance(rate, LearningRate) else found
+
+
 def as_it_is(optimizer: _Config) -> _Config:
     """A copy, which nobody else can change. `copy.copy` makes the same and takes three times as long."""
     made = object.__new__(type(optimizer))
@@ -495,8 +505,11 @@ _KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 
 
 def resolve(optimizer: Optimizer | str) -> Optimizer:
-    """The optimizer object for a name or an object; it must take steps by batches."""
+    """The optimizer object for a name or an object; it must take steps by batches, and hold no arrays."""
     if isinstance(optimizer, Optimizer):
+        if found := arrays_of(optimizer):
+            what = f"{found[0]} of {type(optimizer).__name__}"
+            raise ValueError(f"{what} must be a number here, got an array; Population.fit takes arrays")
         return optimizer
     if isinstance(optimizer, LBFGS):
         raise ValueError("optimizer LBFGS takes no steps by batches: use it in fit")

@@ -313,17 +313,11 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
         return NO_RULES
     architecture = subject.architecture
     label_smoothing = scalars.number("label_smoothing", arguments.label_smoothing, 0.0, 1.0)
-    if label_smoothing and architecture.targets not in ("probabilities", "distributions"):
-        raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {architecture.loss_name!r}")
     min_derivative = scalars.number("min_derivative", arguments.min_derivative, 0.0, 1.0)
-    if min_derivative and not saturates(subject.network.layout):
-        raise ValueError(
-            "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
-            f"cross-entropy takes none of the last layer), got {min_derivative!r} for {architecture.described()}"
-        )
+    check_rules(architecture, subject.network.layout, label_smoothing, min_derivative)
     max_norm = arguments.max_norm
     return RuleValues(
-        dropout=_dropout(architecture, arguments.dropout),
+        dropout=dropout_rates(architecture, arguments.dropout),
         input_noise=scalars.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
         max_norm=None if max_norm is None else scalars.number("max_norm", max_norm, 0.0, open_low=True),
@@ -331,7 +325,18 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     )
 
 
-def _dropout(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
+def check_rules(architecture: Architecture, layout: Layout, label_smoothing: float, min_derivative: float) -> None:
+    """Raise where a rule that is on does not go with the architecture."""
+    if label_smoothing and architecture.targets not in ("probabilities", "distributions"):
+        raise ValueError(f"label_smoothing needs the loss 'cross_entropy', got {architecture.loss_name!r}")
+    if min_derivative and not saturates(layout):
+        raise ValueError(
+            "min_derivative needs a layer of 'sigmoid' or 'tanh' that trains and whose derivative is taken (a "
+            f"cross-entropy takes none of the last layer), got {min_derivative!r} for {architecture.described()}"
+        )
+
+
+def dropout_rates(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
     """The rate of each layer that the kernels walk: hidden layers are the dense ones but the last; () where none is."""
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
     rates = iter(scalars.dropout(dropout, sum(dense) - 1))

@@ -20,6 +20,15 @@ from ..kernels.running import entry
 from ..kernels.running.python_api import address_of
 from ..network.network import Programs
 from ..settings.layers import Architecture
+from ..settings.optimizers import SGD
+from .member_optimizers import MemberOptimizers
+
+
+def _aligned(states: NDArray[Any]) -> NDArray[Any]:
+    """A copy of records STATE where the kernels can read it."""
+    found = aligned_zeros(len(states) * STATE.itemsize, STATE)
+    found[:] = states
+    return found
 
 
 @dataclass
@@ -32,6 +41,7 @@ class Members:
     vectors: NDArray[Any]  # (n, P), C-ordered, in the networks' dtype
     states: NDArray[Any]  # (n,) records STATE; a state's `optimizer` is the number of the fit that trained last
     optimizer_vectors: NDArray[Any] | None = None  # (n, V, P), C-ordered; V is at least what the last optimizer has
+    optimizers: dict[int, MemberOptimizers] = field(default_factory=dict)  # of fits, by the numbers that states have
 
     @classmethod
     def zeros(cls, layout: Layout, n: int) -> Members:
@@ -41,6 +51,75 @@ class Members:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """Which members have an optimizer that goes on from its state."""
+        return np.isin(self.states["optimizer"], list(self.optimizers))
+
+    @property
+    def latest(self) -> MemberOptimizers:
+        """The optimizers that trained each member last; for one that none has trained it means nothing."""
+        n, numbers = len(self), self.states["optimizer"]
+        parts, places = [], []
+        for number, optimizers in self.optimizers.items():
+            places.append(np.flatnonzero(numbers == number))
+            parts.append(optimizers.take(places[-1]))
+        places.append(np.flatnonzero(~self.trained))
+        parts.append(MemberOptimizers.of(SGD(), len(places[-1])))
+        joined = MemberOptimizers.joined([part for part in parts if len(part)])
+        return joined.take(np.argsort(np.concatenate(places), kind="stable")) if n else joined
+
+    def with_one_number(self) -> Members:
+        """These members, whose optimizers are known by one number."""
+        states = _aligned(self.states)
+        states["optimizer"] = self.trained
+        return Members(self.vectors, states, self.optimizer_vectors, {1: self.latest} if self.trained.any() else {})
+
+    def take(self, which: NDArray[np.int64]) -> Members:
+        """Copies of some members."""
+        vectors, optimizers = self.optimizer_vectors, {k: each.take(which) for k, each in self.optimizers.items()}
+        some = None if vectors is None else vectors[which]
+        return Members(self.vectors[which], _aligned(self.states[which]), some, optimizers)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Members]) -> Members:
+        """Copies of the members of several, one after another."""
+        parts = [part.with_one_number() for part in parts]
+        vectors = np.concatenate([part.vectors for part in parts])
+        states = _aligned(np.concatenate([part.states for part in parts]))
+        found = [part.optimizer_vectors for part in parts]
+        most = max((each.shape[1] for each in found if each is not None), default=0)
+        further = np.zeros((len(vectors), most, vectors.shape[1]), vectors.dtype) if most else None
+        first = 0
+        for part, each in zip(parts, found, strict=True):
+            if each is not None and further is not None:
+                further[first : first + len(part), : each.shape[1]] = each
+            first += len(part)
+        optimizers = {1: MemberOptimizers.joined([part.latest for part in parts])} if states["optimizer"].any() else {}
+        return cls(vectors, states, further, optimizers)
+
+    def train_by(self, optimizers: MemberOptimizers, n_vectors: int) -> int:
+        """Make room for optimizers that have so many vectors; gives their number.
+
+        A member whose last optimizer equals its new one has that number from now on. Any other's gets it when its first
+        epoch ends: until then it keeps what it has.
+        """
+        if self.optimizer_vectors is None or self.optimizer_vectors.shape[1] < n_vectors:
+            n, size = self.vectors.shape
+            larger = np.zeros((n, n_vectors, size), self.vectors.dtype)
+            if self.optimizer_vectors is not None:
+                larger[:, : self.optimizer_vectors.shape[1]] = self.optimizer_vectors
+            self.optimizer_vectors = larger
+        number = max(self.optimizers, default=0) + 1
+        known = dict(self.optimizers)
+        self.optimizers = {**known, number: optimizers}
+        for old, others in known.items():
+            goes_on = (self.states["optimizer"] == old) & others.same(optimizers)
+            self.states["optimizer"][goes_on] = number
+        used = set(np.unique(self.states["optimizer"]).tolist()) | {number}
+        self.optimizers = {each: found for each, found in self.optimizers.items() if each in used}
+        return number
 
 
 class Rows(NamedTuple):
@@ -83,17 +162,21 @@ class MemberSamples:
         cls, inputs: Rows, targets: Rows | None = None, weights: Rows | None = None, numbers: Numbers | None = None
     ) -> MemberSamples:
         """The samples of members that see all their rows, or those with some numbers."""
+
+        def source(symbol: str, rows: Rows) -> Source:
+            return Source.of(symbol, rows.array[: rows.counts.max(initial=1)])  # what a member sees of it
+
         places = np.zeros(len(inputs.starts), entry.PLACE)
         places["inputs"], places["n"] = inputs.addresses, inputs.counts
         y = w = None
         if targets is not None:
-            places["targets"], y = targets.addresses, Source.of("targets", targets.array)
+            places["targets"], y = targets.addresses, source("targets", targets)
         if weights is not None:
-            places["weights"], w = weights.addresses, Source.of("weights", weights.array)
+            places["weights"], w = weights.addresses, source("weights", weights)
         if numbers is not None:
             places["rows"] = address_of(numbers.rows) + 4 * numbers.edges[:-1]
             places["n"] = np.diff(numbers.edges)
-        return cls(places, Source.of("samples", inputs.array), y, w, (inputs, targets, weights, numbers))
+        return cls(places, source("samples", inputs), y, w, (inputs, targets, weights, numbers))
 
     @property
     def sources(self) -> Sources:

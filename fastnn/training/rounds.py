@@ -1,0 +1,306 @@
+"""A fit of a population: rounds in which all members that go on reach an epoch, and what follows each round."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import calls
+from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
+from ..kernels.programs.memory import STATE, aligned_zeros
+from ..kernels.programs.training_programs import Kind
+from ..kernels.running import entry
+from ..network.network import Programs
+from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
+from ..reports.progress import PopulationProgress
+from ..settings import learning_rates
+from ..settings.each import Each
+from ..settings.layers import Architecture
+from ..settings.learning_rates import LearningRate
+from ..settings.stopping import Halving, Patience
+from .member_arguments import PopulationRequest
+from .member_passes import MemberPasses
+from .members import Engine, Members, MemberTask
+from .one_by_one import OneByOne
+from .options import GIVEN
+
+RATES_AT_A_TIME = 2**22  # learning rates of all members that are computed for a round
+
+
+@dataclass
+class Bucket:
+    """The members of a fit that are of one kind, and the engine that trains them, while they train."""
+
+    which: NDArray[np.int64]
+    task: MemberTask
+    schedule: LearningRate | None
+    engine: Engine | None = None
+
+
+class PopulationFit:
+    """One fit of a population. What it has done can be read at any time: the members' memory, and `history`."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        programs: Programs,
+        members: Members,
+        request: PopulationRequest,
+        number: int,
+        report: PopulationProgress,
+    ):
+        """`number` is what the members' states call the optimizers of this fit."""
+        self.members, self.request, self.report = members, request, report
+        layout, n = programs.layout, len(members)
+        self.epochs, self.samples = request.epochs, request.data.samples()
+        self.runs = _runs(request)
+        most = int(request.epochs.max(initial=0))
+        self.losses, self.val_losses = np.zeros((n, most)), np.full((n, most if request.held else 0), np.nan)
+        self.stopped = np.zeros(n, np.bool_)
+        self.best, self.best_epoch = np.full(n, np.nan), np.zeros(n, np.int64)
+        self.settings = request.values.settings(layout, request.optimizers, architecture.loss)
+        scale = 1.0 if architecture.input_scale is None else architecture.input_scale
+        self.buckets = _buckets(architecture, programs, scale, self, number)
+        if request.held is not None:
+            self.held, self.totals = request.held.data.samples(), request.held.totals
+            self.passes = MemberPasses(programs, scale, self.settings, members)
+        self.stopping = request.stopping
+        self.waited = np.zeros(n, np.int64)
+        self.best_vectors: NDArray[Any] | None = None
+        self.end = None if request.max_time is None else time.perf_counter() + request.max_time
+
+    # ---- what is known ----
+
+    @property
+    def history(self) -> PopulationHistory:
+        """What has been recorded so far."""
+        done = self.runs["epoch"]
+        column = np.arange(self.losses.shape[1])
+        loss = np.where(column < done[:, None], self.losses, np.nan)
+        val_loss = self.val_losses if self.request.held else np.full_like(loss, np.nan)
+        status = np.where(done >= self.epochs, FINISHED, STOPPED)
+        status[self.runs["status"] == entry.DIVERGED] = DIVERGED
+        best_epoch = self.best_epoch.copy() if isinstance(self.stopping, Patience) else None
+        return PopulationHistory(loss, val_loss.copy(), done.copy(), status, best_epoch)
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """Which members go on."""
+        return (self.runs["epoch"] < self.epochs) & (self.runs["status"] == entry.RUNNING) & ~self.stopped
+
+    # ---- the loop ----
+
+    def run(self) -> None:
+        """Train to the end."""
+        silent = self.request.values.rules.random & self.request.values.silent(len(self.members))
+        noise = self.members.states["noise"][silent]
+        try:
+            done = 0
+            while (live := self.live).any():
+                goal = self._next_round(done, live)
+                before = self.runs["epoch"].copy()
+                self._reach(goal)
+                self._after_round(np.flatnonzero(self.runs["epoch"] > before))
+                done = goal
+                self._tell(goal)
+                if self.end is not None and time.perf_counter() >= self.end:
+                    break
+        finally:
+            self._close()
+            self.members.states["noise"][silent] = noise  # as a fit without these rules leaves it
+        if self.best_vectors is not None:
+            some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
+            some &= self.runs["status"] != entry.DIVERGED
+            self.members.vectors[some] = self.best_vectors[some]
+
+    def _tell(self, epoch: int) -> None:
+        """Say what a round has come to."""
+        if self.report.lines:
+            found = {"loss": self.losses[:, epoch - 1][self.runs["epoch"] >= epoch]}
+            if self.request.held is not None:
+                found["val_loss"] = self.val_losses[:, epoch - 1]
+            least = {name: float(np.nanmin(values)) for name, values in found.items() if np.isfinite(values).any()}
+            self.report.round(epoch, int(self.live.sum()), least)
+
+    def _next_round(self, done: int, live: NDArray[np.bool_]) -> int:
+        """The epoch that live members train to, all of which have done as many."""
+        last = int(self.epochs[live].max())
+        if self.request.held is not None or isinstance(self.stopping, Patience) or self.end is not None:
+            return done + 1
+        if isinstance(self.stopping, Halving):
+            last = min(last, self.stopping.next_rung(done))
+        for bucket in self.buckets:
+            if bucket.schedule is not None:
+                per_epoch = self._positions(bucket) * max(1, len(bucket.which))
+                last = min(last, done + max(1, RATES_AT_A_TIME // per_epoch))
+        return last
+
+    def _positions(self, bucket: Bucket) -> int:
+        """How many learning rates an epoch takes."""
+        if bucket.schedule is None or learning_rates.per_of(bucket.schedule) == "epoch":
+            return 1
+        runs = self.runs[bucket.which]
+        return int((-(-runs["n_samples"] // runs["batch_size"])).max())
+
+    def _reach(self, goal: int) -> None:
+        """Train all live members to an epoch, or to their last one before it."""
+        for bucket in self.buckets:
+            until = np.minimum(self.epochs, goal)
+
+            def pending(bucket: Bucket = bucket, until: NDArray[np.int64] = until) -> NDArray[np.int64]:
+                found = self.live[bucket.which] & (self.runs["epoch"][bucket.which] < until[bucket.which])
+                return bucket.which[found]
+
+            which = pending()
+            if not len(which):
+                continue
+            if bucket.engine is None:
+                bucket.engine = OneByOne(bucket.task, min(self.request.threads, len(which)))
+            rates = self._bind_rates(bucket, which, goal)
+            while len(which):
+                bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
+                self.report.epochs(int(self.runs["epoch"].sum()))
+                which = pending()
+            del rates
+            if not (self.epochs[bucket.which] > goal).any():
+                bucket.engine.close()
+                bucket.engine = None
+
+    def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> object:
+        """Compute the learning rates that members take until an epoch; gives what must live as long."""
+        schedule = bucket.schedule
+        if schedule is None:
+            return None
+        per = learning_rates.per_of(schedule)
+        states, number = self.members.states[which], bucket.task.start["optimizer"][0]
+        positions = np.where(states["optimizer"] == number, states["numbers"][:, POSITIONS[per]], 0).astype(np.int64)
+        first, ahead = int(positions.min()), int((goal - self.runs["epoch"][which]).max())
+        most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
+        own, places = np.unique(self._first_rates(bucket)[which], return_inverse=True)
+        if hasattr(schedule, "learning_rate"):
+            table = schedule.rates_of_members(own, first, most)
+        else:
+            table, places = schedule.rates(first, most)[None], np.zeros(len(which), np.int64)
+        wrong = np.argwhere(~(np.isfinite(table) & (table >= 0)))
+        if len(wrong):
+            where = f"{table[tuple(wrong[0])]} for {per} {first + wrong[0][1]}"
+            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {schedule!r}")
+        self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
+        return table
+
+    def _first_rates(self, bucket: Bucket) -> NDArray[np.float64]:
+        kind = int(self.request.optimizers.which[bucket.which[0]])
+        return self.request.optimizers.column(kind, "learning_rate")
+
+    def _close(self) -> None:
+        for bucket in self.buckets:
+            engine, bucket.engine = bucket.engine, None
+            if engine is not None:
+                engine.close()
+
+    # ---- what follows a round ----
+
+    def _after_round(self, which: NDArray[np.int64]) -> None:
+        """Score the members that ended an epoch in the round, and let some of them stop."""
+        epochs = self.runs["epoch"][which]
+        if self.request.held is not None:
+            some = self.held.part(which)
+            found = self.passes.losses_on(which, some, self.totals[which], self.request.threads)
+            self.val_losses[which, epochs - 1] = found
+        if self.stopping is None:
+            return
+        monitor = self.stopping.monitor or ("loss" if self.request.held is None else "val_loss")
+        values = (self.losses if monitor == "loss" else self.val_losses)[which, epochs - 1]
+        if isinstance(self.stopping, Patience):
+            self._be_patient(self.stopping, which, epochs, values)
+        else:
+            self._halve(self.stopping, which, epochs, values)
+
+    def _be_patient(
+        self, patience: Patience, which: NDArray[np.int64], epochs: NDArray[np.int64], values: NDArray[np.float64]
+    ) -> None:
+        """Note which members improve, and stop those that have not for some epochs."""
+        better = ~(values >= self.best[which] - patience.min_delta) & ~np.isnan(values)
+        improved = which[better]
+        if patience.restore_best:
+            if self.best_vectors is None:
+                self.best_vectors = self.members.vectors.copy()
+            self.best_vectors[improved] = self.members.vectors[improved]
+        self.best[improved], self.best_epoch[improved] = values[better], epochs[better]
+        self.waited[which] = np.where(better, 0, self.waited[which] + 1)
+        most = patience.epochs.values[which] if isinstance(patience.epochs, Each) else patience.epochs
+        self.stopped[which] = self.waited[which] >= most
+
+    def _halve(
+        self, halving: Halving, which: NDArray[np.int64], epochs: NDArray[np.int64], values: NDArray[np.float64]
+    ) -> None:
+        """At a rung, stop all but the best of the members that would go on."""
+        rung = int(epochs.max(initial=0))
+        if halving.next_rung(rung - 1) != rung:
+            return
+        live = self.live[which] & (epochs == rung)
+        some, scores = which[live], values[live]
+        stay = max(1, len(some) // halving.eta)
+        order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
+        self.stopped[some[order[stay:]]] = True
+
+
+def _runs(request: PopulationRequest) -> NDArray[Any]:
+    """The records RUN of all members, before their first step."""
+    runs = np.zeros(len(request.epochs), entry.RUN)
+    runs["n_samples"], runs["batch_size"], runs["ordered"] = request.data.counts, request.batch_sizes, request.ordered
+    runs["patience"], runs["best"], runs["loss_scale"] = -1, np.inf, 1.0
+    return runs
+
+
+def _buckets(
+    architecture: Architecture, programs: Programs, scale: float, fit: PopulationFit, number: int
+) -> list[Bucket]:
+    """The members of a fit by their kinds."""
+    request, samples = fit.request, fit.samples
+    limited = ~np.isnan(np.broadcast_to(request.values.max_norm, len(fit.members)))
+    last = request.data.counts % request.batch_sizes
+    keys = np.stack([request.batch_sizes, last, request.optimizers.which, limited], axis=1)
+    found, places = np.unique(keys, axis=0, return_inverse=True)
+    order = np.argsort(places.ravel(), kind="stable")
+    edges = np.searchsorted(places.ravel()[order], np.arange(len(found) + 1))
+    buckets = []
+    for i, (batch_size, last_batch, kind, limit) in enumerate(found.tolist()):
+        optimizer = request.optimizers.kinds[kind]
+        rule, rate = OPTIMIZERS[optimizer._kernel], optimizer.learning_rate
+        start = aligned_zeros(STATE.itemsize, STATE)
+        start["optimizer"], start["numbers"][0, : len(rule.state)] = number, list(rule.state.values())
+        rules = request.values.rules._replace(
+            max_norm=bool(limit), clip_value=optimizer.clip_value is not None, clip_norm=optimizer.clip_norm is not None
+        )
+        of_kind = Kind(
+            batch_size=batch_size,
+            optimizer=optimizer._kernel,
+            sources=samples.sources,
+            last_batch=last_batch,
+            l2=bool(np.any(request.values.l2)),
+            l1=bool(np.any(request.values.l1)),
+            rules=rules,
+            rate_per=learning_rates.per_of(rate),
+        )
+        task = MemberTask(
+            architecture=architecture,
+            programs=programs,
+            scale=scale,
+            kind=of_kind,
+            members=fit.members,
+            settings=fit.settings,
+            runs=fit.runs,
+            losses=fit.losses,
+            samples=samples,
+            start=start,
+            n_vectors=len(rule.vectors),
+            order=request.order if request.ordered == GIVEN else None,
+        )
+        schedule = rate if isinstance(rate, LearningRate) else None
+        buckets.append(Bucket(order[edges[i] : edges[i + 1]], task, schedule))
+    return buckets
