@@ -196,9 +196,10 @@ class MemberSamples:
 class MemberTask:
     """What an engine trains: members that see their samples in one kind of fit, each with values of its own.
 
-    All arrays have an entry for each member of the population, whether this task trains it or not.
+    Arrays over members have an entry for each member of the population, whether this task trains it or not.
     """
 
+    which: NDArray[np.int64]  # the numbers of the members that it trains
     architecture: Architecture
     programs: Programs  # of the architecture: its layout, and plans that wait
     scale: float  # of the inputs

@@ -66,7 +66,7 @@ class Slot:
         self.plan = waiting_plan(self.plans, layout, task.kind) or Plan(layout, task.scale, task.kind)
         self.plan.programs = self.plan.by_threads[1]
         self.memory = aligned_zeros((1 + task.n_vectors) * n_bytes, layout.dtype)
-        self.order = np.empty(task.samples.places["n"].max(initial=0), np.int32)
+        self.order = np.empty(task.samples.places["n"][task.which].max(initial=0), np.int32)
         self.record = np.zeros(1, entry.SLOT)
         parameters, record, buffers = address_of(self.memory), self.record, self.plan.buffers
         record["worker"], record["resident"] = worker, -1

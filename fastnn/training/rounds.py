@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ..checks import calls
 from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
-from ..kernels.programs.memory import STATE, aligned_zeros
+from ..kernels.programs import strategy
+from ..kernels.programs.memory import STATE, Layout, aligned_zeros
+from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
 from ..kernels.running import entry
 from ..network.network import Programs
@@ -22,6 +24,7 @@ from ..settings.each import Each
 from ..settings.layers import Architecture
 from ..settings.learning_rates import LearningRate
 from ..settings.stopping import Halving, Patience
+from .lanes import Lanes
 from .member_arguments import PopulationRequest
 from .member_passes import MemberPasses
 from .members import Engine, Members, MemberTask
@@ -35,10 +38,14 @@ RATES_AT_A_TIME = 2**22  # learning rates of all members that are computed for a
 class Bucket:
     """The members of a fit that are of one kind, and the engine that trains them, while they train."""
 
-    which: NDArray[np.int64]
     task: MemberTask
     schedule: LearningRate | None
     engine: Engine | None = None
+
+    @property
+    def which(self) -> NDArray[np.int64]:
+        """The numbers of the members."""
+        return self.task.which
 
 
 class PopulationFit:
@@ -159,7 +166,7 @@ class PopulationFit:
             if not len(which):
                 continue
             if bucket.engine is None:
-                bucket.engine = OneByOne(bucket.task, min(self.request.threads, len(which)))
+                bucket.engine = _engine(bucket.task, min(self.request.threads, len(which)))
             rates = self._bind_rates(bucket, which, goal)
             while len(which):
                 bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
@@ -257,13 +264,27 @@ def _runs(request: PopulationRequest) -> NDArray[Any]:
     return runs
 
 
+def _in_lanes(layout: Layout, batch_size: int, sources: Sources) -> bool:
+    """Whether lanes hold the networks that train such batches of samples; it does not depend on their number."""
+    return sources.x.operation != "gather_sparse" and strategy.lanes_pay(layout, batch_size)
+
+
+def _engine(task: MemberTask, threads: int) -> Engine:
+    """The engine that trains a task."""
+    in_lanes = _in_lanes(task.layout, task.kind.batch_size, task.kind.sources)
+    return Lanes(task, threads) if in_lanes else OneByOne(task, threads)
+
+
 def _buckets(
     architecture: Architecture, programs: Programs, scale: float, fit: PopulationFit, number: int
 ) -> list[Bucket]:
     """The members of a fit by their kinds."""
     request, samples = fit.request, fit.samples
     limited = ~np.isnan(np.broadcast_to(request.values.max_norm, len(fit.members)))
-    last = request.data.counts % request.batch_sizes
+    last = request.data.counts % request.batch_sizes  # lanes hold members of any number of rows side by side
+    for batch_size in np.unique(request.batch_sizes).tolist():
+        if _in_lanes(programs.layout, batch_size, samples.sources):
+            last[request.batch_sizes == batch_size] = 0
     keys = np.stack([request.batch_sizes, last, request.optimizers.which, limited], axis=1)
     found, places = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(places.ravel(), kind="stable")
@@ -288,6 +309,7 @@ def _buckets(
             rate_per=learning_rates.per_of(rate),
         )
         task = MemberTask(
+            which=order[edges[i] : edges[i + 1]],
             architecture=architecture,
             programs=programs,
             scale=scale,
@@ -302,5 +324,5 @@ def _buckets(
             order=request.order if request.ordered == GIVEN else None,
         )
         schedule = rate if isinstance(rate, LearningRate) else None
-        buckets.append(Bucket(order[edges[i] : edges[i + 1]], task, schedule))
+        buckets.append(Bucket(task, schedule))
     return buckets

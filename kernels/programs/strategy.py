@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from ..cpu.target import LINE_BYTES
 from ..formulas.activations import ROW_WISE, formula
 from ..vector.matrix import padded
+from .layers.dense import DENSE
 from .layers.layer import Count
-from .matmul import TRANSPOSE
+from .matmul import L1_BYTES, TRANSPOSE
 from .memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 
 SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
 IN_PLACE_ROW = 2**8  # bytes of a sample that is predicted where it lies, or copied with its neurons in the lanes
+LANES_GAIN = 1.2  # how many times fewer operations lanes must take that hold networks: measured from 1.1 to 1.25 on
+LINE_LOADS = 4  # operations that the loads and stores of a group's number in a step take the time of
+MAX_GROUP_BYTES = 2**22  # of the block of a group
 THREAD_MULTIPLY_ADDS = 200_000  # in a thread's shard of a step, below which waiting costs more than threads give
 
 
@@ -66,6 +70,27 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
         feature_major, row_major = layer.kind.training_cost(layer, count)
         narrow, wide = narrow + feature_major, wide + row_major
     return parts * narrow, wide
+
+
+def lanes_pay(layout: Layout, batch_size: int) -> bool:
+    """Whether many networks train such batches faster with a network in each lane than one after another.
+
+    It counts vector operations of a network. Of a group of networks every number of the parameters is a line, which
+    comes from the L2 cache where they are many.
+    """
+    rows = min(batch_size, layout.block_rows)
+    if batch_size > layout.block_rows or not all(kind == DENSE for kind in layout.kinds):
+        return False
+    if layout.orientation or rows * layout.group.block_bytes // layout.block_rows > MAX_GROUP_BYTES:
+        return False
+    of_group = 0
+    for layer in layout.layers:
+        products = (3 if layer.index else 2) * layer.fan_in
+        of_group += rows * (formula(layer.activation).cost + products) * layer.fan_out
+    if layout.group.n_bytes > L1_BYTES:
+        of_group += layout.n_parameters * LINE_LOADS
+    vectors = layout.group.networks * layout.itemsize / layout.target.vector_bytes
+    return LANES_GAIN * of_group * vectors / layout.group.networks < min(operations(layout, rows))
 
 
 def _transposes(layout: Layout, count: Count) -> int:

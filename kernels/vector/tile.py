@@ -61,8 +61,8 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
 
     first = {(i, j): start(i, j) for i, j in places}
 
-    def loop(a_at, b_at, count, sums):
-        """Walk `count` times len(sums) steps of k; step u of each adds to the accumulators sums[u]."""
+    def loop(a_at, b_at, count, sums, steps):
+        """Walk `count` times so many steps of k; step u of each adds to the accumulators sums[u], which then rotate."""
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
         b.cbranch(b.icmp_signed(">", count, int64(0)), body, done)
         b.position_at_end(body)
@@ -70,7 +70,7 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
         phis = [{(i, j): b.phi(columns[j].vector) for i, j in places} for _ in sums]
         new = []
         x, y = pa, pb
-        for u in range(len(sums)):
+        for u in range(steps):
             bv = [of_b(y, j) for j in range(len(columns))]
             av = [of_a(x, i) for i in range(rows)]
             new.append(
@@ -83,7 +83,8 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
             )
             x, y = b.add(x, a.col_stride), b.add(y, b_operand.row_stride)
         carried = [(left, count, b.sub(left, int64(1))), (pa, a_at, x), (pb, b_at, y)]
-        carried += [(phis[u][ij], sums[u][ij].v, new[u][ij].v) for u in range(len(sums)) for ij in places]
+        kept = [{(i, j): Vec(columns[j], phi) for (i, j), phi in each.items()} for each in phis[steps:]]
+        carried += [(phis[u][ij], sums[u][ij].v, then[ij].v) for u, then in enumerate(kept + new) for ij in places]
         for phi, start, following in carried:
             phi.add_incoming(start, entry)
             phi.add_incoming(following, body)
@@ -102,15 +103,16 @@ def _tile(s, rows, lines, ways, k, a, b_operand, c0, c, finish=lambda s, total: 
         return ends[0], ends[1], sums
 
     if ways == 1:
-        _, _, (total,) = loop(a.address, b_operand.address, k, [first])
-    else:
+        _, _, (total,) = loop(a.address, b_operand.address, k, [first], 1)
+    else:  # number i of k adds to accumulator i % ways, so that zeros behind the last k change nothing
         zero = {(i, j): columns[j].const(0.0) for i, j in places}
         starts = a.address, b_operand.address
-        *starts, sums = loop(*starts, b.sdiv(k, int64(ways)), [first] + [zero] * (ways - 1))
-        while len(sums) > 1:
+        *starts, sums = loop(*starts, b.sdiv(k, int64(ways)), [first] + [zero] * (ways - 1), ways)
+        _, _, sums = loop(*starts, b.srem(k, int64(ways)), sums, 1)
+        while len(sums) > 1:  # the same pairs, however often they have rotated
             pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
             sums = [{ij: x[ij] + y[ij] for ij in places} for x, y in pairs]
-        _, _, (total,) = loop(*starts, b.srem(k, int64(ways)), sums)
+        (total,) = sums
     for i, j in places:
         columns[j].store(finish(columns[j], total[i, j]), row_of(c, i), j * step)
 

@@ -81,10 +81,10 @@ class GroupSlot:
         plan, n = self.plan, layout.networks
         self.lanes, self.sums = np.zeros((groups.LANE_FIELDS, n), np.int64), np.zeros((groups.LANE_SUMS, n))
         self.lanes[groups.MEMBER] = -1
-        self.orders = np.empty((n, task.samples.places["n"].max(initial=0)), np.int32)
+        self.orders = np.empty((n, task.samples.places["n"][task.which].max(initial=0)), np.int32)
         plan.table[groups.ORDERS] = address_of(self.orders) + np.arange(n) * self.orders.strides[0]
         self.record = record = np.zeros(1, groups.GROUP_SLOT)
-        record["batch_means"] = task.runs["batch_means"].any()
+        record["batch_means"] = task.runs["batch_means"][task.which].any()
         record["worker"], record["in_step"], record["rate_per"] = worker, in_step, RATE_PER[kind.rate_per]
         record["live"], record["kept"], record["copy"] = map(address_of, (plan.live, plan.kept, plan.copy))
         record["n_bytes"], record["itemsize"] = layout.n_bytes, plan.live.itemsize
@@ -94,12 +94,12 @@ class GroupSlot:
         self.plans.append(self.plan)
 
 
-class Groups:
+class Lanes:
     """An engine that trains a group of members at once, a network in each lane; see `members.Engine`."""
 
     def __init__(self, task: MemberTask, threads: int):
         self.task, layout = task, task.layout.group
-        rows = task.samples.places["n"]
+        rows = task.samples.places["n"][task.which]
         in_step = len(rows) == 0 or bool((rows == rows[0]).all())
         kind = task.kind._replace(last_batch=int(rows[0]) % task.kind.batch_size if in_step and len(rows) else 0)
         if not in_step and kind.sources.w is None:  # rows that are missing have no weight
