@@ -93,13 +93,15 @@ def matmul(
     if swap:
         (matrix,) = stack
         a, stack, c, c0 = matrix.T, [a.T], c.T, c0.T
-    in_groups = networks_of(c.dtype)[1] > 1
-    pack, transposed = (copy or not stack[0].is_row_major) and not in_groups, in_groups and not stack[0].is_row_major
+    if networks_of(c.dtype)[1] > 1:
+        program.extend(interleave)
+        _group_matmul(program, c, a, stack[0], c0, epilogue)
+        return
+    pack = copy or not stack[0].is_row_major
     # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
     whole = swap or not stack[0].is_row_major
     start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
     columns = _tile_columns(program.target, c, whole, start_column)
-    prefix, ending = "group_" * in_groups, "_column" * start_column + "_transposed" * transposed
     spread = _Spread(program, interleave, sum(count for _, heights in columns for _, count in heights))
     first = 0  # column
     begin, in_ranges = 0, c.rows * c.row_stride > L1_BYTES
@@ -114,7 +116,7 @@ def matmul(
                 now = spread.take(count)
                 rows = slice(row, row + now * height)
                 program.add(
-                    f"{prefix}tiles_{height}x{width}{ending}",
+                    f"tiles_{height}x{width}{'_column' * start_column}",
                     C=c[rows, first:stop],
                     A=a[rows, :],
                     B=b_column,
@@ -136,8 +138,6 @@ def _tile_columns(
     target: Target, c: Matrix, whole: bool, start_column: bool
 ) -> list[tuple[float, list[tuple[int, int]]]]:
     """The columns of tiles of a product: each one's width in lines, and its heights."""
-    if networks_of(c.dtype)[1] > 1:
-        return _group_columns(target, c.rows, c.cols)
     lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
     if start_column and c.rows == 1:
         widths = _row_widths(target, math.ceil(lines))
@@ -146,16 +146,31 @@ def _tile_columns(
     return [(width, _tile_heights(target, c.rows, width)) for width in widths]
 
 
-def _group_columns(target: Target, m: int, n: int) -> list[tuple[float, list[tuple[int, int]]]]:
-    """The columns of tiles of a product where an element is a vector, as even as they come, and as square as possible.
+def _group_matmul(
+    program: Program, c: Matrix, a: Matrix, b: Matrix, c0: Matrix, epilogue: Callable[[TileRange], None]
+) -> None:
+    """C = C0 + A @ B of a group of networks, whose elements are lines: B is not packed, and may be transposed.
 
-    A tile of r x w takes r + w loads for r * w multiply-adds.
+    Tiles are as even as they come, and as square as possible: one of r x w takes r + w loads for r * w multiply-adds.
     """
-    most = target.group_tile_rows
-    widest = max(w for w in range(1, len(most)) if most[w] >= min(m, w) or most[w] >= m)
-    count = -(-n // widest)
-    widths = [n // count + (i < n % count) for i in range(count)]
-    return [(width, _even(m, most[width])) for width in widths]
+    most, ending = program.target.group_tile_rows, "" if b.is_row_major else "_transposed"
+    widest = max(w for w in range(1, len(most)) if most[w] >= min(c.rows, w))
+    ranged, first = c.rows * c.row_stride > L1_BYTES, 0
+    for width, count in _even(c.cols, widest):
+        at_once = max(1, RANGE_BYTES // (c.rows * width * LINE_BYTES)) if ranged else count
+        for done in range(0, count, at_once):
+            across, row = min(at_once, count - done), 0
+            cols = slice(first, first + across * width)
+            for height, down in _even(c.rows, most[width]):
+                part = slice(row, row + down * height), cols
+                operands = {"C": c[part], "A": a[part[0], :], "B": b[:, cols], "C0": c0[part]}
+                program.add(f"group_tiles_{height}x{width}{ending}", down=down, across=across, **operands)
+                row = part[0].stop
+            if ranged:
+                epilogue((slice(0, c.rows), cols))
+            first = cols.stop
+    if not ranged:
+        epilogue(WHOLE)
 
 
 class _Spread:
@@ -268,10 +283,12 @@ def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -
 def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:
     """out = the sums of D's columns, zeros in its padding: a row of ones times D."""
     if networks_of(d.dtype)[1] > 1:
-        for first in range(0, d.cols, GROUP_ROW):
-            part = slice(None), slice(first, min(first + GROUP_ROW, d.cols))
-            operands = {"C": out[part], "A": ones, "B": d[part], "C0": zeros[part]}
-            program.add(f"group_row_{part[1].stop - first}", tiles=1, **operands)
+        first = 0
+        for width, across in _even(d.cols, GROUP_ROW):
+            cols = slice(first, first + across * width)
+            operands = {"C": out[:, cols], "A": ones, "B": d[:, cols], "C0": zeros[:, cols]}
+            program.add(f"group_row_{width}", down=1, across=across, **operands)
+            first = cols.stop
     elif d.is_row_major:
         out, d = out.with_padding(), d.with_padding()
         matmul(program, out, ones, d, zeros[:, : out.cols])

@@ -149,7 +149,7 @@ def group_tiles_signature(transposed: bool) -> str:
     """The signature of `group_tiles`: B's rows are contiguous, or its columns."""
     b_stride = "B.col_stride" if transposed else "B.row_stride"
     return (
-        "tiles k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] "
+        "down across k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] "
         f"{b_stride} C0:r[m,n] C0.row_stride C:w[m,n] C.row_stride"
     )
 
@@ -160,23 +160,23 @@ def ways_of_a_row(target) -> int:
 
 
 def group_tiles(code, rows, cols, transposed, ways=1):
-    """C = C0 + A @ B of each network of a group, for tiles of `rows` x `cols`, one below the other, as `tiles`.
+    """C = C0 + A @ B of each network of a group, for `down` x `across` tiles of `rows` x `cols`, as `tiles`.
 
     A has any strides. All operands differ from network to network. A sum runs through k in its order, or `ways` of it.
     """
     b, s = code.b, code.simd(code.target.vector_bytes)
-    n, k, a, a_row, a_k, bb, b_stride, c0, c0_row, c, c_row = code.arguments
+    down, across, k, a, a_row, a_k, bb, b_stride, c0, c0_row, c, c_row = code.arguments
     b_k, b_col = (int64(LINE_BYTES), b_stride) if transposed else (b_stride, int64(LINE_BYTES))
     with (
-        cgutils.for_range(b, n, intp=I64) as at,
+        cgutils.for_range(b, across, intp=I64) as column,
+        cgutils.for_range(b, down, intp=I64) as row,
         cgutils.for_range_slice(b, int64(0), int64(LINE_BYTES), int64(s.vector_bytes), I64) as (part, _),
     ):
-        first = b.mul(at.index, int64(rows))
-        pa, pc0, pc = (
-            b.add(b.add(p, part), b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row))
-        )
-        places = _At(pa, a_row, a_k), _At(b.add(bb, part), b_k, b_col), _At(pc0, c0_row), _At(pc, c_row)
-        _tile(s, rows, cols, ways, k, *places)
+        first, at = b.mul(row.index, int64(rows)), b.mul(column.index, int64(cols))
+        skip = b.add(part, b.mul(at, int64(LINE_BYTES)))
+        pa, pb = b.add(b.add(a, part), b.mul(first, a_row)), b.add(b.add(bb, part), b.mul(at, b_col))
+        pc0, pc = (b.add(b.add(p, skip), b.mul(first, stride)) for p, stride in ((c0, c0_row), (c, c_row)))
+        _tile(s, rows, cols, ways, k, _At(pa, a_row, a_k), _At(pb, b_k, b_col), _At(pc0, c0_row), _At(pc, c_row))
 
 
 @vector_function("lines=out.lines k=x.cols x:r[1,k] W:r[k,n] W.row_stride C0:r[1,n] out:w[1,n]")
