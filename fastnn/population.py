@@ -85,7 +85,7 @@ class Population:
     """
 
     _split_seeds: NDArray[np.int64]  # (n,): what draws the sets that validation_fraction holds out
-    _seeds: list[int] | None
+    _seeds: Sequence[int] | None
 
     @explained
     def __init__(
@@ -579,7 +579,7 @@ class Population:
         self._history = state["history"]
 
 
-def _seeds(rng: Any, n: int) -> list[int]:
+def _seeds(rng: Any, n: int) -> Sequence[int]:
     """The seed of each member."""
     if rng is None or isinstance(rng, np.random.Generator):
         found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
@@ -589,7 +589,7 @@ def _seeds(rng: Any, n: int) -> list[int]:
             raise ValueError(f"rng must be a seed, or a sequence of one for each of {n} members, got {len(rng)}")
         return [scalars.integer(f"rng[{i}]", seed, 0) for i, seed in enumerate(rng)]
     first = scalars.integer("rng", rng, 0)
-    return list(range(first, first + n))
+    return range(first, first + n)
 
 
 def _indices(name: str, value: Any, n: int) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
 from .interpreter import address, flush_subnormals, restore, run_part
+from .seeding import draw
 
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
 RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
@@ -372,6 +373,16 @@ def train_members(
     restore(before)
     _leave(mailbox, here.worker)
     return False
+
+
+@cached
+def draw_numbers(words, uniform, last):
+    """Fill rows with what a new generator of NumPy gives of each seed, words (n, 4) of 32 bits, the lowest first.
+
+    uniform (n, k), float32: what default_rng(seed).random(k, float32) gives. last (n, m), uint64: what
+    integers(2**64, dtype=uint64) gives then. Both are C-ordered.
+    """
+    draw(words, uniform, last)
 
 
 @njit(nogil=True, fastmath={"reassoc"})
