@@ -42,6 +42,7 @@ from .training.member_passes import MemberPasses
 from .training.members import Members, Rows
 from .training.rounds import PopulationFit
 
+BUSY = "fit, replace or a new value of vectors was tried on a population while it is being trained"
 REDUCE = ("mean", "std", "quantiles", "vote")
 REDUCE_BYTES = 2**26  # outputs of all members that are reduced at a time
 
@@ -120,7 +121,7 @@ class Population:
         self._feature_names: tuple[str, ...] | None = None
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
-        self._claims = Claims()
+        self._claims = Claims(BUSY)
 
     # ---- structure ----
 

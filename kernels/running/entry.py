@@ -42,7 +42,6 @@ from .seeding import draw
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
 RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
 RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
-ALL = 2**62  # blocks, more than any call can do
 
 # A run of training, and how far it is: epochs, steps of the next one, samples of the next step. It stalls when more
 # than `patience` epochs in a row had a loss above `best` - `tol`; a negative patience never ends.
@@ -204,23 +203,6 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
     done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks, 0)
     restore(before)
     return done
-
-
-@cached
-def train_many(operations, patches, parts, bindings, mailbox, pick, step, runs, losses):
-    """Train many networks, one after another, by the programs of a single worker: each to the last of its epochs.
-
-    Network i has the record runs[i] and the losses losses[i], and lies where the bindings say, by their strides a
-    network. It begins with what its last finished epoch left, which RESTORE loads. One that diverges has that status
-    in its record; the others go on. The rest is as for `train`.
-    """
-    before, order = flush_subnormals(), bindings[ORDER].address
-    for i in range(runs.shape[0]):
-        bindings[ORDER].address = order  # where it is given, all have the same
-        if runs[i].status == RUNNING:
-            run_part(operations, patches, parts[0], RESTORE, bindings, 0, i)
-            _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], ALL, i)
-    restore(before)
 
 
 # ---- many networks, one after another ----
