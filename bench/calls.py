@@ -23,9 +23,6 @@ from importlib.util import find_spec
 import numpy as np
 
 import fastnn
-from fastnn.data.samples import Samples
-from fastnn.training.many import train_many
-from fastnn.training.options import DRAWN, Options, RuleValues
 
 from .cases import Rows
 from .machine import cpus
@@ -126,17 +123,20 @@ def many(n, rounds):
     rng = np.random.default_rng(0)
     X, y = rng.random((1000, 8), dtype=np.float32), rng.random((1000, 1), dtype=np.float32)
     values = list(zip(np.geomspace(1e-4, 0.05, n).tolist(), np.linspace(0.05, 0.6, n).tolist(), strict=True))
-    models, alone = ([fastnn.Model([8, 16, 1], rng=i) for i in range(n)] for _ in range(2))
-    fits = [Options(10, 32, fastnn.Adam(rate), DRAWN, rules=RuleValues((dropout, 0.0))) for rate, dropout in values]
-    networks = [model._network for model in models]
+    alone = [fastnn.Model([8, 16, 1], rng=i) for i in range(n)]
+    population = fastnn.Population([8, 16, 1], n, rng=0)
+    rates, dropouts = map(np.array, zip(*values, strict=True))
+
+    def at_once():
+        population.fit(X, y, epochs=10, batch_size=32, optimizer=fastnn.Adam(rates), dropout=dropouts, threads=1)
 
     def loop():
         for model, (rate, dropout) in zip(alone, values, strict=True):
             model.fit(X, y, epochs=10, batch_size=32, optimizer=fastnn.Adam(rate), dropout=dropout, threads=1)
 
-    sides = {"one call": lambda: train_many(networks, fits, Samples(X, y)), "a loop of fit": loop}
+    sides = {"one call": at_once, "a loop of fit": loop}
     found = medians(in_turn({name: lambda side=side: seconds(side) for name, side in sides.items()}, rounds))
-    assert all((one.parameters == other.parameters).all() for one, other in zip(models, alone, strict=True))
+    assert all((one.parameters == other.parameters).all() for one, other in zip(population, alone, strict=True))
     return found
 
 

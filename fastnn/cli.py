@@ -30,16 +30,17 @@ def warmup(dtypes: Sequence[str]) -> None:
 
 def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it. Functions for several threads run on any machine."""
-    from . import SGD, Model
+    from . import SGD, Model, Population
     from .data.samples import Samples
-    from .training.many import train_many
     from .training.options import Options
     from .training.plan import plan_for
 
     model = Model([64, 64, 4], dtype=dtype, rng=0)
     X, labels, targets = np.zeros((600, 64), dtype), np.zeros(600, np.int64), np.zeros((600, 4), dtype)
     plan_for(model._network, Options(1, 512, SGD(), max_threads=2), Samples(X, targets))
-    train_many([model._network], [Options(1, 512, SGD())], Samples(X, targets))
+    population = Population([64, 64, 4], 1, dtype=dtype, rng=0)
+    population.fit(X, targets, epochs=1, batch_size=512)
+    population.predict(X)
     model.evaluate(X, labels)
     model.predict(X[:1])
     model._network.inference.predict(X, np.empty_like(targets), 2)

@@ -42,6 +42,7 @@ from .training.member_passes import MemberPasses
 from .training.members import Members, Rows
 from .training.rounds import PopulationFit
 
+BUSY = "fit, replace or a new value of vectors was tried on a population while it is being trained"
 REDUCE = ("mean", "std", "quantiles", "vote")
 REDUCE_BYTES = 2**26  # outputs of all members that are reduced at a time
 
@@ -85,7 +86,7 @@ class Population:
     """
 
     _split_seeds: NDArray[np.int64]  # (n,): what draws the sets that validation_fraction holds out
-    _seeds: list[int] | None
+    _seeds: Sequence[int] | None
 
     @explained
     def __init__(
@@ -120,7 +121,7 @@ class Population:
         self._feature_names: tuple[str, ...] | None = None
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
-        self._claims = Claims()
+        self._claims = Claims(BUSY)
 
     # ---- structure ----
 
@@ -579,7 +580,7 @@ class Population:
         self._history = state["history"]
 
 
-def _seeds(rng: Any, n: int) -> list[int]:
+def _seeds(rng: Any, n: int) -> Sequence[int]:
     """The seed of each member."""
     if rng is None or isinstance(rng, np.random.Generator):
         found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
@@ -589,7 +590,7 @@ def _seeds(rng: Any, n: int) -> list[int]:
             raise ValueError(f"rng must be a seed, or a sequence of one for each of {n} members, got {len(rng)}")
         return [scalars.integer(f"rng[{i}]", seed, 0) for i, seed in enumerate(rng)]
     first = scalars.integer("rng", rng, 0)
-    return list(range(first, first + n))
+    return range(first, first + n)
 
 
 def _indices(name: str, value: Any, n: int) -> NDArray[np.int64]:

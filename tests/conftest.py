@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -78,23 +79,27 @@ def short_calls(monkeypatch):
 def interrupt_after(monkeypatch, short_calls):
     """A function: a context in which so many calls of the compiled training end, and then Ctrl-C ends the fit in it.
 
-    A call trains on a block at most; the first one of a new plan on none. `then` is called after each.
+    A call trains on a block at most; the first one of a new plan on none. `then` is called after each. `name` is the
+    compiled function: "train_members" is that of populations, of which only calls in the main thread count.
     """
     from fastnn.kernels.running import entry
 
     @contextlib.contextmanager
-    def interrupt(count, then=lambda: None):
-        train, ended = entry.train, itertools.count(1)
+    def interrupt(count, then=lambda: None, name="train"):
+        train, ended = getattr(entry, name), itertools.count(1)
 
         def interrupted(*arguments):
-            train(*arguments)
+            result = train(*arguments)
+            if threading.current_thread() is not threading.main_thread():
+                return result
             then()
             if next(ended) == count:
                 raise KeyboardInterrupt
+            return result
 
         with monkeypatch.context() as patch:
             short_calls(patch)
-            patch.setattr(entry, "train", interrupted)
+            patch.setattr(entry, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ class Contents(NamedTuple):
     architecture: Architecture
     members: Members
     split_seeds: NDArray[np.int64]
-    seeds: list[int] | None
+    seeds: Sequence[int] | None
     feature_names: tuple[str, ...] | None
 
 
@@ -42,7 +42,7 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
     description = {
         "population": len(members),
         **model_file.described(contents.architecture),
-        "seeds": contents.seeds,
+        "seeds": None if contents.seeds is None else list(contents.seeds),
         "feature_names": contents.feature_names,
     }
     generators = members.states["random"], members.states["noise"], contents.split_seeds.astype(np.uint64)

@@ -22,7 +22,9 @@ class Claims:
     nothing has to be undone when an exception comes, wherever it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, busy: str = BUSY) -> None:
+        """`busy` is what the error says."""
+        self.busy = busy
         self.made: list[Any] = []
         self._forks = forks()
         self._calling: tuple[Any, int] | None = None  # the claim and the thread of a fit that is calling a callback
@@ -65,5 +67,5 @@ class Claims:
             if earlier is claim:
                 return
             if earlier.locked():
-                raise RuntimeError(BUSY)
+                raise RuntimeError(self.busy)
             self.give_back(earlier)

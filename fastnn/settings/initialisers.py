@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,48 +16,100 @@ from ..data import arrays
 from .layers import Node
 
 Init = str | Sequence[str | tuple[ArrayLike, ArrayLike]]  # what `Model(init=)` takes
-Drawn = Callable[[np.random.Generator, int, int], NDArray[Any]]
-AT_A_TIME = 2**13  # how many normal numbers are drawn at a time
+AT_A_TIME = 2**13  # how many normal numbers are drawn at a time, which stay in the cache
+
+
+def _pieces(n: int) -> list[int]:
+    """Of how many normal numbers the pieces are that n are drawn in."""
+    return [min(AT_A_TIME, n - start) for start in range(0, n, AT_A_TIME)]
+
+
+def _uniform_numbers(n: int) -> int:
+    """From how many uniform numbers n normal ones are made."""
+    return sum(piece + piece % 2 for piece in _pieces(n))
+
+
+def _normal_piece(uniform: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Fill out (members, n) with standard normal numbers from uniform (members, n or n + 1) (Box and Muller 1958).
+
+    NumPy's logarithm, sine and cosine are vector code, so that this takes less than half the time of standard_normal.
+    They are that of contiguous arrays, whatever their length: so a member has the same bits among any others.
+    """
+    half = uniform.shape[1] // 2
+    radius, angle = (np.ascontiguousarray(part) for part in (uniform[:, :half], uniform[:, half:]))
+    radius[...] = np.sqrt(-2 * np.log1p(-radius))
+    angle *= 2 * np.pi
+    np.multiply(radius, np.cos(angle), out=out[:, :half])
+    rest = out.shape[1] - half
+    np.multiply(radius[:, :rest], np.sin(angle)[:, :rest], out=out[:, half:])
 
 
 def _standard_normal(generator: np.random.Generator, n: int) -> NDArray[np.float32]:
-    """n standard normal numbers (Box and Muller 1958), so many at a time as stay in the cache.
+    """n standard normal numbers."""
+    out, start = np.empty((1, n), np.float32), 0
+    for piece in _pieces(n):
+        _normal_piece(generator.random((1, piece + piece % 2), np.float32), out[:, start : start + piece])
+        start += piece
+    return out[0]
 
-    NumPy's logarithm, sine and cosine are vector code, so that this takes less than half the time of standard_normal.
-    """
-    out = np.empty(n, np.float32)
-    for start in range(0, n, AT_A_TIME):
-        now = out[start : start + AT_A_TIME]
-        half = -(-len(now) // 2)
-        radius, angle = generator.random((2, half), np.float32)
-        radius[...] = np.sqrt(-2 * np.log1p(-radius))
-        angle *= 2 * np.pi
-        np.multiply(radius, np.cos(angle), out=now[:half])
-        np.multiply(radius[: len(now) - half], np.sin(angle[: len(now) - half]), out=now[half:])
+
+def _normal_of_members(uniform: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """The standard normal numbers (members, n) that generators of such uniform numbers give."""
+    out, start, first = np.empty((len(uniform), n), np.float32), 0, 0
+    for piece in _pieces(n):
+        stop = first + piece + piece % 2
+        _normal_piece(uniform[:, first:stop], out[:, start : start + piece])
+        start, first = start + piece, stop
     return out
 
 
-def _normal(deviation: Callable[[int, int], float]) -> Drawn:
-    """Draw Gaussians of a standard deviation that depends on fan_in and fan_out."""
+@dataclass(frozen=True)
+class _Normal:
+    """Gaussians of a standard deviation that depends on fan_in and fan_out."""
 
-    def draw(generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
+    deviation: Callable[[int, int], float]
+
+    def __call__(self, generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
         weights = _standard_normal(generator, fan_in * fan_out)
-        weights *= np.float32(deviation(fan_in, fan_out))
+        weights *= np.float32(self.deviation(fan_in, fan_out))
         return weights.reshape(fan_in, fan_out)
 
-    return draw
+    def uniform_numbers(self, fan_in: int, fan_out: int) -> int:
+        return _uniform_numbers(fan_in * fan_out)
+
+    def of_members(self, uniform: NDArray[np.float32], fan_in: int, fan_out: int) -> NDArray[np.float32]:
+        weights = _normal_of_members(uniform, fan_in * fan_out)
+        weights *= np.float32(self.deviation(fan_in, fan_out))
+        return weights.reshape(-1, fan_in, fan_out)
 
 
-def _uniform(deviation: Callable[[int, int], float]) -> Drawn:
-    """Draw uniformly from [-b, b), b = sqrt(3) times the standard deviation."""
+@dataclass(frozen=True)
+class _Uniform:
+    """Uniform numbers in [-b, b), b = sqrt(3) times the standard deviation."""
 
-    def draw(generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
-        weights = generator.random((fan_in, fan_out), np.float32)
-        weights -= np.float32(0.5)
-        weights *= np.float32(2 * np.sqrt(3) * deviation(fan_in, fan_out))
-        return weights
+    deviation: Callable[[int, int], float]
 
-    return draw
+    def __call__(self, generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
+        return self.of_members(generator.random((1, fan_in * fan_out), np.float32), fan_in, fan_out)[0]
+
+    def uniform_numbers(self, fan_in: int, fan_out: int) -> int:
+        return fan_in * fan_out
+
+    def of_members(self, uniform: NDArray[np.float32], fan_in: int, fan_out: int) -> NDArray[np.float32]:
+        weights = uniform - np.float32(0.5)
+        weights *= np.float32(2 * np.sqrt(3) * self.deviation(fan_in, fan_out))
+        return weights.reshape(-1, fan_in, fan_out)
+
+
+class _Zeros:
+    def __call__(self, generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
+        return np.zeros((fan_in, fan_out), np.float32)
+
+    def uniform_numbers(self, fan_in: int, fan_out: int) -> int:
+        return 0
+
+    def of_members(self, uniform: NDArray[np.float32], fan_in: int, fan_out: int) -> NDArray[np.float32]:
+        return np.zeros((len(uniform), fan_in, fan_out), np.float32)
 
 
 def _orthogonal(generator: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[Any]:
@@ -79,16 +133,16 @@ def _lecun(fan_in: int, fan_out: int) -> float:
 
 
 # How the weights, (fan_in, fan_out), are drawn.
-INITS: dict[str, Drawn] = {
-    "scaled": _normal(_lecun),
-    "normal": _normal(lambda fan_in, fan_out: 1.0),
-    "zeros": lambda generator, fan_in, fan_out: np.zeros((fan_in, fan_out), np.float32),
-    "glorot_uniform": _uniform(_glorot),
-    "glorot_normal": _normal(_glorot),
-    "he_uniform": _uniform(_he),
-    "he_normal": _normal(_he),
-    "lecun_uniform": _uniform(_lecun),
-    "lecun_normal": _normal(_lecun),
+INITS: dict[str, Callable[[np.random.Generator, int, int], NDArray[Any]]] = {
+    "scaled": _Normal(_lecun),
+    "normal": _Normal(lambda fan_in, fan_out: 1.0),
+    "zeros": _Zeros(),
+    "glorot_uniform": _Uniform(_glorot),
+    "glorot_normal": _Normal(_glorot),
+    "he_uniform": _Uniform(_he),
+    "he_normal": _Normal(_he),
+    "lecun_uniform": _Uniform(_lecun),
+    "lecun_normal": _Normal(_lecun),
     "orthogonal": _orthogonal,
 }
 
@@ -137,3 +191,45 @@ def _set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generato
         for name, value in zip(("weight", "bias"), init, strict=True):
             if name in tensors:
                 tensors[name][...] = value
+
+
+# ---- many networks at once ----
+
+
+def uniform_numbers(nodes: Sequence[Node], inits: Sequence[Any]) -> int | None:
+    """From how many uniform numbers the parameters are drawn; None where they are drawn in another way."""
+    total = 0
+    for node, init in zip(nodes, inits, strict=True):
+        if isinstance(init, str) and node.kind.multiplies:
+            draw = INITS[init]
+            if not isinstance(draw, (_Normal, _Uniform, _Zeros)):
+                return None
+            total += _uniform_numbers(node.units) if init == "normal" else 0
+            total += draw.uniform_numbers(node.fan_in, node.units)
+    return total
+
+
+def set_members(
+    vectors: NDArray[Any], nodes: Sequence[Node], inits: Sequence[Any], uniform: NDArray[np.float32]
+) -> None:
+    """Write the unpadded parameters of members, (n, P), as `set_layers` writes those of one from such numbers."""
+    place, first = 0, 0
+    for node, init in zip(nodes, inits, strict=True):
+        drawn = isinstance(init, str) and node.kind.multiplies
+        bias = None
+        if drawn and init == "normal":
+            stop = first + _uniform_numbers(node.units)
+            bias, first = _normal_of_members(uniform[:, first:stop], node.units), stop
+        for tensor in node.tensors:
+            shape = node.shapes[tensor.name]
+            out = vectors[:, place : place + math.prod(shape)]
+            place += math.prod(shape)
+            if drawn and tensor.name == "weight":
+                draw: Any = INITS[init]
+                stop = first + draw.uniform_numbers(node.fan_in, node.units)
+                weights = draw.of_members(uniform[:, first:stop], node.fan_in, node.units)
+                out[...], first = weights.transpose(0, 2, 1).reshape(len(vectors), -1), stop
+            elif drawn or isinstance(init, str):
+                out[...] = tensor.start if bias is None or tensor.name != "bias" else bias
+            else:
+                out[...] = np.ravel(dict(zip(("weight", "bias"), init, strict=True)).get(tensor.name, tensor.start))

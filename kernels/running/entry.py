@@ -54,8 +54,8 @@ from .runs import (  # noqa: F401
     leave,
     next_member,
 )
+from .seeding import draw
 
-ALL = 2**62  # blocks, more than any call can do
 # The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
 # live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
 # `epoch` what lies outside of that member; `entered` counts calls.
@@ -178,23 +178,6 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
     done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks, 0)
     restore(before)
     return done
-
-
-@cached
-def train_many(operations, patches, parts, bindings, mailbox, pick, step, runs, losses):
-    """Train many networks, one after another, by the programs of a single worker: each to the last of its epochs.
-
-    Network i has the record runs[i] and the losses losses[i], and lies where the bindings say, by their strides a
-    network. It begins with what its last finished epoch left, which RESTORE loads. One that diverges has that status
-    in its record; the others go on. The rest is as for `train`.
-    """
-    before, order = flush_subnormals(), bindings[ORDER].address
-    for i in range(runs.shape[0]):
-        bindings[ORDER].address = order  # where it is given, all have the same
-        if runs[i].status == RUNNING:
-            run_part(operations, patches, parts[0], RESTORE, bindings, 0, i)
-            _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], ALL, i)
-    restore(before)
 
 
 # ---- many networks, one after another ----
@@ -367,6 +350,16 @@ def train_groups(
     restore(before)
     leave(mailbox, slot[0].worker)
     return False
+
+
+@cached
+def draw_numbers(words, uniform, last):
+    """Fill rows with what a new generator of NumPy gives of each seed, words (n, 4) of 32 bits, the lowest first.
+
+    uniform (n, k), float32: what default_rng(seed).random(k, float32) gives. last (n, m), uint64: what
+    integers(2**64, dtype=uint64) gives then. Both are C-ordered.
+    """
+    draw(words, uniform, last)
 
 
 @njit(nogil=True, fastmath={"reassoc"})

@@ -1,10 +1,13 @@
 """Populations: each member has the bits of a model that is trained alone."""
 
 import contextlib
+import copy
+import pickle
 
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import (
     SGD,
     Adam,
@@ -27,6 +30,7 @@ from fastnn import (
     Population,
     Residual,
     RMSprop,
+    Rprop,
     Scale,
 )
 
@@ -208,6 +212,31 @@ def test_one_that_diverges_stops_alone(how, orientation):
     diverged = same(population, fitted(models_of(5, **arguments), own, X, y, epochs=20, batch_size=20))
     assert {0, 4} <= {*diverged} <= {0, 2, 4}
     assert np.isfinite(population.vectors).all()
+
+
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_one_whose_gradient_is_not_finite_leaves_nothing_to_the_next(how, orientation):
+    """Its norm is NaN, and so is what it scales, padding included."""
+    orientation(how)
+    X, y = data(75, 8)
+    arguments, sizes = {"activation": "relu", "output": "identity"}, [8, 70, 1]
+    population, models = Population(sizes, 3, rng=0, **arguments), models_of(3, sizes, **arguments)
+    factors = np.float32([[1], [1e30], [1]])
+    population.vectors = population.vectors * factors
+    models[1].parameters[...] *= factors[1]
+    optimizer = Adam(0.01, clip_norm=1e30)
+    population.fit(X, y, epochs=3, batch_size=32, optimizer=optimizer)
+    assert same(population, fitted(models, {}, X, y, epochs=3, batch_size=32, optimizer=optimizer)) == [1]
+
+
+@pytest.mark.slow
+def test_a_thousand_members():
+    X, y = data(96)
+    rates, dropout = np.geomspace(1e-4, 0.05, 1000), np.linspace(0.05, 0.6, 1000)
+    population = Population(SIZES, 1000, rng=0)
+    population.fit(X, y, epochs=3, batch_size=32, optimizer=Adam(rates), dropout=dropout, threads=2)
+    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
+    same(population, fitted(models_of(1000), own, X, y, epochs=3, batch_size=32))
 
 
 # ---- samples ----
@@ -410,3 +439,470 @@ def test_short_calls_leave_the_same_bits(batch_size, threads, short_calls):
     found.fit(X, y, epochs=2, batch_size=batch_size, optimizer=Adam(0.01), dropout=0.2, threads=threads)
     assert [left(a) for a in found] == [left(b) for b in expected]
     np.testing.assert_array_equal(found.history.loss, expected.history.loss)
+
+
+# ---- what may come between ----
+
+
+@pytest.mark.parametrize("count", range(1, 24, 3))
+def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after):
+    """And what is left of the epochs gives the bits of a fit without Ctrl-C."""
+    X, y = data()
+    arguments = {"batch_size": 40, "optimizer": Adam(np.array([0.01, 0.02, 0.03])), "dropout": 0.2, "threads": 1}
+    whole, population = Population(SIZES, 3, rng=0), Population(SIZES, 3, rng=0)
+    whole.fit(X, y, epochs=4, **arguments)
+    with interrupt_after(count, name="train_members"):
+        population.fit(X, y, epochs=4, validation_data=(X, y) if count % 3 == 0 else None, **arguments)
+    done = population.history.epochs
+    models = models_of(3)
+    for model, rate, epochs in zip(models, (0.01, 0.02, 0.03), done.tolist(), strict=True):
+        model.fit(X, y, epochs=epochs, batch_size=40, optimizer=Adam(rate), dropout=0.2, threads=1)
+    for i, model in enumerate(models):
+        if done[i]:
+            assert left(population[i]) == left(model)
+        assert population.history.loss[i, : done[i]].tolist() == model.history.loss
+    assert set(population.history.status) <= {"stopped", "finished"}
+    population.fit(X, y, epochs=4 - done, **arguments)
+    assert [left(a) for a in population] == [left(b) for b in whole]
+
+
+def test_ctrl_c_comes_while_threads_help(interrupt_after):
+    X, y = data()
+    population, models = Population(SIZES, 9, rng=0), models_of(9)
+    with interrupt_after(40, name="train_members"):
+        population.fit(X, y, epochs=30, batch_size=16, threads=3)
+    done = population.history.epochs.tolist()
+    own = {"epochs": done}
+    fitted(models, own, X, y, batch_size=16)
+    assert (
+        population.vectors.tobytes() == np.array([m.parameters[m._network.layout.elements] for m in models]).tobytes()
+    )
+
+
+def test_an_interrupted_first_epoch_keeps_the_state_of_the_optimizer(interrupt_after):
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    population.fit(X, y, epochs=2, batch_size=16, optimizer=Adam(0.01))
+    before = [left(model) for model in population]
+    with interrupt_after(2, name="train_members"):
+        population.fit(X, y, epochs=2, batch_size=16, optimizer=Momentum(0.01))
+    assert [left(model) for model in population] == before
+
+
+def test_a_population_is_trained_by_one_at_a_time(monkeypatch):
+    X, y = data()
+    population = Population(SIZES, 3, rng=0)
+    found = []
+
+    def during(*arguments):
+        for call in (
+            lambda: population.fit(X, y, epochs=1, batch_size=16),
+            lambda: population.replace([0], [1]),
+            lambda: setattr(population, "vectors", population.vectors),
+        ):
+            with pytest.raises(RuntimeError, match="while it is being trained"):
+                call()
+        found.append(population.predict(X).shape)
+        return train(*arguments)
+
+    from fastnn.kernels.running import entry
+
+    train = entry.train_members
+    monkeypatch.setattr(entry, "train_members", during)
+    population.fit(X, y, epochs=1, batch_size=16)
+    assert set(found) == {(3, 75, 1)}
+    monkeypatch.undo()
+    population.fit(X, y, epochs=1, batch_size=16)
+
+
+# ---- use ----
+
+
+def test_predictions_are_those_of_the_models():
+    X, _ = data(700)
+    arguments = {"output": "softmax", "loss": "cross_entropy"}
+    population, models = Population([5, 8, 3], 4, rng=0, **arguments), models_of(4, [5, 8, 3], **arguments)
+    for rows in (1, 2, 33, 700):
+        for threads in (1, 2):
+            found = population.predict(X[:rows], threads=threads)
+            np.testing.assert_array_equal(found, [model.predict(X[:rows]) for model in models])
+    outputs = np.array([model.predict(X) for model in models])
+    np.testing.assert_array_equal(population.predict(X, "mean"), outputs.mean(axis=0))
+    np.testing.assert_array_equal(population.predict(X, "std"), outputs.std(axis=0))
+    quantiles = population.predict(X, "quantiles", q=(0, 0.25, 1))
+    np.testing.assert_allclose(quantiles, np.quantile(outputs, (0, 0.25, 1), axis=0), rtol=1e-6)
+    classes = np.array([model.classify(X) for model in models])
+    votes = [np.bincount(column, minlength=3).argmax() for column in classes.T]
+    assert population.predict(X, "vote").tolist() == votes
+    each = population.predict_each(X[:400].reshape(4, 100, 5))
+    np.testing.assert_array_equal(each, [m.predict(X[100 * i : 100 * i + 100]) for i, m in enumerate(models)])
+
+
+def test_reductions_of_many_rows_go_piece_by_piece(monkeypatch):
+    """A last row is never alone, because its sums would have another order."""
+    monkeypatch.setattr("fastnn.population.REDUCE_BYTES", 1)
+    X, _ = data(9)
+    population = Population(SIZES, 4, rng=0)
+    np.testing.assert_array_equal(population.predict(X, "mean"), population.predict(X).mean(axis=0))
+    assert population.predict(X, "quantiles").shape == (3, 9, 1)
+
+
+def test_evaluations_are_those_of_the_models():
+    X = rng.standard_normal((60, 5))
+    labels, weights = rng.integers(0, 3, 60), rng.uniform(0.1, 2, 60)
+    arguments = {"output": "softmax", "loss": "cross_entropy"}
+    population, models = Population([5, 8, 3], 3, rng=0, **arguments), models_of(3, [5, 8, 3], **arguments)
+    for weight in (None, weights):
+        found = population.evaluate(X, labels, sample_weight=weight, metric=["accuracy", "log_loss"])
+        for i, model in enumerate(models):
+            expected = model.evaluate(X, labels, sample_weight=weight, metric=["accuracy", "log_loss"])
+            assert {name: values[i] for name, values in found.items()} == expected
+    own = rng.integers(0, 3, (3, 60))
+    found = population.evaluate(X, own)["accuracy"]
+    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, own, strict=True)]
+
+
+# ---- members ----
+
+
+def trained(n=4, **arguments):
+    X, y = data()
+    population = Population(SIZES, n, rng=0)
+    optimizer = Adam(np.linspace(0.01, 0.05, n), clip_norm=1.0)
+    population.fit(X, y, epochs=2, batch_size=16, optimizer=optimizer, validation_data=data(20), **arguments)
+    return population
+
+
+def goes_on(population, models):
+    """Fits of both give the same bits."""
+    X, y = data()
+    rates = np.linspace(0.01, 0.05, 4)[: len(population)]
+    population.fit(X, y, epochs=2, batch_size=16, optimizer=Adam(rates, clip_norm=1.0))
+    for model, rate in zip(models, rates.tolist(), strict=True):
+        model.fit(X, y, epochs=2, batch_size=16, optimizer=Adam(rate, clip_norm=1.0), threads=1)
+    same(population, models)
+
+
+def test_members_slices_and_iteration():
+    population = trained()
+    assert len(population) == 4
+    before = [left(model) for model in population]
+    assert [left(population[i]) for i in (-1, np.int64(2))] == [before[3], before[2]]
+    for key, expected in (
+        (slice(1, 3), [1, 2]),
+        ([3, 0, 3], [3, 0, 3]),
+        (np.array([True, False, True, False]), [0, 2]),
+    ):
+        some = population[key]
+        assert isinstance(some, Population)
+        assert [left(model) for model in some] == [before[i] for i in expected]
+        assert some.seeds == expected
+        np.testing.assert_array_equal(some.history.val_loss, population.history.val_loss[expected])
+    population[0].weights[0][...] = 0  # a copy
+    assert [left(model) for model in population] == before
+    model = population[1]
+    assert model.history.val_loss == population.history.val_loss[1].tolist()
+    for wrong in (4, -5):
+        with pytest.raises((IndexError, ValueError), match="a member's number must be"):
+            population[wrong]
+    with pytest.raises(TypeError, match=r"a member's number must be an integer, got 1\.5"):
+        population[1.5]
+    with pytest.raises(IndexError, match="must have members"):
+        population[4:]
+    goes_on(population, list(Population.concatenate([population[:2], population[2:]])))
+
+
+def test_the_best_members():
+    population = trained()
+    order = np.argsort(population.history.val_loss.min(axis=1)).tolist()
+    assert left(population.best()) == left(population[order[0]])
+    assert population.best(3).seeds == order[:3]
+    with pytest.raises(ValueError, match="best needs a fit"):
+        Population(SIZES, 2).best()
+    with pytest.raises(ValueError, match="k must be at most 4, got 5"):
+        population.best(5)
+
+
+def test_replaced_members_have_the_winners_parameters_and_state():
+    population = trained()
+    before = [population[i] for i in range(4)]
+    population.replace([3, 0], [1, 1])
+    for i, source in enumerate((1, 1, 2, 1)):
+        network, winner = population[i]._network, before[source]._network
+        assert network.parameters.tobytes() == winner.parameters.tobytes()
+        assert network.optimizer == winner.optimizer
+        assert network.optimizer_state()[1].tobytes() == winner.optimizer_state()[1].tobytes()
+        assert (network.random, network.noise) == (before[i]._network.random, before[i]._network.noise)
+    for wrong, message in (
+        (([0], [1, 2]), "as many"),
+        (([4], [0]), "losers must be indices"),
+        (([0], [0.5]), "winners"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            population.replace(*wrong)
+
+
+def test_populations_of_models_and_of_populations():
+    """With other optimizers, and with none."""
+    X, y = data()
+    models = [*trained(2), *models_of(2, first=2)]
+    models[1].fit(X, y, epochs=1, batch_size=16, optimizer="lion")
+    population = Population.from_models(models)
+    assert [left(model) for model in population] == [left(model) for model in models]
+    assert population.seeds is None
+    joined = Population.concatenate([population, trained(1), Population(SIZES, 1, rng=7)])
+    assert len(joined) == 6
+    assert left(joined[1]) == left(models[1])
+    assert left(joined[5]) == left(Model(SIZES, rng=7))
+    goes_on(population, models)
+    with pytest.raises(ValueError, match="models must have one architecture"):
+        Population.from_models([Model([5, 1]), Model([5, 2])])
+    with pytest.raises(ValueError, match="populations must have one architecture"):
+        Population.concatenate([Population([5, 1], 1), Population([5, 2], 1)])
+    for function, wrong in ((Population.from_models, [1]), (Population.concatenate, [])):
+        with pytest.raises(TypeError, match="must be one or more"):
+            function(wrong)
+
+
+def test_vectors_without_padding():
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    expected = [np.concatenate([t.ravel() for layer in m.tensors for t in layer.values()]) for m in models]
+    np.testing.assert_array_equal(population.vectors, expected)
+    population.vectors = population.vectors[::-1] * 2
+    np.testing.assert_array_equal(population[0].weights[0], 2 * models[2].weights[0])
+    population.vectors[...] = 0  # a copy
+    assert population.vectors.any()
+    for wrong, message in (
+        (np.zeros((3, 5)), r"vectors must have shape \(3, 50\)"),
+        (population.vectors * np.nan, "finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            population.vectors = wrong
+
+
+# ---- seeds ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("first", [0, 2**32 - 2, 2**64 - 2, 2**128 - 2])
+@pytest.mark.parametrize(
+    ("sizes", "init"),
+    [
+        ([4, 8, 1], "scaled"),
+        ([3, 5, 2], "normal"),
+        ([100, 101, 3], "glorot_normal"),
+        ([3, 5, 2], "he_uniform"),
+        ([3, 4, 4], "orthogonal"),
+        ([3, 2], "zeros"),
+        ([4, 7, 1], ["lecun_uniform", (np.ones((1, 7)), np.ones(1))]),
+        ([5, Dense(6), BatchNorm(), Residual(LayerNorm(), Dense(6)), Scale(), 2], "he_normal"),
+    ],
+)
+def test_members_are_drawn_as_models(sizes, init, first, dtype):
+    population = Population(sizes, 4, init=init, dtype=dtype, rng=first)
+    models = [Model(sizes, init=init, dtype=dtype, rng=first + i) for i in range(4)]
+    assert [left(member) for member in population] == [left(model) for model in models]
+    assert population.seeds == [first + i for i in range(4)]
+
+
+def test_ten_thousand_members_are_drawn_as_by_numpy():
+    """A row's numbers are the same wherever it lies in the arrays that NumPy's functions take at once."""
+    seeds = rng.integers(2**63, size=10_000)
+    vectors = Population([3, 5, 1], 10_000, rng=seeds).vectors
+    for i in range(0, 10_000, 97):
+        model = Model([3, 5, 1], rng=int(seeds[i]))
+        assert vectors[i].tobytes() == model.parameters[model._network.layout.elements].tobytes()
+
+
+def test_seeds_of_a_generator():
+    first, second = (Population(SIZES, 3, rng=np.random.default_rng(3)) for _ in range(2))
+    assert first.seeds == second.seeds
+    assert first[1].parameters.tobytes() == Model(SIZES, rng=first.seeds[1]).parameters.tobytes()
+    assert Population(SIZES, 3).seeds != Population(SIZES, 3).seeds
+
+
+# ---- files ----
+
+
+@pytest.mark.parametrize("how", ["file", "pickle", "copy"])
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_a_copy_goes_on_with_the_same_bits(how, kinds, tmp_path):
+    population = trained()
+    if kinds == 2:
+        X, y = data()
+        used = [Adam(0.01), SGD(0.1), AdamW(CosineDecay(0.1, length=9)), SGD(0.2)]
+        population.fit(X, y, epochs=1, batch_size=16, optimizer=used)
+    if how == "file":
+        population.save(tmp_path / "population.safetensors")
+        found = fastnn.load(tmp_path / "population.safetensors")
+    else:
+        found = copy.deepcopy(population) if how == "copy" else pickle.loads(pickle.dumps(population))
+    assert isinstance(found, Population)
+    assert [left(a) for a in found] == [left(b) for b in population]
+    assert found.seeds == population.seeds
+    assert repr(found) == repr(population)
+    if kinds == 1:
+        goes_on(found, list(population))
+
+
+def test_what_a_file_of_a_population_holds(tmp_path):
+    from safetensors.numpy import load_file
+
+    population = trained()
+    population.save(tmp_path / "population.safetensors")
+    tensors = load_file(tmp_path / "population.safetensors")
+    np.testing.assert_array_equal(tensors["vectors"], population.vectors)
+    assert tensors["optimizer.vector1"].shape == (4, 50)
+    population.save(tmp_path / "population.safetensors", optimizer=False)
+    found = fastnn.load(tmp_path / "population.safetensors")
+    assert found[0]._network.optimizer is None
+    np.testing.assert_array_equal(found.vectors, population.vectors)
+
+
+def test_a_file_with_a_users_learning_rate_leaves_the_state_out(tmp_path):
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    population.fit(X, y, epochs=1, batch_size=16, optimizer=SGD(slower))
+    with pytest.warns(UserWarning, match="state is not saved"):
+        population.save(tmp_path / "population.safetensors")
+    assert fastnn.load(tmp_path / "population.safetensors")[0]._network.optimizer is None
+
+
+# ---- wrong arguments ----
+
+WRONG = [
+    (
+        {"optimizer": Adam(np.array([0.1, 0.2]))},
+        ValueError,
+        "learning_rate of Adam must be a number, or an array",
+    ),
+    ({"optimizer": [SGD(0.1)] * 2}, ValueError, "optimizer must be one, or a sequence of one for each of 3 members"),
+    ({"optimizer": fastnn.LBFGS()}, ValueError, "optimizer must take steps by batches"),
+    ({"optimizer": Rprop()}, ValueError, "Rprop needs all 75 samples in a batch, got batch_size 16"),
+    ({"l2": np.array([0.1, np.nan, 0.1])}, ValueError, r"l2\[1\] must be a finite number at least 0, got nan"),
+    ({"l2": np.array([0.1, 0.1])}, ValueError, "l2 must be a number, or an array of one for each of 3 members, got 2"),
+    ({"l1": -1.0}, ValueError, "l1 must be a finite number at least 0"),
+    ({"l1": np.array([["a"]])}, TypeError, "l1 must be a number, or an array"),
+    (
+        {"dropout": np.array([0.1, 1.0, 0.1])},
+        ValueError,
+        r"dropout\[1\] must be a finite number at least 0 and",
+    ),
+    ({"dropout": np.zeros((3, 2))}, ValueError, r"dropout must have shape \(3,\) or \(3, 1\)"),
+    ({"max_norm": np.array([1.0, 0.0, np.nan])}, ValueError, r"max_norm\[1\] must be a finite number above 0"),
+    ({"label_smoothing": np.array([0, 0, 0.1])}, ValueError, "label_smoothing needs the loss 'cross_entropy'"),
+    ({"epochs": np.array([1, -1, 1])}, ValueError, r"epochs\[1\] must be at least 0, got -1"),
+    ({"epochs": np.array([1.0, 1.0, 1.0])}, TypeError, "epochs must be an integer, or an array of one for each of 3"),
+    ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+    ({"rows": [[0], [1]]}, TypeError, "rows must be a list of 3 index arrays"),
+    ({"rows": [[0], [1], [75]]}, ValueError, r"rows\[2\] must hold indices in \[0, 75\), got 75"),
+    ({"rows": [[0], [1], [-1]]}, ValueError, r"rows\[2\] must hold indices in \[0, 75\), got -1"),
+    ({"rows": [[0], [1], [0.5]]}, TypeError, r"rows\[2\] must be an array of integers"),
+    ({"rows": [[0], [1], []]}, (ValueError, TypeError), r"rows"),
+    ({"rows": np.zeros((3, 75), bool)}, ValueError, "rows must leave each member at least one row, got none for 0"),
+    ({"rows": np.zeros((3, 74), bool)}, ValueError, r"rows must be a list of 3 index arrays, or a mask or counts of"),
+    ({"rows": -np.ones((3, 75), int)}, ValueError, "rows must hold counts of at least 0, got -1"),
+    ({"validation_data": "rest"}, ValueError, "validation_data 'rest' is what `rows` leaves out"),
+    ({"validation_data": "rest", "rows": np.ones((3, 75), bool)}, ValueError, "rows must leave out a row of each"),
+    ({"validation_data": "all"}, ValueError, "validation_data must be one of 'rest'"),
+    ({"validation_data": (1,)}, TypeError, "validation_data must be a pair"),
+    ({"validation_fraction": 0.001}, ValueError, "validation_fraction must leave a sample on both sides"),
+    ({"sample_weight": np.zeros((3, 75))}, ValueError, "sample_weight must have an element above zero"),
+    ({"sample_weight": np.ones(7)}, ValueError, r"sample_weight must have shape \(75,\)"),
+    ({"sample_weight": np.eye(3, 75), "rows": [[0], [0], [0]]}, ValueError, "for each member, got zeros for 1"),
+    ({"shuffle": np.zeros((1, 75), int), "rows": [[0]] * 3}, ValueError, "shuffle must be True or False where members"),
+    ({"stopping": 5}, TypeError, "stopping must be a Patience, a Halving or None, got 5"),
+    ({"stopping": Patience(monitor="val_loss")}, ValueError, "monitor 'val_loss' needs validation_data"),
+    ({"stopping": Patience(np.array([1, 2]))}, ValueError, "epochs of Patience must be a number, or an array of one"),
+    ({"max_time": 0}, ValueError, "max_time must be a finite number above 0"),
+    ({"threads": 0}, ValueError, "threads must be at least 1"),
+    ({"progress": 3}, TypeError, "progress must be True, False or None"),
+    ({"lr": 0.1}, TypeError, "unexpected keyword argument 'lr'; fastnn has optimizer"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), WRONG)
+def test_a_wrong_argument_changes_nothing(arguments, error, message):
+    X, y = data()
+    population = Population(SIZES, 3, rng=0)
+    before = [left(model) for model in population]
+    with pytest.raises(error, match=message):
+        population.fit(X, y, **{"epochs": 1, "batch_size": 16} | arguments)
+    assert [left(model) for model in population] == before
+    assert population.history is None
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.zeros((4, 9, 5)), np.zeros((4, 9)), r"X must have shape \(rows, 5\) or \(3, rows, 5\), got \(4, 9, 5\)"),
+        (np.zeros((9, 4)), np.zeros(9), r"X must have shape \(n, 5\)"),
+        ((np.zeros((9, 5)), [0, 3, 9]), np.zeros(9), r"X\[1\] must be 4 integers"),
+        ((np.zeros((9, 5)), [0, 3, 3, 9]), np.zeros(9), r"X\[1\] must rise"),
+        ((np.zeros((9, 5)), [0, 3, 4, 10]), np.zeros(9), r"X\[1\] must rise"),
+        ((np.zeros((9, 5)), [0, 3, 4, 9]), np.zeros(8), r"y must have shape \(9,\) or \(9, 1\)"),
+        (np.zeros((9, 5)), np.zeros((2, 9)), "y must have shape"),
+        (np.full((9, 5), np.nan), np.zeros(9), r"X must be finite in float32, got X\[0, 0\] = nan"),
+    ],
+)
+def test_samples_that_do_not_fit(X, y, message):
+    with pytest.raises(ValueError, match=message):
+        Population(SIZES, 3).fit(X, y, epochs=1, batch_size=3)
+
+
+def test_a_model_takes_no_arrays():
+    X, y = data()
+    for optimizer, name in (
+        (Adam(np.array([0.1, 0.2])), "learning_rate of Adam"),
+        (Adam(0.1, beta1=np.array([0.1, 0.2])), "beta1 of Adam"),
+        (SGD(CosineDecay(np.array([0.1, 0.2]), length=3)), "learning_rate of SGD"),
+    ):
+        for call in (
+            lambda m, o: m.fit(X, y, epochs=1, batch_size=9, optimizer=o),
+            lambda m, o: m.partial_fit(X, y, optimizer=o),
+        ):
+            with pytest.raises(ValueError, match=f"{name} must be a number here, got an array; Population.fit takes"):
+                call(Model(SIZES), optimizer)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Population(SIZES, 0), ValueError, "n must be at least 1, got 0"),
+        (lambda: Population(SIZES, 2, rng=[1]), ValueError, "rng must be a seed, or a sequence of one for each of 2"),
+        (lambda: Population(SIZES, 2, rng=[1, -1]), ValueError, r"rng\[1\] must be at least 0"),
+        (lambda: Population(SIZES, 2, rng=1.5), TypeError, "rng must be an integer, got 1.5"),
+        (lambda: Population(SIZES, 2, seed=1), TypeError, "fastnn has rng"),
+        (lambda: Patience(0), ValueError, "epochs must be at least 1"),
+        (lambda: Patience(np.array([1.5])), TypeError, "epochs of Patience must be integers"),
+        (lambda: Patience(monitor="accuracy"), ValueError, "monitor must be one of 'val_loss', 'loss'"),
+        (lambda: Halving(eta=1), ValueError, "eta must be at least 2"),
+        (lambda: Adam(np.array([0.1, -1])), ValueError, r"learning_rate\[1\] must be a finite number above 0, got -1"),
+        (lambda: Adam(np.zeros((2, 2))), TypeError, "learning_rate must be a number, or an array"),
+    ],
+)
+def test_wrong_settings(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_arrays_in_settings_are_copies_that_compare():
+    rates = np.array([0.1, 0.2])
+    optimizer = Adam(rates)
+    assert optimizer == Adam(np.array([0.1, 0.2])) != Adam(np.array([0.1, 0.3]))
+    assert len({optimizer, Adam(np.array([0.1, 0.2]))}) == 1
+    rates[...] = 5
+    assert optimizer == pickle.loads(pickle.dumps(optimizer)) == Adam(np.array([0.1, 0.2]))
+    assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
+
+
+def test_what_a_fit_tells(capsys):
+    X, y = data()
+    population = Population(SIZES, 3, rng=0)
+    population.fit(X, y, epochs=2, batch_size=16, validation_data=(X, y), verbose=1, progress=True)
+    printed = capsys.readouterr()
+    assert "6/6" in printed.err
+    lines = (printed.out + printed.err).splitlines()
+    losses = population.history.loss.min(axis=0)
+    assert any(f"epoch 2  0 members go on  least loss {losses[1]:.4g}  least val_loss" in line for line in lines)
+    assert "3 members" in population.summary()
