@@ -7,6 +7,8 @@ from .data.idx import one_hot as one_hot
 from .data.streams import Stream as Stream
 from .estimators.estimators import MLPClassifier as MLPClassifier
 from .estimators.estimators import MLPRegressor as MLPRegressor
+from .group_models import GroupModels as GroupModels
+from .group_models import fit_groups as fit_groups
 from .loading import load as load
 from .model import Model as Model
 from .plots import plot_confusion_matrix as plot_confusion_matrix

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # its room, and of rooms that stand before it.
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
 ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "model"]
-ROOMS += ["population", "rate_search", "loading", "estimators", "__init__", "cli", "__main__"]
+ROOMS += ["population", "group_models", "rate_search", "loading", "estimators", "__init__", "cli", "__main__"]
 WINGS = ["estimators", "cli", "__main__"]  # nothing else imports them, but for `__init__`, which loads names lazily
 
 
