@@ -38,6 +38,8 @@ _HOME = {
     "Lion": "settings.optimizers",
     "Loss": "settings.custom",
     "MLPClassifier": "estimators.estimators",
+    "MLPEnsembleClassifier": "estimators.ensembles",
+    "MLPEnsembleRegressor": "estimators.ensembles",
     "MLPRegressor": "estimators.estimators",
     "Metric": "reports.metrics",
     "Model": "model",

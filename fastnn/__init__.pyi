@@ -5,6 +5,8 @@ from .data.idx import load_digits as load_digits
 from .data.idx import load_idx as load_idx
 from .data.idx import one_hot as one_hot
 from .data.streams import Stream as Stream
+from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier
+from .estimators.ensembles import MLPEnsembleRegressor as MLPEnsembleRegressor
 from .estimators.estimators import MLPClassifier as MLPClassifier
 from .estimators.estimators import MLPRegressor as MLPRegressor
 from .group_models import GroupModels as GroupModels

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .checks import file_paths, scalars
 from .checks.other_names import explained
 from .checks.scalars import shown
-from .data import frames
+from .data import arrays, frames
 from .files import groups_file, population_file, storage
 from .files.groups_file import STATUSES, TRAINED, Contents, Statistics
 from .kernels.running import entry, grouping
@@ -282,7 +282,7 @@ def _plain_rows(X: Any, features: list[Any]) -> NDArray[np.float64]:
     if isinstance(X, Mapping) or hasattr(X, "columns") or hasattr(X, "column_names"):
         frames.check_columns("X", "X", features, X)
         return np.stack([frames.numbers("X", X, label).astype(np.float64) for label in features], axis=1)
-    found = frames.arrays.numeric("X", X)
+    found = arrays.numeric("X", X)
     if found.ndim != 2 or found.shape[1] != len(features):
         raise ValueError(f"X must have shape (rows, {len(features)}), got {found.shape}")
     return found.astype(np.float64)

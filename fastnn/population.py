@@ -286,10 +286,8 @@ class Population:
     # ---- use ----
 
     def _passes(self) -> MemberPasses:
-        values = MemberValues(0.0, 0.0, np.nan, [], 0.0, 0.0, 0.0)
-        settings = values.settings(self._programs.layout, MemberOptimizers.of(SGD(), 1), self._architecture.loss)
         scale = 1.0 if self._architecture.input_scale is None else self._architecture.input_scale
-        return MemberPasses(self._programs, scale, settings, self._members)
+        return MemberPasses(self._programs, scale, _settings_of_passes(self._architecture), self._members)
 
     def _threads(self, threads: int | None, rows: int) -> int:
         """How many threads a pass over so many rows of all members takes."""
@@ -326,16 +324,23 @@ class Population:
         inputs = data_of(self._architecture, self._feature_names, len(self), (X, None, None), finite=False).inputs
         if isinstance(X, tuple) or inputs.starts.any():
             raise ValueError(f"X must have shape (rows, {self.sizes[0]}); predict_each takes rows of each member's own")
-        rows = len(inputs.array)
         if reduce is None:
-            return self._outputs(inputs.array, slice(0, rows), threads)
-        row_bytes = len(self) * self.sizes[-1] * self._programs.layout.itemsize
+            return self._outputs(inputs.array, slice(0, len(inputs.array)), threads)
+        return self._reductions(inputs.array, (reduce,), threads, q)[0]
+
+    def _reductions(
+        self, array: NDArray[Any], reduces: Sequence[str], threads: int | None, q: Sequence[float] = ()
+    ) -> list[NDArray[Any]]:
+        """Some results of all members for rows as the kernels read them, each as `predict` gives it."""
+        rows, row_bytes = len(array), len(self) * self.sizes[-1] * self._programs.layout.itemsize
         step, parts, first = max(2, REDUCE_BYTES // row_bytes), [], 0
         while first < rows:
             stop = rows if first + step >= rows - 1 else first + step  # a last row alone is summed in another order
-            parts.append(self._reduced(self._outputs(inputs.array, slice(first, stop), threads), reduce, q))
+            outputs = self._outputs(array, slice(first, stop), threads)
+            parts.append([self._reduced(outputs, reduce, q) for reduce in reduces])
             first = stop
-        return np.concatenate(parts, axis=1 if reduce == "quantiles" else 0)
+        axes = [1 if reduce == "quantiles" else 0 for reduce in reduces]
+        return [np.concatenate(some, axis) for some, axis in zip(zip(*parts, strict=True), axes, strict=True)]
 
     def _outputs(self, array: NDArray[Any], some: slice, threads: int | None) -> NDArray[Any]:
         n, part = len(self), array[some]
@@ -578,6 +583,14 @@ class Population:
         vars(self).update(vars(made))
         self._members = self._members.take(np.arange(len(self)))  # in memory as the kernels need it
         self._history = state["history"]
+
+
+@functools.lru_cache(maxsize=64)
+def _settings_of_passes(description: Architecture) -> NDArray[Any]:
+    """The record of settings with the loss's parameter, which passes read and nobody writes."""
+    values = MemberValues(0.0, 0.0, np.nan, [], 0.0, 0.0, 0.0)
+    layout = programs_of(without_parameter(description)).layout
+    return values.settings(layout, MemberOptimizers.of(SGD(), 1), description.loss)
 
 
 def _seeds(rng: Any, n: int) -> Sequence[int]:
