@@ -45,9 +45,9 @@ GROUP_SLOT = np.dtype(
 
 
 @njit(nogil=True)
-def _load_vectors(memory, lane, here, task, i, fresh):
-    """Write a member's vectors to a lane of a group's memory."""
-    n, out = task.n_words, memory + lane * here.itemsize
+def _load_vectors(lane, here, task, i, fresh):
+    """Write a member's vectors to a lane of those that programs change."""
+    n, out = task.n_words, here.live + lane * here.itemsize
     unpack_words(out, task.words, task.vectors + 4 * n * i, n)
     for k in range(task.n_vectors):
         out += here.n_bytes
@@ -58,9 +58,9 @@ def _load_vectors(memory, lane, here, task, i, fresh):
 
 
 @njit(nogil=True)
-def _store_vectors(memory, lane, here, task, i):
-    """Write what a lane of a group's memory holds to a member's vectors."""
-    n, source = task.n_words, memory + lane * here.itemsize
+def _store_vectors(lane, here, task, i):
+    """Write what the last finished epoch of a lane left to a member's vectors."""
+    n, source = task.n_words, here.kept + lane * here.itemsize
     pack_words(task.vectors + 4 * n * i, source, task.words, n)
     for k in range(task.n_vectors):
         source += here.n_bytes
@@ -71,15 +71,13 @@ def _store_vectors(memory, lane, here, task, i):
 def _load(of_group, lane, i, run, place, arrays):
     """Make a lane hold member i, as its last finished epoch left it; by a fresh optimizer unless this one trained."""
     here, lanes, sums, task = of_group[6:]
-    table, state, kept_state, settings, _ = arrays
+    table, state, _, settings, _ = arrays
     of_member = task.states + _STATE_BYTES * i
     fresh = load_int64(of_member + 8 * _OPTIMIZER) != load_int64(task.start + 8 * _OPTIMIZER)
-    _load_vectors(here.live, lane, here, task, i, fresh)
-    _load_vectors(here.kept, lane, here, task, i, fresh)
+    _load_vectors(lane, here, task, i, fresh)
     for k in range(state.shape[0]):
         source = task.start if fresh and _OPTIMIZER <= k < _NOISE else of_member
         state[k, lane] = load_int64(source + 8 * k)
-        kept_state[k, lane] = state[k, lane]
     for k in range(settings.shape[0]):
         settings[k, lane] = load_float64(task.settings + task.settings_stride * i + 8 * k)
     table[ROWS, lane] = run.n_samples
@@ -91,11 +89,11 @@ def _load(of_group, lane, i, run, place, arrays):
 
 @njit(nogil=True)
 def _unload(of_group, lane, run, kept_state):
-    """Copy what a lane's last finished epoch left to where all members lie, unless that is there."""
+    """Copy what a lane has left of a member, at the end of an epoch that it finished here, to where all members lie."""
     here, lanes, _, task = of_group[6:]
     i = lanes[MEMBER, lane]
     if run.epoch > lanes[EPOCH, lane]:
-        _store_vectors(here.kept, lane, here, task, i)
+        _store_vectors(lane, here, task, i)
         for k in range(kept_state.shape[0]):
             store_int64(task.states + _STATE_BYTES * i + 8 * k, kept_state[k, lane])
         lanes[EPOCH, lane] = run.epoch
