@@ -81,11 +81,11 @@ class PopulationFit:
         done = self.runs["epoch"]
         column = np.arange(self.losses.shape[1])
         loss = np.where(column < done[:, None], self.losses, np.nan)
-        val_loss = self.val_losses if self.request.held else np.full_like(loss, np.nan)
+        val_loss = self.val_losses.copy() if self.request.held else np.broadcast_to(np.nan, loss.shape)
         status = np.where(done >= self.epochs, FINISHED, STOPPED)
         status[self.runs["status"] == entry.DIVERGED] = DIVERGED
         best_epoch = self.best_epoch.copy() if isinstance(self.stopping, Patience) else None
-        return PopulationHistory(loss, val_loss.copy(), done.copy(), status, best_epoch)
+        return PopulationHistory(loss, val_loss, done.copy(), status, best_epoch)
 
     @property
     def live(self) -> NDArray[np.bool_]:
@@ -148,14 +148,9 @@ class PopulationFit:
 
     def _reach(self, goal: int) -> None:
         """Train all live members to an epoch, or to their last one before it."""
+        until, live = np.minimum(self.epochs, goal), self.live
         for bucket in self.buckets:
-            until = np.minimum(self.epochs, goal)
-
-            def pending(bucket: Bucket = bucket, until: NDArray[np.int64] = until) -> NDArray[np.int64]:
-                found = self.live[bucket.which] & (self.runs["epoch"][bucket.which] < until[bucket.which])
-                return bucket.which[found]
-
-            which = pending()
+            which = self._pending(bucket.which[live[bucket.which]], until)
             if not len(which):
                 continue
             if bucket.engine is None:
@@ -163,12 +158,17 @@ class PopulationFit:
             rates = self._bind_rates(bucket, which, goal)
             while len(which):
                 bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
-                self.report.epochs(int(self.runs["epoch"].sum()))
-                which = pending()
+                self.report.epochs(lambda: int(self.runs["epoch"].sum()))
+                which = self._pending(which, until)
             del rates
             if not (self.epochs[bucket.which] > goal).any():
                 bucket.engine.close()
                 bucket.engine = None
+
+    def _pending(self, which: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some members that go on to an epoch."""
+        runs = self.runs
+        return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == entry.RUNNING)]
 
     def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> object:
         """Compute the learning rates that members take until an epoch; gives what must live as long."""
