@@ -244,7 +244,7 @@ class PopulationFit:
             return
         live = self.live[which] & (epochs == rung)
         some, scores = which[live], values[live]
-        stay = max(1, len(some) // halving.eta)
+        stay = -(-len(some) // halving.eta)
         order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
         self.stopped[some[order[stay:]]] = True
 
