@@ -188,7 +188,8 @@ class PopulationFit:
         wrong = np.argwhere(~(np.isfinite(table) & (table >= 0)))
         if len(wrong):
             where = f"{table[tuple(wrong[0])]} for {per} {first + wrong[0][1]}"
-            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {schedule!r}")
+            used = self.request.optimizers[int(which[(places == wrong[0][0]).argmax()])].learning_rate
+            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {used!r}")
         self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
         return table
 
