@@ -110,8 +110,8 @@ class PopulationFit:
                 if self.end is not None and time.perf_counter() >= self.end:
                     break
         finally:
-            self._close()
             self.members.states["noise"][silent] = noise  # as a fit without these rules leaves it
+            self._close()
         if self.best_vectors is not None:
             some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
             some &= self.runs["status"] != entry.DIVERGED
@@ -154,7 +154,7 @@ class PopulationFit:
             if not len(which):
                 continue
             if bucket.engine is None:
-                bucket.engine = OneByOne(bucket.task, min(self.request.threads, len(which)))
+                bucket.engine = engine_for(bucket.task, min(self.request.threads, len(which)))
             rates = self._bind_rates(bucket, which, goal)
             while len(which):
                 bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
@@ -248,6 +248,11 @@ class PopulationFit:
         stay = -(-len(some) // halving.eta)
         order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
         self.stopped[some[order[stay:]]] = True
+
+
+def engine_for(task: MemberTask, threads: int) -> Engine:
+    """What trains the members of a task."""
+    return OneByOne(task, threads)
 
 
 def _runs(request: PopulationRequest) -> NDArray[Any]:

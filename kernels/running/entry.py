@@ -272,8 +272,8 @@ def _blocks_done(this, block_rows):
 
 
 @njit(nogil=True)
-def _next_member(mailbox, queue):
-    """The next place of the queue, of which each thread gets another one; at least its length where none is left."""
+def _next_place(mailbox):
+    """The next place of a queue, of which each thread gets another one."""
     return grow(address(mailbox) + _POSTED, 1)
 
 
@@ -338,7 +338,7 @@ def train_members(
     while blocks > 0:
         i = here.resident
         if i < 0:
-            k = _next_member(mailbox, queue)
+            k = _next_place(mailbox)
             if k >= queue.shape[0]:
                 break
             i = queue[k]
@@ -511,7 +511,7 @@ def sweep_members(
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
-    k = _next_member(mailbox, queue)
+    k = _next_place(mailbox)
     while k < queue.shape[0]:
         n = memory.n_words
         unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
@@ -524,7 +524,7 @@ def sweep_members(
         now.total = 0.0
         _sweep(operations, patches, parts, pick, bindings, 0, places[k].n)
         losses[k] = now.total / counts[k]
-        k = _next_member(mailbox, queue)
+        k = _next_place(mailbox)
     restore(before)
     _leave(mailbox, here.worker)
     return False

@@ -466,6 +466,23 @@ def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after):
     assert [left(a) for a in population] == [left(b) for b in whole]
 
 
+def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch):
+    """Nothing is lost, and a further fit is possible."""
+    X, y = data()
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, interrupt_after(12, name="train_members"):
+        patch.setattr("fastnn.training.one_by_one.rolled_back", interrupted)
+        population.fit(X, y, epochs=3, batch_size=16, threads=1)
+    done = population.history.epochs
+    same(population, fitted(models, {"epochs": done.tolist()}, X, y, batch_size=16))
+    population.fit(X, y, epochs=3 - done, batch_size=16)
+    same(population, fitted(models, {"epochs": (3 - done).tolist()}, X, y, batch_size=16))
+
+
 def test_ctrl_c_comes_while_threads_help(interrupt_after):
     X, y = data()
     population, models = Population(SIZES, 9, rng=0), models_of(9)
