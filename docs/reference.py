@@ -10,6 +10,7 @@ import fastnn
 
 KINDS = {
     "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Activation"),
+    "Many models": ("Population", "PopulationHistory", "Patience", "Halving"),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
         "optimizers.Optimizer",

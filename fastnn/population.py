@@ -278,10 +278,13 @@ class Population:
             fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
             self._fit = fit
             self._feature_names = self._feature_names or request.columns
-            fit.run()
-            self._history, self._fit = fit.history, None
+            try:
+                fit.run()
+            finally:
+                history = self._history = fit.history
+                self._fit = None
             self._claims.give_back(claim)
-        return self._history
+        return history
 
     # ---- use ----
 
@@ -323,7 +326,7 @@ class Population:
         if reduce is not None:
             scalars.choice("reduce", reduce, REDUCE)
             q = [scalars.number("q", each, 0.0, np.nextafter(1.0, 2.0)) for each in q]
-        inputs = data_of(self._architecture, self._feature_names, len(self), (X, None, None), finite=False).inputs
+        inputs = data_of(self._architecture, self._feature_names, len(self), (X, None, None), labelled=False).inputs
         if isinstance(X, tuple) or inputs.starts.any():
             raise ValueError(f"X must have shape (rows, {self.sizes[0]}); predict_each takes rows of each member's own")
         rows = len(inputs.array)
@@ -370,7 +373,7 @@ class Population:
         array, n = arrays.array("X", X), len(self)
         if array.ndim != 3:
             raise ValueError(f"X must have shape ({n}, b, {self.sizes[0]}), got {array.shape}")
-        data = data_of(self._architecture, None, n, (array, None, None), finite=False)
+        data = data_of(self._architecture, None, n, (array, None, None), labelled=False)
         rows = array.shape[1]
         return self._passes().outputs_on(np.arange(n), data.samples(), rows, self._threads(threads, n * rows))
 
@@ -384,8 +387,9 @@ class Population:
         sample_weight: Any = None,
         threads: int | None = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """{"loss": the mean losses (n,), metric's name: its values (n,)}; samples are as in `fit`, the rest as in
-        `Model.evaluate`.
+        """{"loss": the mean losses (n,), metric's name: its values (n,)}.
+
+        Samples are as in `fit`, the rest is as in `Model.evaluate`.
 
         Examples
         --------
@@ -490,11 +494,10 @@ class Population:
         return self._take(order[: scalars.integer("k", k, 1, len(self))])
 
     def replace(self, losers: Any, winners: Any) -> None:
-        """Give members copies of the parameters and of the optimizer's state of others, as population based training
-        does.
+        """Let members go on from copies of the parameters and of the optimizer's state of others.
 
         `losers` and `winners` are as many indices. The generators of a loser stay its own, so that it sees the samples
-        in other orders than its winner.
+        in other orders than its winner. In `history` it has its winner's row from now on.
         """
         n = len(self)
         lost, won = (np.arange(n)[_indices(name, each, n)] for name, each in (("losers", losers), ("winners", winners)))
@@ -505,7 +508,8 @@ class Population:
         with self._change():
             new = self._members.take(which)
             new.states["random"], new.states["noise"] = self._members.states["random"], self._members.states["noise"]
-            self._members = new
+            self._members, history = new, self.history
+            self._history = None if history is None else history.take(which)
 
     @classmethod
     def concatenate(cls, populations: Iterable[Population]) -> Population:

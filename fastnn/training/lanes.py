@@ -142,10 +142,9 @@ class Lanes:
         queue = which[~np.isin(which, self._within())]
         before = [int(slot.record["entered"][0]) for slot in self.slots]
         steps = max(1, int(self.length.blocks * share))
-        start, done = time.perf_counter(), self._steps(which)
+        start, done = time.perf_counter(), self._done()
         self._call(queue, steps)
-        took = (self._steps(which) - done) // len(self.slots) // self.task.layout.group.networks
-        self.length.note(time.perf_counter() - start, min(took, steps))
+        self.length.note(time.perf_counter() - start, self._done() - done)
         for slot, entered in zip(self.slots, before, strict=True):
             if slot.record["entered"][0] == entered:
                 self._roll_back(slot)
@@ -164,10 +163,9 @@ class Lanes:
             )
         on_threads(entry.train_groups, arguments)
 
-    def _steps(self, which: NDArray[np.int64]) -> int:
-        """How many steps members have done."""
-        runs = self.task.runs[which]
-        return int((runs["epoch"] * -(-runs["n_samples"] // runs["batch_size"]) + runs["step"]).sum())
+    def _done(self) -> int:
+        """How many steps the group has done that has done the most."""
+        return max(int(slot.record["done"][0]) for slot in self.slots)
 
     def close(self) -> None:
         """Give the plans back; see `members.Engine`."""

@@ -13,6 +13,7 @@ from ..checks import calls
 from ..checks.scalars import number, shown
 from ..data import arrays
 from ..data.arrays import Targets
+from ..data.streams import Stream
 from ..settings.layers import Architecture
 from .arguments import inputs_of, targets_of
 from .members import MemberSamples, Numbers, Rows
@@ -98,12 +99,19 @@ def data_of(
     n: int,
     samples: tuple[Any, Any, Any],
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
-    finite: bool = True,
+    labelled: bool = True,
 ) -> MemberData:
-    """The samples (X, y, sample_weight) of n members; raises where they cannot be used. y None is no targets."""
+    """The samples (X, y, sample_weight) of n members; raises where they cannot be used.
+
+    Those that are not `labelled` are for predictions: they have no targets, and may hold NaN.
+    """
     X, y, sample_weight = samples
+    if isinstance(X, Stream):
+        raise TypeError(f"{names[0]} must be in memory for a population, got a Stream")
+    if labelled and y is None:
+        raise TypeError(f"{names[1]} must hold the targets, got None")
     flat, edges = _counts_of(X, n, architecture.n_inputs, names[0])
-    array = inputs_of(architecture, flat, feature_names, names[0], finite)
+    array = inputs_of(architecture, flat, feature_names, names[0], finite=labelled)
     if len(array) > MAX_ROWS:
         raise ValueError(f"{names[0]} must hold at most {MAX_ROWS} samples, got {len(array)}")
     inputs = Rows.shared(array, n) if edges is None else Rows(array, edges[:-1], np.diff(edges))

@@ -109,9 +109,9 @@ class OneByOne:
         self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)
         self._call(np.empty(0, np.int64), 0)  # compiles, or loads, outside of the timed part
 
-    def _within(self) -> list[int]:
-        """The members that are within an epoch, slot by slot; -1 where there is none."""
-        return [int(slot.record["resident"][0]) for slot in self.slots]
+    def _noted(self, name: str) -> list[int]:
+        """A field of the slots' records."""
+        return [int(slot.record[name][0]) for slot in self.slots]
 
     def _roll_back(self, slots: Sequence[Slot]) -> None:
         """Let the epochs that slots are within begin again."""
@@ -124,16 +124,16 @@ class OneByOne:
         """One compiled call; see `members.Engine`."""
         share = min(1.0, seconds / calls.CALL_SECONDS) if calls.CALL_SECONDS else 1.0
         self.until[which] = until
-        self._roll_back([slot for slot, i in zip(self.slots, self._within(), strict=True) if i >= 0 and i not in which])
-        queue = which[~np.isin(which, self._within())]
-        before = [int(slot.record["entered"][0]) for slot in self.slots]
-        done, blocks = self._blocks(which), max(1, int(self.length.blocks * share))
-        start = time.perf_counter()
+        within = self._noted("resident")
+        self._roll_back([slot for slot, i in zip(self.slots, within, strict=True) if i >= 0 and i not in which])
+        queue = which[~np.isin(which, within)]
+        before = self._noted("entered"), sum(self._noted("done"))
+        blocks, start = max(1, int(self.length.blocks * share)), time.perf_counter()
         self._call(queue, blocks)
-        took = (self._blocks(which) - done) // len(self.slots)
+        took = (sum(self._noted("done")) - before[1]) // len(self.slots)
         self.length.note(time.perf_counter() - start, min(took, self.length.blocks))
-        entered = [int(slot.record["entered"][0]) for slot in self.slots]
-        self._roll_back([slot for slot, a, b in zip(self.slots, before, entered, strict=True) if a == b])
+        came = zip(self.slots, before[0], self._noted("entered"), strict=True)
+        self._roll_back([slot for slot, earlier, now in came if earlier == now])
 
     def _call(self, queue: NDArray[np.int64], blocks: int) -> None:
         task, mailbox = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX)
@@ -144,14 +144,6 @@ class OneByOne:
             of_plan = made.arguments(slot.plan, mailbox)
             arguments.append((*of_plan, made.pick, made.work.step, slot.record, *of_task))
         on_threads(entry.train_members, arguments)
-
-    def _blocks(self, which: NDArray[np.int64]) -> int:
-        """How many blocks of samples members have done."""
-        runs, rows = self.task.runs[which], self.task.layout.block_rows
-        whole, rest = np.divmod(runs["n_samples"], runs["batch_size"])
-        per_batch = -(-runs["batch_size"] // rows)
-        done = (runs["epoch"] * whole + runs["step"]) * per_batch + runs["epoch"] * -(-rest // rows)
-        return int((done + runs["row"] // rows).sum())
 
     def close(self) -> None:
         """Give the plans back; see `members.Engine`."""

@@ -52,16 +52,16 @@ from .runs import (  # noqa: F401
     ends_epoch,
     enters,
     leave,
-    next_member,
+    next_place,
 )
 from .seeding import draw
 
 # The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
 # live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
-# `epoch` what lies outside of that member; `entered` counts calls.
+# `epoch` what lies outside of that member; `entered` counts calls, `done` blocks of samples.
 SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("worker", "resident", "epoch", "entered")),
+        *((name, "i8") for name in ("worker", "resident", "epoch", "entered", "done")),
         *((name, "i8") for name in ("parameters", "vectors", "live_vectors", "live_state", "settings", "order")),
     ]
 )
@@ -278,28 +278,29 @@ def train_members(
     entered = enters(mailbox, here.worker)
     if entered != 0:
         return entered == 2
-    before = flush_subnormals()
+    control = flush_subnormals()
     here.entered += 1
-    k = -1
+    block_rows = task[0].block_rows
     while blocks > 0:
         i = here.resident
         if i < 0:
-            k = next_member(mailbox)
+            k = next_place(mailbox)
             if k >= queue.shape[0]:
                 break
             i = queue[k]
             _load(operations, patches, parts[0], bindings, slot, task, places[i], runs[i], i)
         runs[i].epochs = until[i]
-        block_rows = task[0].block_rows
-        done = _blocks_done(runs[i], block_rows)
+        before = _blocks_done(runs[i], block_rows)
         _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], blocks, 0)
-        blocks -= max(1, _blocks_done(runs[i], block_rows) - done)
+        done = max(1, _blocks_done(runs[i], block_rows) - before)
+        blocks -= done
+        here.done += done
         if runs[i].epoch > here.epoch:
             _unload(slot, task, i)
             here.epoch = runs[i].epoch
         within = runs[i].status == RUNNING and runs[i].step + runs[i].row > 0
         here.resident = i if within else -1
-    restore(before)
+    restore(control)
     leave(mailbox, here.worker)
     return False
 
@@ -504,7 +505,7 @@ def sweep_members(
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
-    k = next_member(mailbox)
+    k = next_place(mailbox)
     while k < queue.shape[0]:
         n = memory.n_words
         unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
@@ -517,7 +518,7 @@ def sweep_members(
         now.total = 0.0
         _sweep(operations, patches, parts, pick, bindings, 0, places[k].n)
         losses[k] = now.total / counts[k]
-        k = next_member(mailbox)
+        k = next_place(mailbox)
     restore(before)
     leave(mailbox, here.worker)
     return False

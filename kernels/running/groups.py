@@ -14,7 +14,7 @@ from ..programs.memory import GROUP, STATE, STEP
 from ..programs.training_programs import ADVANCE, BATCH, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP
 from .copies import clear_words, copy_word, load_float64, load_int64, pack_words, renumber, store_int64, unpack_words
 from .interpreter import run_part
-from .runs import DRAWN, GIVEN, RUNNING, ends_epoch, next_member
+from .runs import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
 
 SAMPLES, TARGETS, WEIGHTS, ORDER, LAST, POSITION, ORDERS, ROWS, DUE = range(len(GROUP.names or ()))
 _STEP_FIELDS: Any = STEP.fields
@@ -32,13 +32,13 @@ _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: the memory of the vectors that programs change and of those that the last finished epochs left,
+# A group of networks: how many calls it has entered and steps it has done; the memory of the vectors that programs change and of those that the last finished epochs left,
 # by addresses, with the bytes of a vector and of a network's number; whether the learning rate changes with each step
 # (1) or epoch (2); whether all members have as many rows, so that all lanes are at the same place of their epochs;
 # whether losses are means of batches' means; and a copy of a lane's vectors.
 GROUP_SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("worker", "entered", "live", "kept", "n_bytes", "itemsize")),
+        *((name, "i8") for name in ("worker", "entered", "done", "live", "kept", "n_bytes", "itemsize")),
         *((name, "i8") for name in ("rate_per", "in_step", "batch_means", "copy")),
     ]
 )
@@ -121,7 +121,7 @@ def _fill(of_group, mailbox, places, queue, runs, arrays):
     for lane in range(lanes.shape[1]):
         if lanes[MEMBER, lane] >= 0:
             continue
-        k = next_member(mailbox)
+        k = next_place(mailbox)
         if k >= queue.shape[0]:
             break
         i = queue[k]
@@ -304,6 +304,7 @@ def train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, m
         if between:
             _end_epochs(of_group, until, runs, losses, arrays)
         max_steps -= 1
+        of_group[6].done += 1
     for lane in range(lanes.shape[1]):
         i = lanes[MEMBER, lane]
         if i >= 0:

@@ -466,6 +466,23 @@ def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after):
     assert [left(a) for a in population] == [left(b) for b in whole]
 
 
+def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch):
+    """Nothing is lost, and a further fit is possible."""
+    X, y = data()
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, interrupt_after(12, name="train_members"):
+        patch.setattr("fastnn.training.one_by_one.rolled_back", interrupted)
+        population.fit(X, y, epochs=3, batch_size=16, threads=1)
+    done = population.history.epochs
+    same(population, fitted(models, {"epochs": done.tolist()}, X, y, batch_size=16))
+    population.fit(X, y, epochs=3 - done, batch_size=16)
+    same(population, fitted(models, {"epochs": (3 - done).tolist()}, X, y, batch_size=16))
+
+
 def test_ctrl_c_comes_while_threads_help(interrupt_after):
     X, y = data()
     population, models = Population(SIZES, 9, rng=0), models_of(9)
@@ -848,6 +865,45 @@ def test_a_wrong_argument_changes_nothing(arguments, error, message):
 def test_samples_that_do_not_fit(X, y, message):
     with pytest.raises(ValueError, match=message):
         Population(SIZES, 3).fit(X, y, epochs=1, batch_size=3)
+
+
+def test_samples_that_must_be_others():
+    population, X = Population(SIZES, 3), np.zeros((9, 5))
+    with pytest.raises(TypeError, match="X must be in memory for a population, got a Stream"):
+        population.fit(fastnn.Stream([[X, X[:, 0]]]), None, epochs=1, batch_size=3)
+    for call in (lambda: population.evaluate(X, None), lambda: population.fit(X, None, epochs=1, batch_size=3)):
+        with pytest.raises(TypeError, match="y must hold the targets, got None"):
+            call()
+    with pytest.raises(
+        ValueError, match=r"X must have shape \(rows, 5\); predict_each takes rows of each member's own"
+    ):
+        population.predict(np.zeros((3, 9, 5)))
+    with pytest.raises(ValueError, match=r"X must have shape \(3, b, 5\), got \(9, 5\)"):
+        population.predict_each(X)
+    with pytest.raises(ValueError, match="reduce must be one of 'mean', 'std', 'quantiles', 'vote', got 'median'"):
+        population.predict(X, "median")
+    with pytest.raises(ValueError, match="q must be"):
+        population.predict(X, "quantiles", q=[1.5])
+
+
+def test_few_learning_rates_at_a_time(monkeypatch):
+    """A fit whose table of rates would be large goes on in rounds, with the same bits."""
+    monkeypatch.setattr("fastnn.training.rounds.RATES_AT_A_TIME", 1)
+    X, y = data()
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    rates = np.array([0.1, 0.2, 0.3])
+    population.fit(X, y, epochs=4, batch_size=16, optimizer=SGD(CosineDecay(rates, length=18, per="step")))
+    own = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
+    same(population, fitted(models, own, X, y, epochs=4, batch_size=16))
+
+
+def test_a_rate_that_cannot_be_ends_the_fit():
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    message = r"learning_rate must be finite .* got inf for epoch 1 from ExponentialDecay\(learning_rate=1e\+300"
+    with pytest.raises(ValueError, match=message):
+        population.fit(X, y, epochs=3, batch_size=16, optimizer=SGD(ExponentialDecay(np.array([1, 1e300]), gamma=1e9)))
+    assert population.history.epochs.tolist() == [0, 0]
 
 
 def test_a_model_takes_no_arrays():
