@@ -323,7 +323,7 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
         )
     max_norm = arguments.max_norm
     return RuleValues(
-        dropout=_dropout(architecture, arguments.dropout),
+        dropout=dropout_rates(architecture, arguments.dropout),
         input_noise=scalars.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
         max_norm=None if max_norm is None else scalars.number("max_norm", max_norm, 0.0, open_low=True),
@@ -331,7 +331,7 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     )
 
 
-def _dropout(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
+def dropout_rates(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
     """The rate of each layer that the kernels walk: hidden layers are the dense ones but the last; () where none is."""
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
     rates = iter(scalars.dropout(dropout, sum(dense) - 1))

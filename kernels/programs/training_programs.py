@@ -59,6 +59,7 @@ class Training:
     live: Trainable  # what training changes
     kept: Trainable  # a copy from the end of the last finished epoch, in the same layout or in one of single shards
     gradient: NDArray[Any]  # empty where none is needed
+    keeps_parameters: bool = True  # whether KEEP copies them; else they were kept before
 
     @property
     def one_block(self) -> bool:
@@ -163,7 +164,11 @@ class Training:
         self._finish(programs[FINISH])
         programs[CHECK].add("finite_check", x=self.parameters.flat(), not_finite=field(step, "not_finite"))
         pairs = [(_state_row(self.live.state, self.layout.dtype), _state_row(self.kept.state, self.layout.dtype))]
-        for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
+        vectors = list(zip(self.live.vectors, self.kept.vectors, strict=True))
+        if not self.keeps_parameters:
+            live, kept = vectors.pop(0)
+            programs[RESTORE].add("copy", out=live.flat(), x=kept.flat())
+        for live, kept in vectors:
             if self.layout is self.kept.layout:
                 pairs.append((live.flat(), kept.flat()))
             else:
