@@ -125,9 +125,9 @@ class Derivatives:
 
         `[i, j, l]` is d^2 a_k / dx_j dx_l for sample i and output k; with `diagonal` the result is (n, n_inputs), those
         with j = l alone. They are exact: each layer's part in closed form, in float64 for both dtypes. Inputs are those
-        of X as given, so the square of `input_scale` is a factor. Pieces of straight lines have none: they are zero for
-        relu, and for "step". NaN in gives NaN out. X is as in `predict`, and so are the errors; ValueError for an
-        output that there is not, and for a model with an `Activation` of your own, which states no second derivative.
+        of X as given, so the square of `input_scale` is a factor. A relu adds nothing, because its pieces are straight.
+        NaN in gives NaN out. X is as in `predict`, and so are the errors; ValueError for an output that there is not,
+        and for a model with "step" or an `Activation` of your own, whose second derivatives are not known.
 
         Examples
         --------

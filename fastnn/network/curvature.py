@@ -79,7 +79,7 @@ def _straight(value: Callable[[Array], Any], slope: Callable[[Array], Any]) -> C
     return lambda z: (value(z), slope(z) * np.ones_like(z), np.zeros_like(z))
 
 
-# By the names of the rows of ACTIVATIONS.
+# By the names of the rows of ACTIVATIONS; "step" has no derivative, and training takes another one.
 SECOND_DERIVATIVES: dict[str, Callable[[Array], Derivatives]] = {
     "identity": _straight(lambda z: z, lambda z: 1.0),
     "sigmoid": _of_sigmoid,
@@ -93,15 +93,14 @@ SECOND_DERIVATIVES: dict[str, Callable[[Array], Derivatives]] = {
     "softplus": _of_softplus,
     "hard_sigmoid": _straight(lambda z: np.clip((z + 3) / 6, 0, 1), lambda z: (np.abs(z) < 3) / 6),
     "exp": _of_exp,
-    "step": _straight(lambda z: z > 0, lambda z: 1.0),
 }
 
 
 def check_twice(network: Network) -> None:
-    """Raise ValueError where an activation has no second derivative here: one of the user's own."""
+    """Raise ValueError where an activation has no second derivative here, as one of the user's own."""
     for node in network.architecture.nodes:
         if node.layer._kernel not in (*SECOND_DERIVATIVES, "softmax"):
-            raise ValueError(f"hessian needs second derivatives, which {node.layer.activation!r} does not state")
+            raise ValueError(f"hessian needs second derivatives, which are not known of {node.layer.activation!r}")
 
 
 def hessian(network: Network, inputs: NDArray[Any], k: int, diagonal: bool) -> NDArray[Any]:

@@ -369,8 +369,9 @@ def backward(subject: Subject, X: Any, dA: Any, inputs: bool) -> tuple[NDArray[A
     samples, d_a = _checked(subject, X, dA)
     if not inputs:
         check_trainable(subject.architecture)
-    tape = _tape_for(network, samples)
-    status, gradient, d_x = tape.backward(samples, d_a, inputs)
+    rows = _plain(samples)
+    tape = _tape_for(network, rows)
+    status, gradient, d_x = tape.backward(rows, d_a, inputs)
     _put_back(network, tape)
     if status:
         _explain(subject, samples, d_a)
@@ -400,13 +401,14 @@ def step(subject: Subject, X: Any, dA: Any, requested: Optimizer | str) -> None:
     other, varies = network.optimizer != optimizer, not isinstance(optimizer.learning_rate, float)
     if other:
         network.forget_stepper()
-    tape = _tape_for(network, samples)
-    tape.follow(network, optimizer, Samples(samples, d_a))
-    long = len(samples) > tape.longest
+    rows = _plain(samples)
+    tape = _tape_for(network, rows)
+    tape.follow(network, optimizer, Samples(rows, d_a))
+    long = len(rows) > tape.longest
     if other or varies or long:
-        status = tape.step_apart(network, optimizer, samples, d_a)
+        status = tape.step_apart(network, optimizer, rows, d_a)
     else:
-        status = tape.step(samples, d_a, 0, len(samples))
+        status = tape.step(rows, d_a, 0, len(rows))
     _put_back(network, tape)
     if status:
         _explain(subject, samples, d_a)
@@ -415,18 +417,18 @@ def step(subject: Subject, X: Any, dA: Any, requested: Optimizer | str) -> None:
 
 
 def _checked(subject: Subject, X: Any, dA: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Samples, and the gradient of their outputs, as compiled code takes them."""
+    """Samples as the kernels read them, which must live as long as `_plain` of them, and the gradient dA."""
     architecture, layout = subject.architecture, subject.network.layout
     inputs = inputs_of(architecture, X, subject.feature_names)
     check_rows(layout, len(inputs))
     shape = len(inputs), layout.sizes[-1]
     if shape[1] == 1 and np.ndim(dA) == 1:
         dA = arrays.array("dA", dA)[:, None]
-    return _plain(inputs), _plain(arrays.parameters("dA", dA, shape, architecture.dtype))
+    return inputs, _plain(arrays.parameters("dA", dA, shape, architecture.dtype))
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """An array as compiled code takes it: of the base class, and writable."""
+    """An array as compiled code takes it: of the base class, and writable. It keeps nothing else of the array."""
     return np.require(array.view(np.ndarray), requirements="W")
 
 
