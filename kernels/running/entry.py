@@ -322,7 +322,12 @@ def forward(tape, first, stop, x, out):
     Where the tape keeps as many bytes, x and the parameters are copied, and the activations are there from now on.
     """
     operations, patches, parts, picks, use, bindings, step = _code_of(tape)
+    kept_x, parameters, kept = _kept_of(tape)
     step[0].held = 0
+    keeps = kept_x.shape[0] == x.size * x.itemsize
+    if keeps:  # before: what another thread changes meanwhile differs from it afterwards
+        _copy(_bytes_of(x), kept_x)
+        _copy(parameters, kept)
     bindings[SAMPLES].address, bindings[OUTPUTS].address = address(x), address(out)
     bindings[OUTPUTS].row_stride = out.shape[1] * out.itemsize
     if first == 0 and use[3] >= 0:
@@ -334,10 +339,7 @@ def forward(tape, first, stop, x, out):
         start += parts[i].rows
     bindings[SAMPLES].address = 0
     bindings[OUTPUTS].address = 0
-    kept_x, parameters, kept = _kept_of(tape)
-    if kept_x.shape[0] == x.size * x.itemsize:
-        _copy(_bytes_of(x), kept_x)
-        _copy(parameters, kept)
+    if keeps:
         step[0].held = stop
 
 
