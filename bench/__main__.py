@@ -14,6 +14,7 @@ QUESTIONS = {
     "estimators": "How much faster are the estimators than scikit-learn's?",
     "training": "What does each activation, loss, optimizer and rule cost?",
     "calls": "What does a small call cost, and the first fit of a process?",
+    "outside": "What do a minibatch of PPO and derivatives by the inputs cost, here and in PyTorch?",
     "threads": "What does a second thread give, alone and beside a busy loop?",
     "steps": "Where does the time of a training step go, and which orientation is faster?",
     "streams": "What does training take in memory, and on samples that are not in memory?",

@@ -18,8 +18,8 @@ from .checks import file_paths, scalars
 from .checks.other_names import explained
 from .checks.scalars import MAX_UNITS
 from .data import arrays
-from .data.arrays import Targets
 from .data.streams import Stream
+from .derivatives import Derivatives
 from .files import model_file, storage
 from .network.claims import BUSY, Claims
 from .network.network import Network
@@ -34,13 +34,13 @@ from .settings.layers import AnyLayer, Dense, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
-from .training.arguments import AnyMetric, Subject
+from .training.arguments import AnyMetric
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
 
 
-class Model:
+class Model(Derivatives):
     """A feedforward network, trained by backpropagation.
 
     Parameters
@@ -434,10 +434,6 @@ class Model:
             warnings.warn(found, stacklevel=3)
         return request.history
 
-    @property
-    def _subject(self) -> Subject:
-        return Subject(self._network, self._feature_names, self._split_seed)
-
     def partial_fit(
         self,
         X: ArrayLike,
@@ -568,60 +564,6 @@ class Model:
         """The mean loss over the samples."""
         network, inputs = self._network, self._inputs(X)
         return network.inference.evaluate(inputs, self._targets(y, len(inputs), network=network).array)[0]
-
-    def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """The gradient of `loss`, averaged over the samples, by backpropagation (Nielsen, eq. BP1 to BP4).
-
-        Returns a list of (dW, db), one a layer, shaped like `weights` and `biases`; zeros for a frozen layer.
-        For a single layer of step neurons it is the perceptron rule's, (a - y) x.
-        """
-        network, inputs = self._network, self._inputs(X)
-        targets = self._targets(y, len(inputs), network=network)
-        arguments.check_trainable(network.architecture)
-        arguments.check_rows(network.layout, len(inputs))
-        return network.pairs_of(network.inference.gradients(inputs, targets.array))
-
-    def hidden_activations(self, X: ArrayLike) -> list[NDArray[Any]]:
-        """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
-
-        They are a^l = f(W^l a^(l-1) + b^l) (Nielsen, eq. 25), in the model's dtype: views of one array. The sum of a
-        `Residual` follows the outputs of its layers. The list is empty where there is no hidden layer. NaN in gives NaN
-        out. X is as in `predict`, and so are the errors: a ValueError for another shape or for other columns of a
-        frame, a TypeError for what holds no numbers.
-
-        Examples
-        --------
-        >>> import fastnn
-        >>> model = fastnn.Model([3, 4, 2, 1], init="zeros")
-        >>> model.hidden_activations([[1, 2, 3]])[1]
-        array([[0.5, 0.5]], dtype=float32)
-        """
-        return self._network.inference.hidden_activations(self._inputs(X, finite=False))
-
-    def input_gradients(self, X: ArrayLike) -> NDArray[Any]:
-        """The derivative of each output by each input, (n, n_out, n_inputs) in the model's dtype, for X (n, n_inputs).
-
-        `[i, k, j]` is da_k / dx_j for sample i, by backpropagation: J = f'(z^L) W^L .. f'(z^1) W^1, where f' of a
-        softmax is a_k ((k = j) - a_j). Inputs are those of X as given, so `input_scale` is a factor of the result. The
-        derivative of "step" is taken as 1, as in training. NaN in gives NaN out. X is as in `predict`, and so are the
-        errors: a ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
-
-        Examples
-        --------
-        >>> import numpy as np, fastnn
-        >>> model = fastnn.Model([3, 2], output="identity")
-        >>> gradients = model.input_gradients([[1, 2, 3], [4, 5, 6]])
-        >>> gradients.shape, np.array_equal(gradients[0], model.weights[0])
-        ((2, 2, 3), True)
-        """
-        return self._network.inference.input_gradients(self._inputs(X, finite=False))
-
-    def _inputs(self, X: ArrayLike, finite: bool = True) -> NDArray[Any]:
-        return arguments.inputs_of(self._network.architecture, X, self._feature_names, finite=finite)
-
-    def _targets(self, y: ArrayLike, n: int, network: Network | None = None) -> Targets:
-        """y for a network, this model's unless one is passed; a call of the model must go on with the same."""
-        return arguments.targets_of((self._network if network is None else network).architecture, y, n)
 
     # ---- transfer learning and files ----
 

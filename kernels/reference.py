@@ -86,6 +86,7 @@ LOSSES: dict[str, Any] = {
         lambda a, y: 2 * np.sum(_arctanh_error((a - y) / 2)),
         lambda a, y: _arctanh_slope((a - y) / 2),
     ),
+    "outside": (lambda a, y: np.sum(a * y), lambda a, y: y),  # y is a derivative in a that the user computed
 }
 
 
@@ -397,6 +398,12 @@ def input_gradients(network, x):
     outputs, backward = _through(network, x, _Pass())
     unit = np.eye(outputs.shape[1])
     return np.stack([backward(np.tile(row, (len(x), 1)))[0] for row in unit], axis=1)
+
+
+def backward(network, x, d_a, factors=None, statistics="batch"):
+    """(the outputs, dC/dx, [(dW, db), ..]) for dC/da; factors and statistics are as in `gradients`."""
+    outputs, through = _through(network, x, _Pass(factors, batch=statistics != "running"))
+    return outputs, *through(d_a)
 
 
 def loss(name, a, y, *parameter):

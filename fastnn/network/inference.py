@@ -45,7 +45,7 @@ THREAD_ROWS = 64  # the least rows in a thread's shard of a prediction
 # What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
 # STATISTICS gives nothing: the running statistics of normalised layers follow those of the samples.
 OUTPUTS_OR_LOSS, GRADIENT_OF_LOSS, HIDDEN, INPUT_GRADIENTS = "outputs", "gradient", "hidden", "input gradients"
-STATISTICS = "statistics"
+STATISTICS, TANGENTS = "statistics", "tangents"
 
 
 class Inference:
@@ -232,6 +232,13 @@ class Inference:
         self.idle.append(sweep)
         return out
 
+    def jvp(self, inputs: NDArray[Any], directions: NDArray[Any]) -> NDArray[Any]:
+        """The derivatives of the outputs along a direction for each row, (n, n_out)."""
+        out, sweep = self.outputs(len(inputs)), self._borrow()
+        sweep(self._table(), inputs, directions, out=out, result=TANGENTS)
+        self.idle.append(sweep)
+        return out
+
 
 def _nothing(X: Any) -> None:
     """Where there is no function yet, or can be none."""
@@ -370,6 +377,9 @@ class Sweep:
         elif pass_.result == STATISTICS:
             assert pass_.sources is not None
             program = block_programs.statistics_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+        elif pass_.result == TANGENTS:
+            assert pass_.sources is not None
+            program = prediction_programs.tangent_program(self.parameters, self.work, pass_.sources, rows, self.scale)
         elif pass_.result == HIDDEN:
             program = prediction_programs.hidden_program(*places)
         elif pass_.result == INPUT_GRADIENTS:

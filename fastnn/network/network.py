@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -91,6 +93,14 @@ def _pairs(layers: Iterable[dict[str, NDArray[Any]]]) -> list[tuple[NDArray[Any]
     return [(tensors["weight"], tensors.get("bias", tensors["weight"][:0])) for tensors in layers]
 
 
+class Tapes(threading.local):
+    """Each thread's tapes of a network, see `training.tape`: those that are idle, and that of its last `forward`."""
+
+    def __init__(self) -> None:
+        self.idle: list[Any] = []
+        self.latest: Any = None
+
+
 class Network:
     """An architecture and its parameters. A model replaces it as a whole: a call sees one or the other, never a mix.
 
@@ -129,6 +139,8 @@ class Network:
         self.inference = Inference(layout, self.parameters, self.settings, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since
+        self.tapes = Tapes()
+        self.stepping: Any = None  # the tape of the last call of step, if no plan was taken since
 
     def with_head(self, head: Dense) -> Network:
         """A network with another last layer, whose parameters are zero, and a fresh optimizer; the rest is copied."""
@@ -148,6 +160,14 @@ class Network:
         """(weight, bias) of each such layer, as `Model.weights` and `Model.biases` have them; a bias may be empty."""
         return _pairs(self.tensors_of(vector))
 
+    def check_least(self, vector: NDArray[Any]) -> None:
+        """Raise where an element of a vector like the parameters is less than one of its tensor can be."""
+        for node, tensors in zip(self.architecture.nodes, self.layout.tensors(vector), strict=True):
+            for tensor in node.tensors:
+                if tensor.least > -math.inf and (found := tensors[tensor.name].min()) < tensor.least:
+                    name = f"layers.{node.number}.{tensor.name}"
+                    raise ValueError(f"{name} must be at least {tensor.least:g}, got {found:g}")
+
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""
         if batch_size not in self._max_threads:
@@ -155,7 +175,8 @@ class Network:
         return self._max_threads[batch_size]
 
     def forget_stepper(self) -> None:
-        """Give back the plan of the last call of `partial_fit`, because others train from now on."""
+        """Give back the plan of the last call of `partial_fit` or `step`, because others train from now on."""
+        self.stepping = None
         stepper, self.stepper = self.stepper, None
         if stepper is not None:
             stepper.plan.release(self)

@@ -250,13 +250,7 @@ class Plan:
         """The learning rates of as many steps or epochs as a call can do."""
         per = self.kind.rate_per
         position = int(self.buffers.state["numbers"][0, POSITIONS[per]])
-        self.rates = rates = np.array(learning_rate.rates(position, most), np.float64)  # nobody may change them now
-        if rates.shape != (most,):
-            raise ValueError(f"learning_rate must give {most} rates, got shape {rates.shape} from {learning_rate!r}")
-        wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
-        if len(wrong):
-            where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
-            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
+        self.rates = rates = rates_from(learning_rate, per, position, most)
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
     def load(self, network: Network, optimizer: Optimizer, fresh: bool = False) -> None:
@@ -316,6 +310,18 @@ class Plan:
         for lock in ended:
             lock.acquire(timeout=pool.PATIENCE)
         return True
+
+
+def rates_from(learning_rate: learning_rates.LearningRate, per: str, position: int, n: int) -> NDArray[np.float64]:
+    """The rates of n steps or epochs; raises ValueError for one that cannot be used."""
+    rates = np.array(learning_rate.rates(position, n), np.float64)  # nobody may change them now
+    if rates.shape != (n,):
+        raise ValueError(f"learning_rate must give {n} rates, got shape {rates.shape} from {learning_rate!r}")
+    wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+    if len(wrong):
+        where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
+        raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
+    return rates
 
 
 def _mailbox() -> NDArray[Any]:

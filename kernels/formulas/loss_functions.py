@@ -163,6 +163,9 @@ _ROWS = {
 }
 NAMES = tuple(dict.fromkeys(name for name, _ in _ROWS))  # for `Model`
 LOSSES = {f"{output}_{name}" if output else name: row for (name, output), row in _ROWS.items()}
+# The loss of a gradient that the user computed: y holds dC/da, whatever the output activation is.
+OUTSIDE = "outside"
+LOSSES[OUTSIDE] = LossFormula(lambda s, a, y: (a * y, y), "any")
 
 
 def kernel_name(loss: str, output: str) -> str:

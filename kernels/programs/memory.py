@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cpu.target import HOST, LINE_BYTES, Target
-from ..formulas.loss_functions import LOSSES
+from ..formulas.activations import ROW_WISE
+from ..formulas.loss_functions import LOSSES, OUTSIDE
 from ..formulas.update_rules import MAX_NUMBERS
 from ..vector.barriers import BARRIER, Worker
 from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol, grouped, networks_of, padded
@@ -34,12 +35,13 @@ MAX_SHARDS, SHARD_SAMPLES = 8, 128  # a feature-major block has at most so many 
 COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of whole samples goes column by column
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
-# What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
+# What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own. `held` is
+# of how many rows the activations stay in the buffers, see `entry.forward`.
 STEP = np.dtype(
     {
-        "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor"],
-        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8"],
-        "offsets": [0, 8, 64, 72, 80, 128, 144, 152],
+        "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor", "held"],
+        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8", "i8"],
+        "offsets": [0, 8, 64, 72, 80, 128, 144, 152, 160],
         "itemsize": 192,
     }
 )
@@ -222,6 +224,16 @@ class Layout:
         target, orientation = self.target, self.orientation
         return Layout(*arguments, threads=threads, target=target, kinds=self.kinds, orientation=orientation)
 
+    @functools.cached_property
+    def outside(self) -> Layout:
+        """The layout of this network for gradients of the outputs that a user computed, in place of its loss.
+
+        A function of whole rows has its derivative row by row.
+        """
+        arguments = self.sizes, self.activations, OUTSIDE, self.dtype, self.frozen
+        orientation = "row-major" if self.activations[-1] in ROW_WISE else self.orientation
+        return Layout(*arguments, target=self.target, kinds=self.kinds, orientation=orientation)
+
     @property
     def settings_dtype(self) -> Any:
         """The record of settings of networks with so many layers, or of a group of them."""
@@ -377,7 +389,7 @@ class Block:
     z: tuple[Matrix, ...]  # each layer's weighted inputs, where its derivative needs them; else its a
     d: tuple[Matrix, ...]  # dC/dz
     kept: tuple[dict[str, Matrix], ...]  # the further buffers of each layer's kind, by name
-    dx: Matrix  # dC/dx, where that is taken; the memory of x where no delta needs that any more
+    dx: Matrix  # dC/dx, where that is taken; the memory of x where nothing needs that any more
     ones: Matrix  # a row, as long as there are samples
     zeros: Matrix  # a row, as long as the widest matrix or a column of samples
     pack_buffer: Matrix
@@ -397,8 +409,12 @@ class Workspace:
     lanes behind the samples must hold zeros; or for the largest number (`most`), and smaller blocks share them.
     """
 
-    def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
-        """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`."""
+    def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = (), keeps_x: bool = False):
+        """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`.
+
+        `keeps_x` says that x is read after dC/dx has been written.
+        """
+        self.separate_dx = keeps_x or not layout.only_multiplied
         self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
         networks = layout.networks
         self.step = aligned_zeros(STEP.itemsize * networks, of_networks(STEP, networks))
@@ -425,7 +441,7 @@ class Workspace:
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
             lengths_of = {"block": length, "samples": column, "neurons": layer.row_stride}
             sizes |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
-        if not layout.only_multiplied:
+        if self.separate_dx:
             sizes["dx"] = sizes["x"]
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
         self._places, arrays = self._allocate(lengths)
@@ -512,7 +528,7 @@ class Workspace:
             z=tuple(matrix(self._z(layer), layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
             kept=tuple(map(kept, layout.layers)),
-            dx=matrix("x" if layout.only_multiplied else "dx", layout.sizes[0], layout.x_stride),
+            dx=matrix("dx" if self.separate_dx else "x", layout.sizes[0], layout.x_stride),
             columns=(column_by_column("a columns"), column_by_column("d columns")) if by_columns else None,
             ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
             zeros=matrix("zeros", self._widest, self._widest * size, 1),
@@ -549,7 +565,7 @@ class Workspace:
                 lengths |= dict.fromkeys((self._z(layer), layer.a, f"d{layer.index}"), block)
                 lengths_of = {"block": block, "samples": stride, "neurons": layer.row_stride}
                 lengths |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
-            if not layout.only_multiplied:
+            if self.separate_dx:
                 lengths["dx"] = layout.sizes[0] * stride
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
             lengths["pack_buffer"] = padded(n * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
@@ -576,7 +592,7 @@ class Workspace:
                 z=tuple(matrix(self._z(layer), layer) for layer in layout.layers),
                 d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
                 kept=tuple(map(kept, layout.layers)),
-                dx=samples.x if layout.only_multiplied else matrix("dx", layout.inputs),
+                dx=matrix("dx", layout.inputs) if self.separate_dx else samples.x,
                 ones=row("ones", n),
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),
                 pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
@@ -586,7 +602,7 @@ class Workspace:
         both = zip(made.kept, layout.layers, strict=True)
         further = tuple(_of_rows(buffers, layer, shard_rows) for buffers, layer in both)
         x = samples.x[rows, :]
-        dx = x if layout.only_multiplied else made.dx[:shard_rows, :]
+        dx = made.dx[:shard_rows, :] if self.separate_dx else x
         loaded = {"x": x, "y": samples.y[rows, :], "w": w, "first": rows.start}
         return replace(made, a=a, z=z, d=d, kept=further, dx=dx, ones=made.ones[:, :shard_rows], **loaded)
 

@@ -35,7 +35,7 @@ MODELS = {  # a trained model, and what it is trained with
 for model, inputs, targets in MODELS.values():
     model.fit(inputs, targets, epochs=2, batch_size=5, optimizer=Momentum(0.01), validation_fraction=0.3)
 
-# Arguments that are right, by function: of a model's methods "X" and "y" stand for those of the model.
+# Arguments that are right, by function: of a model's methods "X", "y" and so on stand for those of the model.
 METHODS = {
     "fit": {"X": "X", "y": "y", "epochs": 2, "batch_size": 5},
     "partial_fit": {"X": "X", "y": "y"},
@@ -44,6 +44,11 @@ METHODS = {
     "evaluate": {"X": "X", "y": "y"},
     "loss": {"X": "X", "y": "y"},
     "gradients": {"X": "X", "y": "y"},
+    "forward": {"X": "X"},
+    "backward": {"X": "X", "dA": "dA"},
+    "step": {"X": "X", "dA": "dA"},
+    "jvp": {"X": "X", "V": "V"},
+    "blend": {"other": "model", "tau": 0.5},
     "freeze": {"layers": 0},
     "replace_head": {"n_out": 3},
     "save": {"path": "new"},
@@ -75,7 +80,7 @@ FUNCTIONS = {
     "load_idx": (fastnn.load_idx, {"path": "idx"}),
     "one_hot": (fastnn.one_hot, {"labels": [0, 2, 1], "n_classes": 3}),
 }
-CHANGING = {"fit", "partial_fit", "freeze", "replace_head"}
+CHANGING = {"fit", "partial_fit", "step", "forward", "blend", "freeze", "replace_head"}  # forward draws dropout
 OTHER_NAMES = {"sizes_or_layers": "sizes", "n_out": "(units|outputs)"}  # as messages may call an argument
 
 
@@ -129,7 +134,9 @@ def try_call(function, kind, wrong):
         original, inputs, targets = MODELS[kind]
         model = copy.copy(original)
         call, right = getattr(model, function), METHODS[function]
-        right = {name: {"X": inputs, "y": targets}.get(name, value) for name, value in right.items()}
+        of_model = {"X": inputs, "y": targets, "V": np.ones(inputs.shape), "model": original}
+        of_model["dA"] = np.ones((len(inputs), model.sizes[-1]))
+        right = {name: of_model.get(value, value) if isinstance(value, str) else value for name, value in right.items()}
     made = {name: value.make() for name, value in wrong.items()}
     if any(endless(name, value) for name, value in made.items()):
         return

@@ -45,7 +45,7 @@ from fastnn.settings.optimizers import BY_NAME
 
 ROOT = Path(__file__).parents[2]
 HERE = ("fastnn", "numpy", "numba")
-TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")
 TWO_CPUS = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two CPUs"
 )
@@ -317,10 +317,11 @@ ANSWERS = {  # what each line of a table is, by its command
     "steps --orientations": r"4-100-3 b150 float64( +\d+\.\d+){7}",
     "training --kind rule input --case '8-64-64-4 b64'": r"(rule|input) +\w+ +\d+\.\d+ +[\d,]+   -",
     "calls --table medians": r"[\d-]+, \d+ rows( +-?\d+\.\d){6}",
+    "outside": r"[\w', /]+( +\d+\.\d\d?)+( +[\de.-]+)*|8-64.*|",
     "calls --table values": r"fit with dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
 }
-MARKS = {"steps": X86, "threads": TWO_CPUS}
+MARKS = {"outside": [pytest.mark.slow, TORCH_WARNS], "steps": X86, "threads": TWO_CPUS}
 
 
 @pytest.mark.parametrize(

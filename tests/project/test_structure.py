@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The rooms of the kernels and of the package in the order in which a batch passes them. A module imports modules of
 # its room, and of rooms that stand before it.
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
-ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "model"]
+ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "derivatives", "model"]
 ROOMS += ["population", "rate_search", "loading", "estimators", "__init__", "cli", "__main__"]
 WINGS = ["estimators", "cli", "__main__"]  # nothing else imports them, but for `__init__`, which loads names lazily
 
@@ -281,7 +281,7 @@ def test_star_import(run_python):
 
 def test_every_public_method_of_the_model_is_explained():
     attributes = "weights", "biases", "parameters", "n_parameters", "sizes", "loss_name", "input_scale", "dtype"
-    for name in vars(fastnn.Model):
+    for name in dir(fastnn.Model):
         if name in attributes:
             assert name in inspect.getdoc(fastnn.Model).split("Attributes")[1], name
         elif not name.startswith("_"):
