@@ -35,6 +35,7 @@ from ..checks.scalars import shown
 from ..data import arrays
 from ..network.claims import Claims
 from ..network.network import Network
+from ..network.threads import check_wanted
 from ..reports.progress import Progress
 from ..settings import optimizers
 from ..settings.custom import Activation, Loss
@@ -492,6 +493,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         self, packed_coef_inter: NDArray[Any], X: Any, y: Any, sample_weight: Any, *_: Any
     ) -> tuple[float, NDArray[Any]]:
         """(loss, its gradient), as scikit-learn packs it: all coefficients, then all intercepts."""
+        check_wanted()
         self._unpack(packed_coef_inter)
         network = self._current_engine().network
         samples = samples_of(network, X, y, sample_weight)
