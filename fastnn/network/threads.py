@@ -44,9 +44,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def available_threads() -> int:
-    """The threads that a call may use: the least of CPU affinity, OMP_NUM_THREADS, NUMBA_NUM_THREADS, and `helping`."""
-    if _helping.most is not None:
-        return _helping.most
+    """The threads this process may use: its CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS, the least of them."""
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         value = os.environ.get(name, "").split(",")[0].strip()
@@ -56,10 +54,9 @@ def available_threads() -> int:
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The number of threads for `threads`, a maximum; None is all that are available."""
-    if threads is None:
-        return available_threads()
-    return min(scalars.integer("threads", threads, 1), available_threads())
+    """The number of threads for `threads`, a maximum; None is all that are available here."""
+    most = available_threads() if _helping.most is None else _helping.most
+    return most if threads is None else min(scalars.integer("threads", threads, 1), most)
 
 
 class Unwanted(BaseException):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ class Threads:
 
     def __init__(self, n_jobs: int | None = None, **_: Any):
         """n_jobs: the most tasks at a time. joblib's other arguments say how it fills queues and what it prints."""
-        most = threads.available_threads()
+        most = threads.resolve_threads(None)
         if n_jobs == 0:
             raise ValueError("n_jobs must be None or an integer other than 0, got 0")
         if n_jobs is None:
@@ -70,15 +72,16 @@ def _programs(task: Any) -> tuple[Any, ...]:
     estimator, prefix = last_step(arguments["estimator"])
     values = estimator.get_params(deep=False)
     values |= {name.removeprefix(prefix): value for name, value in (arguments.get("parameters") or {}).items()}
-    units = np.sum(np.asarray(values["hidden_layer_sizes"]))
-    return -float(units), repr([values.get(name) for name in PROGRAM_PARAMETERS]), len(arguments["train"])
+    sizes = np.ravel(np.array(values.get("hidden_layer_sizes"), object))
+    units = sum(size for size in sizes if isinstance(size, Integral))
+    return -units, repr([values.get(name) for name in PROGRAM_PARAMETERS]), np.size(arguments["train"])
 
 
 class ThreadedCalls:
     """Calls that threads make one after another, until all are made, one raises, or nobody waits for them any more."""
 
-    def __init__(self, calls: list[Callable[[], Any]], order: Iterable[int]):
-        """order: the numbers of the calls, as they shall begin."""
+    def __init__(self, calls: list[Any], order: Iterable[int]):
+        """calls: functions without arguments. order: their numbers, as they shall begin."""
         self.calls, self.waiting = calls, deque(order)
         self.results: list[Any] = [None] * len(calls)
         self.errors: dict[int, BaseException] = {}
@@ -91,8 +94,8 @@ class ThreadedCalls:
 
     def run(self, n_threads: int) -> list[Any]:
         """Make all calls, so many at a time. Raises what the first call in the list that raises does."""
-        n_threads = min(n_threads, len(self.calls))
-        share = max(1, threads.available_threads() // max(1, n_threads))
+        n_threads = 1 if threads.is_helping() else max(1, min(n_threads, len(self.calls)))
+        share = max(1, threads.resolve_threads(None) // n_threads)
         working: list[Any] = []
         with warnings.catch_warnings():  # threads that use it at the same time may leave filters of each other
             try:
@@ -105,8 +108,9 @@ class ThreadedCalls:
                         if working[-1].acquire(timeout=POLL_SECONDS):
                             working.pop()
             finally:
-                for lock in working:  # they see that the caller has left
-                    lock.acquire(timeout=LAST_SECONDS)
+                latest = time.monotonic() + LAST_SECONDS
+                for lock in working:  # after an exception they see that the caller has left
+                    lock.acquire(timeout=max(0.0, latest - time.monotonic()))
         threads.check_wanted()
         if self.errors:
             raise self.errors[min(self.errors)]
@@ -131,15 +135,16 @@ class ThreadedCalls:
     def _work(self, share: int) -> None:
         """Make calls until none waits, each on at most so many threads."""
         with sklearn.config_context(**self.config):
-            while self.waiting:
+            while True:
                 try:
                     i = self.waiting.popleft()
-                except IndexError:  # another thread took it
+                except IndexError:
                     return
+                call, self.calls[i] = self.calls[i], None  # it holds the estimator
                 try:
                     with threads.helping(functools.partial(self.is_wanted, i), share):
                         threads.check_wanted()
-                        self.results[i] = self.calls[i]()
+                        self.results[i] = call()
                 except threads.Unwanted:
                     pass
                 except BaseException as error:
