@@ -637,8 +637,11 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
         """The accuracy of `predict` for X; see scikit-learn's."""
         return _accuracy(y, self.predict(X), sample_weight=sample_weight)
 
-    def _score_with_function(self, X: Any, y: Any, sample_weight: Any, score_function: Any) -> float:
-        return super()._score_with_function(X, y, sample_weight, _accuracy)
+    def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        if self.scoring is not None:
+            return super()._score(X, y, sample_weight)
+        score: float = self._score_with_function(X, y, sample_weight, _accuracy)
+        return score
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probabilities, (n, n_classes); see scikit-learn's."""
