@@ -12,6 +12,7 @@ QUESTIONS = {
     "baselines": "How fast does fastnn train beside plain NumPy and plain Numba?",
     "peers": "How fast does fastnn train and predict beside JAX, PyTorch, scikit-learn and ONNX Runtime?",
     "estimators": "How much faster are the estimators than scikit-learn's?",
+    "search": "What does a search take beside its fits, and beside scikit-learn's?",
     "training": "What does each activation, loss, optimizer and rule cost?",
     "calls": "What does a small call cost, and the first fit of a process?",
     "outside": "What do a minibatch of PPO and derivatives by the inputs cost, here and in PyTorch?",

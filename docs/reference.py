@@ -39,6 +39,13 @@ KINDS = {
     "Data": ("Stream", "load_idx", "load_digits", "one_hot"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
     "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor"),
+    "scikit-learn's searches": (
+        "search.GridSearchCV",
+        "search.RandomizedSearchCV",
+        "search.HalvingRandomSearchCV",
+        "search.cross_validate",
+        "search.cross_val_predict",
+    ),
 }
 HEAD = """# Reference
 

@@ -66,7 +66,7 @@ _HOME = {
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
 }
-_MODULES = {"plots": "plots", "optimizers": "settings.optimizers"}
+_MODULES = {"plots": "plots", "optimizers": "settings.optimizers", "search": "search"}
 __all__ = [*_HOME]
 
 

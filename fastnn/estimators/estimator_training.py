@@ -29,6 +29,7 @@ from ..data import arrays
 from ..data.samples import Samples
 from ..kernels.running import entry
 from ..network.network import Network
+from ..network.threads import check_wanted
 from ..reports.history import DivergenceError, History
 from ..settings import optimizers
 from ..settings.custom import Activation
@@ -342,6 +343,7 @@ class EstimatorTrainer(Trainer):
     def _train(self, stop: int) -> None:
         try:
             while self.steps.epoch < stop and self.record["status"] == entry.RUNNING:
+                check_wanted()
                 self.steps.advance(stop)
         except DivergenceError:
             if not self.early_stopping:
@@ -468,9 +470,8 @@ class Tasks:
 
     @classmethod
     def of(cls, estimator: Any, *fit_arguments: Any) -> Tasks | None:
-        """The tasks of an estimator, or None if neither it nor its parent has callbacks."""
-        wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
-        return cls(estimator, *fit_arguments) if wanted else None
+        """The tasks of an estimator, or None if it has no callbacks, be they a search's: they would see nothing."""
+        return cls(estimator, *fit_arguments) if hasattr(estimator, "_skl_callbacks") else None
 
     def begin(self) -> None:
         """An epoch begins."""

@@ -300,7 +300,7 @@ def test_help_lists_the_questions():
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_has_help(question, capsys):
-    if question == "estimators":
+    if question in ("estimators", "search"):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     with pytest.raises(SystemExit) as ended:
         main([question, "--help"])
@@ -320,8 +320,9 @@ ANSWERS = {  # what each line of a table is, by its command
     "outside": r"[\w', /]+( +\d+\.\d\d?)+( +[\de.-]+)*|8-64.*|",
     "calls --table values": r"fit with dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
+    "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
 }
-MARKS = {"outside": [pytest.mark.slow, TORCH_WARNS], "steps": X86, "threads": TWO_CPUS}
+MARKS = {"outside": [pytest.mark.slow, TORCH_WARNS], "steps": X86, "threads": TWO_CPUS, "search": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,7 @@ def test_every_command_of_the_docs_is_understood(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     commands = re.findall(r"python -m bench\b(?! QUESTION)([^`#\n]*)", text)
     assert commands or page not in ("README.md", "CONTRIBUTING.md", "docs/performance.md")
-    if any("estimators" in command for command in commands):
+    if any(question in command for command in commands for question in ("estimators", "search")):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     for command in commands:
         module, options = parsed(shlex.split(command.replace("NAME ..", "'64-32-10 b8'")))
