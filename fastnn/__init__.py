@@ -61,6 +61,7 @@ _HOME = {
     "one_hot": "data.idx",
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
+    "windows": "data.windows",
 }
 _MODULES = {"plots": "plots", "optimizers": "settings.optimizers"}
 __all__ = [*_HOME]

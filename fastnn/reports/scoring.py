@@ -33,7 +33,9 @@ class Labelled(NamedTuple):
 
 
 def decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp]:
-    """The class indices that outputs (n, n_out) stand for."""
+    """The class indices that outputs (n, n_out) stand for; raises ValueError where they stand for none."""
+    if architecture.targets == "numbers":
+        raise ValueError(f"classify needs outputs that stand for classes, got the loss {architecture.loss_name!r}")
     if outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
     return (outputs[:, 0] > architecture.head._formula.threshold).astype(np.intp)
@@ -51,6 +53,7 @@ def evaluate(network: Network, data: Labelled, metrics: list[Metric]) -> tuple[f
     loss, outputs = network.inference.evaluate(*data.samples)
     if data.targets.classes is not None and len(nan_rows(outputs)):
         return loss, {str(each.name): math.nan for each in metrics}  # an output that is no number decides nothing
+    outputs = outputs[:, : network.architecture.n_targets]  # of those that belong together the first is the prediction
     classes = functools.partial(decide, architecture=network.architecture)
     return loss, {str(each.name): each.score(data.targets, outputs, classes, data.weights) for each in metrics}
 

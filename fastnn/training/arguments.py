@@ -185,7 +185,7 @@ def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y"
     """y of n samples as the kernels read it, and what it means."""
     last, kind = architecture.head, architecture.targets
     binary = last._formula.gives_probabilities
-    return arrays.targets(y, n, last.units, architecture.dtype, binary=binary, kind=kind, name=name)
+    return arrays.targets(y, n, architecture.n_targets, architecture.dtype, binary=binary, kind=kind, name=name)
 
 
 def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: Any) -> Labelled:
@@ -323,7 +323,7 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
         )
     max_norm = arguments.max_norm
     return RuleValues(
-        dropout=_dropout(architecture, arguments.dropout),
+        dropout=dropout_rates(architecture, arguments.dropout),
         input_noise=scalars.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
         max_norm=None if max_norm is None else scalars.number("max_norm", max_norm, 0.0, open_low=True),
@@ -331,7 +331,7 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     )
 
 
-def _dropout(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
+def dropout_rates(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
     """The rate of each layer that the kernels walk: hidden layers are the dense ones but the last; () where none is."""
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
     rates = iter(scalars.dropout(dropout, sum(dense) - 1))

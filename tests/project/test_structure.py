@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The rooms of the kernels and of the package in the order in which a batch passes them. A module imports modules of
 # its room, and of rooms that stand before it.
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
-ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "model"]
+ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "uncertainty", "model"]
 ROOMS += ["rate_search", "loading", "estimators", "__init__", "cli", "__main__"]
 WINGS = ["estimators", "cli", "__main__"]  # nothing else imports them, but for `__init__`, which loads names lazily
 
