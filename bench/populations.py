@@ -7,7 +7,8 @@ networks see the samples in the same order, each epoch another. First the losses
 compared, in the median: those of fastnn's sides from the same seeds, those of the loop and of other packages from the
 same weights and orders. scikit-learn's start from others.
 
-A figure is the median of the rounds, a ratio that of the rounds' ratios: how many times as fast the first side is.
+A figure is the median of the rounds, a ratio that of the rounds' ratios: how many times as fast the first side is. With
+several threads the last column is the first side with one.
 """
 
 import contextlib
@@ -42,6 +43,7 @@ CASES = (
 MEMBERS, QUICK_MEMBERS = 1000, 6
 DIGITS = 64, 1797  # inputs and samples of the data set
 TOLERANCE = 1e-3
+ALONE = "alone"  # the first side with one thread, where the others have several
 LABELS = {
     "population": "Population",
     "loop": "Model.fit",
@@ -51,6 +53,7 @@ LABELS = {
     "torch": "torch",
     "torch-one-order": "one order",
     "sklearn": "scikit-learn",
+    ALONE: "one thread",
 }
 OPTIONS = {
     "--case": cases.case_option(CASES),
@@ -109,7 +112,7 @@ def check(children, folder):
     for starts in STARTS:
         losses = {}
         for side, child in children.items():
-            if starts in SIDES[side].checked:
+            if side != ALONE and starts in SIDES[side].checked:
                 file = folder / f"{side}.npy"
                 child.ask("check", starts, file)
                 losses[side] = np.load(file)
@@ -124,10 +127,11 @@ def measure(case, sides, options):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         Task(case, members, *samples(case)).write(folder)
         children = {}
-        for side in sides:  # one after another: a peer that tries its variants is alone
+        threads = dict.fromkeys(sides, options.threads) | ({ALONE: 1} if options.threads > 1 else {})
+        for side, count in threads.items():  # one after another: a peer that tries its variants is alone
             checkout = [options.against.resolve()] if side == "against" else []
-            arguments = ["bench.population_sides", side, folder, options.threads, *checkout]
-            children[side] = Child(arguments, options.threads)
+            kind = sides[0] if side == ALONE else side
+            children[side] = Child(["bench.population_sides", kind, folder, count, *checkout], count)
             stack.callback(children[side].close)
             children[side].variant = children[side].ask("describe")["variant"]
         apart = check(children, folder)
@@ -144,13 +148,15 @@ def run(options):
         [name for name in ("jax", "torch", "scikit-learn") if find_spec(name.replace("scikit-learn", "sklearn"))]
     )
     sides = available(options)
-    print(f"\nnetworks/s, {options.members} networks, threads: {options.threads}")
-    print(f"{'':24}" + "".join(f"{LABELS[side]:>14}" for side in sides) + f"{'difference':>12}{'load':>6}", flush=True)
+    members = QUICK_MEMBERS if options.quick else options.members
+    print(f"\nnetworks/s, {members} networks, threads: {options.threads}")
+    shown = [*sides, *([ALONE] if options.threads > 1 else [])]
+    print(f"{'':24}" + "".join(f"{LABELS[side]:>14}" for side in shown) + f"{'difference':>12}{'load':>6}", flush=True)
     for case in cases.chosen(options.case, CASES):
         found, variants, apart = measure(case, sides, options)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         cells = "".join(f"{rate:14,.0f}" for rate in medians(found).values())
-        print(f"{f'{case.name}, {case.epochs} epochs':24}{cells}{apart:12.1e}{load:6.1f}")
+        print(f"{f'{case.name}, {case.epochs} epoch' + 's' * (case.epochs > 1):24}{cells}{apart:12.1e}{load:6.1f}")
         cells = "".join(f"{1 / ratio:14.2f}" for ratio in ratios(found).values())
         ways = ", ".join(f"{LABELS[side]}: {way}" for side, each in variants.items() for way in each.values())
         print(f"{f'  {LABELS[sides[0]]} / it':24}{cells}   {ways}".rstrip(), flush=True)

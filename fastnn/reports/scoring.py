@@ -53,7 +53,6 @@ def evaluate(network: Network, data: Labelled, metrics: list[Metric]) -> tuple[f
     loss, outputs = network.inference.evaluate(*data.samples)
     if data.targets.classes is not None and len(nan_rows(outputs)):
         return loss, {str(each.name): math.nan for each in metrics}  # an output that is no number decides nothing
-    outputs = outputs[:, : network.architecture.n_targets]  # of those that belong together the first is the prediction
     classes = functools.partial(decide, architecture=network.architecture)
     return loss, {str(each.name): each.score(data.targets, outputs, classes, data.weights) for each in metrics}
 

@@ -121,6 +121,10 @@ def test_means_and_deviations_are_learned():
     assert scores["loss"] == pytest.approx(
         np.mean(np.sum(np.log(spread) + ((y - found) / spread) ** 2 / 2, axis=1)), 1e-4
     )
+    nll = fastnn.Metric(lambda y, a: np.mean(((y - a[:, :2]) / spread) ** 2), "squares", takes="outputs")
+    mae = fastnn.Metric(lambda y, a: np.abs(y - a).mean(), "mae")
+    assert model.evaluate(X, y, metric=nll)["squares"] == pytest.approx(np.mean(((y - found) / spread) ** 2), 1e-4)
+    assert model.evaluate(X, y, metric=mae)["mae"] == pytest.approx(np.abs(y - found).mean(), 1e-4)
     assert scores["rmse"] == pytest.approx(np.sqrt(((y - found) ** 2).mean(axis=0)).mean(), 1e-4)
 
 
