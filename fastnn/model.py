@@ -39,7 +39,7 @@ from .training.arguments import AnyMetric, Subject
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
-from .uncertainty import How
+from .uncertainty import How, Pair
 
 
 class Model:
@@ -414,7 +414,7 @@ class Model:
             Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
             0.0 and 1.0 as targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1
             alone as targets of a single unit with an `Activation` that states no range. After two epochs or more:
-            targets of 100 or more with an identity output, and a quadratic loss that is not below that of their mean.
+            targets of 100 or more with an identity output, and a loss, quadratic or gaussian, above that of their mean.
             After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
             the samples whose target is at the other end.
@@ -499,7 +499,7 @@ class Model:
     # ---- use ----
 
     @overload
-    def predict(self, X: ArrayLike, *, return_std: Literal[True], **how: Unpack[How]) -> tuple[NDArray[Any], ...]: ...
+    def predict(self, X: ArrayLike, *, return_std: Literal[True], **how: Unpack[How]) -> Pair: ...
     @overload
     def predict(self, X: ArrayLike, *, return_std: Literal[False] = False, **how: Unpack[How]) -> NDArray[Any]: ...
     def predict(self, X: ArrayLike, **options: Any) -> Any:

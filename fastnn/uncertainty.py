@@ -13,6 +13,7 @@ from .kernels.formulas.loss_functions import LEAST_VARIANCE
 from .network.network import Network
 from .training import arguments
 
+Pair = tuple[NDArray[Any], NDArray[Any]]
 SAMPLES = 50  # of dropout, unless something else is said
 
 
@@ -54,7 +55,7 @@ def predict(
     return _parted(outputs) if deviations else outputs
 
 
-def _parted(outputs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _parted(outputs: NDArray[Any]) -> Pair:
     """(means, standard deviations) of a Gaussian's outputs."""
     means, logs = np.split(outputs, 2, axis=-1)
     with np.errstate(all="ignore"):

@@ -50,7 +50,7 @@ VALUES: dict[str, dict[str, str]] = {
         **dict.fromkeys(("logcosh",), 'it is "log_cosh"'),
         **dict.fromkeys(
             ("gaussian_nll", "gaussiannll", "gaussiannllloss", "gaussian_nll_loss"),
-            'it is "gaussian", with the output "identity" and two outputs for each target',
+            'it is "gaussian", with two outputs for each target',
         ),
     },
     "activation": {

@@ -23,8 +23,8 @@ def windows(
     Parameters
     ----------
     series : array (n,) or (n, channels)
-        Numbers, the oldest step first; a pandas or polars series or frame. It is copied once where it is not C-ordered,
-        as a frame may be.
+        Numbers, the oldest step first; a pandas or polars series or frame. Several channels are copied once where they
+        are not C-ordered, as those of a frame may be.
     lags : int
         The steps in a row of X.
     horizon : int
@@ -63,7 +63,7 @@ def windows(
         raise ValueError(f"target must be a channel in [{-channels}, {channels}), got {target}")
     if n < lags + horizon:
         raise ValueError(f"series must have at least lags + horizon = {lags + horizon} steps, got {n}")
-    steps = np.ascontiguousarray(values).reshape(n, channels)
+    steps = values.reshape(n, 1) if channels == 1 else np.ascontiguousarray(values)
     goals = steps if target is None else steps[:, target % channels : target % channels + 1]
     return _rows(steps[: n - horizon], lags, stride), _rows(goals[lags:], horizon, stride)
 

@@ -307,6 +307,17 @@ def test_windows_are_what_slices_are(n, lags, horizon, stride, channels):
         assert not y.flags.writeable
 
 
+def test_windows_of_a_column_are_views():
+    table = np.arange(20.0).reshape(10, 2)
+    X, y = fastnn.windows(table[:, 1], lags=2)
+    assert np.shares_memory(X, table)
+    np.testing.assert_array_equal(X, np.c_[table[:8, 1], table[1:9, 1]])
+    np.testing.assert_array_equal(y, table[2:, 1:])
+    X, y = fastnn.windows(np.asfortranarray(table), lags=2)
+    np.testing.assert_array_equal(X[3], [6, 7, 8, 9])
+    np.testing.assert_array_equal(y[3], [10, 11])
+
+
 def test_windows_train_a_model():
     """The next step of a sine is a sum of the last two; X of overlapping rows is that of copied ones."""
     series = np.sin(0.3 * np.arange(400))

@@ -151,6 +151,15 @@ def test_a_spread_of_nothing_is_finite():
     assert np.isfinite(model.loss([[0.0]], [1.0]))
 
 
+def test_large_targets_that_were_not_learned():
+    X, y, _, _ = noisy(200)
+    of_mean = np.sum(np.log((1000 * y).var(axis=0) + 1e-6) + 1) / 2
+    model = Model([2, 4, 4], activation="tanh", output="identity", loss="gaussian", rng=0)
+    with pytest.warns(UserWarning, match=f"but predicting the mean of y has {of_mean:g}. y is about .* scale it"):
+        model.fit(X, 1000 * y, epochs=2, batch_size=20, optimizer="adam")
+    model.fit(X, y, epochs=2, batch_size=20, optimizer="adam")
+
+
 @pytest.mark.parametrize(
     ("n_out", "y", "match"),
     [
