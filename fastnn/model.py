@@ -39,7 +39,7 @@ from .training.arguments import AnyMetric, Subject
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
-from .uncertainty import How, Pair
+from .uncertainty import How, Pair, stated
 
 
 class Model:
@@ -502,6 +502,7 @@ class Model:
     def predict(self, X: ArrayLike, *, return_std: Literal[True], **how: Unpack[How]) -> Pair: ...
     @overload
     def predict(self, X: ArrayLike, *, return_std: Literal[False] = False, **how: Unpack[How]) -> NDArray[Any]: ...
+    @stated
     def predict(self, X: ArrayLike, **options: Any) -> Any:
         """The outputs, (n, n_out) in the model's dtype, for X (n, n_inputs). NaN in gives NaN out.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypedDict
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from .checks import scalars
 from .kernels.formulas.loss_functions import LEAST_VARIANCE
 from .network.network import Network
 from .training import arguments
+from .training.plan import MAX_ROWS
 
+F = TypeVar("F", bound=Callable[..., Any])
 Pair = tuple[NDArray[Any], NDArray[Any]]
 SAMPLES = 50  # of dropout, unless something else is said
 
@@ -50,7 +53,7 @@ def predict(
         outputs = network.inference.outputs_of(inputs, threads)
     else:
         rates = arguments.dropout_rates(architecture, dropout)
-        count = SAMPLES if samples is None else scalars.integer("samples", samples, 1)
+        count = SAMPLES if samples is None else scalars.integer("samples", samples, 1, MAX_ROWS)
         outputs = network.inference.drawn(inputs, rates, count, scalars.generator(rng), threads)
     return _parted(outputs) if deviations else outputs
 
@@ -60,3 +63,14 @@ def _parted(outputs: NDArray[Any]) -> Pair:
     means, logs = np.split(outputs, 2, axis=-1)
     with np.errstate(all="ignore"):
         return means, np.sqrt(np.exp(logs) + logs.dtype.type(LEAST_VARIANCE))
+
+
+def stated(method: F) -> F:
+    """Decorator of `Model.predict`: `help` and `inspect` show the options of `predict`, which it takes as a dict.
+
+    A default of an argument that has to be named costs each call 20 ns.
+    """
+    taken = list(inspect.signature(method).parameters.values())[:2]
+    options = [each for each in inspect.signature(predict).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    method.__signature__ = inspect.Signature([*taken, *options])  # type: ignore[attr-defined]
+    return method

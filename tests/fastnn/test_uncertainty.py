@@ -1,5 +1,9 @@
 """Samples with dropout: their mean, their spread, their bits. A Gaussian's deviations are in `test_gaussian`."""
 
+import inspect
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -94,6 +98,27 @@ def test_deviations_of_samples():
     means, deviations = model.predict(X, dropout=0.2, samples=5, rng=0, return_std=True)
     np.testing.assert_array_equal(means, outputs[..., :2])
     np.testing.assert_allclose(deviations, np.sqrt(np.exp(outputs[..., 2:]) + 1e-6), rtol=1e-6)
+
+
+def test_the_options_are_stated():
+    names = ["self", "X", "threads", "return_std", "dropout", "samples", "rng"]
+    parameters = inspect.signature(Model.predict).parameters
+    assert list(parameters) == names
+    assert {parameters[name].kind for name in names[2:]} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_calls_at_the_same_time():
+    """Each has the samples of its seed."""
+    model, X = linear_head(), rng.standard_normal((3, 5))
+    want = [model.predict(X, dropout=0.3, samples=20, rng=seed) for seed in range(40)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda seed: model.predict(X, dropout=0.3, samples=20, rng=seed), range(40)))
+    finally:
+        sys.setswitchinterval(interval)
+    np.testing.assert_array_equal(found, want)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ FUNCTIONS = {
     "load": (fastnn.load, {"path": "model"}),
     "load_idx": (fastnn.load_idx, {"path": "idx"}),
     "one_hot": (fastnn.one_hot, {"labels": [0, 2, 1], "n_classes": 3}),
+    "windows": (fastnn.windows, {"series": NUMBERS, "lags": 3}),
 }
 CHANGING = {"fit", "partial_fit", "freeze", "replace_head"}
 OTHER_NAMES = {"sizes_or_layers": "sizes", "n_out": "(units|outputs)"}  # as messages may call an argument
@@ -89,7 +90,7 @@ def endless(name, value):
     """Whether a value is legal but asks for very much work: so many epochs or steps, or rows that take no memory."""
     if isinstance(value, np.ndarray):
         return value.size > 2**30 and name != "X"
-    return name in ("epochs", "steps") and isinstance(value, int) and value > 100
+    return name in ("epochs", "steps", "samples") and isinstance(value, int) and value > 100
 
 
 @st.composite
@@ -187,7 +188,8 @@ def check_result(function, model, arguments, result):
     if function in ("predict", "classify"):
         inputs = np.asarray(arguments["X"], float)
         shape = (len(inputs), model.sizes[-1])
-        assert result.shape == (shape if function == "predict" else shape[:1]), result.shape
+        drawn = () if arguments.get("dropout") is None else (arguments.get("samples") or 50,)
+        assert result.shape == (*drawn, *(shape if function == "predict" else shape[:1])), result.shape
         assert not (np.abs(inputs) < 1e6).all() or np.isfinite(result).all(), "outputs are not finite"
     if function == "gradients":
         assert [(w.shape, b.shape) for w, b in result] == [
@@ -197,6 +199,9 @@ def check_result(function, model, arguments, result):
         assert all(isinstance(value, float) for value in result.values()), result
     if function == "Model":
         check_whole(result)
+    if function == "windows":
+        X, y = result
+        assert len(X) == len(y) > 0
     if function == "one_hot":
         assert (result.sum(axis=1) == 1).all()
 
