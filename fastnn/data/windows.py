@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import scalars
 from . import arrays
 
+MOST = 2**31  # steps that arguments may name
+
 
 def windows(
     series: ArrayLike, *, lags: int, horizon: int = 1, target: int | None = None, stride: int = 1
@@ -56,11 +58,11 @@ def windows(
     values = arrays.numeric("series", series)
     if values.ndim not in (1, 2) or values.size == 0:
         raise ValueError(f"series must have shape (n,) or (n, channels), got {values.shape}")
-    lags, horizon = scalars.integer("lags", lags, 1), scalars.integer("horizon", horizon, 1)
-    stride = scalars.integer("stride", stride, 1)
+    lags, horizon = scalars.integer("lags", lags, 1, MOST), scalars.integer("horizon", horizon, 1, MOST)
+    stride = scalars.integer("stride", stride, 1, MOST)
     n, channels = len(values), 1 if values.ndim == 1 else values.shape[1]
-    if target is not None and not -channels <= scalars.integer("target", target, -channels) < channels:
-        raise ValueError(f"target must be a channel in [{-channels}, {channels}), got {target}")
+    if target is not None:
+        target = scalars.integer("target", target, -channels, channels - 1)
     if n < lags + horizon:
         raise ValueError(f"series must have at least lags + horizon = {lags + horizon} steps, got {n}")
     steps = values.reshape(n, 1) if channels == 1 else np.ascontiguousarray(values)

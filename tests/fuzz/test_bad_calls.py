@@ -29,6 +29,7 @@ MODELS = {  # a trained model, and what it is trained with
     "two classes": (Model([4, Dense(5, "relu"), 1], dtype="float64", rng=0), X, SIDES),
     "numbers": (Model([4, 5, 2], activation="gelu", output="identity", dtype="float64", rng=0), X, NUMBERS),
     "probabilities": (Model([4, 2], loss="cross_entropy", input_scale=0.5, rng=0), X, 1 / (1 + np.exp(-NUMBERS))),
+    "gaussian": (Model([4, 5, 4], output="identity", loss="gaussian", rng=0), X, NUMBERS),
     "steps": (Model([4, 2], output="step", rng=0), X, SIDES),
     "bytes": (Model([4, 6, 3], input_scale=1 / 255, rng=0), np.abs(X * 50).astype(np.uint8), CLASSES),
 }
@@ -187,7 +188,8 @@ def check_result(function, model, arguments, result):
         assert np.isfinite(result), "the loss is not finite"
     if function in ("predict", "classify"):
         inputs = np.asarray(arguments["X"], float)
-        shape = (len(inputs), model.sizes[-1])
+        pair = isinstance(result, tuple)  # means and standard deviations
+        result, shape = result[0] if pair else result, (len(inputs), model.sizes[-1] // (2 if pair else 1))
         drawn = () if arguments.get("dropout") is None else (arguments.get("samples") or 50,)
         assert result.shape == (*drawn, *(shape if function == "predict" else shape[:1])), result.shape
         assert not (np.abs(inputs) < 1e6).all() or np.isfinite(result).all(), "outputs are not finite"

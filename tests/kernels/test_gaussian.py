@@ -177,7 +177,7 @@ def test_targets_are_numbers(n_out, y, match):
 
 def test_what_does_not_go_with_a_gaussian():
     model = Model([1, 2], output="identity", loss="gaussian", rng=0)
-    with pytest.raises(ValueError, match="classify needs outputs that stand for classes"):
+    with pytest.raises(ValueError, match="X has no classes: the loss 'gaussian' is of numeric targets"):
         model.classify([[0.0]])
     with pytest.raises(ValueError, match="metric 'accuracy' needs class indices"):
         model.evaluate([[0.0]], [1], metric="accuracy")
