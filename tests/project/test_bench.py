@@ -667,6 +667,29 @@ def test_a_loop_on_threads_trains_the_same_networks():
     assert len(np.unique(one)) == 5
 
 
+class Models:
+    """What the bench needs of `fastnn.Population`: n models, each with its rate."""
+
+    def __init__(self, sizes, n, *, rng, **network):
+        assert len(rng) == n
+        self.models = [Model(sizes, rng=seed, **network) for seed in rng]
+
+    def __getitem__(self, i):
+        return self.models[i]
+
+    def fit(self, X, y, *, optimizer, **options):
+        for model, rate in zip(self.models, optimizer.tolist(), strict=True):
+            model.fit(X, y, optimizer=Adam(rate), **options)
+
+
+def test_a_population_is_compared_with_the_loop_by_seeds():
+    here = task(populations.CASES[0])
+    side = population_sides.Population(here, 2)
+    side._fastnn, side._optimizer = SimpleNamespace(Population=Models), lambda rates: rates
+    (starts,) = side.checked
+    np.testing.assert_array_equal(side.losses(starts), population_sides.Loop(here, 1).losses(starts))
+
+
 def test_populations_that_differ_are_an_error():
     one = np.array([1.0, 2.0, 3.0])
     assert populations.agree({"a": one, "b": np.array([9.0, 2.0001, 0.5])}) == pytest.approx(5e-5, rel=1e-3)
