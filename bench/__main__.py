@@ -11,6 +11,7 @@ from .machine import ISAS
 QUESTIONS = {
     "baselines": "How fast does fastnn train beside plain NumPy and plain Numba?",
     "peers": "How fast does fastnn train and predict beside JAX, PyTorch, scikit-learn and ONNX Runtime?",
+    "populations": "How many networks a second are trained where there are a thousand of them?",
     "estimators": "How much faster are the estimators than scikit-learn's?",
     "search": "What does a search take beside its fits, and beside scikit-learn's?",
     "training": "What does each activation, loss, optimizer and rule cost?",

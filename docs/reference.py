@@ -36,7 +36,7 @@ KINDS = {
     ),
     "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),
     "Metrics and history": ("Metric", "History", "DivergenceError"),
-    "Data": ("Stream", "load_idx", "load_digits", "one_hot"),
+    "Data": ("Stream", "load_idx", "load_digits", "one_hot", "windows"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
     "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor"),
     "scikit-learn's searches": (

@@ -6,6 +6,7 @@ from .data.idx import load_digits as load_digits
 from .data.idx import load_idx as load_idx
 from .data.idx import one_hot as one_hot
 from .data.streams import Stream as Stream
+from .data.windows import windows as windows
 from .estimators.estimators import MLPClassifier as MLPClassifier
 from .estimators.estimators import MLPRegressor as MLPRegressor
 from .loading import load as load

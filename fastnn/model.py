@@ -9,11 +9,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import uncertainty
 from .checks import file_paths, scalars
 from .checks.other_names import explained
 from .checks.scalars import MAX_UNITS
@@ -38,6 +39,7 @@ from .training.arguments import AnyMetric
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
+from .uncertainty import How, Pair, stated
 
 
 class Model(Derivatives):
@@ -66,6 +68,9 @@ class Model(Derivatives):
         the slope is at most 17, and a straight line goes on from |e| = 1. With a tanh output twice that of e / 2.
         "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik 1995), one
         output against all others.
+        "gaussian", with an identity output: C = 1/n sum (log v + (y - m)^2 / v) / 2, a Gaussian's negative log
+        likelihood without its constant (Nix and Weigend 1994). A target has two outputs: the first half of all are the
+        means m, the others s give the variances v = e^s + 1e-6. See `predict`.
     init : str, or sequence with an entry for each layer
         How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal
         with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out))
@@ -409,7 +414,7 @@ class Model(Derivatives):
             Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
             0.0 and 1.0 as targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1
             alone as targets of a single unit with an `Activation` that states no range. After two epochs or more:
-            targets of 100 or more with an identity output, and a quadratic loss that is not below that of their mean.
+            targets of 100 or more with an identity output, and a loss, quadratic or gaussian, above that of their mean.
             After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
             the samples whose target is at the other end.
@@ -489,12 +494,21 @@ class Model(Derivatives):
 
     # ---- use ----
 
-    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+    @overload
+    def predict(self, X: ArrayLike, *, return_std: Literal[True], **how: Unpack[How]) -> Pair: ...
+    @overload
+    def predict(self, X: ArrayLike, *, return_std: Literal[False] = False, **how: Unpack[How]) -> NDArray[Any]: ...
+    @stated
+    def predict(self, X: ArrayLike, **options: Any) -> Any:
         """The outputs, (n, n_out) in the model's dtype, for X (n, n_inputs). NaN in gives NaN out.
 
         May be called from several threads at once. `threads` is the most threads one call uses; None is the number
         that the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow. The result has the same bits for any. A row
         has the same bits in a prediction of any number of rows from 2 on; a single row is summed in another order.
+
+        With `return_std=True` and the loss "gaussian": a pair of means and standard deviations, (n, n_targets) each.
+        With `dropout`, as in `fit`, and `samples`, 50 where nothing is said: (samples, n, n_out), the outputs while
+        those of hidden layers are dropped (Gal and Ghahramani 2016). `rng`, a seed or a generator, draws which.
 
         Examples
         --------
@@ -502,10 +516,12 @@ class Model(Derivatives):
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        network = self._network
-        if threads is None and (outputs := network.inference.quick(X)) is not None:
+        if not options and (outputs := self._network.inference.quick(X)) is not None:
             return outputs
-        return self._predict(network, X, threads)
+        network = self._network
+        if options.keys() <= {"threads"}:
+            return self._predict(network, X, options.get("threads"))
+        return uncertainty.predict(network, self._inputs(X, finite=False), **options)
 
     def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:
         inference = network.inference

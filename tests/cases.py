@@ -61,6 +61,7 @@ LOSSES = {
     "softmax_clipped_cross_entropy": ("softmax", None),
     "exp_poisson": ("exp", None),
     "identity_hinge": ("identity", None),
+    "identity_gaussian": ("identity", None),
 }
 PARAMETERS = {name: parameter for name, (_, parameter) in LOSSES.items() if parameter is not None}
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import calls
 from ..checks.scalars import choice, integer, number, shown
 
+UNCHECKED = ("any", "numbers")  # kinds of targets that may be any numbers, see `LossFormula`
 SMALL = 2**13  # elements of an array that is checked without regard for memory
 
 # What Python or NumPy would make a number of, in an array of objects, though it is none.
@@ -121,7 +122,7 @@ def _cell(name: str, original: Any, shape: tuple[int, ...], index: tuple[int, ..
     return f"{name}[{', '.join(map(str, index))}] = {text}{where}"
 
 
-def _numeric(name: str, value: ArrayLike, text: str = "") -> NDArray[Any]:
+def numeric(name: str, value: ArrayLike, text: str = "") -> NDArray[Any]:
     """value as a base-class array of bools, ints or floats, with no copy where it is one already.
 
     What is missing in an array of objects, None or pandas.NA, is NaN. text says what to do with text.
@@ -226,7 +227,7 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         return X  # what small fits have: nothing is done that need not be
     if is_sparse(X):
         return _sparse_inputs(X, n_inputs, dtype, name=name, finite=finite)
-    array = _numeric(name, X, _TEXT_IN_X)
+    array = numeric(name, X, _TEXT_IN_X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
         hint = ""
         if array.ndim == 1 and array.size and n_inputs in (1, array.size):
@@ -250,7 +251,7 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
 
 def parameters(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """value as finite parameters of that shape, in dtype."""
-    array = _numeric(name, value)
+    array = numeric(name, value)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     values = _for_kernel(array, dtype)
@@ -355,7 +356,7 @@ def weights(
     """
     if value is None:
         return None
-    array = _numeric(name, value)
+    array = numeric(name, value)
     if array.shape == (n, 1):  # a column of a frame
         array = array[:, 0]
     if array.shape != (n,):
@@ -446,7 +447,8 @@ def targets(
     """
     if type(y) is np.ndarray:
         y = y.view()  # see `inputs`
-    if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
+    classes_of = 1 if kind == "numbers" else n_out  # from 2 on, y (n,) are class indices
+    if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < classes_of <= 2**31 and y.flags.carray:
         labels = y.copy()  # they become addresses, so nobody may change them from now on
         if labels.view(np.uint64).max() < n_out:  # none is negative either
             labels = labels.astype(np.int32)
@@ -455,19 +457,20 @@ def targets(
         type(y) is np.ndarray
         and y.dtype == dtype
         and y.shape == (n, n_out)
-        and kind == "any"
+        and kind in UNCHECKED
         and y.flags.carray
         and y.size < SMALL
         and math.isfinite(np.vdot(y, y))  # else it is looked at again
     ):
         return Targets(y, None)
-    array = _numeric(name, y, _TEXT_IN_Y)
+    array = numeric(name, y, _TEXT_IN_Y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     whole = array.dtype.kind in "biu"
-    expected = f"({n},) or ({n}, {n_out})" if n_out == 1 else f"({n},) for class indices or ({n}, {n_out})"
-    if array.ndim not in (1, 2) or len(array) != n or (array.ndim == 2 and array.shape[1] != n_out):
-        raise ValueError(f"{name} must have shape {expected}, got {np.shape(y)}")
+    single = f"({n},) or " if n_out == 1 else f"({n},) for class indices or " if classes_of > 1 else ""
+    fits = array.shape == (n, n_out) or (array.shape == (n,) and (n_out == 1 or classes_of > 1))
+    if not fits:
+        raise ValueError(f"{name} must have shape {single}({n}, {n_out}), got {np.shape(y)}")
     if array.ndim == 1 and n_out > 1:
         if not whole:
             _finite(name, array, y)
@@ -490,7 +493,7 @@ def targets(
     elif kind == "signs":
         _signs(name, values)
         array, whole, binary = values[:, 0] > 0, True, True
-    elif kind != "any":
+    elif kind not in UNCHECKED:
         _probabilities(name, values, kind == "distributions")
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None

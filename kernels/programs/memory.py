@@ -190,9 +190,12 @@ class Layout:
         self.whole_batch = any(layer.kind.whole_batch and not layer.frozen for layer in layers)
         # Whether only the first layer reads the inputs, and multiplies them: then they may stay where they lie.
         self.only_multiplied = layers[0].kind.multiplies and all(INPUTS not in layer.reads for layer in layers[1:])
-        # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
+        self.n_targets = self.sizes[-1] // LOSSES[loss].outputs
+        # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major;
+        # that of several outputs a target always is.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
-        self.losses_by_columns = few and LOSSES[loss].function is None and self.networks == 1
+        by_columns = LOSSES[loss].by_sample and (few or LOSSES[loss].outputs > 1)
+        self.losses_by_columns = by_columns and self.networks == 1
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((layer.index for layer in layers if layer.trains), default=len(layers))
         # A block goes through the whole network at once. Where the network is small a block fills about 128 KiB.
@@ -505,9 +508,9 @@ class Workspace:
             place = self._places.get(name) or self._places[f"{name}@{worker.index}"]
             return Matrix.row_major(place, n, cols, row_stride, layout.dtype, name)
 
-        def column_by_column(name: str) -> Matrix:
+        def column_by_column(name: str, cols: int = layout.sizes[-1]) -> Matrix:
             place, stride = self._places[f"{name}@{worker.index}"], padded(rows * size)
-            return Matrix.feature_major(place, rows, last.fan_out, stride, layout.dtype, name)
+            return Matrix.feature_major(place, rows, cols, stride, layout.dtype, name)
 
         def kept(layer: Layer) -> dict[str, Matrix]:
             found = {}
@@ -520,10 +523,10 @@ class Workspace:
 
         last, lines = layout.layers[-1], layout.target.buffer_lines
         one = matrix("one", 1, 0, 1)
-        by_columns = layout.losses_by_columns and not single
+        by_columns, n_targets = layout.losses_by_columns and not single, layout.n_targets
         return Block(
             x=matrix("x", layout.sizes[0], layout.x_stride),
-            y=column_by_column("y columns") if by_columns else matrix("y", last.fan_out, last.row_stride),
+            y=column_by_column("y columns", n_targets) if by_columns else matrix("y", n_targets, last.row_stride),
             a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
             z=tuple(matrix(self._z(layer), layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
@@ -544,7 +547,7 @@ class Workspace:
         key = "samples", n, worker.index
         if key not in self._made:
             layout, stride = self.layout, avoid_set_conflicts(padded(n * self.layout.itemsize))
-            n_in, n_out = layout.sizes[0], layout.sizes[-1]
+            n_in, n_out = layout.sizes[0], layout.n_targets
             places, _ = self._allocate({"x": n_in * stride, "y": n_out * stride})
             x = Matrix.feature_major(places["x"], n, n_in, stride, layout.dtype, "x")
             y = Matrix.feature_major(places["y"], n, n_out, stride, layout.dtype, "y")

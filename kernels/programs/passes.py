@@ -172,7 +172,7 @@ def loss(program: Program, layout: Layout, block: Block, scale: Matrix, total: M
         a, d, y = a.T, d.T, y.T
     weights = {} if block.w is None else {"w": block.w.T}
     parameter = {} if LOSSES[layout.loss].parameter is None else {"parameter": layout.setting("loss_parameter")}
-    by_sample = weights or LOSSES[layout.loss].function is None  # such losses have a variant for samples in columns
+    by_sample = weights or LOSSES[layout.loss].by_sample  # such losses have a variant for samples in columns
     name = f"{layout.loss}{'_weighted' * bool(weights)}{'_columns' * bool(columns and by_sample)}"
     program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights, **parameter)
     if block.columns:

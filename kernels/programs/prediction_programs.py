@@ -12,7 +12,7 @@ from . import passes, strategy
 from .block_programs import Task, give, load, row_major
 from .matmul import WHOLE, matmul
 from .memory import SHARD_SAMPLES, Block, Layout, Vector, Workspace
-from .passes import Destination
+from .passes import Destination, Dropout
 from .program import Operation, Program, elementwise
 from .sources import PREFETCH_BYTES, Source, Sources
 
@@ -28,17 +28,20 @@ def predict_program(
     input_scale: float,
     in_place: bool = False,
     sources: Sources | None = None,
+    dropped: tuple[int, ...] = (),
 ) -> Program:
     """A block of samples: its outputs, and its loss if there are targets, whose sources are given.
 
-    `in_place` reads samples of the network's dtype where they lie, and scales none.
+    `in_place` reads samples of the network's dtype where they lie, and scales none. `dropped` are the layers that drop
+    outputs, as in training.
     """
     layout = parameters.layout
     program, block, multiplied = _loaded(parameters, work, sources or x, rows, input_scale, in_place)
     out, activation = block.a[-1], layout.activations[-1]
     logits = sources is not None and LOSSES[layout.loss].from_logits
     by_rows = activation in ROW_WISE and not out.is_row_major
-    passes.forward(program, parameters, block, Worker(), logits or by_rows, multiplied)
+    dropout = Dropout(dropped, layout.setting("dropout"), work.field("key")) if dropped else None
+    passes.forward(program, parameters, block, Worker(), logits or by_rows, multiplied, dropout)
     if sources is not None:
         passes.loss(program, layout, block, work.field("scale"), work.field("total"))
     if logits and not by_rows:

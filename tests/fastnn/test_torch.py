@@ -130,11 +130,18 @@ def test_a_dozen_steps(name, pair):
         np.testing.assert_allclose(a, p.detach(), atol=1e-9)
 
 
+def gaussian(z, y):
+    """PyTorch's counts a variance below eps as eps; here as much is added."""
+    means, logs = z.chunk(2, dim=1)
+    return F.gaussian_nll_loss(means, y, logs.exp() + loss_functions.LEAST_VARIANCE, eps=0, reduction="sum") / len(z)
+
+
 # The losses of logits z, or of an identity output, by fastnn's names of loss and output.
 OF_LOGITS = {
     ("cross_entropy", "softmax"): lambda z, y: F.cross_entropy(z, y),
     ("cross_entropy", "sigmoid"): lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum") / len(z),
     ("poisson", "exp"): lambda z, y: F.poisson_nll_loss(z, y, reduction="sum") / len(z),  # without a constant
+    ("gaussian", "identity"): gaussian,
     **{(name, "identity"): loss for name, loss in LOSSES.items()},
 }
 
@@ -149,7 +156,8 @@ def test_every_activation_and_loss(name):
         y = {"cross_entropy softmax": softmax, "hinge identity": 2 * np.round(probabilities) - 1}.get(
             f"{loss} {output}", probabilities
         )
-        model = Model([4, Dense(5, hidden), Dense(3, output)], loss=loss, dtype="float64", rng=1)
+        units = 6 if loss == "gaussian" else 3
+        model = Model([4, Dense(5, hidden), Dense(units, output)], loss=loss, dtype="float64", rng=1)
         arrays = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
         w0, b0, w1, b1 = parameters = [torch.tensor(np.array(a), requires_grad=True) for a in arrays]
         optimizer, theirs = OPTIMIZERS[name][0], OPTIMIZERS[name][1](parameters)

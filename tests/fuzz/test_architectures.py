@@ -12,6 +12,7 @@ import numpy as np
 import fastnn
 from fastnn import Adam, DivergenceError
 from fastnn.kernels import reference
+from fastnn.kernels.formulas import loss_functions
 from fastnn.kernels.programs import strategy
 
 from .. import twin
@@ -160,7 +161,7 @@ def check_trained(rng, problem, model, exact, history, training, losses):
     scores = model.evaluate(problem.X, problem.y, sample_weight=problem.weights)
     mean, means = np.average(exact.losses(X, Y), weights=weights), np.average(other.losses(X, Y), weights=weights)
     check_close(scores.pop("loss"), mean, tolerance + AMPLIFIED * distance(means, mean), "loss")
-    check_score(scores, model, problem, Y, predicted.astype(float), weights)
+    check_score(scores, model, problem, Y, predicted[:, : Y.shape[1]].astype(float), weights)
 
 
 def check_score(scores, model, problem, Y, outputs, weights):
@@ -204,7 +205,7 @@ def compare_with_the_reference(rng, problem):
     X, Y, weights = exactly(problem, model)
     weights = None if weights is None or not weights.all() else weights
     problem = replace(problem, weights=None if weights is None else problem.weights)
-    name = f"{problem.options['output']}_cross_entropy" if model.loss_name == "cross_entropy" else "quadratic"
+    name = loss_functions.kernel_name(model.loss_name, problem.options["output"])
     exact, tolerance = twin_of(model), TOLERANCE["float64"]
     if len(X) > 1 or not model._network.layout.whole_batch:
         _, wanted = reference.gradients(exact, X, Y, name)

@@ -176,7 +176,8 @@ def test_losses(name, weighted, dtype, target):
     if LOSSES[name].linked:
         pytest.skip("a user's loss")
     a = (lambda i: rng.uniform(0.1, 0.9, (7, 4))) if not LOSSES[name].from_logits else normal(7, 4, scale=2.0)
-    arrays = {"d": normal(7, 4), "a": a, "y": lambda i: rng.dirichlet(np.ones(4), 7)}
+    n_targets = 4 // LOSSES[name].outputs
+    arrays = {"d": normal(7, 4), "a": a, "y": lambda i: rng.dirichlet(np.ones(n_targets), 7)}
     numbers = {"scale": constant(0.2), "total": constant(3.0)}
     if name in PARAMETERS:
         numbers["parameter"] = constant(PARAMETERS[name] / 3)
@@ -191,7 +192,7 @@ def test_losses(name, weighted, dtype, target):
         given["w"] = group_of(list(weights))
     call_group(dtype, target, f"{name}{suffix}", **given)
     for i, (of_network, its_numbers) in enumerate(zip(drawn, values, strict=True)):
-        rows = {key: padded(array)[:, :4] for key, array in of_network.items()}
+        rows = {key: padded(array)[:, : array.shape[1]] for key, array in of_network.items()}
         of_weights = {"w": weights[i]} if weighted else {}
         call(dtype, f"{name}{suffix}", target, **rows, **its_numbers, **of_weights)
         np.testing.assert_allclose(

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # The rooms of the kernels and of the package in the order in which a batch passes them. A module imports modules of
 # its room, and of rooms that stand before it.
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
-ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "derivatives", "model"]
+ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files"]
+ROOMS += ["derivatives", "uncertainty", "model"]
 ROOMS += ["population", "rate_search", "loading", "estimators", "search", "__init__", "cli", "__main__"]
 # Who imports a wing, beside itself, and beside `__init__`, which loads names lazily.
 WINGS = {"estimators": {"search"}, "search": set(), "cli": {"__main__"}, "__main__": set()}
