@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..kernels.running.python_api import address_of
 from ..network.network import Programs
 from ..settings.layers import Architecture
@@ -151,7 +151,7 @@ class Numbers(NamedTuple):
 class MemberSamples:
     """Where the samples of each of n members lie. It keeps alive what the addresses lead to."""
 
-    places: NDArray[Any]  # (n,) records entry.PLACE
+    places: NDArray[Any]  # (n,) records records.PLACE
     x: Source  # what is common to all
     y: Source | None
     w: Source | None
@@ -166,7 +166,7 @@ class MemberSamples:
         def source(symbol: str, rows: Rows) -> Source:
             return Source.of(symbol, rows.array[: rows.counts.max(initial=1)])  # what a member sees of it
 
-        places = np.zeros(len(inputs.starts), entry.PLACE)
+        places = np.zeros(len(inputs.starts), records.PLACE)
         places["inputs"], places["n"] = inputs.addresses, inputs.counts
         y = w = None
         if targets is not None:
@@ -206,7 +206,7 @@ class MemberTask:
     kind: Kind  # of one thread
     members: Members
     settings: NDArray[Any]  # (n,) records `layout.settings_dtype`, or one for all; nothing is written here
-    runs: NDArray[Any]  # (n,) records entry.RUN
+    runs: NDArray[Any]  # (n,) records records.RUN
     losses: NDArray[np.float64]  # (n, most epochs)
     samples: MemberSamples
     start: NDArray[Any]  # (1,) record STATE of a fresh optimizer: its `optimizer` is this fit's number, its `numbers`

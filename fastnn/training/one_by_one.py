@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..checks import calls
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..kernels.programs.program import PARAMETERS, SETTINGS, VECTORS, bind
-from ..kernels.running import entry, pool
+from ..kernels.running import entry, pool, records
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from .members import Members, MemberSamples, MemberTask, rolled_back
@@ -30,7 +30,7 @@ def _words(layout: Layout) -> NDArray[np.int64]:
 
 def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDArray[Any]:
     """A record TASK of what training and predicting have in common."""
-    record, words = np.zeros(1, entry.TASK), _words(layout)
+    record, words = np.zeros(1, records.TASK), _words(layout)
     record["words"], record["n_words"], record["n_bytes"] = address_of(words), len(words), layout.n_bytes
     record["vectors"], record["states"] = address_of(members.vectors), address_of(members.states)
     for name, source in {"input": samples.x, "target": samples.y, "weight": samples.w}.items():

@@ -15,7 +15,7 @@ from ..kernels.programs import strategy
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..network.network import Programs
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress
@@ -90,14 +90,14 @@ class PopulationFit:
         loss = np.where(column < done[:, None], self.losses, np.nan)
         val_loss = self.val_losses.copy() if self.request.held else np.broadcast_to(np.nan, loss.shape)
         status = np.where(done >= self.epochs, FINISHED, STOPPED)
-        status[self.runs["status"] == entry.DIVERGED] = DIVERGED
+        status[self.runs["status"] == records.DIVERGED] = DIVERGED
         best_epoch = self.best_epoch.copy() if isinstance(self.stopping, Patience) else None
         return PopulationHistory(loss, val_loss, done.copy(), status, best_epoch)
 
     @property
     def live(self) -> NDArray[np.bool_]:
         """Which members go on."""
-        return (self.runs["epoch"] < self.epochs) & (self.runs["status"] == entry.RUNNING) & ~self.stopped
+        return (self.runs["epoch"] < self.epochs) & (self.runs["status"] == records.RUNNING) & ~self.stopped
 
     # ---- the loop ----
 
@@ -121,7 +121,7 @@ class PopulationFit:
             self._close()
         if self.best_vectors is not None:
             some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
-            some &= self.runs["status"] != entry.DIVERGED
+            some &= self.runs["status"] != records.DIVERGED
             self.members.vectors[some] = self.best_vectors[some]
 
     def _tell(self, epoch: int) -> None:
@@ -175,7 +175,7 @@ class PopulationFit:
     def _pending(self, which: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of some members that go on to an epoch."""
         runs = self.runs
-        return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == entry.RUNNING)]
+        return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == records.RUNNING)]
 
     def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> object:
         """Compute the learning rates that members take until an epoch; gives what must live as long."""
@@ -259,7 +259,7 @@ class PopulationFit:
 
 def _runs(request: PopulationRequest) -> NDArray[Any]:
     """The records RUN of all members, before their first step."""
-    runs = np.zeros(len(request.epochs), entry.RUN)
+    runs = np.zeros(len(request.epochs), records.RUN)
     runs["n_samples"], runs["batch_size"], runs["ordered"] = request.data.counts, request.batch_sizes, request.ordered
     runs["patience"], runs["best"], runs["loss_scale"] = -1, np.inf, 1.0
     return runs

@@ -177,7 +177,7 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
     if task.part != FORWARD:
         gathers.append((y, y.load(program, block.y, of_group=of_group["targets"])))
     if task.rules.input_noise:
-        place = {"position": block.position, "width": block.x.cols, "begin": 0, "salt": 0}
+        place: dict[str, Any] = {"position": block.position, "width": block.x.cols, "begin": 0, "salt": 0}
         place |= {"key": task.work.field("key"), "deviation": task.layout.setting("input_noise")}
         passes.by_samples(program, "add_noise", {"out": block.x}, **place)
     if task.rules.label_smoothing:

@@ -48,7 +48,7 @@ STEP = np.dtype(
 # What a further fit goes on from beside vectors: the generator of the orders, which optimizer trained last (a number
 # that the network gave it; 0 is none), the numbers of that optimizer's state, and the generator of the keys of `noise`.
 # Whole lines, because it is copied.
-STATE = np.dtype(
+STATE: Any = np.dtype(
     {
         "names": ["random", "optimizer", "numbers", "noise"],
         "formats": ["u8", "i8", ("f8", (MAX_NUMBERS,)), "u8"],
@@ -125,7 +125,8 @@ def of_networks(record: Any, n: int) -> Any:
 
 def field(record: NDArray[Any], name: str, cols: int = 1, networks: int = 1) -> Matrix:
     """A field of a record, an array of one, as a row of float64; of a group of networks where there are several."""
-    return field_at(record.ctypes.data + record.dtype.fields[name][1], name, cols, networks)
+    fields: Any = record.dtype.fields
+    return field_at(record.ctypes.data + fields[name][1], name, cols, networks)
 
 
 def field_at(place: Address, name: str, cols: int = 1, networks: int = 1) -> Matrix:
@@ -488,7 +489,8 @@ class Workspace:
     def table(self, name: str) -> int:
         """The address of a field of the record GROUP."""
         assert self.group is not None
-        return int(self.group.ctypes.data + self.group.dtype.fields[name][1])
+        fields: Any = self.group.dtype.fields
+        return int(self.group.ctypes.data + fields[name][1])
 
     def worker(self, index: int, count: int) -> Worker:
         """Worker number `index` of `count` threads."""

@@ -43,17 +43,12 @@ from ..vector.cache import cached
 from . import groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
 from .interpreter import address, flush_subnormals, pointer, restore, run_part
-from .runs import (  # noqa: F401
+from .records import (
     AS_IS,
-    DIVERGED,
     DRAWN,
     GIVEN,
-    PLACE,
     RESTS,
-    RUN,
     RUNNING,
-    STALLED,
-    TASK,
     ends_epoch,
     enters,
     leave,

@@ -14,7 +14,7 @@ from ..programs.memory import GROUP, STATE, STEP
 from ..programs.training_programs import ADVANCE, BATCH, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP
 from .copies import clear_words, copy_word, load_float64, load_int64, pack_words, renumber, store_int64, unpack_words
 from .interpreter import run_part
-from .runs import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
+from .records import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
 
 SAMPLES, TARGETS, WEIGHTS, ORDER, LAST, POSITION, ORDERS, ROWS, DUE = range(len(GROUP.names or ()))
 _STEP_FIELDS: Any = STEP.fields

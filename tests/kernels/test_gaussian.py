@@ -6,7 +6,7 @@ import pytest
 import fastnn
 from fastnn import Model
 from fastnn.kernels import reference
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import records
 
 from ..cases import DTYPES, EPS
 from ..differences import central_differences
@@ -65,7 +65,7 @@ def test_training_as_the_reference_does(weighted, n_targets, batch_size, how, dt
     count = rows if weights is None else weights.sum(dtype="f8")
     assert n.sweep(x, y, out, weights=weights) == pytest.approx(total / count, rel=100 * EPS[dtype])
     np.testing.assert_allclose(out, outputs, atol=20 * EPS[dtype], rtol=20 * EPS[dtype])
-    done = n.train(x, y, batch_size, (0.02,), 2, entry.GIVEN, order, weights=weights)
+    done = n.train(x, y, batch_size, (0.02,), 2, records.GIVEN, order, weights=weights)
     np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
     for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
         for g, w in zip(got, pair[:2], strict=True):
@@ -90,7 +90,7 @@ def test_any_number_of_threads_gives_the_same_bits(sizes):
     for threads in (1, 2, 3):
         net = Net(sizes, ["tanh", "identity"], "float32", 3, loss=NAME)
         options = {"optimizer": "adam", "threads": threads}
-        done = net.train(x.astype("f4"), y.astype("f4"), 300, (0.01, 0.9, 0.999, 1e-8), 2, entry.DRAWN, **options)
+        done = net.train(x.astype("f4"), y.astype("f4"), 300, (0.01, 0.9, 0.999, 1e-8), 2, records.DRAWN, **options)
         results.append((net.parameters.tobytes(), done.losses.tobytes()))
     assert len(set(results)) == 1
 

@@ -14,7 +14,7 @@ import fastnn
 from fastnn import SGD, Dense, Huber, Model, Quantile
 from fastnn.kernels import reference
 from fastnn.kernels.formulas import loss_functions
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import records
 from fastnn.kernels.vector.library import library
 from fastnn.settings.layers import NAMES
 
@@ -126,7 +126,7 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
     assert not n.padding(gradient).any()
     rate = 0.3 if output in CROSS_ENTROPIES else 0.02
     want_losses, want = reference.train(n.twin, x.astype("f8"), y_rows, order, batch_size, rate, loss_name=name)
-    done = n.train(x, y, batch_size, (rate,), 2, entry.GIVEN, order)
+    done = n.train(x, y, batch_size, (rate,), 2, records.GIVEN, order)
     np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
     for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
         for g, w in zip(got, pair[:2], strict=True):
@@ -283,7 +283,7 @@ def test_any_number_of_threads_gives_the_same_bits(activation, loss, sizes, opti
     results = []
     for threads in (1, 2, 3):
         net = Net(sizes, [activation, OUTPUTS[loss]], "float32", 3, loss=loss)
-        done = net.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
+        done = net.train(x, y, batch_size, settings, 2, records.DRAWN, optimizer=optimizer, threads=threads)
         results.append((net.parameters.tobytes(), done.losses.tobytes()))
     assert len(set(results)) == 1
 
@@ -510,7 +510,7 @@ def test_training_with_a_parameter(batch_size, how, weighted, loss, parameter, m
         n = Net([40, 70, 30], ["tanh", "identity"], "float64", 3, loss, parameter=parameter, orientation=chosen)
         want_losses, want = reference.train(n.twin, x, y, order, batch_size, 0.02, loss_name=loss, weights=weights)
         options = {"weights": weights, "threads": threads if batch_size > 1 else 1}
-        done = n.train(x, y, batch_size, (0.02,), 1, entry.GIVEN, order, **options)
+        done = n.train(x, y, batch_size, (0.02,), 1, records.GIVEN, order, **options)
         np.testing.assert_allclose(done.losses, want_losses, rtol=1e-10)
         for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
             for g, w in zip(got, pair[:2], strict=True):
