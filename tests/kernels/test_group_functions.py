@@ -8,12 +8,14 @@ import functools
 import numpy as np
 import pytest
 
+from fastnn.kernels.cpu.target import HOST
 from fastnn.kernels.formulas.loss_functions import LOSSES
 from fastnn.kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS
 from fastnn.kernels.programs import matmul
 from fastnn.kernels.programs.memory import STATE, STEP, Layout, of_networks
 from fastnn.kernels.programs.program import Code, Program, bindings
 from fastnn.kernels.running import entry
+from fastnn.kernels.vector.batches import GROWTH
 from fastnn.kernels.vector.library import Library
 from fastnn.kernels.vector.matrix import GROUP, LINE_BYTES, Matrix, grouped
 
@@ -237,13 +239,19 @@ def test_dropout_and_noise_draw_what_a_single_network_draws(dtype, target):
         np.testing.assert_array_equal(noisy[..., i], added)
 
 
+@pytest.mark.parametrize("alike", [False, True])
 @ONE_DTYPE
 @pytest.mark.parametrize("target", EVERY_TARGET)
-def test_keys_and_orders(dtype, target):
-    """Only the networks that are due get an order; their generators go on as those of single networks."""
+def test_keys_and_orders(alike, dtype, target):
+    """Only the networks that are due get an order; their generators go on as those of single networks.
+
+    Where all are due and alike, they are drawn side by side, but for a number that is drawn again.
+    """
     n = GROUP[dtype]
     states = rng.integers(0, 2**63, n).astype(np.uint64)
     sizes, due = rng.integers(1, 40, n), np.arange(n) % 3 > 0
+    if alike:
+        sizes[:], due[:] = 40, True
     orders = np.full((n, 40), -1, np.int32)
     starts, of_group, key = orders.ctypes.data + 160 * np.arange(n), states.copy(), np.zeros(n, np.uint64)
     tables = {"order": starts, "n": sizes, "due": due.astype(np.int64), "state": of_group}
@@ -261,6 +269,23 @@ def test_keys_and_orders(dtype, target):
         call(dtype, "draw_key", target, state=state.ctypes.data, key=one)
         np.testing.assert_array_equal(orders[i], order)
         assert (key[i], of_group[i]) == (one.view(np.uint64)[0], state[0])
+
+
+def test_a_number_that_is_drawn_again():
+    """An order of so many numbers draws some again; the orders before and behind are those of single networks."""
+    n, size = GROUP["float32"], 2**17
+    states = rng.integers(0, 2**63, n).astype(np.uint64)
+    orders, of_group = np.empty((n, size), np.int32), states.copy()
+    tables = orders.ctypes.data + 4 * size * np.arange(n), np.full(n, size), np.ones(n, np.int64), of_group
+    places = dict(zip(("order", "n", "due", "state"), (table.ctypes.data for table in tables), strict=True))
+    run_group("float32", HOST, lambda program: program.add("group_draw_orders", **places))
+    drawn = (of_group - states) * np.uint64(pow(GROWTH, -1, 2**64))  # how often each generator was asked
+    assert drawn.max() > size
+    for i in range(n):
+        state, order = states[i : i + 1].copy(), np.empty(size, np.int32)
+        call("float32", "draw_order", order=order.ctypes.data, n=size, state=state.ctypes.data)
+        np.testing.assert_array_equal(orders[i], order)
+        assert state[0] == of_group[i]
 
 
 # ---- samples ----
