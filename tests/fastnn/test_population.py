@@ -441,6 +441,22 @@ def test_short_calls_leave_the_same_bits(batch_size, threads, short_calls):
     np.testing.assert_array_equal(found.history.loss, expected.history.loss)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_helping_threads_may_never_come(share, short_calls, monkeypatch):
+    """Or in some calls alone: then the first thread goes on with what they have left within an epoch."""
+    from fastnn.kernels.running import pool
+
+    X, y = data()
+    expected, found = Population(SIZES, 5, rng=0), Population(SIZES, 5, rng=0)
+    expected.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01))
+    start, chance = pool.start, np.random.default_rng(0)
+    monkeypatch.setattr(pool, "start", lambda *arguments: chance.random() < share and start(*arguments))
+    short_calls()
+    found.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01), threads=3)
+    assert [left(a) for a in found] == [left(b) for b in expected]
+    np.testing.assert_array_equal(found.history.loss, expected.history.loss)
+
+
 # ---- what may come between ----
 
 
