@@ -18,6 +18,7 @@ from .checks.scalars import shown
 from .data import arrays
 from .files import population_file, storage
 from .files.model_file import Contents
+from .files.population_file import MAX_MEMBERS
 from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
@@ -103,7 +104,7 @@ class Population:
         rng: int | Sequence[int] | np.random.Generator | None = None,
     ):
         description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
-        n = scalars.integer("n", n, 1)
+        n = scalars.integer("n", n, 1, MAX_MEMBERS)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         seeds = _seeds(rng, n)
         vectors, random, split_seeds = drawn(description, inits, seeds)
@@ -438,7 +439,7 @@ class Population:
             return self._take(np.arange(len(self))[key])
         i = scalars.integer("a member's number", key, -len(self))
         if i >= len(self):
-            raise IndexError(f"a member's number must be below {len(self)}, got {i}")
+            raise IndexError(f"a member's number must be below {len(self)}, got {shown(i)}")
         return self._model(i % len(self))
 
     def __iter__(self) -> Iterator[Model]:
@@ -599,7 +600,7 @@ def _seeds(rng: Any, n: int) -> Sequence[int]:
 
 def _indices(name: str, value: Any, n: int) -> NDArray[np.int64]:
     """Indices of members."""
-    found = np.atleast_1d(np.asarray(value))
+    found = np.atleast_1d(arrays.array(name, value))
     if found.ndim != 1 or found.dtype.kind not in "iu" or ((found < -n) | (found >= n)).any():
         raise ValueError(f"{name} must be indices in [{-n}, {n}), got {shown(value)}")
     return found

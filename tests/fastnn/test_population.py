@@ -713,6 +713,16 @@ def test_vectors_without_padding():
             population.vectors = wrong
 
 
+def test_members_take_little_memory():
+    """Parameters and two vectors of Adam without padding, and a record of the generators."""
+    X, y = data(20, 4)
+    population = Population([4, 8, 1], 100, rng=0)
+    population.fit(X, y, epochs=1, batch_size=20, optimizer="adam")
+    members = population._members
+    assert members.optimizer_vectors.shape == (100, 2, 49)
+    assert sum(a.nbytes for a in (members.vectors, members.optimizer_vectors, members.states)) <= 100 * 4 * 49 * 4
+
+
 # ---- seeds ----
 
 
@@ -964,6 +974,7 @@ def test_arrays_in_settings_are_copies_that_compare():
     assert optimizer == Adam(np.array([0.1, 0.2])) != Adam(np.array([0.1, 0.3]))
     assert len({optimizer, Adam(np.array([0.1, 0.2]))}) == 1
     rates[...] = 5
+    assert np.asarray(optimizer.learning_rate).tolist() == [0.1, 0.2]
     assert optimizer == pickle.loads(pickle.dumps(optimizer)) == Adam(np.array([0.1, 0.2]))
     assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
 
