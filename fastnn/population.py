@@ -108,8 +108,7 @@ class Population:
         inits = initialisers.of_layers(init, description.numbered, dtype)
         seeds = _seeds(rng, n)
         vectors, random, split_seeds = drawn(description, inits, seeds)
-        self._set(description, Members.zeros(programs_of(without_parameter(description)).layout, n))
-        self._members.vectors[...] = vectors
+        self._set(description, Members.of(vectors))
         self._members.states["random"], self._members.states["noise"] = random, noise_of(random)
         self._split_seeds, self._seeds = split_seeds, seeds
 
@@ -169,7 +168,7 @@ class Population:
         return self._history if fit is None else fit.history
 
     def __repr__(self) -> str:
-        return self._architecture.described().replace("Model(", "Population(", 1).replace("]", f"], {len(self)}", 1)
+        return self._architecture.described("Population", f", {len(self)}")
 
     def summary(self) -> str:
         """The table of a member's layers, as `Model.summary` gives it, and a line on all members."""

@@ -320,6 +320,21 @@ def test_samples_of_each_member():
             assert {name: values[i] for name, values in found.items()} == model.evaluate(X[rows], y[rows])
 
 
+def test_rows_of_a_ragged_array_that_are_nobodys():
+    """Before, between and behind those of members they count in no sum, of weights or of classes."""
+    X, y, weights = rng.standard_normal((30, 5)), rng.integers(0, 2, 30), rng.uniform(0.5, 2, 30)
+    for edges in (np.array([0, 12]), np.array([3, 20]), np.array([2, 9, 21])):
+        n = len(edges) - 1
+        population, models = Population(SIZES, n, rng=0), models_of(n)
+        common = {"epochs": 2, "batch_size": 7, "class_weight": "balanced"}
+        held = (X, edges), y, weights
+        population.fit((X, edges), y, sample_weight=weights, validation_data=held, **common)
+        for model, first, stop in zip(models, edges[:-1], edges[1:], strict=True):
+            own = [array[first:stop] for array in (X, y, weights)]
+            model.fit(*own[:2], sample_weight=own[2], validation_data=own, threads=1, **common)
+        same(population, models, val=True)
+
+
 def test_a_fraction_is_held_out_by_each_member():
     X, y = data()
     for rows in (None, [rng.permutation(75)[:40] for _ in range(3)]):
@@ -845,6 +860,7 @@ WRONG = [
     ({"rows": np.zeros((3, 75), bool)}, ValueError, "rows must leave each member at least one row, got none for 0"),
     ({"rows": np.zeros((3, 74), bool)}, ValueError, r"rows must be a list of 3 index arrays, or a mask or counts of"),
     ({"rows": -np.ones((3, 75), int)}, ValueError, "rows must hold counts of at least 0, got -1"),
+    ({"rows": np.full((3, 75), 2**63, np.uint64)}, ValueError, "rows must hold counts of at least 0, got 9223372036"),
     ({"validation_data": "rest"}, ValueError, "validation_data 'rest' is what `rows` leaves out"),
     ({"validation_data": "rest", "rows": np.ones((3, 75), bool)}, ValueError, "rows must leave out a row of each"),
     ({"validation_data": "all"}, ValueError, "validation_data must be one of 'rest'"),
