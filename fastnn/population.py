@@ -23,7 +23,7 @@ from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
 from .network.member_draws import drawn, noise_of
-from .network.network import Network, programs_of, without_parameter
+from .network.network import Network, programs_of, settings_of, without_parameter
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
@@ -36,7 +36,7 @@ from .settings.layers import AnyLayer, Architecture, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, Optimizer
 from .settings.stopping import Halving, Patience
-from .training.member_arguments import Crew, MemberValues, PopulationArguments, checked
+from .training.member_arguments import Crew, PopulationArguments, checked
 from .training.member_data import MemberData, data_of
 from .training.member_optimizers import MemberOptimizers
 from .training.member_passes import MemberPasses
@@ -289,8 +289,7 @@ class Population:
     # ---- use ----
 
     def _passes(self) -> MemberPasses:
-        values = MemberValues(0.0, 0.0, np.nan, [], 0.0, 0.0, 0.0)
-        settings = values.settings(self._programs.layout, MemberOptimizers.of(SGD(), 1), self._architecture.loss)
+        settings = settings_of(self._programs.layout, self._architecture.loss)
         scale = 1.0 if self._architecture.input_scale is None else self._architecture.input_scale
         return MemberPasses(self._programs, scale, settings, self._members)
 

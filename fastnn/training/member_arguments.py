@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
-from ..kernels.formulas.loss_functions import LOSSES
 from ..kernels.programs.block_programs import Rules
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..network import threads as _threads
+from ..network.network import loss_parameter
 from ..reports.scoring import out_of_reach
 from ..settings.each import Each, is_array, numbers
 from ..settings.layers import Architecture, Dense
-from ..settings.losses import parameter_of
 from ..settings.optimizers import Rprop
 from ..settings.stopping import Halving, Patience
 from . import arguments as model_arguments
@@ -117,8 +116,7 @@ class MemberValues:
         settings["max_norm"] = np.nan_to_num(self.max_norm)
         for i, rate in enumerate(self.dropout):
             settings["dropout"][:, i] = rate
-        parameter = parameter_of(loss)
-        settings["loss_parameter"] = LOSSES[layout.loss].parameter or 0.0 if parameter is None else parameter
+        settings["loss_parameter"] = loss_parameter(layout, loss)
         return settings
 
 
