@@ -18,11 +18,12 @@ from .checks.scalars import shown
 from .data import arrays
 from .files import population_file, storage
 from .files.model_file import Contents
+from .files.population_file import MAX_MEMBERS
 from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
 from .network.member_draws import drawn, noise_of
-from .network.network import Network, programs_of, without_parameter
+from .network.network import Network, programs_of, settings_of, without_parameter
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
@@ -35,7 +36,7 @@ from .settings.layers import AnyLayer, Architecture, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, Optimizer
 from .settings.stopping import Halving, Patience
-from .training.member_arguments import Crew, MemberValues, PopulationArguments, checked
+from .training.member_arguments import Crew, PopulationArguments, checked
 from .training.member_data import MemberData, data_of
 from .training.member_optimizers import MemberOptimizers
 from .training.member_passes import MemberPasses
@@ -103,12 +104,11 @@ class Population:
         rng: int | Sequence[int] | np.random.Generator | None = None,
     ):
         description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
-        n = scalars.integer("n", n, 1)
+        n = scalars.integer("n", n, 1, MAX_MEMBERS)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         seeds = _seeds(rng, n)
         vectors, random, split_seeds = drawn(description, inits, seeds)
-        self._set(description, Members.zeros(programs_of(without_parameter(description)).layout, n))
-        self._members.vectors[...] = vectors
+        self._set(description, Members.of(vectors))
         self._members.states["random"], self._members.states["noise"] = random, noise_of(random)
         self._split_seeds, self._seeds = split_seeds, seeds
 
@@ -168,7 +168,7 @@ class Population:
         return self._history if fit is None else fit.history
 
     def __repr__(self) -> str:
-        return self._architecture.described().replace("Model(", "Population(", 1).replace("]", f"], {len(self)}", 1)
+        return self._architecture.described("Population", f", {len(self)}")
 
     def summary(self) -> str:
         """The table of a member's layers, as `Model.summary` gives it, and a line on all members."""
@@ -289,8 +289,7 @@ class Population:
     # ---- use ----
 
     def _passes(self) -> MemberPasses:
-        values = MemberValues(0.0, 0.0, np.nan, [], 0.0, 0.0, 0.0)
-        settings = values.settings(self._programs.layout, MemberOptimizers.of(SGD(), 1), self._architecture.loss)
+        settings = settings_of(self._programs.layout, self._architecture.loss)
         scale = 1.0 if self._architecture.input_scale is None else self._architecture.input_scale
         return MemberPasses(self._programs, scale, settings, self._members)
 
@@ -438,7 +437,7 @@ class Population:
             return self._take(np.arange(len(self))[key])
         i = scalars.integer("a member's number", key, -len(self))
         if i >= len(self):
-            raise IndexError(f"a member's number must be below {len(self)}, got {i}")
+            raise IndexError(f"a member's number must be below {len(self)}, got {shown(i)}")
         return self._model(i % len(self))
 
     def __iter__(self) -> Iterator[Model]:
@@ -599,7 +598,7 @@ def _seeds(rng: Any, n: int) -> Sequence[int]:
 
 def _indices(name: str, value: Any, n: int) -> NDArray[np.int64]:
     """Indices of members."""
-    found = np.atleast_1d(np.asarray(value))
+    found = np.atleast_1d(arrays.array(name, value))
     if found.ndim != 1 or found.dtype.kind not in "iu" or ((found < -n) | (found >= n)).any():
         raise ValueError(f"{name} must be indices in [{-n}, {n}), got {shown(value)}")
     return found

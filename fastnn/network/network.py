@@ -89,6 +89,17 @@ def _settings(dtype: Any, loss_parameter: float) -> NDArray[Any]:
     return settings
 
 
+def loss_parameter(layout: Layout, loss: Any) -> float:
+    """The number that a loss's programs read: its parameter, the default one, or 0 where it has none."""
+    parameter = parameter_of(loss)
+    return LOSSES[layout.loss].parameter or 0.0 if parameter is None else parameter
+
+
+def settings_of(layout: Layout, loss: Any) -> NDArray[Any]:
+    """The record of settings of programs that do not train, which nobody can write to."""
+    return _settings(layout.settings_dtype, loss_parameter(layout, loss))
+
+
 def _pairs(layers: Iterable[dict[str, NDArray[Any]]]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     return [(tensors["weight"], tensors.get("bias", tensors["weight"][:0])) for tensors in layers]
 
@@ -132,10 +143,7 @@ class Network:
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
-        parameter = parameter_of(architecture.loss)
-        if parameter is None:
-            parameter = LOSSES[layout.loss].parameter or 0.0
-        self.settings = _settings(layout.settings_dtype, parameter)
+        self.settings = settings_of(layout, architecture.loss)
         self.inference = Inference(layout, self.parameters, self.settings, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since

@@ -409,11 +409,11 @@ class Architecture:
         """Inputs, then each numbered layer's neurons."""
         return (self.n_inputs, *(node.units for node in self.numbered))
 
-    def described(self) -> str:
-        """The call of `Model` that makes such a network, as its repr shows it."""
+    def described(self, name: str = "Model", members: str = "") -> str:
+        """The call of `Model` that makes such a network, as its repr shows it; or that of `Population`."""
         inner = ", ".join([str(self.n_inputs), *(layer._described() for layer in self.layers)])
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
-        return f"Model([{inner}], loss={self.loss!r}{scale}, dtype={self.dtype!r})"
+        return f"{name}([{inner}]{members}, loss={self.loss!r}{scale}, dtype={self.dtype!r})"
 
 
 def architecture(

@@ -39,7 +39,7 @@ class MemberData:
     def shared(self) -> bool:
         """Whether all members see the same rows of the same arrays."""
         found = (each for each in (self.inputs, self.targets, self.weights) if each is not None)
-        return self.numbers is None and all(not each.starts.any() for each in found)
+        return self.numbers is None and all(each.whole for each in found)
 
     def samples(self) -> MemberSamples:
         """What the kernels read."""
@@ -144,8 +144,7 @@ def with_class_weights(data: MemberData, value: Any, architecture: Architecture)
     n_classes, dtype = max(2, architecture.head.units), architecture.dtype
     targets, weights = data.targets, data.weights
     assert targets is not None
-    shared = not targets.starts.any() and (weights is None or not weights.starts.any())
-    if data.classes is None or shared:
+    if data.classes is None or (targets.whole and (weights is None or weights.whole)):
         old = None if weights is None else weights.array
         found = arrays.class_weights(value, data.classes, old, dtype, n_classes)
         assert found is not None
@@ -187,8 +186,8 @@ def numbers_of(rows: Any, counts: NDArray[np.int64]) -> Numbers:
                 f"rows must be a list of {n} index arrays, or a mask or counts of shape ({n}, {counts.max()}), "
                 f"got {rows.dtype} of shape {rows.shape}"
             )
-        if rows.dtype.kind == "i" and rows.min() < 0:
-            raise ValueError(f"rows must hold counts of at least 0, got {rows.min()}")
+        if rows.dtype.kind != "b" and not 0 <= rows.min() <= rows.max() <= MAX_ROWS:
+            raise ValueError(f"rows must hold counts of at least 0, got {rows.min()} to {rows.max()}")
         return _chosen(rows, counts)
     if not isinstance(rows, (list, tuple, np.ndarray)) or len(rows) != n:
         length = f" of length {len(rows)}" if isinstance(rows, (list, tuple)) else ""
@@ -210,6 +209,8 @@ def _numbers(flat: NDArray[Any], lengths: NDArray[np.int64]) -> Numbers:
     empty = np.flatnonzero(lengths == 0)
     if len(empty):
         raise ValueError(f"rows must leave each member at least one row, got none for {empty[0]}")
+    if lengths.max() > MAX_ROWS:
+        raise ValueError(f"rows must choose at most {MAX_ROWS} for a member, got {lengths.max()}")
     return Numbers(np.ascontiguousarray(flat, np.int32), np.append(0, np.cumsum(lengths)))
 
 

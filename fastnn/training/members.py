@@ -46,8 +46,12 @@ class Members:
     @classmethod
     def zeros(cls, layout: Layout, n: int) -> Members:
         """Members whose parameters and states are zero."""
-        vectors = np.zeros((n, len(layout.elements)), layout.dtype)
-        return cls(vectors, aligned_zeros(n * STATE.itemsize, STATE))
+        return cls.of(np.zeros((n, len(layout.elements)), layout.dtype))
+
+    @classmethod
+    def of(cls, vectors: NDArray[Any]) -> Members:
+        """Members with these parameters, whose states are zero."""
+        return cls(vectors, aligned_zeros(len(vectors) * STATE.itemsize, STATE))
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -133,6 +137,11 @@ class Rows(NamedTuple):
     def shared(cls, array: NDArray[Any], n: int) -> Rows:
         """All rows for each of n members."""
         return cls(array, np.zeros(n, np.int64), np.full(n, len(array), np.int64))
+
+    @property
+    def whole(self) -> bool:
+        """Whether each member has all rows of the array."""
+        return not self.starts.any() and bool((self.counts == len(self.array)).all())
 
     @property
     def addresses(self) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def _help(call: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -
 class Slot:
     """A plan of one thread, and the padded memory of the member that it trains."""
 
-    def __init__(self, task: MemberTask, worker: int):
+    def __init__(self, task: MemberTask):
         layout, n_bytes = task.layout, task.layout.n_bytes
         self.plans: deque[Any] = task.programs.plans
         self.plan = waiting_plan(self.plans, layout, task.kind) or Plan(layout, task.scale, task.kind)
@@ -69,7 +69,7 @@ class Slot:
         self.order = np.empty(task.samples.places["n"][task.which].max(initial=0), np.int32)
         self.record = np.zeros(1, entry.SLOT)
         parameters, record, buffers = address_of(self.memory), self.record, self.plan.buffers
-        record["worker"], record["resident"] = worker, -1
+        record["resident"] = -1
         record["parameters"], record["vectors"] = parameters, parameters + n_bytes
         record["live_vectors"], record["live_state"] = map(address_of, (buffers.vectors, buffers.state))
         record["settings"], record["order"] = address_of(self.plan.settings), address_of(self.order)
@@ -92,7 +92,7 @@ class OneByOne:
 
     def __init__(self, task: MemberTask, threads: int):
         self.task = task
-        self.slots = [Slot(task, worker) for worker in range(threads)]
+        self.slots = [Slot(task) for _ in range(threads)]
         self.record = record = task_record(task.layout, task.members, task.samples)
         vectors, settings = task.members.optimizer_vectors, task.settings
         record["n_vectors"], record["block_rows"] = task.n_vectors, task.layout.block_rows
@@ -127,19 +127,18 @@ class OneByOne:
         within = self._noted("resident")
         self._roll_back([slot for slot, i in zip(self.slots, within, strict=True) if i >= 0 and i not in which])
         queue = which[~np.isin(which, within)]
-        before = self._noted("entered"), sum(self._noted("done"))
-        blocks, start = max(1, int(self.length.blocks * share)), time.perf_counter()
-        self._call(queue, blocks)
-        took = (sum(self._noted("done")) - before[1]) // len(self.slots)
-        self.length.note(time.perf_counter() - start, min(took, self.length.blocks))
-        came = zip(self.slots, before[0], self._noted("entered"), strict=True)
-        self._roll_back([slot for slot, earlier, now in came if earlier == now])
+        # This thread goes on with the member within an epoch that has waited longest, since helpers may come too late.
+        self.slots.sort(key=lambda slot: (slot.record["resident"][0] < 0, slot.record["entered"][0]))
+        before, start = self._noted("done")[0], time.perf_counter()
+        self._call(queue, max(1, int(self.length.blocks * share)))
+        self.length.note(time.perf_counter() - start, self._noted("done")[0] - before)
 
     def _call(self, queue: NDArray[np.int64], blocks: int) -> None:
         task, mailbox = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX)
         of_task = self.record, task.samples.places, queue, self.until, task.runs, task.losses, blocks
         arguments = []
-        for slot in self.slots:
+        for worker, slot in enumerate(self.slots):
+            slot.record["worker"] = worker
             made = slot.plan.programs
             of_plan = made.arguments(slot.plan, mailbox)
             arguments.append((*of_plan, made.pick, made.work.step, slot.record, *of_task))

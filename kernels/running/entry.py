@@ -58,7 +58,7 @@ from .seeding import draw
 
 # The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
 # live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
-# `epoch` what lies outside of that member; `entered` counts calls, `done` blocks of samples.
+# `epoch` is how many epochs of it lie where all members do; `entered` counts calls, and `done` blocks of samples.
 SLOT = np.dtype(
     [
         *((name, "i8") for name in ("worker", "resident", "epoch", "entered", "done")),

@@ -52,10 +52,8 @@ def group_draw_orders(code):
 
 def _any(b, mask):
     """Whether a lane of a mask is true."""
-    reduce = ir.FunctionType(ir.IntType(1), [mask.type])
-    return b.call(
-        cgutils.get_or_insert_function(b.module, reduce, f"llvm.vector.reduce.or.v{mask.type.count}i1"), [mask]
-    )
+    kind, name = ir.FunctionType(ir.IntType(1), [mask.type]), f"llvm.vector.reduce.or.v{mask.type.count}i1"
+    return b.call(cgutils.get_or_insert_function(b.module, kind, name), [mask])
 
 
 def _draw_side_by_side(code, order, n, state_at, begin):

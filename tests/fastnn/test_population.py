@@ -320,6 +320,21 @@ def test_samples_of_each_member():
             assert {name: values[i] for name, values in found.items()} == model.evaluate(X[rows], y[rows])
 
 
+def test_rows_of_a_ragged_array_that_are_nobodys():
+    """Before, between and behind those of members they count in no sum, of weights or of classes."""
+    X, y, weights = rng.standard_normal((30, 5)), rng.integers(0, 2, 30), rng.uniform(0.5, 2, 30)
+    for edges in (np.array([0, 12]), np.array([3, 20]), np.array([2, 9, 21])):
+        n = len(edges) - 1
+        population, models = Population(SIZES, n, rng=0), models_of(n)
+        common = {"epochs": 2, "batch_size": 7, "class_weight": "balanced"}
+        held = (X, edges), y, weights
+        population.fit((X, edges), y, sample_weight=weights, validation_data=held, **common)
+        for model, first, stop in zip(models, edges[:-1], edges[1:], strict=True):
+            own = [array[first:stop] for array in (X, y, weights)]
+            model.fit(*own[:2], sample_weight=own[2], validation_data=own, threads=1, **common)
+        same(population, models, val=True)
+
+
 def test_a_fraction_is_held_out_by_each_member():
     X, y = data()
     for rows in (None, [rng.permutation(75)[:40] for _ in range(3)]):
@@ -437,6 +452,22 @@ def test_short_calls_leave_the_same_bits(batch_size, threads, short_calls):
     short_calls()
     found = Population(SIZES, 5, rng=0)
     found.fit(X, y, epochs=2, batch_size=batch_size, optimizer=Adam(0.01), dropout=0.2, threads=threads)
+    assert [left(a) for a in found] == [left(b) for b in expected]
+    np.testing.assert_array_equal(found.history.loss, expected.history.loss)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_helping_threads_may_never_come(share, short_calls, monkeypatch):
+    """Or in some calls alone: then the first thread goes on with what they have left within an epoch."""
+    from fastnn.kernels.running import pool
+
+    X, y = data()
+    expected, found = Population(SIZES, 5, rng=0), Population(SIZES, 5, rng=0)
+    expected.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01))
+    start, chance = pool.start, np.random.default_rng(0)
+    monkeypatch.setattr(pool, "start", lambda *arguments: chance.random() < share and start(*arguments))
+    short_calls()
+    found.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01), threads=3)
     assert [left(a) for a in found] == [left(b) for b in expected]
     np.testing.assert_array_equal(found.history.loss, expected.history.loss)
 
@@ -697,6 +728,16 @@ def test_vectors_without_padding():
             population.vectors = wrong
 
 
+def test_members_take_little_memory():
+    """Parameters and two vectors of Adam without padding, and a record of the generators."""
+    X, y = data(20, 4)
+    population = Population([4, 8, 1], 100, rng=0)
+    population.fit(X, y, epochs=1, batch_size=20, optimizer="adam")
+    members = population._members
+    assert members.optimizer_vectors.shape == (100, 2, 49)
+    assert sum(a.nbytes for a in (members.vectors, members.optimizer_vectors, members.states)) <= 100 * 4 * 49 * 4
+
+
 # ---- seeds ----
 
 
@@ -819,6 +860,7 @@ WRONG = [
     ({"rows": np.zeros((3, 75), bool)}, ValueError, "rows must leave each member at least one row, got none for 0"),
     ({"rows": np.zeros((3, 74), bool)}, ValueError, r"rows must be a list of 3 index arrays, or a mask or counts of"),
     ({"rows": -np.ones((3, 75), int)}, ValueError, "rows must hold counts of at least 0, got -1"),
+    ({"rows": np.full((3, 75), 2**63, np.uint64)}, ValueError, "rows must hold counts of at least 0, got 9223372036"),
     ({"validation_data": "rest"}, ValueError, "validation_data 'rest' is what `rows` leaves out"),
     ({"validation_data": "rest", "rows": np.ones((3, 75), bool)}, ValueError, "rows must leave out a row of each"),
     ({"validation_data": "all"}, ValueError, "validation_data must be one of 'rest'"),
@@ -948,6 +990,7 @@ def test_arrays_in_settings_are_copies_that_compare():
     assert optimizer == Adam(np.array([0.1, 0.2])) != Adam(np.array([0.1, 0.3]))
     assert len({optimizer, Adam(np.array([0.1, 0.2]))}) == 1
     rates[...] = 5
+    assert np.asarray(optimizer.learning_rate).tolist() == [0.1, 0.2]
     assert optimizer == pickle.loads(pickle.dumps(optimizer)) == Adam(np.array([0.1, 0.2]))
     assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
 
