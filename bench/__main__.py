@@ -11,9 +11,12 @@ from .machine import ISAS
 QUESTIONS = {
     "baselines": "How fast does fastnn train beside plain NumPy and plain Numba?",
     "peers": "How fast does fastnn train and predict beside JAX, PyTorch, scikit-learn and ONNX Runtime?",
+    "populations": "How many networks a second are trained where there are a thousand of them?",
     "estimators": "How much faster are the estimators than scikit-learn's?",
+    "search": "What does a search take beside its fits, and beside scikit-learn's?",
     "training": "What does each activation, loss, optimizer and rule cost?",
     "calls": "What does a small call cost, and the first fit of a process?",
+    "outside": "What do a minibatch of PPO and derivatives by the inputs cost, here and in PyTorch?",
     "threads": "What does a second thread give, alone and beside a busy loop?",
     "steps": "Where does the time of a training step go, and which orientation is faster?",
     "streams": "What does training take in memory, and on samples that are not in memory?",

@@ -43,15 +43,13 @@ def numpy_sides():
 
 
 class Child:
-    """A side of a case in another process, on as many CPUs as it has threads."""
+    """`python -m` with some arguments in another process, on as many CPUs as it has threads."""
 
-    def __init__(self, side, case, threads):
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        if isa() is None:
+    def __init__(self, arguments, threads, **variables):
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | variables
+        if isa() is None and "OPENBLAS_CORETYPE" not in variables:
             environment.pop("OPENBLAS_CORETYPE", None)
-        if side == AVX512:
-            side, environment["OPENBLAS_CORETYPE"] = "numpy", "SkylakeX"
-        command = [sys.executable, "-m", "bench.children", side, case.name, str(case.n_samples)]
+        command = [sys.executable, "-m", *map(str, arguments)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with cpus(threads):
             self._process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent.parent, **pipes)
@@ -74,6 +72,14 @@ class Child:
         self._process.communicate()
 
 
+def side_child(side, case, threads):
+    """A side of a case."""
+    variables = {}
+    if side == AVX512:
+        side, variables["OPENBLAS_CORETYPE"] = "numpy", "SkylakeX"
+    return Child(["bench.children", side, case.name, case.n_samples], threads, **variables)
+
+
 def _checked_children(case, names, threads, stack):
     """({side: the case with as many samples as it takes}, {side: child}, the largest difference of their results)."""
     cut, children, results = {}, {}, {}
@@ -82,7 +88,7 @@ def _checked_children(case, names, threads, stack):
             kind = registry(case).get(side)
             most = getattr(kind, "max_batches", None) or case.n_samples
             cut[side] = case.cut(most * case.batch_size)
-            children[side] = Child(side, cut[side], threads)
+            children[side] = side_child(side, cut[side], threads)
             stack.callback(children[side].close)
             file = Path(folder) / f"{side}.npy"
             children[side].ask("check", file)

@@ -30,7 +30,8 @@ OPTIONS = {
     "--case": cases.case_option() | {"help": f"networks (default {', '.join(NETWORKS)})"},
     "--kind": {"nargs": "+", "choices": [*TARGETS, "recipe"], "default": [*TARGETS, "recipe"], "help": "what varies"},
 }
-OUTPUTS = {"poisson": "exp", "hinge": "identity"}  # activations of the output for losses that do not go with a sigmoid
+# Activations of the output for losses that do not go with a sigmoid.
+OUTPUTS = {"poisson": "exp", "hinge": "identity", "gaussian": "identity"}
 RATE = 1e-4  # so that no variant diverges
 CLIPPED = {"clip_value": fastnn.SGD(RATE, clip_value=1.0), "clip_norm": fastnn.SGD(RATE, clip_norm=1.0)}
 RULES = {"l2": 1e-5, "l1": 1e-6, "dropout": 0.2, "input_noise": 0.1, "max_norm": 3.0, "min_derivative": 0.0396}
@@ -61,7 +62,8 @@ def variants():
 def fit(case, model_options, fit_options):
     """fit(epochs) of a network in training, which gives its seconds."""
     X, labels = cases.data(case)
-    model = fastnn.Model(case.sizes, rng=0, **model_options)
+    per_target = 2 if model_options.get("loss") == "gaussian" else 1
+    model = fastnn.Model([*case.sizes[:-1], per_target * case.sizes[-1]], rng=0, **model_options)
     y = labels.astype(np.int64)
     if model.layers[-1].activation in ("exp", "identity"):
         y = np.eye(case.sizes[-1], dtype=np.float32)[labels]

@@ -10,6 +10,7 @@ import fastnn
 
 KINDS = {
     "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Activation"),
+    "Many models": ("Population", "PopulationHistory", "Patience", "Halving"),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
         "optimizers.Optimizer",
@@ -35,9 +36,16 @@ KINDS = {
     ),
     "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),
     "Metrics and history": ("Metric", "History", "DivergenceError"),
-    "Data": ("Stream", "load_idx", "load_digits", "one_hot"),
+    "Data": ("Stream", "load_idx", "load_digits", "one_hot", "windows"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
     "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor"),
+    "scikit-learn's searches": (
+        "search.GridSearchCV",
+        "search.RandomizedSearchCV",
+        "search.HalvingRandomSearchCV",
+        "search.cross_validate",
+        "search.cross_val_predict",
+    ),
 }
 HEAD = """# Reference
 

@@ -69,8 +69,9 @@ _HOME = {
     "one_hot": "data.idx",
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
+    "windows": "data.windows",
 }
-_MODULES = {"plots": "plots", "optimizers": "settings.optimizers"}
+_MODULES = {"plots": "plots", "optimizers": "settings.optimizers", "search": "search"}
 __all__ = [*_HOME]
 
 

@@ -1,10 +1,12 @@
 """The public names, for type checkers. `__init__.py` loads each when it is first used."""
 
 from . import plots as plots
+from . import search as search
 from .data.idx import load_digits as load_digits
 from .data.idx import load_idx as load_idx
 from .data.idx import one_hot as one_hot
 from .data.streams import Stream as Stream
+from .data.windows import windows as windows
 from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier
 from .estimators.ensembles import MLPEnsembleRegressor as MLPEnsembleRegressor
 from .estimators.estimators import MLPClassifier as MLPClassifier

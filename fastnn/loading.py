@@ -33,6 +33,9 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     >>> fastnn.Model([4, 3], rng=0).save(path)
     >>> fastnn.load(path).sizes
     (4, 3)
+    >>> fastnn.Population([4, 3], 10, rng=0).save(path)
+    >>> len(fastnn.load(path))
+    10
     """
     path = file_paths.path(path)
     if custom is not None and not isinstance(custom, Mapping):

@@ -9,17 +9,18 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import uncertainty
 from .checks import file_paths, scalars
 from .checks.other_names import explained
 from .checks.scalars import MAX_UNITS
 from .data import arrays
-from .data.arrays import Targets
 from .data.streams import Stream
+from .derivatives import Derivatives
 from .files import model_file, storage
 from .network.claims import BUSY, Claims
 from .network.network import Network
@@ -34,13 +35,14 @@ from .settings.layers import AnyLayer, Dense, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
-from .training.arguments import AnyMetric, Subject
+from .training.arguments import AnyMetric
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
+from .uncertainty import How, Pair, stated
 
 
-class Model:
+class Model(Derivatives):
     """A feedforward network, trained by backpropagation.
 
     Parameters
@@ -66,6 +68,9 @@ class Model:
         the slope is at most 17, and a straight line goes on from |e| = 1. With a tanh output twice that of e / 2.
         "hinge", with an identity output: C = 1/n sum max(0, 1 - t z), where t is -1 or 1 (Cortes and Vapnik 1995), one
         output against all others.
+        "gaussian", with an identity output: C = 1/n sum (log v + (y - m)^2 / v) / 2, a Gaussian's negative log
+        likelihood without its constant (Nix and Weigend 1994). A target has two outputs: the first half of all are the
+        means m, the others s give the variances v = e^s + 1e-6. See `predict`.
     init : str, or sequence with an entry for each layer
         How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal
         with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out))
@@ -409,7 +414,7 @@ class Model:
             Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
             0.0 and 1.0 as targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1
             alone as targets of a single unit with an `Activation` that states no range. After two epochs or more:
-            targets of 100 or more with an identity output, and a quadratic loss that is not below that of their mean.
+            targets of 100 or more with an identity output, and a loss, quadratic or gaussian, above that of their mean.
             After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
             the samples whose target is at the other end.
@@ -433,10 +438,6 @@ class Model:
         for found in after_fit(trainer.network, request):
             warnings.warn(found, stacklevel=3)
         return request.history
-
-    @property
-    def _subject(self) -> Subject:
-        return Subject(self._network, self._feature_names, self._split_seed)
 
     def partial_fit(
         self,
@@ -493,12 +494,21 @@ class Model:
 
     # ---- use ----
 
-    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+    @overload
+    def predict(self, X: ArrayLike, *, return_std: Literal[True], **how: Unpack[How]) -> Pair: ...
+    @overload
+    def predict(self, X: ArrayLike, *, return_std: Literal[False] = False, **how: Unpack[How]) -> NDArray[Any]: ...
+    @stated
+    def predict(self, X: ArrayLike, **options: Any) -> Any:
         """The outputs, (n, n_out) in the model's dtype, for X (n, n_inputs). NaN in gives NaN out.
 
         May be called from several threads at once. `threads` is the most threads one call uses; None is the number
         that the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow. The result has the same bits for any. A row
         has the same bits in a prediction of any number of rows from 2 on; a single row is summed in another order.
+
+        With `return_std=True` and the loss "gaussian": a pair of means and standard deviations, (n, n_targets) each.
+        With `dropout`, as in `fit`, and `samples`, 50 where nothing is said: (samples, n, n_out), the outputs while
+        those of hidden layers are dropped (Gal and Ghahramani 2016). `rng`, a seed or a generator, draws which.
 
         Examples
         --------
@@ -506,10 +516,12 @@ class Model:
         >>> fastnn.Model([3, 2], init="zeros").predict([[1, 2, 3]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        network = self._network
-        if threads is None and (outputs := network.inference.quick(X)) is not None:
+        if not options and (outputs := self._network.inference.quick(X)) is not None:
             return outputs
-        return self._predict(network, X, threads)
+        network = self._network
+        if options.keys() <= {"threads"}:
+            return self._predict(network, X, options.get("threads"))
+        return uncertainty.predict(network, self._inputs(X, finite=False), **options)
 
     def _predict(self, network: Network, X: ArrayLike, threads: int | None) -> NDArray[Any]:
         inference = network.inference
@@ -568,60 +580,6 @@ class Model:
         """The mean loss over the samples."""
         network, inputs = self._network, self._inputs(X)
         return network.inference.evaluate(inputs, self._targets(y, len(inputs), network=network).array)[0]
-
-    def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """The gradient of `loss`, averaged over the samples, by backpropagation (Nielsen, eq. BP1 to BP4).
-
-        Returns a list of (dW, db), one a layer, shaped like `weights` and `biases`; zeros for a frozen layer.
-        For a single layer of step neurons it is the perceptron rule's, (a - y) x.
-        """
-        network, inputs = self._network, self._inputs(X)
-        targets = self._targets(y, len(inputs), network=network)
-        arguments.check_trainable(network.architecture)
-        arguments.check_rows(network.layout, len(inputs))
-        return network.pairs_of(network.inference.gradients(inputs, targets.array))
-
-    def hidden_activations(self, X: ArrayLike) -> list[NDArray[Any]]:
-        """The outputs of the hidden layers for X (n, n_inputs): a list of arrays (n, units), one a hidden layer.
-
-        They are a^l = f(W^l a^(l-1) + b^l) (Nielsen, eq. 25), in the model's dtype: views of one array. The sum of a
-        `Residual` follows the outputs of its layers. The list is empty where there is no hidden layer. NaN in gives NaN
-        out. X is as in `predict`, and so are the errors: a ValueError for another shape or for other columns of a
-        frame, a TypeError for what holds no numbers.
-
-        Examples
-        --------
-        >>> import fastnn
-        >>> model = fastnn.Model([3, 4, 2, 1], init="zeros")
-        >>> model.hidden_activations([[1, 2, 3]])[1]
-        array([[0.5, 0.5]], dtype=float32)
-        """
-        return self._network.inference.hidden_activations(self._inputs(X, finite=False))
-
-    def input_gradients(self, X: ArrayLike) -> NDArray[Any]:
-        """The derivative of each output by each input, (n, n_out, n_inputs) in the model's dtype, for X (n, n_inputs).
-
-        `[i, k, j]` is da_k / dx_j for sample i, by backpropagation: J = f'(z^L) W^L .. f'(z^1) W^1, where f' of a
-        softmax is a_k ((k = j) - a_j). Inputs are those of X as given, so `input_scale` is a factor of the result. The
-        derivative of "step" is taken as 1, as in training. NaN in gives NaN out. X is as in `predict`, and so are the
-        errors: a ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
-
-        Examples
-        --------
-        >>> import numpy as np, fastnn
-        >>> model = fastnn.Model([3, 2], output="identity")
-        >>> gradients = model.input_gradients([[1, 2, 3], [4, 5, 6]])
-        >>> gradients.shape, np.array_equal(gradients[0], model.weights[0])
-        ((2, 2, 3), True)
-        """
-        return self._network.inference.input_gradients(self._inputs(X, finite=False))
-
-    def _inputs(self, X: ArrayLike, finite: bool = True) -> NDArray[Any]:
-        return arguments.inputs_of(self._network.architecture, X, self._feature_names, finite=finite)
-
-    def _targets(self, y: ArrayLike, n: int, network: Network | None = None) -> Targets:
-        """y for a network, this model's unless one is passed; a call of the model must go on with the same."""
-        return arguments.targets_of((self._network if network is None else network).architecture, y, n)
 
     # ---- transfer learning and files ----
 

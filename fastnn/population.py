@@ -18,11 +18,12 @@ from .checks.scalars import shown
 from .data import arrays
 from .files import population_file, storage
 from .files.model_file import Contents
+from .files.population_file import MAX_MEMBERS
 from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
 from .network.member_draws import drawn, noise_of
-from .network.network import Network, programs_of, without_parameter
+from .network.network import Network, programs_of, settings_of, without_parameter
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
@@ -35,7 +36,7 @@ from .settings.layers import AnyLayer, Architecture, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, Optimizer
 from .settings.stopping import Halving, Patience
-from .training.member_arguments import Crew, MemberValues, PopulationArguments, checked
+from .training.member_arguments import Crew, PopulationArguments, checked
 from .training.member_data import MemberData, data_of
 from .training.member_optimizers import MemberOptimizers
 from .training.member_passes import MemberPasses
@@ -103,12 +104,11 @@ class Population:
         rng: int | Sequence[int] | np.random.Generator | None = None,
     ):
         description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
-        n = scalars.integer("n", n, 1)
+        n = scalars.integer("n", n, 1, MAX_MEMBERS)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         seeds = _seeds(rng, n)
         vectors, random, split_seeds = drawn(description, inits, seeds)
-        self._set(description, Members.zeros(programs_of(without_parameter(description)).layout, n))
-        self._members.vectors[...] = vectors
+        self._set(description, Members.of(vectors))
         self._members.states["random"], self._members.states["noise"] = random, noise_of(random)
         self._split_seeds, self._seeds = split_seeds, seeds
 
@@ -168,7 +168,7 @@ class Population:
         return self._history if fit is None else fit.history
 
     def __repr__(self) -> str:
-        return self._architecture.described().replace("Model(", "Population(", 1).replace("]", f"], {len(self)}", 1)
+        return self._architecture.described("Population", f", {len(self)}")
 
     def summary(self) -> str:
         """The table of a member's layers, as `Model.summary` gives it, and a line on all members."""
@@ -278,16 +278,20 @@ class Population:
             fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
             self._fit = fit
             self._feature_names = self._feature_names or request.columns
-            fit.run()
-            self._history, self._fit = fit.history, None
+            try:
+                fit.run()
+            finally:
+                history = self._history = fit.history
+                self._fit = None
             self._claims.give_back(claim)
-        return self._history
+        return history
 
     # ---- use ----
 
     def _passes(self) -> MemberPasses:
+        settings = settings_of(self._programs.layout, self._architecture.loss)
         scale = 1.0 if self._architecture.input_scale is None else self._architecture.input_scale
-        return MemberPasses(self._programs, scale, _settings_of_passes(self._architecture), self._members)
+        return MemberPasses(self._programs, scale, settings, self._members)
 
     def _threads(self, threads: int | None, rows: int) -> int:
         """How many threads a pass over so many rows of all members takes."""
@@ -321,7 +325,7 @@ class Population:
         if reduce is not None:
             scalars.choice("reduce", reduce, REDUCE)
             q = [scalars.number("q", each, 0.0, np.nextafter(1.0, 2.0)) for each in q]
-        inputs = data_of(self._architecture, self._feature_names, len(self), (X, None, None), finite=False).inputs
+        inputs = data_of(self._architecture, self._feature_names, len(self), (X, None, None), labelled=False).inputs
         if isinstance(X, tuple) or inputs.starts.any():
             raise ValueError(f"X must have shape (rows, {self.sizes[0]}); predict_each takes rows of each member's own")
         if reduce is None:
@@ -375,7 +379,7 @@ class Population:
         array, n = arrays.array("X", X), len(self)
         if array.ndim != 3:
             raise ValueError(f"X must have shape ({n}, b, {self.sizes[0]}), got {array.shape}")
-        data = data_of(self._architecture, None, n, (array, None, None), finite=False)
+        data = data_of(self._architecture, None, n, (array, None, None), labelled=False)
         rows = array.shape[1]
         return self._passes().outputs_on(np.arange(n), data.samples(), rows, self._threads(threads, n * rows))
 
@@ -389,8 +393,9 @@ class Population:
         sample_weight: Any = None,
         threads: int | None = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """{"loss": the mean losses (n,), metric's name: its values (n,)}; samples are as in `fit`, the rest as in
-        `Model.evaluate`.
+        """{"loss": the mean losses (n,), metric's name: its values (n,)}.
+
+        Samples are as in `fit`, the rest is as in `Model.evaluate`.
 
         Examples
         --------
@@ -439,7 +444,7 @@ class Population:
             return self._take(np.arange(len(self))[key])
         i = scalars.integer("a member's number", key, -len(self))
         if i >= len(self):
-            raise IndexError(f"a member's number must be below {len(self)}, got {i}")
+            raise IndexError(f"a member's number must be below {len(self)}, got {shown(i)}")
         return self._model(i % len(self))
 
     def __iter__(self) -> Iterator[Model]:
@@ -495,11 +500,10 @@ class Population:
         return self._take(order[: scalars.integer("k", k, 1, len(self))])
 
     def replace(self, losers: Any, winners: Any) -> None:
-        """Give members copies of the parameters and of the optimizer's state of others, as population based training
-        does.
+        """Let members go on from copies of the parameters and of the optimizer's state of others.
 
         `losers` and `winners` are as many indices. The generators of a loser stay its own, so that it sees the samples
-        in other orders than its winner.
+        in other orders than its winner. In `history` it has its winner's row from now on.
         """
         n = len(self)
         lost, won = (np.arange(n)[_indices(name, each, n)] for name, each in (("losers", losers), ("winners", winners)))
@@ -510,7 +514,8 @@ class Population:
         with self._change():
             new = self._members.take(which)
             new.states["random"], new.states["noise"] = self._members.states["random"], self._members.states["noise"]
-            self._members = new
+            self._members, history = new, self.history
+            self._history = None if history is None else history.take(which)
 
     @classmethod
     def concatenate(cls, populations: Iterable[Population]) -> Population:
@@ -585,14 +590,6 @@ class Population:
         self._history = state["history"]
 
 
-@functools.lru_cache(maxsize=64)
-def _settings_of_passes(description: Architecture) -> NDArray[Any]:
-    """The record of settings with the loss's parameter, which passes read and nobody writes."""
-    values = MemberValues(0.0, 0.0, np.nan, [], 0.0, 0.0, 0.0)
-    layout = programs_of(without_parameter(description)).layout
-    return values.settings(layout, MemberOptimizers.of(SGD(), 1), description.loss)
-
-
 def _seeds(rng: Any, n: int) -> Sequence[int]:
     """The seed of each member."""
     if rng is None or isinstance(rng, np.random.Generator):
@@ -608,7 +605,7 @@ def _seeds(rng: Any, n: int) -> Sequence[int]:
 
 def _indices(name: str, value: Any, n: int) -> NDArray[np.int64]:
     """Indices of members."""
-    found = np.atleast_1d(np.asarray(value))
+    found = np.atleast_1d(arrays.array(name, value))
     if found.ndim != 1 or found.dtype.kind not in "iu" or ((found < -n) | (found >= n)).any():
         raise ValueError(f"{name} must be indices in [{-n}, {n}), got {shown(value)}")
     return found

@@ -56,7 +56,8 @@ def find_learning_rate(
 
     Each step takes a batch at a rate (high / low)^(1 / (steps - 1)) times the last one's. The losses of the batches are
     smoothed: an exponential mean with weight 0.9, with Adam's correction of its bias. The test ends early when training
-    diverges or the smoothed loss is 4 times its lowest. The suggestion is a tenth of the rate at the lowest smoothed
+    diverges or the smoothed loss is 4 times its lowest; where that is not above 0, when it has risen by 3 times as much
+    as it fell, and by 3 times the lowest one's size. The suggestion is a tenth of the rate at the lowest smoothed
     loss, but at least low (fastai's "minimum"). It lies beyond the steepest fall of the loss, before training becomes
     unstable.
 
@@ -127,7 +128,15 @@ def find_learning_rate(
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         losses.append(loss)
         smoothed.append(mean / (1 - SMOOTHING**step))
-        if smoothed[-1] > TOO_LARGE * min(smoothed):
+        if _is_too_large(smoothed):
             break
     rates = schedule.rates(0, len(losses)).tolist()
     return LearningRates(rates, losses, smoothed, max(low, rates[int(np.argmin(smoothed))] / 10))
+
+
+def _is_too_large(smoothed: list[float]) -> bool:
+    """Whether the last loss ends the test: it is TOO_LARGE times the lowest, or has risen by as much of that's size."""
+    least = min(smoothed)
+    if least > 0:
+        return smoothed[-1] > TOO_LARGE * least
+    return smoothed[-1] - least > (TOO_LARGE - 1) * max(-least, smoothed[0] - least)

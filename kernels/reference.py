@@ -86,6 +86,7 @@ LOSSES: dict[str, Any] = {
         lambda a, y: 2 * np.sum(_arctanh_error((a - y) / 2)),
         lambda a, y: _arctanh_slope((a - y) / 2),
     ),
+    "outside": (lambda a, y: np.sum(a * y), lambda a, y: y),  # y is a derivative in a that the user computed
 }
 
 
@@ -146,7 +147,26 @@ LOGIT_LOSSES = {
         lambda z, y: np.where(_sign(y) * z < 1, -_sign(y), 0.0),
     ),
 }
+
+
+def _gaussian(z):
+    """(means, variances, what the variances would be without the little that is added)."""
+    means, logs = np.split(z, 2, axis=1)
+    return means, np.exp(logs) + 1e-6, np.exp(logs)
+
+
+def _gaussian_value(z, y):
+    means, variances, _ = _gaussian(z)
+    return np.sum(np.log(variances) + (y - means) ** 2 / variances) / 2
+
+
+def _gaussian_slope(z, y):
+    means, variances, inner = _gaussian(z)
+    return np.hstack([(means - y) / variances, inner / variances * (1 - (y - means) ** 2 / variances) / 2])
+
+
 LOGIT_LOSSES |= {
+    "identity_gaussian": (lambda z: z, _gaussian_value, _gaussian_slope),
     "sigmoid_clipped_cross_entropy": (
         ACTIVATIONS["sigmoid"][0],
         _clipped_sigmoid_cross_entropy,
@@ -397,6 +417,12 @@ def input_gradients(network, x):
     outputs, backward = _through(network, x, _Pass())
     unit = np.eye(outputs.shape[1])
     return np.stack([backward(np.tile(row, (len(x), 1)))[0] for row in unit], axis=1)
+
+
+def backward(network, x, d_a, factors=None, statistics="batch"):
+    """(the outputs, dC/dx, [(dW, db), ..]) for dC/da; factors and statistics are as in `gradients`."""
+    outputs, through = _through(network, x, _Pass(factors, batch=statistics != "running"))
+    return outputs, *through(d_a)
 
 
 def loss(name, a, y, *parameter):

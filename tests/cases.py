@@ -61,6 +61,7 @@ LOSSES = {
     "softmax_clipped_cross_entropy": ("softmax", None),
     "exp_poisson": ("exp", None),
     "identity_hinge": ("identity", None),
+    "identity_gaussian": ("identity", None),
 }
 PARAMETERS = {name: parameter for name, (_, parameter) in LOSSES.items() if parameter is not None}
 
@@ -75,7 +76,7 @@ def missing():
     pairs = [
         (built_in(activations.ACTIVATIONS), ACTIVATIONS),
         (set(activations.ROW_WISE), ROW_WISE),
-        (built_in(loss_functions.LOSSES), LOSSES),
+        (built_in(loss_functions.LOSSES) - {loss_functions.OUTSIDE}, LOSSES),  # no name for `Model`
         (set(UPDATE_RULES), OPTIMIZERS),
     ]
     return {name for there, here in pairs for name in there.symmetric_difference(here)}

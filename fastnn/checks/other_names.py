@@ -48,6 +48,10 @@ VALUES: dict[str, dict[str, str]] = {
         ),
         **dict.fromkeys(("smooth_l1", "huber_loss"), 'it is "huber"'),
         **dict.fromkeys(("logcosh",), 'it is "log_cosh"'),
+        **dict.fromkeys(
+            ("gaussian_nll", "gaussiannll", "gaussiannllloss", "gaussian_nll_loss"),
+            'it is "gaussian", with two outputs for each target',
+        ),
     },
     "activation": {
         **dict.fromkeys(("linear", "none"), 'it is "identity"'),

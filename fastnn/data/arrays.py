@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import calls
 from ..checks.scalars import choice, integer, number, shown
 
+UNCHECKED = ("any", "numbers")  # kinds of targets that may be any numbers, see `LossFormula`
 SMALL = 2**13  # elements of an array that is checked without regard for memory
 
 # What Python or NumPy would make a number of, in an array of objects, though it is none.
@@ -446,7 +447,8 @@ def targets(
     """
     if type(y) is np.ndarray:
         y = y.view()  # see `inputs`
-    if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < n_out <= 2**31 and y.flags.carray:
+    classes_of = 1 if kind == "numbers" else n_out  # from 2 on, y (n,) are class indices
+    if type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and 1 < classes_of <= 2**31 and y.flags.carray:
         labels = y.copy()  # they become addresses, so nobody may change them from now on
         if labels.view(np.uint64).max() < n_out:  # none is negative either
             labels = labels.astype(np.int32)
@@ -455,7 +457,7 @@ def targets(
         type(y) is np.ndarray
         and y.dtype == dtype
         and y.shape == (n, n_out)
-        and kind == "any"
+        and kind in UNCHECKED
         and y.flags.carray
         and y.size < SMALL
         and math.isfinite(np.vdot(y, y))  # else it is looked at again
@@ -465,9 +467,10 @@ def targets(
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     whole = array.dtype.kind in "biu"
-    expected = f"({n},) or ({n}, {n_out})" if n_out == 1 else f"({n},) for class indices or ({n}, {n_out})"
-    if array.ndim not in (1, 2) or len(array) != n or (array.ndim == 2 and array.shape[1] != n_out):
-        raise ValueError(f"{name} must have shape {expected}, got {np.shape(y)}")
+    single = f"({n},) or " if n_out == 1 else f"({n},) for class indices or " if classes_of > 1 else ""
+    fits = array.shape == (n, n_out) or (array.shape == (n,) and (n_out == 1 or classes_of > 1))
+    if not fits:
+        raise ValueError(f"{name} must have shape {single}({n}, {n_out}), got {np.shape(y)}")
     if array.ndim == 1 and n_out > 1:
         if not whole:
             _finite(name, array, y)
@@ -490,7 +493,7 @@ def targets(
     elif kind == "signs":
         _signs(name, values)
         array, whole, binary = values[:, 0] > 0, True, True
-    elif kind != "any":
+    elif kind not in UNCHECKED:
         _probabilities(name, values, kind == "distributions")
     classes = (
         array.astype(np.int32) if whole and binary and n_out == 1 and ((array == 0) | (array == 1)).all() else None

@@ -27,8 +27,9 @@ from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
 from ..data.samples import Samples
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..network.network import Network
+from ..network.threads import check_wanted
 from ..reports.history import DivergenceError, History
 from ..settings import optimizers
 from ..settings.custom import Activation
@@ -243,7 +244,7 @@ class EstimatorTrainer(Trainer):
             epochs=self.epochs,
             batch_size=batch_size if goes_on else at_most_all,
             optimizer=optimizer_of(self.optimizer),
-            ordered=entry.GIVEN if self.shuffle else entry.AS_IS,
+            ordered=records.GIVEN if self.shuffle else records.AS_IS,
             order=self.order,
             max_threads=max_threads(self.network, estimator.threads, int(estimator.max_iter) * n, at_most_all),
             l2=Penalty(of_sum=float(np.ldexp(float(estimator.alpha), -exponent))),
@@ -278,8 +279,8 @@ class EstimatorTrainer(Trainer):
     def advance(self, until: int) -> None:
         """Train on for as many epochs as there are orders drawn at a time, but not past the epoch `until`."""
         estimator, record, optimizer = self.estimator, self.record, self.optimizer
-        if record["status"] == entry.STALLED:  # and it was told to go on
-            record["status"], record["waited"] = entry.RUNNING, estimator._no_improvement_count
+        if record["status"] == records.STALLED:  # and it was told to go on
+            record["status"], record["waited"] = records.RUNNING, estimator._no_improvement_count
         if not self.early_stopping:  # scikit-learn reads these after each epoch, and callbacks may set them
             record["patience"], record["tol"] = min(estimator.n_iter_no_change, 2**62), estimator.tol
         most = 1 if self.one_by_one or self.left is not None else self.rows
@@ -341,7 +342,8 @@ class EstimatorTrainer(Trainer):
 
     def _train(self, stop: int) -> None:
         try:
-            while self.steps.epoch < stop and self.record["status"] == entry.RUNNING:
+            while self.steps.epoch < stop and self.record["status"] == records.RUNNING:
+                check_wanted()
                 self.steps.advance(stop)
         except DivergenceError:
             if not self.early_stopping:
@@ -468,9 +470,8 @@ class Tasks:
 
     @classmethod
     def of(cls, estimator: Any, *fit_arguments: Any) -> Tasks | None:
-        """The tasks of an estimator, or None if neither it nor its parent has callbacks."""
-        wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
-        return cls(estimator, *fit_arguments) if wanted else None
+        """The tasks of an estimator, or None if it has no callbacks, be they a search's: they would see nothing."""
+        return cls(estimator, *fit_arguments) if hasattr(estimator, "_skl_callbacks") else None
 
     def begin(self) -> None:
         """An epoch begins."""

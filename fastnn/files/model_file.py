@@ -84,7 +84,7 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     if "noise" in d:
         network.state["noise"] = scalars.integer("noise", d["noise"], 0)
     _read_tensors(tensors, "", network, network.parameters)
-    _check_least(network)
+    network.check_least(network.parameters)
     if used is not None:
         numbers = _numbers(used, d["optimizer"]["numbers"])
         vectors = network.vectors_for(used) * 0
@@ -120,15 +120,6 @@ def _check_shapes(architecture: Architecture, prefixes: list[str], tensors: Tens
     for name, tensor in tensors.items():
         if tensor.shape != shapes[name] or tensor.dtype != dtype:
             raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
-
-
-def _check_least(network: Network) -> None:
-    """Raise where an element is less than one of its tensor can be."""
-    for node, tensors in zip(network.architecture.numbered, network.tensors, strict=True):
-        for tensor in node.kind.tensors(node.fan_in):
-            if (found := tensors[tensor.name].min()) < tensor.least:
-                name = f"layers.{node.number}.{tensor.name}"
-                raise ValueError(f"{name} must be at least {tensor.least:g}, got {found:g}")
 
 
 def _tensors(prefix: str, network: Network, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -74,8 +74,7 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     size, dtype = len(layout.elements), architecture.dtype
     vectors = tensor(tensors, "vectors", (n, size), dtype)
     _check_least(architecture, vectors)
-    members = Members.zeros(layout, n)
-    members.vectors[...] = vectors
+    members = Members.of(np.array(vectors, order="C"))
     random, noise, split_seeds = _whole(tensor(tensors, "generators", (n, 6), "float64")).T
     if split_seeds.max() >= 2**63:
         raise ValueError("the seeds of held-out sets must be below 2**63")

@@ -10,8 +10,8 @@ from typing import Any
 from .threads import forks
 
 BUSY = (
-    "fit, partial_fit, freeze or replace_head was called on a model while it is being trained. Only a callback of the "
-    "fit may call freeze, in the thread that fits"
+    "fit, partial_fit, step, forward with dropout, blend, freeze, replace_head or a new vector came to a model while "
+    "it is being trained. Only a callback of the fit may freeze, blend or set the vector, in the thread that fits"
 )
 
 

@@ -19,6 +19,7 @@ from ..kernels.programs import block_programs, prediction_programs, strategy
 from ..kernels.programs.memory import Layout, Vector, Workspace, aligned_zeros
 from ..kernels.programs.program import (
     GRADIENT,
+    ORDER,
     OUTPUTS,
     PARAMETERS,
     SAMPLES,
@@ -42,10 +43,12 @@ LONG_BLOCK = 2**18  # multiply-adds of a call, from which on other threads of Py
 LONGEST_BLOCK = 2**22  # multiply-adds, up to which one call without a sweep predicts more than a block of rows
 Kind = tuple[int, np.dtype[Any]]  # how wide a C-ordered array of rows is, and its dtype
 THREAD_ROWS = 64  # the least rows in a thread's shard of a prediction
+DRAWN_ROWS = 2**20  # rows that one key draws what is dropped for, unless a single sample has more
+DRAWN_COUNTERS = 2**32  # so many numbers a key draws for a layer, then they come again
 # What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
 # STATISTICS gives nothing: the running statistics of normalised layers follow those of the samples.
 OUTPUTS_OR_LOSS, GRADIENT_OF_LOSS, HIDDEN, INPUT_GRADIENTS = "outputs", "gradient", "hidden", "input gradients"
-STATISTICS = "statistics"
+STATISTICS, TANGENTS = "statistics", "tangents"
 
 
 class Inference:
@@ -134,33 +137,88 @@ class Inference:
         """The outputs for any number of rows as the kernels take them, on at most so many threads if that pays."""
         if (outputs := self.block(inputs)) is not None:
             return outputs
-        out, max_threads = self.outputs(len(inputs)), 1
-        if len(inputs) * self.multiply_adds > _threads.PARALLEL_MULTIPLY_ADDS:
-            max_threads = min(_threads.resolve_threads(threads), -(-len(inputs) // self.block_rows))
+        out = self.outputs(len(inputs))
         if len(inputs):
-            self.predict(inputs, out, max_threads)
+            self.predict(inputs, out, self._max_threads(len(inputs), threads))
         return out
+
+    def _max_threads(self, n: int, threads: int | None) -> int:
+        """How many of at most so many threads predict n rows."""
+        if n * self.multiply_adds <= _threads.PARALLEL_MULTIPLY_ADDS:
+            return 1
+        return min(_threads.resolve_threads(threads), -(-n // self.block_rows))
 
     def predict(self, inputs: NDArray[Any], out: NDArray[Any], threads: int = 1) -> None:
         """Fill out, on several threads if asked for."""
-        threads = max(1, min(threads, len(inputs) // THREAD_ROWS))
+        table = self._table()
+        _bind(table, inputs, out=out)
+        self._fill(table, inputs, len(inputs), threads, (self.parameters, inputs, out))
+
+    def drawn(
+        self,
+        inputs: NDArray[Any],
+        rates: tuple[float, ...],
+        samples: int,
+        generator: np.random.Generator,
+        threads: int | None,
+    ) -> NDArray[Any]:
+        """The outputs of passes in which layers drop their share of outputs, (samples, n, n_out).
+
+        The rates are those of the layers that the kernels walk, or () where none drops any. A pass over some samples
+        reads the same rows again and again, in an order of them; each has a key of the generator.
+        """
+        n = len(inputs)
+        if not rates:
+            return np.repeat(self.outputs_of(inputs, threads)[None], samples, axis=0)
+        dropped = tuple(i for i, rate in enumerate(rates) if rate)
+        settings = self.settings.copy()
+        settings["dropout"] = rates
+        out, width = np.empty((samples, n, self.n_out), self.dtype), max(self.layout.sizes[1:])
+        at_once = max(1, min(samples, DRAWN_COUNTERS // (n * width), DRAWN_ROWS // n))
+        order = np.tile(np.arange(n, dtype=np.int32), at_once)
+        for first in range(0, samples, at_once):
+            key, count = int(generator.integers(2**64, dtype=np.uint64)), min(at_once, samples - first)
+            table = self._table()
+            bind(table, SETTINGS, python_api.address_of(settings))
+            _bind(table, inputs, out=out[first])
+            bind(table, SAMPLES, python_api.address_of(inputs))
+            bind(table, ORDER, python_api.address_of(order), order.itemsize)
+            used = self.parameters, settings, inputs, order, out
+            self._fill(table, inputs, count * n, self._max_threads(count * n, threads), used, dropped, key)
+        return out
+
+    def _fill(
+        self,
+        table: NDArray[Any],
+        inputs: NDArray[Any],
+        n: int,
+        threads: int,
+        used: object,
+        dropped: tuple[int, ...] = (),
+        key: int = 0,
+    ) -> None:
+        """Fill the n rows of outputs that the table binds, from inputs of this kind. What is used must live as long."""
+        threads = max(1, min(threads, n // THREAD_ROWS))
         sweeps = [self._borrow() for _ in range(threads)]
+        pass_ = sweeps[0].pass_of(inputs, dropped=dropped)
         if threads == 1:
-            sweeps[0](self._table(), inputs, out=out)
+            sweeps[0].run(pass_, table, n, 1, key=key)
         else:
-            self._predict_on_threads(sweeps, inputs, out)
+            self._fill_on_threads(sweeps, pass_, table, n, used, key)
         self.idle += sweeps
 
-    def _predict_on_threads(self, sweeps: list[Sweep], inputs: NDArray[Any], out: NDArray[Any]) -> None:
+    def _fill_on_threads(
+        self, sweeps: list[Sweep], pass_: Pass, table: NDArray[Any], n: int, used: object, key: int
+    ) -> None:
         """Numba's threads where they can be used, or Python's."""
-        threads, pass_, table = len(sweeps), sweeps[0].pass_of(inputs), self._table()
-        _bind(table, inputs, out=out)
-        pick = strategy.pick(pass_.most)
-        for piece in calls.pieces(len(inputs), threads * pass_.most, self.multiply_adds / threads):
+        threads, pick = len(sweeps), strategy.pick(pass_.most)
+        for piece in calls.pieces(n, threads * pass_.most, self.multiply_adds / threads):
             shards = [entry.shard(*piece, t, threads) for t in range(threads)]
             wanted = {i for first, stop in shards for i in strategy.numbers(stop - first, pass_.most)}
             wanted = wanted.union(*(sweep.written(pass_) for sweep in sweeps))  # so that all have the same programs
             codes = [sweep.code(pass_, wanted) for sweep in sweeps]
+            for sweep in sweeps:
+                sweep.work.step["key"] = key
             stacked = np.stack([code.operations for code in codes])
             rest = codes[0].patches, codes[0].parts, pick, table
             with numba_pool() as opened:
@@ -170,8 +228,8 @@ class Inference:
                         continue
                     except Exception:  # Numba could not start its threads
                         pass
-            used = sweeps, self.parameters, inputs, out
-            run_on_threads([functools.partial(_sweep, used, stacked[t], *rest, *shards[t]) for t in range(threads)])
+            all_used = sweeps, used
+            run_on_threads([functools.partial(_sweep, all_used, stacked[t], *rest, *shards[t]) for t in range(threads)])
 
     def evaluate(
         self, inputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None
@@ -229,6 +287,13 @@ class Inference:
         """The derivatives of the outputs by the inputs, (n, n_out, n_in)."""
         out, sweep = np.empty((len(inputs), self.n_out, self.n_in), self.dtype), self._borrow()
         sweep.by_outputs(self._table(), inputs, out)
+        self.idle.append(sweep)
+        return out
+
+    def jvp(self, inputs: NDArray[Any], directions: NDArray[Any]) -> NDArray[Any]:
+        """The derivatives of the outputs along a direction for each row, (n, n_out)."""
+        out, sweep = self.outputs(len(inputs)), self._borrow()
+        sweep(self._table(), inputs, directions, out=out, result=TANGENTS)
         self.idle.append(sweep)
         return out
 
@@ -294,10 +359,20 @@ class Pass:
     in_place: bool
     most: int  # rows of a program
     every: bool  # whether each number of rows has a program of its own
+    dropped: tuple[int, ...]  # the layers whose outputs are dropped
 
 
 @functools.lru_cache
-def _pass(x: Kind, y: Kind | None, w: Kind | None, result: str, in_place: bool, most: int, every: bool = False) -> Pass:
+def _pass(
+    x: Kind,
+    y: Kind | None,
+    w: Kind | None,
+    result: str,
+    in_place: bool,
+    most: int,
+    every: bool = False,
+    dropped: tuple[int, ...] = (),
+) -> Pass:
     """The pass over arrays of these kinds."""
     samples, targets, weights = (
         None if kind is None else Source.of_rows(symbol, kind[0], kind[1].name)
@@ -305,7 +380,7 @@ def _pass(x: Kind, y: Kind | None, w: Kind | None, result: str, in_place: bool, 
     )
     assert samples is not None
     sources = None if targets is None else Sources(samples, targets, weights)
-    return Pass(samples, sources, result, in_place, most, every)
+    return Pass(samples, sources, result, in_place, most, every, dropped)
 
 
 def _kind(array: NDArray[Any]) -> Kind:
@@ -328,22 +403,29 @@ class Sweep:
         targets: NDArray[Any] | None = None,
         weights: NDArray[Any] | None = None,
         result: str = OUTPUTS_OR_LOSS,
+        dropped: tuple[int, ...] = (),
     ) -> Pass:
         """The kind of pass over such arrays."""
         # Samples of the network's dtype that need no scale are read where they lie, if there is more than a block.
         x = _kind(inputs)
         alike = x[1] == self.layout.dtype and self.scale == 1 and self.layout.only_multiplied
-        in_place = targets is None and alike and len(inputs) > self.layout.block_rows
+        in_place = targets is None and alike and not dropped and len(inputs) > self.layout.block_rows
         y, w = (None if array is None else _kind(array) for array in (targets, weights))
-        return self.pass_of_kinds(x, y, w, result, in_place)
+        return self.pass_of_kinds(x, y, w, result, in_place, dropped)
 
     def pass_of_kinds(
-        self, x: Kind, y: Kind | None, w: Kind | None, result: str = OUTPUTS_OR_LOSS, in_place: bool = False
+        self,
+        x: Kind,
+        y: Kind | None,
+        w: Kind | None,
+        result: str = OUTPUTS_OR_LOSS,
+        in_place: bool = False,
+        dropped: tuple[int, ...] = (),
     ) -> Pass:
         """The kind of pass over arrays of these kinds."""
         trains = result in (GRADIENT_OF_LOSS, STATISTICS)
         every = y is not None and trains and self.layout.whole_batch
-        return _pass(x, y, w, result, in_place, self.layout.block_rows if trains else self.most, every)
+        return _pass(x, y, w, result, in_place, self.layout.block_rows if trains else self.most, every, dropped)
 
     def written(self, pass_: Pass) -> set[int]:
         """The numbers of the heights that there are programs of."""
@@ -370,12 +452,15 @@ class Sweep:
         elif pass_.result == STATISTICS:
             assert pass_.sources is not None
             program = block_programs.statistics_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+        elif pass_.result == TANGENTS:
+            assert pass_.sources is not None
+            program = prediction_programs.tangent_program(self.parameters, self.work, pass_.sources, rows, self.scale)
         elif pass_.result == HIDDEN:
             program = prediction_programs.hidden_program(*places)
         elif pass_.result == INPUT_GRADIENTS:
             program = prediction_programs.input_gradient_program(*places)
         else:
-            program = prediction_programs.predict_program(*places, pass_.sources)
+            program = prediction_programs.predict_program(*places, pass_.sources, pass_.dropped)
         return Code([program], self.library)
 
     def _forget(self) -> None:
@@ -400,7 +485,7 @@ class Sweep:
         pass_ = self.pass_of(inputs, targets, weights, result if gradient is None else GRADIENT_OF_LOSS)
         _bind(table, inputs, targets, weights, out, gradient)
         count = len(inputs) if weights is None else weights.sum(dtype=np.float64)
-        return float(self._run(pass_, table, len(inputs), 1 if gradient is None else 3, scale=1 / count) / count)
+        return float(self.run(pass_, table, len(inputs), 1 if gradient is None else 3, scale=1 / count) / count)
 
     def by_samples(
         self, table: NDArray[Any], inputs: NDArray[Any], targets: NDArray[Any], gradients: NDArray[Any]
@@ -408,7 +493,7 @@ class Sweep:
         """Add the gradient of each sample to its row."""
         _bind(table, inputs, targets)
         bind(table, GRADIENT, gradients.ctypes.data, gradients.strides[0])
-        self._run(self.pass_of(inputs, targets, result=GRADIENT_OF_LOSS), table, len(inputs), 3, most=1)
+        self.run(self.pass_of(inputs, targets, result=GRADIENT_OF_LOSS), table, len(inputs), 3, most=1)
 
     def by_outputs(self, table: NDArray[Any], inputs: NDArray[Any], gradients: NDArray[Any]) -> None:
         """Fill in the derivatives of all outputs by the inputs, (n, n_out, n_in)."""
@@ -420,14 +505,21 @@ class Sweep:
         for first in (*range(0, n_out - at_once, at_once), n_out - at_once):  # the last ones may be done twice
             bind(table, TARGETS, units[n_out - at_once - first :].ctypes.data)
             bind(table, OUTPUTS, gradients[:, first:].ctypes.data, gradients.strides[0])
-            self._run(pass_, table, len(inputs), 1 + at_once)
+            self.run(pass_, table, len(inputs), 1 + at_once)
 
-    def _run(
-        self, pass_: Pass, table: NDArray[Any], n: int, passes: int, most: int | None = None, scale: float = 1.0
+    def run(
+        self,
+        pass_: Pass,
+        table: NDArray[Any],
+        n: int,
+        passes: int,
+        most: int | None = None,
+        scale: float = 1.0,
+        key: int = 0,
     ) -> float:
         """Go over n samples, at most so many at a time; gives the sum of their losses, whose gradient is scaled.
 
-        `passes` is how often a sample goes through the network, forward or backward.
+        `passes` is how often a sample goes through the network, forward or backward. The key draws what is dropped.
         """
         most = pass_.most if most is None else most
         pick, multiply_adds = strategy.pick(most, pass_.every), passes * self.layout.multiply_adds
@@ -435,7 +527,7 @@ class Sweep:
             wanted = strategy.numbers(piece[1] - piece[0], most, pass_.every)
             code, step = self.code(pass_, wanted), self.work.step
             if i == 0:
-                step["scale"], step["total"] = scale, 0
+                step["scale"], step["total"], step["key"] = scale, 0, key
             entry.sweep(code.operations, code.patches, code.parts, pick, table, *piece)
         return float(step["total"][0])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -87,8 +89,27 @@ def _settings(dtype: Any, loss_parameter: float) -> NDArray[Any]:
     return settings
 
 
+def loss_parameter(layout: Layout, loss: Any) -> float:
+    """The number that a loss's programs read: its parameter, the default one, or 0 where it has none."""
+    parameter = parameter_of(loss)
+    return LOSSES[layout.loss].parameter or 0.0 if parameter is None else parameter
+
+
+def settings_of(layout: Layout, loss: Any) -> NDArray[Any]:
+    """The record of settings of programs that do not train, which nobody can write to."""
+    return _settings(layout.settings_dtype, loss_parameter(layout, loss))
+
+
 def _pairs(layers: Iterable[dict[str, NDArray[Any]]]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     return [(tensors["weight"], tensors.get("bias", tensors["weight"][:0])) for tensors in layers]
+
+
+class Tapes(threading.local):
+    """Each thread's tapes of a network, see `training.tape`: those that are idle, and that of its last `forward`."""
+
+    def __init__(self) -> None:
+        self.idle: list[Any] = []
+        self.latest: Any = None
 
 
 class Network:
@@ -122,13 +143,12 @@ class Network:
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
-        parameter = parameter_of(architecture.loss)
-        if parameter is None:
-            parameter = LOSSES[layout.loss].parameter or 0.0
-        self.settings = _settings(layout.settings_dtype, parameter)
+        self.settings = settings_of(layout, architecture.loss)
         self.inference = Inference(layout, self.parameters, self.settings, self.scale, programs.sweeps, programs.blocks)
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since
+        self.tapes = Tapes()
+        self.stepping: Any = None  # the tape of the last call of step, if no plan was taken since
 
     def with_head(self, head: Dense) -> Network:
         """A network with another last layer, whose parameters are zero, and a fresh optimizer; the rest is copied."""
@@ -148,6 +168,14 @@ class Network:
         """(weight, bias) of each such layer, as `Model.weights` and `Model.biases` have them; a bias may be empty."""
         return _pairs(self.tensors_of(vector))
 
+    def check_least(self, vector: NDArray[Any]) -> None:
+        """Raise where an element of a vector like the parameters is less than one of its tensor can be."""
+        for node, tensors in zip(self.architecture.nodes, self.layout.tensors(vector), strict=True):
+            for tensor in node.tensors:
+                if tensor.least > -math.inf and (found := tensors[tensor.name].min()) < tensor.least:
+                    name = f"layers.{node.number}.{tensor.name}"
+                    raise ValueError(f"{name} must be at least {tensor.least:g}, got {found:g}")
+
     def max_threads(self, batch_size: int) -> int:
         """How many threads make a step of training faster."""
         if batch_size not in self._max_threads:
@@ -155,7 +183,8 @@ class Network:
         return self._max_threads[batch_size]
 
     def forget_stepper(self) -> None:
-        """Give back the plan of the last call of `partial_fit`, because others train from now on."""
+        """Give back the plan of the last call of `partial_fit` or `step`, because others train from now on."""
+        self.stepping = None
         stepper, self.stepper = self.stepper, None
         if stepper is not None:
             stepper.plan.release(self)

@@ -15,6 +15,15 @@ from ..kernels.running import pool
 PARALLEL_MULTIPLY_ADDS = 5_000_000  # a prediction of fewer is faster on one thread
 FIT_MULTIPLY_ADDS = 50_000_000  # a whole fit of fewer is faster on one thread
 
+
+class _Helping(threading.local):
+    """Whom this thread works for: how many threads its calls may use, and whether its caller still waits."""
+
+    most: int | None = None
+    is_wanted: Callable[[], bool] | None = None
+
+
+_helping = _Helping()
 _lock = threading.Lock()  # held by whoever is in a parallel function
 _forks = 0  # how often this process or one before it forked since the import
 
@@ -45,10 +54,37 @@ def available_threads() -> int:
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The number of threads for `threads`, a maximum; None is all that are available."""
-    if threads is None:
-        return available_threads()
-    return min(scalars.integer("threads", threads, 1), available_threads())
+    """The number of threads for `threads`, a maximum; None is all that are available here."""
+    most = available_threads() if _helping.most is None else _helping.most
+    return most if threads is None else min(scalars.integer("threads", threads, 1), most)
+
+
+class Unwanted(BaseException):
+    """Ends work that its caller does not wait for any more."""
+
+
+@contextmanager
+def helping(is_wanted: Callable[[], bool], most: int) -> Iterator[None]:
+    """In here this thread works for a caller that `is_wanted` tells of, and its calls use at most so many threads."""
+    before = _helping.is_wanted, _helping.most
+    _helping.is_wanted = is_wanted if before[0] is None else lambda: is_wanted() and bool(before[0] and before[0]())
+    _helping.most = most
+    try:
+        yield
+    finally:
+        _helping.is_wanted, _helping.most = before
+
+
+def is_helping() -> bool:
+    """Whether this thread works for a caller in another one."""
+    return _helping.is_wanted is not None
+
+
+def check_wanted() -> None:
+    """Raise Unwanted where this thread's work is for a caller that does not wait for it any more."""
+    is_wanted = _helping.is_wanted
+    if is_wanted is not None and not is_wanted():
+        raise Unwanted
 
 
 @contextmanager

@@ -40,7 +40,8 @@ class Metric:
     takes : str
         What y_pred is where y holds class indices. "classes": class indices, (n,). "outputs": the outputs, (n, n_out);
         of two classes those of class 1 alone, (n,). Where y holds numeric targets, y_true and y_pred are (n, n_out);
-        with "outputs" and a single output (n,).
+        with "outputs" and a single output (n,). With the loss "gaussian" and "outputs", y_pred has the means and then
+        what gives the variances; else the means alone.
     weighted : bool
         Whether the function takes sample_weight, (n,), as a keyword too. It then gets the weights where there are any.
 
@@ -83,8 +84,8 @@ class Metric:
         truth = targets.truth
         if self.takes == "outputs" and outputs.shape[1] <= 1 + (targets.classes is not None):
             truth, outputs = truth.reshape(len(outputs)), outputs[:, -1]
-        elif self.takes == "classes" and targets.classes is not None:
-            outputs = decide(outputs)
+        elif self.takes == "classes":  # of several outputs a target the first is what is predicted
+            outputs = outputs[:, : truth.shape[1]] if targets.classes is None else decide(outputs)
         more = {} if weights is None or not self.weighted else {"sample_weight": weights.copy()}
         return float(self.function(truth.copy(), outputs.copy(), **more))  # the kernels go on reading the originals
 

@@ -50,9 +50,14 @@ class PopulationHistory:
         self.loss, self.val_loss, self.epochs, self.status = loss, val_loss, epochs, status
         self.best_epoch = self._best_epoch() if best_epoch is None else best_epoch
 
+    @property
+    def _watched(self) -> NDArray[np.float64]:
+        """The losses on the validation set if there is one, else those of training."""
+        return self.loss if np.isnan(self.val_loss).all() else self.val_loss
+
     def _best_epoch(self) -> NDArray[np.int64]:
         """By the least loss."""
-        watched = self.loss if np.isnan(self.val_loss).all() else self.val_loss
+        watched = self._watched
         if watched.shape[1] == 0:
             return np.zeros(len(watched), np.int64)
         known = np.where(np.isnan(watched), np.inf, watched)
@@ -61,7 +66,7 @@ class PopulationHistory:
     @property
     def scores(self) -> NDArray[np.float64]:
         """The loss (n,) of each member's best epoch, which `Population.best` compares; inf where there is none."""
-        watched = self.loss if np.isnan(self.val_loss).all() else self.val_loss
+        watched = self._watched
         found = np.full(len(watched), np.inf)
         some = np.flatnonzero((self.best_epoch > 0) & (self.best_epoch <= watched.shape[1]))
         values = watched[some, self.best_epoch[some] - 1]

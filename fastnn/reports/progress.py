@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .history import History
 
 
@@ -56,9 +58,10 @@ class PopulationProgress:
         if self.bar is not None:
             self.bar.close()
 
-    def epochs(self, done: int) -> None:
-        """So many epochs of all members have ended."""
+    def epochs(self, count: Callable[[], int]) -> None:
+        """Some more epochs may have ended; count() says how many of all members."""
         if self.bar is not None:
+            done = count()
             self.bar.update(done - self.done)
             self.done = done
 

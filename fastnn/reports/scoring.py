@@ -33,7 +33,9 @@ class Labelled(NamedTuple):
 
 
 def decide(outputs: NDArray[Any], architecture: Architecture) -> NDArray[np.intp]:
-    """The class indices that outputs (n, n_out) stand for."""
+    """The class indices that outputs (n, n_out) stand for; raises ValueError where they stand for none."""
+    if architecture.targets == "numbers":
+        raise ValueError(f"X has no classes: the loss {architecture.loss_name!r} is of numeric targets")
     if outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
     return (outputs[:, 0] > architecture.head._formula.threshold).astype(np.intp)

@@ -25,6 +25,9 @@ class Each:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.values.copy() if dtype is None else self.values.astype(dtype)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Each) and np.array_equal(self.values, other.values)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..checks import scalars
 from ..checks.scalars import MAX_UNITS, shown
 from ..kernels.formulas.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formula
-from ..kernels.formulas.loss_functions import LOSSES, TargetsKind
+from ..kernels.formulas.loss_functions import LOSSES, LossFormula, TargetsKind
 from ..kernels.programs.layers import batch_norm, layer_norm, residual, scale
 from ..kernels.programs.layers.dense import DENSE
 from ..kernels.programs.layers.layer import Kind, Tensor
@@ -336,6 +336,10 @@ class Architecture:
         self._check_layers()
         if not kernel_name(self.loss, self.head._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
+        outputs = self._loss_formula.outputs
+        if self.head.units % outputs:
+            units = self.head.units
+            raise ValueError(f"loss {self.loss_name!r} needs {outputs} outputs for each target, got {units} in all")
 
     def _check_input_scale(self) -> None:
         scale = scalars.number("input_scale", self.input_scale, -np.inf) + 0.0  # no -0.0: equal ones are alike
@@ -369,10 +373,19 @@ class Architecture:
         """The loss's name, without its parameter."""
         return name_of(self.loss)
 
+    @property
+    def _loss_formula(self) -> LossFormula:
+        return LOSSES[kernel_name(self.loss, self.head._kernel)]
+
     @cached_property
     def targets(self) -> TargetsKind:
         """The targets that the loss takes."""
-        return LOSSES[kernel_name(self.loss, self.head._kernel)].targets
+        return self._loss_formula.targets
+
+    @cached_property
+    def n_targets(self) -> int:
+        """How many targets a sample has: as many as outputs, unless the loss takes several for each."""
+        return self.head.units // self._loss_formula.outputs
 
     @property
     def head(self) -> Dense:
@@ -396,11 +409,11 @@ class Architecture:
         """Inputs, then each numbered layer's neurons."""
         return (self.n_inputs, *(node.units for node in self.numbered))
 
-    def described(self) -> str:
-        """The call of `Model` that makes such a network, as its repr shows it."""
+    def described(self, name: str = "Model", members: str = "") -> str:
+        """The call of `Model` that makes such a network, as its repr shows it; or that of `Population`."""
         inner = ", ".join([str(self.n_inputs), *(layer._described() for layer in self.layers)])
         scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
-        return f"Model([{inner}], loss={self.loss!r}{scale}, dtype={self.dtype!r})"
+        return f"{name}([{inner}]{members}, loss={self.loss!r}{scale}, dtype={self.dtype!r})"
 
 
 def architecture(

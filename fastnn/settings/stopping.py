@@ -61,9 +61,9 @@ class Halving:
     """Members of a population compete: now and then the best of them go on, the others stop (successive halving).
 
     After `min_epochs` epochs the best 1/eta of the members go on, after eta times as many epochs the best 1/eta of
-    those, and so on, while another epoch follows (Jamieson and Talwalkar 2016). The others keep the parameters of their
-    last epoch. A member that goes on never begins again. At least one goes on. Members with equal losses go on in their
-    order.
+    those, and so on, while another epoch follows (Jamieson and Talwalkar 2016). Their number is rounded up, as in
+    scikit-learn. The others keep the parameters of their last epoch. A member that goes on never begins again. Of
+    members with equal losses the first ones go on. One that diverged has left before.
 
     Parameters
     ----------

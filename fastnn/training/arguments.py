@@ -185,7 +185,7 @@ def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y"
     """y of n samples as the kernels read it, and what it means."""
     last, kind = architecture.head, architecture.targets
     binary = last._formula.gives_probabilities
-    return arrays.targets(y, n, last.units, architecture.dtype, binary=binary, kind=kind, name=name)
+    return arrays.targets(y, n, architecture.n_targets, architecture.dtype, binary=binary, kind=kind, name=name)
 
 
 def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any, sample_weight: Any) -> Labelled:

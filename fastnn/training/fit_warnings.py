@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.arrays import Targets, take_rows
 from ..data.samples import Samples
+from ..kernels.formulas.loss_functions import LEAST_VARIANCE
 from ..network.network import Network
 from ..reports.history import History
 from ..settings.losses import kernel_name
@@ -21,16 +23,17 @@ SATURATED_ROWS = 1000  # at most, by which a fit finds whether outputs are so
 SMALL_LOSS = 1e-3  # below which it does not look
 
 
-def not_learned(loss: float, targets: NDArray[Any]) -> str:
+def not_learned(loss: float, targets: NDArray[Any], gaussian: bool = False) -> str:
     """What to say where targets are large and the squared error, half its sum over the outputs, is that of their mean.
 
-    "" where there is nothing to say.
+    Or the loss of a Gaussian is that of their mean and variance. "" where there is nothing to say.
     """
-    if not loss > LARGE_TARGETS:
+    if not loss > (math.log(LARGE_TARGETS) if gaussian else LARGE_TARGETS):
         return ""
     with np.errstate(all="ignore"):
         means, deviations = (f(targets, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-        size, of_mean = float(np.abs(means).max() + deviations.max()), float((deviations**2).sum() / 2)
+        squares = np.log(deviations**2 + LEAST_VARIANCE) + 1 if gaussian else deviations**2
+        size, of_mean = float(np.abs(means).max() + deviations.max()), float(squares.sum() / 2)
     if size < LARGE_TARGETS or loss <= of_mean:
         return ""
     return (
@@ -54,9 +57,10 @@ def has_not_learned(network: Network, targets: Targets, history: History) -> str
     """What to say where targets are large and the loss is above that of their mean, or ""."""
     if len(history.loss) < 2 or targets.classes is not None:
         return ""  # the loss of a first epoch is that of its first steps too
-    if network.architecture.loss != "quadratic" or network.architecture.head.activation != "identity":
+    architecture = network.architecture
+    if architecture.loss not in ("quadratic", "gaussian") or architecture.head.activation != "identity":
         return ""
-    return not_learned(history.loss[-1], targets.array)
+    return not_learned(history.loss[-1], targets.array, architecture.loss == "gaussian")
 
 
 def saturated(network: Network, samples: Samples, history: History) -> str:

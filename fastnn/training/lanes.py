@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import calls
+from ..kernels.formulas.update_rules import OPTIMIZERS
 from ..kernels.programs.group_programs import GroupTraining
 from ..kernels.programs.memory import STATE, STEP, Layout, Trainable, Workspace, aligned_zeros
 from ..kernels.programs.program import SETTINGS, Code, bind, bindings
@@ -25,7 +26,6 @@ from .one_by_one import on_threads, task_record
 from .plan import waiting_plan
 
 RATE_PER = {"": 0, "step": 1, "epoch": 2}
-CHECKED_EVERY = 0.1
 
 
 class GroupPlan:
@@ -35,7 +35,7 @@ class GroupPlan:
         """layout is a group's; without a last batch in the kind, batches of fewer rows are part of whole ones."""
         self.layout, self.kind, self.forks = layout, kind, forks()
         n, rows = layout.networks, kind.batch_size
-        n_vectors = entry_vectors(kind)
+        n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
         n_bytes, dtype = layout.n_bytes, layout.number_dtype
         self.live, self.kept, self.copy = (aligned_zeros((1 + n_vectors) * n_bytes, dtype) for _ in range(3))
         self.state, self.kept_state = (aligned_zeros(STATE.itemsize * n, np.int64).reshape(-1, n) for _ in range(2))
@@ -64,20 +64,14 @@ class GroupPlan:
         self.step = work.step.view(np.float64).reshape(STEP.itemsize // 8, n)
 
 
-def entry_vectors(kind: Kind) -> int:
-    """How many vectors the optimizer of a kind of fit has."""
-    from ..kernels.formulas.update_rules import OPTIMIZERS
-
-    return len(OPTIMIZERS[kind.optimizer].vectors)
-
-
 class GroupSlot:
     """A plan of a group, and the lanes' orders, while a task is trained."""
 
     def __init__(self, task: MemberTask, kind: Kind, worker: int, in_step: bool):
         layout = task.layout.group
         self.plans: deque[Any] = task.programs.plans
-        self.plan = waiting_plan(self.plans, layout, kind) or GroupPlan(layout, task.scale, kind)
+        waiting: Any = waiting_plan(self.plans, layout, kind)
+        self.plan: GroupPlan = waiting or GroupPlan(layout, task.scale, kind)
         plan, n = self.plan, layout.networks
         self.lanes, self.sums = np.zeros((groups.LANE_FIELDS, n), np.int64), np.zeros((groups.LANE_SUMS, n))
         self.lanes[groups.MEMBER] = -1
@@ -142,10 +136,9 @@ class Lanes:
         queue = which[~np.isin(which, self._within())]
         before = [int(slot.record["entered"][0]) for slot in self.slots]
         steps = max(1, int(self.length.blocks * share))
-        start, done = time.perf_counter(), self._steps(which)
+        start, done = time.perf_counter(), self._done()
         self._call(queue, steps)
-        took = (self._steps(which) - done) // len(self.slots) // self.task.layout.group.networks
-        self.length.note(time.perf_counter() - start, min(took, steps))
+        self.length.note(time.perf_counter() - start, self._done() - done)
         for slot, entered in zip(self.slots, before, strict=True):
             if slot.record["entered"][0] == entered:
                 self._roll_back(slot)
@@ -164,10 +157,9 @@ class Lanes:
             )
         on_threads(entry.train_groups, arguments)
 
-    def _steps(self, which: NDArray[np.int64]) -> int:
-        """How many steps members have done."""
-        runs = self.task.runs[which]
-        return int((runs["epoch"] * -(-runs["n_samples"] // runs["batch_size"]) + runs["step"]).sum())
+    def _done(self) -> int:
+        """How many steps the group has done that has done the most."""
+        return max(int(slot.record["done"][0]) for slot in self.slots)
 
     def close(self) -> None:
         """Give the plans back; see `members.Engine`."""

@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
-from ..kernels.formulas.loss_functions import LOSSES
 from ..kernels.programs.block_programs import Rules
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..network import threads as _threads
+from ..network.network import loss_parameter
 from ..reports.scoring import out_of_reach
 from ..settings.each import Each, is_array, numbers
 from ..settings.layers import Architecture, Dense
-from ..settings.losses import parameter_of
 from ..settings.optimizers import Rprop
 from ..settings.stopping import Halving, Patience
 from . import arguments as model_arguments
 from .arguments import MAX_EPOCHS, check_batches, check_rules, dropout_rates
 from .member_data import MemberData, check_weights, data_of, numbers_of, rest_of, split, with_class_weights
 from .member_optimizers import MemberOptimizers
+
+MOST = 2**62  # larger integers mean the same, such as a batch of so many samples
 
 
 class PopulationArguments(NamedTuple):
@@ -115,8 +116,7 @@ class MemberValues:
         settings["max_norm"] = np.nan_to_num(self.max_norm)
         for i, rate in enumerate(self.dropout):
             settings["dropout"][:, i] = rate
-        parameter = parameter_of(loss)
-        settings["loss_parameter"] = LOSSES[layout.loss].parameter or 0.0 if parameter is None else parameter
+        settings["loss_parameter"] = loss_parameter(layout, loss)
         return settings
 
 
@@ -206,8 +206,6 @@ def _check_stopping(stopping: Any, n: int, held: bool) -> None:
 def _samples(crew: Crew, arguments: PopulationArguments) -> tuple[MemberData, Held | None]:
     """(what each member trains on, what it validates on)."""
     given = arguments.X, arguments.y, arguments.sample_weight
-    if arguments.y is None:
-        raise TypeError("y must hold the targets, got None")
     data = data_of(crew.architecture, crew.feature_names, crew.n, given)
     if (data.targets is not None) and not np.array_equal(data.targets.counts, data.inputs.counts):
         raise ValueError("X must have as many rows as y for each member")
@@ -286,13 +284,13 @@ def _check_batches(crew: Crew, data: MemberData, batch_sizes: NDArray[np.int64],
 def _integers(name: str, value: Any, n: int, low: int, high: int | None = None) -> NDArray[np.int64]:
     """An integer for each member."""
     if not is_array(value):
-        return np.full(n, scalars.integer(name, value, low, high))
+        return np.full(n, min(scalars.integer(name, value, low, high), MOST))
     if not isinstance(value, np.ndarray) or value.shape != (n,) or value.dtype.kind not in "iu":
         what = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else shown(value)
         raise TypeError(f"{name} must be an integer, or an array of one for each of {n} members, got {what}")
     for i in (int(value.argmin()), int(value.argmax())):
         scalars.integer(f"{name}[{i}]", value[i], low, high)
-    return value.astype(np.int64)
+    return np.minimum(value, MOST).astype(np.int64)
 
 
 def _numbers(name: str, value: Any, n: int, high: float = np.inf) -> Any:

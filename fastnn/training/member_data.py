@@ -13,6 +13,7 @@ from ..checks import calls
 from ..checks.scalars import number, shown
 from ..data import arrays
 from ..data.arrays import Targets
+from ..data.streams import Stream
 from ..settings.layers import Architecture
 from .arguments import inputs_of, targets_of
 from .members import MemberSamples, Numbers, Rows
@@ -38,7 +39,7 @@ class MemberData:
     def shared(self) -> bool:
         """Whether all members see the same rows of the same arrays."""
         found = (each for each in (self.inputs, self.targets, self.weights) if each is not None)
-        return self.numbers is None and all(not each.starts.any() for each in found)
+        return self.numbers is None and all(each.whole for each in found)
 
     def samples(self) -> MemberSamples:
         """What the kernels read."""
@@ -98,12 +99,19 @@ def data_of(
     n: int,
     samples: tuple[Any, Any, Any],
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
-    finite: bool = True,
+    labelled: bool = True,
 ) -> MemberData:
-    """The samples (X, y, sample_weight) of n members; raises where they cannot be used. y None is no targets."""
+    """The samples (X, y, sample_weight) of n members; raises where they cannot be used.
+
+    Those that are not `labelled` are for predictions: they have no targets, and may hold NaN.
+    """
     X, y, sample_weight = samples
+    if isinstance(X, Stream):
+        raise TypeError(f"{names[0]} must be in memory for a population, got a Stream")
+    if labelled and y is None:
+        raise TypeError(f"{names[1]} must hold the targets, got None")
     flat, edges = _counts_of(X, n, architecture.n_inputs, names[0])
-    array = inputs_of(architecture, flat, feature_names, names[0], finite)
+    array = inputs_of(architecture, flat, feature_names, names[0], finite=labelled)
     if len(array) > MAX_ROWS:
         raise ValueError(f"{names[0]} must hold at most {MAX_ROWS} samples, got {len(array)}")
     inputs = Rows.shared(array, n) if edges is None else Rows(array, edges[:-1], np.diff(edges))
@@ -136,8 +144,7 @@ def with_class_weights(data: MemberData, value: Any, architecture: Architecture)
     n_classes, dtype = max(2, architecture.head.units), architecture.dtype
     targets, weights = data.targets, data.weights
     assert targets is not None
-    shared = not targets.starts.any() and (weights is None or not weights.starts.any())
-    if data.classes is None or shared:
+    if data.classes is None or (targets.whole and (weights is None or weights.whole)):
         old = None if weights is None else weights.array
         found = arrays.class_weights(value, data.classes, old, dtype, n_classes)
         assert found is not None
@@ -179,8 +186,8 @@ def numbers_of(rows: Any, counts: NDArray[np.int64]) -> Numbers:
                 f"rows must be a list of {n} index arrays, or a mask or counts of shape ({n}, {counts.max()}), "
                 f"got {rows.dtype} of shape {rows.shape}"
             )
-        if rows.dtype.kind == "i" and rows.min() < 0:
-            raise ValueError(f"rows must hold counts of at least 0, got {rows.min()}")
+        if rows.dtype.kind != "b" and not 0 <= rows.min() <= rows.max() <= MAX_ROWS:
+            raise ValueError(f"rows must hold counts of at least 0, got {rows.min()} to {rows.max()}")
         return _chosen(rows, counts)
     if not isinstance(rows, (list, tuple, np.ndarray)) or len(rows) != n:
         length = f" of length {len(rows)}" if isinstance(rows, (list, tuple)) else ""
@@ -202,6 +209,8 @@ def _numbers(flat: NDArray[Any], lengths: NDArray[np.int64]) -> Numbers:
     empty = np.flatnonzero(lengths == 0)
     if len(empty):
         raise ValueError(f"rows must leave each member at least one row, got none for {empty[0]}")
+    if lengths.max() > MAX_ROWS:
+        raise ValueError(f"rows must choose at most {MAX_ROWS} for a member, got {lengths.max()}")
     return Numbers(np.ascontiguousarray(flat, np.int32), np.append(0, np.cumsum(lengths)))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..kernels.running.python_api import address_of
 from ..network.network import Programs
 from ..settings.layers import Architecture
@@ -46,8 +46,12 @@ class Members:
     @classmethod
     def zeros(cls, layout: Layout, n: int) -> Members:
         """Members whose parameters and states are zero."""
-        vectors = np.zeros((n, len(layout.elements)), layout.dtype)
-        return cls(vectors, aligned_zeros(n * STATE.itemsize, STATE))
+        return cls.of(np.zeros((n, len(layout.elements)), layout.dtype))
+
+    @classmethod
+    def of(cls, vectors: NDArray[Any]) -> Members:
+        """Members with these parameters, whose states are zero."""
+        return cls(vectors, aligned_zeros(len(vectors) * STATE.itemsize, STATE))
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -135,6 +139,11 @@ class Rows(NamedTuple):
         return cls(array, np.zeros(n, np.int64), np.full(n, len(array), np.int64))
 
     @property
+    def whole(self) -> bool:
+        """Whether each member has all rows of the array."""
+        return not self.starts.any() and bool((self.counts == len(self.array)).all())
+
+    @property
     def addresses(self) -> NDArray[np.int64]:
         """Where the first row of each member lies."""
         return np.int64(address_of(self.array)) + self.starts * self.array[:1].nbytes
@@ -151,7 +160,7 @@ class Numbers(NamedTuple):
 class MemberSamples:
     """Where the samples of each of n members lie. It keeps alive what the addresses lead to."""
 
-    places: NDArray[Any]  # (n,) records entry.PLACE
+    places: NDArray[Any]  # (n,) records records.PLACE
     x: Source  # what is common to all
     y: Source | None
     w: Source | None
@@ -166,7 +175,7 @@ class MemberSamples:
         def source(symbol: str, rows: Rows) -> Source:
             return Source.of(symbol, rows.array[: rows.counts.max(initial=1)])  # what a member sees of it
 
-        places = np.zeros(len(inputs.starts), entry.PLACE)
+        places = np.zeros(len(inputs.starts), records.PLACE)
         places["inputs"], places["n"] = inputs.addresses, inputs.counts
         y = w = None
         if targets is not None:
@@ -206,7 +215,7 @@ class MemberTask:
     kind: Kind  # of one thread
     members: Members
     settings: NDArray[Any]  # (n,) records `layout.settings_dtype`, or one for all; nothing is written here
-    runs: NDArray[Any]  # (n,) records entry.RUN
+    runs: NDArray[Any]  # (n,) records records.RUN
     losses: NDArray[np.float64]  # (n, most epochs)
     samples: MemberSamples
     start: NDArray[Any]  # (1,) record STATE of a fresh optimizer: its `optimizer` is this fit's number, its `numbers`

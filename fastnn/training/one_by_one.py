@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..checks import calls
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..kernels.programs.program import PARAMETERS, SETTINGS, VECTORS, bind
-from ..kernels.running import entry, pool
+from ..kernels.running import entry, pool, records
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from .members import Members, MemberSamples, MemberTask, rolled_back
@@ -30,7 +30,7 @@ def _words(layout: Layout) -> NDArray[np.int64]:
 
 def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDArray[Any]:
     """A record TASK of what training and predicting have in common."""
-    record, words = np.zeros(1, entry.TASK), _words(layout)
+    record, words = np.zeros(1, records.TASK), _words(layout)
     record["words"], record["n_words"], record["n_bytes"] = address_of(words), len(words), layout.n_bytes
     record["vectors"], record["states"] = address_of(members.vectors), address_of(members.states)
     for name, source in {"input": samples.x, "target": samples.y, "weight": samples.w}.items():
@@ -60,7 +60,7 @@ def _help(call: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -
 class Slot:
     """A plan of one thread, and the padded memory of the member that it trains."""
 
-    def __init__(self, task: MemberTask, worker: int):
+    def __init__(self, task: MemberTask):
         layout, n_bytes = task.layout, task.layout.n_bytes
         self.plans: deque[Any] = task.programs.plans
         self.plan = waiting_plan(self.plans, layout, task.kind) or Plan(layout, task.scale, task.kind)
@@ -69,7 +69,7 @@ class Slot:
         self.order = np.empty(task.samples.places["n"][task.which].max(initial=0), np.int32)
         self.record = np.zeros(1, entry.SLOT)
         parameters, record, buffers = address_of(self.memory), self.record, self.plan.buffers
-        record["worker"], record["resident"] = worker, -1
+        record["resident"] = -1
         record["parameters"], record["vectors"] = parameters, parameters + n_bytes
         record["live_vectors"], record["live_state"] = map(address_of, (buffers.vectors, buffers.state))
         record["settings"], record["order"] = address_of(self.plan.settings), address_of(self.order)
@@ -92,7 +92,7 @@ class OneByOne:
 
     def __init__(self, task: MemberTask, threads: int):
         self.task = task
-        self.slots = [Slot(task, worker) for worker in range(threads)]
+        self.slots = [Slot(task) for _ in range(threads)]
         self.record = record = task_record(task.layout, task.members, task.samples)
         vectors, settings = task.members.optimizer_vectors, task.settings
         record["n_vectors"], record["block_rows"] = task.n_vectors, task.layout.block_rows
@@ -109,9 +109,9 @@ class OneByOne:
         self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)
         self._call(np.empty(0, np.int64), 0)  # compiles, or loads, outside of the timed part
 
-    def _within(self) -> list[int]:
-        """The members that are within an epoch, slot by slot; -1 where there is none."""
-        return [int(slot.record["resident"][0]) for slot in self.slots]
+    def _noted(self, name: str) -> list[int]:
+        """A field of the slots' records."""
+        return [int(slot.record[name][0]) for slot in self.slots]
 
     def _roll_back(self, slots: Sequence[Slot]) -> None:
         """Let the epochs that slots are within begin again."""
@@ -124,34 +124,25 @@ class OneByOne:
         """One compiled call; see `members.Engine`."""
         share = min(1.0, seconds / calls.CALL_SECONDS) if calls.CALL_SECONDS else 1.0
         self.until[which] = until
-        self._roll_back([slot for slot, i in zip(self.slots, self._within(), strict=True) if i >= 0 and i not in which])
-        queue = which[~np.isin(which, self._within())]
-        before = [int(slot.record["entered"][0]) for slot in self.slots]
-        done, blocks = self._blocks(which), max(1, int(self.length.blocks * share))
-        start = time.perf_counter()
-        self._call(queue, blocks)
-        took = (self._blocks(which) - done) // len(self.slots)
-        self.length.note(time.perf_counter() - start, min(took, self.length.blocks))
-        entered = [int(slot.record["entered"][0]) for slot in self.slots]
-        self._roll_back([slot for slot, a, b in zip(self.slots, before, entered, strict=True) if a == b])
+        within = self._noted("resident")
+        self._roll_back([slot for slot, i in zip(self.slots, within, strict=True) if i >= 0 and i not in which])
+        queue = which[~np.isin(which, within)]
+        # This thread goes on with the member within an epoch that has waited longest, since helpers may come too late.
+        self.slots.sort(key=lambda slot: (slot.record["resident"][0] < 0, slot.record["entered"][0]))
+        before, start = self._noted("done")[0], time.perf_counter()
+        self._call(queue, max(1, int(self.length.blocks * share)))
+        self.length.note(time.perf_counter() - start, self._noted("done")[0] - before)
 
     def _call(self, queue: NDArray[np.int64], blocks: int) -> None:
         task, mailbox = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX)
         of_task = self.record, task.samples.places, queue, self.until, task.runs, task.losses, blocks
         arguments = []
-        for slot in self.slots:
+        for worker, slot in enumerate(self.slots):
+            slot.record["worker"] = worker
             made = slot.plan.programs
             of_plan = made.arguments(slot.plan, mailbox)
             arguments.append((*of_plan, made.pick, made.work.step, slot.record, *of_task))
         on_threads(entry.train_members, arguments)
-
-    def _blocks(self, which: NDArray[np.int64]) -> int:
-        """How many blocks of samples members have done."""
-        runs, rows = self.task.runs[which], self.task.layout.block_rows
-        whole, rest = np.divmod(runs["n_samples"], runs["batch_size"])
-        per_batch = -(-runs["batch_size"] // rows)
-        done = (runs["epoch"] * whole + runs["step"]) * per_batch + runs["epoch"] * -(-rest // rows)
-        return int((done + runs["row"] // rows).sum())
 
     def close(self) -> None:
         """Give the plans back; see `members.Engine`."""

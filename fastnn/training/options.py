@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ..kernels.formulas.update_rules import OPTIMIZERS
 from ..kernels.programs import block_programs
 from ..kernels.programs.block_programs import Rules
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..settings import learning_rates
 from ..settings.optimizers import Optimizer
 
-AS_IS, DRAWN, GIVEN = entry.AS_IS, entry.DRAWN, entry.GIVEN
+AS_IS, DRAWN, GIVEN = records.AS_IS, records.DRAWN, records.GIVEN
 
 
 class Penalty(NamedTuple):

@@ -30,7 +30,7 @@ from ..kernels.programs.program import (
     bindings,
 )
 from ..kernels.programs.sources import Sources
-from ..kernels.running import entry, pool
+from ..kernels.running import entry, pool, records
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
@@ -44,7 +44,7 @@ from .thread_tuner import ThreadTuner
 
 MAX_ROWS = 2**31 - 1  # the most samples: their numbers are int32
 # The fields of RUN, as most fits begin.
-_FRESH_RUN = dict.fromkeys(entry.RUN.names or (), 0) | {"patience": -1, "best": np.inf}
+_FRESH_RUN = dict.fromkeys(records.RUN.names or (), 0) | {"patience": -1, "best": np.inf}
 NOBODY = np.zeros(1, MAILBOX)  # the mailbox of a call without helping threads
 
 
@@ -189,7 +189,7 @@ class Plan:
         self.network_addresses = self.bindings["address"][PARAMETERS : program.STATE + 1]  # a view
         self.rates = np.empty(0)  # a rate for each step or epoch of a call
         self.order = np.empty(0, np.int32)  # drawn
-        self.run = np.zeros(1, entry.RUN)  # where the bound fit is
+        self.run = np.zeros(1, records.RUN)  # where the bound fit is
         self.threads = strategy.max_threads(self.layout, kind.batch_size, kind.max_threads)
         make = AnyRows if kind.any_rows else ThreadPrograms
         self.by_threads: dict[int, ThreadPrograms] = {threads: make(self, threads) for threads in {1, self.threads}}
@@ -250,13 +250,7 @@ class Plan:
         """The learning rates of as many steps or epochs as a call can do."""
         per = self.kind.rate_per
         position = int(self.buffers.state["numbers"][0, POSITIONS[per]])
-        self.rates = rates = np.array(learning_rate.rates(position, most), np.float64)  # nobody may change them now
-        if rates.shape != (most,):
-            raise ValueError(f"learning_rate must give {most} rates, got shape {rates.shape} from {learning_rate!r}")
-        wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
-        if len(wrong):
-            where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
-            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
+        self.rates = rates = rates_from(learning_rate, per, position, most)
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
     def load(self, network: Network, optimizer: Optimizer, fresh: bool = False) -> None:
@@ -318,6 +312,18 @@ class Plan:
         return True
 
 
+def rates_from(learning_rate: learning_rates.LearningRate, per: str, position: int, n: int) -> NDArray[np.float64]:
+    """The rates of n steps or epochs; raises ValueError for one that cannot be used."""
+    rates = np.array(learning_rate.rates(position, n), np.float64)  # nobody may change them now
+    if rates.shape != (n,):
+        raise ValueError(f"learning_rate must give {n} rates, got shape {rates.shape} from {learning_rate!r}")
+    wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+    if len(wrong):
+        where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
+        raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
+    return rates
+
+
 def _mailbox() -> NDArray[Any]:
     return aligned_zeros(MAILBOX.itemsize, MAILBOX)
 
@@ -336,7 +342,7 @@ def run_record(options: Options, n: int) -> NDArray[Any]:
     batches = {"n_samples": n, "batch_size": options.batch_size or n, "ordered": options.ordered}
     reports = {"batch_means": options.batch_means, "loss_scale": 1 / options.n_means}
     fields = _FRESH_RUN | batches | reports
-    return np.array([tuple(fields.values())], entry.RUN)  # a third of the time that it takes to set five fields
+    return np.array([tuple(fields.values())], records.RUN)  # a third of the time that it takes to set five fields
 
 
 def kind_of(options: Options, samples: Samples) -> training_programs.Kind:

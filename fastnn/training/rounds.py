@@ -15,7 +15,7 @@ from ..kernels.programs import strategy
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..network.network import Programs
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress
@@ -88,16 +88,16 @@ class PopulationFit:
         done = self.runs["epoch"]
         column = np.arange(self.losses.shape[1])
         loss = np.where(column < done[:, None], self.losses, np.nan)
-        val_loss = self.val_losses if self.request.held else np.full_like(loss, np.nan)
+        val_loss = self.val_losses.copy() if self.request.held else np.broadcast_to(np.nan, loss.shape)
         status = np.where(done >= self.epochs, FINISHED, STOPPED)
-        status[self.runs["status"] == entry.DIVERGED] = DIVERGED
+        status[self.runs["status"] == records.DIVERGED] = DIVERGED
         best_epoch = self.best_epoch.copy() if isinstance(self.stopping, Patience) else None
-        return PopulationHistory(loss, val_loss.copy(), done.copy(), status, best_epoch)
+        return PopulationHistory(loss, val_loss, done.copy(), status, best_epoch)
 
     @property
     def live(self) -> NDArray[np.bool_]:
         """Which members go on."""
-        return (self.runs["epoch"] < self.epochs) & (self.runs["status"] == entry.RUNNING) & ~self.stopped
+        return (self.runs["epoch"] < self.epochs) & (self.runs["status"] == records.RUNNING) & ~self.stopped
 
     # ---- the loop ----
 
@@ -117,11 +117,11 @@ class PopulationFit:
                 if self.end is not None and time.perf_counter() >= self.end:
                     break
         finally:
-            self._close()
             self.members.states["noise"][silent] = noise  # as a fit without these rules leaves it
+            self._close()
         if self.best_vectors is not None:
             some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
-            some &= self.runs["status"] != entry.DIVERGED
+            some &= self.runs["status"] != records.DIVERGED
             self.members.vectors[some] = self.best_vectors[some]
 
     def _tell(self, epoch: int) -> None:
@@ -155,27 +155,27 @@ class PopulationFit:
 
     def _reach(self, goal: int) -> None:
         """Train all live members to an epoch, or to their last one before it."""
+        until, live = np.minimum(self.epochs, goal), self.live
         for bucket in self.buckets:
-            until = np.minimum(self.epochs, goal)
-
-            def pending(bucket: Bucket = bucket, until: NDArray[np.int64] = until) -> NDArray[np.int64]:
-                found = self.live[bucket.which] & (self.runs["epoch"][bucket.which] < until[bucket.which])
-                return bucket.which[found]
-
-            which = pending()
+            which = self._pending(bucket.which[live[bucket.which]], until)
             if not len(which):
                 continue
             if bucket.engine is None:
-                bucket.engine = _engine(bucket.task, min(self.request.threads, len(which)))
+                bucket.engine = engine_for(bucket.task, min(self.request.threads, len(which)))
             rates = self._bind_rates(bucket, which, goal)
             while len(which):
                 bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
-                self.report.epochs(int(self.runs["epoch"].sum()))
-                which = pending()
+                self.report.epochs(lambda: int(self.runs["epoch"].sum()))
+                which = self._pending(which, until)
             del rates
             if not (self.epochs[bucket.which] > goal).any():
                 bucket.engine.close()
                 bucket.engine = None
+
+    def _pending(self, which: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some members that go on to an epoch."""
+        runs = self.runs
+        return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == records.RUNNING)]
 
     def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> object:
         """Compute the learning rates that members take until an epoch; gives what must live as long."""
@@ -195,7 +195,8 @@ class PopulationFit:
         wrong = np.argwhere(~(np.isfinite(table) & (table >= 0)))
         if len(wrong):
             where = f"{table[tuple(wrong[0])]} for {per} {first + wrong[0][1]}"
-            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {schedule!r}")
+            used = self.request.optimizers[int(which[(places == wrong[0][0]).argmax()])].learning_rate
+            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {used!r}")
         self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
         return table
 
@@ -251,14 +252,14 @@ class PopulationFit:
             return
         live = self.live[which] & (epochs == rung)
         some, scores = which[live], values[live]
-        stay = max(1, len(some) // halving.eta)
+        stay = -(-len(some) // halving.eta)
         order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
         self.stopped[some[order[stay:]]] = True
 
 
 def _runs(request: PopulationRequest) -> NDArray[Any]:
     """The records RUN of all members, before their first step."""
-    runs = np.zeros(len(request.epochs), entry.RUN)
+    runs = np.zeros(len(request.epochs), records.RUN)
     runs["n_samples"], runs["batch_size"], runs["ordered"] = request.data.counts, request.batch_sizes, request.ordered
     runs["patience"], runs["best"], runs["loss_scale"] = -1, np.inf, 1.0
     return runs
@@ -269,8 +270,8 @@ def _in_lanes(layout: Layout, batch_size: int, sources: Sources) -> bool:
     return sources.x.operation != "gather_sparse" and strategy.lanes_pay(layout, batch_size)
 
 
-def _engine(task: MemberTask, threads: int) -> Engine:
-    """The engine that trains a task."""
+def engine_for(task: MemberTask, threads: int) -> Engine:
+    """What trains the members of a task."""
     in_lanes = _in_lanes(task.layout, task.kind.batch_size, task.kind.sources)
     return Lanes(task, threads) if in_lanes else OneByOne(task, threads)
 

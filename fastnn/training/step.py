@@ -107,7 +107,7 @@ def first_step(subject: Subject, X: Any, y: Any, requested: Optimizer | str, sam
     stepper = Stepper(network, optimizer, Samples(inputs, targets), labels_or_targets)
     stepper.requested = requested
     # The step itself does not check probabilities or counts.
-    if subject.architecture.targets == "any" or targets.ndim == 1:
+    if subject.architecture.targets in arrays.UNCHECKED or targets.ndim == 1:
         network.stepper = stepper
     status, loss = stepper(inputs, labels_or_targets)
     if network.stepper is not stepper:

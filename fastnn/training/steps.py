@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..checks import calls
 from ..data.samples import Samples
-from ..kernels.running import entry
+from ..kernels.running import records
 from ..network.network import Network
 from ..reports.history import History, Recorder
 from ..reports.scoring import Scored
@@ -20,7 +20,7 @@ from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .options import Options
 from .plan import Plan, plan_for
 
-EPOCH, STEP, ROW, STATUS = map((entry.RUN.names or ()).index, ("epoch", "step", "row", "status"))  # each of 8 bytes
+EPOCH, STEP, ROW, STATUS = map((records.RUN.names or ()).index, ("epoch", "step", "row", "status"))  # each of 8 bytes
 
 
 class Steps(Trainer):
@@ -99,7 +99,7 @@ class Steps(Trainer):
         plan.train(self.losses, blocks)
         seconds = time.perf_counter() - start
         self._note_rates(*begun, rate)
-        if position(STATUS) == entry.DIVERGED:
+        if position(STATUS) == records.DIVERGED:
             raise diverged(self.epoch + 1, self.losses[self.epoch])
         done = self._blocks() - before
         plan.tuner.note(threads, seconds, done)

@@ -3,7 +3,7 @@
 Both sum over the outputs of a row; the average over examples is the caller's scale. Most are a vector function of
 outputs and targets. One with `from_logits` takes the logits z of the last layer instead, and gives dC/dz: its value is
 finite for any logits, and the activation's derivative cancels. One that is named by an output activation goes with it
-alone.
+alone. One with several `outputs` takes as many of them for a target.
 """
 
 import math
@@ -19,9 +19,10 @@ from .activations import ROW_WISE
 TINY = {False: 1.2e-38, True: 2.3e-308}  # a little more than the smallest normal number
 LARGEST_LOG = {False: 15.942385, True: 36.04365338911715}  # -log of the machine epsilon
 STEEPEST = 17.0  # the limit of arctanh_error's slope, which has no end: FANN's
+LEAST_VARIANCE = 1e-6  # what is added to the variance of a Gaussian (Lakshminarayanan et al. 2017)
 
 
-TargetsKind = Literal["any", "counts", "signs", "probabilities", "distributions"]
+TargetsKind = Literal["any", "numbers", "counts", "signs", "probabilities", "distributions"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,24 @@ class LossFormula:
     None stands for a function of whole rows; see `reductions`. One that has a parameter, whose default is given, takes
     it behind y. It lies in the record of settings, so that no program and no compiled code has a value of it.
 
-    `targets` says which numbers y may be: counts are at least 0, signs -1 and 1 (or 0 and 1), probabilities in [0, 1],
-    and the rows of distributions are probabilities that sum to 1.
+    With several `outputs` a target has as many of them, so many targets apart: function(simd, z_0, z_1, .., y) gives
+    (value, slope_0, slope_1, ..).
+
+    `targets` says which numbers y may be: numbers are any, but never class indices, counts are at least 0, signs -1
+    and 1 (or 0 and 1), probabilities in [0, 1], and the rows of distributions are probabilities that sum to 1.
     """
 
     function: Callable[..., tuple[Vec, Vec]] | None
     targets: TargetsKind
     from_logits: bool = False
     parameter: float | None = None
+    outputs: int = 1
     linked: Callable[[str, Target], list[str]] | None = None  # assembly that its code calls, see `custom`
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether outputs of a sample belong together: then the functions of samples in rows and in columns differ."""
+        return self.function is None or self.outputs > 1
 
 
 def _quadratic(s, a, y):
@@ -142,6 +152,16 @@ def _clipped_sigmoid_cross_entropy(s, z, y):
     return _clipped(s, value), slope
 
 
+def _gaussian(s, mean, log_variance, y):
+    """(log v + (y - mean)^2 / v) / 2, where v is e^log_variance and a little more (Nix and Weigend 1994)."""
+    e, of_output = mean - y, s.exp(log_variance)
+    variance = of_output + LEAST_VARIANCE
+    inverse = s.const(1.0) / variance
+    scaled = e * inverse
+    square = e * scaled
+    return (s.log(variance) + square) * 0.5, scaled, (s.const(1.0) - square) * (of_output * inverse) * 0.5
+
+
 # By name and, where the loss goes with one output activation alone, that output.
 _ROWS = {
     ("quadratic", ""): LossFormula(_quadratic, "any"),
@@ -160,9 +180,13 @@ _ROWS = {
     ("clipped_cross_entropy", "softmax"): LossFormula(None, "distributions", from_logits=True),
     ("poisson", "exp"): LossFormula(_poisson, "counts", from_logits=True),
     ("hinge", "identity"): LossFormula(_hinge, "signs", from_logits=True),
+    ("gaussian", "identity"): LossFormula(_gaussian, "numbers", from_logits=True, outputs=2),
 }
 NAMES = tuple(dict.fromkeys(name for name, _ in _ROWS))  # for `Model`
 LOSSES = {f"{output}_{name}" if output else name: row for (name, output), row in _ROWS.items()}
+# The loss of a gradient that the user computed: y holds dC/da, whatever the output activation is.
+OUTSIDE = "outside"
+LOSSES[OUTSIDE] = LossFormula(lambda s, a, y: (a * y, y), "any")
 
 
 def kernel_name(loss: str, output: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..cpu.target import LINE_BYTES
 from ..formulas.activations import ROW_WISE
@@ -43,6 +43,8 @@ class Rules(NamedTuple):
 
 
 NO_RULES = Rules()
+# The parts of the way of a block: both, or samples and outputs, or targets and gradients behind a FORWARD.
+BOTH, FORWARD, BACKWARD = "both", "forward", "backward"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,18 @@ class Task:
     destination: Destination
     rules: Rules = NO_RULES
     statistics: str = TRACKED  # see `layers.layer`
+    part: str = BOTH
+    to_inputs: bool = False  # whether dC/dx follows, in the rows that `outputs` stands for
 
     @property
     def dropout(self) -> Dropout | None:
         dropped, rates = self.rules.dropped, self.layout.setting("dropout")
         return Dropout(dropped, rates, self.work.field("key")) if dropped else None
+
+    @property
+    def forward(self) -> dict[str, Any]:
+        """How a block goes forward before it goes back."""
+        return {"dropout": self.dropout, "summed": True, "statistics": self.statistics}
 
     @property
     def layout(self) -> Layout:
@@ -96,6 +105,9 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
         return program
     block = work.row_major(rows, worker, single=how == strategy.SINGLE)
     block, fetches = load(program, task, block, worker, ahead)
+    if task.part == FORWARD:
+        _outputs(program, task, block, worker)
+        return program
     if block.single:  # no product takes long enough to fetch beside it
         program.extend(fetches)
         fetches = []
@@ -104,17 +116,53 @@ def block_program(task: Task, how: str, rows: int, worker: Worker, ahead: bool =
     _to_deltas(program, task, block, worker, total)
     worker.barrier(program)  # nobody reads W any more
     passes.gradients(program, task.destination, block, worker, fetches)
+    if task.to_inputs:
+        give(program, row_major(program, block, block.dx, work.row_major(rows, worker).dx))
     return program
+
+
+def keeps_activations(layout: Layout, rows: int) -> bool:
+    """Whether a block's activations are all there when it has gone forward: shards share their buffers."""
+    whole = len(strategy.sample_shards(rows, layout.itemsize)) == 1
+    return whole or strategy.choose(layout, rows) != strategy.FEATURE_MAJOR
+
+
+def _outputs(program: Program, task: Task, block: Block, worker: Worker) -> None:
+    """Forward, and the outputs, to the rows that `outputs` stands for."""
+    passes.forward(program, task.parameters, block, worker, **task.forward)
+    place = task.work.row_major(block.x.rows, worker).d[-1]
+    give(program, row_major(program, block, block.a[-1], place), first=block.first)
+
+
+def row_major(program: Program, block: Block, matrix: Matrix, place: Matrix) -> Matrix:
+    """A matrix of a block with a row for each sample: itself, or copied to a place."""
+    if matrix.is_row_major:
+        return matrix
+    program.add("transpose", source=matrix.T, out=place, zeros=block.zeros)
+    return place
+
+
+def give(program: Program, source: Matrix, begin: int = 0, width: int | None = None, first: int = 0) -> None:
+    """Copy a matrix to columns of what `outputs` stands for, from `begin` on; its rows have `width` elements.
+
+    They have those of the matrix unless something else is said. `first` is the first row.
+    """
+    width = source.cols if width is None else width
+    row_bytes = width * source.itemsize
+    start = Symbol("outputs", first * row_bytes)
+    outputs = Matrix.row_major(start, source.rows, width, row_bytes, source.dtype, "outputs")
+    program.add("unpad", out=outputs[:, begin : begin + source.cols], source=source)
 
 
 def _to_deltas(program: Program, task: Task, block: Block, worker: Worker, total: Matrix) -> None:
     """Forward, loss and deltas of a block."""
-    from_logits = LOSSES[task.layout.loss].from_logits
-    parameters, dropout, statistics = task.parameters, task.dropout, task.statistics
-    passes.forward(program, parameters, block, worker, from_logits, dropout=dropout, summed=True, statistics=statistics)
+    from_logits, statistics = LOSSES[task.layout.loss].from_logits, task.statistics
+    if task.part == BOTH:
+        passes.forward(program, task.parameters, block, worker, from_logits, **task.forward)
     passes.loss(program, task.layout, block, task.work.field("scale"), total)
     share = task.layout.setting("min_derivative") if task.rules.min_derivative else None
-    passes.deltas(program, parameters, block, worker, dropout, share, statistics=statistics)
+    how: dict[str, Any] = {"to_inputs": task.to_inputs, "from_logits": from_logits, "statistics": statistics}
+    passes.deltas(program, task.parameters, block, worker, task.dropout, share, **how)
 
 
 def _ignored(work: Workspace, worker: Worker) -> Matrix:
@@ -125,12 +173,11 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
     """Load samples, targets and weights into a block; gives the block, and operations that fetch those of the next."""
     x, y, w = task.sources.x, task.sources.y, task.sources.w
     of_group = {name: None if task.work.group is None else task.work.rows_of(name) for name in ("samples", "targets")}
-    gathers = [
-        (x, x.load(program, block.x, task.input_scale, of_group["samples"])),
-        (y, y.load(program, block.y, of_group=of_group["targets"])),
-    ]
+    gathers = [] if task.part == BACKWARD else [(x, x.load(program, block.x, task.input_scale, of_group["samples"]))]
+    if task.part != FORWARD:
+        gathers.append((y, y.load(program, block.y, of_group=of_group["targets"])))
     if task.rules.input_noise:
-        place = {"position": block.position, "width": block.x.cols, "begin": 0, "salt": 0}
+        place: dict[str, Any] = {"position": block.position, "width": block.x.cols, "begin": 0, "salt": 0}
         place |= {"key": task.work.field("key"), "deviation": task.layout.setting("input_noise")}
         passes.by_samples(program, "add_noise", {"out": block.x}, **place)
     if task.rules.label_smoothing:
@@ -171,10 +218,18 @@ def _feature_major(program: Program, task: Task, worker: Worker, ahead: bool) ->
     losses = Matrix.row_major(work.losses.ctypes.data, len(shards), 1, LINE_BYTES, "float64", "losses")
     for i in range(begin, end):
         block = work.feature_major(samples, slice(shards[i][0] - first, shards[i][1] - first), worker)
+        if task.part == FORWARD:
+            _outputs(program, task, block, worker)
+            continue
         _to_deltas(program, task, block, Worker(), losses[i : i + 1, :] if of_shards else total)
         into = Destination(of_shards[i], overwrite=True) if of_shards else of_block
         here, fetches = fetches[: len(fetches) // (end - i)], fetches[len(fetches) // (end - i) :]
         passes.gradients(program, into, block, Worker(), here)
+        if task.to_inputs:
+            place = work.row_major(block.x.rows, worker).dx
+            give(program, row_major(program, block, block.dx, place), first=block.first)
+    if task.part == FORWARD:
+        return
     worker.barrier(program)
     if of_shards and worker.index == 0:
         program.add("collect", values=losses, total=total)

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cpu.target import HOST, LINE_BYTES, Target
-from ..formulas.loss_functions import LOSSES
+from ..formulas.activations import ROW_WISE
+from ..formulas.loss_functions import LOSSES, OUTSIDE
 from ..formulas.update_rules import MAX_NUMBERS
 from ..vector.barriers import BARRIER, Worker
 from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol, grouped, networks_of, padded
@@ -34,19 +35,20 @@ MAX_SHARDS, SHARD_SAMPLES = 8, 128  # a feature-major block has at most so many 
 COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of whole samples goes column by column
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
-# What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own.
+# What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own. `held` is
+# of how many rows the activations stay in the buffers, see `entry.forward`.
 STEP = np.dtype(
     {
-        "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor"],
-        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8"],
-        "offsets": [0, 8, 64, 72, 80, 128, 144, 152],
+        "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor", "held"],
+        "formats": ["f8", ("f8", (MAX_NUMBERS,)), "f8", "f8", "f8", ("f8", (2,)), "u8", "f8", "i8"],
+        "offsets": [0, 8, 64, 72, 80, 128, 144, 152, 160],
         "itemsize": 192,
     }
 )
 # What a further fit goes on from beside vectors: the generator of the orders, which optimizer trained last (a number
 # that the network gave it; 0 is none), the numbers of that optimizer's state, and the generator of the keys of `noise`.
 # Whole lines, because it is copied.
-STATE = np.dtype(
+STATE: Any = np.dtype(
     {
         "names": ["random", "optimizer", "numbers", "noise"],
         "formats": ["u8", "i8", ("f8", (MAX_NUMBERS,)), "u8"],
@@ -123,7 +125,8 @@ def of_networks(record: Any, n: int) -> Any:
 
 def field(record: NDArray[Any], name: str, cols: int = 1, networks: int = 1) -> Matrix:
     """A field of a record, an array of one, as a row of float64; of a group of networks where there are several."""
-    return field_at(record.ctypes.data + record.dtype.fields[name][1], name, cols, networks)
+    fields: Any = record.dtype.fields
+    return field_at(record.ctypes.data + fields[name][1], name, cols, networks)
 
 
 def field_at(place: Address, name: str, cols: int = 1, networks: int = 1) -> Matrix:
@@ -188,9 +191,12 @@ class Layout:
         self.whole_batch = any(layer.kind.whole_batch and not layer.frozen for layer in layers)
         # Whether only the first layer reads the inputs, and multiplies them: then they may stay where they lie.
         self.only_multiplied = layers[0].kind.multiplies and all(INPUTS not in layer.reads for layer in layers[1:])
-        # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major.
+        self.n_targets = self.sizes[-1] // LOSSES[loss].outputs
+        # The loss of few outputs that belong together is faster with samples in the lanes, whatever else is row-major;
+        # that of several outputs a target always is.
         few = self.sizes[-1] * self.itemsize <= COLUMN_LOSS_VECTORS * target.vector_bytes
-        self.losses_by_columns = few and LOSSES[loss].function is None and self.networks == 1
+        by_columns = LOSSES[loss].by_sample and (few or LOSSES[loss].outputs > 1)
+        self.losses_by_columns = by_columns and self.networks == 1
         # The lowest layer that trains: nothing below it needs a delta.
         self.lowest = min((layer.index for layer in layers if layer.trains), default=len(layers))
         # A block goes through the whole network at once. Where the network is small a block fills about 128 KiB.
@@ -221,6 +227,16 @@ class Layout:
         arguments = self.sizes, self.activations, self.loss, self.dtype, self.frozen
         target, orientation = self.target, self.orientation
         return Layout(*arguments, threads=threads, target=target, kinds=self.kinds, orientation=orientation)
+
+    @functools.cached_property
+    def outside(self) -> Layout:
+        """The layout of this network for gradients of the outputs that a user computed, in place of its loss.
+
+        A function of whole rows has its derivative row by row.
+        """
+        arguments = self.sizes, self.activations, OUTSIDE, self.dtype, self.frozen
+        orientation = "row-major" if self.activations[-1] in ROW_WISE else self.orientation
+        return Layout(*arguments, target=self.target, kinds=self.kinds, orientation=orientation)
 
     @property
     def settings_dtype(self) -> Any:
@@ -377,7 +393,7 @@ class Block:
     z: tuple[Matrix, ...]  # each layer's weighted inputs, where its derivative needs them; else its a
     d: tuple[Matrix, ...]  # dC/dz
     kept: tuple[dict[str, Matrix], ...]  # the further buffers of each layer's kind, by name
-    dx: Matrix  # dC/dx, where that is taken; the memory of x where no delta needs that any more
+    dx: Matrix  # dC/dx, where that is taken; the memory of x where nothing needs that any more
     ones: Matrix  # a row, as long as there are samples
     zeros: Matrix  # a row, as long as the widest matrix or a column of samples
     pack_buffer: Matrix
@@ -397,8 +413,12 @@ class Workspace:
     lanes behind the samples must hold zeros; or for the largest number (`most`), and smaller blocks share them.
     """
 
-    def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = ()):
-        """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`."""
+    def __init__(self, layout: Layout, rows: int, threads: int = 1, dropped: Iterable[int] = (), keeps_x: bool = False):
+        """`dropped` are the layers whose outputs are dropped: each has a and z in two buffers; see `passes.Dropout`.
+
+        `keeps_x` says that x is read after dC/dx has been written.
+        """
+        self.separate_dx = keeps_x or not layout.only_multiplied
         self.layout, self.max_rows, self.dropped = layout, rows, frozenset(dropped)
         networks = layout.networks
         self.step = aligned_zeros(STEP.itemsize * networks, of_networks(STEP, networks))
@@ -425,7 +445,7 @@ class Workspace:
             (shared if layer.is_shared and not last else sizes)[f"d{layer.index}"] = length
             lengths_of = {"block": length, "samples": column, "neurons": layer.row_stride}
             sizes |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
-        if not layout.only_multiplied:
+        if self.separate_dx:
             sizes["dx"] = sizes["x"]
         lengths = shared | {f"{name}@{i}": length for i in range(threads) for name, length in sizes.items()}
         self._places, arrays = self._allocate(lengths)
@@ -469,7 +489,8 @@ class Workspace:
     def table(self, name: str) -> int:
         """The address of a field of the record GROUP."""
         assert self.group is not None
-        return int(self.group.ctypes.data + self.group.dtype.fields[name][1])
+        fields: Any = self.group.dtype.fields
+        return int(self.group.ctypes.data + fields[name][1])
 
     def worker(self, index: int, count: int) -> Worker:
         """Worker number `index` of `count` threads."""
@@ -489,9 +510,9 @@ class Workspace:
             place = self._places.get(name) or self._places[f"{name}@{worker.index}"]
             return Matrix.row_major(place, n, cols, row_stride, layout.dtype, name)
 
-        def column_by_column(name: str) -> Matrix:
+        def column_by_column(name: str, cols: int = layout.sizes[-1]) -> Matrix:
             place, stride = self._places[f"{name}@{worker.index}"], padded(rows * size)
-            return Matrix.feature_major(place, rows, last.fan_out, stride, layout.dtype, name)
+            return Matrix.feature_major(place, rows, cols, stride, layout.dtype, name)
 
         def kept(layer: Layer) -> dict[str, Matrix]:
             found = {}
@@ -504,15 +525,15 @@ class Workspace:
 
         last, lines = layout.layers[-1], layout.target.buffer_lines
         one = matrix("one", 1, 0, 1)
-        by_columns = layout.losses_by_columns and not single
+        by_columns, n_targets = layout.losses_by_columns and not single, layout.n_targets
         return Block(
             x=matrix("x", layout.sizes[0], layout.x_stride),
-            y=column_by_column("y columns") if by_columns else matrix("y", last.fan_out, last.row_stride),
+            y=column_by_column("y columns", n_targets) if by_columns else matrix("y", n_targets, last.row_stride),
             a=tuple(matrix(layer.a, layer.fan_out, layer.row_stride) for layer in layout.layers),
             z=tuple(matrix(self._z(layer), layer.fan_out, layer.row_stride) for layer in layout.layers),
             d=tuple(matrix(f"d{layer.index}", layer.fan_out, layer.row_stride) for layer in layout.layers),
             kept=tuple(map(kept, layout.layers)),
-            dx=matrix("x" if layout.only_multiplied else "dx", layout.sizes[0], layout.x_stride),
+            dx=matrix("dx" if self.separate_dx else "x", layout.sizes[0], layout.x_stride),
             columns=(column_by_column("a columns"), column_by_column("d columns")) if by_columns else None,
             ones=Matrix(one.address, 1, rows, 0, 0, layout.dtype, "one"),
             zeros=matrix("zeros", self._widest, self._widest * size, 1),
@@ -528,7 +549,7 @@ class Workspace:
         key = "samples", n, worker.index
         if key not in self._made:
             layout, stride = self.layout, avoid_set_conflicts(padded(n * self.layout.itemsize))
-            n_in, n_out = layout.sizes[0], layout.sizes[-1]
+            n_in, n_out = layout.sizes[0], layout.n_targets
             places, _ = self._allocate({"x": n_in * stride, "y": n_out * stride})
             x = Matrix.feature_major(places["x"], n, n_in, stride, layout.dtype, "x")
             y = Matrix.feature_major(places["y"], n, n_out, stride, layout.dtype, "y")
@@ -549,7 +570,7 @@ class Workspace:
                 lengths |= dict.fromkeys((self._z(layer), layer.a, f"d{layer.index}"), block)
                 lengths_of = {"block": block, "samples": stride, "neurons": layer.row_stride}
                 lengths |= {f"{name}{layer.index}": lengths_of[kind] for name, kind in layer.kind.buffers.items()}
-            if not layout.only_multiplied:
+            if self.separate_dx:
                 lengths["dx"] = layout.sizes[0] * stride
             lengths |= {"zeros": max(stride, self._widest * layout.itemsize), "ones": stride}
             lengths["pack_buffer"] = padded(n * layout.itemsize) // layout.itemsize * lines * LINE_BYTES
@@ -576,7 +597,7 @@ class Workspace:
                 z=tuple(matrix(self._z(layer), layer) for layer in layout.layers),
                 d=tuple(matrix(f"d{layer.index}", layer) for layer in layout.layers),
                 kept=tuple(map(kept, layout.layers)),
-                dx=samples.x if layout.only_multiplied else matrix("dx", layout.inputs),
+                dx=matrix("dx", layout.inputs) if self.separate_dx else samples.x,
                 ones=row("ones", n),
                 zeros=row("zeros", lengths["zeros"] // layout.itemsize),
                 pack_buffer=row("pack_buffer", lines * LINE_BYTES // layout.itemsize),
@@ -586,7 +607,7 @@ class Workspace:
         both = zip(made.kept, layout.layers, strict=True)
         further = tuple(_of_rows(buffers, layer, shard_rows) for buffers, layer in both)
         x = samples.x[rows, :]
-        dx = x if layout.only_multiplied else made.dx[:shard_rows, :]
+        dx = made.dx[:shard_rows, :] if self.separate_dx else x
         loaded = {"x": x, "y": samples.y[rows, :], "w": w, "first": rows.start}
         return replace(made, a=a, z=z, d=d, kept=further, dx=dx, ones=made.ones[:, :shard_rows], **loaded)
 

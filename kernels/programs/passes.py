@@ -95,6 +95,17 @@ def forward(
             worker.barrier(program)
 
 
+def tangents(program: Program, parameters: Vector, block: Block) -> None:
+    """d = the derivative of each layer's a along a direction, which is in dx for the inputs; of the last layer, z's."""
+    layers, worker = parameters.layout.layers, Worker()
+    for layer in layers:
+        inputs = tuple(block.dx if read == INPUTS else block.d[read] for read in layer.reads)
+        step = step_of(program, parameters, block, worker, layer)
+        layer.kind.tangent(replace(step, inputs=inputs, z=block.d[layer.index]))
+        if layer is not layers[-1]:
+            backward(program, layer.activation, None, block.d[layer.index], block.z[layer.index], WHOLE)
+
+
 def step_of(
     program: Program, parameters: Vector, block: Block, worker: Worker, layer: Layer, statistics: str = RUNNING
 ) -> Step:
@@ -161,7 +172,7 @@ def loss(program: Program, layout: Layout, block: Block, scale: Matrix, total: M
         a, d, y = a.T, d.T, y.T
     weights = {} if block.w is None else {"w": block.w.T}
     parameter = {} if LOSSES[layout.loss].parameter is None else {"parameter": layout.setting("loss_parameter")}
-    by_sample = weights or LOSSES[layout.loss].function is None  # such losses have a variant for samples in columns
+    by_sample = weights or LOSSES[layout.loss].by_sample  # such losses have a variant for samples in columns
     name = f"{layout.loss}{'_weighted' * bool(weights)}{'_columns' * bool(columns and by_sample)}"
     program.add(name, d=d, a=a, y=y, scale=scale, total=total, **weights, **parameter)
     if block.columns:
@@ -183,20 +194,21 @@ def deltas(
     dropout: Dropout | None = None,
     share: Matrix | None = None,
     to_inputs: bool = False,
+    from_logits: bool = False,
     statistics: str = RUNNING,
 ) -> None:
     """d = dC/da * f'(z) for every layer down to the lowest that trains; the last d holds dC/da.
 
     dC/da of a layer is the sum of the parts that come from the layers that read it, such as d_above @ W_above.T.
 
-    f' counts as at least the share, if there is one, of its largest value, see `_at_least`. Where the loss takes
-    logits, the last d holds dC/dz. With `to_inputs` it does too, and all layers pass it on, down to the inputs.
+    f' counts as at least the share, if there is one, of its largest value, see `_at_least`. With `from_logits` the last
+    d holds dC/dz. With `to_inputs` all layers pass theirs on, down to the inputs.
     """
     layers, lowest = parameters.layout.layers, INPUTS if to_inputs else parameters.layout.lowest
     begun: set[int] = set()  # the layers whose delta has a part already
     for layer in reversed(layers[max(lowest, 0) :]):
         last = layer is layers[-1]
-        if last and not (to_inputs or LOSSES[parameters.layout.loss].from_logits):
+        if last and not from_logits:
             backward(program, layer.activation, share, block.d[layer.index], block.z[layer.index], WHOLE)
         if layer.index == lowest:
             break

@@ -9,10 +9,10 @@ from ..formulas.loss_functions import LOSSES
 from ..vector.barriers import Worker
 from ..vector.matrix import Matrix, Symbol
 from . import passes, strategy
-from .block_programs import Task, load
+from .block_programs import Task, give, load, row_major
 from .matmul import WHOLE, matmul
 from .memory import SHARD_SAMPLES, Block, Layout, Vector, Workspace
-from .passes import Destination
+from .passes import Destination, Dropout
 from .program import Operation, Program, elementwise
 from .sources import PREFETCH_BYTES, Source, Sources
 
@@ -28,25 +28,28 @@ def predict_program(
     input_scale: float,
     in_place: bool = False,
     sources: Sources | None = None,
+    dropped: tuple[int, ...] = (),
 ) -> Program:
     """A block of samples: its outputs, and its loss if there are targets, whose sources are given.
 
-    `in_place` reads samples of the network's dtype where they lie, and scales none.
+    `in_place` reads samples of the network's dtype where they lie, and scales none. `dropped` are the layers that drop
+    outputs, as in training.
     """
     layout = parameters.layout
     program, block, multiplied = _loaded(parameters, work, sources or x, rows, input_scale, in_place)
     out, activation = block.a[-1], layout.activations[-1]
     logits = sources is not None and LOSSES[layout.loss].from_logits
     by_rows = activation in ROW_WISE and not out.is_row_major
-    passes.forward(program, parameters, block, Worker(), logits or by_rows, multiplied)
+    dropout = Dropout(dropped, layout.setting("dropout"), work.field("key")) if dropped else None
+    passes.forward(program, parameters, block, Worker(), logits or by_rows, multiplied, dropout)
     if sources is not None:
         passes.loss(program, layout, block, work.field("scale"), work.field("total"))
     if logits and not by_rows:
         passes.activate(program, activation, out, out, WHOLE)
-    out = _row_major(program, block, out, work.row_major(rows, Worker()).a[-1])
+    out = row_major(program, block, out, work.row_major(rows, Worker()).a[-1])
     if by_rows:
         passes.activate(program, activation, out, out, WHOLE)
-    _give(program, out)
+    give(program, out)
     return program
 
 
@@ -58,8 +61,8 @@ def hidden_program(
     program, block, multiplied = _loaded(parameters, work, x, rows, input_scale, in_place)
     passes.forward(program, parameters, block, Worker(), multiplied=multiplied, n_layers=len(widths))
     for i, begin in enumerate(itertools.accumulate(widths[:-1], initial=0)):
-        a = _row_major(program, block, block.a[i], work.row_major(rows, Worker()).a[i])
-        _give(program, a, begin, sum(widths))
+        a = row_major(program, block, block.a[i], work.row_major(rows, Worker()).a[i])
+        give(program, a, begin, sum(widths))
     return program
 
 
@@ -84,7 +87,7 @@ def input_gradient_program(
     last = by_rows if needs_rows else block
     a, z, d = last.a[-1], last.z[-1], last.d[-1]
     if needs_rows:
-        passes.activate(program, activation, a, _row_major(program, block, block.a[-1], a), WHOLE)
+        passes.activate(program, activation, a, row_major(program, block, block.a[-1], a), WHOLE)
     for matrix in dict.fromkeys((*block.z, a)):  # NaN in the padding would go to that of the deltas, which is summed
         if matrix.is_row_major:
             program.add("clear_padding", x=matrix)
@@ -97,8 +100,25 @@ def input_gradient_program(
         passes.backward(program, activation, None, d, z, WHOLE)
         if d != block.d[-1]:
             program.add("transpose", source=d, out=block.d[-1].T, zeros=block.zeros)
-        passes.deltas(program, parameters, block, worker, to_inputs=True)
-        _give(program, _row_major(program, block, block.dx, by_rows.dx), i * n_in, n_out * n_in)
+        passes.deltas(program, parameters, block, worker, to_inputs=True, from_logits=True)
+        give(program, row_major(program, block, block.dx, by_rows.dx), i * n_in, n_out * n_in)
+    return program
+
+
+def tangent_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
+    """A block of samples: the derivatives of the outputs along a direction for each sample, which `targets` holds."""
+    layout, by_rows = parameters.layout, work.row_major(rows, Worker())
+    program, block, _ = _loaded(parameters, work, sources.x, rows, input_scale, False)
+    activation, needs_rows = layout.activations[-1], layout.activations[-1] in ROW_WISE
+    passes.forward(program, parameters, block, Worker(), logits=needs_rows)
+    sources.y.load(program, block.dx, input_scale)
+    passes.tangents(program, parameters, block)
+    d, z = block.d[-1], block.z[-1]
+    if needs_rows:
+        d, z = (row_major(program, block, *pair) for pair in ((d, by_rows.d[-1]), (z, by_rows.a[-1])))
+        passes.activate(program, activation, z, z, WHOLE)
+    passes.backward(program, activation, None, d, z, WHOLE)
+    give(program, row_major(program, block, d, by_rows.d[-1]))
     return program
 
 
@@ -125,25 +145,6 @@ def _loaded(
         samples.load(program, block.x, input_scale)
     block = work.feature_major(block, slice(0, rows), worker, most) if feature_major else block
     return program, block, in_place
-
-
-def _row_major(program: Program, block: Block, matrix: Matrix, place: Matrix) -> Matrix:
-    """A matrix of a block with a row for each sample: itself, or copied to a place."""
-    if matrix.is_row_major:
-        return matrix
-    program.add("transpose", source=matrix.T, out=place, zeros=block.zeros)
-    return place
-
-
-def _give(program: Program, source: Matrix, begin: int = 0, width: int | None = None) -> None:
-    """Copy a matrix to columns of what `outputs` stands for, from `begin` on; its rows have `width` elements.
-
-    They have those of the matrix unless something else is said.
-    """
-    width = source.cols if width is None else width
-    row_bytes = width * source.itemsize
-    outputs = Matrix.row_major(Symbol("outputs"), source.rows, width, row_bytes, source.dtype, "outputs")
-    program.add("unpad", out=outputs[:, begin : begin + source.cols], source=source)
 
 
 def _multiply_in_place(program: Program, parameters: Vector, block: Block, source: Source) -> None:

@@ -59,6 +59,7 @@ class Training:
     live: Trainable  # what training changes
     kept: Trainable  # a copy from the end of the last finished epoch, in the same layout or in one of single shards
     gradient: NDArray[Any]  # empty where none is needed
+    keeps_parameters: bool = True  # whether KEEP copies them; else they were kept before
 
     @property
     def one_block(self) -> bool:
@@ -184,7 +185,11 @@ class Training:
     def _keep(self, keep: Program, restore: Program) -> None:
         """Add what keeps what an epoch left, and what goes back to it."""
         pairs = [(self._state_row(self.live.state), self._state_row(self.kept.state))]
-        for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
+        vectors = list(zip(self.live.vectors, self.kept.vectors, strict=True))
+        if not self.keeps_parameters:
+            live, kept = vectors.pop(0)
+            restore.add("copy", out=live.flat(), x=kept.flat())
+        for live, kept in vectors:
             if self.layout is self.kept.layout:
                 pairs.append((live.flat(), kept.flat()))
             else:

@@ -7,15 +7,20 @@ into its operations, as a table of bindings says.
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import carray, njit, prange
 
 from ..programs.memory import STATE as STATE_RECORD
+from ..programs.memory import STEP
 from ..programs.program import (
+    BINDING,
     ORDER,
     OUTPUTS,
+    PART,
+    PATCH,
     RATES,
     REMAINING,
     SAMPLES,
+    SYMBOLS,
     TARGETS,
     WEIGHTS,
 )
@@ -37,31 +42,26 @@ from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached
 from . import grouping, groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
-from .interpreter import address, flush_subnormals, restore, run_part
-from .runs import (  # noqa: F401
+from .interpreter import address, flush_subnormals, pointer, restore, run_part
+from .records import (
     AS_IS,
-    DIVERGED,
     DRAWN,
     GIVEN,
-    PLACE,
     RESTS,
-    RUN,
     RUNNING,
-    STALLED,
-    TASK,
     ends_epoch,
     enters,
     leave,
-    next_member,
+    next_place,
 )
 from .seeding import draw
 
 # The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
 # live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
-# `epoch` what lies outside of that member; `entered` counts calls.
+# `epoch` is how many epochs of it lie where all members do; `entered` counts calls, and `done` blocks of samples.
 SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("worker", "resident", "epoch", "entered")),
+        *((name, "i8") for name in ("worker", "resident", "epoch", "entered", "done")),
         *((name, "i8") for name in ("parameters", "vectors", "live_vectors", "live_state", "settings", "order")),
     ]
 )
@@ -278,28 +278,29 @@ def train_members(
     entered = enters(mailbox, here.worker)
     if entered != 0:
         return entered == 2
-    before = flush_subnormals()
+    control = flush_subnormals()
     here.entered += 1
-    k = -1
+    block_rows = task[0].block_rows
     while blocks > 0:
         i = here.resident
         if i < 0:
-            k = next_member(mailbox)
+            k = next_place(mailbox)
             if k >= queue.shape[0]:
                 break
             i = queue[k]
             _load(operations, patches, parts[0], bindings, slot, task, places[i], runs[i], i)
         runs[i].epochs = until[i]
-        block_rows = task[0].block_rows
-        done = _blocks_done(runs[i], block_rows)
+        before = _blocks_done(runs[i], block_rows)
         _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], blocks, 0)
-        blocks -= max(1, _blocks_done(runs[i], block_rows) - done)
+        done = max(1, _blocks_done(runs[i], block_rows) - before)
+        blocks -= done
+        here.done += done
         if runs[i].epoch > here.epoch:
             _unload(slot, task, i)
             here.epoch = runs[i].epoch
         within = runs[i].status == RUNNING and runs[i].step + runs[i].row > 0
         here.resident = i if within else -1
-    restore(before)
+    restore(control)
     leave(mailbox, here.worker)
     return False
 
@@ -473,6 +474,202 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
 
 
 @njit(nogil=True)
+def _bytes_of(x):
+    return x.reshape(-1).view(np.uint8)
+
+
+@njit(nogil=True)
+def _same_words(p, q):
+    found = 0
+    for i in range(p.shape[0]):
+        found |= p[i] ^ q[i]
+    return found == 0
+
+
+@njit(nogil=True)
+def _same_bytes(p, q):
+    whole, same = p.shape[0] // 8 * 8, True
+    for i in range(whole, p.shape[0]):
+        same = same and p[i] == q[i]
+    return same and _same_words(p[:whole].view(np.int64), q[:whole].view(np.int64))
+
+
+@cached
+def same_bytes(x, y):
+    """Whether two C-ordered arrays of one shape and dtype hold the same bytes."""
+    return _same_bytes(_bytes_of(x), _bytes_of(y))
+
+
+@njit(nogil=True)
+def _copy(p, q):
+    for i in range(p.shape[0]):
+        q[i] = p[i]
+
+
+# What the functions of a tape take: addresses, each followed by numbers of elements, so that a call has few arguments.
+#
+# - operations, patches and parts: a `program.Code`.
+# - picks, int64 (rows, m): rows that give the part that is due by the rows left.
+# - use, int64 (4,): which row goes forward, backward, and both ways; the number of a part that is run first, or -1.
+# - bindings, and step, a record STEP. Its `held` is of how many rows the activations are in the buffers.
+# - kept_x: the samples that these are of, as bytes.
+# - parameters, kept and gradient, as int64: those of the network, a copy of those that the activations were made with,
+#   and the gradient. A part that goes backward alone writes it, one that goes both ways adds to it.
+TAPE = (
+    *("operations", "n_words", "patches", "n_patches", "parts", "n_parts", "picks", "n_rows", "n_columns"),
+    *("use", "bindings", "step", "kept_x", "n_x", "parameters", "kept", "gradient", "n_values"),
+)
+
+
+@njit(nogil=True)
+def _code_of(tape):
+    return (
+        carray(pointer(tape[0]), (tape[1],), np.int64),
+        carray(pointer(tape[2]), (tape[3],), PATCH),
+        carray(pointer(tape[4]), (tape[5],), PART),
+        carray(pointer(tape[6]), (tape[7], tape[8]), np.int64),
+        carray(pointer(tape[9]), (4,), np.int64),
+        carray(pointer(tape[10]), (len(SYMBOLS),), BINDING),
+        carray(pointer(tape[11]), (1,), STEP),
+    )
+
+
+@njit(nogil=True)
+def _kept_of(tape):
+    return (
+        carray(pointer(tape[12]), (tape[13],), np.uint8),
+        carray(pointer(tape[14]), (tape[17],), np.int64),
+        carray(pointer(tape[15]), (tape[17],), np.int64),
+    )
+
+
+@cached
+def forward(tape, first, stop, x, out):
+    """The outputs of the rows of x (n, n_inputs) from `first` to `stop`, to those of out (n, n_outputs); see TAPE.
+
+    Where the tape keeps as many bytes, x and the parameters are copied, and the activations are there from now on.
+    """
+    operations, patches, parts, picks, use, bindings, step = _code_of(tape)
+    kept_x, parameters, kept = _kept_of(tape)
+    step[0].held = 0
+    keeps = kept_x.shape[0] == x.size * x.itemsize
+    if keeps:  # before: what another thread changes meanwhile differs from it afterwards
+        _copy(_bytes_of(x), kept_x)
+        _copy(parameters, kept)
+    bindings[SAMPLES].address, bindings[OUTPUTS].address = address(x), address(out)
+    bindings[OUTPUTS].row_stride = out.shape[1] * out.itemsize
+    if first == 0 and use[3] >= 0:
+        run_part(operations, patches, parts, use[3], bindings, 0, 0)
+    start, most = first, picks.shape[1] - 1
+    while start < stop:
+        i = picks[use[0], min(stop - start, most)]
+        run_part(operations, patches, parts, i, bindings, start, 0)
+        start += parts[i].rows
+    bindings[SAMPLES].address = 0
+    bindings[OUTPUTS].address = 0
+    if keeps:
+        step[0].held = stop
+
+
+@njit(nogil=True)
+def _back(tape, first, stop, x, d_a, d_x):
+    """Add the gradient of the rows to the tape's, by the activations that are there if x and the parameters made them.
+
+    The gradient by the inputs goes to d_x, if there are parts that give it. What is in `kept` stays if it is the same
+    as the parameters, else nobody needs it any more.
+    """
+    operations, patches, parts, picks, use, bindings, step = _code_of(tape)
+    kept_x, parameters, kept = _kept_of(tape)
+    bindings[SAMPLES].address, bindings[TARGETS].address = address(x), address(d_a)
+    bindings[OUTPUTS].address, bindings[OUTPUTS].row_stride = address(d_x), d_x.shape[1] * d_x.itemsize
+    there = use[1] >= 0 and first == 0 and step[0].held == stop and kept_x.shape[0] == x.size * x.itemsize
+    there = there and _same_bytes(_bytes_of(x), kept_x) and _same_words(parameters, kept)
+    if not there:
+        step[0].held = 0
+        if first == 0:
+            _copy(parameters, kept)
+            carray(pointer(tape[16]), (tape[17],), np.int64)[:] = 0
+    start, most = first, picks.shape[1] - 1
+    while start < stop:
+        i = picks[use[1] if there else use[2], min(stop - start, most)]
+        run_part(operations, patches, parts, i, bindings, start, 0)
+        start += parts[i].rows
+    bindings[SAMPLES].address = 0
+    bindings[TARGETS].address = 0
+    bindings[OUTPUTS].address = 0
+
+
+@cached
+def backward(tape, first, stop, x, d_a, d_x, gradient, elements, flat):
+    """The gradient of the sum of d_a * outputs over the rows from `first` to `stop`, added to that of the rows before.
+
+    By the parameters it goes to `gradient`, of which flat gets the elements when all rows are done; by the inputs to
+    d_x, if there are parts that give it. Gives a status: 0: it is done; 1: x is not finite; 2: d_a is not.
+    """
+    if not _all_finite(x[first:stop]):
+        return 1
+    if not _all_finite(d_a[first:stop]):
+        return 2
+    _code_of(tape)[6][0].scale = 1.0
+    _back(tape, first, stop, x, d_a, d_x)
+    if stop == x.shape[0]:
+        for i in range(flat.shape[0]):
+            flat[i] = gradient[elements[i]]
+    return 0
+
+
+@cached
+def outside_step(tape, around, first, stop, x, d_a):
+    """One step of an optimizer on the gradient of the sum of d_a * outputs over all rows of x; see `backward`.
+
+    Each call adds the rows from `first` to `stop`; the one with the last row takes the step. `around` is the number of
+    the first of the programs BEGIN_EPOCH to RESTORE. Gives a status: 0: it is done; 1: x is not finite; 2: d_a is not;
+    3: an output or a parameter is not. If the step was not taken, nothing has changed.
+    """
+    operations, patches, parts, _, _, bindings, step = _code_of(tape)
+    now = step[0]
+    if not _all_finite(x[first:stop]):
+        return 1
+    if not _all_finite(d_a[first:stop]):
+        return 2
+    before = flush_subnormals()
+    if first == 0:
+        run_part(operations, patches, parts, around + KEEP, bindings, 0, 0)
+        now.count = 1.0  # d_a is the gradient of what the step descends, whatever the number of rows is
+        now.total = 0.0
+        run_part(operations, patches, parts, around + ADVANCE, bindings, 0, 0)
+    restore(before)  # else the activations would depend on whether `forward` made them
+    _back(tape, first, stop, x, d_a, d_a)
+    if stop < x.shape[0]:
+        return 0
+    before = flush_subnormals()
+    run_part(operations, patches, parts, around + AFTER, bindings, 0, 0)
+    run_part(operations, patches, parts, around + FINISH, bindings, 0, 0)
+    run_part(operations, patches, parts, around + CHECK, bindings, 0, 0)
+    finite = now.total - now.total == 0.0 and now.not_finite == 0.0
+    if not finite:
+        run_part(operations, patches, parts, around + RESTORE, bindings, 0, 0)
+    restore(before)
+    return 0 if finite else 3
+
+
+@cached
+def copy_all(parameters, vectors, state, kept_parameters, kept_vectors, kept_state):
+    """Copy what a step has made to where it is kept, all of it before an exception can come."""
+    _copy(parameters, kept_parameters)
+    _copy(vectors, kept_vectors)
+    _copy(_bytes_of(state), _bytes_of(kept_state))
+
+
+@cached
+def blend(parameters, others, tau):
+    """parameters += tau * (others - parameters)."""
+    factor = parameters.dtype.type(tau)
+    for i in range(parameters.shape[0]):
+        parameters[i] += factor * (others[i] - parameters[i])
+
+
+@njit(nogil=True)
 def _is_claimed(box_at):
     """Be present until worker 0 claims this helper (gives 0), stops it (1), or does not come, and it has left (2)."""
     grow(box_at + _PRESENT, 1)
@@ -546,7 +743,7 @@ def sweep_members(
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
-    k = next_member(mailbox)
+    k = next_place(mailbox)
     while k < queue.shape[0]:
         n = memory.n_words
         unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
@@ -559,7 +756,7 @@ def sweep_members(
         now.total = 0.0
         _sweep(operations, patches, parts, pick, bindings, 0, places[k].n)
         losses[k] = now.total / counts[k]
-        k = next_member(mailbox)
+        k = next_place(mailbox)
     restore(before)
     leave(mailbox, here.worker)
     return False

@@ -14,7 +14,7 @@ from ..programs.memory import GROUP, STATE, STEP
 from ..programs.training_programs import ADVANCE, BATCH, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP
 from .copies import clear_words, copy_word, load_float64, load_int64, pack_words, renumber, store_int64, unpack_words
 from .interpreter import run_part
-from .runs import DRAWN, GIVEN, RUNNING, ends_epoch, next_member
+from .records import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
 
 SAMPLES, TARGETS, WEIGHTS, ORDER, LAST, POSITION, ORDERS, ROWS, DUE = range(len(GROUP.names or ()))
 _STEP_FIELDS: Any = STEP.fields
@@ -32,22 +32,23 @@ _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: the memory of the vectors that programs change and of those that the last finished epochs left,
-# by addresses, with the bytes of a vector and of a network's number; whether the learning rate changes with each step
-# (1) or epoch (2); whether all members have as many rows, so that all lanes are at the same place of their epochs;
-# whether losses are means of batches' means; and a copy of a lane's vectors.
+# A group of networks: how many calls it has entered, and the steps that it has done; the memory of the vectors that
+# programs change, and of those that the last finished epochs left, by addresses, with the bytes of a vector and of a
+# network's number; whether the learning rate changes with each step (1) or epoch (2); whether all members have as many
+# rows, so that all lanes are at the same place of their epochs; whether losses are means of batches' means; and a copy
+# of a lane's vectors.
 GROUP_SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("worker", "entered", "live", "kept", "n_bytes", "itemsize")),
+        *((name, "i8") for name in ("worker", "entered", "done", "live", "kept", "n_bytes", "itemsize")),
         *((name, "i8") for name in ("rate_per", "in_step", "batch_means", "copy")),
     ]
 )
 
 
 @njit(nogil=True)
-def _load_vectors(memory, lane, here, task, i, fresh):
-    """Write a member's vectors to a lane of a group's memory."""
-    n, out = task.n_words, memory + lane * here.itemsize
+def _load_vectors(lane, here, task, i, fresh):
+    """Write a member's vectors to a lane of those that programs change."""
+    n, out = task.n_words, here.live + lane * here.itemsize
     unpack_words(out, task.words, task.vectors + 4 * n * i, n)
     for k in range(task.n_vectors):
         out += here.n_bytes
@@ -58,9 +59,9 @@ def _load_vectors(memory, lane, here, task, i, fresh):
 
 
 @njit(nogil=True)
-def _store_vectors(memory, lane, here, task, i):
-    """Write what a lane of a group's memory holds to a member's vectors."""
-    n, source = task.n_words, memory + lane * here.itemsize
+def _store_vectors(lane, here, task, i):
+    """Write what the last finished epoch of a lane left to a member's vectors."""
+    n, source = task.n_words, here.kept + lane * here.itemsize
     pack_words(task.vectors + 4 * n * i, source, task.words, n)
     for k in range(task.n_vectors):
         source += here.n_bytes
@@ -71,15 +72,13 @@ def _store_vectors(memory, lane, here, task, i):
 def _load(of_group, lane, i, run, place, arrays):
     """Make a lane hold member i, as its last finished epoch left it; by a fresh optimizer unless this one trained."""
     here, lanes, sums, task = of_group[6:]
-    table, state, kept_state, settings, _ = arrays
+    table, state, _, settings, _ = arrays
     of_member = task.states + _STATE_BYTES * i
     fresh = load_int64(of_member + 8 * _OPTIMIZER) != load_int64(task.start + 8 * _OPTIMIZER)
-    _load_vectors(here.live, lane, here, task, i, fresh)
-    _load_vectors(here.kept, lane, here, task, i, fresh)
+    _load_vectors(lane, here, task, i, fresh)
     for k in range(state.shape[0]):
         source = task.start if fresh and _OPTIMIZER <= k < _NOISE else of_member
         state[k, lane] = load_int64(source + 8 * k)
-        kept_state[k, lane] = state[k, lane]
     for k in range(settings.shape[0]):
         settings[k, lane] = load_float64(task.settings + task.settings_stride * i + 8 * k)
     table[ROWS, lane] = run.n_samples
@@ -91,11 +90,11 @@ def _load(of_group, lane, i, run, place, arrays):
 
 @njit(nogil=True)
 def _unload(of_group, lane, run, kept_state):
-    """Copy what a lane's last finished epoch left to where all members lie, unless that is there."""
+    """Copy what a lane has left of a member, at the end of an epoch that it finished here, to where all members lie."""
     here, lanes, _, task = of_group[6:]
     i = lanes[MEMBER, lane]
     if run.epoch > lanes[EPOCH, lane]:
-        _store_vectors(here.kept, lane, here, task, i)
+        _store_vectors(lane, here, task, i)
         for k in range(kept_state.shape[0]):
             store_int64(task.states + _STATE_BYTES * i + 8 * k, kept_state[k, lane])
         lanes[EPOCH, lane] = run.epoch
@@ -123,7 +122,7 @@ def _fill(of_group, mailbox, places, queue, runs, arrays):
     for lane in range(lanes.shape[1]):
         if lanes[MEMBER, lane] >= 0:
             continue
-        k = next_member(mailbox)
+        k = next_place(mailbox)
         if k >= queue.shape[0]:
             break
         i = queue[k]
@@ -306,6 +305,7 @@ def train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, m
         if between:
             _end_epochs(of_group, until, runs, losses, arrays)
         max_steps -= 1
+        of_group[6].done += 1
     for lane in range(lanes.shape[1]):
         i = lanes[MEMBER, lane]
         if i >= 0:

@@ -144,3 +144,13 @@ def address(typing_context, array):
         return _data(context, b, signature, 0, arguments)
 
     return types.int64(array), codegen
+
+
+@intrinsic
+def pointer(typing_context, address):
+    """The pointer that `carray` makes an array of, for an int64 address."""
+
+    def codegen(context, b, signature, arguments):
+        return b.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen

@@ -34,24 +34,85 @@ def group_draw_orders(code):
     The arguments are addresses of int64 numbers, one a network: where orders lie, their lengths, which networks are
     due (not 0), and the generators' states.
     """
-    b = code.b
-    with cgutils.for_range(b, int64(code.networks), intp=I64) as at:
+    b, lanes = code.b, code.networks
+    order, n, due, state_at = code.arguments
+    kind, zeros = ir.VectorType(I64, lanes), ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
+    lengths, dues = (b.load(b.inttoptr(table, ir.PointerType()), typ=kind, align=8) for table in (n, due))
+    first = b.shuffle_vector(lengths, lengths, zeros)
+    alike = b.and_(b.icmp_signed("==", lengths, first), b.icmp_signed("!=", dues, ir.Constant(kind, [0] * lanes)))
+    begin = cgutils.alloca_once_value(b, int64(0))
+    with b.if_then(b.not_(_any(b, b.not_(alike)))):
+        _draw_side_by_side(code, order, b.extract_element(lengths, int64(0)), state_at, begin)
+    with cgutils.for_range(b, int64(lanes), intp=I64) as at:
         places = [b.add(table, b.mul(at.index, int64(8))) for table in code.arguments]
         order, n, due = (b.load(b.inttoptr(place, ir.PointerType()), typ=I64) for place in places[:3])
         with b.if_then(b.icmp_signed("!=", due, int64(0))):
-            _draw(b, order, n, places[3])
+            _draw(b, order, n, places[3], b.load(begin))
 
 
-def _draw(b, order, n, state_at):
-    """Write the code of `draw_order`."""
+def _any(b, mask):
+    """Whether a lane of a mask is true."""
+    kind, name = ir.FunctionType(ir.IntType(1), [mask.type]), f"llvm.vector.reduce.or.v{mask.type.count}i1"
+    return b.call(cgutils.get_or_insert_function(b.module, kind, name), [mask])
+
+
+def _draw_side_by_side(code, order, n, state_at, begin):
+    """Write the code that draws orders of n numbers for all networks of a group, until one would draw a number again.
+
+    `begin` becomes how many numbers are drawn.
+    """
+    b, kind = code.b, ir.VectorType(I64, code.networks)
+    starts = b.load(b.inttoptr(order, ir.PointerType()), typ=kind, align=8)
+    states = b.inttoptr(state_at, ir.PointerType())
+    places, zeros = cgutils.alloca_once(b, kind), ir.Constant(ir.VectorType(I32, code.networks), [0] * code.networks)
+
+    def const(x):
+        return ir.Constant(kind, [x] * code.networks)
+
+    entry, loop, swap, done = b.block, *(b.append_basic_block(name) for name in ("draw", "swap", "drawn"))
+    start = b.load(states, typ=kind, align=8)
+    b.cbranch(b.icmp_signed(">", n, int64(0)), loop, done)
+    b.position_at_end(loop)
+    i, z = b.phi(I64), b.phi(kind)
+    following, span = b.add(z, const(GROWTH)), b.add(i, int64(1))
+    spans = b.shuffle_vector(b.insert_element(ir.Constant(kind, ir.Undefined), span, int64(0)), const(0), zeros)
+    low_half = const(0xFFFFFFFF)  # tells LLVM that a product of 32 bits each is enough
+    product = b.mul(b.lshr(mixed(b, following), const(32)), b.and_(spans, low_half))
+    again = _any(b, b.icmp_unsigned("<", b.and_(product, low_half), spans))
+    b.cbranch(again, done, swap)
+    b.position_at_end(swap)
+    ours = b.trunc(i, I32)
+    b.store(b.add(starts, b.shl(b.lshr(product, const(32)), const(2))), places)
+    for lane in range(code.networks):
+        place = b.add(b.ptrtoint(places, I64), int64(8 * lane))
+        theirs = b.inttoptr(b.load(b.inttoptr(place, ir.PointerType()), typ=I64), ir.PointerType())
+        here = b.add(b.extract_element(starts, int64(lane)), b.shl(i, int64(2)))
+        b.store(b.load(theirs, typ=I32, align=4), b.inttoptr(here, ir.PointerType()), align=4)
+        b.store(ours, theirs, align=4)
+    b.cbranch(b.icmp_signed("<", span, n), loop, done)
+    for phi, value, after in ((i, int64(0), span), (z, start, following)):
+        phi.add_incoming(value, entry)
+        phi.add_incoming(after, swap)
+    b.position_at_end(done)
+    drawn, left = b.phi(I64), b.phi(kind)
+    for phi, values in ((drawn, (int64(0), i, span)), (left, (start, z, following))):
+        for value, block in zip(values, (entry, loop, swap), strict=True):
+            phi.add_incoming(value, block)
+    b.store(drawn, begin)
+    b.store(left, states, align=8)
+
+
+def _draw(b, order, n, state_at, begin=None):
+    """Write the code of `draw_order`, from number `begin` on."""
     state_at = b.inttoptr(state_at, ir.PointerType())
     state = cgutils.alloca_once_value(b, b.load(state_at, typ=I64))
 
     def place(i):
         return b.inttoptr(b.add(order, b.mul(i, int64(4))), ir.PointerType())
 
-    with cgutils.for_range(b, n, intp=I64) as at:
-        span = b.add(at.index, int64(1))
+    begin = int64(0) if begin is None else begin
+    with cgutils.for_range_slice(b, begin, n, int64(1), I64) as (index, _):
+        span = b.add(index, int64(1))
         again, drawn = b.append_basic_block("again"), b.append_basic_block("drawn")
         b.branch(again)
         b.position_at_end(again)
@@ -65,6 +126,6 @@ def _draw(b, order, n, state_at):
         b.branch(drawn)
         b.position_at_end(drawn)
         j = b.lshr(product, int64(32))
-        b.store(b.load(place(j), typ=I32), place(at.index))
-        b.store(b.trunc(at.index, I32), place(j))
+        b.store(b.load(place(j), typ=I32), place(index))
+        b.store(b.trunc(index, I32), place(j))
     b.store(b.load(state), state_at)

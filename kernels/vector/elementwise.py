@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import DOUBLE, I64, Vec, int64, load_double, store_double
+from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
 from ..cpu.target import LINE_BYTES
 from .function import FunctionWriter, vector_function
 
@@ -296,6 +296,72 @@ def loss(code, function, weighted="", has_parameter=False):
             s.store(slope, b.add(d, p))
             b.store(b.fadd(b.load(total), s.wide(value.v)), total)
     code.add_to_total(s, b.load(total), cell)
+
+
+# The targets of a loss with several outputs for each: there are fewer of them than outputs.
+JOINT_LOSS, JOINT_LOSS_COLUMNS = LOSS.replace("y:r[r,c]", "y:r[r,t]"), LOSS.replace("y:r[r,c]", "y:r[t,c]")
+
+
+def joint_loss(code, function, outputs, weighted=""):
+    """As `loss`, of rows in which each target has several outputs: number i of target j lies at i * targets + j.
+
+    function(simd, *z, y) = (value, *slopes), which is computed for one target after another.
+    """
+    b, s = code.b, code.simd()
+    rows, n, stride, d, a, y, y_stride, scale, cell, *weights = code.arguments
+    scale, size = code.number(s, scale), int64(s.itemsize * code.networks)
+    targets = b.sdiv(n, int64(outputs))
+    width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    first = lambda vector: b.extract_element(vector, ir.Constant(I32, 0))  # noqa: E731
+    nothing = int64(0)
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start, of_row = b.mul(row.index, stride), b.add(y, b.mul(row.index, y_stride))
+        with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
+            s.store(s.const(0.0), b.add(d, b.add(start, j)))
+        with cgutils.for_range(b, targets, intp=I64) as j:
+            places = [b.add(start, b.mul(b.add(j.index, b.mul(targets, int64(i))), size)) for i in range(outputs)]
+            z = [code.element(s, b.add(a, place), nothing) for place in places]
+            value, *slopes = function(s, *z, code.element(s, of_row, j.index))
+            if weighted:
+                weight = code.element(s, weights[0], row.index)
+                value, slopes = value * weight, [slope * weight for slope in slopes]
+            for place, slope in zip(places, slopes, strict=True):
+                if code.per_network:
+                    s.store(slope * scale, b.add(d, place))
+                else:
+                    b.store(first((slope * scale).v), s.pointer(b.add(d, place)), align=s.itemsize)
+            if code.per_network:
+                code.add_to_total(s, s.wide(value.v), cell)
+            else:
+                store_double(b, b.fadd(load_double(b, cell), first(s.wide(value.v))), cell)
+
+
+def joint_loss_columns(code, function, outputs, weighted=""):
+    """As `joint_loss`, a sample a column."""
+    b, s = code.b, code.simd()
+    rows, n, stride, d, a, y, y_stride, scale, cell, *weights = code.arguments
+    wide = ir.VectorType(DOUBLE, s.lanes)
+    total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
+    scale, size = s.splat_double(load_double(b, scale)), int64(s.itemsize)
+    targets = b.sdiv(rows, int64(outputs))
+    width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+    with (
+        cgutils.for_range(b, targets, intp=I64) as target,
+        cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _),
+    ):
+        numbers = [b.add(target.index, b.mul(targets, int64(i))) for i in range(outputs)]
+        places = [b.add(b.mul(number, stride), j) for number in numbers]
+        z = [s.load(b.add(a, place)) for place in places]
+        value, *slopes = function(s, *z, s.load(b.add(y, b.add(b.mul(target.index, y_stride), j))))
+        if weighted:
+            weight = s.load(b.add(weights[0], j))
+            value, slopes = value * weight, [slope * weight for slope in slopes]
+        inside = s.lanes_below(b.sub(n, b.sdiv(j, size)))
+        for place, slope in zip(places, slopes, strict=True):
+            s.store(s.select(inside, slope * scale, s.const(0.0)), b.add(d, place))
+        value = s.wide(s.select(inside, value, s.const(0.0)).v)
+        b.store(b.fadd(b.load(total), value), total)
+    store_double(b, s.sum_of_lanes(b.load(total), load_double(b, cell)), cell)
 
 
 @vector_function("n=values.rows values:rw*[n,1] total:rw*[1,1]")

@@ -174,22 +174,38 @@ def _state_formulas(found: _Functions) -> None:
         if not activation.linked:
             found.activation(name, activation)
     for samples_are, weights in elementwise.WEIGHTS.items():
-        signature, suffix = elementwise.LOSS + weights, "_weighted" if weights else ""
+        suffix = "_weighted" if weights else ""
         for name, loss in list(LOSSES.items()):
-            if loss.function and not loss.linked:
+            if loss.function and not loss.by_sample and not loss.linked:
                 found.loss(name, loss, samples_are, weights)
-        for name, most in (("cross_entropy", None), ("clipped_cross_entropy", LARGEST_LOG)):
+        for name, (kinds, *arguments) in _by_sample().items():
             if samples_are != "columns":
-                by_rows = reductions.softmax_cross_entropy, most, samples_are
-                state(f"softmax_{name}{suffix}", *by_rows, signature=signature)
+                (emit, signature), full = kinds["rows"], f"{name}{suffix}"
+                state(full, emit, *arguments, samples_are, signature=signature + weights)
             if samples_are != "rows":
-                by_columns = reductions.softmax_cross_entropy_columns, most, samples_are
-                state(f"softmax_{name}{suffix}_columns", *by_columns, signature=signature)
+                (emit, signature), full = kinds["columns"], f"{name}{suffix}_columns"
+                state(full, emit, *arguments, samples_are, signature=signature + weights)
     for name, optimizer in OPTIMIZERS.items():
         state(f"{name}_advance", elementwise.advance, optimizer.advance, len(optimizer.settings), len(optimizer.state))
         if optimizer.update:
             signature = elementwise.update_signature(optimizer.vectors)
             state(name, elementwise.update, optimizer.update, optimizer.n_scalars, signature=signature)
+
+
+def _by_sample() -> dict[str, tuple[Any, ...]]:
+    """For each loss whose outputs belong together: what writes it and its signature, by what samples are; arguments."""
+    softmax = {
+        "rows": (reductions.softmax_cross_entropy, elementwise.LOSS),
+        "columns": (reductions.softmax_cross_entropy_columns, elementwise.LOSS),
+    }
+    joint = {
+        "rows": (elementwise.joint_loss, elementwise.JOINT_LOSS),
+        "columns": (elementwise.joint_loss_columns, elementwise.JOINT_LOSS_COLUMNS),
+    }
+    of_softmax = {"softmax_cross_entropy": None, "softmax_clipped_cross_entropy": LARGEST_LOG}
+    return {name: (softmax, most) for name, most in of_softmax.items()} | {
+        name: (joint, loss.function, loss.outputs) for name, loss in list(LOSSES.items()) if loss.outputs > 1
+    }
 
 
 class Library:

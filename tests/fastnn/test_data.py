@@ -1,4 +1,4 @@
-"""IDX files, the digits, one-hot rows."""
+"""IDX files, the digits, one-hot rows, windows of a series."""
 
 import gzip
 import os
@@ -284,3 +284,89 @@ def test_mnist(name, n):
     assert images.min() == 0
     assert images.max() == 255
     assert np.array_equal(np.unique(labels), np.arange(10))
+
+
+# ---- windows of a series ----
+
+
+@pytest.mark.parametrize("channels", [0, 1, 3])
+@pytest.mark.parametrize(("n", "lags", "horizon", "stride"), [(10, 3, 1, 1), (9, 4, 5, 2), (23, 5, 2, 3)])
+def test_windows_are_what_slices_are(n, lags, horizon, stride, channels):
+    series = np.random.default_rng(0).standard_normal((n, channels or 1)).astype(np.float32)
+    given = series if channels else series[:, 0]
+    starts = range(0, n - lags - horizon + 1, stride)
+    for target in (None, 0, -1):
+        X, y = fastnn.windows(given, lags=lags, horizon=horizon, stride=stride, target=target)
+        goals = series if target is None else series[:, [target]]
+        np.testing.assert_array_equal(X, [series[i : i + lags].ravel() for i in starts])
+        np.testing.assert_array_equal(y, [goals[i + lags : i + lags + horizon].ravel() for i in starts])
+        assert X.dtype == y.dtype == np.float32
+        assert np.shares_memory(X, series)
+        assert np.shares_memory(y, series)
+        assert not X.flags.writeable
+        assert not y.flags.writeable
+
+
+def test_windows_of_a_column_are_views():
+    table = np.arange(20.0).reshape(10, 2)
+    X, y = fastnn.windows(table[:, 1], lags=2)
+    assert np.shares_memory(X, table)
+    np.testing.assert_array_equal(X, np.c_[table[:8, 1], table[1:9, 1]])
+    np.testing.assert_array_equal(y, table[2:, 1:])
+    X, y = fastnn.windows(np.asfortranarray(table), lags=2)
+    np.testing.assert_array_equal(X[3], [6, 7, 8, 9])
+    np.testing.assert_array_equal(y[3], [10, 11])
+
+
+def test_windows_train_a_model():
+    """The next step of a sine is a sum of the last two; X of overlapping rows is that of copied ones."""
+    series = np.sin(0.3 * np.arange(400))
+    X, y = fastnn.windows(series, lags=2)
+    fits = [fastnn.Model([2, 1], output="identity", dtype="float64", rng=0) for _ in range(3)]
+    options = {"epochs": 200, "batch_size": 20, "optimizer": fastnn.SGD(0.3), "shuffle": False}
+    fits[0].fit(X, y, **options)
+    fits[1].fit(X.copy(), y.copy(), **options)
+    fits[2].fit(fastnn.Stream.from_arrays(X, y, buffer_rows=100), **options)
+    np.testing.assert_array_equal(fits[0].parameters, fits[1].parameters)
+    np.testing.assert_array_equal(fits[0].parameters, fits[2].parameters)
+    np.testing.assert_allclose(fits[0].weights[0], [[-1, 2 * np.cos(0.3)]], atol=0.05)
+    np.testing.assert_array_equal(fits[0].predict(X), fits[0].predict(X.copy()))
+
+
+def test_windows_of_frames():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"load": np.arange(8.0), "heat": np.arange(8) ** 2})
+    X, y = fastnn.windows(frame, lags=2, horizon=2, target=1)
+    np.testing.assert_array_equal(X[0], [0, 0, 1, 1])
+    np.testing.assert_array_equal(y[0], [4, 9])
+    np.testing.assert_array_equal(fastnn.windows(frame["load"], lags=3)[1][:, 0], np.arange(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("series", "options", "error", "match"),
+    [
+        (
+            np.zeros(5),
+            {"lags": 4, "horizon": 2},
+            ValueError,
+            r"series must have at least lags \+ horizon = 6 steps, got 5",
+        ),
+        (
+            np.zeros((5, 2, 2)),
+            {"lags": 1},
+            ValueError,
+            r"series must have shape \(n,\) or \(n, channels\), got \(5, 2, 2\)",
+        ),
+        (np.zeros((5, 0)), {"lags": 1}, ValueError, r"series must have shape .* got \(5, 0\)"),
+        (["a", "b"], {"lags": 1}, TypeError, "series must hold numbers"),
+        (np.zeros(5), {"lags": 0}, ValueError, "lags must be at least 1, got 0"),
+        (np.zeros(5), {"lags": 1.5}, TypeError, "lags must be an integer"),
+        (np.zeros(5), {"lags": 1, "horizon": 0}, ValueError, "horizon must be at least 1, got 0"),
+        (np.zeros(5), {"lags": 1, "stride": 0}, ValueError, "stride must be at least 1, got 0"),
+        (np.zeros((5, 2)), {"lags": 1, "target": 2}, ValueError, "target must be at most 1, got 2"),
+        (np.zeros((5, 2)), {"lags": 1, "target": -3}, ValueError, "target must be"),
+    ],
+)
+def test_windows_with_wrong_arguments(series, options, error, match):
+    with pytest.raises(error, match=match):
+        fastnn.windows(series, **options)

@@ -420,6 +420,26 @@ def test_callbacks_of_scikit_learn_where_they_are_not_called():
     assert failing.events[-1] == ("teardown",)
 
 
+@pytest.mark.parametrize("kind", ["whole", "int8", "list", "column", "strings", "flags", "floats", "several labels"])
+@pytest.mark.parametrize("weights", [None, rng.uniform(1, 2, 90)], ids=["plain", "weighted"])
+def test_the_score_is_scikit_learns_accuracy(kind, weights):
+    """Whole numbers go without its checks. A class that was not trained on counts as an error."""
+    codes, several = np.unique(LABELS, return_inverse=True)[1], (X[:, :3] > 0).astype(int)
+    kinds = {"whole": codes, "int8": codes.astype(np.int8), "list": codes.tolist(), "column": codes[:, None]}
+    kinds |= {"strings": LABELS, "flags": codes > 0, "floats": codes.astype(float), "several labels": several}
+    y = kinds[kind]
+    made = fitted(classifier(), X, np.ravel(y) if kind == "column" else y)
+    seen = y[:-1] if kind == "list" else np.roll(y, 5, axis=0)[:-1]
+    if kind in ("whole", "int8"):
+        seen[3] = 77
+    weights = None if weights is None else weights[:-1]
+    expected = accuracy_score(seen, made.predict(X[:-1]), sample_weight=weights)
+    assert made.score(X[:-1], seen, weights) == expected
+    assert type(made.score(X[:-1], seen, weights)) is float
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        made.score(X, seen)
+
+
 def test_max_time_ends_the_first_epoch_after_it():
     made = regressor(max_time=1e-9, max_iter=50).fit(X, NUMBERS)
     assert (made.n_iter_, made.stopped_by_) == (1, "max_time")

@@ -18,7 +18,7 @@ from fastnn.kernels import reference
 from fastnn.kernels.programs import strategy
 from fastnn.kernels.programs.layers import batch_norm, layer_norm, residual, scale
 from fastnn.kernels.programs.layers.dense import DENSE
-from fastnn.kernels.running import entry, pool
+from fastnn.kernels.running import entry, pool, records
 from fastnn.network import threads
 from fastnn.training import thread_tuner
 from fastnn.training.options import RuleValues
@@ -195,7 +195,7 @@ def test_what_lies_behind_the_neurons_does_not_grow(target, how, dtype):
         x, y = r.standard_normal((60, width)).astype(dtype), r.standard_normal((60, 2)).astype(dtype)
         order = np.tile(np.arange(60, dtype=np.int32), (2, 1))
         losses, want = reference.train(n.twin, x.astype("f8"), y.astype("f8"), order, 8, 1e-3)
-        done = n.train(x, y, 8, (1e-3,), 2, entry.GIVEN, order)
+        done = n.train(x, y, 8, (1e-3,), 2, records.GIVEN, order)
         tolerance = 20000 * EPS[dtype]
         np.testing.assert_allclose(done.losses, losses, rtol=tolerance)
         for layer, got in zip(reference.numbered(want), reference.numbered(n.twin), strict=True):

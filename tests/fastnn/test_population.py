@@ -320,6 +320,21 @@ def test_samples_of_each_member():
             assert {name: values[i] for name, values in found.items()} == model.evaluate(X[rows], y[rows])
 
 
+def test_rows_of_a_ragged_array_that_are_nobodys():
+    """Before, between and behind those of members they count in no sum, of weights or of classes."""
+    X, y, weights = rng.standard_normal((30, 5)), rng.integers(0, 2, 30), rng.uniform(0.5, 2, 30)
+    for edges in (np.array([0, 12]), np.array([3, 20]), np.array([2, 9, 21])):
+        n = len(edges) - 1
+        population, models = Population(SIZES, n, rng=0), models_of(n)
+        common = {"epochs": 2, "batch_size": 7, "class_weight": "balanced"}
+        held = (X, edges), y, weights
+        population.fit((X, edges), y, sample_weight=weights, validation_data=held, **common)
+        for model, first, stop in zip(models, edges[:-1], edges[1:], strict=True):
+            own = [array[first:stop] for array in (X, y, weights)]
+            model.fit(*own[:2], sample_weight=own[2], validation_data=own, threads=1, **common)
+        same(population, models, val=True)
+
+
 def test_a_fraction_is_held_out_by_each_member():
     X, y = data()
     for rows in (None, [rng.permutation(75)[:40] for _ in range(3)]):
@@ -441,6 +456,22 @@ def test_short_calls_leave_the_same_bits(batch_size, threads, short_calls):
     np.testing.assert_array_equal(found.history.loss, expected.history.loss)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_helping_threads_may_never_come(share, short_calls, monkeypatch):
+    """Or in some calls alone: then the first thread goes on with what they have left within an epoch."""
+    from fastnn.kernels.running import pool
+
+    X, y = data()
+    expected, found = Population(SIZES, 5, rng=0), Population(SIZES, 5, rng=0)
+    expected.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01))
+    start, chance = pool.start, np.random.default_rng(0)
+    monkeypatch.setattr(pool, "start", lambda *arguments: chance.random() < share and start(*arguments))
+    short_calls()
+    found.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01), threads=3)
+    assert [left(a) for a in found] == [left(b) for b in expected]
+    np.testing.assert_array_equal(found.history.loss, expected.history.loss)
+
+
 # ---- what may come between ----
 
 
@@ -464,6 +495,23 @@ def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after):
     assert set(population.history.status) <= {"stopped", "finished"}
     population.fit(X, y, epochs=4 - done, **arguments)
     assert [left(a) for a in population] == [left(b) for b in whole]
+
+
+def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch):
+    """Nothing is lost, and a further fit is possible."""
+    X, y = data()
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, interrupt_after(12, name="train_members"):
+        patch.setattr("fastnn.training.one_by_one.rolled_back", interrupted)
+        population.fit(X, y, epochs=3, batch_size=16, threads=1)
+    done = population.history.epochs
+    same(population, fitted(models, {"epochs": done.tolist()}, X, y, batch_size=16))
+    population.fit(X, y, epochs=3 - done, batch_size=16)
+    same(population, fitted(models, {"epochs": (3 - done).tolist()}, X, y, batch_size=16))
 
 
 def test_ctrl_c_comes_while_threads_help(interrupt_after):
@@ -680,6 +728,16 @@ def test_vectors_without_padding():
             population.vectors = wrong
 
 
+def test_members_take_little_memory():
+    """Parameters and two vectors of Adam without padding, and a record of the generators."""
+    X, y = data(20, 4)
+    population = Population([4, 8, 1], 100, rng=0)
+    population.fit(X, y, epochs=1, batch_size=20, optimizer="adam")
+    members = population._members
+    assert members.optimizer_vectors.shape == (100, 2, 49)
+    assert sum(a.nbytes for a in (members.vectors, members.optimizer_vectors, members.states)) <= 100 * 4 * 49 * 4
+
+
 # ---- seeds ----
 
 
@@ -802,6 +860,7 @@ WRONG = [
     ({"rows": np.zeros((3, 75), bool)}, ValueError, "rows must leave each member at least one row, got none for 0"),
     ({"rows": np.zeros((3, 74), bool)}, ValueError, r"rows must be a list of 3 index arrays, or a mask or counts of"),
     ({"rows": -np.ones((3, 75), int)}, ValueError, "rows must hold counts of at least 0, got -1"),
+    ({"rows": np.full((3, 75), 2**63, np.uint64)}, ValueError, "rows must hold counts of at least 0, got 9223372036"),
     ({"validation_data": "rest"}, ValueError, "validation_data 'rest' is what `rows` leaves out"),
     ({"validation_data": "rest", "rows": np.ones((3, 75), bool)}, ValueError, "rows must leave out a row of each"),
     ({"validation_data": "all"}, ValueError, "validation_data must be one of 'rest'"),
@@ -850,6 +909,45 @@ def test_samples_that_do_not_fit(X, y, message):
         Population(SIZES, 3).fit(X, y, epochs=1, batch_size=3)
 
 
+def test_samples_that_must_be_others():
+    population, X = Population(SIZES, 3), np.zeros((9, 5))
+    with pytest.raises(TypeError, match="X must be in memory for a population, got a Stream"):
+        population.fit(fastnn.Stream([[X, X[:, 0]]]), None, epochs=1, batch_size=3)
+    for call in (lambda: population.evaluate(X, None), lambda: population.fit(X, None, epochs=1, batch_size=3)):
+        with pytest.raises(TypeError, match="y must hold the targets, got None"):
+            call()
+    with pytest.raises(
+        ValueError, match=r"X must have shape \(rows, 5\); predict_each takes rows of each member's own"
+    ):
+        population.predict(np.zeros((3, 9, 5)))
+    with pytest.raises(ValueError, match=r"X must have shape \(3, b, 5\), got \(9, 5\)"):
+        population.predict_each(X)
+    with pytest.raises(ValueError, match="reduce must be one of 'mean', 'std', 'quantiles', 'vote', got 'median'"):
+        population.predict(X, "median")
+    with pytest.raises(ValueError, match="q must be"):
+        population.predict(X, "quantiles", q=[1.5])
+
+
+def test_few_learning_rates_at_a_time(monkeypatch):
+    """A fit whose table of rates would be large goes on in rounds, with the same bits."""
+    monkeypatch.setattr("fastnn.training.rounds.RATES_AT_A_TIME", 1)
+    X, y = data()
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    rates = np.array([0.1, 0.2, 0.3])
+    population.fit(X, y, epochs=4, batch_size=16, optimizer=SGD(CosineDecay(rates, length=18, per="step")))
+    own = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
+    same(population, fitted(models, own, X, y, epochs=4, batch_size=16))
+
+
+def test_a_rate_that_cannot_be_ends_the_fit():
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    message = r"learning_rate must be finite .* got inf for epoch 1 from ExponentialDecay\(learning_rate=1e\+300"
+    with pytest.raises(ValueError, match=message):
+        population.fit(X, y, epochs=3, batch_size=16, optimizer=SGD(ExponentialDecay(np.array([1, 1e300]), gamma=1e9)))
+    assert population.history.epochs.tolist() == [0, 0]
+
+
 def test_a_model_takes_no_arrays():
     X, y = data()
     for optimizer, name in (
@@ -892,6 +990,7 @@ def test_arrays_in_settings_are_copies_that_compare():
     assert optimizer == Adam(np.array([0.1, 0.2])) != Adam(np.array([0.1, 0.3]))
     assert len({optimizer, Adam(np.array([0.1, 0.2]))}) == 1
     rates[...] = 5
+    assert np.asarray(optimizer.learning_rate).tolist() == [0.1, 0.2]
     assert optimizer == pickle.loads(pickle.dumps(optimizer)) == Adam(np.array([0.1, 0.2]))
     assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
 

@@ -109,3 +109,17 @@ def test_bad_arguments(arguments, error, match):
     usual = {"model": Model([2, 1], rng=0), "X": [[0.0, 1.0], [1.0, 0.0]], "y": [0, 1], "batch_size": 1}
     with pytest.raises(error, match=match):
         find_learning_rate(**usual | arguments)
+
+
+def test_losses_below_zero():
+    """A likelihood's loss may be negative: a rise of it is measured by how far it fell."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 3))
+    y = X[:, 0] + 0.01 * rng.standard_normal(600)
+    model = Model([3, 16, 2], activation="tanh", output="identity", loss="gaussian", rng=0)
+    model.fit(X, y, epochs=50, batch_size=32, optimizer="adam")
+    found = find_learning_rate(model, X, y, batch_size=32, optimizer="adam")
+    assert found.losses[0] < -1
+    assert len(found.losses) > 40
+    assert found.smoothed[-1] > min(found.smoothed) + 1
+    assert 1e-6 <= found.suggestion < 0.01

@@ -5,7 +5,7 @@ import pytest
 
 from fastnn import SGD, Adam, Model
 from fastnn.kernels import reference
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import records
 
 from ..cases import DTYPES, EPS
 from ..kernels.kernel_calls import EVERY_TARGET, HOW, Net
@@ -43,7 +43,7 @@ def test_training_as_the_reference_does(loss, batch_size, how, dtype, target, or
     total, _ = reference.gradients(n.twin, x.astype("f8"), y, loss, weights.astype("f8"))
     value = n.sweep(x, labels.astype(np.int32), weights=weights)
     assert value == pytest.approx(total / weights.sum(dtype="f8"), rel=50 * EPS[dtype])
-    done = n.train(x, labels.astype(np.int32), batch_size, (0.1,), 2, entry.GIVEN, order, weights=weights)
+    done = n.train(x, labels.astype(np.int32), batch_size, (0.1,), 2, records.GIVEN, order, weights=weights)
     np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
     for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
         for g, w in zip(got, pair[:2], strict=True):
@@ -60,7 +60,7 @@ def test_any_number_of_threads_gives_the_same_bits(loss, sizes):
         net = Net(sizes, ["tanh", LOSSES[loss]], "float32", 3, loss=loss)
         settings = (0.01, 0.9, 0.999, 1e-8)
         options = {"optimizer": "adam", "threads": threads, "weights": weights}
-        done = net.train(x, y, 300, settings, 2, entry.DRAWN, **options)
+        done = net.train(x, y, 300, settings, 2, records.DRAWN, **options)
         results.append((net.parameters.tobytes(), done.losses.tobytes()))
     assert len(set(results)) == 1
 

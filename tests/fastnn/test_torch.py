@@ -130,11 +130,18 @@ def test_a_dozen_steps(name, pair):
         np.testing.assert_allclose(a, p.detach(), atol=1e-9)
 
 
+def gaussian(z, y):
+    """PyTorch's counts a variance below eps as eps; here as much is added."""
+    means, logs = z.chunk(2, dim=1)
+    return F.gaussian_nll_loss(means, y, logs.exp() + loss_functions.LEAST_VARIANCE, eps=0, reduction="sum") / len(z)
+
+
 # The losses of logits z, or of an identity output, by fastnn's names of loss and output.
 OF_LOGITS = {
     ("cross_entropy", "softmax"): lambda z, y: F.cross_entropy(z, y),
     ("cross_entropy", "sigmoid"): lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum") / len(z),
     ("poisson", "exp"): lambda z, y: F.poisson_nll_loss(z, y, reduction="sum") / len(z),  # without a constant
+    ("gaussian", "identity"): gaussian,
     **{(name, "identity"): loss for name, loss in LOSSES.items()},
 }
 
@@ -149,7 +156,8 @@ def test_every_activation_and_loss(name):
         y = {"cross_entropy softmax": softmax, "hinge identity": 2 * np.round(probabilities) - 1}.get(
             f"{loss} {output}", probabilities
         )
-        model = Model([4, Dense(5, hidden), Dense(3, output)], loss=loss, dtype="float64", rng=1)
+        units = 6 if loss == "gaussian" else 3
+        model = Model([4, Dense(5, hidden), Dense(units, output)], loss=loss, dtype="float64", rng=1)
         arrays = [a for pair in zip(model.weights, model.biases, strict=True) for a in pair]
         w0, b0, w1, b1 = parameters = [torch.tensor(np.array(a), requires_grad=True) for a in arrays]
         optimizer, theirs = OPTIMIZERS[name][0], OPTIMIZERS[name][1](parameters)
@@ -395,3 +403,87 @@ def test_steps_of_kinds_of_layers(kinds, name, how, orientation):
     network.eval()
     outputs = torch.softmax(network(torch.tensor(X)), dim=1).detach()
     np.testing.assert_allclose(model.predict(X), outputs, atol=1e-9)
+
+
+# ---- gradients from outside, derivatives by the inputs ----
+
+
+def mlp_of(model):
+    """The same layers in PyTorch, tanh but for the last one."""
+    layers = []
+    for w, b in zip(model.weights, model.biases, strict=True):
+        layer = torch.nn.Linear(w.shape[1], w.shape[0], dtype=getattr(torch, model.dtype))
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(np.array(w)))
+            layer.bias.copy_(torch.tensor(np.array(b)))
+        layers += [layer, torch.nn.Tanh()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-9)])
+@pytest.mark.parametrize("sizes", [[8, 64, 64, 4], [6, 256, 256, 1], [3, 5]])
+@pytest.mark.parametrize("rows", [1, 64, 300])
+def test_gradients_from_outside_and_derivatives_by_the_inputs(rows, sizes, dtype, atol):
+    """dQ/da of a critic is one of them: the derivative of its output by some inputs."""
+    model = Model(sizes, activation="tanh", output="identity", dtype=dtype, rng=0)
+    rng = np.random.default_rng(0)
+    X, V, dA = (rng.standard_normal((rows, n)).astype(dtype) for n in (sizes[0], sizes[0], sizes[-1]))
+    net, x = mlp_of(model), torch.tensor(X, requires_grad=True)
+    outputs = net(x)
+    outputs.backward(torch.tensor(dA))
+    np.testing.assert_allclose(model.forward(X), outputs.detach(), atol=atol)
+    gradient, dX = model.backward(X, dA, inputs=True)
+    want = np.concatenate([parameter.grad.numpy().ravel() for parameter in net.parameters()])
+    np.testing.assert_allclose(gradient, want, atol=atol * max(1, np.abs(want).max()))
+    np.testing.assert_allclose(dX, x.grad, atol=atol)
+    functions = torch.func
+    want = functions.vmap(functions.jacrev(net))(torch.tensor(X)).detach()
+    np.testing.assert_allclose(model.jacobian(X), want, atol=atol)
+    want = functions.jvp(net, (torch.tensor(X),), (torch.tensor(V),))[1].detach()
+    np.testing.assert_allclose(model.jvp(X, V), want, atol=atol)
+    k = sizes[-1] - 1
+    want = functions.vmap(functions.hessian(lambda row: net(row)[k]))(torch.tensor(X[:20])).detach().numpy()
+    np.testing.assert_allclose(model.hessian(X[:20], output=k), want, atol=atol)
+    got = model.hessian(X[:20], output=k, diagonal=True)
+    np.testing.assert_allclose(got, np.einsum("nii->ni", want), atol=atol)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_steps_on_a_loss_of_probabilities(output):
+    """A policy gradient with an entropy bonus, by the probabilities, with the norm clipped: Adam in both."""
+    model = Model([5, 16, 3], activation="tanh", output=output, loss="cross_entropy", dtype="float64", rng=0)
+    net, finish = mlp_of(model), {"softmax": lambda z: F.softmax(z, -1), "sigmoid": torch.sigmoid}[output]
+    rng = np.random.default_rng(0)
+    adam, theirs = Adam(0.01, clip_norm=0.1), optim.Adam(net.parameters(), 0.01)
+    for _ in range(10):
+        X, rewards, taken = rng.standard_normal((64, 5)), rng.standard_normal(64), np.eye(3)[rng.integers(0, 3, 64)]
+        p = model.forward(X)
+        entropy_slope = -0.01 * (-np.log(p) - 1)
+        model.step(X, (-taken / p * rewards[:, None] + entropy_slope) / 64, optimizer=adam)
+        q = finish(net(torch.tensor(X)))
+        gain = (torch.log(q) * torch.tensor(taken)).sum(1) * torch.tensor(rewards)
+        loss = -gain.sum() / 64 - 0.01 * -(q * torch.log(q)).sum() / 64
+        theirs.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        theirs.step()
+        want = np.concatenate([parameter.detach().numpy().ravel() for parameter in net.parameters()])
+        np.testing.assert_allclose(model.vector, want, atol=1e-9)
+
+
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_second_derivatives_and_tangents_of_kinds_of_layers(kinds, how, orientation):
+    orientation(how)
+    model, network, X, _ = kinds()
+    network.eval()
+
+    def outputs(x):
+        return torch.softmax(network(x), dim=-1)
+
+    X = X[:12]
+    V = np.random.default_rng(1).standard_normal(X.shape)
+    want = torch.func.jvp(outputs, (torch.tensor(X),), (torch.tensor(V),))[1].detach()
+    np.testing.assert_allclose(model.jvp(X, V), want, atol=1e-9)
+    for k in range(3):
+        rows = [torch.autograd.functional.hessian(lambda x, k=k: outputs(x[None])[0, k], torch.tensor(x)) for x in X]
+        np.testing.assert_allclose(model.hessian(X, output=k), torch.stack(rows), atol=1e-9)

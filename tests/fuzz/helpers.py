@@ -241,15 +241,19 @@ def random_problem(rng, largest=400, most_samples=300):
     if output == "softmax":
         widths[-1] = max(2, widths[-1])
     crossed = output == "softmax" or (output == "sigmoid" and chance(rng, 0.5))
+    gaussian = output == "identity" and chance(rng, 0.3)
+    loss = "gaussian" if gaussian else "cross_entropy" if crossed else "quadratic"
+    n_targets = widths[-1]
+    widths[-1] *= 2 if gaussian else 1
     dtype = pick(rng, ["float32", "float64"])
     scale = pick(rng, [None, None, 1 / 255, -0.5, 3.0])
     layers = [Dense(n, pick(rng, HIDDEN)) for n in widths[1:-1]]
-    options = {"output": output, "loss": "cross_entropy" if crossed else "quadratic", "input_scale": scale}
+    options = {"output": output, "loss": loss, "input_scale": scale}
     options |= {"dtype": dtype, "init": pick(rng, ["scaled"] * 9 + ["zeros"]), "rng": int(rng.integers(2**32))}
     frozen = [i for i in range(n_layers) if chance(rng, 0.15)]
     n = int(rng.integers(1, 40)) if chance(rng, 0.6) else int(rng.integers(40, most_samples))
     X = random_inputs(rng, n, widths[0], scale, dtype)
-    y = random_targets(rng, n, widths[-1], output, crossed)
+    y = rng.normal(size=(n, n_targets)) if gaussian else random_targets(rng, n, n_targets, output, crossed)
     weights = rng.uniform(0.1, 3, n) * (rng.random(n) < 0.8) if chance(rng, 0.25) else None
     if weights is not None:
         weights[0] = 1

@@ -12,6 +12,7 @@ import numpy as np
 import fastnn
 from fastnn import Adam, DivergenceError
 from fastnn.kernels import reference
+from fastnn.kernels.formulas import loss_functions
 from fastnn.kernels.programs import strategy
 
 from .. import twin
@@ -160,7 +161,7 @@ def check_trained(rng, problem, model, exact, history, training, losses):
     scores = model.evaluate(problem.X, problem.y, sample_weight=problem.weights)
     mean, means = np.average(exact.losses(X, Y), weights=weights), np.average(other.losses(X, Y), weights=weights)
     check_close(scores.pop("loss"), mean, tolerance + AMPLIFIED * distance(means, mean), "loss")
-    check_score(scores, model, problem, Y, predicted.astype(float), weights)
+    check_score(scores, model, problem, Y, predicted[:, : Y.shape[1]].astype(float), weights)
 
 
 def check_score(scores, model, problem, Y, outputs, weights):
@@ -204,7 +205,7 @@ def compare_with_the_reference(rng, problem):
     X, Y, weights = exactly(problem, model)
     weights = None if weights is None or not weights.all() else weights
     problem = replace(problem, weights=None if weights is None else problem.weights)
-    name = f"{problem.options['output']}_cross_entropy" if model.loss_name == "cross_entropy" else "quadratic"
+    name = loss_functions.kernel_name(model.loss_name, problem.options["output"])
     exact, tolerance = twin_of(model), TOLERANCE["float64"]
     if len(X) > 1 or not model._network.layout.whole_batch:
         _, wanted = reference.gradients(exact, X, Y, name)
@@ -235,7 +236,7 @@ def compare_with_the_reference(rng, problem):
 
 @attack(cases=15, share=3)
 def test_the_same_bits(rng):
-    """Threads, fits in two parts, streams, steps one by one, files and copies give the bits of one plain fit."""
+    """Threads, fits in parts, streams, single steps, files, copies and populations give the bits of one plain fit."""
     problem = random_problem(rng, most_samples=700)
     if chance(rng, 0.6):
         problem = with_everything(rng, problem)
@@ -244,7 +245,7 @@ def test_the_same_bits(rng):
     how = pick(rng, ORIENTATIONS)
     try:
         with on_threads(rng, how):
-            for check in (check_threads, check_parts, check_streams, check_steps, check_copies):
+            for check in (check_threads, check_parts, check_streams, check_steps, check_copies, check_populations):
                 check(rng, problem)
     except Exception as error:
         raise AssertionError(f"{error!r}: {problem}, orientation {how}") from error
@@ -340,3 +341,51 @@ def check_copies(rng, problem):
     assert model.parameters.tobytes() == before, f"{name}: training the copy changed the model"
     problem.fit(model, 2)
     check_same(twin, model, f"{name}, and further training")
+
+
+def of_members(rng, problem, n):
+    """(arguments of a population's fit, those of each member's): numbers differ, and some rules are off for some."""
+    together, alone = {}, [{} for _ in range(n)]
+    for name, value in problem.more.items():
+        values = [value] * n
+        if isinstance(value, float) and value and name != "max_norm":
+            values = [value * float(pick(rng, [0, 0.5, 1])) for _ in range(n)]
+            together[name] = np.array(values)
+        else:
+            together[name] = value
+        for each, own in zip(alone, values, strict=True):
+            each[name] = own
+    rate, optimizers = problem.optimizer.learning_rate, [problem.optimizer] * n
+    if isinstance(rate, float):
+        optimizers = [replace(problem.optimizer, learning_rate=rate * float(rng.uniform(0.1, 1))) for _ in range(n)]
+    for each, optimizer in zip(alone, optimizers, strict=True):
+        each["optimizer"] = optimizer
+    return together | {"optimizer": optimizers}, alone
+
+
+def check_populations(rng, problem):
+    """Each of some members, on some of the rows, is a model by itself."""
+    n, epochs, rows = int(rng.integers(1, 5)), int(rng.integers(1, 3)), len(problem.X)
+    models = []
+    for i in range(n):
+        seeded = replace(problem, options=problem.options | {"rng": problem.options["rng"] + i})
+        models.append(seeded.model())
+    population = fastnn.Population.from_models(models)
+    together, alone = of_members(rng, problem, n)
+    chosen = None
+    if chance(rng, 0.5):
+        chosen = [np.append(0, rng.integers(0, rows, rng.integers(1, rows + 1))) for _ in range(n)]
+    whole_batch = any(kind.whole_batch for kind in models[0]._network.layout.kinds)
+    if whole_batch or isinstance(problem.optimizer, fastnn.Rprop):
+        chosen = None  # for which any number of rows would be wrong
+    given = {"batch_size": problem.batch_size, "sample_weight": problem.weights, "threads": int(rng.integers(1, 4))}
+    population.fit(problem.X, problem.y, epochs=epochs, rows=chosen, **given | together)
+    for i, (model, own) in enumerate(zip(models, alone, strict=True)):
+        some = slice(None) if chosen is None else chosen[i]
+        weights = None if problem.weights is None else problem.weights[some]
+        arguments = given | own | {"sample_weight": weights}
+        history = model.fit(problem.X[some], problem.y[some], epochs=epochs, **arguments)
+        check_same(population[i], model, f"member {i} of {n}")
+        assert population.history.loss[i].tolist() == list(history.loss), f"other losses: member {i} of {n}"
+        outputs = population.predict(problem.X)[i]
+        assert outputs.tobytes() == model.predict(problem.X).tobytes(), f"other outputs: member {i} of {n}"

@@ -29,13 +29,14 @@ MODELS = {  # a trained model, and what it is trained with
     "two classes": (Model([4, Dense(5, "relu"), 1], dtype="float64", rng=0), X, SIDES),
     "numbers": (Model([4, 5, 2], activation="gelu", output="identity", dtype="float64", rng=0), X, NUMBERS),
     "probabilities": (Model([4, 2], loss="cross_entropy", input_scale=0.5, rng=0), X, 1 / (1 + np.exp(-NUMBERS))),
+    "gaussian": (Model([4, 5, 4], output="identity", loss="gaussian", rng=0), X, NUMBERS),
     "steps": (Model([4, 2], output="step", rng=0), X, SIDES),
     "bytes": (Model([4, 6, 3], input_scale=1 / 255, rng=0), np.abs(X * 50).astype(np.uint8), CLASSES),
 }
 for model, inputs, targets in MODELS.values():
     model.fit(inputs, targets, epochs=2, batch_size=5, optimizer=Momentum(0.01), validation_fraction=0.3)
 
-# Arguments that are right, by function: of a model's methods "X" and "y" stand for those of the model.
+# Arguments that are right, by function: of a model's methods "X", "y" and so on stand for those of the model.
 METHODS = {
     "fit": {"X": "X", "y": "y", "epochs": 2, "batch_size": 5},
     "partial_fit": {"X": "X", "y": "y"},
@@ -44,6 +45,11 @@ METHODS = {
     "evaluate": {"X": "X", "y": "y"},
     "loss": {"X": "X", "y": "y"},
     "gradients": {"X": "X", "y": "y"},
+    "forward": {"X": "X"},
+    "backward": {"X": "X", "dA": "dA"},
+    "step": {"X": "X", "dA": "dA"},
+    "jvp": {"X": "X", "V": "V"},
+    "blend": {"other": "model", "tau": 0.5},
     "freeze": {"layers": 0},
     "replace_head": {"n_out": 3},
     "save": {"path": "new"},
@@ -74,8 +80,9 @@ FUNCTIONS = {
     "load": (fastnn.load, {"path": "model"}),
     "load_idx": (fastnn.load_idx, {"path": "idx"}),
     "one_hot": (fastnn.one_hot, {"labels": [0, 2, 1], "n_classes": 3}),
+    "windows": (fastnn.windows, {"series": NUMBERS, "lags": 3}),
 }
-CHANGING = {"fit", "partial_fit", "freeze", "replace_head"}
+CHANGING = {"fit", "partial_fit", "step", "forward", "blend", "freeze", "replace_head"}  # forward draws dropout
 OTHER_NAMES = {"sizes_or_layers": "sizes", "n_out": "(units|outputs)"}  # as messages may call an argument
 
 
@@ -89,7 +96,7 @@ def endless(name, value):
     """Whether a value is legal but asks for very much work: so many epochs or steps, or rows that take no memory."""
     if isinstance(value, np.ndarray):
         return value.size > 2**30 and name != "X"
-    return name in ("epochs", "steps") and isinstance(value, int) and value > 100
+    return name in ("epochs", "steps", "samples") and isinstance(value, int) and value > 100
 
 
 @st.composite
@@ -129,7 +136,9 @@ def try_call(function, kind, wrong):
         original, inputs, targets = MODELS[kind]
         model = copy.copy(original)
         call, right = getattr(model, function), METHODS[function]
-        right = {name: {"X": inputs, "y": targets}.get(name, value) for name, value in right.items()}
+        of_model = {"X": inputs, "y": targets, "V": np.ones(inputs.shape), "model": original}
+        of_model["dA"] = np.ones((len(inputs), model.sizes[-1]))
+        right = {name: of_model.get(value, value) if isinstance(value, str) else value for name, value in right.items()}
     made = {name: value.make() for name, value in wrong.items()}
     if any(endless(name, value) for name, value in made.items()):
         return
@@ -186,8 +195,10 @@ def check_result(function, model, arguments, result):
         assert np.isfinite(result), "the loss is not finite"
     if function in ("predict", "classify"):
         inputs = np.asarray(arguments["X"], float)
-        shape = (len(inputs), model.sizes[-1])
-        assert result.shape == (shape if function == "predict" else shape[:1]), result.shape
+        pair = isinstance(result, tuple)  # means and standard deviations
+        result, shape = result[0] if pair else result, (len(inputs), model.sizes[-1] // (2 if pair else 1))
+        drawn = () if arguments.get("dropout") is None else (arguments.get("samples") or 50,)
+        assert result.shape == (*drawn, *(shape if function == "predict" else shape[:1])), result.shape
         assert not (np.abs(inputs) < 1e6).all() or np.isfinite(result).all(), "outputs are not finite"
     if function == "gradients":
         assert [(w.shape, b.shape) for w, b in result] == [
@@ -197,6 +208,9 @@ def check_result(function, model, arguments, result):
         assert all(isinstance(value, float) for value in result.values()), result
     if function == "Model":
         check_whole(result)
+    if function == "windows":
+        X, y = result
+        assert len(X) == len(y) > 0
     if function == "one_hot":
         assert (result.sum(axis=1) == 1).all()
 

@@ -31,7 +31,7 @@ from fastnn.kernels.programs.program import (
     bindings,
 )
 from fastnn.kernels.programs.sources import Source, Sources
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import entry, records
 from fastnn.kernels.vector.barriers import MAILBOX
 from fastnn.kernels.vector.library import Library
 from fastnn.kernels.vector.matrix import Matrix
@@ -301,8 +301,8 @@ class Run:
     """Training by an optimizer with these settings and rule values, `blocks` of samples a call, on some threads.
 
     order is int32 (epochs, n) where it is given. Afterwards: the mean losses, the network's parameters as they were at
-    the end of the last finished epoch (kept), STATE now and then (state, kept_state), a record of entry.RUN (run), and
-    the programs of each worker.
+    the end of the last finished epoch (kept), STATE now and then (state, kept_state), a record RUN (run), and the
+    programs of each worker.
     """
 
     def __init__(
@@ -354,13 +354,13 @@ class Run:
         code = Code([program for programs in self.programs for program in programs], net.library)
         table, pick = self._bindings(net, x, y, weights, ordered, order), training.pick()
         shared = code.operations, code.patches, code.parts.reshape(threads, -1), table
-        self.run, self.losses = np.zeros(1, entry.RUN), np.zeros(epochs)
+        self.run, self.losses = np.zeros(1, records.RUN), np.zeros(epochs)
         fields = {"n_samples": n, "batch_size": batch_size, "ordered": ordered}
         fields |= {"batch_means": batch_means, "epochs": epochs, "patience": -1, "best": np.inf, "loss_scale": 1.0}
         for name, value in fields.items():
             self.run[name] = value
         now = self.run[0]
-        while now["epoch"] < epochs and now["status"] == entry.RUNNING:
+        while now["epoch"] < epochs and now["status"] == records.RUNNING:
             mailbox = aligned_zeros(MAILBOX.itemsize, MAILBOX)
             helpers = [threading.Thread(target=help_train, args=(*shared, mailbox, i)) for i in range(1, threads)]
             for helper in helpers:
@@ -378,9 +378,9 @@ class Run:
         bind(table, SETTINGS, net.settings.ctypes.data)
         for symbol, array in ((SAMPLES, x), (TARGETS, y), (WEIGHTS, weights)):
             if array is not None:
-                bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == entry.AS_IS else 0)
-        if ordered != entry.AS_IS:
-            self.order = np.empty(n, np.int32) if ordered == entry.DRAWN else np.ascontiguousarray(order, np.int32)
+                bind(table, symbol, array.ctypes.data, array.strides[0] if ordered == records.AS_IS else 0)
+        if ordered != records.AS_IS:
+            self.order = np.empty(n, np.int32) if ordered == records.DRAWN else np.ascontiguousarray(order, np.int32)
             bind(table, ORDER, self.order.ctypes.data, 4)
             bind(table, REMAINING, n, -1)
         return table

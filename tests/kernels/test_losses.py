@@ -14,10 +14,11 @@ import fastnn
 from fastnn import SGD, Dense, Huber, Model, Quantile
 from fastnn.kernels import reference
 from fastnn.kernels.formulas import loss_functions
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import records
 from fastnn.kernels.vector.library import library
 from fastnn.settings.layers import NAMES
 
+from .. import cases
 from ..cases import DTYPES, EPS
 from ..differences import central_differences
 from .kernel_calls import EVERY_TARGET, HOW, Net, activate, call, matrix, padded
@@ -26,7 +27,8 @@ from .kernel_calls import loss as loss_of
 rng = np.random.default_rng(11)
 # By output activation.
 CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "sigmoid": "sigmoid_cross_entropy"}
-OUTPUTS = {name: name.split("_")[0] for name in reference.LOGIT_LOSSES}  # by the kernel's name of a loss
+# By the kernel's name of a loss; that with two outputs a target is in `test_gaussian`.
+OUTPUTS = {name: name.split("_")[0] for name in reference.LOGIT_LOSSES if loss_functions.LOSSES[name].outputs == 1}
 
 
 def targets(kind, rows, n_out, dtype):
@@ -124,7 +126,7 @@ def test_training_as_the_reference_does(name, kind, batch_size, how, dtype, targ
     assert not n.padding(gradient).any()
     rate = 0.3 if output in CROSS_ENTROPIES else 0.02
     want_losses, want = reference.train(n.twin, x.astype("f8"), y_rows, order, batch_size, rate, loss_name=name)
-    done = n.train(x, y, batch_size, (rate,), 2, entry.GIVEN, order)
+    done = n.train(x, y, batch_size, (rate,), 2, records.GIVEN, order)
     np.testing.assert_allclose(done.losses, want_losses, rtol=500 * EPS[dtype])
     for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
         for g, w in zip(got, pair[:2], strict=True):
@@ -281,7 +283,7 @@ def test_any_number_of_threads_gives_the_same_bits(activation, loss, sizes, opti
     results = []
     for threads in (1, 2, 3):
         net = Net(sizes, [activation, OUTPUTS[loss]], "float32", 3, loss=loss)
-        done = net.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
+        done = net.train(x, y, batch_size, settings, 2, records.DRAWN, optimizer=optimizer, threads=threads)
         results.append((net.parameters.tobytes(), done.losses.tobytes()))
     assert len(set(results)) == 1
 
@@ -328,12 +330,13 @@ def test_a_row_states_its_targets():
     assert {row.targets for row in loss_functions.LOSSES.values()} == set(kinds)
 
 
-@pytest.mark.parametrize("name", [name for name, row in loss_functions.LOSSES.items() if not row.linked])
+@pytest.mark.parametrize("name", cases.LOSSES)
 def test_a_loss_takes_the_targets_that_its_row_states(name):
     """Each kind allows what is here beside it, and no more."""
     rows = {"half": [0.5, 0.5], "above": [2.0, 0.5], "below": [-1.0, 1.0], "one": [0.0, 1.0], "two": [1.0, 1.0]}
     taken = {
-        "any": {"half", "above", "below", "one", "two"},
+        "any": {*rows},
+        "numbers": {*rows},
         "counts": {"half", "above", "one", "two"},
         "signs": {"below", "one", "two"},
         "probabilities": {"half", "one", "two"},
@@ -341,7 +344,7 @@ def test_a_loss_takes_the_targets_that_its_row_states(name):
     }
     output = next((each for each in NAMES if name.startswith(f"{each}_")), "identity")
     loss = name.removeprefix(f"{output}_")
-    model = Model([1, 2], output=output, loss=loss, rng=0)
+    model = Model([1, 2 * loss_functions.LOSSES[name].outputs], output=output, loss=loss, rng=0)
     assert loss_functions.kernel_name(loss, output) == name
     for what, y in rows.items():
         if what in taken[loss_functions.LOSSES[name].targets]:
@@ -507,7 +510,7 @@ def test_training_with_a_parameter(batch_size, how, weighted, loss, parameter, m
         n = Net([40, 70, 30], ["tanh", "identity"], "float64", 3, loss, parameter=parameter, orientation=chosen)
         want_losses, want = reference.train(n.twin, x, y, order, batch_size, 0.02, loss_name=loss, weights=weights)
         options = {"weights": weights, "threads": threads if batch_size > 1 else 1}
-        done = n.train(x, y, batch_size, (0.02,), 1, entry.GIVEN, order, **options)
+        done = n.train(x, y, batch_size, (0.02,), 1, records.GIVEN, order, **options)
         np.testing.assert_allclose(done.losses, want_losses, rtol=1e-10)
         for got, pair in zip(n.layout.views(n.parameters), want, strict=True):
             for g, w in zip(got, pair[:2], strict=True):
@@ -638,12 +641,12 @@ def test_every_output_with_every_loss():
         "sigmoid": of_any | {"arctanh_error", "cross_entropy", "clipped_cross_entropy"},
         **dict.fromkeys(("hard_sigmoid", "tanh"), of_any | {"arctanh_error"}),
         "exp": of_any | {"poisson"},
-        "identity": of_any | {"hinge"},
+        "identity": of_any | {"hinge", "gaussian"},
     }
     for output in NAMES:
         for loss in loss_functions.NAMES:
             if loss in with_output.get(output, of_any):
-                model = Model([2, 2], output=output, loss=loss, rng=0)
+                model = Model([2, 4 if loss == "gaussian" else 2], output=output, loss=loss, rng=0)
                 assert np.isfinite(model.fit([[1, 2]], [[0, 1]], epochs=1, batch_size=1).loss[0])
             else:
                 with pytest.raises(ValueError, match=f"loss '{loss}' does not go with the output"):

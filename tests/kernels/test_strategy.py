@@ -9,7 +9,7 @@ from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
 from fastnn.kernels.programs import strategy
 from fastnn.kernels.programs.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import records
 
 from ..cases import DTYPES, EPS
 from .kernel_calls import EVERY_TARGET, Net, on_targets
@@ -37,7 +37,7 @@ def test_both_train_as_the_reference_does(dtype, seed, how, target):
     x, y = r.standard_normal((rows, sizes[0])).astype(dtype), r.standard_normal((rows, sizes[-1])).astype(dtype)
     order = np.array([r.permutation(rows) for _ in range(2)], np.int32)
     want_losses, want = reference.train(n.twin, x.astype("f8"), y.astype("f8"), order, batch_size, 0.02)
-    done = n.train(x, y, batch_size, (0.02,), 2, entry.GIVEN, order)
+    done = n.train(x, y, batch_size, (0.02,), 2, records.GIVEN, order)
     np.testing.assert_allclose(done.losses, want_losses, rtol=300 * EPS[dtype])
     for (w, b), (want_w, want_b, _) in zip(n.layout.views(n.parameters), want, strict=True):
         np.testing.assert_allclose(w, want_w, atol=500 * EPS[dtype])

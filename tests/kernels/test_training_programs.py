@@ -15,7 +15,7 @@ from fastnn.kernels.programs.passes import Destination
 from fastnn.kernels.programs.program import OUTPUTS, SAMPLES, TARGETS, Code, bind, bindings
 from fastnn.kernels.programs.sources import Sources
 from fastnn.kernels.programs.training_programs import AFTER, BEFORE, BLOCKS
-from fastnn.kernels.running import entry
+from fastnn.kernels.running import entry, records
 from fastnn.kernels.vector.barriers import Worker
 from fastnn.kernels.vector.library import functions
 from fastnn.kernels.vector.matrix import LINE_BYTES
@@ -62,7 +62,7 @@ def test_train(case, target):
         want_order = [np.arange(rows)] * epochs
     want_losses, want = reference.train(n.twin, scale * x.astype("f8"), y, want_order, batch_size, rate)
 
-    kind = {"as is": entry.AS_IS, "drawn": entry.DRAWN, "given": entry.GIVEN}[mode]
+    kind = {"as is": records.AS_IS, "drawn": records.DRAWN, "given": records.GIVEN}[mode]
     y = labels.astype(np.int32) if targets == "labels" else y.astype(dtype)
     done = n.train(x, y, batch_size, (rate,), epochs, kind, order, scale=scale, seed=12345)
     np.testing.assert_allclose(done.losses, want_losses, rtol=100 * EPS[dtype])
@@ -88,7 +88,7 @@ def test_every_optimizer(batch_size, how, optimizer, dtype, target):
     want_losses, want = reference.train(
         n.twin, x.astype("f8"), y.astype("f8"), order, batch_size, *settings, optimizer=optimizer
     )
-    done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, optimizer=optimizer)
+    done = n.train(x, y, batch_size, settings, 2, records.GIVEN, order, optimizer=optimizer)
     tolerance = 5000 * EPS[dtype]  # Adam divides by small numbers
     jumps = optimizer in JUMPING and dtype == "float32"  # where a gradient near zero may go either way
     np.testing.assert_allclose(done.losses, want_losses, rtol=0.01 if jumps else tolerance)
@@ -168,7 +168,7 @@ def test_fetching_ahead_changes_no_bit(targets, batch_size, how, target, monkeyp
     for in_cache in (sources.L2_SAMPLE_BYTES, 0):
         monkeypatch.setattr(sources, "L2_SAMPLE_BYTES", in_cache)
         n = Net([40, 9, 3], ["sigmoid", "tanh"], "float32", 4, target=target, orientation=how)
-        done = n.train(x, y, batch_size, (0.5,), 2, entry.DRAWN)
+        done = n.train(x, y, batch_size, (0.5,), 2, records.DRAWN)
         results.append((done.losses.tolist(), n.parameters.tobytes()))
         for program in done.programs[0][BLOCKS:]:
             fetches = [operation for operation in program.operations if operation[0].startswith("prefetch")]
@@ -182,9 +182,9 @@ def test_fetching_ahead_changes_no_bit(targets, batch_size, how, target, monkeyp
 def test_divergence_leaves_what_was_kept():
     n = Net([3, 2], ["identity"], "float32", 5)
     x, y = rng.standard_normal((64, 3)).astype("f4"), rng.standard_normal((64, 2)).astype("f4")
-    done = n.train(x, y, 8, (3.0,), 500, entry.AS_IS, blocks=10**6)
+    done = n.train(x, y, 8, (3.0,), 500, records.AS_IS, blocks=10**6)
     run = done.run[0]
-    assert run["status"] == entry.DIVERGED
+    assert run["status"] == records.DIVERGED
     assert 0 < run["epoch"] < 500
     assert np.isfinite(done.losses[: run["epoch"]]).all()
     assert np.isfinite(done.kept).all()
@@ -198,7 +198,7 @@ def test_how_training_is_chunked_changes_no_bit(steps, optimizer):
     results = []
     for chunk in (2, steps):
         n = Net([6, 20, 2], ["tanh", "identity"], "float32", 1)
-        done = n.train(x, y, 8, SETTINGS[optimizer], 3, entry.DRAWN, optimizer=optimizer, blocks=chunk)
+        done = n.train(x, y, 8, SETTINGS[optimizer], 3, records.DRAWN, optimizer=optimizer, blocks=chunk)
         results.append((done.losses.tolist(), n.parameters.tobytes(), done.state.tobytes()))
     assert results[0] == results[1]
 
@@ -216,7 +216,7 @@ def test_any_number_of_threads_gives_the_same_bits(batch_size, how, optimizer, d
     for threads in (1, 2, 3):
         n = Net([7, 40, 20, 3], ["tanh", "sigmoid", "identity"], dtype, 3, target=target, orientation=how)
         settings = SETTINGS[optimizer]
-        done = n.train(x, y, batch_size, settings, 2, entry.DRAWN, optimizer=optimizer, threads=threads)
+        done = n.train(x, y, batch_size, settings, 2, records.DRAWN, optimizer=optimizer, threads=threads)
         results.append((done.losses.tolist(), n.parameters.tobytes(), done.kept.tobytes(), done.state.tobytes()))
     assert results[1] == results[0]
     assert results[2] == results[0]
@@ -469,7 +469,7 @@ def test_rules_are_as_in_the_reference(case, target, monkeypatch):
         n = Net([6, 40, 17, 3], ["tanh", "gelu", output], dtype, 4, loss, target=target, orientation=how)
         twin, more = n.twin, {"optimizer": optimizer, "weights": weights, "noise_seed": 77, "threads": threads}
         y = labels.astype(np.int32)
-        done = n.train(x, y, batch_size, settings, 2, entry.GIVEN, order, **more, **options)
+        done = n.train(x, y, batch_size, settings, 2, records.GIVEN, order, **more, **options)
         results.append((n.parameters.tobytes(), done.losses.tobytes()))
     assert results[0] == results[1]
     exact = {"weights": None if weights is None else weights.astype(float), "optimizer": optimizer, "seed": 77}

@@ -24,6 +24,8 @@ from bench import (
     machine,
     mnist,
     peers,
+    population_sides,
+    populations,
     predictors,
     sides,
     steps,
@@ -45,7 +47,7 @@ from fastnn.settings.optimizers import BY_NAME
 
 ROOT = Path(__file__).parents[2]
 HERE = ("fastnn", "numpy", "numba")
-TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+TORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")
 TWO_CPUS = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two CPUs"
 )
@@ -300,7 +302,7 @@ def test_help_lists_the_questions():
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_has_help(question, capsys):
-    if question == "estimators":
+    if question in ("estimators", "search"):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     with pytest.raises(SystemExit) as ended:
         main([question, "--help"])
@@ -317,10 +319,13 @@ ANSWERS = {  # what each line of a table is, by its command
     "steps --orientations": r"4-100-3 b150 float64( +\d+\.\d+){7}",
     "training --kind rule input --case '8-64-64-4 b64'": r"(rule|input) +\w+ +\d+\.\d+ +[\d,]+   -",
     "calls --table medians": r"[\d-]+, \d+ rows( +-?\d+\.\d){6}",
+    "outside": r"[\w', /]+( +\d+\.\d\d?)+( +[\de.-]+)*|8-64.*|",
     "calls --table values": r"fit with dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
+    "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
+    "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
 }
-MARKS = {"steps": X86, "threads": TWO_CPUS}
+MARKS = {"outside": [pytest.mark.slow, TORCH_WARNS], "steps": X86, "threads": TWO_CPUS, "search": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
@@ -356,7 +361,7 @@ def test_every_command_of_the_docs_is_understood(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     commands = re.findall(r"python -m bench\b(?! QUESTION)([^`#\n]*)", text)
     assert commands or page not in ("README.md", "CONTRIBUTING.md", "docs/performance.md")
-    if any("estimators" in command for command in commands):
+    if any(question in command for command in commands for question in ("estimators", "search")):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     for command in commands:
         module, options = parsed(shlex.split(command.replace("NAME ..", "'64-32-10 b8'")))
@@ -613,6 +618,99 @@ def test_estimators_that_differ_are_an_error(iris, monkeypatch):
     monkeypatch.setattr(estimators, "TOLERANCE", {"float64": -1})
     with pytest.raises(ArithmeticError, match="iris: the two differ by"):
         estimators.measure(case, case.samples(), 1)
+
+
+# ---- populations ----
+
+
+def task(case, members=5):
+    """Networks of a case, on as many samples as fill two batches and a part of one."""
+    case = case.little()
+    return population_sides.Task(case, members, *populations.samples(case))
+
+
+PEERS_OF_POPULATIONS = [
+    *(("jax", {"at once": n}) for n in (0, 2)),
+    *(("jax-one-order", {"at once": way}) for way in ("last axis", 0, 2)),
+    ("torch", {}),
+    ("torch-one-order", {}),
+]
+
+
+@pytest.mark.slow
+@TORCH_WARNS
+@pytest.mark.parametrize("case", [populations.CASES[i] for i in (0, 2, 6, 7)], ids=lambda case: case.name)
+@pytest.mark.parametrize(("side", "variant"), PEERS_OF_POPULATIONS, ids=_name)
+def test_many_networks_train_as_one_model_does(side, variant, case):
+    """Each network by itself: with its rate, from its start, in its order."""
+    kind = population_sides.SIDES[side]
+    pytest.importorskip(kind.package)
+    (starts,) = kind.checked
+    want = population_sides.Loop(task(case), 1).losses(starts)
+    assert len(want) == len(np.unique(want)) == 5
+    np.testing.assert_allclose(kind(task(case), 1, variant).losses(starts), want, rtol=1e-4)
+
+
+def test_a_loop_from_arrays_is_the_reference():
+    here = task(populations.CASES[0], 2)
+    (W, b), (V, c) = here.starts()
+    for i, (loss, order) in enumerate(zip(population_sides.Loop(here, 1).losses("arrays"), here.orders(), strict=True)):
+        start = [(W[i].astype("f8"), b[i], "tanh"), (V[i].astype("f8"), c[i], "identity")]
+        settings = here.rates[i], *population_sides.BETAS, population_sides.EPSILON
+        X, y = here.X.astype("f8"), here.y.astype("f8")
+        _, trained = reference.train(start, X, y, order, 32, *settings, optimizer="adam")
+        assert loss == pytest.approx(((reference.forward(trained, X)[-1] - y) ** 2).mean() / 2, rel=1e-5)
+
+
+def test_a_loop_on_threads_trains_the_same_networks():
+    here = task(populations.CASES[3])
+    one, two = (population_sides.Loop(here, threads).losses("seeds") for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert len(np.unique(one)) == 5
+
+
+class Models:
+    """What the bench needs of `fastnn.Population`: n models, each with its rate."""
+
+    def __init__(self, sizes, n, *, rng, **network):
+        assert len(rng) == n
+        self.models = [Model(sizes, rng=seed, **network) for seed in rng]
+
+    def __getitem__(self, i):
+        return self.models[i]
+
+    def fit(self, X, y, *, optimizer, **options):
+        for model, rate in zip(self.models, optimizer.tolist(), strict=True):
+            model.fit(X, y, optimizer=Adam(rate), **options)
+
+
+def test_a_population_is_compared_with_the_loop_by_seeds():
+    here = task(populations.CASES[0])
+    side = population_sides.Population(here, 2)
+    side._fastnn, side._optimizer = SimpleNamespace(Population=Models), lambda rates: rates
+    (starts,) = side.checked
+    np.testing.assert_array_equal(side.losses(starts), population_sides.Loop(here, 1).losses(starts))
+
+
+def test_populations_that_differ_are_an_error():
+    one = np.array([1.0, 2.0, 3.0])
+    assert populations.agree({"a": one, "b": np.array([9.0, 2.0001, 0.5])}) == pytest.approx(5e-5, rel=1e-3)
+    assert populations.agree({"a": one[:1], "b": one}) == 0  # as many as both have
+    for wrong in (2.1, np.nan):
+        with pytest.raises(ArithmeticError, match="a and b disagree: their median losses are 2 and"):
+            populations.agree({"a": one, "b": np.full(3, wrong)})
+
+
+def test_a_task_goes_through_a_folder(tmp_path):
+    here = task(populations.CASES[3])
+    here.write(tmp_path)
+    there = population_sides.Task.read(tmp_path)
+    assert (there.case, there.members) == (here.case, here.members)
+    np.testing.assert_array_equal(there.X, here.X)
+    np.testing.assert_array_equal(there.y, here.y)
+    np.testing.assert_array_equal(there.orders(), here.orders())
+    assert len(np.unique(there.rates)) == 5
+    assert [len({order.tobytes() for order in epochs}) for epochs in there.orders()] == [1] * 5
 
 
 # ---- what training costs, and recipes ----

@@ -52,6 +52,9 @@ for dtype, activation in itertools.product(("float32", "float64"), ("sigmoid", "
             model.evaluate(inputs, targets), model.gradients(inputs, targets)
         for rows in (1, 3, 1600):
             model.predict(inputs[:rows]), model.classify(inputs[:rows], threads=1)
+    population = fastnn.Population(sizes, 3, dtype=dtype, rng=0)
+    population.fit(X, y, epochs=1, batch_size=50, validation_fraction=0.1, threads=2)
+    population.predict(X)
 print("done")
 """
 

@@ -190,5 +190,6 @@ def test_the_reference_is_what_the_docstrings_say():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     listed = [name for names in module.KINDS.values() for name in names]
-    assert sorted(listed) == sorted([*fastnn.__all__, "optimizers.Optimizer"])
+    searches = [f"search.{name}" for name in fastnn.search.__all__]
+    assert sorted(listed) == sorted([*fastnn.__all__, "optimizers.Optimizer", *searches])
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == module.text()

@@ -88,6 +88,17 @@ def test_regression(tmp_path):
 
 
 @pytest.mark.slow
+def test_cartpole(tmp_path):
+    done = run_example("cartpole.py", "--seeds", "0", "1", "--out", "cartpole.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    means = [float(mean) for mean in re.findall(r"^seed \d: mean ([\d.]+) after", done.stdout, re.M)]
+    assert len(means) == 2
+    assert min(means) >= 475
+    assert number_after("solved", done.stdout) == 2
+    assert (tmp_path / "cartpole.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
 def test_spirals(tmp_path):
     done = run_example("spirals.py", "--out", "spirals.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -60,6 +60,10 @@ class BatchNorm(Normalised):
             average = step.tensor(f"running_{name}")
             step.program.add("follow", average=average, x=kept[name], momentum=self.momentum, factor=factor)
 
+    def tangent(self, step: Step) -> None:
+        """By the running statistics."""
+        step.scale(step.out, step.inputs[0], step.kept["factor"])
+
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         columns = step.shard.columns
         part, d = step.place_of(delta), step.d[:, columns]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...vector.matrix import Matrix
 from ..matmul import (
     INNER_SUMS,
     TRANSPOSE,
@@ -14,6 +15,7 @@ from ..matmul import (
     column_sums,
     matmul,
     matmul_tn,
+    no_epilogue,
     tn_operations,
     zeros_like,
 )
@@ -36,7 +38,15 @@ class Dense(Kind):
         return single
 
     def forward(self, step: Step, epilogue: Callable[[TileRange], None], activation: str) -> None:
-        (x,), w, b = step.inputs, step.tensor("weight"), step.tensor("bias")
+        self._multiply(step, step.tensor("bias"), epilogue, activation)
+
+    def tangent(self, step: Step) -> None:
+        """x @ W."""
+        self._multiply(step, step.zeros[:, : step.out.cols], no_epilogue, "identity")
+
+    def _multiply(self, step: Step, b: Matrix, epilogue: Callable[[TileRange], None], activation: str) -> None:
+        """x @ W + b."""
+        (x,), w = step.inputs, step.tensor("weight")
         if step.single:
             step.program.add(f"{activation}_gemv", out=step.out, x=x, W=w, C0=b)
             epilogue(WHOLE)

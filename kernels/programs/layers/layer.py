@@ -13,7 +13,7 @@ from ...cpu.target import Target
 from ...formulas.activations import formula
 from ...vector.barriers import Worker
 from ...vector.matrix import Matrix, padded
-from ..matmul import WHOLE, TileRange
+from ..matmul import WHOLE, TileRange, no_epilogue
 from ..program import Operation, Program, elementwise
 
 INPUTS = -1  # the index that stands for the inputs among what a layer reads
@@ -285,6 +285,13 @@ class Kind:
     def fuses(self, single: bool) -> bool:
         """Whether `forward` applies the activation itself."""
         return False
+
+    def tangent(self, step: Step) -> None:
+        """Compute z's derivative along a direction, of those of what it reads: `z` and `inputs` of the step.
+
+        A kind that is a linear function does what it does forward.
+        """
+        self.forward(step, no_epilogue, "identity")
 
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         """Add d's part of the delta of what it reads."""

@@ -29,6 +29,12 @@ class LayerNorm(Normalised):
         self.scale_and_shift(step)
         epilogue(WHOLE)
 
+    def tangent(self, step: Step) -> None:
+        """The derivative of the normalisation is symmetric: what takes deltas back takes tangents forward."""
+        matrices = {"out": step.out, "d": step.inputs[0], "x": step.kept["normalised"]}
+        step.add("normalise_over_neurons_backward", matrices, root=step.kept["root"])
+        step.scale(step.out, step.out, step.tensor("weight"))
+
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         part, x = step.kept["part"], step.kept["normalised"]
         if not (delta.added or step.layer.is_shared):  # then the worker computes all columns

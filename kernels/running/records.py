@@ -65,8 +65,8 @@ def ends_epoch(this, losses, finite):
 
 
 @njit(nogil=True)
-def next_member(mailbox):
-    """The next place of the queue, of which each thread gets another one; at least its length where none is left."""
+def next_place(mailbox):
+    """The next place of a queue, of which each thread gets another one."""
     return grow(address(mailbox) + _POSTED, 1)
 
 

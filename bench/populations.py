@@ -1,0 +1,162 @@
+"""How many networks a second are trained where there are a thousand of them, each with a learning rate of its own.
+
+Networks of regression have tanh, the quadratic cost and Adam; those of classes sigmoid, softmax, cross-entropy and SGD.
+The sides take turns, each in a process of its own: `fastnn.Population`, a loop of `Model.fit`, that of another checkout
+(`--against`), and other packages, in the fastest of the ways that `bench/population_sides.py` tries. "one order": all
+networks see the samples in the same order, each epoch another. First the losses that the networks end with are
+compared, in the median: those of fastnn's sides from the same seeds, those of the loop and of other packages from the
+same weights and orders. scikit-learn's start from others.
+
+A figure is the median of the rounds, a ratio that of the rounds' ratios: how many times as fast the first side is. With
+several threads the last column is the first side with one.
+"""
+
+import contextlib
+import itertools
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+import fastnn
+
+from . import cases
+from .children import Child
+from .machine import print_host
+from .population_sides import SIDES, STARTS, Many, Task
+from .timing import in_turn, medians, ratios
+
+ROUNDS = 3
+CASES = (
+    Many((8, 16, 1), 32, 1000, 10),
+    Many((8, 16, 1), 8, 1000, 1),
+    Many((8, 16, 1), 1, 1000, 1),
+    Many((64, 32, 10), 32, 1797, 5),
+    Many((64, 32, 10), 200, 1797, 5),
+    Many((4, 8, 1), 32, 100, 20),
+    Many((13, 32, 32, 1), 32, 500, 5),
+    Many((30, 64, 2), 32, 569, 5),
+    Many((784, 30, 10), 32, 1000, 2),
+)
+MEMBERS, QUICK_MEMBERS = 1000, 6
+DIGITS = 64, 1797  # inputs and samples of the data set
+TOLERANCE = 1e-3
+ALONE = "alone"  # the first side with one thread, where the others have several
+LABELS = {
+    "population": "Population",
+    "loop": "Model.fit",
+    "against": "the other's",
+    "jax": "JAX",
+    "jax-one-order": "one order",
+    "torch": "torch",
+    "torch-one-order": "one order",
+    "sklearn": "scikit-learn",
+    ALONE: "one thread",
+}
+OPTIONS = {
+    "--case": cases.case_option(CASES),
+    "--side": {"nargs": "+", "choices": SIDES, "default": list(SIDES), "help": f"of {', '.join(SIDES)} (default all)"},
+    "--against": {"type": Path, "metavar": "PATH", "help": "a checkout of another commit, whose loop is a side too"},
+    "--threads": {"type": cases.count, "default": 1, "help": "threads of every side (default 1)"},
+    "--members": {"type": cases.count, "default": MEMBERS, "help": "networks (default %(default)s)"},
+}
+
+
+def samples(case):
+    """(X, y): float32 (n, n_in) and targets (n, 1), or class indices (n,). The digits where a case has their shape."""
+    n, n_in, rng = case.n_samples, case.sizes[0], np.random.default_rng(0)
+    if (n_in, n) == DIGITS:
+        return fastnn.load_digits()
+    if case.regression:
+        X = rng.standard_normal((n, n_in)).astype(np.float32)
+        return X, (np.sin(X[:, :1] * 2) + X[:, 1:2] * X[:, 2:3] * 0.5).astype(np.float32)
+    X = rng.random((n, n_in), dtype=np.float32)
+    return X, ((X - 0.5) @ rng.standard_normal((n_in, case.sizes[-1]))).argmax(1)
+
+
+def available(options):
+    """The sides that can be measured here; names the others."""
+    found = []
+    for side in options.side:
+        package = SIDES[side].package
+        if find_spec(package) is None:
+            print(f"{side}: skipped, {package} is not installed")
+        elif side == "population" and not hasattr(fastnn, "Population"):
+            print(f"{side}: skipped, fastnn has no Population")
+        elif side != "against" or options.against:
+            found.append(side)
+    return found
+
+
+def agree(losses):
+    """The largest relative difference of the medians of losses, {side: array}; raises ArithmeticError above TOLERANCE.
+
+    As many networks are compared as each side has.
+    """
+    worst = 0.0
+    for (one, x), (other, y) in itertools.combinations(losses.items(), 2):
+        n = min(len(x), len(y))
+        a, b = float(np.median(x[:n])), float(np.median(y[:n]))
+        apart = abs(a - b) / abs(b)
+        if not apart <= TOLERANCE:
+            raise ArithmeticError(f"{one} and {other} disagree: their median losses are {a:.6g} and {b:.6g}")
+        worst = max(worst, apart)
+    return worst
+
+
+def check(children, folder):
+    """Compare what the sides end with, from each kind of starts; gives the largest difference."""
+    worst = 0.0
+    for starts in STARTS:
+        losses = {}
+        for side, child in children.items():
+            if side != ALONE and starts in SIDES[side].checked:
+                file = folder / f"{side}.npy"
+                child.ask("check", starts, file)
+                losses[side] = np.load(file)
+        worst = max(worst, agree(losses))
+    return worst
+
+
+def measure(case, sides, options):
+    """({side: networks a second in each round}, {side: its variant}, the largest difference of median losses)."""
+    case, members = (case.little(), QUICK_MEMBERS) if options.quick else (case, options.members)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        Task(case, members, *samples(case)).write(folder)
+        children = {}
+        threads = dict.fromkeys(sides, options.threads) | ({ALONE: 1} if options.threads > 1 else {})
+        for side, count in threads.items():  # one after another: a peer that tries its variants is alone
+            checkout = [options.against.resolve()] if side == "against" else []
+            kind = sides[0] if side == ALONE else side
+            children[side] = Child(["bench.population_sides", kind, folder, count, *checkout], count)
+            stack.callback(children[side].close)
+            children[side].variant = children[side].ask("describe")["variant"]
+        apart = check(children, folder)
+        for child in children.values():
+            child.ask("run")  # touches everything once
+        turns = {side: lambda child=child: child.ask("run")["rate"] for side, child in children.items()}
+        found = in_turn(turns, options.rounds)
+        return found, {side: child.variant for side, child in children.items()}, apart
+
+
+def run(options):
+    """Print two lines for each case: networks a second, and how many times as fast the first side is."""
+    print_host(
+        [name for name in ("jax", "torch", "scikit-learn") if find_spec(name.replace("scikit-learn", "sklearn"))]
+    )
+    sides = available(options)
+    members = QUICK_MEMBERS if options.quick else options.members
+    print(f"\nnetworks/s, {members} networks, threads: {options.threads}")
+    shown = [*sides, *([ALONE] if options.threads > 1 else [])]
+    print(f"{'':24}" + "".join(f"{LABELS[side]:>14}" for side in shown) + f"{'difference':>12}{'load':>6}", flush=True)
+    for case in cases.chosen(options.case, CASES):
+        found, variants, apart = measure(case, sides, options)
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+        cells = "".join(f"{rate:14,.0f}" for rate in medians(found).values())
+        print(f"{f'{case.name}, {case.epochs} epoch' + 's' * (case.epochs > 1):24}{cells}{apart:12.1e}{load:6.1f}")
+        cells = "".join(f"{1 / ratio:14.2f}" for ratio in ratios(found).values())
+        ways = ", ".join(f"{LABELS[side]}: {way}" for side, each in variants.items() for way in each.values())
+        print(f"{f'  {LABELS[sides[0]]} / it':24}{cells}   {ways}".rstrip(), flush=True)

@@ -1,0 +1,211 @@
+"""scikit-learn's searches and cross-validation, which train fastnn's estimators on threads.
+
+The code is scikit-learn's. Only where it calls joblib's `Parallel`, it calls `threaded.Threads` here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import sklearn.model_selection as originals
+from sklearn.base import _fit_context
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._search_successive_halving import HalvingRandomSearchCV as _HalvingRandomSearchCV
+from sklearn.utils._param_validation import validate_params
+
+from ..estimators.estimators import MLPClassifier, MLPRegressor
+from .threaded import Threads, delayed, last_step
+
+_NAMES = {"Parallel": Threads, "delayed": delayed}  # what names of scikit-learn's code mean here
+
+
+def _on_threads(function: Any) -> Callable[..., Any]:
+    """A function of scikit-learn's, without its checks of arguments, in which the names of `_NAMES` mean ours."""
+    plain = inspect.unwrap(function)
+    if not _NAMES.keys() <= plain.__globals__.keys():
+        raise ImportError(f"fastnn.search needs a scikit-learn whose {plain.__module__} has {[*_NAMES]}")
+    made = FunctionType(plain.__code__, plain.__globals__ | _NAMES, None, plain.__defaults__, plain.__closure__)
+    made.__kwdefaults__ = plain.__kwdefaults__
+    return functools.update_wrapper(made, plain)
+
+
+def _is_ours(estimator: Any) -> bool:
+    """Whether the estimator is one of fastnn's, or a Pipeline that ends in one."""
+    return isinstance(last_step(estimator)[0], (MLPClassifier, MLPRegressor))
+
+
+_fit = _fit_context(prefer_skip_nested_validation=False)(_on_threads(BaseSearchCV.fit))
+
+
+class _OnThreads(BaseSearchCV):
+    """What the searches replace: it stands before scikit-learn's BaseSearchCV in their order of bases."""
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Search; see scikit-learn's.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, n_features)
+        y : array (n,) or (n, n_outputs)
+        **params
+            What scikit-learn's takes: groups, sample_weight and the like.
+
+        Returns
+        -------
+        self
+        """
+        return (_fit if _is_ours(self.estimator) else BaseSearchCV.fit)(self, X, y, **params)
+
+
+class GridSearchCV(originals.GridSearchCV, _OnThreads):
+    """scikit-learn's GridSearchCV with the same parameters, attributes and numbers, on threads of one process.
+
+    See `sklearn.model_selection.GridSearchCV`. The threads train candidates where `estimator` is an `MLPClassifier` or
+    `MLPRegressor` of fastnn's, or a Pipeline that ends in one. All else goes the way of scikit-learn's class.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        The most fits at a time. None: as many as there are threads. A negative one counts from these, as in joblib. The
+        fits share the threads: with as many fits as threads each has one.
+    pre_dispatch : ignored
+
+    Each candidate has the bits of its estimator fitted alone. With random_state=None candidates draw from NumPy's own
+    generator in the order in which they come. Ctrl-C ends a search when each thread's compiled call ends, within 0.1
+    seconds, but a step of a Pipeline that is not fastnn's ends first. While the best candidate is fitted again on all
+    samples, Ctrl-C ends that fit early, with a warning, and the search is complete.
+
+    Raises what scikit-learn's raises, and ValueError where n_jobs is 0.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.search import GridSearchCV
+    >>> X, y = fastnn.load_digits()
+    >>> estimator = fastnn.MLPClassifier(tol=0.1, random_state=0)
+    >>> GridSearchCV(estimator, {"hidden_layer_sizes": [(2,), (50,)]}, cv=3).fit(X, y).best_params_
+    {'hidden_layer_sizes': (50,)}
+    """
+
+
+class RandomizedSearchCV(originals.RandomizedSearchCV, _OnThreads):
+    """scikit-learn's RandomizedSearchCV with the same parameters, attributes and numbers, on threads of one process.
+
+    See `sklearn.model_selection.RandomizedSearchCV`; what `GridSearchCV` says holds here too.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.search import RandomizedSearchCV
+    >>> X, y = fastnn.load_digits()
+    >>> estimator = fastnn.MLPClassifier(tol=0.1, random_state=0)
+    >>> search = RandomizedSearchCV(estimator, {"alpha": [0.01, 0.1, 1]}, n_iter=2, cv=3, random_state=0)
+    >>> bool(search.fit(X, y).best_score_ > 0.9)
+    True
+    """
+
+
+class HalvingRandomSearchCV(_HalvingRandomSearchCV, _OnThreads):
+    """scikit-learn's HalvingRandomSearchCV with the same parameters, attributes and numbers, on threads of one process.
+
+    See `sklearn.model_selection.HalvingRandomSearchCV`; what `GridSearchCV` says holds here too. As there, each rung
+    fits its candidates afresh. It needs no import of sklearn.experimental.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.search import HalvingRandomSearchCV
+    >>> X, y = fastnn.load_digits()
+    >>> estimator = fastnn.MLPClassifier(tol=0.1, random_state=0)
+    >>> search = HalvingRandomSearchCV(estimator, {"alpha": [0.01, 0.1, 1]}, n_candidates=3, cv=3, random_state=0)
+    >>> search.fit(X, y).n_candidates_
+    [3, 1]
+    """
+
+
+def _function(original: Any) -> Any:
+    """A function of scikit-learn's on threads, with its checks of arguments."""
+    checks: Any = validate_params(
+        inspect.unwrap(original)._skl_parameter_constraints, prefer_skip_nested_validation=False
+    )
+    return checks(_on_threads(original))
+
+
+_cross_validate, _cross_val_predict = _function(originals.cross_validate), _function(originals.cross_val_predict)
+
+
+def cross_validate(estimator: Any, X: Any, y: Any = None, **others: Any) -> dict[str, Any]:
+    """scikit-learn's cross_validate with the same parameters and results, on threads of one process.
+
+    See `sklearn.model_selection.cross_validate`; what `GridSearchCV` says of threads, n_jobs and Ctrl-C holds here too.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier, MLPRegressor or a Pipeline that ends in one
+        Any other goes to scikit-learn's function.
+    X : array or sparse matrix (n, n_features)
+    y : array (n,) or (n, n_outputs)
+    groups, scoring, cv, n_jobs, verbose, params, return_train_score, return_estimator, return_indices, error_score
+        scikit-learn's.
+
+    Returns
+    -------
+    dict
+        Arrays (n_splits,): fit_time, score_time, test_score, and what the arguments ask for.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.search import cross_validate
+    >>> X, y = fastnn.load_digits()
+    >>> cross_validate(fastnn.MLPClassifier(tol=0.1, random_state=0), X, y, cv=3)["test_score"].shape
+    (3,)
+    """
+    function = _cross_validate if _is_ours(estimator) else originals.cross_validate
+    found: dict[str, Any] = function(estimator, X, y, **others)
+    return found
+
+
+def cross_val_predict(estimator: Any, X: Any, y: Any = None, **others: Any) -> Any:
+    """scikit-learn's cross_val_predict with the same parameters and results, on threads of one process.
+
+    See `sklearn.model_selection.cross_val_predict`; what `GridSearchCV` says of threads, n_jobs and Ctrl-C holds here
+    too.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier, MLPRegressor or a Pipeline that ends in one
+        Any other goes to scikit-learn's function.
+    X : array or sparse matrix (n, n_features)
+    y : array (n,) or (n, n_outputs)
+    groups, cv, n_jobs, verbose, params, method
+        scikit-learn's.
+
+    Returns
+    -------
+    array (n,), (n, n_outputs) or (n, n_classes)
+        For each sample what `method` of the estimator that was not trained on it gives.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.search import cross_val_predict
+    >>> X, y = fastnn.load_digits()
+    >>> found = cross_val_predict(fastnn.MLPClassifier(tol=0.1, random_state=0), X, y, cv=3)
+    >>> bool((found == y).mean() > 0.9)
+    True
+    """
+    function = _cross_val_predict if _is_ours(estimator) else originals.cross_val_predict
+    return function(estimator, X, y, **others)
+
+
+def _show_signature(function: Any, original: Any) -> None:
+    function.__signature__ = inspect.signature(original)
+
+
+_show_signature(cross_validate, originals.cross_validate)
+_show_signature(cross_val_predict, originals.cross_val_predict)

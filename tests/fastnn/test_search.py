@@ -1,0 +1,432 @@
+"""fastnn.search: equal to scikit-learn's classes over our estimators, on threads of one process."""
+
+import copy
+import inspect
+import pickle
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn
+import sklearn.model_selection as originals
+from scipy.stats import loguniform
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection._search_successive_halving import HalvingRandomSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastnn
+from fastnn import search
+from fastnn.estimators import estimator_training
+from fastnn.network import threads
+from fastnn.search import threaded
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+rng = np.random.default_rng(5)
+X = rng.normal(size=(90, 4))
+LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)
+NUMBERS = X @ [1.0, -2.0, 0.5, 0.0] + 0.1 * rng.normal(size=90)
+WEIGHTS = rng.uniform(1, 2, 90)
+GROUPS = np.arange(90) % 4
+ORIGINALS = {
+    "GridSearchCV": originals.GridSearchCV,
+    "RandomizedSearchCV": originals.RandomizedSearchCV,
+    "HalvingRandomSearchCV": HalvingRandomSearchCV,
+}
+
+
+@pytest.fixture
+def three_cpus(monkeypatch):
+    """A machine with three CPUs."""
+    monkeypatch.setattr(threads, "available_threads", lambda: 3)
+
+
+def classifier(**parameters):
+    return fastnn.MLPClassifier(**{"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 1} | parameters)
+
+
+def regressor(**parameters):
+    return fastnn.MLPRegressor(**{"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 1} | parameters)
+
+
+def assert_same_results(found, expected):
+    """Equal but for times."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if not name.endswith("_time"):
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+            np.testing.assert_array_equal(np.ma.getmaskarray(found[name]), np.ma.getmaskarray(value), err_msg=name)
+
+
+def assert_same_estimator(found, expected):
+    found, expected = (threaded.last_step(each)[0] for each in (found, expected))
+    assert repr(found.get_params()) == repr(expected.get_params())
+    if hasattr(expected, "coefs_"):
+        assert getattr(found, "loss_curve_", None) == getattr(expected, "loss_curve_", None)
+        for a, b in zip(found.coefs_ + found.intercepts_, expected.coefs_ + expected.intercepts_, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def assert_same_search(name, *arguments, data, fit=None, **options):
+    """Search with scikit-learn's class and with ours, with one job and with all; gives ours."""
+    expected = ORIGINALS[name](*arguments, **options).fit(*copy.deepcopy(data), **(fit or {}))
+    for n_jobs in (1, None):
+        found = getattr(search, name)(*arguments, **options, n_jobs=n_jobs).fit(*copy.deepcopy(data), **(fit or {}))
+        assert_same_results(found.cv_results_, expected.cv_results_)
+        for attribute in ("best_index_", "best_score_", "best_params_", "n_splits_", "multimetric_", "n_resources_"):
+            assert hasattr(found, attribute) == hasattr(expected, attribute)
+            if hasattr(expected, attribute):
+                assert getattr(found, attribute) == getattr(expected, attribute)
+        assert hasattr(found, "best_estimator_") == hasattr(expected, "best_estimator_")
+        if hasattr(expected, "best_estimator_"):
+            assert_same_estimator(found.best_estimator_, expected.best_estimator_)
+            predictions = (each.predict(copy.deepcopy(data[0])) for each in (found, expected))
+            np.testing.assert_array_equal(*predictions)
+    return found
+
+
+class Step(TransformerMixin, BaseEstimator):
+    """A step of a Pipeline, which calls a function; it changes X in place, as a step with copy=False may."""
+
+    def __init__(self, call=None, number=0):
+        self.call, self.number = call, number
+
+    def fit(self, X, y=None):
+        if self.call is not None:
+            self.call.function(self.number)
+        return self
+
+    def transform(self, X):
+        X *= 0.5
+        return X
+
+
+class Call:
+    """A function that `clone` copies as a reference."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __deepcopy__(self, memo):
+        return self
+
+    __call__ = property(lambda self: self.function)
+
+
+# ---- the same results ----
+
+
+def test_a_grid_of_classifiers(three_cpus):
+    grid = {"hidden_layer_sizes": [(4,), (6, 3)], "alpha": [1e-4, 1.0]}
+    found = assert_same_search(
+        "GridSearchCV",
+        classifier(),
+        grid,
+        cv=3,
+        return_train_score=True,
+        data=(X, LABELS),
+        fit={"sample_weight": WEIGHTS},
+    )
+    assert isinstance(found, originals.GridSearchCV)
+
+
+def first_of(results):
+    return int(np.argmin(results["param_mlpregressor__alpha"].astype(float)))
+
+
+def test_pipelines_several_scores_and_a_refit_that_is_a_function(three_cpus):
+    pipeline = make_pipeline(StandardScaler(copy=False), Step(), regressor())
+    grid = {"mlpregressor__alpha": [0.1, 1e-4], "standardscaler__with_mean": [True, False]}
+    scoring = {"r2": "r2", "error": "neg_mean_absolute_error"}
+    options = {"scoring": scoring, "refit": first_of, "cv": originals.GroupKFold(3), "return_train_score": True}
+    assert_same_search("GridSearchCV", pipeline, grid, **options, data=(X, NUMBERS), fit={"groups": GROUPS})
+
+
+def test_random_candidates_with_early_stopping_and_failures(three_cpus):
+    space = {"learning_rate_init": [0.01, 1e200], "hidden_layer_sizes": [(3,), (0,), "x"], "alpha": loguniform(1e-5, 1)}
+    options = {"n_iter": 6, "random_state": 3, "cv": 2, "error_score": -7.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = assert_same_search(
+            "RandomizedSearchCV", classifier(early_stopping=True), space, **options, data=(X, LABELS)
+        )
+    assert {-7.0} < {*found.cv_results_["mean_test_score"]}
+
+
+def test_halving(three_cpus):
+    options = {"n_candidates": 4, "factor": 2, "min_resources": 30, "cv": 2, "random_state": 0}
+    found = assert_same_search(
+        "HalvingRandomSearchCV", regressor(), {"alpha": loguniform(1e-5, 10)}, **options, data=(X, NUMBERS)
+    )
+    assert found.n_candidates_ == [4, 2]
+
+
+MORE = {
+    "lbfgs": ("GridSearchCV", classifier(solver="lbfgs"), {"alpha": [1e-4, 1.0]}, {"cv": 3}, LABELS),
+    "no refit": ("GridSearchCV", regressor(), {"alpha": [1e-4, 1.0]}, {"cv": 3, "refit": False}, NUMBERS),
+    "one metric of several": (
+        "GridSearchCV",
+        classifier(),
+        [{"alpha": [1e-4]}, {"batch_size": [16, 32]}],
+        {"scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss"},
+        LABELS,
+    ),
+    "shuffled splits": (
+        "RandomizedSearchCV",
+        regressor(solver="sgd", learning_rate="invscaling"),
+        {"momentum": [0.1, 0.5], "power_t": [0.3, 0.5]},
+        {"n_iter": 3, "random_state": 0, "cv": originals.ShuffleSplit(3, random_state=0)},
+        NUMBERS,
+    ),
+    "several outputs": (
+        "GridSearchCV",
+        regressor(),
+        {"activation": ["tanh", "gelu", ["relu"]]},
+        {"cv": 3},
+        np.stack([NUMBERS, -NUMBERS], axis=1),
+    ),
+    "whole estimators": (
+        "GridSearchCV",
+        make_pipeline(StandardScaler(), classifier()),
+        {"mlpclassifier": [classifier(alpha=1.0), LogisticRegression()], "standardscaler": [None, StandardScaler()]},
+        {"cv": 3},
+        LABELS,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MORE)
+@pytest.mark.parametrize("kind", ["array", "sparse", "frame", "float32", "list"])
+def test_more_searches(case, kind, three_cpus):
+    pd = pytest.importorskip("pandas") if kind == "frame" else None
+    name, estimator, candidates, options, y = MORE[case]
+    if kind == "sparse" and case == "whole estimators":
+        pytest.skip("StandardScaler subtracts no means from sparse rows")
+    inputs = {
+        "array": lambda: X,
+        "sparse": lambda: scipy.sparse.csr_array(X),
+        "frame": lambda: pd.DataFrame(X, columns=list("abcd")),
+        "float32": lambda: X.astype(np.float32),
+        "list": X.tolist,
+    }[kind]()
+    assert_same_search(name, estimator, candidates, **options, data=(inputs, y))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y"), [(classifier(), LABELS), (make_pipeline(StandardScaler(), regressor()), NUMBERS)]
+)
+def test_cross_validate(estimator, y, three_cpus):
+    options = {"cv": 3, "return_train_score": True, "return_estimator": True, "return_indices": True}
+    expected = originals.cross_validate(estimator, X, y, **options)
+    found = search.cross_validate(estimator, X, y, **options)
+    for each, other in zip(found.pop("estimator"), expected.pop("estimator"), strict=True):
+        assert_same_estimator(each, other)
+    for which in ("train", "test"):
+        for each, other in zip(found["indices"][which], expected["indices"][which], strict=True):
+            np.testing.assert_array_equal(each, other)
+    del found["indices"], expected["indices"]
+    assert_same_results(found, expected)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_cross_val_predict(method, three_cpus):
+    options = {"cv": originals.KFold(4), "method": method, "params": {"sample_weight": WEIGHTS}}
+    expected = originals.cross_val_predict(classifier(), X, LABELS, **options)
+    np.testing.assert_array_equal(search.cross_val_predict(classifier(), X, y=LABELS, **options), expected)
+
+
+# ---- threads ----
+
+
+def test_as_many_candidates_train_at_a_time_as_there_are_threads(three_cpus):
+    """Each of three waits for the other two. They see the caller's settings, and use one thread each."""
+    meeting, seen = threading.Barrier(3), []
+
+    def meet(estimator):
+        meeting.wait(timeout=300)
+        seen.append((threads.resolve_threads(None), sklearn.get_config()["working_memory"], np.geterr()["under"]))
+
+    with sklearn.config_context(working_memory=77), np.errstate(under="call"):
+        search.cross_validate(classifier(max_iter=1, callbacks=[meet]), X, LABELS, cv=3)
+    assert seen == [(1, 77, "call")] * 3
+    assert threads.resolve_threads(None) == 3
+
+
+@pytest.mark.parametrize(("n_jobs", "folds", "each"), [(None, 2, 4), (3, 5, 2), (-6, 5, 2), (1, 2, 8), (99, 9, 1)])
+def test_fits_share_the_threads(n_jobs, folds, each, monkeypatch):
+    monkeypatch.setattr(threads, "available_threads", lambda: 8)
+    seen = []
+    step = Step(Call(lambda _: seen.append(threads.resolve_threads(None))))
+    search.cross_validate(make_pipeline(step, classifier(max_iter=1)), X, LABELS, cv=folds, n_jobs=n_jobs)
+    assert seen == [each] * folds
+    with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"):
+        search.cross_validate(classifier(), X, LABELS, n_jobs=0)
+
+
+def test_candidates_that_share_programs_follow_each_other_large_networks_first():
+    grid = originals.ParameterGrid({"mlpclassifier__hidden_layer_sizes": [(3,), (9, 9), "x"], "step__number": [1, 2]})
+    pipeline = make_pipeline(Step(), classifier())
+    task = threaded.delayed(print)
+    tasks = [task(pipeline, X, LABELS, train=np.arange(n), parameters=each) for each in grid for n in (5, 6)]
+    ordered = sorted(tasks, key=threaded._programs)
+    found = [(t.keywords["parameters"]["mlpclassifier__hidden_layer_sizes"], len(t.keywords["train"])) for t in ordered]
+    assert found == [(size, n) for size in ((9, 9), (3,), "x") for n in (5, 5, 6, 6)]
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_where_the_system_starts_no_threads(started, three_cpus, monkeypatch):
+    start, count = threaded.pool.start, iter(range(99))
+    monkeypatch.setattr(threaded.pool, "start", lambda *arguments: next(count) < started and start(*arguments))
+    assert_same_search("GridSearchCV", classifier(), {"alpha": [1e-4, 1.0]}, cv=2, data=(X, LABELS))
+
+
+def test_a_search_in_a_candidate_of_another(three_cpus):
+    """It stays in its thread."""
+    seen = set()
+
+    class Searching(Step):
+        def fit(self, X, y=None):
+            inner = search.GridSearchCV(make_pipeline(Step(self.call), classifier()), {"step__number": [1, 2]}, cv=2)
+            self.best_ = inner.fit(X, LABELS[: len(X)]).best_score_
+            seen.add(threading.get_ident())
+            return self
+
+    threads_of_steps = set()
+    step = Searching(Call(lambda _: threads_of_steps.add(threading.get_ident())))
+    search.cross_validate(make_pipeline(step, classifier()), X, LABELS, cv=3)
+    assert threads_of_steps == seen
+
+
+def test_filters_of_warnings_are_as_before(three_cpus):
+    before = warnings.filters
+    search.cross_validate(classifier(), X, LABELS, cv=3)
+    assert warnings.filters is before
+
+
+def test_warnings_that_are_errors_fail_candidates(three_cpus):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.raises(ValueError, match="All the 3 fits failed"):
+            search.cross_validate(classifier(), X, LABELS, cv=3)
+
+
+# ---- errors and Ctrl-C ----
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """A list that notes threads which have ended."""
+    noted, help_ = [], threaded.ThreadedCalls._help
+
+    def noting(self, *arguments):
+        help_(self, *arguments)
+        noted.append(threading.get_ident())
+
+    monkeypatch.setattr(threaded.ThreadedCalls, "_help", noting)
+    return noted
+
+
+def wait_until(condition):
+    while not condition():
+        time.sleep(0.01)
+
+
+ENDLESS = {"max_iter": 10**9, "n_iter_no_change": 10**9, "max_fun": 10**9, "tol": 0.0}
+
+
+def test_the_error_of_the_first_candidate_that_raises(three_cpus, ended):
+    """Another one may raise earlier, and ends those after it."""
+    second_has_raised = threading.Event()
+
+    def fail(number):
+        if number == 1:
+            assert second_has_raised.wait(timeout=300)
+        if number == 2:
+            second_has_raised.set()
+        if number < 3:
+            raise OSError(f"candidate {number}")
+
+    pipeline = make_pipeline(Step(Call(fail)), classifier(**ENDLESS))
+    made = search.GridSearchCV(pipeline, {"step__number": [1, 2, 3, 4]}, cv=2, error_score="raise")
+    with pytest.raises(OSError, match="candidate 1"):
+        made.fit(X, LABELS)
+    assert len(ended) == 3
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("seconds", [300, 0])  # that the search waits for its threads: 0 is like a second Ctrl-C
+def test_ctrl_c_ends_a_search_and_its_threads(solver, seconds, three_cpus, ended, monkeypatch):
+    import _thread
+
+    monkeypatch.setattr(threaded, "LAST_SECONDS", seconds)
+    meeting = threading.Barrier(3, action=_thread.interrupt_main)
+    pipeline = make_pipeline(Step(Call(lambda _: meeting.wait(timeout=300))), classifier(solver=solver, **ENDLESS))
+    made = search.GridSearchCV(pipeline, {"step__number": [1, 2, 3, 4]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(X, LABELS)
+    if seconds:
+        assert len(ended) == 3
+    wait_until(lambda: len(ended) == 3)
+    assert not hasattr(made, "cv_results_")
+
+
+# ---- what goes to scikit-learn, and names ----
+
+
+def test_other_estimators_go_to_scikit_learn(monkeypatch):
+    monkeypatch.delattr(threaded.Threads, "__call__")
+    logistic = LogisticRegression()
+    assert_same_search("GridSearchCV", logistic, {"C": [0.1, 1.0]}, cv=3, data=(X, LABELS))
+    expected = originals.cross_validate(logistic, X, LABELS)
+    assert_same_results(search.cross_validate(logistic, X, LABELS), expected)
+    np.testing.assert_array_equal(
+        search.cross_val_predict(logistic, X, LABELS), originals.cross_val_predict(logistic, X, LABELS)
+    )
+
+
+def test_searches_are_estimators_of_scikit_learn(three_cpus):
+    estimator, options = classifier(), {"param_grid": {"alpha": [1e-4, 1.0]}, "cv": 2, "n_jobs": 2}
+    made = search.GridSearchCV(estimator, **options)
+    assert made.get_params() == originals.GridSearchCV(estimator, **options).get_params()
+    fitted = clone(made).fit(X, LABELS)
+    assert repr(fitted).startswith("GridSearchCV(")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
+    for name in ("cross_validate", "cross_val_predict"):
+        here, there = (str(inspect.signature(getattr(module, name))) for module in (search, originals))
+        assert here == there
+    with pytest.raises(ValueError, match="The 'verbose' parameter of cross_validate must be"):
+        search.cross_validate(classifier(), X, LABELS, verbose="much")
+    with pytest.raises(ValueError, match="The 'n_jobs' parameter of GridSearchCV must be"):
+        made.set_params(n_jobs="all").fit(X, LABELS)
+
+
+def test_the_search_needs_scikit_learn(run_python):
+    source = """
+import sys, fastnn
+assert "sklearn" not in sys.modules
+import fastnn.search
+assert "sklearn" in sys.modules and fastnn.search.GridSearchCV.__name__ == "GridSearchCV"
+"""
+    run_python(source)
+    source = "import sys; sys.modules['sklearn'] = None; import fastnn; fastnn.search.GridSearchCV"
+    need = "ModuleNotFoundError: fastnn.search needs scikit-learn: pip install 'fastnn-numba[sklearn]'"
+    assert run_python(source, check=False).stderr.splitlines()[-1] == need
+
+
+# ---- what a search costs ----
+
+
+@pytest.mark.parametrize("module", [originals, search])
+def test_a_search_without_callbacks_stops_no_fit_after_each_epoch(module, monkeypatch):
+    """scikit-learn's searches tell each candidate of their tasks, callbacks or not."""
+    stops, score = [], estimator_training.EstimatorFit.score
+    monkeypatch.setattr(estimator_training.EstimatorFit, "score", lambda fit: (stops.append(1), score(fit)))
+    module.GridSearchCV(classifier(max_iter=20), {"alpha": [1.0]}, cv=2).fit(X, LABELS)
+    assert len(stops) == 3
