@@ -1039,3 +1039,66 @@ def test_what_a_fit_tells(capsys):
     losses = population.history.loss.min(axis=0)
     assert any(f"epoch 2  0 members go on  least loss {losses[1]:.4g}  least val_loss" in line for line in lines)
     assert "3 members" in population.summary()
+
+
+# ---- lanes and models that sum in another order ----
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "arguments"),
+    [
+        ([8, Dense(16, "tanh"), 1], 32, {"output": "identity"}),
+        ([5, Dense(6, "relu"), 3], 8, {"output": "softmax", "loss": "cross_entropy"}),
+        ([3, Dense(4, "silu"), 2], 1, {"output": "identity", "loss": "gaussian"}),
+    ],
+)
+def test_members_in_lanes_agree_with_models_up_to_rounding(sizes, batch_size, arguments, engine, monkeypatch):
+    """One step in both dtypes, and twenty epochs in float64, whichever way the model computes."""
+    if engine == "one by one":
+        pytest.skip("such members have the bits of models")
+    monkeypatch.setattr("fastnn.network.network.ORIENTATION", "")
+    n_in = sizes[0]
+    X = rng.standard_normal((70, n_in))
+    y = rng.integers(0, 3, 70) if "cross_entropy" in arguments.values() else rng.uniform(0.1, 0.9, (70, 1))
+    for dtype, epochs, rows, tolerance in (("float32", 1, batch_size, 1e-6), ("float64", 20, 70, 1e-9)):
+        some, targets = X[:rows].astype(dtype), y[:rows]
+        population, models = Population(sizes, 3, rng=0, dtype=dtype, **arguments), []
+        for i in range(3):
+            models.append(Model(sizes, rng=i, dtype=dtype, **arguments))
+            models[-1].fit(some, targets, epochs=epochs, batch_size=batch_size, optimizer=Adam(0.01), threads=1)
+        population.fit(some, targets, epochs=epochs, batch_size=batch_size, optimizer=Adam(0.01))
+        for member, model in zip(population, models, strict=True):
+            size = max(np.abs(weight).max() for weight in model.weights)
+            np.testing.assert_allclose(member.parameters, model.parameters, atol=tolerance * size)
+
+
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_lanes_do_not_follow_from_the_number_of_members(n, engine, monkeypatch):
+    """The last of n members has the bits of a member alone, with samples of its own beside smaller and larger sets."""
+    if engine == "one by one":
+        pytest.skip("such members have the bits of models")
+    monkeypatch.undo()  # what `strategy` chooses
+    counts = rng.integers(2, 60, n)
+    edges = np.concatenate([[0], np.cumsum(counts)])
+    X, y = rng.standard_normal((edges[-1], 4)), rng.standard_normal((edges[-1], 1))
+    arguments = {"epochs": 5, "batch_size": 16, "optimizer": Adam(0.01)}
+    layers = [4, Dense(8, "tanh"), 1]
+    population = Population(layers, n, output="identity", rng=3)
+    population.fit((X, edges), y, threads=2, **arguments)
+    alone = Population(layers, 1, output="identity", rng=[3 + n - 1])
+    alone.fit(X[edges[-2] :], y[edges[-2] :], **arguments)
+    assert left(population[n - 1]) == left(alone[0])
+    np.testing.assert_array_equal(population.history.loss[-1], alone.history.loss[0])
+
+
+def test_samples_of_no_weight_change_nothing(engine):
+    """Of a whole batch, beside members that have weights."""
+    X, y = data(48)
+    weights = rng.uniform(0.5, 2, (3, 48)).astype(np.float32)
+    weights[1, 16:32] = 0
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    arguments = {"epochs": 3, "batch_size": 16, "optimizer": Adam(0.01), "dropout": 0.2, "shuffle": False}
+    population.fit(X, y, sample_weight=weights, **arguments)
+    for model, some in zip(models, weights, strict=True):
+        model.fit(X, y, sample_weight=some, threads=1, **arguments)
+    same(population, models)
