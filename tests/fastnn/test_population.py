@@ -298,6 +298,24 @@ def test_targets_of_each_member():
         same(population, models)
 
 
+@pytest.mark.parametrize("class_weight", [{0: 2.0}, "balanced"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_of_classes_among_chosen_rows(class_weight, weighted):
+    """They follow from the rows that a member sees, and those that are left out have none."""
+    X, y = rng.standard_normal((60, 5)), rng.integers(0, 2, 60)
+    weights = rng.uniform(0.5, 2, 60) if weighted else None
+    counts = rng.integers(0, 3, (3, 60))
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    common = {"epochs": 2, "batch_size": 16, "class_weight": class_weight}
+    population.fit(X, y, rows=counts, validation_data="rest", sample_weight=weights, **common)
+    for model, count in zip(models, counts, strict=True):
+        some, rest = np.repeat(np.arange(60), count), np.flatnonzero(count == 0)
+        held = [X[rest], y[rest]] + ([weights[rest]] if weighted else [])
+        own = weights[some] if weighted else None
+        model.fit(X[some], y[some], sample_weight=own, validation_data=held, threads=1, **common)
+    same(population, models, val=True)
+
+
 def test_samples_of_each_member():
     """As one array with a set for each, and ragged; a set may be smaller than a batch."""
     X, y = rng.standard_normal((3, 40, 5)).astype(np.float32), rng.uniform(0.1, 0.9, (3, 40, 1)).astype(np.float32)
@@ -993,6 +1011,14 @@ def test_arrays_in_settings_are_copies_that_compare():
     assert np.asarray(optimizer.learning_rate).tolist() == [0.1, 0.2]
     assert optimizer == pickle.loads(pickle.dumps(optimizer)) == Adam(np.array([0.1, 0.2]))
     assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
+
+
+def test_targets_out_of_reach_are_told():
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    with pytest.warns(UserWarning, match="no training reaches those outside") as found:
+        population.fit(X, y + 3, epochs=1, batch_size=16)
+    assert [each.filename for each in found] == [__file__]
 
 
 def test_what_a_fit_tells(capsys):
