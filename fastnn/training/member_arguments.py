@@ -205,8 +205,8 @@ def _check_stopping(stopping: Any, n: int, held: bool) -> None:
 
 def _samples(crew: Crew, arguments: PopulationArguments) -> tuple[MemberData, Held | None]:
     """(what each member trains on, what it validates on)."""
-    given = arguments.X, arguments.y, arguments.sample_weight
-    data = data_of(crew.architecture, crew.feature_names, crew.n, given)
+    samples = arguments.X, arguments.y, arguments.sample_weight
+    data = data_of(crew.architecture, crew.feature_names, crew.n, samples)
     if (data.targets is not None) and not np.array_equal(data.targets.counts, data.inputs.counts):
         raise ValueError("X must have as many rows as y for each member")
     if arguments.rows is not None:

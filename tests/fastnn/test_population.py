@@ -78,9 +78,9 @@ def same(population, models, val=False):
 def fitted(models, arguments, X, y, **common):
     """Fit models one by one, each with the values of its own that `arguments` has for it."""
     for i, model in enumerate(models):
-        own = {name: values[i] for name, values in arguments.items()}
+        alone = {name: values[i] for name, values in arguments.items()}
         with contextlib.suppress(DivergenceError):
-            model.fit(X, y, threads=1, **common, **own)
+            model.fit(X, y, threads=1, **common, **alone)
     return models
 
 
@@ -102,8 +102,8 @@ def test_each_member_has_the_bits_of_a_model(how, batch_size, dtype, orientation
     population = Population(SIZES, 7, dtype=dtype, rng=0)
     common = {"epochs": 3, "batch_size": batch_size}
     population.fit(X, y, optimizer=Adam(rates), l2=l2, dropout=dropout, threads=2, **common)
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": l2.tolist(), "dropout": dropout.tolist()}
-    same(population, fitted(models_of(7, dtype=dtype), own, X, y, **common))
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": l2.tolist(), "dropout": dropout.tolist()}
+    same(population, fitted(models_of(7, dtype=dtype), alone, X, y, **common))
 
 
 @pytest.mark.parametrize("n", [1, 7, 40])
@@ -116,8 +116,8 @@ def test_a_member_is_the_same_among_any_others(n, threads):
     population.fit(X, y, epochs=2, batch_size=20, optimizer=Momentum(rates), dropout=0.1, threads=threads)
     assert population.seeds == seeds
     models = [Model(SIZES, rng=seed) for seed in seeds]
-    own = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
-    same(population, fitted(models, own, X, y, epochs=2, batch_size=20, dropout=0.1))
+    alone = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
+    same(population, fitted(models, alone, X, y, epochs=2, batch_size=20, dropout=0.1))
 
 
 def slower(epoch):
@@ -149,8 +149,8 @@ def test_every_number_of_an_optimizer_may_be_an_array(optimizer):
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     for epochs in (2, 3):
         population.fit(X, y, epochs=epochs, batch_size=20, optimizer=optimizer(numbers))
-        own = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
-        fitted(models, own, X, y, epochs=epochs, batch_size=20)
+        alone = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
+        fitted(models, alone, X, y, epochs=epochs, batch_size=20)
         same(population, models)
 
 
@@ -158,7 +158,7 @@ def test_rules_batches_and_epochs_may_differ():
     """Members of other batch sizes, with and without a limit of norms, are trained in groups."""
     X, y = data(70, dtype="float64")
     weights = rng.uniform(0.5, 2, 70)
-    own = {
+    alone = {
         "epochs": [2, 0, 4, 3],
         "batch_size": [16, 70, 16, 100],
         "max_norm": [None, 0.5, 0.7, None],
@@ -167,13 +167,13 @@ def test_rules_batches_and_epochs_may_differ():
         "min_derivative": [0.0, 0.1, 0.05, 0.2],
         "optimizer": [Adam(0.01), SGD(0.3), Adam(0.02), SGD(0.2, clip_norm=0.1)],
     }
-    arrays = {name: np.array(values) for name, values in own.items() if name not in ("max_norm", "optimizer")}
-    arrays |= {"optimizer": own["optimizer"], "max_norm": np.array([np.nan, 0.5, 0.7, np.nan])}
+    arrays = {name: np.array(values) for name, values in alone.items() if name not in ("max_norm", "optimizer")}
+    arrays |= {"optimizer": alone["optimizer"], "max_norm": np.array([np.nan, 0.5, 0.7, np.nan])}
     population = Population(SIZES, 4, loss=Huber(0.3), output="identity", dtype="float64", rng=0)
     population.fit(X, y, sample_weight=weights, **arrays)
     models = models_of(4, loss=Huber(0.3), output="identity", dtype="float64")
-    own["max_norm"] = [None, 0.5, 0.7, None]
-    fitted(models, own, X, y, sample_weight=weights)
+    alone["max_norm"] = [None, 0.5, 0.7, None]
+    fitted(models, alone, X, y, sample_weight=weights)
     same(population, [model for i, model in enumerate(models) if i != 1 or model.history.loss == []])
     assert population.history.status.tolist() == ["finished"] * 4
 
@@ -186,8 +186,8 @@ def test_every_kind_of_layer(how, orientation):
     layers = [8, Dense(16, "identity"), norm, block, 1]
     population = Population(layers, 5, rng=0)
     population.fit(X, y, epochs=3, batch_size=25, optimizer=Adam(np.geomspace(1e-3, 0.1, 5)), threads=2)
-    own = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
-    same(population, fitted(models_of(5, layers), own, X, y, epochs=3, batch_size=25))
+    alone = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
+    same(population, fitted(models_of(5, layers), alone, X, y, epochs=3, batch_size=25))
 
 
 @pytest.mark.parametrize("shuffle", [False, "given"])
@@ -208,8 +208,8 @@ def test_one_that_diverges_stops_alone(how, orientation):
     arguments = {"activation": "identity", "output": "identity"}
     population = Population(SIZES, 5, rng=0, **arguments)
     population.fit(X, y, epochs=20, batch_size=20, optimizer=Momentum(rates))
-    own = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
-    diverged = same(population, fitted(models_of(5, **arguments), own, X, y, epochs=20, batch_size=20))
+    alone = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
+    diverged = same(population, fitted(models_of(5, **arguments), alone, X, y, epochs=20, batch_size=20))
     assert {0, 4} <= {*diverged} <= {0, 2, 4}
     assert np.isfinite(population.vectors).all()
 
@@ -235,8 +235,8 @@ def test_a_thousand_members():
     rates, dropout = np.geomspace(1e-4, 0.05, 1000), np.linspace(0.05, 0.6, 1000)
     population = Population(SIZES, 1000, rng=0)
     population.fit(X, y, epochs=3, batch_size=32, optimizer=Adam(rates), dropout=dropout, threads=2)
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
-    same(population, fitted(models_of(1000), own, X, y, epochs=3, batch_size=32))
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
+    same(population, fitted(models_of(1000), alone, X, y, epochs=3, batch_size=32))
 
 
 # ---- samples ----
@@ -270,11 +270,11 @@ def test_the_rest_of_the_rows_validates():
         population, models = Population(SIZES, 3, rng=0), models_of(3)
         population.fit(X, y, epochs=3, batch_size=16, rows=mask, validation_data="rest", sample_weight=weights)
         for model, some in zip(models, mask, strict=True):
-            own = [array[some] for array in (X, y)]
+            alone = [array[some] for array in (X, y)]
             held = [array[~some] for array in (X, y)]
             w = None if weights is None else weights[some]
             held += [] if weights is None else [weights[~some]]
-            model.fit(*own, epochs=3, batch_size=16, validation_data=held, sample_weight=w, threads=1)
+            model.fit(*alone, epochs=3, batch_size=16, validation_data=held, sample_weight=w, threads=1)
         same(population, models, val=True)
 
 
@@ -311,8 +311,8 @@ def test_weights_of_classes_among_chosen_rows(class_weight, weighted):
     for model, count in zip(models, counts, strict=True):
         some, rest = np.repeat(np.arange(60), count), np.flatnonzero(count == 0)
         held = [X[rest], y[rest]] + ([weights[rest]] if weighted else [])
-        own = weights[some] if weighted else None
-        model.fit(X[some], y[some], sample_weight=own, validation_data=held, threads=1, **common)
+        alone = weights[some] if weighted else None
+        model.fit(X[some], y[some], sample_weight=alone, validation_data=held, threads=1, **common)
     same(population, models, val=True)
 
 
@@ -321,8 +321,8 @@ def test_samples_of_each_member():
     X, y = rng.standard_normal((3, 40, 5)).astype(np.float32), rng.uniform(0.1, 0.9, (3, 40, 1)).astype(np.float32)
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     population.fit(X, y, epochs=2, batch_size=16, validation_data=(X[:, :9], y[:, :9]))
-    for model, own, targets in zip(models, X, y, strict=True):
-        model.fit(own, targets, epochs=2, batch_size=16, validation_data=(own[:9], targets[:9]), threads=1)
+    for model, alone, targets in zip(models, X, y, strict=True):
+        model.fit(alone, targets, epochs=2, batch_size=16, validation_data=(alone[:9], targets[:9]), threads=1)
     same(population, models, val=True)
     edges = np.array([0, 5, 25, 26, 75, 91])
     X, y = data(91)
@@ -348,8 +348,8 @@ def test_rows_of_a_ragged_array_that_are_nobodys():
         held = (X, edges), y, weights
         population.fit((X, edges), y, sample_weight=weights, validation_data=held, **common)
         for model, first, stop in zip(models, edges[:-1], edges[1:], strict=True):
-            own = [array[first:stop] for array in (X, y, weights)]
-            model.fit(*own[:2], sample_weight=own[2], validation_data=own, threads=1, **common)
+            alone = [array[first:stop] for array in (X, y, weights)]
+            model.fit(*alone[:2], sample_weight=alone[2], validation_data=alone, threads=1, **common)
         same(population, models, val=True)
 
 
@@ -427,8 +427,8 @@ def test_halving_lets_the_best_go_on(held):
     for rung in (2, 6, 18):
         there, on = history.epochs >= rung, history.epochs > rung
         assert values[on, rung - 1].max() < values[there & ~on, rung - 1].min()
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "epochs": history.epochs.tolist()}
-    same(population, fitted(models_of(27), own, X, y, **common), val=held)
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "epochs": history.epochs.tolist()}
+    same(population, fitted(models_of(27), alone, X, y, **common), val=held)
     assert (history.status == "finished").sum() == 1
 
 
@@ -538,8 +538,8 @@ def test_ctrl_c_comes_while_threads_help(interrupt_after):
     with interrupt_after(40, name="train_members"):
         population.fit(X, y, epochs=30, batch_size=16, threads=3)
     done = population.history.epochs.tolist()
-    own = {"epochs": done}
-    fitted(models, own, X, y, batch_size=16)
+    alone = {"epochs": done}
+    fitted(models, alone, X, y, batch_size=16)
     assert (
         population.vectors.tobytes() == np.array([m.parameters[m._network.layout.elements] for m in models]).tobytes()
     )
@@ -623,9 +623,9 @@ def test_evaluations_are_those_of_the_models():
         for i, model in enumerate(models):
             expected = model.evaluate(X, labels, sample_weight=weight, metric=["accuracy", "log_loss"])
             assert {name: values[i] for name, values in found.items()} == expected
-    own = rng.integers(0, 3, (3, 60))
-    found = population.evaluate(X, own)["accuracy"]
-    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, own, strict=True)]
+    alone = rng.integers(0, 3, (3, 60))
+    found = population.evaluate(X, alone)["accuracy"]
+    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, alone, strict=True)]
 
 
 # ---- members ----
@@ -953,8 +953,8 @@ def test_few_learning_rates_at_a_time(monkeypatch):
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     rates = np.array([0.1, 0.2, 0.3])
     population.fit(X, y, epochs=4, batch_size=16, optimizer=SGD(CosineDecay(rates, length=18, per="step")))
-    own = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
-    same(population, fitted(models, own, X, y, epochs=4, batch_size=16))
+    alone = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
+    same(population, fitted(models, alone, X, y, epochs=4, batch_size=16))
 
 
 def test_a_rate_that_cannot_be_ends_the_fit():
