@@ -316,6 +316,25 @@ def test_weights_of_classes_among_chosen_rows(class_weight, weighted):
     same(population, models, val=True)
 
 
+def test_several_outputs_of_each_member():
+    """Probabilities (n, rows, n_out), with rows and weights; and (n, rows) where rows and members are as many."""
+    X, Y, weights = np.asfortranarray(rng.standard_normal((3, 20, 5))), rng.random((3, 20, 4)), rng.random((3, 20))
+    Y /= Y.sum(axis=2, keepdims=True)
+    rows = [[1, 2, 3], [4, 4, 19], [0]]
+    arguments = {"output": "softmax", "loss": "cross_entropy"}
+    population, models = Population([5, 4], 3, rng=0, **arguments), models_of(3, [5, 4], **arguments)
+    population.fit(X, Y, epochs=2, batch_size=2, rows=rows, sample_weight=weights)
+    for model, x, y, w, some in zip(models, X, Y, weights, rows, strict=True):
+        model.fit(x[some], y[some], epochs=2, batch_size=2, sample_weight=w[some], threads=1)
+    same(population, models)
+    X, Y = rng.standard_normal((3, 5)), rng.uniform(0.1, 0.9, (3, 3))
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    population.fit(X[::-1], Y, epochs=2, batch_size=2)
+    for model, y in zip(models, Y, strict=True):
+        model.fit(X[::-1], y, epochs=2, batch_size=2, threads=1)
+    same(population, models)
+
+
 def test_samples_of_each_member():
     """As one array with a set for each, and ragged; a set may be smaller than a batch."""
     X, y = rng.standard_normal((3, 40, 5)).astype(np.float32), rng.uniform(0.1, 0.9, (3, 40, 1)).astype(np.float32)
