@@ -64,6 +64,13 @@ def skip_where_sums_have_another_order(engine, how="", batch_size=2):
         pytest.skip("a model sums feature-major, or a single sample, in another order than lanes")
 
 
+def avoid_single_rows(counts):
+    """Take some rows from members whose last batch of 16 were a single row."""
+    for each in counts:
+        if each.sum() % 16 == 1:
+            each[each.argmax()] = 0
+
+
 @pytest.fixture(autouse=True)
 def many_threads_pay(monkeypatch):
     """Small fits run on the threads that they may use, and no other network's plans serve here."""
@@ -102,9 +109,9 @@ def same(population, models, val=False):
 def fitted(models, arguments, X, y, **common):
     """Fit models one by one, each with the values of its own that `arguments` has for it."""
     for i, model in enumerate(models):
-        own = {name: values[i] for name, values in arguments.items()}
+        alone = {name: values[i] for name, values in arguments.items()}
         with contextlib.suppress(DivergenceError):
-            model.fit(X, y, threads=1, **common, **own)
+            model.fit(X, y, threads=1, **common, **alone)
     return models
 
 
@@ -127,8 +134,8 @@ def test_each_member_has_the_bits_of_a_model(how, batch_size, dtype, orientation
     population = Population(SIZES, 7, dtype=dtype, rng=0)
     common = {"epochs": 3, "batch_size": batch_size}
     population.fit(X, y, optimizer=Adam(rates), l2=l2, dropout=dropout, threads=2, **common)
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": l2.tolist(), "dropout": dropout.tolist()}
-    same(population, fitted(models_of(7, dtype=dtype), own, X, y, **common))
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": l2.tolist(), "dropout": dropout.tolist()}
+    same(population, fitted(models_of(7, dtype=dtype), alone, X, y, **common))
 
 
 @pytest.mark.parametrize("n", [1, 7, 40])
@@ -141,8 +148,8 @@ def test_a_member_is_the_same_among_any_others(n, threads):
     population.fit(X, y, epochs=2, batch_size=20, optimizer=Momentum(rates), dropout=0.1, threads=threads)
     assert population.seeds == seeds
     models = [Model(SIZES, rng=seed) for seed in seeds]
-    own = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
-    same(population, fitted(models, own, X, y, epochs=2, batch_size=20, dropout=0.1))
+    alone = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
+    same(population, fitted(models, alone, X, y, epochs=2, batch_size=20, dropout=0.1))
 
 
 def slower(epoch):
@@ -174,8 +181,8 @@ def test_every_number_of_an_optimizer_may_be_an_array(optimizer):
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     for epochs in (2, 3):
         population.fit(X, y, epochs=epochs, batch_size=20, optimizer=optimizer(numbers))
-        own = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
-        fitted(models, own, X, y, epochs=epochs, batch_size=20)
+        alone = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
+        fitted(models, alone, X, y, epochs=epochs, batch_size=20)
         same(population, models)
 
 
@@ -183,7 +190,7 @@ def test_rules_batches_and_epochs_may_differ():
     """Members of other batch sizes, with and without a limit of norms, are trained in groups."""
     X, y = data(70, dtype="float64")
     weights = rng.uniform(0.5, 2, 70)
-    own = {
+    alone = {
         "epochs": [2, 0, 4, 3],
         "batch_size": [16, 70, 16, 100],
         "max_norm": [None, 0.5, 0.7, None],
@@ -192,13 +199,13 @@ def test_rules_batches_and_epochs_may_differ():
         "min_derivative": [0.0, 0.1, 0.05, 0.2],
         "optimizer": [Adam(0.01), SGD(0.3), Adam(0.02), SGD(0.2, clip_norm=0.1)],
     }
-    arrays = {name: np.array(values) for name, values in own.items() if name not in ("max_norm", "optimizer")}
-    arrays |= {"optimizer": own["optimizer"], "max_norm": np.array([np.nan, 0.5, 0.7, np.nan])}
+    arrays = {name: np.array(values) for name, values in alone.items() if name not in ("max_norm", "optimizer")}
+    arrays |= {"optimizer": alone["optimizer"], "max_norm": np.array([np.nan, 0.5, 0.7, np.nan])}
     population = Population(SIZES, 4, loss=Huber(0.3), output="identity", dtype="float64", rng=0)
     population.fit(X, y, sample_weight=weights, **arrays)
     models = models_of(4, loss=Huber(0.3), output="identity", dtype="float64")
-    own["max_norm"] = [None, 0.5, 0.7, None]
-    fitted(models, own, X, y, sample_weight=weights)
+    alone["max_norm"] = [None, 0.5, 0.7, None]
+    fitted(models, alone, X, y, sample_weight=weights)
     same(population, [model for i, model in enumerate(models) if i != 1 or model.history.loss == []])
     assert population.history.status.tolist() == ["finished"] * 4
 
@@ -212,8 +219,8 @@ def test_every_kind_of_layer(how, orientation, engine):
     layers = [8, Dense(16, "identity"), norm, block, 1]
     population = Population(layers, 5, rng=0)
     population.fit(X, y, epochs=3, batch_size=25, optimizer=Adam(np.geomspace(1e-3, 0.1, 5)), threads=2)
-    own = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
-    same(population, fitted(models_of(5, layers), own, X, y, epochs=3, batch_size=25))
+    alone = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
+    same(population, fitted(models_of(5, layers), alone, X, y, epochs=3, batch_size=25))
 
 
 @pytest.mark.parametrize("shuffle", [False, "given"])
@@ -235,8 +242,8 @@ def test_one_that_diverges_stops_alone(how, orientation, engine):
     arguments = {"activation": "identity", "output": "identity"}
     population = Population(SIZES, 5, rng=0, **arguments)
     population.fit(X, y, epochs=20, batch_size=20, optimizer=Momentum(rates))
-    own = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
-    diverged = same(population, fitted(models_of(5, **arguments), own, X, y, epochs=20, batch_size=20))
+    alone = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
+    diverged = same(population, fitted(models_of(5, **arguments), alone, X, y, epochs=20, batch_size=20))
     assert {0, 4} <= {*diverged} <= {0, 2, 4}
     assert np.isfinite(population.vectors).all()
 
@@ -263,8 +270,8 @@ def test_a_thousand_members():
     rates, dropout = np.geomspace(1e-4, 0.05, 1000), np.linspace(0.05, 0.6, 1000)
     population = Population(SIZES, 1000, rng=0)
     population.fit(X, y, epochs=3, batch_size=32, optimizer=Adam(rates), dropout=dropout, threads=2)
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
-    same(population, fitted(models_of(1000), own, X, y, epochs=3, batch_size=32))
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
+    same(population, fitted(models_of(1000), alone, X, y, epochs=3, batch_size=32))
 
 
 # ---- samples ----
@@ -276,9 +283,7 @@ def test_rows_are_chosen_without_a_copy():
     weights = rng.uniform(0.5, 2, 75).astype(np.float32)
     mask, counts = rng.random((4, 75)) < 0.6, rng.integers(0, 3, (4, 75))
     lists = [rng.permutation(75)[: 10 + 8 * i] for i in range(4)]
-    for each in (*mask, *counts):  # no batch of a single row, whose sums have another order in lanes
-        if each.sum() % 16 == 1:
-            each[each.argmax()] = 0
+    avoid_single_rows((*mask, *counts))
     for rows, chosen in (
         (mask, [np.flatnonzero(each) for each in mask]),
         (counts, [np.repeat(np.arange(75), each) for each in counts]),
@@ -296,18 +301,16 @@ def test_rows_are_chosen_without_a_copy():
 def test_the_rest_of_the_rows_validates():
     X, y = data()
     mask = rng.random((3, 75)) < 0.7
-    for each in mask:
-        if each.sum() % 16 == 1:
-            each[each.argmax()] = False
+    avoid_single_rows(mask)
     for weights in (None, rng.uniform(0.5, 2, 75).astype(np.float32)):
         population, models = Population(SIZES, 3, rng=0), models_of(3)
         population.fit(X, y, epochs=3, batch_size=16, rows=mask, validation_data="rest", sample_weight=weights)
         for model, some in zip(models, mask, strict=True):
-            own = [array[some] for array in (X, y)]
+            alone = [array[some] for array in (X, y)]
             held = [array[~some] for array in (X, y)]
             w = None if weights is None else weights[some]
             held += [] if weights is None else [weights[~some]]
-            model.fit(*own, epochs=3, batch_size=16, validation_data=held, sample_weight=w, threads=1)
+            model.fit(*alone, epochs=3, batch_size=16, validation_data=held, sample_weight=w, threads=1)
         same(population, models, val=True)
 
 
@@ -331,13 +334,51 @@ def test_targets_of_each_member():
         same(population, models)
 
 
+@pytest.mark.parametrize("class_weight", [{0: 2.0}, "balanced"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_of_classes_among_chosen_rows(class_weight, weighted):
+    """They follow from the rows that a member sees, and those that are left out have none."""
+    X, y = rng.standard_normal((60, 5)), rng.integers(0, 2, 60)
+    weights = rng.uniform(0.5, 2, 60) if weighted else None
+    counts = rng.integers(0, 3, (3, 60))
+    avoid_single_rows(counts)
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    common = {"epochs": 2, "batch_size": 16, "class_weight": class_weight}
+    population.fit(X, y, rows=counts, validation_data="rest", sample_weight=weights, **common)
+    for model, count in zip(models, counts, strict=True):
+        some, rest = np.repeat(np.arange(60), count), np.flatnonzero(count == 0)
+        held = [X[rest], y[rest]] + ([weights[rest]] if weighted else [])
+        alone = weights[some] if weighted else None
+        model.fit(X[some], y[some], sample_weight=alone, validation_data=held, threads=1, **common)
+    same(population, models, val=True)
+
+
+def test_several_outputs_of_each_member():
+    """Probabilities (n, rows, n_out), with rows and weights; and (n, rows) where rows and members are as many."""
+    X, Y, weights = np.asfortranarray(rng.standard_normal((3, 20, 5))), rng.random((3, 20, 4)), rng.random((3, 20))
+    Y /= Y.sum(axis=2, keepdims=True)
+    rows = [[1, 2, 3, 5], [4, 4, 19, 2], [0, 7]]
+    arguments = {"output": "softmax", "loss": "cross_entropy"}
+    population, models = Population([5, 4], 3, rng=0, **arguments), models_of(3, [5, 4], **arguments)
+    population.fit(X, Y, epochs=2, batch_size=2, rows=rows, sample_weight=weights)
+    for model, x, y, w, some in zip(models, X, Y, weights, rows, strict=True):
+        model.fit(x[some], y[some], epochs=2, batch_size=2, sample_weight=w[some], threads=1)
+    same(population, models)
+    X, Y = rng.standard_normal((3, 5)), rng.uniform(0.1, 0.9, (3, 3))
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    population.fit(X[::-1], Y, epochs=2, batch_size=3)
+    for model, y in zip(models, Y, strict=True):
+        model.fit(X[::-1], y, epochs=2, batch_size=3, threads=1)
+    same(population, models)
+
+
 def test_samples_of_each_member(engine):
     """As one array with a set for each, and ragged; a set may be smaller than a batch."""
     X, y = rng.standard_normal((3, 40, 5)).astype(np.float32), rng.uniform(0.1, 0.9, (3, 40, 1)).astype(np.float32)
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     population.fit(X, y, epochs=2, batch_size=16, validation_data=(X[:, :9], y[:, :9]))
-    for model, own, targets in zip(models, X, y, strict=True):
-        model.fit(own, targets, epochs=2, batch_size=16, validation_data=(own[:9], targets[:9]), threads=1)
+    for model, alone, targets in zip(models, X, y, strict=True):
+        model.fit(alone, targets, epochs=2, batch_size=16, validation_data=(alone[:9], targets[:9]), threads=1)
     same(population, models, val=True)
     edges = np.array([0, 5, 25, 26, 75, 91] if engine == "one by one" else [0, 5, 25, 27, 75, 91])
     X, y = data(91)
@@ -363,8 +404,8 @@ def test_rows_of_a_ragged_array_that_are_nobodys():
         held = (X, edges), y, weights
         population.fit((X, edges), y, sample_weight=weights, validation_data=held, **common)
         for model, first, stop in zip(models, edges[:-1], edges[1:], strict=True):
-            own = [array[first:stop] for array in (X, y, weights)]
-            model.fit(*own[:2], sample_weight=own[2], validation_data=own, threads=1, **common)
+            alone = [array[first:stop] for array in (X, y, weights)]
+            model.fit(*alone[:2], sample_weight=alone[2], validation_data=alone, threads=1, **common)
         same(population, models, val=True)
 
 
@@ -442,8 +483,8 @@ def test_halving_lets_the_best_go_on(held):
     for rung in (2, 6, 18):
         there, on = history.epochs >= rung, history.epochs > rung
         assert values[on, rung - 1].max() < values[there & ~on, rung - 1].min()
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "epochs": history.epochs.tolist()}
-    same(population, fitted(models_of(27), own, X, y, **common), val=held)
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "epochs": history.epochs.tolist()}
+    same(population, fitted(models_of(27), alone, X, y, **common), val=held)
     assert (history.status == "finished").sum() == 1
 
 
@@ -554,8 +595,8 @@ def test_ctrl_c_comes_while_threads_help(interrupt_after, engine):
     with interrupt_after(40, name=ENGINES[engine][0]):
         population.fit(X, y, epochs=30, batch_size=16, threads=3)
     done = population.history.epochs.tolist()
-    own = {"epochs": done}
-    fitted(models, own, X, y, batch_size=16)
+    alone = {"epochs": done}
+    fitted(models, alone, X, y, batch_size=16)
     assert (
         population.vectors.tobytes() == np.array([m.parameters[m._network.layout.elements] for m in models]).tobytes()
     )
@@ -639,9 +680,9 @@ def test_evaluations_are_those_of_the_models():
         for i, model in enumerate(models):
             expected = model.evaluate(X, labels, sample_weight=weight, metric=["accuracy", "log_loss"])
             assert {name: values[i] for name, values in found.items()} == expected
-    own = rng.integers(0, 3, (3, 60))
-    found = population.evaluate(X, own)["accuracy"]
-    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, own, strict=True)]
+    alone = rng.integers(0, 3, (3, 60))
+    found = population.evaluate(X, alone)["accuracy"]
+    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, alone, strict=True)]
 
 
 # ---- members ----
@@ -969,8 +1010,8 @@ def test_few_learning_rates_at_a_time(monkeypatch):
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     rates = np.array([0.1, 0.2, 0.3])
     population.fit(X, y, epochs=4, batch_size=16, optimizer=SGD(CosineDecay(rates, length=18, per="step")))
-    own = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
-    same(population, fitted(models, own, X, y, epochs=4, batch_size=16))
+    alone = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
+    same(population, fitted(models, alone, X, y, epochs=4, batch_size=16))
 
 
 def test_a_rate_that_cannot_be_ends_the_fit():
@@ -1027,6 +1068,14 @@ def test_arrays_in_settings_are_copies_that_compare():
     assert np.asarray(optimizer.learning_rate).tolist() == [0.1, 0.2]
     assert optimizer == pickle.loads(pickle.dumps(optimizer)) == Adam(np.array([0.1, 0.2]))
     assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
+
+
+def test_targets_out_of_reach_are_told():
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    with pytest.warns(UserWarning, match="no training reaches those outside") as found:
+        population.fit(X, y + 3, epochs=1, batch_size=16)
+    assert [each.filename for each in found] == [__file__]
 
 
 def test_what_a_fit_tells(capsys):
