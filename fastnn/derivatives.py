@@ -152,7 +152,8 @@ class Derivatives:
     def forward(self, X: ArrayLike, *, dropout: float | Sequence[float] = 0.0) -> NDArray[Any]:
         """The outputs, (n, n_out) in the model's dtype, for X (n, n_inputs); the activations are kept for `backward`.
 
-        The outputs are those of `predict`, but that BatchNorm takes the mean and variance of X, as in training.
+        The outputs are those of `predict` up to rounding, but that BatchNorm takes the mean and variance of X, as in
+        training, and so needs two rows or more.
         `dropout` is as in `fit`, and off unless asked for: then outputs of hidden layers become zero, drawn by the
         model's generator; `backward` and `step` on the same X drop the same ones. Each thread has its own last
         `forward`. X is as in `predict`, and so are the errors; RuntimeError where dropout is asked for while the model
