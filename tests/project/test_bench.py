@@ -630,8 +630,8 @@ def task(case, members=5):
 
 
 PEERS_OF_POPULATIONS = [
-    *(("jax", {"at once": n}) for n in (0, 2)),
-    *(("jax-one-order", {"at once": way}) for way in ("last axis", 0, 2)),
+    *(("jax", {"at once": n, "vector bits": 256}) for n in (0, 2)),
+    *(("jax-one-order", {"at once": way, "vector bits": 512}) for way in ("last axis", 0, 2)),
     ("torch", {}),
     ("torch-one-order", {}),
 ]
