@@ -7,8 +7,12 @@ from .data.idx import load_idx as load_idx
 from .data.idx import one_hot as one_hot
 from .data.streams import Stream as Stream
 from .data.windows import windows as windows
+from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier
+from .estimators.ensembles import MLPEnsembleRegressor as MLPEnsembleRegressor
 from .estimators.estimators import MLPClassifier as MLPClassifier
 from .estimators.estimators import MLPRegressor as MLPRegressor
+from .group_models import GroupModels as GroupModels
+from .group_models import fit_groups as fit_groups
 from .loading import load as load
 from .model import Model as Model
 from .plots import plot_confusion_matrix as plot_confusion_matrix

@@ -9,14 +9,15 @@ from typing import Any
 
 from .checks import file_paths
 from .checks.scalars import shown
-from .files import model_file, population_file, storage
+from .files import groups_file, model_file, population_file, storage
+from .group_models import GroupModels
 from .model import Model
 from .population import Population
 from .settings.custom import Activation, Loss
 
 
 def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Any:
-    """The model or population that `Model.save` or `Population.save` wrote to the file.
+    """The model, population or models of groups that `Model.save`, `Population.save` or `GroupModels.save` wrote.
 
     A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
     them. Nothing can tell whether they are the functions that the model was trained with.
@@ -42,6 +43,8 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     description, tensors = storage.read(path)
     try:
         found = json.loads(description)
+        if "groups" in found:
+            return GroupModels._of(groups_file.read(found, tensors, custom or {}))
         if "population" in found:
             return Population._of(population_file.read(found, tensors, custom or {}))
         contents = model_file.read(found, tensors, custom or {})

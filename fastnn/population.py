@@ -329,16 +329,23 @@ class Population:
         inputs = data_of(self._architecture, self._feature_names, len(self), (X, None, None), labelled=False).inputs
         if isinstance(X, tuple) or inputs.starts.any():
             raise ValueError(f"X must have shape (rows, {self.sizes[0]}); predict_each takes rows of each member's own")
-        rows = len(inputs.array)
         if reduce is None:
-            return self._outputs(inputs.array, slice(0, rows), threads)
-        row_bytes = len(self) * self.sizes[-1] * self._programs.layout.itemsize
+            return self._outputs(inputs.array, slice(0, len(inputs.array)), threads)
+        return self._reductions(inputs.array, (reduce,), threads, q)[0]
+
+    def _reductions(
+        self, array: NDArray[Any], reduces: Sequence[str], threads: int | None, q: Sequence[float] = ()
+    ) -> list[NDArray[Any]]:
+        """Some results of all members for rows as the kernels read them, each as `predict` gives it."""
+        rows, row_bytes = len(array), len(self) * self.sizes[-1] * self._programs.layout.itemsize
         step, parts, first = max(2, REDUCE_BYTES // row_bytes), [], 0
         while first < rows:
             stop = rows if first + step >= rows - 1 else first + step  # a last row alone is summed in another order
-            parts.append(self._reduced(self._outputs(inputs.array, slice(first, stop), threads), reduce, q))
+            outputs = self._outputs(array, slice(first, stop), threads)
+            parts.append([self._reduced(outputs, reduce, q) for reduce in reduces])
             first = stop
-        return np.concatenate(parts, axis=1 if reduce == "quantiles" else 0)
+        axes = [1 if reduce == "quantiles" else 0 for reduce in reduces]
+        return [np.concatenate(some, axis) for some, axis in zip(zip(*parts, strict=True), axes, strict=True)]
 
     def _outputs(self, array: NDArray[Any], some: slice, threads: int | None) -> NDArray[Any]:
         n, part = len(self), array[some]

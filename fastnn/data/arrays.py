@@ -53,7 +53,7 @@ def array(name: str, value: ArrayLike) -> NDArray[Any]:
         raise ValueError(f"{name} must be a rectangular array of numbers, got {shown(value)}") from error
 
 
-def _labels(value: Any) -> list[Any]:
+def column_labels(value: Any) -> list[Any]:
     """What the columns of a frame are called; none where it is no frame."""
     if type(value) is np.ndarray or not hasattr(type(value), "__array__"):
         return []  # polars' LazyFrame would have to be computed for its names
@@ -67,7 +67,7 @@ def _no_dates(name: str, value: Any) -> None:
 
     NumPy makes numbers of polars' where other columns hold numbers, and nothing at all of pyarrow's.
     """
-    if type(value) is np.ndarray or not (labels := _labels(value)):
+    if type(value) is np.ndarray or not (labels := column_labels(value)):
         return
     kinds: Any = getattr(getattr(value, "schema", None), "types", getattr(value, "dtypes", ()))
     for label, kind in zip(labels, kinds, strict=False):
@@ -81,7 +81,7 @@ def _no_dates(name: str, value: Any) -> None:
 
 def column_names(value: Any) -> tuple[str, ...] | None:
     """The names of a frame's columns, where all are strings, as in scikit-learn; None for any other array."""
-    found = _labels(value)
+    found = column_labels(value)
     return tuple(found) if found and all(isinstance(each, str) for each in found) else None
 
 
@@ -114,7 +114,7 @@ def feature_names(value: Any, n_inputs: int) -> tuple[str, ...] | None:
 
 def _cell(name: str, original: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> str:
     """An element in a message, as "X[7, 2] = nan in column 'age'"; original is what the user gave."""
-    element, labels = np.reshape(np.asarray(original), shape)[index], _labels(original)
+    element, labels = np.reshape(np.asarray(original), shape)[index], column_labels(original)
     column = index[1] if len(index) > 1 else 0
     where = f" in column {labels[column]!r}" if column < len(labels) and labels[column] != column else ""
     plain = element.item() if isinstance(element, (np.str_, np.bytes_)) else element
@@ -135,7 +135,7 @@ def numeric(name: str, value: ArrayLike, text: str = "") -> NDArray[Any]:
     return found
 
 
-def _is_missing(kind: type) -> bool:
+def is_missing(kind: type) -> bool:
     """Whether it is the type of None or of pandas.NA."""
     return kind.__name__ in ("NoneType", "NAType")
 
@@ -145,8 +145,8 @@ def _of_objects(found: NDArray[Any]) -> NDArray[Any]:
     kinds = set(map(type, found.flat))
     if any(issubclass(kind, _NO_NUMBERS) for kind in kinds):
         return found
-    if any(map(_is_missing, kinds)):
-        missing = np.fromiter((_is_missing(type(each)) for each in found.flat), bool, found.size)
+    if any(map(is_missing, kinds)):
+        missing = np.fromiter((is_missing(type(each)) for each in found.flat), bool, found.size)
         found = np.where(missing.reshape(found.shape), np.nan, found)
     whole = found.size > 0 and all(issubclass(kind, (Integral, np.bool_)) for kind in kinds)
     for dtype in (np.int64, np.float64) if whole else (np.float64,):
@@ -234,7 +234,7 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
             hint = f"; {name}[:, None] is a column" if n_inputs == 1 else f"; {name}[None] is a single row"
         elif array.ndim > 2 and math.prod(array.shape[1:]) == n_inputs:
             hint = f"; {name}.reshape({len(array)}, {n_inputs}) has it"
-        elif labels := _labels(X):
+        elif labels := column_labels(X):
             hint = f" of the columns {shown(labels)}"
         raise ValueError(f"{name} must have shape (n, {n_inputs}), got {array.shape}{hint}")
     if len(array) == 0:

@@ -235,7 +235,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         network = engine.network
         return (
             outputs_of(network, X, self.threads)
-            if _is_plain(X, network.inference.dtype, self) and not engine.wider
+            if is_plain(X, network.inference.dtype, self) and not engine.wider
             else None
         )
 
@@ -743,7 +743,7 @@ def _accuracy(y: Any, predicted: Any, sample_weight: Any = None) -> float:
     return found
 
 
-def _is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
+def is_plain(X: Any, dtype: Any, estimator: Any) -> bool:
     """Whether X needs no validation by scikit-learn, because it would be taken as it is."""
     return (
         type(X) is np.ndarray

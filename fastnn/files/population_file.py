@@ -72,10 +72,10 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     architecture = model_file.architecture_of(d, custom)
     layout = programs_of(without_parameter(architecture)).layout
     size, dtype = len(layout.elements), architecture.dtype
-    vectors = _tensor(tensors, "vectors", (n, size), dtype)
+    vectors = tensor(tensors, "vectors", (n, size), dtype)
     _check_least(architecture, vectors)
     members = Members.of(np.array(vectors, order="C"))
-    random, noise, split_seeds = _whole(_tensor(tensors, "generators", (n, 6), "float64")).T
+    random, noise, split_seeds = _whole(tensor(tensors, "generators", (n, 6), "float64")).T
     if split_seeds.max() >= 2**63:
         raise ValueError("the seeds of held-out sets must be below 2**63")
     members.states["random"], members.states["noise"] = random, noise
@@ -98,9 +98,9 @@ def _read_optimizers(members: Members, described: Any, tensors: Tensors) -> set[
     n, size = members.vectors.shape
     examples = [None if each is None else optimizers.resolve(optimizers.restored(each)) for each in described]
     kinds = tuple(None if each is None else MemberOptimizers.of(each, 1).kinds[0] for each in examples)
-    which = _tensor(tensors, "optimizer.kinds", (n,), "float64")
-    settings = _tensor(tensors, "optimizer.settings", (n, MAX_FIELDS), "float64")
-    numbers = _tensor(tensors, "optimizer.numbers", (n, MAX_NUMBERS), "float64")
+    which = tensor(tensors, "optimizer.kinds", (n,), "float64")
+    settings = tensor(tensors, "optimizer.settings", (n, MAX_FIELDS), "float64")
+    numbers = tensor(tensors, "optimizer.numbers", (n, MAX_NUMBERS), "float64")
     if not np.isin(which, [-1, *(i for i, kind in enumerate(kinds) if kind is not None)]).all():
         raise ValueError(f"optimizer.kinds must name optimizers, got {which.min():g} to {which.max():g}")
     trained, names = which >= 0, {"optimizer.kinds", "optimizer.settings", "optimizer.numbers"}
@@ -109,7 +109,7 @@ def _read_optimizers(members: Members, described: Any, tensors: Tensors) -> set[
     vectors = np.zeros((n, latest.n_vectors, size), members.vectors.dtype)
     for i in range(latest.n_vectors):
         names.add(f"optimizer.vector{i}")
-        vectors[:, i] = _tensor(tensors, f"optimizer.vector{i}", (n, size), str(vectors.dtype))
+        vectors[:, i] = tensor(tensors, f"optimizer.vector{i}", (n, size), str(vectors.dtype))
     for kind, optimizer in enumerate(found):
         some = np.flatnonzero(trained & (latest.which == kind))
         if not len(some):
@@ -148,12 +148,12 @@ def _check_least(architecture: Architecture, vectors: NDArray[Any]) -> None:
             first = stop
 
 
-def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def tensor(tensors: Tensors, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """A tensor of a file; raises where it has another shape or dtype."""
-    tensor = tensors[name]
-    if tensor.shape != shape or tensor.dtype != dtype:
-        raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {dtype} {shape}")
-    return tensor
+    found = tensors[name]
+    if found.shape != shape or found.dtype != dtype:
+        raise ValueError(f"{name} is {found.dtype} {found.shape}, not {dtype} {shape}")
+    return found
 
 
 def _halves(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,27 @@ class MemberPasses:
     ) -> NDArray[np.float64]:
         """The mean losses of members `which` (m,), each on its own of m sample sets, whose weights sum to counts."""
         losses = np.empty(len(which))
-        self._run(which, samples, counts, losses, None, threads)
+        self._run(which, samples, counts, losses, threads)
         return losses
 
     def outputs_on(self, which: NDArray[np.int64], samples: MemberSamples, rows: int, threads: int = 1) -> NDArray[Any]:
         """The outputs (m, rows, n_out) of members `which` (m,), each for its own of m sample sets of so many rows."""
         out = np.empty((len(which), rows, self.layout.sizes[-1]), self.layout.dtype)
-        self._run(which, samples, np.ones(len(which)), np.empty(len(which)), out, threads)
+        self._predict(which, samples, address_of(out) + out.strides[0] * np.arange(len(which)), threads)
         return out
+
+    def flat_outputs_on(self, which: NDArray[np.int64], samples: MemberSamples, threads: int = 1) -> NDArray[Any]:
+        """The outputs (all rows, n_out) of members `which` (m,), those for each one's sample set behind the last's."""
+        counts = samples.places["n"]
+        out = np.empty((int(counts.sum()), self.layout.sizes[-1]), self.layout.dtype)
+        self._predict(which, samples, address_of(out) + out.strides[0] * (np.cumsum(counts) - counts), threads)
+        return out
+
+    def _predict(self, which: NDArray[np.int64], samples: MemberSamples, to: NDArray[np.int64], threads: int) -> None:
+        """Write the outputs of each member to an address."""
+        places = samples.places.copy()
+        places["outputs"] = to
+        self._run(which, replace(samples, places=places), np.ones(len(which)), np.empty(len(which)), threads)
 
     def _run(
         self,
@@ -68,14 +82,14 @@ class MemberPasses:
         samples: MemberSamples,
         counts: NDArray[np.float64],
         losses: NDArray[np.float64],
-        out: NDArray[Any] | None,
         threads: int,
     ) -> None:
-        """Fill losses and outputs, in calls that each take a short time."""
+        """Fill losses, and outputs where the samples say a place, in calls that each take a short time."""
         layout, record = self.layout, task_record(self.layout, self.members, samples)
         longest, width = int(samples.places["n"].max(initial=0)), layout.sizes[-1] * layout.itemsize
         record["output_stride"] = width
-        scratch = np.empty(longest * layout.sizes[-1] if out is None else 0, layout.dtype).view(np.uint8)
+        nowhere = longest if not samples.places["outputs"].all() else 0
+        scratch = np.empty(nowhere * layout.sizes[-1], layout.dtype).view(np.uint8)
         sweepers = [_Sweeper(self.programs, self.scale, self.settings, t) for t in range(threads)]
         pass_ = sweepers[0].sweep.pass_of_kinds(_kind(samples.x), _kind_or_none(samples.y), _kind_or_none(samples.w))
         wanted = set[int]()
@@ -86,8 +100,6 @@ class MemberPasses:
         total_rows = int(samples.places["n"].sum())
         mean = max(1, total_rows // max(1, len(which)))
         for first, stop in calls.pieces(len(which), threads, mean * layout.multiply_adds / threads):
-            if out is not None:
-                record["outputs"], record["outputs_stride"] = address_of(out[first:]), out.strides[0]
             mailbox, arguments = aligned_zeros(MAILBOX.itemsize, MAILBOX), []
             chosen = record, samples.places[first:stop], which[first:stop], counts[first:stop], losses[first:stop]
             for sweeper, code, room in zip(sweepers, codes, scratches, strict=True):

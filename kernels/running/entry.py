@@ -40,7 +40,7 @@ from ..programs.training_programs import (
 )
 from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached
-from . import groups
+from . import grouping, groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
 from .interpreter import address, flush_subnormals, pointer, restore, run_part
 from .records import (
@@ -361,6 +361,49 @@ def draw_numbers(words, uniform, last):
     integers(2**64, dtype=uint64) gives then. Both are C-ordered.
     """
     draw(words, uniform, last)
+
+
+# ---- rows of groups ----
+
+
+@cached
+def encode_words(words, codes, table, found, rows, n, first):
+    """Number the different words, in the order in which they come: codes[i] is the number of words[i].
+
+    words, found and rows int64, codes and table int32. found holds the words that have a number, n of them, and rows
+    where each came first; words[0] is in row `first`. table, of a power of two, holds the numbers by the words' hashes,
+    and -1 where there is none; all must have room. Gives the new n.
+    """
+    return grouping.encode(words, codes, table, found, rows, n, first)
+
+
+@cached
+def place_rows(codes, following, first, rows):
+    """Put row numbers, from `first` on, to their groups: rows, int32, has those of a group side by side, in order.
+
+    codes, int32, are the numbers of groups; following, int64, is where the next row of each goes.
+    """
+    grouping.place(codes, following, first, rows)
+
+
+@cached
+def standardise_groups(values, edges, out, column, means, deviations, kinds):
+    """Subtract from numbers the mean of their group, and divide by its standard deviation; zeros where it has none.
+
+    values, float64, has the numbers of the groups between edges, int64 (groups + 1,); none is empty. They go to a
+    column of out (rows, columns). means and deviations, float64, and kinds, int8, get a value for each group: of one
+    with a number that is not finite the mean of the others, and no deviation.
+    """
+    grouping.standardise(values, edges, out, column, means, deviations, kinds)
+
+
+@cached
+def transform_groups(values, edges, out, column, means, factors):
+    """Subtract from numbers the mean of their group, and multiply by its factor; zeros where that is zero.
+
+    The arguments are as for `standardise_groups`.
+    """
+    grouping.transform(values, edges, out, column, means, factors)
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -694,8 +737,7 @@ def sweep_members(
     """Run the programs of blocks over the samples of each member of a population: evaluate or predict.
 
     Threads take members from the queue, as in `train_members`. Member queue[k] has its samples at places[k]; its loss,
-    the sum divided by counts[k], float64, is losses[k]; outputs lie as TASK says. Where that says no place they are
-    written to the slot's own.
+    the sum divided by counts[k], float64, is losses[k]; its outputs go to where places[k] says, or to scratch.
     """
     here, memory, now = slot[0], task[0], step[0]
     entered = enters(mailbox, here.worker)
@@ -707,9 +749,9 @@ def sweep_members(
         n = memory.n_words
         unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
         _bind_samples(bindings, memory, places[k], False)
-        bindings[OUTPUTS].address = memory.outputs + memory.outputs_stride * k
+        bindings[OUTPUTS].address = places[k].outputs
         bindings[OUTPUTS].row_stride = memory.output_stride
-        if memory.outputs == 0:
+        if places[k].outputs == 0:
             bindings[OUTPUTS].address = address(scratch)
         now.scale = 1.0 / counts[k]
         now.total = 0.0

@@ -23,8 +23,9 @@ RUN = np.dtype(
     ]
 )
 # Where a member of a population finds its samples. `rows` is the address of the int32 numbers of those that it sees, n
-# of them; 0 where they are the first n. `rates` is the address of the learning rate at position 0, where it changes.
-PLACE = np.dtype([(name, "i8") for name in ("inputs", "targets", "weights", "rows", "n", "rates")])
+# of them; 0 where they are the first n. `rates` is the address of the learning rate at position 0, where it changes;
+# `outputs` where the outputs go, 0 where nobody wants them.
+PLACE = np.dtype([(name, "i8") for name in ("inputs", "targets", "weights", "rows", "n", "rates", "outputs")])
 # What members of a population that are trained by one kind of fit have in common: addresses, and bytes between members.
 # Parameters and each of the optimizer's vectors are n_words words of 4 bytes, unpadded; word i of one lies at words[i],
 # int64, of a padded vector of n_bytes. `start` is a record STATE: the number of this fit's optimizer, and its numbers.
@@ -34,7 +35,7 @@ TASK = np.dtype(
         *((name, "i8") for name in ("vectors", "optimizer_vectors", "optimizer_stride", "states", "start")),
         *((name, "i8") for name in ("settings", "settings_stride", "settings_bytes", "order")),
         *((name, "i8") for name in ("input_stride", "target_stride", "weight_stride")),  # bytes between samples
-        *((name, "i8") for name in ("outputs", "outputs_stride", "output_stride")),  # bytes between members, samples
+        ("output_stride", "i8"),
     ]
 )
 _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))

@@ -1,0 +1,569 @@
+"""`fit_groups`: a network for each group of a table, trained at once, and `GroupModels`: these networks by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checks import file_paths, scalars
+from .checks.other_names import explained
+from .checks.scalars import shown
+from .data import arrays, frames
+from .files import groups_file, population_file, storage
+from .files.groups_file import STATUSES, TRAINED, Contents, Statistics
+from .kernels.running import entry, grouping
+from .model import Model
+from .population import Population
+from .reports.progress import PopulationProgress
+from .settings.custom import Activation
+from .settings.each import is_array
+from .settings.initialisers import Init
+from .settings.layers import AnyLayer
+from .settings.losses import AnyLoss
+from .settings.optimizers import Adam, Optimizer
+from .settings.stopping import Patience
+from .training.group_rows import GroupRows
+from .training.members import Members, MemberSamples, Rows
+
+# Arguments of `Population.fit` that are passed on; they are the same for all groups.
+OF_FIT = (
+    *("epochs", "batch_size", "optimizer", "l2", "l1", "max_norm", "dropout", "input_noise", "min_derivative"),
+    *("shuffle", "validation_fraction", "stopping", "threads"),
+)
+
+
+class GroupModel(NamedTuple):
+    """What `models[key]` gives: one group's network, with the statistics that standardise what it reads and gives."""
+
+    key: Any
+    status: str
+    n_rows: int
+    epochs: int
+    loss: float  # the last epoch's, of standardised targets; NaN without an epoch
+    features: list[Any]
+    input_mean: NDArray[np.float64]
+    input_std: NDArray[np.float64]  # 0 where a column is constant: the network sees 0
+    target_mean: NDArray[np.float64]
+    target_std: NDArray[np.float64]
+    model: Model | None  # takes standardised inputs, gives standardised outputs; None without a network
+    fallback: str | None
+    single: bool  # whether `target` was one column
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Predictions (rows,), or (rows, targets) for several targets, for X: rows of features as in the frame.
+
+        X is an array (rows, features), in the order of `features`, or a frame that has these columns.
+        """
+        X = _plain_rows(X, self.features)
+        if self.model is None:
+            mean = self.target_mean if self.fallback == "mean" else np.full_like(self.target_mean, np.nan)
+            found = np.repeat(mean[None], len(X), axis=0)
+        else:
+            found = np.empty(X.shape, self.model.dtype)
+            edges = np.array([0, len(X)])
+            for j, factor in enumerate(_factors(self.input_std)):
+                column = np.ascontiguousarray(X[:, j])
+                entry.transform_groups(column, edges, found, j, self.input_mean[j : j + 1], factor[None])
+            found = self.model.predict(found) * self.target_std + self.target_mean
+        return found[:, 0] if self.single else found
+
+
+class GroupModels(Mapping[Any, GroupModel]):
+    """The networks that `fit_groups` trained, by the keys of their groups; `fastnn.load` reads them from a file.
+
+    `models[key]` is one group's network, with a `predict` that takes inputs as they are in the frame; a KeyError where
+    there is no such group. With several columns `by` a key is a tuple. `len`, iteration, `keys`, `items`, `values`,
+    `get` and `in` are those of a dict. Groups are in ascending order of their keys.
+
+    Attributes
+    ----------
+    by, targets, features : list
+        The columns of keys, targets and inputs.
+    status : array (groups,) of str
+        "trained"; or why a group has no network: "diverged", "too few rows", "constant inputs", "constant target",
+        "missing values", "infinite values", or "empty", for a category without a row.
+    errors : dict
+        The status of each group that has no network, by key.
+    n_rows, epochs : array (groups,), int64
+        How many rows each group has, and how many epochs its network did.
+    loss : array (groups,), float64
+        The loss of each one's last epoch, of standardised targets; NaN where there is none.
+    input_means, input_stds, target_means, target_stds : array (groups, columns), float64
+        What standardises; a standard deviation is 0 where a column is constant.
+    population : Population
+        The networks, member i for group i. They take standardised inputs; of a group without one all numbers are 0.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> frame = {"shop": ["a"] * 50 + ["b"] * 50, "price": np.linspace(1, 3, 100), "sold": np.linspace(90, 10, 100)}
+    >>> models = fastnn.fit_groups(frame, by="shop", target="sold", layers=[8], epochs=50, rng=0)
+    >>> models
+    GroupModels of 2 groups by 'shop': 2 trained
+    >>> models["a"].predict([[1.5], [2.0]]).shape, models.predict(frame).shape
+    ((2,), (100,))
+    """
+
+    def __init__(self) -> None:
+        raise TypeError("GroupModels are made by fastnn.fit_groups, or read by fastnn.load")
+
+    @classmethod
+    def _of(cls, contents: Contents) -> GroupModels:
+        made = object.__new__(cls)
+        made._contents = contents
+        made.population = Population._of(contents.population)
+        return made
+
+    _contents: Contents
+    population: Population
+
+    # ---- what is known ----
+
+    by = property(lambda self: list(self._contents.by))
+    targets = property(lambda self: list(self._contents.targets))
+    features = property(lambda self: list(self._contents.features))
+    n_rows = property(lambda self: self._contents.statistics.n_rows.copy())
+    epochs = property(lambda self: self._contents.statistics.epochs.copy())
+    input_means = property(lambda self: self._contents.statistics.input_means.copy())
+    input_stds = property(lambda self: self._contents.statistics.input_stds.copy())
+    target_means = property(lambda self: self._contents.statistics.target_means.copy())
+    target_stds = property(lambda self: self._contents.statistics.target_stds.copy())
+
+    @property
+    def status(self) -> NDArray[np.str_]:
+        return np.array(STATUSES)[self._contents.statistics.status]
+
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        known = self._contents.statistics
+        return np.where(known.epochs > 0, known.loss, np.nan)
+
+    @property
+    def errors(self) -> dict[Any, str]:
+        status = self._contents.statistics.status
+        return {self._key(i): STATUSES[status[i]] for i in np.flatnonzero(status != TRAINED).tolist()}
+
+    def __repr__(self) -> str:
+        counts = np.bincount(self._contents.statistics.status, minlength=len(STATUSES)).tolist()
+        told = ", ".join(f"{n:,} {name}" for name, n in zip(STATUSES, counts, strict=True) if n)
+        return f"GroupModels of {len(self):,} groups by {', '.join(map(repr, self.by))}: {told}"
+
+    def __len__(self) -> int:
+        return len(self._contents.statistics.status)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._places)
+
+    def _key(self, i: int) -> Any:
+        key = tuple(column[i : i + 1].tolist()[0] for column in self._contents.keys)
+        return key if len(key) > 1 else key[0]
+
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        """The number of each group, by its key."""
+        return {key: i for i, key in enumerate(_python_keys(self._contents.keys))}
+
+    def __getitem__(self, key: Any) -> GroupModel:
+        i = self._places.get(key, -1)
+        if i < 0:
+            raise KeyError(f"there is no group {key!r} among {len(self)}")
+        known, contents = self._contents.statistics, self._contents
+        return GroupModel(
+            key=key,
+            status=STATUSES[known.status[i]],
+            n_rows=int(known.n_rows[i]),
+            epochs=int(known.epochs[i]),
+            loss=float(known.loss[i]) if known.epochs[i] else np.nan,
+            features=self.features,
+            input_mean=known.input_means[i].copy(),
+            input_std=known.input_stds[i].copy(),
+            target_mean=known.target_means[i].copy(),
+            target_std=known.target_stds[i].copy(),
+            model=self.population[i] if known.status[i] == TRAINED else None,
+            fallback=contents.fallback,
+            single=contents.single,
+        )
+
+    # ---- use ----
+
+    def predict(self, frame: Any, *, unseen: str = "raise", threads: int | None = None) -> NDArray[np.float64]:
+        """Predictions for the rows of a frame, in their order: (rows,), or (rows, targets) for a list of targets.
+
+        Parameters
+        ----------
+        frame : frame or dict of arrays
+            With the columns `by` and `features`, of any library.
+        unseen : "raise" or "fallback"
+            What to do with a key that training had not: a ValueError, or what `fallback` says of a group without rows.
+        threads : int or None
+            As in `Model.predict`.
+
+        A row of a group without a network is predicted as `fallback` says: the mean of the group's targets, or NaN. A
+        missing input gives NaN.
+        """
+        scalars.choice("unseen", unseen, ("raise", "fallback"))
+        contents = self._contents
+        frames.check_columns("frame", "frame", [*contents.by, *contents.features], frame)
+        rows = GroupRows.of("frame", frame, contents.by)
+        places, known = self._places, contents.statistics
+        numbers = np.array([places.get(key, -1) for key in _python_keys(rows.keys)], np.int64)
+        if unseen == "raise" and (numbers < 0).any():
+            i = int(numbers.argmin())
+            key = _python_keys([column[i : i + 1] for column in rows.keys])[0]
+            more = f", and {(numbers < 0).sum() - 1} others" if (numbers < 0).sum() > 1 else ""
+            raise ValueError(
+                f"frame must hold keys that were trained on, got {shown(key)}{more}; unseen='fallback' takes them"
+            )
+        columns = [frames.numbers("frame", frame, label) for label in contents.features]
+        n, width = int(rows.edges[-1]), len(contents.targets)
+        out = np.empty((n, width))
+        for some, first, stop in rows.chunks(len(columns) + 2 * width, 0):
+            found = self._outputs(rows, some, columns, numbers[some], self.population._threads(threads, stop - first))
+            which, counts = (
+                np.repeat(numbers[some], np.diff(rows.edges[some.start : some.stop + 1])),
+                slice(first, stop),
+            )
+            found = found * known.target_stds[which] + known.target_means[which]
+            without = (which < 0) | (known.status[which] != TRAINED)
+            if without.any():
+                found[without] = self._instead(which[without])
+            out[counts if rows.rows is None else rows.rows[counts]] = found
+        return out[:, 0] if contents.single else out
+
+    def _instead(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What is predicted for rows of groups without a network; -1 stands for a group that is not known."""
+        known = self._contents.statistics
+        if self._contents.fallback is None:
+            return np.full((len(which), known.target_means.shape[1]), np.nan)
+        return np.where(which[:, None] < 0, known.overall, known.target_means[which])
+
+    def _outputs(
+        self, rows: GroupRows, some: slice, columns: list[NDArray[Any]], numbers: NDArray[np.int64], threads: int
+    ) -> NDArray[Any]:
+        """The networks' outputs for the rows of some groups, one behind the other."""
+        known, members = self._contents.statistics, np.maximum(numbers, 0)
+        edges = rows.edges[some.start : some.stop + 1]
+        first, edges = int(edges[0]), edges - edges[0]
+        inputs = np.empty((int(edges[-1]), len(columns)), self.population.dtype)
+        means, factors = known.input_means[members], _factors(known.input_stds[members])
+        for j, column in enumerate(columns):
+            values = rows.values(column, first, first + len(inputs))
+            entry.transform_groups(values, edges, inputs, j, means[:, j].copy(), factors[:, j].copy())
+        samples = MemberSamples.of(Rows(inputs, edges[:-1], np.diff(edges)))
+        return self.population._passes().flat_outputs_on(members, samples, min(threads, len(members)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write networks, keys and statistics to a safetensors file, which `fastnn.load` reads; see `Model.save`."""
+        path = file_paths.path(path)
+        storage.write(path, *groups_file.written(self._contents))
+
+
+def _factors(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What centred inputs are multiplied by: nothing is left of a column that is constant."""
+    with np.errstate(divide="ignore"):
+        return np.where(deviations > 0, 1 / deviations, 0.0)
+
+
+def _python_keys(keys: list[NDArray[Any]]) -> list[Any]:
+    """Keys as a dict takes them: tuples, where there are several columns."""
+    columns = [column.tolist() for column in keys]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def _plain_rows(X: Any, features: list[Any]) -> NDArray[np.float64]:
+    """X as rows of features, float64: an array, or the columns of a frame."""
+    if isinstance(X, Mapping) or hasattr(X, "columns") or hasattr(X, "column_names"):
+        frames.check_columns("X", "X", features, X)
+        return np.stack([frames.numbers("X", X, label).astype(np.float64) for label in features], axis=1)
+    found = arrays.numeric("X", X)
+    if found.ndim != 2 or found.shape[1] != len(features):
+        raise ValueError(f"X must have shape (rows, {len(features)}), got {found.shape}")
+    return found.astype(np.float64)
+
+
+# ---- training ----
+
+
+class _Request(NamedTuple):
+    """What `fit_groups` was asked for, checked."""
+
+    by: list[Any]
+    targets: list[Any]
+    features: list[Any]
+    sizes: list[Any]
+    of_networks: dict[str, Any]  # further arguments of Population
+    of_fit: dict[str, Any]  # arguments of Population.fit
+    min_rows: int
+    max_time: float | None
+    progress: bool
+
+
+@explained
+def fit_groups(
+    frame: Any,
+    *,
+    by: Any,
+    target: Any,
+    epochs: int,
+    features: Iterable[Any] | None = None,
+    layers: Iterable[int | AnyLayer] = (16,),
+    activation: str | Activation = "tanh",
+    loss: AnyLoss = "quadratic",
+    init: Init = "scaled",
+    dtype: str = "float32",
+    batch_size: int = 32,
+    optimizer: Optimizer | str = Adam(0.01),  # noqa: B008
+    l2: float = 0.0,
+    l1: float = 0.0,
+    max_norm: float | None = None,
+    dropout: Any = 0.0,
+    input_noise: float = 0.0,
+    min_derivative: float = 0.0,
+    shuffle: bool = True,
+    validation_fraction: float | None = None,
+    stopping: Patience | None = None,
+    min_rows: int = 2,
+    fallback: str | None = "mean",
+    rng: int | np.random.Generator | None = None,
+    max_time: float | None = None,
+    progress: bool | None = None,
+    threads: int | None = None,
+) -> GroupModels:
+    """Train one network for each group of a frame's rows: for each shop, each series, each sensor.
+
+    Each group's inputs and targets are standardised by its own means and standard deviations. The networks are trained
+    as a `Population`, so that a million of them need neither a million Python objects nor copies of the frame: group i
+    has the bits of a `Model` of its seed on its standardised rows, as docs/populations.md says it of members.
+
+    Parameters
+    ----------
+    frame : frame or dict of arrays
+        A frame of pandas or polars, a pyarrow table, or a dict of arrays (rows,). Rows may be in any order. Those of a
+        group keep theirs, for fits that do not shuffle.
+    by : label, or list of labels
+        The columns whose values are the key of a group: numbers, strings, dates, categories. None may be missing.
+    target : label, or list of labels
+        The columns to predict, numbers.
+    epochs, batch_size, optimizer, l2, l1, max_norm, dropout, input_noise, min_derivative, shuffle, validation_fraction
+        As in `Model.fit`, the same for all groups. A group with fewer rows takes them all in a batch.
+    stopping : Patience or None
+        Which groups stop before their last epoch.
+    features : list of labels, or None
+        The columns of inputs, numbers. None: all of numbers or truth values, but those of `by` and `target`.
+    layers : sequence of int or layers
+        The hidden layers; activation is that of those that are an int. The output layer follows: linear, with a neuron
+        for each target.
+    loss, init, dtype
+        As in `Model`.
+    min_rows : int
+        A group with fewer rows gets no network; at least 2.
+    fallback : "mean" or None
+        What is predicted for a group without a network: the mean of its finite targets, or NaN. Where it has
+        none, the mean over all groups: of their means, weighted by their rows.
+    rng : int, numpy.random.Generator or None
+        Group i, in ascending order of the keys, has the seed rng + i; None or a Generator draws the seeds.
+    max_time : float or None
+        About how many seconds training may take. Groups get equal shares of it by their rows, and stop early.
+    progress : bool or None
+        Show a bar of tqdm.
+    threads : int or None
+        As in `Model.fit`.
+
+    Returns
+    -------
+    GroupModels
+        `errors` there names the groups that could not be trained, and why. None of them raises.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an argument that cannot be used, or a key that is missing.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> t = np.linspace(0, 1, 40)
+    >>> frame = {"id": np.repeat([7, 9], 40), "t": np.tile(t, 2), "y": np.concatenate([t**2, np.ones(40)])}
+    >>> models = fastnn.fit_groups(frame, by="id", target="y", epochs=200, rng=0)
+    >>> models.errors
+    {9: 'constant target'}
+    >>> bool(abs(models[7].predict([[0.5]]) - 0.25) < 0.1), models[9].predict([[0.5]])
+    (True, array([1.]))
+    """
+    named = dict(locals())
+    del named["frame"]
+    request = _checked(frame, named)
+    if fallback is not None:
+        scalars.choice("fallback", fallback, ("mean",))
+    rows = GroupRows.of("frame", frame, request.by)
+    empty = _without_rows(frame, request.by, rows)
+    inputs, outputs = (
+        [frames.numbers("frame", frame, label) for label in some] for some in (request.features, request.targets)
+    )
+    n = len(rows) + len(empty)
+    one = Population(request.sizes, 1, rng=0, **request.of_networks)
+    known = Statistics.empty(n, len(inputs), len(outputs))
+    known.n_rows[: len(rows)] = np.diff(rows.edges)
+    members = Members.zeros(one._programs.layout, n)
+    split_seeds = np.zeros(n, np.int64)
+    seeds = _seeds(rng, n)
+    _train(request, rows, (inputs, outputs), seeds, (known, members, split_seeds))
+    keys = [frames.objects([*column.tolist(), *empty]) if empty else column for column in rows.keys]
+    population = population_file.Contents(one._architecture, members, split_seeds, None, None)
+    single = not isinstance(target, (list, tuple))
+    return GroupModels._of(
+        Contents(request.by, request.targets, request.features, keys, single, fallback, known, population)
+    )
+
+
+def _labels(name: str, value: Any) -> list[Any]:
+    """The labels of an argument that is one, or a list of them."""
+    found = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not found or len(set(map(repr, found))) < len(found):
+        raise ValueError(f"{name} must be a label or a list of different labels, got {shown(value)}")
+    return found
+
+
+def _checked(frame: Any, named: dict[str, Any]) -> _Request:
+    """The request of these arguments; raises ValueError or TypeError where they cannot be used."""
+    known = frames.labels("frame", frame)
+    by, targets = _labels("by", named["by"]), _labels("target", named["target"])
+    features = named["features"]
+    if features is None:
+        features = [each for each in known if each not in by and each not in targets and frames.is_numeric(frame, each)]
+        if not features:
+            raise ValueError(f"frame must have a column of numbers beside {shown([*by, *targets])}, got {shown(known)}")
+    else:
+        features = _labels("features", scalars.items("features", features, "a list of labels"))
+    for name, some in (("by", by), ("target", targets), ("features", features)):
+        frames.check_columns("frame", name, some, frame)
+    if twice := [each for each in targets if each in [*by, *features]] + [each for each in features if each in by]:
+        raise ValueError(f"by, target and features must name different columns, got {twice[0]!r} twice")
+    of_fit = {name: named[name] for name in OF_FIT}
+    for name, value in of_fit.items():
+        if _holds_arrays(value) or (name == "optimizer" and isinstance(value, (list, tuple))):
+            raise TypeError(f"{name} must be the same for all groups, got {shown(value)}")
+    if not isinstance(of_fit["stopping"], (Patience, type(None))):
+        raise TypeError(f"stopping must be a Patience or None, got {shown(of_fit['stopping'])}")
+    scalars.integer("epochs", of_fit["epochs"], 0)
+    max_time, progress = named["max_time"], named["progress"]
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
+        raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
+    hidden = scalars.items("layers", named["layers"], "a sequence of layers")
+    return _Request(
+        by=by,
+        targets=targets,
+        features=features,
+        sizes=[len(features), *hidden, len(targets)],
+        of_networks={"output": "identity"} | {name: named[name] for name in ("activation", "loss", "init", "dtype")},
+        of_fit=of_fit,
+        min_rows=scalars.integer("min_rows", named["min_rows"], 2),
+        max_time=None if max_time is None else scalars.number("max_time", max_time, 0.0, open_low=True),
+        progress=bool(progress),
+    )
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether a value, or a field of an object of settings, is an array of numbers for members."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(_holds_arrays(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return is_array(value)
+
+
+def _without_rows(frame: Any, by: list[Any], rows: GroupRows) -> list[Any]:
+    """The categories of a single column of keys that no row has."""
+    if len(by) > 1:
+        return []
+    known = set(_python_keys(rows.keys))
+    return [each for each in frames.categories(frame, by[0]) if each not in known]
+
+
+def _seeds(rng: Any, n: int) -> range | NDArray[np.int64]:
+    """The seed of each group."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return np.random.default_rng(rng).integers(2**63, size=n)
+    first = scalars.integer("rng", rng, 0)
+    return range(first, first + n)
+
+
+def _train(
+    request: _Request,
+    rows: GroupRows,
+    columns: tuple[list[NDArray[Any]], list[NDArray[Any]]],
+    seeds: range | NDArray[np.int64],
+    out: tuple[Statistics, Members, NDArray[np.int64]],
+) -> None:
+    """Standardise and train the groups, some after others, and fill in statistics, members and seeds."""
+    known, members, split_seeds = out
+    n_parameters, n, done = members.vectors.shape[1], int(rows.edges[-1]), 0
+    began = time.perf_counter()
+    with PopulationProgress(request.progress, False, len(rows) * int(request.of_fit["epochs"])) as report:
+        for some, first, stop in rows.chunks(len(columns[0]) + len(columns[1]), 4 * n_parameters):
+            edges = rows.edges[some.start : some.stop + 1] - first
+            X, y = (np.empty((stop - first, len(each)), request.of_networks["dtype"]) for each in columns)
+            _standardise(rows, (columns[0], X), (columns[1], y), some, known)
+            few = np.diff(edges) < request.min_rows
+            known.status[some][few] = STATUSES.index("too few rows")
+            good = known.status[some] == TRAINED
+            if good.any():
+                if not good.all():
+                    stays = np.repeat(good, np.diff(edges))
+                    X, y = X[stays], y[stays]
+                    edges = np.append(0, np.cumsum(np.diff(edges)[good]))
+                left = None
+                if request.max_time is not None:
+                    left = max(1e-9, (request.max_time - (time.perf_counter() - began)) * (stop - first) / (n - done))
+                which = np.flatnonzero(good) + some.start
+                of_these = seeds[which] if isinstance(seeds, np.ndarray) else _some_of(seeds, which)
+                population = Population(request.sizes, len(which), rng=of_these, **request.of_networks)
+                history = population.fit((X, edges), y, max_time=left, **request.of_fit)
+                members.vectors[which] = population._members.vectors
+                for name in ("random", "noise"):
+                    members.states[name][which] = population._members.states[name]
+                split_seeds[which] = population._split_seeds
+                known.note(which, history)
+            done = stop
+            report.epochs(some.stop * int(request.of_fit["epochs"]))
+    known.fill_means()
+
+
+def _some_of(seeds: range, which: NDArray[np.int64]) -> Any:
+    """Some of consecutive seeds: the first one alone, where they are consecutive too."""
+    if which[-1] - which[0] == len(which) - 1:
+        return seeds[int(which[0])]
+    return [seeds[i] for i in which.tolist()]
+
+
+def _standardise(
+    rows: GroupRows,
+    inputs: tuple[list[NDArray[Any]], NDArray[Any]],
+    targets: tuple[list[NDArray[Any]], NDArray[Any]],
+    some: slice,
+    known: Statistics,
+) -> None:
+    """Standardise the columns of some groups, and note why a group cannot be trained."""
+    edges = rows.edges[some.start : some.stop + 1]
+    first, stop, m = int(edges[0]), int(edges[-1]), some.stop - some.start
+    kinds = []
+    for (columns, out), means, stds in (
+        (inputs, known.input_means, known.input_stds),
+        (targets, known.target_means, known.target_stds),
+    ):
+        found = np.empty((len(columns), m), np.int8)
+        mean, std = np.empty(m), np.empty(m)
+        for j, column in enumerate(columns):
+            entry.standardise_groups(rows.values(column, first, stop), edges - first, out, j, mean, std, found[j])
+            means[some, j], stds[some, j] = mean, std
+        kinds.append(found)
+    status, of_all = known.status[some], np.concatenate(kinds)
+    status[(kinds[0] == grouping.CONSTANT).all(axis=0)] = STATUSES.index("constant inputs")
+    status[(kinds[1] == grouping.CONSTANT).all(axis=0)] = STATUSES.index("constant target")
+    status[(of_all == grouping.INFINITE).any(axis=0)] = STATUSES.index("infinite values")
+    status[(of_all == grouping.MISSING).any(axis=0)] = STATUSES.index("missing values")
