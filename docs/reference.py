@@ -10,7 +10,7 @@ import fastnn
 
 KINDS = {
     "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Activation"),
-    "Many models": ("Population", "PopulationHistory", "Patience", "Halving"),
+    "Many models": ("Population", "PopulationHistory", "Patience", "Halving", "fit_groups", "GroupModels"),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
         "optimizers.Optimizer",
@@ -38,7 +38,7 @@ KINDS = {
     "Metrics and history": ("Metric", "History", "DivergenceError"),
     "Data": ("Stream", "load_idx", "load_digits", "one_hot", "windows"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
-    "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor"),
+    "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor"),
     "scikit-learn's searches": (
         "search.GridSearchCV",
         "search.RandomizedSearchCV",
