@@ -420,6 +420,40 @@ assert "sklearn" in sys.modules and fastnn.search.GridSearchCV.__name__ == "Grid
     assert run_python(source, check=False).stderr.splitlines()[-1] == need
 
 
+class Tasks:
+    """A callback of scikit-learn's protocol, which a search gives to its candidates."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.seen = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def setup(self, estimator, context):
+        self.seen.append(("setup", context.estimator_name))
+
+    def teardown(self, estimator, context):
+        self.seen.append(("teardown", context.estimator_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.seen.append(("begin", context.estimator_name, context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.seen.append(("end", context.estimator_name, context.task_name))
+
+
+def test_callbacks_of_a_search_see_the_same_tasks(three_cpus):
+    found = []
+    for module in (search, originals):
+        callback = Tasks()
+        module.GridSearchCV(classifier(), {"alpha": [1e-4, 1.0]}, cv=2).set_callbacks(callback).fit(X, LABELS)
+        found.append(sorted(callback.seen))
+    assert found[0] == found[1]
+    assert found[0].count(("end", "MLPClassifier", "epoch")) == 5 * 4
+
+
 # ---- what a search costs ----
 
 
