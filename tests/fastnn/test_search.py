@@ -270,14 +270,25 @@ def test_fits_share_the_threads(n_jobs, folds, each, monkeypatch):
         search.cross_validate(classifier(), X, LABELS, n_jobs=0)
 
 
-def test_candidates_that_share_programs_follow_each_other_large_networks_first():
+def test_candidates_of_a_kind_share_programs():
+    """Kinds of large networks are the first ones."""
     grid = originals.ParameterGrid({"mlpclassifier__hidden_layer_sizes": [(3,), (9, 9), "x"], "step__number": [1, 2]})
-    pipeline = make_pipeline(Step(), classifier())
-    task = threaded.delayed(print)
+    pipeline, task = make_pipeline(Step(), classifier()), threaded.delayed(print)
     tasks = [task(pipeline, X, LABELS, train=np.arange(n), parameters=each) for each in grid for n in (5, 6)]
-    ordered = sorted(tasks, key=threaded._programs)
+    ordered = sorted(tasks, key=threaded._kind)
     found = [(t.keywords["parameters"]["mlpclassifier__hidden_layer_sizes"], len(t.keywords["train"])) for t in ordered]
     assert found == [(size, n) for size in ((9, 9), (3,), "x") for n in (5, 5, 6, 6)]
+    assert len({threaded._kind(each) for each in tasks}) == 6
+
+
+def test_a_thread_stays_with_a_kind_as_long_as_it_can():
+    made = threaded.ThreadedCalls([print] * 6, ["b", "a", "b", "c", "b", "a"])
+    one, two = made.take(None), made.take(None)
+    assert (one, two) == ((1, "a"), (0, "b"))
+    assert [made.take("b") for _ in range(2)] == [(2, "b"), (4, "b")]
+    assert made.take("b") == (3, "c")  # where no other thread is
+    assert made.take("c") == (5, "a")
+    assert made.take("a") is None
 
 
 @pytest.mark.parametrize("started", [0, 1])
