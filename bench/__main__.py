@@ -14,6 +14,7 @@ QUESTIONS = {
     "populations": "How many networks a second are trained where there are a thousand of them?",
     "estimators": "How much faster are the estimators than scikit-learn's?",
     "search": "What does a search take beside its fits, and beside scikit-learn's?",
+    "groups": "How long does a network for each of 100,000 groups take, and an ensemble, and in what memory?",
     "training": "What does each activation, loss, optimizer and rule cost?",
     "calls": "What does a small call cost, and the first fit of a process?",
     "outside": "What do a minibatch of PPO and derivatives by the inputs cost, here and in PyTorch?",

@@ -323,9 +323,16 @@ ANSWERS = {  # what each line of a table is, by its command
     "calls --table values": r"fit with dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
+    "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
     "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
 }
-MARKS = {"outside": [pytest.mark.slow, TORCH_WARNS], "steps": X86, "threads": TWO_CPUS, "search": pytest.mark.slow}
+MARKS = {
+    "outside": [pytest.mark.slow, TORCH_WARNS],
+    "steps": X86,
+    "threads": TWO_CPUS,
+    "search": pytest.mark.slow,
+    "groups": pytest.mark.slow,
+}
 
 
 @pytest.mark.parametrize(

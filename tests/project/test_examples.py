@@ -104,3 +104,22 @@ def test_spirals(tmp_path):
     assert done.returncode == 0, done.stderr
     assert number_after("test accuracy", done.stdout) >= 0.99
     assert (tmp_path / "spirals.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_walk_forward(tmp_path):
+    done = run_example("walk_forward.py", "--series", "100", "--weeks", "2", "--out", "series.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert number_after("networks trained", done.stdout) == 200
+    assert number_after("error beside the value a week ago, median of the series", done.stdout) < 0.6
+    assert number_after("series that are forecast better than that", done.stdout) > 0.9
+    assert (tmp_path / "series.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_error_bars(tmp_path):
+    done = run_example("error_bars.py", "--estimators", "20", "--out", "bars.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    known, gap = (number_after(f"spread {where}", done.stdout) for where in ("with samples", "in the gap"))
+    assert gap > 2 * known
+    assert (tmp_path / "bars.png").stat().st_size > 1000
