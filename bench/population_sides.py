@@ -259,7 +259,7 @@ class Jax(Peer):
     """JAX: vmap of a scan over the batches, compiled; all networks at once, or some of them after others."""
 
     package = "jax"
-    options = {"at once": (0, 20)}  # noqa: RUF012
+    options = {"at once": (0, 20), "vector bits": (256, 512)}  # noqa: RUF012
 
     def _load(self):
         flags = f"--xla_force_host_platform_device_count={self._threads} --xla_cpu_multi_thread_eigen=false"
@@ -324,7 +324,7 @@ class Jax(Peer):
             parts = *jax.tree.map(split, arguments[:2]), spec() if self.shared else split(orders)
             split_off = (parts[0], spec("d"))
             body = jax.shard_map(body, mesh=mesh, in_specs=parts, out_specs=split_off, check_vma=False)
-        function = jax.jit(body)
+        function = jax.jit(body, compiler_options={"xla_cpu_prefer_vector_width": variant["vector bits"]})
 
         def run():
             parameters, _ = jax.block_until_ready(function(*arguments))
@@ -337,7 +337,7 @@ class JaxOneOrder(Jax):
     """JAX where all networks have one order: also with the networks in the last axis of all arrays."""
 
     shared, checked = True, (ONE_ORDER,)
-    options = {"at once": ("last axis", 0, 50)}  # noqa: RUF012
+    options = {"at once": ("last axis", 0, 50), "vector bits": (256, 512)}  # noqa: RUF012
 
     def _body(self, variant):
         if variant["at once"] != "last axis":

@@ -158,5 +158,7 @@ def run(options):
         cells = "".join(f"{rate:14,.0f}" for rate in medians(found).values())
         print(f"{f'{case.name}, {case.epochs} epoch' + 's' * (case.epochs > 1):24}{cells}{apart:12.1e}{load:6.1f}")
         cells = "".join(f"{1 / ratio:14.2f}" for ratio in ratios(found).values())
-        ways = ", ".join(f"{LABELS[side]}: {way}" for side, each in variants.items() for way in each.values())
+        ways = "; ".join(
+            f"{LABELS[side]}: {', '.join(map(str, each.values()))}" for side, each in variants.items() if each
+        )
         print(f"{f'  {LABELS[sides[0]]} / it':24}{cells}   {ways}".rstrip(), flush=True)

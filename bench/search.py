@@ -3,13 +3,14 @@
 RandomizedSearchCV, 5 folds, in turn: each fit alone, one after another on one thread, summed; fastnn.search; and
 scikit-learn's class over fastnn's estimator, in processes. Then, for the first candidates alone, because it takes long,
 scikit-learn's class over its own MLPClassifier beside fastnn.search. The machine must have nothing else to do: a search
-needs all threads at the same time.
+needs all threads at the same time. On a busy one `--cpu` compares the CPU time of the search with that of its fits.
 
 Before a figure counts, fastnn.search must have the results of scikit-learn's class over the same estimator, and mean
 scores within 0.01 of those of scikit-learn's MLPClassifier.
 """
 
 import os
+import time
 import warnings
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from .timing import in_turn, medians, ratios, seconds
 ROUNDS = 3
 OPTIONS = {
     "--candidates": {"type": count, "default": 40, "help": "candidates (default %(default)s)"},
+    "--cpu": {"action": "store_true", "help": "seconds of CPU, and only of what runs in this process"},
     "--beside": {"type": count, "default": 4, "help": "how many scikit-learn's MLP trains too (default %(default)s)"},
 }
 SPACE = {
@@ -71,13 +73,13 @@ def search(kind, estimator, candidates, n_jobs):
     return kind(estimator, SPACE, n_iter=candidates, random_state=0, cv=FOLDS, n_jobs=n_jobs)
 
 
-def alone(X, y, candidates):
+def alone(X, y, candidates, clock=None):
     """The seconds of all fits, one after another on one thread."""
     total, folds = 0.0, [(X[train], y[train]) for train, _ in FOLDS.split(X, y)]
     for parameters in ParameterSampler(SPACE, candidates, random_state=0):
         for samples in folds:
             estimator = fastnn.MLPClassifier(threads=1, **PARAMETERS, **parameters)
-            total += seconds(lambda estimator=estimator, samples=samples: estimator.fit(*samples))
+            total += seconds(lambda estimator=estimator, samples=samples: estimator.fit(*samples), clock=clock)
     return total
 
 
@@ -116,6 +118,17 @@ def measure(case, candidates, beside, rounds, n=None):
     return whole, parts
 
 
+def measure_cpu(case, candidates, rounds, n=None):
+    """{side: seconds of CPU, each round's}."""
+    X, y = case.samples(n)
+    ours, here, clock = fastnn.search.RandomizedSearchCV, fastnn.MLPClassifier(**PARAMETERS), time.process_time
+    sides = {
+        "fits alone": lambda: alone(X, y, candidates, clock),
+        "fastnn.search": lambda: seconds(lambda: search(ours, here, candidates, None).fit(X, y), clock=clock),
+    }
+    return in_turn(sides, rounds)
+
+
 def show(table, candidates, targets):
     """Print the medians of each side's seconds, and the ratios to the first side."""
     middle = medians(table)
@@ -131,6 +144,9 @@ def run(options):
         warnings.simplefilter("ignore")
         for case in CASES:
             print(f"{case.name}, {available_threads()} threads, load {os.getloadavg()[0]:.1f}", flush=True)
+            if options.cpu:
+                show(measure_cpu(case, candidates, options.rounds, n), candidates, {"fastnn.search": MOST})
+                continue
             whole, parts = measure(case, candidates, beside, options.rounds, n)
             show(whole, candidates, {"fastnn.search": MOST})
             show(parts, beside, {"scikit-learn's MLP": case.target})

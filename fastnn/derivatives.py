@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from .data import arrays
 from .data.arrays import Targets
 from .kernels.running import entry
 from .network import curvature
-from .network.claims import Claims
+from .network.claims import BUSY, Claims
 from .network.network import Network
 from .settings.optimizers import SGD, Optimizer
 from .training import arguments, tape
@@ -152,7 +152,8 @@ class Derivatives:
     def forward(self, X: ArrayLike, *, dropout: float | Sequence[float] = 0.0) -> NDArray[Any]:
         """The outputs, (n, n_out) in the model's dtype, for X (n, n_inputs); the activations are kept for `backward`.
 
-        The outputs are those of `predict`, but that BatchNorm takes the mean and variance of X, as in training.
+        The outputs are those of `predict` up to rounding, but that BatchNorm takes the mean and variance of X, as in
+        training, and so needs two rows or more.
         `dropout` is as in `fit`, and off unless asked for: then outputs of hidden layers become zero, drawn by the
         model's generator; `backward` and `step` on the same X drop the same ones. Each thread has its own last
         `forward`. X is as in `predict`, and so are the errors; RuntimeError where dropout is asked for while the model
@@ -179,17 +180,21 @@ class Derivatives:
         claim = threading.Lock()
         with claim:
             self._claims.take(claim)
+            if self._network is not network:  # since the arguments were checked
+                raise RuntimeError(BUSY)
             outputs = tape.forward(network, inputs, rates)
             self._claims.give_back(claim)
         return outputs
 
     @overload
-    def backward(self, X: ArrayLike, dA: ArrayLike) -> NDArray[Any]: ...
+    def backward(self, X: ArrayLike, dA: ArrayLike, *, inputs: Literal[False] = ...) -> NDArray[Any]: ...
 
     @overload
-    def backward(self, X: ArrayLike, dA: ArrayLike, *, inputs: bool) -> Any: ...
+    def backward(self, X: ArrayLike, dA: ArrayLike, *, inputs: Literal[True]) -> tuple[NDArray[Any], NDArray[Any]]: ...
 
-    def backward(self, X: ArrayLike, dA: ArrayLike, *, inputs: bool = False) -> Any:
+    def backward(
+        self, X: ArrayLike, dA: ArrayLike, *, inputs: bool = False
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         """The gradient of any function of the outputs, from its derivative dA by the outputs, by backpropagation.
 
         Parameters

@@ -59,8 +59,8 @@ class Population:
         How many members, at least 1.
     rng : None, int, sequence of int or numpy.random.Generator
         Gives each member a seed. An int is the first one's; the next have the next ones. A sequence holds a seed for
-        each. None or a Generator draws them. Member i has the bits of `Model(..., rng=seeds[i])`, and so has its
-        training: whatever n, the order of members, and the number of threads.
+        each. None or a Generator draws them. Member i begins as `Model(..., rng=seeds[i])`. What training makes
+        of it has the same bits whatever n, the order of members, and the number of threads are.
 
     Attributes
     ----------
@@ -215,10 +215,11 @@ class Population:
         progress: bool | None = None,
         threads: int | None = None,
     ) -> PopulationHistory:
-        """Train all members, each with the bits of `Model.fit` with its values and its seed.
+        """Train all members, each as `Model.fit` does with its values and its seed.
 
-        Every number below may be an array with one for each member, and so may each number of the optimizer. What is
-        not described here is as in `Model.fit`.
+        A member has the bits of that fit where its sums run in the same order, else it agrees up to rounding (see
+        docs/populations.md, "A member is a model"). Every number below may be an array with one for each member, and so
+        may each number of the optimizer. What is not described here is as in `Model.fit`.
 
         Parameters
         ----------
@@ -235,7 +236,7 @@ class Population:
             state of those whose optimizer is equal to their last one. Not LBFGS or LevenbergMarquardt.
         rows : list of n index arrays, array (n, rows), or None
             The rows of X that each member sees: indices, in their order; a mask; or how often, for a bootstrap. X is
-            not copied. The fit has the bits of one on X[rows[i]], y[rows[i]].
+            not copied. The fit is that on X[rows[i]], y[rows[i]].
         validation_data : (X, y), (X, y, sample_weight), "rest" or None
             Scored after each epoch: history.val_loss. X and y are as above; "rest" are the rows that `rows` leaves out.
         validation_fraction : float or None

@@ -11,7 +11,7 @@ from .threads import forks
 
 BUSY = (
     "fit, partial_fit, step, forward with dropout, blend, freeze, replace_head or a new vector came to a model while "
-    "it is being trained. Only a callback of the fit may freeze, blend or set the vector, in the thread that fits"
+    "it is being trained. Only a callback of the fit may call freeze or blend, or set vector, in the thread that fits"
 )
 
 

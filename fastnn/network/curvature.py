@@ -23,7 +23,7 @@ from .network import Network
 Array = NDArray[np.float64]
 Derivatives = tuple[Array, Array, Array]  # a = f(z), f'(z) and f''(z)
 _ERFC = np.frompyfunc(math.erfc, 1, 1)
-PIECE = 2**22  # numbers of a layer's J for the rows that are taken at a time
+PIECE = 16_000  # numbers of a layer's J for the rows that are taken at a time: larger arrays are mapped anew each time
 
 
 def _sigmoid(z: Array) -> Array:
@@ -121,8 +121,18 @@ def _tensors(network: Network) -> list[dict[str, NDArray[Any]]]:
     return network.layout.tensors(network.parameters)
 
 
+def _rows_times(of: Array, weight: Array) -> Array:
+    """The product of (n, n_in, k) and (k, m), as one of two matrices."""
+    return (of.reshape(-1, of.shape[2]) @ weight).reshape(*of.shape[:2], -1)
+
+
+def _onto(of: Array, vector: Array) -> Array:
+    """The sums over the neurons of the derivatives times a vector (n, neurons): (n, n_in)."""
+    return (of @ vector[:, :, None])[:, :, 0]
+
+
 class _Pass:
-    """The way of some rows through the network, forward, and back from an output. Arrays are (n, neurons[, n_in])."""
+    """The way of some rows through the network, forward, and back from an output. Arrays are (n[, n_in], neurons)."""
 
     def __init__(self, network: Network, tensors: list[dict[str, Array]], x: Array, diagonal: bool):
         self.diagonal, self.layers = diagonal, list(zip(network.architecture.nodes, tensors, strict=True))
@@ -143,26 +153,26 @@ class _Pass:
         if isinstance(layer, Residual):
             z, of_z = x + self.a[read[1]], of_x + self.of_a[read[1]]
         elif isinstance(layer, Dense):
-            z, of_z = x @ tensors["weight"].T + tensors["bias"], tensors["weight"] @ of_x
+            z, of_z = x @ tensors["weight"].T + tensors["bias"], _rows_times(of_x, tensors["weight"].T)
         elif isinstance(layer, LayerNorm):
             centred = x - x.mean(1, keepdims=True)
             inverse = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + layer.epsilon)
             self.normal[i] = normal, inverse = centred * inverse, inverse
             z = tensors["weight"] * normal + tensors["bias"]
-            along = of_x - of_x.mean(1, keepdims=True)
-            along = along - normal[:, :, None] * (normal[:, None] @ of_x / x.shape[1])
-            of_z = (tensors["weight"] * inverse)[:, :, None] * along
+            along = of_x - of_x.mean(2, keepdims=True)
+            along = along - normal[:, None] * (of_x @ normal[:, :, None] / x.shape[1])
+            of_z = (tensors["weight"] * inverse)[:, None] * along
         else:
             factor = self._factor(i)
             shift = tensors["bias"] - factor * tensors["running_mean"] if isinstance(layer, BatchNorm) else 0.0
-            z, of_z = factor * x + shift, factor[:, None] * of_x
+            z, of_z = factor * x + shift, factor * of_x
         if layer._kernel == "softmax":
             e = np.exp(z - z.max(1, keepdims=True))
             a, slopes = e / e.sum(1, keepdims=True), (z, z)
             of_a = of_z
         else:
             a, slope, second = SECOND_DERIVATIVES[layer._kernel](z)
-            of_a, slopes = slope[:, :, None] * of_z, (slope, second)
+            of_a, slopes = slope[:, None] * of_z, (slope, second)
         self.a[i], self.of_a[i] = a, of_a
         self.of_z.append(of_z)
         self.slopes.append(slopes)
@@ -176,10 +186,10 @@ class _Pass:
         return tensors["weight"]
 
     def _squares(self, of: Array, factors: Array) -> Array:
-        """The sum over the neurons of a factor times the square of the derivatives: of^T diag(factors) of."""
+        """The sum over the neurons of a factor times the square of the derivatives: of diag(factors) of^T."""
         if self.diagonal:
-            return (factors[:, None] @ (of * of))[:, 0]
-        return np.swapaxes(of, 1, 2) * factors[:, None] @ of
+            return _onto(of * of, factors)
+        return of * factors[:, None] @ np.swapaxes(of, 1, 2)
 
     def _products(self, u: Array, v: Array) -> Array:
         """u v^T of two vectors (n, n_in)."""
@@ -216,7 +226,7 @@ class _Pass:
         a, of_z = self.a[i], self.of_z[i]
         other = -a
         other[:, k] += 1
-        u, mean = ((each[:, None] @ of_z)[:, 0] for each in (other, a))
+        u, mean = (_onto(of_z, each) for each in (other, a))
         scale = a[:, k : k + 1] if self.diagonal else a[:, k, None, None]
         added = self._products(u, u) - self._squares(of_z, a) + self._products(mean, mean)
         return a[:, k : k + 1] * other, scale * added
@@ -231,8 +241,8 @@ class _Pass:
         count = c.shape[1]
         q = (c * normal).mean(1, keepdims=True)
         u = c - c.mean(1, keepdims=True) - q * normal
-        p, of_u = ((each[:, None] @ of_x)[:, 0] for each in (normal, u))
-        s = np.broadcast_to(of_x.sum(1), p.shape)
+        p, of_u = (_onto(of_x, each) for each in (normal, u))
+        s = np.broadcast_to(of_x.sum(2), p.shape)
         squares = self._squares(of_x, np.ones_like(c)) - (self._products(s, s) + self._products(p, p)) / count
         crossed = (self._products(p, of_u) + self._products(of_u, p)) / count
         places = slice(None), slice(None), *([None] * (not self.diagonal))

@@ -55,7 +55,7 @@ class Threads:
     def __call__(self, tasks: Iterable[Callable[[], Any]]) -> list[Any]:
         """What the tasks give, in their order."""
         calls = list(tasks)
-        return ThreadedCalls(calls, sorted(range(len(calls)), key=lambda i: _programs(calls[i]))).run(self.n)
+        return ThreadedCalls(calls, [_kind(call) for call in calls]).run(self.n)
 
 
 def delayed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,11 +63,8 @@ def delayed(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(functools.partial, function)
 
 
-def _programs(task: Any) -> tuple[Any, ...]:
-    """A key that sorts tasks: those that share programs follow each other, and those of large networks come first.
-
-    So few threads have nothing to do while the last networks train.
-    """
+def _kind(task: Any) -> tuple[Any, ...]:
+    """What tasks that share programs have in common; kinds of large networks are the first when they are sorted."""
     arguments = task.keywords | dict(zip(("estimator", "X", "y", "train"), task.args, strict=False))
     estimator, prefix = last_step(arguments["estimator"])
     values = estimator.get_params(deep=False)
@@ -80,9 +77,13 @@ def _programs(task: Any) -> tuple[Any, ...]:
 class ThreadedCalls:
     """Calls that threads make one after another, until all are made, one raises, or nobody waits for them any more."""
 
-    def __init__(self, calls: list[Any], order: Iterable[int]):
-        """calls: functions without arguments. order: their numbers, as they shall begin."""
-        self.calls, self.waiting = calls, deque(order)
+    def __init__(self, calls: list[Any], kinds: list[Any]):
+        """calls: functions without arguments. kinds: theirs; a thread stays with a kind as long as calls of it wait."""
+        self.calls = calls
+        self.waiting: dict[Any, deque[int]] = {kind: deque() for kind in sorted({*kinds})}
+        for i, kind in enumerate(kinds):
+            self.waiting[kind].append(i)
+        self.n_threads, self.choosing = dict.fromkeys(self.waiting, 0), pool.allocate_lock()  # how many are at a kind
         self.results: list[Any] = [None] * len(calls)
         self.errors: dict[int, BaseException] = {}
         self.caller = pool.allocate_lock()  # held while the caller waits
@@ -132,14 +133,29 @@ class ThreadedCalls:
         finally:
             working.release()
 
+    def take(self, kind: Any) -> tuple[int, Any] | None:
+        """(the number of a call that waits, its kind), of the kind that the thread is at; or None where none waits.
+
+        Where none of this kind waits, the thread goes to one that the fewest threads are at, the first of these. So
+        programs are written for few threads, and large networks do not begin last.
+        """
+        with self.choosing:
+            if not self.waiting.get(kind):
+                if kind is not None:
+                    self.n_threads[kind] -= 1
+                left = [each for each, calls in self.waiting.items() if calls]
+                if not left:
+                    return None
+                kind = min(left, key=self.n_threads.__getitem__)
+                self.n_threads[kind] += 1
+            return self.waiting[kind].popleft(), kind
+
     def _work(self, share: int) -> None:
         """Make calls until none waits, each on at most so many threads."""
+        kind = None
         with sklearn.config_context(**self.config):
-            while True:
-                try:
-                    i = self.waiting.popleft()
-                except IndexError:
-                    return
+            while (taken := self.take(kind)) is not None:
+                i, kind = taken
                 call, self.calls[i] = self.calls[i], None  # it holds the estimator
                 try:
                     with threads.helping(functools.partial(self.is_wanted, i), share):

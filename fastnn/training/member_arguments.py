@@ -205,18 +205,16 @@ def _check_stopping(stopping: Any, n: int, held: bool) -> None:
 
 def _samples(crew: Crew, arguments: PopulationArguments) -> tuple[MemberData, Held | None]:
     """(what each member trains on, what it validates on)."""
-    given = arguments.X, arguments.y, arguments.sample_weight
-    data = data_of(crew.architecture, crew.feature_names, crew.n, given)
+    samples = arguments.X, arguments.y, arguments.sample_weight
+    data = data_of(crew.architecture, crew.feature_names, crew.n, samples)
     if (data.targets is not None) and not np.array_equal(data.targets.counts, data.inputs.counts):
         raise ValueError("X must have as many rows as y for each member")
-    if arguments.class_weight is not None:
-        if arguments.rows is not None and isinstance(arguments.class_weight, str):
-            raise ValueError(f"class_weight must be a dict where rows are chosen, got {arguments.class_weight!r}")
-        data = with_class_weights(data, arguments.class_weight, crew.architecture)
     if arguments.rows is not None:
         data = _some(data, numbers_of(arguments.rows, data.inputs.counts))
     _warn(crew.architecture, data)
     held = _validation_set(crew, arguments, data)
+    if arguments.class_weight is not None:  # which validation_data does not have, but a fraction that is held out
+        data = with_class_weights(data, arguments.class_weight, crew.architecture)
     if arguments.validation_fraction is not None:
         first, second = split(data, arguments.validation_fraction, crew.split_seeds)
         data, held = _some(data, first), _some(data, second)
@@ -254,7 +252,7 @@ def _warn(architecture: Architecture, data: MemberData) -> None:
     assert data.targets is not None
     found = out_of_reach(architecture, arrays.Targets(data.targets.array, data.classes))
     if found:
-        warnings.warn(found, stacklevel=5)
+        warnings.warn(found, stacklevel=6)
 
 
 def _order(shuffle: Any, epochs: NDArray[np.int64], data: MemberData) -> tuple[int, NDArray[np.int32] | None]:

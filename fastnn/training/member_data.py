@@ -140,21 +140,23 @@ def data_of(
 
 
 def with_class_weights(data: MemberData, value: Any, architecture: Architecture) -> MemberData:
-    """The samples with weights by their classes, times those that they have."""
+    """The samples with weights by their classes, times those that they have; "balanced" by what each member sees."""
     n_classes, dtype = max(2, architecture.head.units), architecture.dtype
     targets, weights = data.targets, data.weights
     assert targets is not None
-    if data.classes is None or (targets.whole and (weights is None or weights.whole)):
+    everywhere = data.numbers is None or not isinstance(value, str)  # whether it makes no difference who sees a row
+    if data.classes is None or (everywhere and targets.whole and (weights is None or weights.whole)):
         old = None if weights is None else weights.array
         found = arrays.class_weights(value, data.classes, old, dtype, n_classes)
         assert found is not None
         return replace(data, weights=Rows(found, targets.starts, targets.counts))
-    parts: list[Any] = []
-    for i, (start, count) in enumerate(zip(targets.starts.tolist(), targets.counts.tolist(), strict=True)):
-        old = None if weights is None else weights.array[weights.starts[i] :][:count]
-        parts.append(arrays.class_weights(value, data.classes[start : start + count], old, dtype, n_classes))
     starts = np.append(0, np.cumsum(targets.counts)[:-1])
-    return replace(data, weights=Rows(np.concatenate(parts), starts, targets.counts))
+    flat = np.zeros(int(targets.counts.sum()), dtype)
+    for i, (start, first) in enumerate(zip(starts.tolist(), targets.starts.tolist(), strict=True)):
+        rows = data.rows_of(i)
+        old = None if weights is None else weights.array[weights.starts[i] + rows]
+        flat[start + rows] = arrays.class_weights(value, data.classes[first + rows], old, dtype, n_classes)
+    return replace(data, weights=Rows(flat, starts, targets.counts))
 
 
 def check_weights(data: MemberData, name: str = "sample_weight") -> None:

@@ -187,9 +187,9 @@ class PopulationFit:
         positions = np.where(states["optimizer"] == number, states["numbers"][:, POSITIONS[per]], 0).astype(np.int64)
         first, ahead = int(positions.min()), int((goal - self.runs["epoch"][which]).max())
         most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
-        own, places = np.unique(self._first_rates(bucket)[which], return_inverse=True)
+        firsts, places = np.unique(self._first_rates(bucket)[which], return_inverse=True)
         if hasattr(schedule, "learning_rate"):
-            table = schedule.rates_of_members(own, first, most)
+            table = schedule.rates_of_members(firsts, first, most)
         else:
             table, places = schedule.rates(first, most)[None], np.zeros(len(which), np.int64)
         wrong = np.argwhere(~(np.isfinite(table) & (table >= 0)))

@@ -75,7 +75,7 @@ class Tape:
         layout, dtype, n_out = self.layout, self.layout.dtype, self.layout.sizes[-1]
         self.x_dtype, self.dtype = np.dtype(kind.dtype), np.dtype(dtype)
         self.taken = None if kind.dtype == "int64" else self.x_dtype  # sparse rows hold addresses: never a user's array
-        self.width, self.n_out = (kind.cols,), n_out
+        self.n_out = n_out
         self.library, self.most = library(dtype), layout.block_rows
         self.work = Workspace(layout, self.most, dropped=kind.dropped, keeps_x=True)
         self.gradient = aligned_zeros(layout.n_bytes, dtype)
@@ -94,7 +94,7 @@ class Tape:
         self.pick = strategy.pick(self.most, layout.whole_batch)
         self.picks = np.zeros((len(SLOTS), len(self.pick)), np.int64)  # programs of a slot by the rows left, 0 for none
         self.code = Code([self._draw()], self.library)
-        self.ready: dict[tuple[int, int], tuple[Any, ...]] = {}  # see `arguments`
+        self.ready: dict[tuple[int, tuple[int, int]], tuple[Any, ...]] = {}  # see `arguments`; by use and shape of X
         self.around: dict[Kind, tuple[int, Buffers]] = {}  # the first program around steps of a kind, and its memory
         self.step_from, self.rate_per = 0, ""
         self.step_use = TRACKED_STEP if layout.whole_batch else STEP
@@ -119,7 +119,8 @@ class Tape:
 
     def arguments(self, use: int, n: int) -> tuple[Any, ...]:
         """(`entry.TAPE` for a use and n rows, where samples are kept, what else must live as long); writes programs."""
-        if found := self.ready.get((use, n)):
+        key = use, (n, self.kind.cols)
+        if found := self.ready.get(key):
             return found
         forward, again, both = USES[use]
         again = again if self.reuses(n) else NONE
@@ -136,13 +137,13 @@ class Tape:
             *(places(operations), len(operations), places(patches), len(patches), places(parts), len(parts)),
             *(places(picks), *picks.shape, places(how), places(self.bindings), places(self.work.step)),
             *(places(kept_x), kept_x.nbytes, places(self.parameters), places(self.kept)),
-            *(places(self.gradient), self.gradient.nbytes // 8),
+            *(places(self.gradient), self.gradient.nbytes // 8, n),
         )
         found = np.array(numbers), kept_x, (code, how)
         if len(self.ready) >= len(self.pick):
             self.ready.clear()
         if rows <= self.most:
-            self.ready[use, n] = found
+            self.ready[key] = found
         return found
 
     def reuses(self, n: int) -> bool:
@@ -178,18 +179,13 @@ class Tape:
     # ---- passes ----
 
     def takes(self, X: NDArray[Any]) -> bool:
-        """Whether X is as the programs take it."""
-        return X.dtype is self.taken and X.flags.carray and X.shape[1:] == self.width
+        """Whether X is as the programs take it, but for its shape."""
+        return X.dtype is self.taken and X.flags.carray
 
     def takes_both(self, X: NDArray[Any], dA: Any) -> bool:
-        """Whether X and a gradient of its outputs are as the programs take them."""
-        return (
-            type(dA) is np.ndarray
-            and dA.dtype is self.dtype
-            and dA.flags.carray
-            and self.takes(X)
-            and dA.shape == (len(X), self.n_out)
-        )
+        """Whether X and a gradient of its outputs are as the programs take them, but for the shape of X."""
+        alike = type(dA) is np.ndarray and dA.dtype is self.dtype and dA.flags.carray and self.takes(X)
+        return alike and dA.shape == (*X.shape[:1], self.n_out)
 
     def forward(self, X: NDArray[Any]) -> NDArray[Any]:
         """The outputs; samples and activations stay where they can."""
@@ -325,9 +321,8 @@ def quick_forward(network: Network, X: Any) -> NDArray[Any] | None:
     tape: Tape | None = tapes.latest
     if tape is None or tape.rates or type(X) is not np.ndarray or not tape.takes(X):
         return None
-    n = len(X)
-    used = tape.ready.get((OUTPUTS, n))
-    if used is None or n > tape.most or not _claimed(tapes, tape):
+    used = tape.ready.get((OUTPUTS, X.shape))
+    if used is None or (n := len(X)) > tape.most or not _claimed(tapes, tape):
         return None
     tape.kept_x = used[1]
     outputs = np.empty((n, tape.n_out), tape.dtype)
@@ -354,7 +349,7 @@ def quick_backward(network: Network, X: Any, dA: Any, inputs: bool) -> tuple[NDA
     tape: Tape | None = tapes.latest
     if tape is None or tape.rates or type(X) is not np.ndarray or not tape.takes_both(X, dA):
         return None
-    if (TO_INPUTS if inputs else GRADIENT, len(X)) not in tape.ready or not _claimed(tapes, tape):
+    if (TO_INPUTS if inputs else GRADIENT, X.shape) not in tape.ready or not _claimed(tapes, tape):
         return None
     status, gradient, d_x = tape.backward(X, dA, inputs)
     tapes.idle.append(tape)
@@ -384,8 +379,7 @@ def quick_step(network: Network, X: Any, dA: Any, optimizer: Any) -> bool:
     tape: Tape | None = network.stepping
     if tape is None or tape.requested is not optimizer or type(X) is not np.ndarray or not tape.takes_both(X, dA):
         return False
-    n, latest = len(X), tapes.latest
-    used = tape.ready.get((tape.step_use, n))
+    used, n, latest = tape.ready.get((tape.step_use, X.shape)), len(dA), tapes.latest
     if used is None or n > tape.longest or (latest is not None and latest.rates) or not _claimed(tapes, tape):
         return False
     status = entry.outside_step(used[0], tape.step_from, 0, n, X, dA)

@@ -515,9 +515,10 @@ def _copy(p, q):
 # - kept_x: the samples that these are of, as bytes.
 # - parameters, kept and gradient, as int64: those of the network, a copy of those that the activations were made with,
 #   and the gradient. A part that goes backward alone writes it, one that goes both ways adds to it.
+# - n: the number of rows of x, because another thread may set the shape of the array.
 TAPE = (
     *("operations", "n_words", "patches", "n_patches", "parts", "n_parts", "picks", "n_rows", "n_columns"),
-    *("use", "bindings", "step", "kept_x", "n_x", "parameters", "kept", "gradient", "n_values"),
+    *("use", "bindings", "step", "kept_x", "n_x", "parameters", "kept", "gradient", "n_values", "n"),
 )
 
 
@@ -612,7 +613,7 @@ def backward(tape, first, stop, x, d_a, d_x, gradient, elements, flat):
         return 2
     _code_of(tape)[6][0].scale = 1.0
     _back(tape, first, stop, x, d_a, d_x)
-    if stop == x.shape[0]:
+    if stop == tape[18]:
         for i in range(flat.shape[0]):
             flat[i] = gradient[elements[i]]
     return 0
@@ -640,7 +641,7 @@ def outside_step(tape, around, first, stop, x, d_a):
         run_part(operations, patches, parts, around + ADVANCE, bindings, 0, 0)
     restore(before)  # else the activations would depend on whether `forward` made them
     _back(tape, first, stop, x, d_a, d_a)
-    if stop < x.shape[0]:
+    if stop < tape[18]:
         return 0
     before = flush_subnormals()
     run_part(operations, patches, parts, around + AFTER, bindings, 0, 0)

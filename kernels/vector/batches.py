@@ -69,7 +69,7 @@ def _draw_side_by_side(code, order, n, state_at, begin):
     def const(x):
         return ir.Constant(kind, [x] * code.networks)
 
-    entry, loop, swap, done = b.block, *(b.append_basic_block(name) for name in ("draw", "swap", "drawn"))
+    entry, (loop, swap, done) = b.block, map(b.append_basic_block, ("draw", "swap", "drawn"))
     start = b.load(states, typ=kind, align=8)
     b.cbranch(b.icmp_signed(">", n, int64(0)), loop, done)
     b.position_at_end(loop)

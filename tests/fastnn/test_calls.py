@@ -24,7 +24,7 @@ def counted(monkeypatch):
     for name in ("FIRST_CALL", "FIRST_SWEEP", "CALL_SECONDS"):
         monkeypatch.setattr(calls, name, 0)
     monkeypatch.setattr("fastnn.network.inference.LONGEST_BLOCK", 0)
-    for name in ("train", "train_step", "sweep", "sweep_parallel"):
+    for name in ("train", "train_step", "sweep", "sweep_parallel", "forward", "backward", "outside_step"):
         kernel = getattr(entry, name)
         monkeypatch.setattr(entry, name, lambda *a, name=name, kernel=kernel: (seen.append(name), kernel(*a))[1])
     return seen
@@ -39,6 +39,10 @@ USES = {
     "gradients": ("sweep", lambda m: m.gradients(X, LABELS)),
     "hidden activations": ("sweep", lambda m: np.hstack(m.hidden_activations(X))),
     "input gradients": ("sweep", lambda m: m.input_gradients(X)),
+    "tangents": ("sweep", lambda m: m.jvp(X, X)),
+    "forward": ("forward", lambda m: m.forward(X)),
+    "backward": ("backward", lambda m: m.backward(X, X[:, :3])),
+    "a step on a gradient from outside": ("outside_step", lambda m: m.step(X, X[:, :3] / 3000)),
     "validation": (
         "sweep",
         lambda m: m.fit(X[:10], LABELS[:10], epochs=1, batch_size=10, validation_data=(X, LABELS)),

@@ -432,6 +432,24 @@ def test_errors_name_the_argument_and_change_nothing(call, error, text, state):
     assert state(model) == kept
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (8, 4), (8, 5, 1), (0, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_other_shapes_after_a_right_one(shape, dtype):
+    """The quick way of calls like the last ones takes none of these."""
+    model, (X, d_a) = tanh_model(), problem(8)
+    for _ in range(2):
+        model.forward(X)
+        model.backward(X, d_a)
+        model.step(X, d_a)
+    wrong = np.ones(shape, dtype)
+    for call in (model.forward, lambda X: model.backward(X, d_a), lambda X: model.step(X, d_a)):
+        with pytest.raises(ValueError, match=r"X must (have shape \(n, 5\)|hold at least one sample)"):
+            call(wrong)
+    for call in (lambda dA: model.backward(X, dA), lambda dA: model.step(X, dA)):
+        with pytest.raises(ValueError, match=r"dA must have shape \(8, 3\)"):
+            call(wrong)
+
+
 def test_columns_of_a_frame():
     frame = pandas.DataFrame(rng.normal(size=(8, 5)), columns=list("abcde"))
     model = tanh_model()

@@ -33,11 +33,42 @@ from fastnn import (
     Rprop,
     Scale,
 )
+from fastnn.kernels.programs.layers.dense import DENSE
 
 from ..cases import DTYPES
 
 rng = np.random.default_rng(5)
 SIZES = [5, 7, 1]
+
+
+# By the engine that trains members: the compiled function, and the module of the engine.
+ENGINES = {"one by one": ("train_members", "one_by_one"), "in lanes": ("train_groups", "lanes")}
+
+
+@pytest.fixture(autouse=True, params=ENGINES)
+def engine(request, monkeypatch):
+    """Members train one after another, or in lanes. Then models compute row-major, whose sums have the same order."""
+    in_lanes = request.param == "in lanes"
+
+    def lanes_pay(layout, batch_size):
+        return in_lanes and batch_size <= layout.block_rows and all(kind == DENSE for kind in layout.kinds)
+
+    monkeypatch.setattr("fastnn.kernels.programs.strategy.lanes_pay", lanes_pay)
+    if in_lanes:
+        monkeypatch.setattr("fastnn.network.network.ORIENTATION", "row-major")
+    return request.param
+
+
+def skip_where_sums_have_another_order(engine, how="", batch_size=2):
+    if engine == "in lanes" and (how.startswith("feature-major") or batch_size == 1):
+        pytest.skip("a model sums feature-major, or a single sample, in another order than lanes")
+
+
+def avoid_single_rows(counts):
+    """Take some rows from members whose last batch of 16 were a single row."""
+    for each in counts:
+        if each.sum() % 16 == 1:
+            each[each.argmax()] = 0
 
 
 @pytest.fixture(autouse=True)
@@ -68,19 +99,19 @@ def same(population, models, val=False):
         assert left(population[i]) == left(model), i
         done = len(model.history.loss)
         assert history.epochs[i] == done
-        assert history.loss[i, :done].tolist() == model.history.loss
+        np.testing.assert_allclose(history.loss[i, :done], model.history.loss, rtol=1e-13)
         assert np.isnan(history.loss[i, done:]).all()
         if val:
-            assert history.val_loss[i, :done].tolist() == model.history.val_loss
+            np.testing.assert_allclose(history.val_loss[i, :done], model.history.val_loss, rtol=1e-13)
     return np.flatnonzero(history.status == "diverged").tolist()
 
 
 def fitted(models, arguments, X, y, **common):
     """Fit models one by one, each with the values of its own that `arguments` has for it."""
     for i, model in enumerate(models):
-        own = {name: values[i] for name, values in arguments.items()}
+        alone = {name: values[i] for name, values in arguments.items()}
         with contextlib.suppress(DivergenceError):
-            model.fit(X, y, threads=1, **common, **own)
+            model.fit(X, y, threads=1, **common, **alone)
     return models
 
 
@@ -94,16 +125,17 @@ def models_of(n, sizes=SIZES, first=0, **arguments):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("batch_size", [1, 32, 600])
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
-def test_each_member_has_the_bits_of_a_model(how, batch_size, dtype, orientation):
+def test_each_member_has_the_bits_of_a_model(how, batch_size, dtype, orientation, engine):
     """A batch of one sample, of one block and of several; rates, penalties and dropout differ, and are zero for one."""
+    skip_where_sums_have_another_order(engine, how, batch_size)
     orientation(how)
     X, y = data({1: 11, 32: 75, 600: 700}[batch_size], dtype=dtype)
     rates, l2, dropout = np.geomspace(1e-4, 0.05, 7), np.linspace(0, 1e-2, 7), np.linspace(0, 0.6, 7)
     population = Population(SIZES, 7, dtype=dtype, rng=0)
     common = {"epochs": 3, "batch_size": batch_size}
     population.fit(X, y, optimizer=Adam(rates), l2=l2, dropout=dropout, threads=2, **common)
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": l2.tolist(), "dropout": dropout.tolist()}
-    same(population, fitted(models_of(7, dtype=dtype), own, X, y, **common))
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": l2.tolist(), "dropout": dropout.tolist()}
+    same(population, fitted(models_of(7, dtype=dtype), alone, X, y, **common))
 
 
 @pytest.mark.parametrize("n", [1, 7, 40])
@@ -116,8 +148,8 @@ def test_a_member_is_the_same_among_any_others(n, threads):
     population.fit(X, y, epochs=2, batch_size=20, optimizer=Momentum(rates), dropout=0.1, threads=threads)
     assert population.seeds == seeds
     models = [Model(SIZES, rng=seed) for seed in seeds]
-    own = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
-    same(population, fitted(models, own, X, y, epochs=2, batch_size=20, dropout=0.1))
+    alone = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
+    same(population, fitted(models, alone, X, y, epochs=2, batch_size=20, dropout=0.1))
 
 
 def slower(epoch):
@@ -149,8 +181,8 @@ def test_every_number_of_an_optimizer_may_be_an_array(optimizer):
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     for epochs in (2, 3):
         population.fit(X, y, epochs=epochs, batch_size=20, optimizer=optimizer(numbers))
-        own = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
-        fitted(models, own, X, y, epochs=epochs, batch_size=20)
+        alone = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
+        fitted(models, alone, X, y, epochs=epochs, batch_size=20)
         same(population, models)
 
 
@@ -158,7 +190,7 @@ def test_rules_batches_and_epochs_may_differ():
     """Members of other batch sizes, with and without a limit of norms, are trained in groups."""
     X, y = data(70, dtype="float64")
     weights = rng.uniform(0.5, 2, 70)
-    own = {
+    alone = {
         "epochs": [2, 0, 4, 3],
         "batch_size": [16, 70, 16, 100],
         "max_norm": [None, 0.5, 0.7, None],
@@ -167,27 +199,28 @@ def test_rules_batches_and_epochs_may_differ():
         "min_derivative": [0.0, 0.1, 0.05, 0.2],
         "optimizer": [Adam(0.01), SGD(0.3), Adam(0.02), SGD(0.2, clip_norm=0.1)],
     }
-    arrays = {name: np.array(values) for name, values in own.items() if name not in ("max_norm", "optimizer")}
-    arrays |= {"optimizer": own["optimizer"], "max_norm": np.array([np.nan, 0.5, 0.7, np.nan])}
+    arrays = {name: np.array(values) for name, values in alone.items() if name not in ("max_norm", "optimizer")}
+    arrays |= {"optimizer": alone["optimizer"], "max_norm": np.array([np.nan, 0.5, 0.7, np.nan])}
     population = Population(SIZES, 4, loss=Huber(0.3), output="identity", dtype="float64", rng=0)
     population.fit(X, y, sample_weight=weights, **arrays)
     models = models_of(4, loss=Huber(0.3), output="identity", dtype="float64")
-    own["max_norm"] = [None, 0.5, 0.7, None]
-    fitted(models, own, X, y, sample_weight=weights)
+    alone["max_norm"] = [None, 0.5, 0.7, None]
+    fitted(models, alone, X, y, sample_weight=weights)
     same(population, [model for i, model in enumerate(models) if i != 1 or model.history.loss == []])
     assert population.history.status.tolist() == ["finished"] * 4
 
 
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
-def test_every_kind_of_layer(how, orientation):
+def test_every_kind_of_layer(how, orientation, engine):
+    skip_where_sums_have_another_order(engine, how)
     orientation(how)
     X, y = data(75, 8)
     norm, block = BatchNorm(activation="tanh"), Residual(LayerNorm(), Dense(16, "gelu"), Scale())
     layers = [8, Dense(16, "identity"), norm, block, 1]
     population = Population(layers, 5, rng=0)
     population.fit(X, y, epochs=3, batch_size=25, optimizer=Adam(np.geomspace(1e-3, 0.1, 5)), threads=2)
-    own = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
-    same(population, fitted(models_of(5, layers), own, X, y, epochs=3, batch_size=25))
+    alone = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
+    same(population, fitted(models_of(5, layers), alone, X, y, epochs=3, batch_size=25))
 
 
 @pytest.mark.parametrize("shuffle", [False, "given"])
@@ -200,23 +233,25 @@ def test_other_orders(shuffle):
 
 
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
-def test_one_that_diverges_stops_alone(how, orientation):
+def test_one_that_diverges_stops_alone(how, orientation, engine):
     """In the first epoch or later; its gradient is NaN, and so is what a clipped norm scales."""
+    skip_where_sums_have_another_order(engine, how)
     orientation(how)
     X, y = data()
     rates = np.array([1e6, 0.01, 3.0, 0.02, 1e30])
     arguments = {"activation": "identity", "output": "identity"}
     population = Population(SIZES, 5, rng=0, **arguments)
     population.fit(X, y, epochs=20, batch_size=20, optimizer=Momentum(rates))
-    own = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
-    diverged = same(population, fitted(models_of(5, **arguments), own, X, y, epochs=20, batch_size=20))
+    alone = {"optimizer": [Momentum(rate) for rate in rates.tolist()]}
+    diverged = same(population, fitted(models_of(5, **arguments), alone, X, y, epochs=20, batch_size=20))
     assert {0, 4} <= {*diverged} <= {0, 2, 4}
     assert np.isfinite(population.vectors).all()
 
 
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
-def test_one_whose_gradient_is_not_finite_leaves_nothing_to_the_next(how, orientation):
+def test_one_whose_gradient_is_not_finite_leaves_nothing_to_the_next(how, orientation, engine):
     """Its norm is NaN, and so is what it scales, padding included."""
+    skip_where_sums_have_another_order(engine, how)
     orientation(how)
     X, y = data(75, 8)
     arguments, sizes = {"activation": "relu", "output": "identity"}, [8, 70, 1]
@@ -235,8 +270,8 @@ def test_a_thousand_members():
     rates, dropout = np.geomspace(1e-4, 0.05, 1000), np.linspace(0.05, 0.6, 1000)
     population = Population(SIZES, 1000, rng=0)
     population.fit(X, y, epochs=3, batch_size=32, optimizer=Adam(rates), dropout=dropout, threads=2)
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
-    same(population, fitted(models_of(1000), own, X, y, epochs=3, batch_size=32))
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "dropout": dropout.tolist()}
+    same(population, fitted(models_of(1000), alone, X, y, epochs=3, batch_size=32))
 
 
 # ---- samples ----
@@ -246,9 +281,9 @@ def test_rows_are_chosen_without_a_copy():
     """Index arrays, a mask, and counts; with and without an order that is drawn; weights follow the rows."""
     X, y = data()
     weights = rng.uniform(0.5, 2, 75).astype(np.float32)
-    mask = rng.random((4, 75)) < 0.6
-    counts = rng.integers(0, 3, (4, 75))
-    lists = [rng.permutation(75)[: 10 + 7 * i] for i in range(4)]
+    mask, counts = rng.random((4, 75)) < 0.6, rng.integers(0, 3, (4, 75))
+    lists = [rng.permutation(75)[: 10 + 8 * i] for i in range(4)]
+    avoid_single_rows((*mask, *counts))
     for rows, chosen in (
         (mask, [np.flatnonzero(each) for each in mask]),
         (counts, [np.repeat(np.arange(75), each) for each in counts]),
@@ -266,15 +301,16 @@ def test_rows_are_chosen_without_a_copy():
 def test_the_rest_of_the_rows_validates():
     X, y = data()
     mask = rng.random((3, 75)) < 0.7
+    avoid_single_rows(mask)
     for weights in (None, rng.uniform(0.5, 2, 75).astype(np.float32)):
         population, models = Population(SIZES, 3, rng=0), models_of(3)
         population.fit(X, y, epochs=3, batch_size=16, rows=mask, validation_data="rest", sample_weight=weights)
         for model, some in zip(models, mask, strict=True):
-            own = [array[some] for array in (X, y)]
+            alone = [array[some] for array in (X, y)]
             held = [array[~some] for array in (X, y)]
             w = None if weights is None else weights[some]
             held += [] if weights is None else [weights[~some]]
-            model.fit(*own, epochs=3, batch_size=16, validation_data=held, sample_weight=w, threads=1)
+            model.fit(*alone, epochs=3, batch_size=16, validation_data=held, sample_weight=w, threads=1)
         same(population, models, val=True)
 
 
@@ -298,15 +334,53 @@ def test_targets_of_each_member():
         same(population, models)
 
 
-def test_samples_of_each_member():
+@pytest.mark.parametrize("class_weight", [{0: 2.0}, "balanced"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_of_classes_among_chosen_rows(class_weight, weighted):
+    """They follow from the rows that a member sees, and those that are left out have none."""
+    X, y = rng.standard_normal((60, 5)), rng.integers(0, 2, 60)
+    weights = rng.uniform(0.5, 2, 60) if weighted else None
+    counts = rng.integers(0, 3, (3, 60))
+    avoid_single_rows(counts)
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    common = {"epochs": 2, "batch_size": 16, "class_weight": class_weight}
+    population.fit(X, y, rows=counts, validation_data="rest", sample_weight=weights, **common)
+    for model, count in zip(models, counts, strict=True):
+        some, rest = np.repeat(np.arange(60), count), np.flatnonzero(count == 0)
+        held = [X[rest], y[rest]] + ([weights[rest]] if weighted else [])
+        alone = weights[some] if weighted else None
+        model.fit(X[some], y[some], sample_weight=alone, validation_data=held, threads=1, **common)
+    same(population, models, val=True)
+
+
+def test_several_outputs_of_each_member():
+    """Probabilities (n, rows, n_out), with rows and weights; and (n, rows) where rows and members are as many."""
+    X, Y, weights = np.asfortranarray(rng.standard_normal((3, 20, 5))), rng.random((3, 20, 4)), rng.random((3, 20))
+    Y /= Y.sum(axis=2, keepdims=True)
+    rows = [[1, 2, 3, 5], [4, 4, 19, 2], [0, 7]]
+    arguments = {"output": "softmax", "loss": "cross_entropy"}
+    population, models = Population([5, 4], 3, rng=0, **arguments), models_of(3, [5, 4], **arguments)
+    population.fit(X, Y, epochs=2, batch_size=2, rows=rows, sample_weight=weights)
+    for model, x, y, w, some in zip(models, X, Y, weights, rows, strict=True):
+        model.fit(x[some], y[some], epochs=2, batch_size=2, sample_weight=w[some], threads=1)
+    same(population, models)
+    X, Y = rng.standard_normal((3, 5)), rng.uniform(0.1, 0.9, (3, 3))
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    population.fit(X[::-1], Y, epochs=2, batch_size=3)
+    for model, y in zip(models, Y, strict=True):
+        model.fit(X[::-1], y, epochs=2, batch_size=3, threads=1)
+    same(population, models)
+
+
+def test_samples_of_each_member(engine):
     """As one array with a set for each, and ragged; a set may be smaller than a batch."""
     X, y = rng.standard_normal((3, 40, 5)).astype(np.float32), rng.uniform(0.1, 0.9, (3, 40, 1)).astype(np.float32)
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     population.fit(X, y, epochs=2, batch_size=16, validation_data=(X[:, :9], y[:, :9]))
-    for model, own, targets in zip(models, X, y, strict=True):
-        model.fit(own, targets, epochs=2, batch_size=16, validation_data=(own[:9], targets[:9]), threads=1)
+    for model, alone, targets in zip(models, X, y, strict=True):
+        model.fit(alone, targets, epochs=2, batch_size=16, validation_data=(alone[:9], targets[:9]), threads=1)
     same(population, models, val=True)
-    edges = np.array([0, 5, 25, 26, 75, 91])
+    edges = np.array([0, 5, 25, 26, 75, 91] if engine == "one by one" else [0, 5, 25, 27, 75, 91])
     X, y = data(91)
     population, models = Population(SIZES, 5, rng=0), models_of(5)
     population.fit((X, edges), y, epochs=3, batch_size=16, optimizer=Adam(0.01), threads=2)
@@ -330,8 +404,8 @@ def test_rows_of_a_ragged_array_that_are_nobodys():
         held = (X, edges), y, weights
         population.fit((X, edges), y, sample_weight=weights, validation_data=held, **common)
         for model, first, stop in zip(models, edges[:-1], edges[1:], strict=True):
-            own = [array[first:stop] for array in (X, y, weights)]
-            model.fit(*own[:2], sample_weight=own[2], validation_data=own, threads=1, **common)
+            alone = [array[first:stop] for array in (X, y, weights)]
+            model.fit(*alone[:2], sample_weight=alone[2], validation_data=alone, threads=1, **common)
         same(population, models, val=True)
 
 
@@ -409,8 +483,8 @@ def test_halving_lets_the_best_go_on(held):
     for rung in (2, 6, 18):
         there, on = history.epochs >= rung, history.epochs > rung
         assert values[on, rung - 1].max() < values[there & ~on, rung - 1].min()
-    own = {"optimizer": [Adam(rate) for rate in rates.tolist()], "epochs": history.epochs.tolist()}
-    same(population, fitted(models_of(27), own, X, y, **common), val=held)
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "epochs": history.epochs.tolist()}
+    same(population, fitted(models_of(27), alone, X, y, **common), val=held)
     assert (history.status == "finished").sum() == 1
 
 
@@ -476,13 +550,14 @@ def test_helping_threads_may_never_come(share, short_calls, monkeypatch):
 
 
 @pytest.mark.parametrize("count", range(1, 24, 3))
-def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after):
+def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after, engine):
     """And what is left of the epochs gives the bits of a fit without Ctrl-C."""
     X, y = data()
     arguments = {"batch_size": 40, "optimizer": Adam(np.array([0.01, 0.02, 0.03])), "dropout": 0.2, "threads": 1}
     whole, population = Population(SIZES, 3, rng=0), Population(SIZES, 3, rng=0)
+    count = count if engine == "one by one" else 1 + count // 3  # three members share the calls
     whole.fit(X, y, epochs=4, **arguments)
-    with interrupt_after(count, name="train_members"):
+    with interrupt_after(count, name=ENGINES[engine][0]):
         population.fit(X, y, epochs=4, validation_data=(X, y) if count % 3 == 0 else None, **arguments)
     done = population.history.epochs
     models = models_of(3)
@@ -491,13 +566,13 @@ def test_ctrl_c_keeps_the_last_finished_epoch_of_each(count, interrupt_after):
     for i, model in enumerate(models):
         if done[i]:
             assert left(population[i]) == left(model)
-        assert population.history.loss[i, : done[i]].tolist() == model.history.loss
+        np.testing.assert_allclose(population.history.loss[i, : done[i]], model.history.loss, rtol=1e-13)
     assert set(population.history.status) <= {"stopped", "finished"}
     population.fit(X, y, epochs=4 - done, **arguments)
     assert [left(a) for a in population] == [left(b) for b in whole]
 
 
-def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch):
+def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch, engine):
     """Nothing is lost, and a further fit is possible."""
     X, y = data()
     population, models = Population(SIZES, 3, rng=0), models_of(3)
@@ -505,8 +580,8 @@ def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, interrupt_after(12, name="train_members"):
-        patch.setattr("fastnn.training.one_by_one.rolled_back", interrupted)
+    with monkeypatch.context() as patch, interrupt_after(12, name=ENGINES[engine][0]):
+        patch.setattr(f"fastnn.training.{ENGINES[engine][1]}.rolled_back", interrupted)
         population.fit(X, y, epochs=3, batch_size=16, threads=1)
     done = population.history.epochs
     same(population, fitted(models, {"epochs": done.tolist()}, X, y, batch_size=16))
@@ -514,30 +589,30 @@ def test_a_second_ctrl_c_in_the_clean_up(interrupt_after, monkeypatch):
     same(population, fitted(models, {"epochs": (3 - done).tolist()}, X, y, batch_size=16))
 
 
-def test_ctrl_c_comes_while_threads_help(interrupt_after):
+def test_ctrl_c_comes_while_threads_help(interrupt_after, engine):
     X, y = data()
     population, models = Population(SIZES, 9, rng=0), models_of(9)
-    with interrupt_after(40, name="train_members"):
+    with interrupt_after(40, name=ENGINES[engine][0]):
         population.fit(X, y, epochs=30, batch_size=16, threads=3)
     done = population.history.epochs.tolist()
-    own = {"epochs": done}
-    fitted(models, own, X, y, batch_size=16)
+    alone = {"epochs": done}
+    fitted(models, alone, X, y, batch_size=16)
     assert (
         population.vectors.tobytes() == np.array([m.parameters[m._network.layout.elements] for m in models]).tobytes()
     )
 
 
-def test_an_interrupted_first_epoch_keeps_the_state_of_the_optimizer(interrupt_after):
+def test_an_interrupted_first_epoch_keeps_the_state_of_the_optimizer(interrupt_after, engine):
     X, y = data()
     population = Population(SIZES, 2, rng=0)
     population.fit(X, y, epochs=2, batch_size=16, optimizer=Adam(0.01))
     before = [left(model) for model in population]
-    with interrupt_after(2, name="train_members"):
+    with interrupt_after(2, name=ENGINES[engine][0]):
         population.fit(X, y, epochs=2, batch_size=16, optimizer=Momentum(0.01))
     assert [left(model) for model in population] == before
 
 
-def test_a_population_is_trained_by_one_at_a_time(monkeypatch):
+def test_a_population_is_trained_by_one_at_a_time(monkeypatch, engine):
     X, y = data()
     population = Population(SIZES, 3, rng=0)
     found = []
@@ -555,11 +630,11 @@ def test_a_population_is_trained_by_one_at_a_time(monkeypatch):
 
     from fastnn.kernels.running import entry
 
-    train = entry.train_members
-    monkeypatch.setattr(entry, "train_members", during)
+    train = getattr(entry, ENGINES[engine][0])
+    monkeypatch.setattr(entry, ENGINES[engine][0], during)
     population.fit(X, y, epochs=1, batch_size=16)
     assert set(found) == {(3, 75, 1)}
-    monkeypatch.undo()
+    monkeypatch.setattr(entry, ENGINES[engine][0], train)
     population.fit(X, y, epochs=1, batch_size=16)
 
 
@@ -605,9 +680,9 @@ def test_evaluations_are_those_of_the_models():
         for i, model in enumerate(models):
             expected = model.evaluate(X, labels, sample_weight=weight, metric=["accuracy", "log_loss"])
             assert {name: values[i] for name, values in found.items()} == expected
-    own = rng.integers(0, 3, (3, 60))
-    found = population.evaluate(X, own)["accuracy"]
-    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, own, strict=True)]
+    alone = rng.integers(0, 3, (3, 60))
+    found = population.evaluate(X, alone)["accuracy"]
+    assert found.tolist() == [m.evaluate(X, y)["accuracy"] for m, y in zip(models, alone, strict=True)]
 
 
 # ---- members ----
@@ -935,8 +1010,8 @@ def test_few_learning_rates_at_a_time(monkeypatch):
     population, models = Population(SIZES, 3, rng=0), models_of(3)
     rates = np.array([0.1, 0.2, 0.3])
     population.fit(X, y, epochs=4, batch_size=16, optimizer=SGD(CosineDecay(rates, length=18, per="step")))
-    own = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
-    same(population, fitted(models, own, X, y, epochs=4, batch_size=16))
+    alone = {"optimizer": [SGD(CosineDecay(rate, length=18, per="step")) for rate in rates.tolist()]}
+    same(population, fitted(models, alone, X, y, epochs=4, batch_size=16))
 
 
 def test_a_rate_that_cannot_be_ends_the_fit():
@@ -995,6 +1070,14 @@ def test_arrays_in_settings_are_copies_that_compare():
     assert repr(optimizer).startswith("Adam(learning_rate=array of 2 from 0.1 to 0.2, beta1=0.9")
 
 
+def test_targets_out_of_reach_are_told():
+    X, y = data()
+    population = Population(SIZES, 2, rng=0)
+    with pytest.warns(UserWarning, match="no training reaches those outside") as found:
+        population.fit(X, y + 3, epochs=1, batch_size=16)
+    assert [each.filename for each in found] == [__file__]
+
+
 def test_what_a_fit_tells(capsys):
     X, y = data()
     population = Population(SIZES, 3, rng=0)
@@ -1005,3 +1088,66 @@ def test_what_a_fit_tells(capsys):
     losses = population.history.loss.min(axis=0)
     assert any(f"epoch 2  0 members go on  least loss {losses[1]:.4g}  least val_loss" in line for line in lines)
     assert "3 members" in population.summary()
+
+
+# ---- lanes and models that sum in another order ----
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "arguments"),
+    [
+        ([8, Dense(16, "tanh"), 1], 32, {"output": "identity"}),
+        ([5, Dense(6, "relu"), 3], 8, {"output": "softmax", "loss": "cross_entropy"}),
+        ([3, Dense(4, "silu"), 2], 1, {"output": "identity", "loss": "gaussian"}),
+    ],
+)
+def test_members_in_lanes_agree_with_models_up_to_rounding(sizes, batch_size, arguments, engine, monkeypatch):
+    """One step in both dtypes, and twenty epochs in float64, whichever way the model computes."""
+    if engine == "one by one":
+        pytest.skip("such members have the bits of models")
+    monkeypatch.setattr("fastnn.network.network.ORIENTATION", "")
+    n_in = sizes[0]
+    X = rng.standard_normal((70, n_in))
+    y = rng.integers(0, 3, 70) if "cross_entropy" in arguments.values() else rng.uniform(0.1, 0.9, (70, 1))
+    for dtype, epochs, rows, tolerance in (("float32", 1, batch_size, 1e-6), ("float64", 20, 70, 1e-9)):
+        some, targets = X[:rows].astype(dtype), y[:rows]
+        population, models = Population(sizes, 3, rng=0, dtype=dtype, **arguments), []
+        for i in range(3):
+            models.append(Model(sizes, rng=i, dtype=dtype, **arguments))
+            models[-1].fit(some, targets, epochs=epochs, batch_size=batch_size, optimizer=Adam(0.01), threads=1)
+        population.fit(some, targets, epochs=epochs, batch_size=batch_size, optimizer=Adam(0.01))
+        for member, model in zip(population, models, strict=True):
+            size = max(np.abs(weight).max() for weight in model.weights)
+            np.testing.assert_allclose(member.parameters, model.parameters, atol=tolerance * size)
+
+
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_lanes_do_not_follow_from_the_number_of_members(n, engine, monkeypatch):
+    """The last of n members has the bits of a member alone, with samples of its own beside smaller and larger sets."""
+    if engine == "one by one":
+        pytest.skip("such members have the bits of models")
+    monkeypatch.undo()  # what `strategy` chooses
+    counts = rng.integers(2, 60, n)
+    edges = np.concatenate([[0], np.cumsum(counts)])
+    X, y = rng.standard_normal((edges[-1], 4)), rng.standard_normal((edges[-1], 1))
+    arguments = {"epochs": 5, "batch_size": 16, "optimizer": Adam(0.01)}
+    layers = [4, Dense(8, "tanh"), 1]
+    population = Population(layers, n, output="identity", rng=3)
+    population.fit((X, edges), y, threads=2, **arguments)
+    alone = Population(layers, 1, output="identity", rng=[3 + n - 1])
+    alone.fit(X[edges[-2] :], y[edges[-2] :], **arguments)
+    assert left(population[n - 1]) == left(alone[0])
+    np.testing.assert_array_equal(population.history.loss[-1], alone.history.loss[0])
+
+
+def test_samples_of_no_weight_change_nothing(engine):
+    """Of a whole batch, beside members that have weights."""
+    X, y = data(48)
+    weights = rng.uniform(0.5, 2, (3, 48)).astype(np.float32)
+    weights[1, 16:32] = 0
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    arguments = {"epochs": 3, "batch_size": 16, "optimizer": Adam(0.01), "dropout": 0.2, "shuffle": False}
+    population.fit(X, y, sample_weight=weights, **arguments)
+    for model, some in zip(models, weights, strict=True):
+        model.fit(X, y, sample_weight=some, threads=1, **arguments)
+    same(population, models)

@@ -270,14 +270,25 @@ def test_fits_share_the_threads(n_jobs, folds, each, monkeypatch):
         search.cross_validate(classifier(), X, LABELS, n_jobs=0)
 
 
-def test_candidates_that_share_programs_follow_each_other_large_networks_first():
+def test_candidates_of_a_kind_share_programs():
+    """Kinds of large networks are the first ones."""
     grid = originals.ParameterGrid({"mlpclassifier__hidden_layer_sizes": [(3,), (9, 9), "x"], "step__number": [1, 2]})
-    pipeline = make_pipeline(Step(), classifier())
-    task = threaded.delayed(print)
+    pipeline, task = make_pipeline(Step(), classifier()), threaded.delayed(print)
     tasks = [task(pipeline, X, LABELS, train=np.arange(n), parameters=each) for each in grid for n in (5, 6)]
-    ordered = sorted(tasks, key=threaded._programs)
+    ordered = sorted(tasks, key=threaded._kind)
     found = [(t.keywords["parameters"]["mlpclassifier__hidden_layer_sizes"], len(t.keywords["train"])) for t in ordered]
     assert found == [(size, n) for size in ((9, 9), (3,), "x") for n in (5, 5, 6, 6)]
+    assert len({threaded._kind(each) for each in tasks}) == 6
+
+
+def test_a_thread_stays_with_a_kind_as_long_as_it_can():
+    made = threaded.ThreadedCalls([print] * 6, ["b", "a", "b", "c", "b", "a"])
+    one, two = made.take(None), made.take(None)
+    assert (one, two) == ((1, "a"), (0, "b"))
+    assert [made.take("b") for _ in range(2)] == [(2, "b"), (4, "b")]
+    assert made.take("b") == (3, "c")  # where no other thread is
+    assert made.take("c") == (5, "a")
+    assert made.take("a") is None
 
 
 @pytest.mark.parametrize("started", [0, 1])
@@ -418,6 +429,40 @@ assert "sklearn" in sys.modules and fastnn.search.GridSearchCV.__name__ == "Grid
     source = "import sys; sys.modules['sklearn'] = None; import fastnn; fastnn.search.GridSearchCV"
     need = "ModuleNotFoundError: fastnn.search needs scikit-learn: pip install 'fastnn-numba[sklearn]'"
     assert run_python(source, check=False).stderr.splitlines()[-1] == need
+
+
+class Tasks:
+    """A callback of scikit-learn's protocol, which a search gives to its candidates."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.seen = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def setup(self, estimator, context):
+        self.seen.append(("setup", context.estimator_name))
+
+    def teardown(self, estimator, context):
+        self.seen.append(("teardown", context.estimator_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.seen.append(("begin", context.estimator_name, context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.seen.append(("end", context.estimator_name, context.task_name))
+
+
+def test_callbacks_of_a_search_see_the_same_tasks(three_cpus):
+    found = []
+    for module in (search, originals):
+        callback = Tasks()
+        module.GridSearchCV(classifier(), {"alpha": [1e-4, 1.0]}, cv=2).set_callbacks(callback).fit(X, LABELS)
+        found.append(sorted(callback.seen))
+    assert found[0] == found[1]
+    assert found[0].count(("end", "MLPClassifier", "epoch")) == 5 * 4
 
 
 # ---- what a search costs ----

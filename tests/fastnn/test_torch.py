@@ -407,6 +407,8 @@ def test_steps_of_kinds_of_layers(kinds, name, how, orientation):
 
 # ---- gradients from outside, derivatives by the inputs ----
 
+FUNCTORCH_WARNS = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
 
 def mlp_of(model):
     """The same layers in PyTorch, tanh but for the last one."""
@@ -420,6 +422,7 @@ def mlp_of(model):
     return torch.nn.Sequential(*layers[:-1])
 
 
+@FUNCTORCH_WARNS
 @pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-9)])
 @pytest.mark.parametrize("sizes", [[8, 64, 64, 4], [6, 256, 256, 1], [3, 5]])
 @pytest.mark.parametrize("rows", [1, 64, 300])
@@ -471,6 +474,7 @@ def test_steps_on_a_loss_of_probabilities(output):
         np.testing.assert_allclose(model.vector, want, atol=1e-9)
 
 
+@FUNCTORCH_WARNS
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 def test_second_derivatives_and_tangents_of_kinds_of_layers(kinds, how, orientation):
     orientation(how)

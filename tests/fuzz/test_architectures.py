@@ -245,7 +245,8 @@ def test_the_same_bits(rng):
     how = pick(rng, ORIENTATIONS)
     try:
         with on_threads(rng, how):
-            for check in (check_threads, check_parts, check_streams, check_steps, check_copies, check_populations):
+            checks = check_threads, check_parts, check_streams, check_steps, check_outside, check_copies
+            for check in (*checks, check_populations):
                 check(rng, problem)
     except Exception as error:
         raise AssertionError(f"{error!r}: {problem}, orientation {how}") from error
@@ -313,6 +314,36 @@ def check_steps(rng, problem):
             return  # whose steps follow the signs of sums that may be zero
         limit = tolerance * max(1.0, float(np.abs(whole.parameters).max()))
         np.testing.assert_allclose(stepped.parameters, whole.parameters, rtol=tolerance, atol=limit)
+
+
+def check_outside(rng, problem):
+    """`backward` and `step` give the same bits whatever went forward before, and those of `gradients` where both do."""
+    model, n = problem.model(), len(problem.X)
+    if model._network.layout.whole_batch and not 1 < n <= model._network.layout.block_rows:
+        return
+    outputs = model.forward(problem.X)
+    Y = rng.normal(size=outputs.shape).astype(model.dtype)
+    d_a = (outputs - Y) * outputs.dtype.type(1 / n)
+    if not np.isfinite(d_a).all():
+        return
+    if model.loss_name == "quadratic":
+        of_loss = np.concatenate([part.ravel() for pair in model.gradients(problem.X, Y) for part in pair])
+        found = model.backward(problem.X, d_a, inputs=True)[0]
+        named = [item for tensors in model.tensors for item in tensors.items()]
+        kept = [np.full(each.size, not name.startswith("running")) for name, each in named]
+        assert found[np.concatenate(kept)].tobytes() == of_loss.tobytes(), "other gradients"
+    alone = problem.model()
+    for _ in range(3):
+        before = pick(rng, [[], [n], [n, max(n // 2, 2)], [max(n // 3, 2), n]])
+        if not model._network.layout.whole_batch:
+            for rows in before:
+                model.forward(problem.X[:rows])
+        for got, want in zip(*(each.backward(problem.X, d_a, inputs=True) for each in (model, alone)), strict=True):
+            assert got.tobytes() == want.tobytes(), f"other gradients after {before}"
+        for each in (model, alone):
+            each.step(problem.X, d_a, optimizer=problem.optimizer)
+        check_same(model, alone, f"steps on a gradient from outside after {before}")
+        alone._network.tapes.latest = None
 
 
 def through_a_file(model):
@@ -383,9 +414,15 @@ def check_populations(rng, problem):
     for i, (model, own) in enumerate(zip(models, alone, strict=True)):
         some = slice(None) if chosen is None else chosen[i]
         weights = None if problem.weights is None else problem.weights[some]
-        arguments = given | own | {"sample_weight": weights}
-        history = model.fit(problem.X[some], problem.y[some], epochs=epochs, **arguments)
+        arguments, layout = given | own | {"sample_weight": weights}, model._network.layout
+        x, y = problem.X[some], problem.y[some]
+        if strategy.lanes_pay(layout, min(problem.batch_size, len(x))):  # where a model's sums may have another order
+            of_one = fastnn.Population.from_models([model])
+            losses = of_one.fit(x, y, epochs=epochs, **arguments).loss[0].tolist()
+            model = of_one[0]
+        else:
+            losses = list(model.fit(x, y, epochs=epochs, **arguments).loss)
         check_same(population[i], model, f"member {i} of {n}")
-        assert population.history.loss[i].tolist() == list(history.loss), f"other losses: member {i} of {n}"
+        assert population.history.loss[i].tolist() == losses, f"other losses: member {i} of {n}"
         outputs = population.predict(problem.X)[i]
         assert outputs.tobytes() == model.predict(problem.X).tobytes(), f"other outputs: member {i} of {n}"

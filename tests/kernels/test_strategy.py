@@ -8,6 +8,8 @@ import pytest
 from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
 from fastnn.kernels.programs import strategy
+from fastnn.kernels.programs.layers.dense import DENSE
+from fastnn.kernels.programs.layers.layer_norm import LayerNorm
 from fastnn.kernels.programs.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 from fastnn.kernels.running import records
 
@@ -140,3 +142,28 @@ def test_only_row_major_batches_need_a_layout_of_their_own_for_threads():
     shared = strategy.sharded(wide, 256, 4)
     assert [len(layer.shards) for layer in shared.layers] == [4, 4, 1]
     assert (shared.sizes, shared.target, shared.block_rows) == (wide.sizes, wide.target, wide.block_rows)
+
+
+LANES = [  # (sizes, batch size): measured with Adam on a CPU with AVX-512, networks a second against one by one
+    ([8, 16, 1], 32, True),  # 1.4 times
+    ([8, 16, 1], 8, True),
+    ([8, 16, 1], 1, True),
+    ([4, 8, 1], 32, True),
+    ([20, 100, 1], 32, True),  # 1.25
+    ([64, 32, 10], 32, False),  # 1.0
+    ([64, 32, 10], 1, False),  # 0.9: the parameters of a group leave the L1 cache
+    ([784, 30, 10], 32, False),
+    ([8, 16, 1], 5000, False),  # more than a block
+]
+
+
+@pytest.mark.parametrize(("sizes", "batch_size", "expected"), LANES)
+def test_lanes_hold_small_networks(sizes, batch_size, expected):
+    layout = Layout(sizes, ["tanh", "identity"], "quadratic", "float32", target=AVX512)
+    assert strategy.lanes_pay(layout, batch_size) == expected
+
+
+def test_lanes_hold_dense_layers_alone():
+    kinds = [DENSE, LayerNorm(1e-5), DENSE]
+    layout = Layout([8, 16, 16, 1], ["tanh", "identity", "identity"], "quadratic", "float32", kinds=kinds)
+    assert not strategy.lanes_pay(layout, 32)
