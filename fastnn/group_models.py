@@ -458,6 +458,8 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
     max_time, progress = named["max_time"], named["progress"]
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
+    if named["loss"] == "gaussian":
+        raise ValueError("loss must have one output for each target, got 'gaussian'")
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
     return _Request(
         by=by,

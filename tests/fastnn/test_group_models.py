@@ -309,12 +309,13 @@ def test_a_changed_file_is_refused(tmp_path):
     refused(lambda d, tensors: tensors.update({"groups.more": np.zeros(2)}))
 
 
-def test_patience_a_held_out_share_and_a_limit_of_time():
+def test_patience_a_held_out_share_and_a_limit_of_time(monkeypatch):
     frame = table([60, 40, 50])
     models = fastnn.fit_groups(
         frame, **{**FIT, "epochs": 200}, validation_fraction=0.25, stopping=Patience(2), optimizer=Adam(0.1), rng=0
     )
     assert (models.epochs < 200).all()
+    monkeypatch.setattr("fastnn.training.group_rows.CHUNK", 1)  # each group by itself
     short = fastnn.fit_groups(frame, **{**FIT, "epochs": 10**6}, max_time=1e-9, rng=0)
     assert short.epochs.tolist() == [1, 1, 1]
     none = fastnn.fit_groups(frame, **{**FIT, "epochs": 0}, rng=3)
@@ -347,6 +348,7 @@ WRONG = [
     ({"progress": "yes"}, "progress must be True, False or None"),
     ({"layers": 8}, "layers must be a sequence of layers, got 8"),
     ({"loss": "cross_entropy"}, "loss"),
+    ({"loss": "gaussian"}, "loss must have one output for each target, got 'gaussian'"),
 ]
 
 
