@@ -428,7 +428,11 @@ def fit_groups(
 def _labels(name: str, value: Any) -> list[Any]:
     """The labels of an argument that is one, or a list of them."""
     found = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not found or len(set(map(repr, found))) < len(found):
+    try:
+        different = len(set(found)) == len(found)
+    except Exception as error:  # a label that cannot be hashed; an object may raise what it likes
+        raise TypeError(f"{name} must be a label or a list of labels, got {shown(value)}") from error
+    if not found or not different:
         raise ValueError(f"{name} must be a label or a list of different labels, got {shown(value)}")
     return found
 
@@ -458,7 +462,7 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
     max_time, progress = named["max_time"], named["progress"]
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
-    if named["loss"] == "gaussian":
+    if isinstance(named["loss"], str) and named["loss"] == "gaussian":
         raise ValueError("loss must have one output for each target, got 'gaussian'")
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
     return _Request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,6 @@ from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
 from ..kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
-from ..network.network import programs_of, without_parameter
 from ..settings import optimizers
 from ..settings.layers import Architecture
 from ..training.member_optimizers import MAX_FIELDS, MemberOptimizers
@@ -70,8 +70,8 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     """The population of a description and its tensors, as `written` gave them; raises where they do not fit."""
     n = scalars.integer("population", d["population"], 1, MAX_MEMBERS)
     architecture = model_file.architecture_of(d, custom)
-    layout = programs_of(without_parameter(architecture)).layout
-    size, dtype = len(layout.elements), architecture.dtype
+    size = sum(math.prod(shape) for node in architecture.numbered for shape in node.shapes.values())
+    dtype = architecture.dtype
     vectors = tensor(tensors, "vectors", (n, size), dtype)
     _check_least(architecture, vectors)
     members = Members.of(np.array(vectors, order="C"))

@@ -205,6 +205,43 @@ def test_mutated_model_files(rng):
         assert repr(fastnn.load(path)) == repr(model)
 
 
+@functools.cache
+def group_files():
+    """[bytes of a file of networks of groups]."""
+    rows = np.arange(24)
+    frame = {"a": rows % 2, "b": np.array(["x", "y", "z"])[rows % 3], "x": rows % 7, "y": rows % 5, "z": rows * 0.1}
+    frame["day"] = np.datetime64("2024-01-01") + rows % 4
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for by, target in (("a", "y"), (["b", "a"], ["y", "z"]), ("day", "y")):
+            models = fastnn.fit_groups(frame, by=by, target=target, features=["x"], layers=[2], epochs=1, rng=0)
+            models.save(Path(folder, "groups"))
+            found.append(Path(folder, "groups").read_bytes())
+    return found
+
+
+@attack(cases=150, share=0.5)
+def test_mutated_files_of_groups(rng):
+    """A file is refused, or gives networks that predict."""
+    original = pick(rng, group_files())
+    content = pick(rng, [mutated_bytes, mutated_header])(rng, original)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = Path(folder, "groups")
+        path.write_bytes(content)
+        models = taken(fastnn.load, path)
+        if models is None:
+            assert content != original, "an unchanged file is refused"
+            return
+        if not isinstance(models, fastnn.GroupModels):  # its description lost what it says of groups
+            return
+        for key in models:
+            width = () if models._contents.single else (len(models.targets),)
+            assert models[key].predict(np.ones((2, len(models.features)))).shape == (2, *width)
+        models.save(path)
+        assert repr(fastnn.load(path)) == repr(models)
+
+
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
 

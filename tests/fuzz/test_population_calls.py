@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fastnn import Halving, Model, Momentum, Patience, Population
+from fastnn import Halving, Model, Momentum, Patience, Population, fit_groups
 
 from .test_bad_calls import ALLOWED, endless
 from .values import MADE, NAMED, MineError, Value
@@ -17,6 +17,8 @@ from .values import MADE, NAMED, MineError, Value
 X, Y = np.random.default_rng(0).normal(size=(12, 4)), np.random.default_rng(1).normal(size=(12, 2))
 POPULATION = Population([4, 5, 2], 3, output="identity", rng=0)
 POPULATION.fit(X, Y, epochs=1, batch_size=5, optimizer=Momentum(0.01))
+FRAME = {"key": np.arange(12) % 3, "x": X[:, 0], "y": X[:, 1]}
+GROUPS = fit_groups(FRAME, by="key", target="y", epochs=1)
 # Arguments that are right, by function.
 METHODS = {
     "fit": {"X": X, "y": Y, "epochs": 2, "batch_size": 5},
@@ -32,9 +34,13 @@ FUNCTIONS = {
     "Patience": (Patience, {}),
     "Halving": (Halving, {}),
     "concatenate": (Population.concatenate, {"populations": [POPULATION]}),
+    "fit_groups": (fit_groups, {"frame": FRAME, "by": "key", "target": "y", "epochs": 1}),
+    "predict of groups": (GROUPS.predict, {"frame": FRAME}),
+    "predict of a group": (GROUPS[1].predict, {"X": X[:, :1]}),
+    "save of groups": (GROUPS.save, {"path": "groups"}),
     "from_models": (Population.from_models, {"models": [Model([3, 1])]}),
 }
-OTHER_NAMES = "sizes", "member"  # as messages may call an argument
+OTHER_NAMES = "sizes", "member", "keys"  # as messages may call an argument
 
 
 def snapshot(population):
