@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -39,40 +40,52 @@ OF_FIT = (
 )
 
 
-class GroupModel(NamedTuple):
-    """What `models[key]` gives: one group's network, with the statistics that standardise what it reads and gives."""
+class GroupModel:
+    """What `models[key]` gives: one group's network, with the statistics that standardise what it reads and gives.
 
-    key: Any
-    status: str
-    n_rows: int
-    epochs: int
-    loss: float  # the last epoch's, of standardised targets; NaN without an epoch
-    features: list[Any]
-    input_mean: NDArray[np.float64]
-    input_std: NDArray[np.float64]  # 0 where a column is constant: the network sees 0
-    target_mean: NDArray[np.float64]
-    target_std: NDArray[np.float64]
-    model: Model | None  # takes standardised inputs, gives standardised outputs; None without a network
-    fallback: str | None
-    single: bool  # whether `target` was one column
+    Attributes
+    ----------
+    key, status, n_rows, epochs, loss
+        What `GroupModels` has of the group.
+    features : list
+        The columns of inputs.
+    input_mean, input_std, target_mean, target_std : array (columns,), float64
+        A standard deviation is 0 where a column is constant: the network sees 0 there.
+    model : Model or None
+        It takes standardised inputs, and gives standardised outputs. A copy; None for a group without a network.
+    """
+
+    def __init__(self, models: GroupModels, key: Any, i: int):
+        known = models._contents.statistics
+        self._models, self._number = models, i
+        self.key, self.status, self.features = key, STATUSES[known.status[i]], models.features
+        self.n_rows, self.epochs = int(known.n_rows[i]), int(known.epochs[i])
+        self.loss = float(known.loss[i]) if self.epochs else math.nan
+        self.input_mean, self.input_std = known.input_means[i].copy(), known.input_stds[i].copy()
+        self.target_mean, self.target_std = known.target_means[i].copy(), known.target_stds[i].copy()
+
+    @cached_property
+    def model(self) -> Model | None:
+        return self._models.population[self._number] if self.status == STATUSES[TRAINED] else None
+
+    def __repr__(self) -> str:
+        return f"GroupModel of {self.key!r}: {self.status}, {self.n_rows} rows"
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predictions (rows,), or (rows, targets) for several targets, for X: rows of features as in the frame.
 
         X is an array (rows, features), in the order of `features`, or a frame that has these columns.
         """
-        X = _plain_rows(X, self.features)
-        if self.model is None:
-            mean = self.target_mean if self.fallback == "mean" else np.full_like(self.target_mean, np.nan)
-            found = np.repeat(mean[None], len(X), axis=0)
+        X, model = _plain_rows(X, self.features), self.model
+        if model is None:
+            found = np.repeat(self._models._instead(np.array([self._number])), len(X), axis=0)
         else:
-            found = np.empty(X.shape, self.model.dtype)
-            edges = np.array([0, len(X)])
+            inputs, edges = np.empty(X.shape, model.dtype), np.array([0, len(X)])
             for j, factor in enumerate(_factors(self.input_std)):
-                column = np.ascontiguousarray(X[:, j])
-                entry.transform_groups(column, edges, found, j, self.input_mean[j : j + 1], factor[None])
-            found = self.model.predict(found) * self.target_std + self.target_mean
-        return found[:, 0] if self.single else found
+                column, mean = np.ascontiguousarray(X[:, j]), self.input_mean[j : j + 1]
+                entry.transform_groups(column, edges, inputs, j, mean, np.array([factor]))
+            found = model.predict(inputs) * self.target_std + self.target_mean
+        return found[:, 0] if self._models._contents.single else found
 
 
 class GroupModels(Mapping[Any, GroupModel]):
@@ -124,6 +137,8 @@ class GroupModels(Mapping[Any, GroupModel]):
     _contents: Contents
     population: Population
 
+    __eq__, __hash__ = object.__eq__, object.__hash__  # a Mapping would compare all groups
+
     # ---- what is known ----
 
     by = property(lambda self: list(self._contents.by))
@@ -174,22 +189,7 @@ class GroupModels(Mapping[Any, GroupModel]):
         i = self._places.get(key, -1)
         if i < 0:
             raise KeyError(f"there is no group {key!r} among {len(self)}")
-        known, contents = self._contents.statistics, self._contents
-        return GroupModel(
-            key=key,
-            status=STATUSES[known.status[i]],
-            n_rows=int(known.n_rows[i]),
-            epochs=int(known.epochs[i]),
-            loss=float(known.loss[i]) if known.epochs[i] else np.nan,
-            features=self.features,
-            input_mean=known.input_means[i].copy(),
-            input_std=known.input_stds[i].copy(),
-            target_mean=known.target_means[i].copy(),
-            target_std=known.target_stds[i].copy(),
-            model=self.population[i] if known.status[i] == TRAINED else None,
-            fallback=contents.fallback,
-            single=contents.single,
-        )
+        return GroupModel(self, self._key(i), i)
 
     # ---- use ----
 
@@ -386,6 +386,8 @@ def fit_groups(
     ValueError, TypeError
         For an argument that cannot be used, or a key that is missing.
 
+    Ctrl-C raises KeyboardInterrupt, and nothing is left; `max_time` ends training with what there is.
+
     Examples
     --------
     >>> import numpy as np, fastnn
@@ -416,7 +418,7 @@ def fit_groups(
     seeds = _seeds(rng, n)
     _train(request, rows, (inputs, outputs), seeds, (known, members, split_seeds))
     keys = [frames.objects([*column.tolist(), *empty]) if empty else column for column in rows.keys]
-    population = population_file.Contents(one._architecture, members, split_seeds, None, None)
+    population = population_file.Contents(one._architecture, members, split_seeds, seeds, None)
     single = not isinstance(target, (list, tuple))
     return GroupModels._of(
         Contents(request.by, request.targets, request.features, keys, single, fallback, known, population)
@@ -456,6 +458,8 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
     max_time, progress = named["max_time"], named["progress"]
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
+    if named["loss"] == "gaussian":
+        raise ValueError("loss must have one output for each target, got 'gaussian'")
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
     return _Request(
         by=by,
@@ -485,10 +489,11 @@ def _without_rows(frame: Any, by: list[Any], rows: GroupRows) -> list[Any]:
     return [each for each in frames.categories(frame, by[0]) if each not in known]
 
 
-def _seeds(rng: Any, n: int) -> range | NDArray[np.int64]:
+def _seeds(rng: Any, n: int) -> Sequence[int]:
     """The seed of each group."""
     if rng is None or isinstance(rng, np.random.Generator):
-        return np.random.default_rng(rng).integers(2**63, size=n)
+        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
+        return found
     first = scalars.integer("rng", rng, 0)
     return range(first, first + n)
 
@@ -497,7 +502,7 @@ def _train(
     request: _Request,
     rows: GroupRows,
     columns: tuple[list[NDArray[Any]], list[NDArray[Any]]],
-    seeds: range | NDArray[np.int64],
+    seeds: Sequence[int],
     out: tuple[Statistics, Members, NDArray[np.int64]],
 ) -> None:
     """Standardise and train the groups, some after others, and fill in statistics, members and seeds."""
@@ -521,8 +526,7 @@ def _train(
                 if request.max_time is not None:
                     left = max(1e-9, (request.max_time - (time.perf_counter() - began)) * (stop - first) / (n - done))
                 which = np.flatnonzero(good) + some.start
-                of_these = seeds[which] if isinstance(seeds, np.ndarray) else _some_of(seeds, which)
-                population = Population(request.sizes, len(which), rng=of_these, **request.of_networks)
+                population = Population(request.sizes, len(which), rng=_some_of(seeds, which), **request.of_networks)
                 history = population.fit((X, edges), y, max_time=left, **request.of_fit)
                 members.vectors[which] = population._members.vectors
                 for name in ("random", "noise"):
@@ -530,13 +534,13 @@ def _train(
                 split_seeds[which] = population._split_seeds
                 known.note(which, history)
             done = stop
-            report.epochs(some.stop * int(request.of_fit["epochs"]))
+            report.epochs(lambda stop=some.stop: stop * int(request.of_fit["epochs"]))  # type: ignore[misc]
     known.fill_means()
 
 
-def _some_of(seeds: range, which: NDArray[np.int64]) -> Any:
-    """Some of consecutive seeds: the first one alone, where they are consecutive too."""
-    if which[-1] - which[0] == len(which) - 1:
+def _some_of(seeds: Sequence[int], which: NDArray[np.int64]) -> Any:
+    """The seeds of some groups: the first one alone, where consecutive ones follow it."""
+    if isinstance(seeds, range) and which[-1] - which[0] == len(which) - 1:
         return seeds[int(which[0])]
     return [seeds[i] for i in which.tolist()]
 

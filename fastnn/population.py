@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -334,15 +334,21 @@ class Population:
         return self._reductions(inputs.array, (reduce,), threads, q)[0]
 
     def _reductions(
-        self, array: NDArray[Any], reduces: Sequence[str], threads: int | None, q: Sequence[float] = ()
+        self,
+        array: NDArray[Any],
+        reduces: Sequence[str | Callable[[NDArray[Any]], NDArray[Any]]],
+        threads: int | None,
+        q: Sequence[float] = (),
     ) -> list[NDArray[Any]]:
-        """Some results of all members for rows as the kernels read them, each as `predict` gives it."""
+        """Some results of all members for rows as the kernels read them: as `predict` gives them, or what functions
+        make of outputs (n, rows, n_out), an array (rows, ..).
+        """
         rows, row_bytes = len(array), len(self) * self.sizes[-1] * self._programs.layout.itemsize
         step, parts, first = max(2, REDUCE_BYTES // row_bytes), [], 0
         while first < rows:
             stop = rows if first + step >= rows - 1 else first + step  # a last row alone is summed in another order
             outputs = self._outputs(array, slice(first, stop), threads)
-            parts.append([self._reduced(outputs, reduce, q) for reduce in reduces])
+            parts.append([each(outputs) if callable(each) else self._reduced(outputs, each, q) for each in reduces])
             first = stop
         axes = [1 if reduce == "quantiles" else 0 for reduce in reduces]
         return [np.concatenate(some, axis) for some, axis in zip(zip(*parts, strict=True), axes, strict=True)]

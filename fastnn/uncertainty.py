@@ -55,10 +55,10 @@ def predict(
         rates = arguments.dropout_rates(architecture, dropout)
         count = SAMPLES if samples is None else scalars.integer("samples", samples, 1, MAX_ROWS)
         outputs = network.inference.drawn(inputs, rates, count, scalars.generator(rng), threads)
-    return _parted(outputs) if deviations else outputs
+    return parted(outputs) if deviations else outputs
 
 
-def _parted(outputs: NDArray[Any]) -> Pair:
+def parted(outputs: NDArray[Any]) -> Pair:
     """(means, standard deviations) of a Gaussian's outputs."""
     means, logs = np.split(outputs, 2, axis=-1)
     with np.errstate(all="ignore"):

@@ -46,6 +46,9 @@ def rows_of(name: str, frame: Any) -> int:
     """How many rows a frame has; raises where the arrays of a mapping have different lengths."""
     if not isinstance(frame, Mapping):
         return len(frame)
+    for label, array in frame.items():
+        if not hasattr(array, "__len__"):
+            raise TypeError(f"{name} must have an array for each column, got {shown(array)} for {label!r}")
     lengths = {label: len(array) for label, array in frame.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{name} must have columns of one length, got {shown(lengths)}")
@@ -140,7 +143,12 @@ def _words_of_array(array: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
     numbers: Any = defaultdict(count().__next__)
     found = np.empty(len(array), np.int64)
     for some in calls.row_slices(len(array), 64):
-        found[some] = np.fromiter(map(numbers.__getitem__, array[some].tolist()), np.int64)
+        try:
+            found[some] = np.fromiter(map(numbers.__getitem__, array[some].tolist()), np.int64)
+        except TypeError as error:
+            raise TypeError(
+                f"keys must be numbers, strings, dates or other values that a dict takes: {error}"
+            ) from None
     lacking = [number for key, number in numbers.items() if arrays.is_missing(type(key)) or key != key]
     return found, _first(np.isin(found, lacking)) if lacking else None
 

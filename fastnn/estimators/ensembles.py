@@ -25,11 +25,12 @@ from ..settings.layers import HIDDEN, Dense
 from ..settings.losses import Huber, Quantile
 from ..settings.optimizers import Momentum, Optimizer
 from ..settings.stopping import Patience
+from ..uncertainty import parted
 from .estimator_training import LOSSES, NOT_FINITE, hidden_activations
 from .estimators import is_plain
 
 MAX_SEED = 2**31 - 1
-REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile")
+REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile", "gaussian")
 SOLVERS = set(optimizers.BY_NAME) - {"lbfgs", "levenberg_marquardt"}
 
 _COUNT = [Interval(Integral, 1, None, closed="left")]
@@ -122,10 +123,9 @@ class _Ensemble(BaseEstimator):  # type: ignore[misc]
             what = f"{late} of {len(fine)} networks reached max_iter={self.n_iter_} epochs and have not converged yet"
             warnings.warn(what, ConvergenceWarning, stacklevel=4)
 
-    def _reductions(self, X: Any, reduces: Sequence[str]) -> list[NDArray[Any]]:
-        """Results of all members for X: their mean, their standard deviation."""
+    def _reductions(self, X: Any, reduces: Sequence[Any]) -> list[NDArray[Any]]:
+        """Results of all members for X, see `Population._reductions`."""
         p: Any = self
-        check_is_fitted(self)
         dtype = self.population_.dtype
         if not is_plain(X, dtype, self):
             X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False, order="C")
@@ -148,6 +148,13 @@ def _optimizer(solver: Any, rate: float) -> Optimizer:
     if solver == "sgd":  # as in scikit-learn
         return Momentum(float(rate), nesterov=True)
     return replace(optimizers.resolve(solver), learning_rate=float(rate))
+
+
+def _mixture(outputs: NDArray[Any]) -> NDArray[Any]:
+    """The mean and the standard deviation, (rows, 2 targets), of a mixture of the members' Gaussians."""
+    means, deviations = parted(outputs)
+    variance = (deviations**2).mean(axis=0) + means.var(axis=0)
+    return np.concatenate([means.mean(axis=0), np.sqrt(variance)], axis=1)
 
 
 class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
@@ -242,6 +249,7 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probabilities (n, n_classes): the means of the networks'."""
+        check_is_fitted(self)
         (outputs,) = self._reductions(X, ("mean",))
         return outputs if outputs.shape[1] > 1 else np.hstack([1 - outputs, outputs])
 
@@ -260,7 +268,9 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
     Parameters
     ----------
     loss : str, Huber, Quantile or Loss
-        As in `MLPRegressor`.
+        As in `MLPRegressor`; or "gaussian": then each network gives a mean and a variance of each target, and the
+        standard deviation is that of the mixture of their Gaussians (Lakshminarayanan et al. 2017). With other losses
+        it has no part of the noise of y.
 
     Examples
     --------
@@ -313,9 +323,11 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         self._one_axis = y.ndim == 1
         y = y.reshape(len(y), -1).astype(X.dtype)
         loss: Any = self.loss
+        self._gaussian = loss == "gaussian"
+        n_outputs = y.shape[1] * (1 + self._gaussian)
         means = y.shape[1] if loss == "squared_error" else 1
         output = "exp" if loss == "poisson" else "identity"
-        return self._train(X, y, y.shape[1], output, LOSSES.get(loss, loss), means)
+        return self._train(X, y, n_outputs, output, LOSSES.get(loss, loss), means)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -324,7 +336,11 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The networks' mean, (n,) or (n, n_outputs); with return_std also their standard deviation, of that shape."""
-        found = self._reductions(X, ("mean", "std") if return_std else ("mean",))
+        check_is_fitted(self)
+        if self._gaussian:
+            found = np.split(self._reductions(X, (_mixture,))[0], 2, axis=1)
+        else:
+            found = self._reductions(X, ("mean", "std") if return_std else ("mean",))
         found = [each[:, 0] if self._one_axis else each for each in found]
         return tuple(found) if return_std else found[0]
 

@@ -62,7 +62,7 @@ class Statistics(NamedTuple):
             some = (self.n_rows > 0) & np.isfinite(means)
             if not some.any():
                 raise ValueError("target must hold a finite number, got none")
-            self.overall[j] = np.average(means[some], weights=self.n_rows[some])
+            self.overall[j] = means[some] @ (self.n_rows[some] / self.n_rows[some].sum())
             means[~some] = self.overall[j]
 
 

@@ -67,7 +67,7 @@ def _finite_mean(values):
     for value in values:
         if value - value == 0.0:
             n += 1
-            total += (value - total) / n
+            total += value / n - total / n
         elif value != value:
             kind = MISSING
     return total if n else math.nan, kind

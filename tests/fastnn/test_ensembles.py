@@ -118,6 +118,29 @@ def test_the_mean_is_better_than_its_members():
     assert far.mean() > 2 * std.mean()  # it says that it does not know
 
 
+def likelihood(y, mean, std):
+    """The mean negative log likelihood of Gaussians, without its constant."""
+    return (np.log(std) + ((y - mean) / std) ** 2 / 2).mean()
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_deep_ensemble_of_gaussians_is_more_likely_than_one(outputs):
+    X, y = load_diabetes(return_X_y=True)
+    X, y = StandardScaler().fit_transform(X), (y - y.mean()) / y.std()
+    y = y if outputs == 1 else np.stack([y, -y], axis=1)
+    ensemble = MLPEnsembleRegressor(
+        20, loss="gaussian", hidden_layer_sizes=10, activation="tanh", solver=Adam(0.01), max_iter=60, random_state=0
+    ).fit(X[:300], y[:300])
+    mean, std = ensemble.predict(X[300:], return_std=True)
+    alone = [model.predict(X[300:], return_std=True) for model in ensemble.population_]
+    means, deviations = (np.array(each).reshape(20, *y[300:].shape) for each in zip(*alone, strict=True))
+    np.testing.assert_allclose(mean, means.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(std**2, (deviations**2 + means**2).mean(axis=0) - mean**2, rtol=1e-9)
+    np.testing.assert_array_equal(ensemble.predict(X[300:]), mean)
+    each = [likelihood(y[300:], m, s) for m, s in zip(means, deviations, strict=True)]
+    assert likelihood(y[300:], mean, std) < np.mean(each) - 0.02
+
+
 def test_the_same_seed_gives_the_same_bits_whatever_the_threads(monkeypatch):
     monkeypatch.setattr("fastnn.network.threads.FIT_MULTIPLY_ADDS", 0)
     monkeypatch.setattr("fastnn.network.threads.available_threads", lambda: 3)

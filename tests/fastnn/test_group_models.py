@@ -196,6 +196,12 @@ def test_numbers_of_extreme_sizes():
         np.testing.assert_allclose(fastnn.fit_groups(scaled, **FIT, rng=0).predict(scaled), expected, rtol=1e-6)
     wide = {**frame, "x0": np.where(np.arange(120) % 2, 1.7e308, -1.7e308)}
     assert set(fastnn.fit_groups(wide, **FIT, rng=0).errors.values()) == {"infinite values"}
+    extreme = {**frame, "y": np.where(np.arange(120) % 3, 1.7e308, -1.7e308)}
+    models = fastnn.fit_groups(extreme, **FIT, rng=0)
+    assert set(models.errors.values()) == {"infinite values"}
+    for key in range(4):
+        expected = np.mean(extreme["y"][extreme["key"] == key] / 1e300) * 1e300
+        np.testing.assert_allclose(models[key].predict(inputs_of(extreme)[:1]), expected)
 
 
 def test_a_diverging_group_has_the_fallback():
@@ -303,12 +309,13 @@ def test_a_changed_file_is_refused(tmp_path):
     refused(lambda d, tensors: tensors.update({"groups.more": np.zeros(2)}))
 
 
-def test_patience_a_held_out_share_and_a_limit_of_time():
+def test_patience_a_held_out_share_and_a_limit_of_time(monkeypatch):
     frame = table([60, 40, 50])
     models = fastnn.fit_groups(
         frame, **{**FIT, "epochs": 200}, validation_fraction=0.25, stopping=Patience(2), optimizer=Adam(0.1), rng=0
     )
     assert (models.epochs < 200).all()
+    monkeypatch.setattr("fastnn.training.group_rows.CHUNK", 1)  # each group by itself
     short = fastnn.fit_groups(frame, **{**FIT, "epochs": 10**6}, max_time=1e-9, rng=0)
     assert short.epochs.tolist() == [1, 1, 1]
     none = fastnn.fit_groups(frame, **{**FIT, "epochs": 0}, rng=3)
@@ -341,6 +348,7 @@ WRONG = [
     ({"progress": "yes"}, "progress must be True, False or None"),
     ({"layers": 8}, "layers must be a sequence of layers, got 8"),
     ({"loss": "cross_entropy"}, "loss"),
+    ({"loss": "gaussian"}, "loss must have one output for each target, got 'gaussian'"),
 ]
 
 
@@ -387,6 +395,42 @@ def test_missing_keys_of_frames():
     lazy = polars.LazyFrame({"key": [1]})
     with pytest.raises(TypeError, match=r"its collect\(\) is one"):
         fastnn.fit_groups(lazy, **FIT)
+
+
+def test_keys_of_different_types_and_groups_as_objects():
+    frame = table([10, 11, 12])
+    mixed = np.empty(33, object)
+    for i, key in enumerate(frame["key"].tolist()):
+        mixed[i] = (1, "a", (2, 3))[key]
+    models = fastnn.fit_groups({**frame, "key": mixed}, **FIT, rng=0)
+    assert list(models) == list(dict.fromkeys(mixed))  # they have no order
+    assert models["a"].n_rows == 11
+    assert repr(models[(2, 3)]) == "GroupModel of (2, 3): trained, 12 rows"
+    assert models == models
+    assert models != fastnn.fit_groups({**frame, "key": mixed}, **FIT, rng=0)
+    assert models.population.seeds == [0, 1, 2]
+    assert [key for key, model in models.items() if model.n_rows > 10] == [k for k in models if k != 1]
+    with pytest.raises(TypeError, match="keys must be numbers, strings or dates to be saved"):
+        models.save("models.safetensors")
+    unhashable = np.empty(33, object)
+    unhashable[:] = [[1]] * 33
+    with pytest.raises(TypeError, match="keys must be numbers, strings, dates or other values that a dict takes"):
+        fastnn.fit_groups({**frame, "key": unhashable}, **FIT)
+
+
+@pytest.mark.parametrize("loss", ["huber", "absolute_error", fastnn.Quantile(0.9)])
+def test_other_losses_and_layers(loss):
+    frame = table([20, 12])
+    models = fastnn.fit_groups(
+        frame, **{**FIT, "layers": [fastnn.LayerNorm(), 4]}, loss=loss, rng=0, progress=True, dropout=0.1
+    )
+    assert models.errors == {}
+    whole = {**FIT, "layers": [], "epochs": 500, "batch_size": 99, "optimizer": fastnn.SGD(0.1)}
+    flat = fastnn.fit_groups(frame, **whole, features=["x1"], rng=0)
+    for key in (0, 1):  # without a hidden layer it is a line by least squares
+        some = frame["key"] == key
+        line = np.polyfit(frame["x1"][some], frame["y"][some], 1)
+        np.testing.assert_allclose(flat.predict(frame)[some], np.polyval(line, frame["x1"][some]), rtol=1e-4)
 
 
 def test_wrong_predictions():
