@@ -75,9 +75,10 @@ class GridSearchCV(originals.GridSearchCV, _OnThreads):
     pre_dispatch : ignored
 
     Each candidate has the bits of its estimator fitted alone. With random_state=None candidates draw from NumPy's own
-    generator in the order in which they come. Ctrl-C ends a search when each thread's compiled call ends, within 0.1
-    seconds, but a step of a Pipeline that is not fastnn's ends first. While the best candidate is fitted again on all
-    samples, Ctrl-C ends that fit early, with a warning, and the search is complete.
+    generator in the order in which they come. Ctrl-C ends a search and its fits within about 0.1 seconds; within a
+    second where a step of a Pipeline that is not fastnn's lasts longer, and that thread ends after the step. While the
+    best candidate is fitted again to all samples, Ctrl-C ends that fit early, with a warning, and the search is
+    complete.
 
     Raises what scikit-learn's raises, and ValueError where n_jobs is 0.
 
