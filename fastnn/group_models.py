@@ -111,7 +111,7 @@ class GroupModels(Mapping[Any, GroupModel]):
     input_means, input_stds, target_means, target_stds : array (groups, columns), float64
         What standardises; a standard deviation is 0 where a column is constant.
     population : Population
-        The networks, member i for group i. They take standardised inputs; of a group without one all numbers are 0.
+        The networks, member i for group i. They take standardised inputs. A group that was not trained has zeros.
 
     Examples
     --------
