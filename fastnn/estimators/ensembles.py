@@ -25,6 +25,7 @@ from ..settings.layers import HIDDEN, Dense
 from ..settings.losses import Huber, Quantile
 from ..settings.optimizers import Momentum, Optimizer
 from ..settings.stopping import Patience
+from ..training.fit_warnings import not_learned
 from ..uncertainty import parted
 from .estimator_training import LOSSES, NOT_FINITE, hidden_activations
 from .estimators import is_plain
@@ -327,7 +328,13 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         n_outputs = y.shape[1] * (1 + self._gaussian)
         means = y.shape[1] if loss == "squared_error" else 1
         output = "exp" if loss == "poisson" else "identity"
-        return self._train(X, y, n_outputs, output, LOSSES.get(loss, loss), means)
+        self._train(X, y, n_outputs, output, LOSSES.get(loss, loss), means)
+        if loss in ("squared_error", "gaussian"):
+            history: Any = self.history_
+            last = history.loss[np.arange(len(history)), history.epochs - 1]
+            if found := not_learned(float(np.nanmedian(last)), y, self._gaussian):
+                warnings.warn(found, stacklevel=2)
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

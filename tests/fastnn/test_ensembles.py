@@ -188,6 +188,13 @@ def test_a_warning_of_networks_that_have_not_converged():
         MLPEnsembleRegressor(2, **SMALL).fit(X, y)
 
 
+def test_a_warning_of_targets_that_are_too_large_to_learn():
+    X, y = samples()
+    for loss in ("squared_error", "gaussian"):
+        with pytest.warns(UserWarning, match="but predicting the mean of y has .* scale it"):
+            MLPEnsembleRegressor(2, loss=loss, **SMALL).fit(X, y * 100 + 1e4)
+
+
 def test_ctrl_c_leaves_what_the_last_finished_epochs_left(monkeypatch):
     X, y = samples()
     once = MLPEnsembleRegressor(2, **{**SMALL, "max_iter": 2}, tol=0).fit(X, y)
