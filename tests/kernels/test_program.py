@@ -170,14 +170,14 @@ def test_what_symbols_stand_for_moves_with_the_rows():
 
 
 def test_a_code_with_what_its_symbols_stand_for():
-    """A copy, for the first row of the first network."""
+    """A copy, for the first row."""
     x, out = np.arange(8, dtype="f4").reshape(2, 4), np.zeros((2, 3), "f4")
     program = Program(HOST, "float32", rows=2)
     source = Matrix.row_major(Symbol("samples"), 2, 4, 16, "float32", "samples")[:, 1:]
     program.add("unpad", out=Matrix.row_major(Symbol("outputs"), 2, 3, 12, "float32", "outputs"), source=source)
     code, table = Code([program], library("float32")), bindings()
     bind(table, SAMPLES, x.ctypes.data, x.strides[0])
-    bind(table, OUTPUTS, out.ctypes.data, out.strides[0], 24)
+    bind(table, OUTPUTS, out.ctypes.data, out.strides[0])
     before = code.operations.copy()
     written = code.written(table)
     np.testing.assert_array_equal(code.operations, before)
