@@ -20,15 +20,15 @@ from ..vector.matrix import Matrix, Symbol
 
 OPERATION_WORDS = OPERATION_BYTES // 8
 
-# The symbols of a program. Where rows from `first` on are due of network number `network`, a symbol stands for
-# address + first * row_stride + network * network_stride. A table of BINDING has these numbers of each symbol.
+# The symbols of a program. Where rows from `first` on are due, a symbol stands for address + first * row_stride. A
+# table of BINDING has these numbers of each symbol.
 SYMBOLS = (
     *("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates", "position"),
     *("parameters", "vectors", "state", "settings"),
 )
 SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES, POSITION = range(9)
 PARAMETERS, VECTORS, STATE, SETTINGS = range(9, len(SYMBOLS))
-BINDING = np.dtype([("address", "i8"), ("row_stride", "i8"), ("network_stride", "i8")])
+BINDING = np.dtype([("address", "i8"), ("row_stride", "i8")])
 PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
 # A part of a code, which is one program: its operations, its patches, its rows, and the first of them in the block.
 PART = np.dtype([(name, "i8") for name in ("operation", "operations", "patch", "patches", "rows", "first_row")])
@@ -136,7 +136,7 @@ class Code:
         return made
 
     def written(self, table: NDArray[Any]) -> Code:
-        """A copy that holds what its symbols stand for in a table, for the first row of the first network."""
+        """A copy that holds what its symbols stand for in a table, for the first row."""
         made = copy.copy(self)
         made.operations = self.operations.copy()
         made.operations[self.patches["word"]] = table["address"][self.patches["symbol"]] + self.patches["offset"]
@@ -144,7 +144,7 @@ class Code:
 
 
 _UNBOUND = np.zeros((len(SYMBOLS), len(BINDING.names or ())), np.int64)
-_UNBOUND[POSITION] = 0, 1, 0
+_UNBOUND[POSITION] = 0, 1
 
 
 def bindings() -> NDArray[Any]:
@@ -152,9 +152,9 @@ def bindings() -> NDArray[Any]:
     return _UNBOUND.copy().view(BINDING)[:, 0]  # to make and fill a table of records takes three times as long
 
 
-def bind(table: NDArray[Any], symbol: int, address: int, row_stride: int = 0, network_stride: int = 0) -> None:
+def bind(table: NDArray[Any], symbol: int, address: int, row_stride: int = 0) -> None:
     """Enter what a symbol stands for from now on."""
-    table[symbol] = address, row_stride, network_stride
+    table[symbol] = address, row_stride
 
 
 def elementwise(program: Program, name: str, out: Matrix, *inputs: Matrix, **numbers: Any) -> None:

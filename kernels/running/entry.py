@@ -82,8 +82,8 @@ def _claim(box_at, helpers):
 
 
 @njit(nogil=True)
-def _train(operations, patches, parts, bindings, mailbox, pick, step, this, losses, max_blocks, network):
-    """What `train` does, for one of the networks that the bindings know; `this` is its record RUN."""
+def _train(operations, patches, parts, bindings, mailbox, pick, step, this, losses, max_blocks):
+    """What `train` does, for a run whose record is `this`."""
     box, now, last = mailbox[0], step[0], pick.shape[1] - 1
     box_at, programs, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
     if helpers > 0 and not _claim(box_at, helpers):
@@ -95,16 +95,16 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
         start, whole = first + row, pick[BATCH, min(stop - first, last)]
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
-                run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0, network)
+                run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0)
                 if this.rows != 0:
                     renumber(bindings[ORDER].address, this.rows, this.n_samples)
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
             now.count = stop - first
             now.total = 0.0
-            run_part(operations, patches, programs, COUNT, bindings, first, network)
+            run_part(operations, patches, programs, COUNT, bindings, first)
             if now.count != 0.0:
-                run_part(operations, patches, programs, ADVANCE, bindings, first, network)
+                run_part(operations, patches, programs, ADVANCE, bindings, first)
             else:  # a batch of no weight changes nothing
                 start, max_blocks = stop, max_blocks - 1
         while start < stop and max_blocks > 0:
@@ -118,17 +118,17 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
                 grow(box_at + _POSTED, 1)
                 posted += 1
             if begins and whole == 0:
-                run_part(operations, patches, programs, BEFORE, bindings, first, network)
-            run_part(operations, patches, programs, i, bindings, start + programs[i].first_row, network)
+                run_part(operations, patches, programs, BEFORE, bindings, first)
+            run_part(operations, patches, programs, i, bindings, start + programs[i].first_row)
             start += rows
             max_blocks -= 1
             if ends:
                 if whole == 0:
-                    run_part(operations, patches, programs, AFTER, bindings, first, network)
+                    run_part(operations, patches, programs, AFTER, bindings, first)
                 if programs[FINISH].operations > 0:
                     if helpers > 0:
                         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-                    run_part(operations, patches, programs, FINISH, bindings, first, network)
+                    run_part(operations, patches, programs, FINISH, bindings, first)
         if start < stop:
             this.row = start - first
             break
@@ -140,7 +140,7 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-            if not _end_epoch(operations, patches, programs, bindings, step, this, losses, network):
+            if not _end_epoch(operations, patches, programs, bindings, step, this, losses):
                 break
     if helpers > 0:
         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
@@ -149,12 +149,12 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
 
 
 @njit(nogil=True)
-def _end_epoch(operations, patches, programs, bindings, step, this, losses, network):
+def _end_epoch(operations, patches, programs, bindings, step, this, losses):
     """Check and keep what an epoch left; gives whether training goes on."""
-    run_part(operations, patches, programs, CHECK, bindings, 0, network)
+    run_part(operations, patches, programs, CHECK, bindings, 0)
     if not ends_epoch(this, losses, step[0].not_finite == 0.0):
         return False
-    run_part(operations, patches, programs, KEEP, bindings, 0, network)
+    run_part(operations, patches, programs, KEEP, bindings, 0)
     if this.ordered == GIVEN:
         bindings[ORDER].address += 4 * this.n_samples
     return this.status == RUNNING
@@ -175,7 +175,7 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
     parameter that is not finite sets the status to DIVERGED and leaves what was kept.
     """
     before = flush_subnormals()
-    done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks, 0)
+    done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks)
     restore(before)
     return done
 
@@ -195,7 +195,7 @@ def _load(operations, patches, programs, bindings, slot, task, place, this, i):
     copy_bytes(here.settings, memory.settings + memory.settings_stride * i, memory.settings_bytes)
     state = memory.states + _STATE_BYTES * i
     bindings[STATE_SYMBOL].address = state
-    run_part(operations, patches, programs, RESTORE, bindings, 0, 0)
+    run_part(operations, patches, programs, RESTORE, bindings, 0)
     if load_int64(state + _OPTIMIZER) != load_int64(memory.start + _OPTIMIZER):
         zero_bytes(here.live_vectors, memory.n_vectors * n_bytes)
         copy_bytes(here.live_state + _OPTIMIZER, memory.start + _OPTIMIZER, _OPTIMIZER_BYTES)
@@ -291,7 +291,7 @@ def train_members(
             _load(operations, patches, parts[0], bindings, slot, task, places[i], runs[i], i)
         runs[i].epochs = until[i]
         before = _blocks_done(runs[i], block_rows)
-        _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], blocks, 0)
+        _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], blocks)
         done = max(1, _blocks_done(runs[i], block_rows) - before)
         blocks -= done
         here.done += done
@@ -446,30 +446,30 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
         bindings[TARGETS].address = address(y)
     bindings[SAMPLES].address = address(x)
     before = flush_subnormals()
-    run_part(operations, patches, parts, KEEP, bindings, 0, 0)
+    run_part(operations, patches, parts, KEEP, bindings, 0)
     now.count = n
     now.total = 0.0
-    run_part(operations, patches, parts, ADVANCE, bindings, 0, 0)
+    run_part(operations, patches, parts, ADVANCE, bindings, 0)
     last = pick.shape[1] - 1
     whole = pick[BATCH, min(n, last)]
     if whole > 0:
-        run_part(operations, patches, parts, whole, bindings, 0, 0)
+        run_part(operations, patches, parts, whole, bindings, 0)
     else:
-        run_part(operations, patches, parts, BEFORE, bindings, 0, 0)
+        run_part(operations, patches, parts, BEFORE, bindings, 0)
         start = 0
         while start < n:
             i = pick[BLOCK, min(n - start, last)]
-            run_part(operations, patches, parts, i, bindings, start, 0)
+            run_part(operations, patches, parts, i, bindings, start)
             start += parts[i].rows
-        run_part(operations, patches, parts, AFTER, bindings, 0, 0)
-    run_part(operations, patches, parts, FINISH, bindings, 0, 0)
-    run_part(operations, patches, parts, CHECK, bindings, 0, 0)
+        run_part(operations, patches, parts, AFTER, bindings, 0)
+    run_part(operations, patches, parts, FINISH, bindings, 0)
+    run_part(operations, patches, parts, CHECK, bindings, 0)
     restore(before)
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
     if now.total - now.total == 0.0 and now.not_finite == 0.0:
         return 0, now.total
-    run_part(operations, patches, parts, RESTORE, bindings, 0, 0)
+    run_part(operations, patches, parts, RESTORE, bindings, 0)
     return 3, now.total
 
 
@@ -560,11 +560,11 @@ def forward(tape, first, stop, x, out):
     bindings[SAMPLES].address, bindings[OUTPUTS].address = address(x), address(out)
     bindings[OUTPUTS].row_stride = out.shape[1] * out.itemsize
     if first == 0 and use[3] >= 0:
-        run_part(operations, patches, parts, use[3], bindings, 0, 0)
+        run_part(operations, patches, parts, use[3], bindings, 0)
     start, most = first, picks.shape[1] - 1
     while start < stop:
         i = picks[use[0], min(stop - start, most)]
-        run_part(operations, patches, parts, i, bindings, start, 0)
+        run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
     bindings[SAMPLES].address = 0
     bindings[OUTPUTS].address = 0
@@ -593,7 +593,7 @@ def _back(tape, first, stop, x, d_a, d_x):
     start, most = first, picks.shape[1] - 1
     while start < stop:
         i = picks[use[1] if there else use[2], min(stop - start, most)]
-        run_part(operations, patches, parts, i, bindings, start, 0)
+        run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
     bindings[SAMPLES].address = 0
     bindings[TARGETS].address = 0
@@ -635,21 +635,21 @@ def outside_step(tape, around, first, stop, x, d_a):
         return 2
     before = flush_subnormals()
     if first == 0:
-        run_part(operations, patches, parts, around + KEEP, bindings, 0, 0)
+        run_part(operations, patches, parts, around + KEEP, bindings, 0)
         now.count = 1.0  # d_a is the gradient of what the step descends, whatever the number of rows is
         now.total = 0.0
-        run_part(operations, patches, parts, around + ADVANCE, bindings, 0, 0)
+        run_part(operations, patches, parts, around + ADVANCE, bindings, 0)
     restore(before)  # else the activations would depend on whether `forward` made them
     _back(tape, first, stop, x, d_a, d_a)
     if stop < tape[18]:
         return 0
     before = flush_subnormals()
-    run_part(operations, patches, parts, around + AFTER, bindings, 0, 0)
-    run_part(operations, patches, parts, around + FINISH, bindings, 0, 0)
-    run_part(operations, patches, parts, around + CHECK, bindings, 0, 0)
+    run_part(operations, patches, parts, around + AFTER, bindings, 0)
+    run_part(operations, patches, parts, around + FINISH, bindings, 0)
+    run_part(operations, patches, parts, around + CHECK, bindings, 0)
     finite = now.total - now.total == 0.0 and now.not_finite == 0.0
     if not finite:
-        run_part(operations, patches, parts, around + RESTORE, bindings, 0, 0)
+        run_part(operations, patches, parts, around + RESTORE, bindings, 0)
     restore(before)
     return 0 if finite else 3
 
@@ -689,10 +689,10 @@ def _help(operations, patches, programs, bindings, mailbox):
             return
         i = box.part
         if box.begins != 0:
-            run_part(operations, patches, programs, BEFORE, bindings, box.first, 0)
-        run_part(operations, patches, programs, i, bindings, box.first + programs[i].first_row, 0)
+            run_part(operations, patches, programs, BEFORE, bindings, box.first)
+        run_part(operations, patches, programs, i, bindings, box.first + programs[i].first_row)
         if box.ends != 0:
-            run_part(operations, patches, programs, AFTER, bindings, box.first, 0)
+            run_part(operations, patches, programs, AFTER, bindings, box.first)
         grow(box_at + _DONE, 1)
 
 
@@ -717,7 +717,7 @@ def _sweep(operations, patches, parts, pick, bindings, first, stop):
     start, most = first, pick.shape[0] - 1
     while start < stop:
         i = pick[min(stop - start, most)]
-        run_part(operations, patches, parts, i, bindings, start, 0)
+        run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
 
 

@@ -157,7 +157,7 @@ def _begin_epochs(of_group, places, runs, arrays):
         lanes[MOVES, lane] = lanes[FIRST, lane] == 0
     if drawn == 0:
         return
-    run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0, 0)
+    run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0)
     for lane in range(lanes.shape[1]):
         if table[DUE, lane] != 0:
             place = places[lanes[MEMBER, lane]]
@@ -217,16 +217,16 @@ def _step(of_group, places, runs, arrays):
     table, state, _, _, scratch = arrays
     counts = scratch[_COUNTS]
     rows = _point_lanes(of_group, table)
-    run_part(operations, patches, programs, COUNT, bindings, 0, 0)
+    run_part(operations, patches, programs, COUNT, bindings, 0)
     if here.rate_per != 0:
         _take_rates(of_group, places, arrays)
     weightless = _without_weight(of_group, counts)
     if weightless > 0:  # a batch of no weight changes nothing
         scratch[_COUNTS + 1 :] = state.view(np.float64)
         _copy_lanes(here.copy, here.live, here, task, counts)
-    run_part(operations, patches, programs, ADVANCE, bindings, 0, 0)
-    run_part(operations, patches, programs, pick[BATCH, min(rows, pick.shape[1] - 1)], bindings, 0, 0)
-    run_part(operations, patches, programs, FINISH, bindings, 0, 0)
+    run_part(operations, patches, programs, ADVANCE, bindings, 0)
+    run_part(operations, patches, programs, pick[BATCH, min(rows, pick.shape[1] - 1)], bindings, 0)
+    run_part(operations, patches, programs, FINISH, bindings, 0)
     if weightless > 0:
         _copy_lanes(here.live, here.copy, here, task, counts)
         for lane in range(lanes.shape[1]):
@@ -264,7 +264,7 @@ def _end_epochs(of_group, until, runs, losses, arrays):
     operations, patches, programs, bindings, _, now, here, lanes, sums, _ = of_group
     table, state, kept_state, _, _ = arrays
     numbers = state.view(np.float64)
-    run_part(operations, patches, programs, CHECK, bindings, 0, 0)
+    run_part(operations, patches, programs, CHECK, bindings, 0)
     for lane in range(lanes.shape[1]):
         i = lanes[MEMBER, lane]
         table[DUE, lane] = 0
@@ -278,7 +278,7 @@ def _end_epochs(of_group, until, runs, losses, arrays):
             table[DUE, lane] = 1
             if here.rate_per != 0:
                 numbers[_EPOCHS, lane] += 1.0
-    run_part(operations, patches, programs, KEEP, bindings, 0, 0)
+    run_part(operations, patches, programs, KEEP, bindings, 0)
     for lane in range(lanes.shape[1]):
         i = lanes[MEMBER, lane]
         if table[DUE, lane] != 0:

@@ -1,6 +1,5 @@
 """Running programs: what compiled code of `entry` calls. Arrays are C-ordered."""
 
-import functools
 from typing import Any
 
 from llvmlite import ir
@@ -46,21 +45,21 @@ def _element(b, start, dtype, i):
 
 
 def _part_runner(module):
-    """The function run(operations, patches, part, bindings, first, network) of a module; see `run_part`."""
+    """The function run(operations, patches, part, bindings, first) of a module; see `run_part`."""
     name = "fastnn_run_part"
     if name in module.globals:
         return module.globals[name]
-    fn = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 6), name)
+    fn = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 5), name)
     fn.linkage = "internal"
     b = ir.IRBuilder(fn.append_basic_block("entry"))
-    operations, patches, part, bindings, first, network = fn.args
+    operations, patches, part, bindings, first = fn.args
     operation, n_operations, patch, n_patches = fields(b, part, PART, "operation", "operations", "patch", "patches")
     with cgutils.for_range(b, n_patches, intp=I64) as at:
         here = _element(b, patches, PATCH, b.add(patch, at.index))
         word, symbol, offset = fields(b, here, PATCH, "word", "symbol", "offset")
-        address, *strides = fields(b, _element(b, bindings, BINDING, symbol), BINDING, *(BINDING.names or ()))
-        moves = (b.mul(index, stride) for index, stride in zip((first, network), strides, strict=True))
-        value = functools.reduce(b.add, (*moves, offset), address)
+        binding = _element(b, bindings, BINDING, symbol)
+        address, row_stride = fields(b, binding, BINDING, "address", "row_stride")
+        value = b.add(b.add(address, b.mul(first, row_stride)), offset)
         b.store(value, b.inttoptr(b.add(operations, b.mul(word, int64(8))), ir.PointerType()))
     run_operations(b, b.add(operations, b.mul(operation, int64(OPERATION_BYTES))), n_operations)
     b.ret_void()
@@ -68,22 +67,19 @@ def _part_runner(module):
 
 
 @intrinsic
-def run_part(typing_context, operations, patches, parts, i, bindings, first, network):
-    """Run part i of a code: write what its symbols stand for, then call its operations.
-
-    It is for the rows from `first` on, and for one of the networks whose memory the bindings know.
-    """
+def run_part(typing_context, operations, patches, parts, i, bindings, first):
+    """Run part i of a code for the rows from `first` on: write what its symbols stand for, then call its operations."""
 
     def codegen(context, b, signature, arguments):
-        *_, i, _, first, network = arguments
+        *_, i, _, first = arguments
         starts = [_data(context, b, signature, n, arguments) for n in (0, 1, 2, 4)]
         part = _element(b, starts[2], PART, i)
         (operations,) = fields(b, part, PART, "operations")
         with b.if_then(b.icmp_signed(">", operations, int64(0))):  # many programs around a batch are empty
-            b.call(_part_runner(b.module), [*starts[:2], part, starts[3], first, network])
+            b.call(_part_runner(b.module), [*starts[:2], part, starts[3], first])
         return context.get_dummy_value()
 
-    return types.void(operations, patches, parts, types.int64, bindings, types.int64, types.int64), codegen
+    return types.void(operations, patches, parts, types.int64, bindings, types.int64), codegen
 
 
 _FLUSH = 0x8040  # two bits of x86's MXCSR: subnormal results become zero, and subnormal operands count as zero

@@ -6,7 +6,6 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from llvmlite import ir
-from numba import njit
 
 from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
 from fastnn.kernels.programs import prediction_programs
@@ -28,7 +27,6 @@ from fastnn.kernels.programs.program import (
 )
 from fastnn.kernels.programs.sources import Source
 from fastnn.kernels.running import entry
-from fastnn.kernels.running.interpreter import run_part
 from fastnn.kernels.vector.library import functions
 from fastnn.kernels.vector.matrix import Matrix, Symbol, grouped
 
@@ -163,7 +161,6 @@ def test_what_symbols_stand_for_moves_with_the_rows():
     code, table = Code([program], library("float32")), bindings()
     assert table.dtype == BINDING
     assert table["address"].tolist() == [0] * len(table)
-    assert table["network_stride"].tolist() == [0] * len(table)
     assert table["row_stride"].tolist() == [int(i == POSITION) for i in range(len(table))]
     for array in (x, x + 100):
         bind(table, SAMPLES, array.ctypes.data, array.strides[0])
@@ -172,35 +169,15 @@ def test_what_symbols_stand_for_moves_with_the_rows():
         np.testing.assert_array_equal(out, array[:, 1:])
 
 
-@njit
-def run_for(operations, patches, parts, table, first, network):
-    """Run the only part of a code."""
-    run_part(operations, patches, parts, 0, table, first, network)
-
-
-def test_what_symbols_stand_for_moves_with_the_network():
-    """address + first * row_stride + network * network_stride + offset."""
-    x, out = np.arange(60, dtype="f4").reshape(3, 5, 4), np.zeros((3, 2, 3), "f4")
-    source = Matrix.row_major(Symbol("samples"), 2, 4, 16, "float32", "samples")[:, 1:]
-    program = Program(HOST, "float32", rows=2)
-    program.add("unpad", out=Matrix.row_major(Symbol("outputs"), 2, 3, 12, "float32", "outputs"), source=source)
-    code, table = Code([program], library("float32")), bindings()
-    bind(table, SAMPLES, x.ctypes.data, x.strides[1], x.strides[0])
-    bind(table, OUTPUTS, out.ctypes.data, 0, out.strides[0])
-    for network, first in ((2, 3), (0, 1), (1, 0)):
-        run_for(code.operations, code.patches, code.parts, table, first, network)
-        np.testing.assert_array_equal(out[network], x[network, first : first + 2, 1:])
-
-
 def test_a_code_with_what_its_symbols_stand_for():
-    """A copy, for the first row of the first network."""
+    """A copy, for the first row."""
     x, out = np.arange(8, dtype="f4").reshape(2, 4), np.zeros((2, 3), "f4")
     program = Program(HOST, "float32", rows=2)
     source = Matrix.row_major(Symbol("samples"), 2, 4, 16, "float32", "samples")[:, 1:]
     program.add("unpad", out=Matrix.row_major(Symbol("outputs"), 2, 3, 12, "float32", "outputs"), source=source)
     code, table = Code([program], library("float32")), bindings()
     bind(table, SAMPLES, x.ctypes.data, x.strides[0])
-    bind(table, OUTPUTS, out.ctypes.data, out.strides[0], 24)
+    bind(table, OUTPUTS, out.ctypes.data, out.strides[0])
     before = code.operations.copy()
     written = code.written(table)
     np.testing.assert_array_equal(code.operations, before)
