@@ -30,7 +30,7 @@ def warmup(dtypes: Sequence[str]) -> None:
 
 def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it. Functions for several threads run on any machine."""
-    from . import SGD, Model, Population
+    from . import SGD, Model, Population, fit_groups
     from .data.samples import Samples
     from .training.options import Options
     from .training.plan import plan_for
@@ -48,6 +48,11 @@ def _run_once(dtype: str) -> None:
     for inputs in (X, X.astype(np.uint8)):
         for y in (labels, targets):
             model.partial_fit(inputs[:8], y[:8])
+    frame = {"key": np.arange(8) // 4, "x": np.arange(8.0), "y": np.arange(8.0) ** 2}
+    for column in frame.values():
+        column.flags.writeable = False  # as pandas has them: other machine code than for rows that were fetched
+    for each in (frame, {name: column[::-1].copy() for name, column in frame.items()}):
+        fit_groups(each, by="key", target="y", epochs=1, dtype=dtype).predict(each)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -55,6 +55,10 @@ for dtype, activation in itertools.product(("float32", "float64"), ("sigmoid", "
     population = fastnn.Population(sizes, 3, dtype=dtype, rng=0)
     population.fit(X, y, epochs=1, batch_size=50, validation_fraction=0.1, threads=2)
     population.predict(X)
+    for key in (np.arange(1600) % 9, np.arange(1600) // 200):
+        frame = {"key": key, "x": X[:, 0], "y": X[:, 1].astype(float)}
+        groups = fastnn.fit_groups(frame, by="key", target="y", epochs=1, dtype=dtype, rng=0)
+        groups.predict(frame), groups[1].predict(X[:, :1])
 print("done")
 """
 
