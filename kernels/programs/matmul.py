@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..cpu.target import LINE_BYTES, Target
 from ..vector.matrix import Matrix, networks_of, padded
-from ..vector.tile import GROUP_ROW
+from ..vector.tile import GROUP_ROW, grid
 from .program import Operation, Program, elementwise
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
@@ -164,7 +164,7 @@ def _group_matmul(
             for height, down in _even(c.rows, most[width]):
                 part = slice(row, row + down * height), cols
                 operands = {"C": c[part], "A": a[part[0], :], "B": b[:, cols], "C0": c0[part]}
-                program.add(f"group_tiles_{height}x{width}{ending}", down=down, across=across, **operands)
+                program.add(f"group_tiles_{height}x{width}{ending}", grid=grid(down, across), **operands)
                 row = part[0].stop
             if ranged:
                 epilogue((slice(0, c.rows), cols))
@@ -287,7 +287,7 @@ def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: M
         for width, across in _even(d.cols, GROUP_ROW):
             cols = slice(first, first + across * width)
             operands = {"C": out[:, cols], "A": ones, "B": d[:, cols], "C0": zeros[:, cols]}
-            program.add(f"group_row_{width}", down=1, across=across, **operands)
+            program.add(f"group_row_{width}", grid=grid(1, across), **operands)
             first = cols.stop
     elif d.is_row_major:
         out, d = out.with_padding(), d.with_padding()

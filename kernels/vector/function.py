@@ -27,7 +27,7 @@ from ..cpu.simd import I32, I64, Simd, Vec, int64, load_double, store_double
 from ..cpu.target import LINE_BYTES, Target
 from .matrix import ITEMSIZE, Matrix, Symbol, networks_of
 
-MAX_ARGUMENTS = 12
+MAX_ARGUMENTS = 11
 OPERATION_BYTES = 8 * (1 + MAX_ARGUMENTS)
 _TOKEN = re.compile(r"(?:(\w+)=)?(\w+)(?:\.(\w+)|:(\w+)(\*?)(?:\[([\w,]+)\])?)?")
 

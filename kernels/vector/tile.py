@@ -149,9 +149,14 @@ def group_tiles_signature(transposed: bool) -> str:
     """The signature of `group_tiles`: B's rows are contiguous, or its columns."""
     b_stride = "B.col_stride" if transposed else "B.row_stride"
     return (
-        "down across k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] "
+        "grid k=A.cols A:r[m,k] A.row_stride A.col_stride B:r[k,n] "
         f"{b_stride} C0:r[m,n] C0.row_stride C:w[m,n] C.row_stride"
     )
+
+
+def grid(down: int, across: int) -> int:
+    """So many tiles below each other, and side by side, as one argument: an operation holds no more."""
+    return down << 32 | across
 
 
 def ways_of_a_row(target) -> int:
@@ -160,12 +165,14 @@ def ways_of_a_row(target) -> int:
 
 
 def group_tiles(code, rows, cols, transposed, ways=1):
-    """C = C0 + A @ B of each network of a group, for `down` x `across` tiles of `rows` x `cols`, as `tiles`.
+    """C = C0 + A @ B of each network of a group, for a grid of tiles of `rows` x `cols`, as `tiles`.
 
+    The grid's two halves say how many tiles there are down and across; see `grid`.
     A has any strides. All operands differ from network to network. A sum runs through k in its order, or `ways` of it.
     """
     b, s = code.b, code.simd(code.target.vector_bytes)
-    down, across, k, a, a_row, a_k, bb, b_stride, c0, c0_row, c, c_row = code.arguments
+    shape, k, a, a_row, a_k, bb, b_stride, c0, c0_row, c, c_row = code.arguments
+    down, across = b.lshr(shape, int64(32)), b.and_(shape, int64(2**32 - 1))
     b_k, b_col = (int64(LINE_BYTES), b_stride) if transposed else (b_stride, int64(LINE_BYTES))
     with (
         cgutils.for_range(b, across, intp=I64) as column,
