@@ -240,8 +240,9 @@ def _step(of_group, places, runs, arrays):
             factor = (table[LAST, lane] + 1) / counts[lane]
         sums[LOSS, lane] += factor * now[_TOTAL, lane]
         sums[WEIGHT, lane] += factor * counts[lane]
-        lanes[DONE, lane] += 1
-        ended |= (lanes[DONE, lane] * lanes[BATCH_SIZE, lane] >= lanes[N, lane]) & (lanes[MEMBER, lane] >= 0)
+        held = lanes[MEMBER, lane] >= 0
+        lanes[DONE, lane] += held  # else the lane stays at its one row
+        ended |= held & (lanes[DONE, lane] * lanes[BATCH_SIZE, lane] >= lanes[N, lane])
     return ended
 
 

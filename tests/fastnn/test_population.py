@@ -1151,3 +1151,28 @@ def test_samples_of_no_weight_change_nothing(engine):
     for model, some in zip(models, weights, strict=True):
         model.fit(X, y, sample_weight=some, threads=1, **arguments)
     same(population, models)
+
+
+def test_lanes_without_a_member_stay_at_their_row(engine, monkeypatch):
+    """However many steps the others take: they read nothing but the first row of another's samples."""
+    if engine == "one by one":
+        pytest.skip("no lanes")
+    from fastnn.kernels.running import entry, groups
+
+    train, found = entry.train_groups, []
+
+    def during(*arguments):
+        result = train(*arguments)
+        lanes, table = arguments[8], arguments[15]
+        idle = lanes[groups.MEMBER] < 0
+        found.append((table[groups.LAST, idle], lanes[groups.DONE, idle]))
+        return result
+
+    monkeypatch.setattr(entry, "train_groups", during)
+    X, y = data(64)
+    Population(SIZES, 3, rng=0).fit(X, y, epochs=20, batch_size=16, threads=1)
+    assert len(found) > 1
+    for last, done in found[1:]:
+        assert len(last) >= 5
+        assert not last.any()
+        assert not done.any()
