@@ -15,16 +15,17 @@ def warmup(dtypes: Sequence[str]) -> None:
     The kernels are all vector functions, of which any network, loss and optimizer is made, and the functions that run
     them.
     """
-    from .kernels.cpu.target import HOST
     from .kernels.vector.cache import CodeFiles
-    from .kernels.vector.library import functions, library
+    from .kernels.vector.library import library, names_for
+    from .kernels.vector.matrix import grouped
 
-    names = list(functions(HOST))
     for dtype in dtypes:
-        start = time.perf_counter()
-        library(dtype).addresses(names)
+        start, n = time.perf_counter(), 0
+        for each in (dtype, grouped(dtype)):
+            n += len(names_for(each))
+            library(each).addresses(names_for(each))
         _run_once(dtype)
-        print(f"{dtype}: {len(names)} vector functions and what runs them, {time.perf_counter() - start:.1f} s")
+        print(f"{dtype}: {n} vector functions and what runs them, {time.perf_counter() - start:.1f} s")
     print(f"kernels are kept in {CodeFiles.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
 
 
@@ -38,9 +39,10 @@ def _run_once(dtype: str) -> None:
     model = Model([64, 64, 4], dtype=dtype, rng=0)
     X, labels, targets = np.zeros((600, 64), dtype), np.zeros(600, np.int64), np.zeros((600, 4), dtype)
     plan_for(model._network, Options(1, 512, SGD(), max_threads=2), Samples(X, targets))
-    population = Population([64, 64, 4], 1, dtype=dtype, rng=0)
-    population.fit(X, targets, epochs=1, batch_size=512)
-    population.predict(X)
+    for sizes, batch_size in (([64, 64, 4], 512), ([64, 2, 4], 16)):  # the second one in lanes
+        population = Population(sizes, 1, dtype=dtype, rng=0)
+        population.fit(X, targets, epochs=1, batch_size=batch_size)
+        population.predict(X)
     model.evaluate(X, labels)
     model.predict(X[:1])
     model._network.inference.predict(X, np.empty_like(targets), 2)

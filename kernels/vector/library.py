@@ -7,6 +7,7 @@ for a network, and a process compiles only what its programs use. Machine code i
 import ctypes
 import hashlib
 import itertools
+import re
 import weakref
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -30,6 +31,20 @@ from .matrix import networks_of
 def functions(target: Target) -> dict[str, Function]:
     """Every function there is, by name."""
     return _functions(target)
+
+
+# Functions of single networks alone, or of samples that are columns. Those of groups alone begin with "group_".
+_NOT_OF_GROUPS = re.compile(
+    "tiles_|.*gemv|ger$|inner|transpose|gather|one_hot|unpad|collect|barrier|prefetch|draw_order|take_rate|"
+    "sum_of_weights|clear_padding|normalise|scaled|total|sums_of|follow|fold|.*_columns"
+)
+
+
+def names_for(dtype: str, target: Target = HOST) -> list[str]:
+    """The names of the functions that programs of a dtype may call, which is that of networks or of groups of them."""
+    of_groups = networks_of(dtype)[1] > 1
+    left_out = _NOT_OF_GROUPS if of_groups else re.compile("group_")
+    return [name for name in functions(target) if not left_out.match(name)]
 
 
 class _Functions(dict[str, Function]):

@@ -27,7 +27,7 @@ from fastnn.kernels.programs.program import (
 )
 from fastnn.kernels.programs.sources import Source
 from fastnn.kernels.running import entry
-from fastnn.kernels.vector.library import functions
+from fastnn.kernels.vector.library import functions, names_for
 from fastnn.kernels.vector.matrix import Matrix, Symbol, grouped
 
 from ..cases import DTYPES
@@ -248,17 +248,12 @@ def test_an_empty_program_prints_as_nothing():
 # ---- every function ----
 
 
-PLAIN_ONLY = r"tiles_|.*gemv|ger$|inner|transpose|gather|one_hot|unpad|collect|barrier|prefetch|draw_order|take_rate"
-PLAIN_ONLY += r"|sum_of_weights|clear_padding|normalise|scaled|total|sums_of|follow|fold|.*_columns"
-
-
 @pytest.mark.parametrize("dtype", [*DTYPES, *map(grouped, DTYPES)])
 @pytest.mark.parametrize("target", WRITTEN_FOR, ids=lambda target: target.cpu)
 def test_every_function_is_code_that_llvm_accepts(target, dtype):
     """Functions whose names begin with "group_" are for groups of networks alone, and others are for single ones."""
-    for name, function in functions(target).items():
-        if re.match(PLAIN_ONLY if dtype not in DTYPES else "group_", name):
-            continue
+    for name in names_for(dtype, target):
+        function = functions(target)[name]
         module = ir.Module(name)
         module.triple = target.triple
         function.define(module, name, target, dtype)
