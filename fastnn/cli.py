@@ -31,7 +31,7 @@ def warmup(dtypes: Sequence[str]) -> None:
 
 def _run_once(dtype: str) -> None:
     """Call every function of `kernels.entry` as a model calls it. Functions for several threads run on any machine."""
-    from . import SGD, Model, Population, fit_groups
+    from . import SGD, Adam, Model, Population, fit_groups
     from .data.samples import Samples
     from .training.options import Options
     from .training.plan import plan_for
@@ -50,6 +50,13 @@ def _run_once(dtype: str) -> None:
     for inputs in (X, X.astype(np.uint8)):
         for y in (labels, targets):
             model.partial_fit(inputs[:8], y[:8])
+    for inputs in (X[:16], X[:16].astype(np.uint8)):
+        for optimizer in (SGD(), Adam(), Adam()):  # another one than before steps in copies
+            outputs = model.forward(inputs)
+            model.step(inputs, outputs, optimizer=optimizer)
+        model.forward(inputs)
+        model.backward(inputs, outputs, inputs=True)
+    model.blend(model, 0.5)
     frame = {"key": np.arange(8) // 4, "x": np.arange(8.0), "y": np.arange(8.0) ** 2}
     for column in frame.values():
         column.flags.writeable = False  # as pandas has them: other machine code than for rows that were fetched

@@ -5,9 +5,11 @@ import os
 import pytest
 
 from fastnn import cli
-from fastnn.kernels.cpu import target
 from fastnn.kernels.running import entry
 from fastnn.kernels.vector import cache, library
+from fastnn.kernels.vector.matrix import grouped
+
+from ..cases import DTYPES
 
 WARMUP = "import runpy, sys; sys.argv = ['fastnn', 'warmup']; runpy.run_module('fastnn', run_name='__main__')"
 
@@ -52,9 +54,16 @@ for dtype, activation in itertools.product(("float32", "float64"), ("sigmoid", "
             model.evaluate(inputs, targets), model.gradients(inputs, targets)
         for rows in (1, 3, 1600):
             model.predict(inputs[:rows]), model.classify(inputs[:rows], threads=1)
-    population = fastnn.Population(sizes, 3, dtype=dtype, rng=0)
-    population.fit(X, y, epochs=1, batch_size=50, validation_fraction=0.1, threads=2)
-    population.predict(X)
+    for hidden in (sizes[1], 2):  # the second one in lanes
+        population = fastnn.Population([sizes[0], hidden, sizes[-1]], 3, dtype=dtype, rng=0)
+        population.fit(X, y, epochs=1, batch_size=50, validation_fraction=0.1, threads=2)
+        population.predict(X)
+    for inputs in (X, (255 * X).astype(np.uint8)):
+        for rows in (1, 50):
+            outputs = model.forward(inputs[:rows])
+            model.backward(inputs[:rows], outputs, inputs=True), model.backward(inputs[:rows], outputs)
+            model.step(inputs[:rows], outputs, optimizer=fastnn.Adam()), model.step(inputs[:rows], outputs)
+    model.blend(fastnn.Model(sizes, activation=activation, dtype=dtype), 0.1)
     for key in (np.arange(1600) % 9, np.arange(1600) // 200):
         frame = {"key": key, "x": X[:, 0], "y": X[:, 1].astype(float)}
         groups = fastnn.fit_groups(frame, by="key", target="y", epochs=1, dtype=dtype, rng=0)
@@ -76,11 +85,13 @@ def test_a_process_after_warmup_compiles_nothing(warm, run_python):
     files = sorted(os.listdir(folder))
     assert run_python(EVERYTHING, FASTNN_CACHE_DIR=folder).stdout == "done\n"
     assert sorted(os.listdir(folder)) == files
-    vector_functions = library.functions(target.HOST).keys()
+    of_dtype = {dtype: {*library.names_for(dtype), *library.names_for(grouped(dtype))} for dtype in DTYPES}
+    (vector_functions,) = {frozenset(names) for names in of_dtype.values()}
     entries = {name for name, f in vars(entry).items() if isinstance(getattr(f, "_cache", None), cache.KernelCache)}
     assert {name.rsplit("-", 1)[0] for name in files} == vector_functions | entries | {"predict_rows"}
     for line, dtype in zip(printed.splitlines(), ("float32", "float64"), strict=False):
-        assert line.startswith(f"{dtype}: {len(vector_functions)} vector functions")
+        n = len(library.names_for(dtype)) + len(library.names_for(grouped(dtype)))
+        assert line.startswith(f"{dtype}: {n} vector functions")
     assert printed.splitlines()[-1] == f"kernels are kept in {folder}"
 
 
