@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import signal
 import threading
 import time
 import warnings
@@ -380,8 +381,12 @@ def test_ctrl_c_ends_a_search_and_its_threads(solver, seconds, three_cpus, ended
     meeting = threading.Barrier(3, action=_thread.interrupt_main)
     pipeline = make_pipeline(Step(Call(lambda _: meeting.wait(timeout=300))), classifier(solver=solver, **ENDLESS))
     made = search.GridSearchCV(pipeline, {"step__number": [1, 2, 3, 4]}, cv=2)
-    with pytest.raises(KeyboardInterrupt):
-        made.fit(X, LABELS)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            made.fit(X, LABELS)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if seconds:
         assert len(ended) == 3
     wait_until(lambda: len(ended) == 3)
