@@ -416,8 +416,8 @@ def _checked(subject: Subject, X: Any, dA: Any) -> tuple[NDArray[Any], NDArray[A
     inputs = inputs_of(architecture, X, subject.feature_names)
     check_rows(layout, len(inputs))
     shape = len(inputs), layout.sizes[-1]
-    if shape[1] == 1 and np.ndim(dA) == 1:
-        dA = arrays.array("dA", dA)[:, None]
+    if shape[1] == 1 and (column := arrays.array("dA", dA)).ndim == 1:
+        dA = column[:, None]
     return inputs, _plain(arrays.parameters("dA", dA, shape, architecture.dtype))
 
 
