@@ -21,7 +21,7 @@ from .files import groups_file, population_file, storage
 from .files.groups_file import STATUSES, TRAINED, Contents, Statistics
 from .kernels.running import entry, grouping
 from .model import Model
-from .population import Population
+from .population import Population, seeds_of
 from .reports.progress import PopulationProgress
 from .settings.custom import Activation
 from .settings.each import is_array
@@ -217,24 +217,21 @@ class GroupModels(Mapping[Any, GroupModel]):
         if unseen == "raise" and (numbers < 0).any():
             i = int(numbers.argmin())
             key = _python_keys([column[i : i + 1] for column in rows.keys])[0]
-            more = f", and {(numbers < 0).sum() - 1} others" if (numbers < 0).sum() > 1 else ""
+            others = f", and {(numbers < 0).sum() - 1} others" if (numbers < 0).sum() > 1 else ""
             raise ValueError(
-                f"frame must hold keys that were trained on, got {shown(key)}{more}; unseen='fallback' takes them"
+                f"frame must hold keys that were trained on, got {shown(key)}{others}; unseen='fallback' takes them"
             )
         columns = [frames.numbers("frame", frame, label) for label in contents.features]
         n, width = int(rows.edges[-1]), len(contents.targets)
         out = np.empty((n, width))
         for some, first, stop in rows.chunks(len(columns) + 2 * width, 0):
             found = self._outputs(rows, some, columns, numbers[some], self.population._threads(threads, stop - first))
-            which, counts = (
-                np.repeat(numbers[some], np.diff(rows.edges[some.start : some.stop + 1])),
-                slice(first, stop),
-            )
+            which = np.repeat(numbers[some], np.diff(rows.edges[some.start : some.stop + 1]))
             found = found * known.target_stds[which] + known.target_means[which]
             without = (which < 0) | (known.status[which] != TRAINED)
             if without.any():
                 found[without] = self._instead(which[without])
-            out[counts if rows.rows is None else rows.rows[counts]] = found
+            out[slice(first, stop) if rows.rows is None else rows.rows[first:stop]] = found
         return out[:, 0] if contents.single else out
 
     def _instead(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -415,7 +412,7 @@ def fit_groups(
     known.n_rows[: len(rows)] = np.diff(rows.edges)
     members = Members.zeros(one._programs.layout, n)
     split_seeds = np.zeros(n, np.int64)
-    seeds = _seeds(rng, n)
+    seeds = seeds_of(rng, n)
     _train(request, rows, (inputs, outputs), seeds, (known, members, split_seeds))
     keys = [frames.objects([*column.tolist(), *empty]) if empty else column for column in rows.keys]
     population = population_file.Contents(one._architecture, members, split_seeds, seeds, None)
@@ -460,8 +457,7 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
         raise TypeError(f"stopping must be a Patience or None, got {shown(of_fit['stopping'])}")
     scalars.integer("epochs", of_fit["epochs"], 0)
     max_time, progress = named["max_time"], named["progress"]
-    if progress is not None and not isinstance(progress, (bool, np.bool_)):
-        raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
+    scalars.boolean_or_none("progress", progress)
     if isinstance(named["loss"], str) and named["loss"] == "gaussian":
         raise ValueError("loss must have one output for each target, got 'gaussian'")
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
@@ -491,15 +487,6 @@ def _without_rows(frame: Any, by: list[Any], rows: GroupRows) -> list[Any]:
         return []
     known = set(_python_keys(rows.keys))
     return [each for each in frames.categories(frame, by[0]) if each not in known]
-
-
-def _seeds(rng: Any, n: int) -> Sequence[int]:
-    """The seed of each group."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
-        return found
-    first = scalars.integer("rng", rng, 0)
-    return range(first, first + n)
 
 
 def _train(

@@ -23,7 +23,7 @@ from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
 from .network.member_draws import drawn, noise_of
-from .network.network import Network, programs_of, settings_of, without_parameter
+from .network.network import Network, programs_of, scale_of, settings_of, without_parameter
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
@@ -291,8 +291,7 @@ class Population:
 
     def _passes(self) -> MemberPasses:
         settings = settings_of(self._programs.layout, self._architecture.loss)
-        scale = 1.0 if self._architecture.input_scale is None else self._architecture.input_scale
-        return MemberPasses(self._programs, scale, settings, self._members)
+        return MemberPasses(self._programs, scale_of(self._architecture), settings, self._members)
 
     def _threads(self, threads: int | None, rows: int) -> int:
         """How many threads a pass over so many rows of all members takes."""
@@ -599,13 +598,18 @@ class Population:
 
 def _seeds(rng: Any, n: int) -> Sequence[int]:
     """The seed of each member."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
-        return found
     if isinstance(rng, (list, tuple, range)) or (isinstance(rng, np.ndarray) and rng.ndim == 1):
         if len(rng) != n:
             raise ValueError(f"rng must be a seed, or a sequence of one for each of {n} members, got {len(rng)}")
         return [scalars.integer(f"rng[{i}]", seed, 0) for i, seed in enumerate(rng)]
+    return seeds_of(rng, n)
+
+
+def seeds_of(rng: Any, n: int) -> Sequence[int]:
+    """n seeds: drawn where rng is None or a generator, else rng and the integers that follow it."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
+        return found
     first = scalars.integer("rng", rng, 0)
     return range(first, first + n)
 

@@ -28,7 +28,7 @@ _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 # What a lane holds, int64 numbers (fields, lanes): a member, -1 for none, and the epoch of it that lies outside of the
 # lane; its rows and the rows of a batch; the steps of its epoch that are done; where its order begins, 0 where its rows
 # come as they are, and then bytes a sample apart; where its samples begin. LOSS and WEIGHT, float64 (2, lanes), are
-# those of the epoch so far.
+# the sums of the epoch so far: of the losses, and of the samples by their weights.
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
@@ -211,7 +211,7 @@ def _without_weight(of_group, counts):
 
 
 @njit(nogil=True)
-def _step(of_group, places, runs, arrays):
+def _step(of_group, places, arrays):
     """One step of training of all lanes; gives whether an epoch has ended."""
     operations, patches, programs, bindings, pick, now, here, lanes, sums, task = of_group
     table, state, _, _, scratch = arrays
@@ -302,7 +302,7 @@ def train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, m
             if _fill(of_group, mailbox, places, queue, runs, arrays) == 0:
                 break
             _begin_epochs(of_group, places, runs, arrays)
-        between = _step(of_group, places, runs, arrays)
+        between = _step(of_group, places, arrays)
         if between:
             _end_epochs(of_group, until, runs, losses, arrays)
         max_steps -= 1

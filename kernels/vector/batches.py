@@ -81,14 +81,14 @@ def _draw_side_by_side(code, order, n, state_at, begin):
     again = _any(b, b.icmp_unsigned("<", b.and_(product, low_half), spans))
     b.cbranch(again, done, swap)
     b.position_at_end(swap)
-    ours = b.trunc(i, I32)
+    number = b.trunc(i, I32)
     b.store(b.add(starts, b.shl(b.lshr(product, const(32)), const(2))), places)
     for lane in range(code.networks):
         place = b.add(b.ptrtoint(places, I64), int64(8 * lane))
-        theirs = b.inttoptr(b.load(b.inttoptr(place, ir.PointerType()), typ=I64), ir.PointerType())
+        other = b.inttoptr(b.load(b.inttoptr(place, ir.PointerType()), typ=I64), ir.PointerType())
         here = b.add(b.extract_element(starts, int64(lane)), b.shl(i, int64(2)))
-        b.store(b.load(theirs, typ=I32, align=4), b.inttoptr(here, ir.PointerType()), align=4)
-        b.store(ours, theirs, align=4)
+        b.store(b.load(other, typ=I32, align=4), b.inttoptr(here, ir.PointerType()), align=4)
+        b.store(number, other, align=4)
     b.cbranch(b.icmp_signed("<", span, n), loop, done)
     for phi, value, after in ((i, int64(0), span), (z, start, following)):
         phi.add_incoming(value, entry)

@@ -84,7 +84,7 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
     """
     b = s.b
     if code.per_network:
-        yield from _each_number(code, s, rows, n_bytes, stride, position, width, begin, bits)
+        yield from _each_number(s, rows, n_bytes, stride, position, width, begin, bits)
         return
     first = b.add(b.mul(position, width), begin)
     of_row, of_lane = (int64(1), width) if columns else (width, int64(1))
@@ -98,7 +98,7 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
             yield b.add(start, j), column, bits.of(b.add(here, lanes))
 
 
-def _each_number(code, s, rows, n_bytes, stride, position, width, begin, bits):
+def _each_number(s, rows, n_bytes, stride, position, width, begin, bits):
     """As `_each_vector` for a group of networks; each has a position, int64, at the address `position`."""
     b = s.b
     kind = ir.VectorType(I64, s.lanes)
