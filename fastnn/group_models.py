@@ -74,7 +74,8 @@ class GroupModel:
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predictions (rows,), or (rows, targets) for several targets, for X: rows of features as in the frame.
 
-        X is an array (rows, features), in the order of `features`, or a frame that has these columns.
+        X is an array (rows, features), in the order of `features`, or a frame that has these columns. Raises ValueError
+        or TypeError for another shape, or where a column is missing.
         """
         X, model = _plain_rows(X, self.features), self.model
         if model is None:
@@ -201,12 +202,13 @@ class GroupModels(Mapping[Any, GroupModel]):
         frame : frame or dict of arrays
             With the columns `by` and `features`, of any library.
         unseen : "raise" or "fallback"
-            What to do with a key that training had not: a ValueError, or what `fallback` says of a group without rows.
+            What to do with a key that was not trained on: raise ValueError, or predict the mean over all groups, or NaN
+        with fallback=None.
         threads : int or None
             As in `Model.predict`.
 
-        A row of a group without a network is predicted as `fallback` says: the mean of the group's targets, or NaN. A
-        missing input gives NaN.
+        A row of a group without a network is predicted as `fallback` of `fit_groups` says: the mean of the group's
+        targets, or NaN. A missing input gives NaN. The result is float64. Raises ValueError where a column is missing.
         """
         scalars.choice("unseen", unseen, ("raise", "fallback"))
         contents = self._contents
@@ -360,7 +362,7 @@ def fit_groups(
     loss, init, dtype
         As in `Model`.
     min_rows : int
-        A group with fewer rows gets no network; at least 2.
+        A group with fewer rows gets no network. At least 2, the default.
     fallback : "mean" or None
         What is predicted for a group without a network: the mean of its finite targets, or NaN. Where it has
         none, the mean over all groups: of their means, weighted by their rows.
