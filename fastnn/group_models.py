@@ -369,7 +369,8 @@ def fit_groups(
     rng : int, numpy.random.Generator or None
         Group i, in ascending order of the keys, has the seed rng + i; None or a Generator draws the seeds.
     max_time : float or None
-        About how many seconds training may take. Groups get equal shares of it by their rows, and stop early.
+        About how many seconds training may take. Each group gets a share of it, in proportion to its number of rows,
+        and stops early when the share is over.
     progress : bool or None
         Show a bar of tqdm.
     threads : int or None
