@@ -36,7 +36,7 @@ COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of 
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own. `held` is
-# of how many rows the activations stay in the buffers, see `entry.forward`.
+# the number of rows whose activations are in the buffers, see `entry.forward`.
 STEP = np.dtype(
     {
         "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor", "held"],

@@ -26,17 +26,17 @@ _COUNTS = 0  # the row of a group's scratch memory with each batch's count; the 
 _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 
 # What a lane holds, int64 numbers (fields, lanes): a member, -1 for none, and the epoch of it that lies outside of the
-# lane; its rows and the rows of a batch; the steps of its epoch that are done; where its order begins, 0 where its rows
-# come as they are, and then bytes a sample apart; where its samples begin. LOSS and WEIGHT, float64 (2, lanes), are
-# the sums of the epoch so far: of the losses, and of the samples by their weights.
+# lane; its rows and the rows of a batch; the steps of its epoch that are done; where its order begins, or 0 where its
+# rows come as they are, and 1 (MOVES) in that case, else 0; where its samples, targets and weights begin. LOSS and
+# WEIGHT, float64 (2, lanes), are the sums of the epoch so far: of the losses, and of the samples by their weights.
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: how many calls it has entered, and the steps that it has done; the memory of the vectors that
-# programs change, and of those that the last finished epochs left, by addresses, with the bytes of a vector and of a
-# network's number; whether the learning rate changes with each step (1) or epoch (2); whether all members have as many
-# rows, so that all lanes are at the same place of their epochs; whether losses are means of batches' means; and a copy
-# of a lane's vectors.
+# A group of networks: the number of its thread; how many calls it has entered, and the steps that it has done; by their
+# addresses the memory of the vectors that programs change, and of those that the last finished epochs left, with the
+# bytes of a vector and of a network's number; whether the learning rate changes with each step (1) or epoch (2);
+# whether all members have as many rows, so that all lanes are at the same place of their epochs; whether losses are
+# means of batches' means; and the address of a copy of the lanes' vectors.
 GROUP_SLOT = np.dtype(
     [
         *((name, "i8") for name in ("worker", "entered", "done", "live", "kept", "n_bytes", "itemsize")),
