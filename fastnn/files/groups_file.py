@@ -1,4 +1,4 @@
-"""Networks of groups as a file holds them: a population, with the keys and the statistics of each group."""
+"""What `fit_groups` trained, as a file holds it: a population, with the key and the statistics of each group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of members of a population in groups: each lane of the vector holds a network.
+"""Training of members of a population in groups of networks: each lane of the vector holds one.
 
 A lane takes the next member when its own has ended, and each is at its own place in its epochs. No number of a member
 depends on what other lanes hold.
