@@ -344,8 +344,10 @@ class Population:
         threads: int | None,
         q: Sequence[float] = (),
     ) -> list[NDArray[Any]]:
-        """Some results of all members for rows as the kernels read them: as `predict` gives them, or what functions
-        make of outputs (n, rows, n_out), an array (rows, ..).
+        """Results of all members for rows as the kernels read them, one for each entry of `reduces`.
+
+        An entry is a name, as `predict` takes it, or a function of outputs (n, rows, n_out) that gives an array
+        (rows, ..).
         """
         rows, row_bytes = len(array), len(self) * self.sizes[-1] * self._programs.layout.itemsize
         step, parts, first = max(2, REDUCE_BYTES // row_bytes), [], 0
