@@ -117,7 +117,7 @@ def loop_of_models(made):
 
 
 def loop_of_sklearn(made):
-    """The same with scikit-learn's network."""
+    """A loop over the groups with scikit-learn's network."""
     from sklearn.neural_network import MLPRegressor
 
     for _, part in made.groupby("key"):

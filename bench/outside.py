@@ -118,7 +118,7 @@ class Minibatch:
 
 
 def torch_network(source):
-    """The same network in PyTorch."""
+    """A network of PyTorch's with the layers and parameters of a model."""
     import torch
 
     layers = []

@@ -56,7 +56,7 @@ class Many(Case):
         return self.n_samples // self.batch_size
 
     def little(self):
-        """The same network, but an epoch of two batches and a smaller one."""
+        """A case of this network whose epoch is two batches and a smaller one."""
         return replace(self, epochs=1, n_samples=2 * self.batch_size + self.batch_size // 2)
 
 

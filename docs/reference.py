@@ -52,7 +52,7 @@ HEAD = """# Reference
 Every public name, from its docstring. Written by `make reference`; a test compares.
 """
 SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.M)
-ENTRY = re.compile(r"^(\S[^\n]*) : ([^\n]*)$", re.M)
+ENTRY = re.compile(r"^(\S.*)\n((?: +.*\n)*)", re.M)  # a name, and the lines below it
 
 
 def signature(value):
@@ -69,12 +69,17 @@ def section(title, body):
     """A section of a docstring in Markdown: parameters as a list, examples as code."""
     if title == "Examples":
         return f"```pycon\n{body.strip()}\n```"
-    parts = ENTRY.split(body)
-    items = [f"- **{parts[i]}**: {parts[i + 1]}. {' '.join(parts[i + 2].split())}" for i in range(1, len(parts), 3)]
-    if not items:  # names of errors or results, each with lines below
-        found = re.findall(r"^(\S[^\n]*)\n((?:    [^\n]*\n?)*)", body.strip() + "\n", re.M)
-        items = [f"- **{name}**: {' '.join(text.split())}".rstrip(": ") for name, text in found]
-    return f"{title}:\n\n" + "\n".join(items)
+    items, paragraphs = [], []
+    for block in re.split(r"\n\n+", body.strip("\n")):
+        if items and not re.search(r"^ |^\S.* : ", block, re.M):  # no lines below a name: it follows the entries
+            paragraphs.append(block)
+            continue
+        for name, below in ENTRY.findall(block + "\n"):
+            what = " ".join(below.split())
+            first, kind = name.split(" : ", 1) if " : " in name else (name, "")
+            first = first.replace("*", r"\*")
+            items.append(f"- **{first}**: {kind}{'. ' if kind else ''}{what}".rstrip(" :"))
+    return "\n\n".join([f"{title}:", "\n".join(items), *paragraphs])
 
 
 def rendered(text):

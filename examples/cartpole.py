@@ -47,7 +47,7 @@ class CartPoles:
 
 
 def log_probabilities(logits):
-    """Of each action, (n, 2)."""
+    """The logarithm of each action's probability, (n, 2)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 

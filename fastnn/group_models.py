@@ -21,7 +21,7 @@ from .files import groups_file, population_file, storage
 from .files.groups_file import STATUSES, TRAINED, Contents, Statistics
 from .kernels.running import entry, grouping
 from .model import Model
-from .population import Population
+from .population import Population, seeds_of
 from .reports.progress import PopulationProgress
 from .settings.custom import Activation
 from .settings.each import is_array
@@ -74,7 +74,8 @@ class GroupModel:
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predictions (rows,), or (rows, targets) for several targets, for X: rows of features as in the frame.
 
-        X is an array (rows, features), in the order of `features`, or a frame that has these columns.
+        X is an array (rows, features), in the order of `features`, or a frame that has these columns. Raises ValueError
+        or TypeError for another shape, or where a column is missing.
         """
         X, model = _plain_rows(X, self.features), self.model
         if model is None:
@@ -201,12 +202,13 @@ class GroupModels(Mapping[Any, GroupModel]):
         frame : frame or dict of arrays
             With the columns `by` and `features`, of any library.
         unseen : "raise" or "fallback"
-            What to do with a key that training had not: a ValueError, or what `fallback` says of a group without rows.
+            What to do with a key that was not trained on: raise ValueError, or predict the mean over all groups, or NaN
+        with fallback=None.
         threads : int or None
             As in `Model.predict`.
 
-        A row of a group without a network is predicted as `fallback` says: the mean of the group's targets, or NaN. A
-        missing input gives NaN.
+        A row of a group without a network is predicted as `fallback` of `fit_groups` says: the mean of the group's
+        targets, or NaN. A missing input gives NaN. The result is float64. Raises ValueError where a column is missing.
         """
         scalars.choice("unseen", unseen, ("raise", "fallback"))
         contents = self._contents
@@ -217,24 +219,21 @@ class GroupModels(Mapping[Any, GroupModel]):
         if unseen == "raise" and (numbers < 0).any():
             i = int(numbers.argmin())
             key = _python_keys([column[i : i + 1] for column in rows.keys])[0]
-            more = f", and {(numbers < 0).sum() - 1} others" if (numbers < 0).sum() > 1 else ""
+            others = f", and {(numbers < 0).sum() - 1} others" if (numbers < 0).sum() > 1 else ""
             raise ValueError(
-                f"frame must hold keys that were trained on, got {shown(key)}{more}; unseen='fallback' takes them"
+                f"frame must hold keys that were trained on, got {shown(key)}{others}; unseen='fallback' takes them"
             )
         columns = [frames.numbers("frame", frame, label) for label in contents.features]
         n, width = int(rows.edges[-1]), len(contents.targets)
         out = np.empty((n, width))
         for some, first, stop in rows.chunks(len(columns) + 2 * width, 0):
             found = self._outputs(rows, some, columns, numbers[some], self.population._threads(threads, stop - first))
-            which, counts = (
-                np.repeat(numbers[some], np.diff(rows.edges[some.start : some.stop + 1])),
-                slice(first, stop),
-            )
+            which = np.repeat(numbers[some], np.diff(rows.edges[some.start : some.stop + 1]))
             found = found * known.target_stds[which] + known.target_means[which]
             without = (which < 0) | (known.status[which] != TRAINED)
             if without.any():
                 found[without] = self._instead(which[without])
-            out[counts if rows.rows is None else rows.rows[counts]] = found
+            out[slice(first, stop) if rows.rows is None else rows.rows[first:stop]] = found
         return out[:, 0] if contents.single else out
 
     def _instead(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -363,14 +362,15 @@ def fit_groups(
     loss, init, dtype
         As in `Model`.
     min_rows : int
-        A group with fewer rows gets no network; at least 2.
+        A group with fewer rows gets no network. At least 2, the default.
     fallback : "mean" or None
         What is predicted for a group without a network: the mean of its finite targets, or NaN. Where it has
         none, the mean over all groups: of their means, weighted by their rows.
     rng : int, numpy.random.Generator or None
         Group i, in ascending order of the keys, has the seed rng + i; None or a Generator draws the seeds.
     max_time : float or None
-        About how many seconds training may take. Groups get equal shares of it by their rows, and stop early.
+        About how many seconds training may take. Each group gets a share of it, in proportion to its number of rows,
+        and stops early when the share is over.
     progress : bool or None
         Show a bar of tqdm.
     threads : int or None
@@ -415,7 +415,7 @@ def fit_groups(
     known.n_rows[: len(rows)] = np.diff(rows.edges)
     members = Members.zeros(one._programs.layout, n)
     split_seeds = np.zeros(n, np.int64)
-    seeds = _seeds(rng, n)
+    seeds = seeds_of(rng, n)
     _train(request, rows, (inputs, outputs), seeds, (known, members, split_seeds))
     keys = [frames.objects([*column.tolist(), *empty]) if empty else column for column in rows.keys]
     population = population_file.Contents(one._architecture, members, split_seeds, seeds, None)
@@ -460,8 +460,7 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
         raise TypeError(f"stopping must be a Patience or None, got {shown(of_fit['stopping'])}")
     scalars.integer("epochs", of_fit["epochs"], 0)
     max_time, progress = named["max_time"], named["progress"]
-    if progress is not None and not isinstance(progress, (bool, np.bool_)):
-        raise TypeError(f"progress must be True, False or None, got {shown(progress)}")
+    scalars.boolean_or_none("progress", progress)
     if isinstance(named["loss"], str) and named["loss"] == "gaussian":
         raise ValueError("loss must have one output for each target, got 'gaussian'")
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
@@ -491,15 +490,6 @@ def _without_rows(frame: Any, by: list[Any], rows: GroupRows) -> list[Any]:
         return []
     known = set(_python_keys(rows.keys))
     return [each for each in frames.categories(frame, by[0]) if each not in known]
-
-
-def _seeds(rng: Any, n: int) -> Sequence[int]:
-    """The seed of each group."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
-        return found
-    first = scalars.integer("rng", rng, 0)
-    return range(first, first + n)
 
 
 def _train(

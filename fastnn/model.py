@@ -508,7 +508,8 @@ class Model(Derivatives):
 
         With `return_std=True` and the loss "gaussian": a pair of means and standard deviations, (n, n_targets) each.
         With `dropout`, as in `fit`, and `samples`, 50 where nothing is said: (samples, n, n_out), the outputs while
-        those of hidden layers are dropped (Gal and Ghahramani 2016). `rng`, a seed or a generator, draws which.
+        those of hidden layers are dropped (Gal and Ghahramani 2016). `rng`, a seed or a generator, draws which. Raises
+        ValueError for `return_std` with another loss, and for `samples` or `rng` without `dropout`.
 
         Examples
         --------

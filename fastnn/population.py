@@ -23,7 +23,7 @@ from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
 from .network.member_draws import drawn, noise_of
-from .network.network import Network, programs_of, settings_of, without_parameter
+from .network.network import Network, programs_of, scale_of, settings_of, without_parameter
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
@@ -58,9 +58,10 @@ class Population:
     n : int
         How many members, at least 1.
     rng : None, int, sequence of int or numpy.random.Generator
-        Gives each member a seed. An int is the first one's; the next have the next ones. A sequence holds a seed for
-        each. None or a Generator draws them. Member i begins as `Model(..., rng=seeds[i])`. What training makes
-        of it has the same bits whatever n, the order of members, and the number of threads are.
+        Gives each member a seed. An int is the seed of the first member; the next members have the next integers. A
+        sequence holds a seed for each. None, the default, or a Generator draws the seeds. Member i begins as
+        `Model(..., rng=seeds[i])`. What training makes of it has the same bits whatever n, the order of members, and
+        the number of threads are.
 
     Attributes
     ----------
@@ -70,10 +71,12 @@ class Population:
     seeds : list of int, or None
         Each member's seed; None where not all are known.
     history : PopulationHistory or None
-        Of the latest fit.
+        What the latest fit recorded; None before the first one.
 
     `population[i]` is a `Model` with copies of a member's parameters, of its generators and of its optimizer's state. A
-    slice, an array of indices or a mask gives a Population of those members. `len(population)` is n.
+    slice, an array of indices or a mask gives a Population of copies of those members. `len(population)` is n.
+    Raises ValueError or TypeError for an argument that cannot be used. While a fit runs, another fit, `replace` and
+    setting `vectors` raise RuntimeError.
 
     Examples
     --------
@@ -144,7 +147,7 @@ class Population:
 
     @property
     def n_parameters(self) -> int:
-        """How many each member has."""
+        """How many parameters each member has."""
         return self._programs.layout.n_parameters
 
     @property
@@ -230,7 +233,7 @@ class Population:
             The targets as `Model.fit` takes them, for all or with one more axis (n, rows) or (n, rows, n_out); for
             (data, indptr) those of all rows of data.
         epochs, batch_size : int or array (n,)
-            Members with other batch sizes are trained one group after another.
+            Members of each batch size are trained together, those of one size after those of another.
         optimizer : optimizer, str, or sequence of n of these
             The learning rate of a schedule such as `CosineDecay` may be an array too. A further fit goes on from the
             state of those whose optimizer is equal to their last one. Not LBFGS or LevenbergMarquardt.
@@ -251,7 +254,7 @@ class Population:
         stopping : Patience, Halving or None
             Which members stop before their last epoch. They cost nothing from then on.
         max_time : float or None
-            No round of epochs begins after so many seconds: members that go on have done an equal number.
+            After so many seconds the members that still train finish their epoch and stop: all have done equally many.
 
         Returns
         -------
@@ -291,8 +294,7 @@ class Population:
 
     def _passes(self) -> MemberPasses:
         settings = settings_of(self._programs.layout, self._architecture.loss)
-        scale = 1.0 if self._architecture.input_scale is None else self._architecture.input_scale
-        return MemberPasses(self._programs, scale, settings, self._members)
+        return MemberPasses(self._programs, scale_of(self._architecture), settings, self._members)
 
     def _threads(self, threads: int | None, rows: int) -> int:
         """How many threads a pass over so many rows of all members takes."""
@@ -313,7 +315,9 @@ class Population:
 
         `reduce` gives one result of all members: their "mean" or their standard deviation "std", (rows, n_out); their
         "quantiles" q, (len(q), rows, n_out); or the class that most members decide for, "vote", (rows,), the lower one
-        of equal ones. X is as in `Model.predict`, whose bits each member's outputs have, and so are `threads`.
+        of equal ones. X and `threads` are as in `Model.predict`, and each member's outputs have the bits that its
+        `Model` gives. Raises ValueError or TypeError for an argument that cannot be used; ValueError for a vote on
+        outputs that are NaN.
 
         Examples
         --------
@@ -340,8 +344,10 @@ class Population:
         threads: int | None,
         q: Sequence[float] = (),
     ) -> list[NDArray[Any]]:
-        """Some results of all members for rows as the kernels read them: as `predict` gives them, or what functions
-        make of outputs (n, rows, n_out), an array (rows, ..).
+        """Results of all members for rows as the kernels read them, one for each entry of `reduces`.
+
+        An entry is a name, as `predict` takes it, or a function of outputs (n, rows, n_out) that gives an array
+        (rows, ..).
         """
         rows, row_bytes = len(array), len(self) * self.sizes[-1] * self._programs.layout.itemsize
         step, parts, first = max(2, REDUCE_BYTES // row_bytes), [], 0
@@ -376,6 +382,8 @@ class Population:
     def predict_each(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
         """The outputs (n, b, n_out) of each member for rows of its own, X (n, b, n_inputs).
 
+        Raises ValueError or TypeError for X of another shape or without numbers.
+
         Examples
         --------
         >>> import numpy as np, fastnn
@@ -400,9 +408,9 @@ class Population:
         sample_weight: Any = None,
         threads: int | None = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """{"loss": the mean losses (n,), metric's name: its values (n,)}.
+        """The scores of all members: {"loss": the mean losses (n,), metric's name: its values (n,)}, float64.
 
-        Samples are as in `fit`, the rest is as in `Model.evaluate`.
+        X, y and sample_weight are as in `fit`; metric, threads and the errors are as in `Model.evaluate`.
 
         Examples
         --------
@@ -496,7 +504,8 @@ class Population:
     def best(self, k: int | None = None) -> Any:
         """The member with the least loss of the latest fit, as a `Model`; or the k best, as a Population, in order.
 
-        By the loss of each member's best epoch (`history.best_epoch`) on the validation set if there was one.
+        Members are compared by `history.scores`: the loss of each one's best epoch, on the validation set if there was
+        one. Raises ValueError before the first fit, and for k below 1 or above n.
         """
         history = self.history
         if history is None:
@@ -510,7 +519,8 @@ class Population:
         """Let members go on from copies of the parameters and of the optimizer's state of others.
 
         `losers` and `winners` are as many indices. The generators of a loser stay its own, so that it sees the samples
-        in other orders than its winner. In `history` it has its winner's row from now on.
+        in other orders than its winner. In `history` it has its winner's row from now on. Raises ValueError for indices
+        of no member; RuntimeError during a fit.
         """
         n = len(self)
         lost, won = (np.arange(n)[_indices(name, each, n)] for name, each in (("losers", losers), ("winners", winners)))
@@ -526,7 +536,10 @@ class Population:
 
     @classmethod
     def concatenate(cls, populations: Iterable[Population]) -> Population:
-        """A Population of copies of the members of several, which have one architecture."""
+        """A Population of copies of the members of several, one after another.
+
+        Raises ValueError where they have different architectures, TypeError for anything but populations.
+        """
         found = scalars.items("populations", populations, "a sequence of populations")
         if not found or not all(isinstance(each, Population) for each in found):
             raise TypeError(f"populations must be one or more populations, got {shown(found)}")
@@ -544,7 +557,10 @@ class Population:
 
     @classmethod
     def from_models(cls, models: Iterable[Model]) -> Population:
-        """A Population of copies of models, which have one architecture."""
+        """A Population whose members are copies of models.
+
+        Raises ValueError where the models have different architectures, TypeError for anything but models.
+        """
         found = scalars.items("models", models, "a sequence of models")
         if not found or not all(isinstance(each, Model) for each in found):
             raise TypeError(f"models must be one or more models, got {shown(found)}")
@@ -599,13 +615,18 @@ class Population:
 
 def _seeds(rng: Any, n: int) -> Sequence[int]:
     """The seed of each member."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
-        return found
     if isinstance(rng, (list, tuple, range)) or (isinstance(rng, np.ndarray) and rng.ndim == 1):
         if len(rng) != n:
             raise ValueError(f"rng must be a seed, or a sequence of one for each of {n} members, got {len(rng)}")
         return [scalars.integer(f"rng[{i}]", seed, 0) for i, seed in enumerate(rng)]
+    return seeds_of(rng, n)
+
+
+def seeds_of(rng: Any, n: int) -> Sequence[int]:
+    """n seeds: drawn where rng is None or a generator, else rng and the integers that follow it."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        found: list[int] = np.random.default_rng(rng).integers(2**63, size=n).tolist()
+        return found
     first = scalars.integer("rng", rng, 0)
     return range(first, first + n)
 

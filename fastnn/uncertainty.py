@@ -47,9 +47,9 @@ def predict(
     if threads is not None:
         scalars.integer("threads", threads, 1)
     if dropout is None:
-        given = next((name for name, value in (("samples", samples), ("rng", rng)) if value is not None), None)
-        if given is not None:
-            raise ValueError(f"{given} needs dropout, got dropout=None")
+        for name, value in (("samples", samples), ("rng", rng)):
+            if value is not None:
+                raise ValueError(f"{name} needs dropout, got dropout=None")
         outputs = network.inference.outputs_of(inputs, threads)
     else:
         rates = arguments.dropout_rates(architecture, dropout)

@@ -71,6 +71,12 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def boolean_or_none(name: str, value: Any) -> None:
+    """Raise for anything but True, False, also NumPy's, and None."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True, False or None, got {shown(value)}")
+
+
 def callables(name: str, value: Any) -> list[Callable[..., object]]:
     """The callables of an iterable."""
     found = items(name, value, "a sequence of callables")

@@ -164,7 +164,7 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
     Parameters
     ----------
     n_estimators : int
-        How many networks.
+        How many networks. Default 10.
     bootstrap : bool
         Each network sees rows of its own, as many as there are, drawn with replacement; else all see all rows.
     hidden_layer_sizes, activation, alpha, batch_size, max_iter, shuffle, dropout, l1, max_norm, progress, threads
@@ -249,7 +249,7 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
         return self._train(X, codes.astype(np.int64), n_classes, "softmax", "cross_entropy", 1)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """The probabilities (n, n_classes): the means of the networks'."""
+        """The probabilities (n, n_classes): each is the mean of what the networks give."""
         check_is_fitted(self)
         (outputs,) = self._reductions(X, ("mean",))
         return outputs if outputs.shape[1] > 1 else np.hstack([1 - outputs, outputs])
@@ -342,7 +342,10 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         return tags
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """The networks' mean, (n,) or (n, n_outputs); with return_std also their standard deviation, of that shape."""
+        """The mean of the networks' predictions, (n,) or (n, n_outputs).
+
+        With return_std=True a pair: the mean, and the standard deviation of the same shape.
+        """
         check_is_fitted(self)
         if self._gaussian:
             found = np.split(self._reductions(X, (_mixture,))[0], 2, axis=1)

@@ -1,4 +1,4 @@
-"""Networks of groups as a file holds them: a population, with the keys and the statistics of each group."""
+"""What `fit_groups` trained, as a file holds it: a population, with the key and the statistics of each group."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Statistics(NamedTuple):
 
     @classmethod
     def empty(cls, n: int, n_inputs: int, n_targets: int) -> Statistics:
-        """Of groups that have no rows yet."""
+        """Statistics of groups that have no rows yet."""
         status = np.full(n, TRAINED, np.int8)
         shapes = (n,), (n, n_inputs), (n, n_inputs), (n, n_targets), (n, n_targets), (n_targets,)
         n_rows, epochs = np.zeros(n, np.int64), np.zeros(n, np.int64)

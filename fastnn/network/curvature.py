@@ -222,7 +222,7 @@ class _Pass:
         return np.broadcast_to(total, (self.n, *np.shape(total)[1:]))
 
     def _softmax(self, i: int, k: int) -> tuple[Array, Array]:
-        """Of a_k by z: a_k (e_k - a), and a_k ((e_k - a) (e_k - a)^T - diag(a) + a a^T)."""
+        """The derivatives of a_k by z: a_k (e_k - a), then a_k ((e_k - a) (e_k - a)^T - diag(a) + a a^T)."""
         a, of_z = self.a[i], self.of_z[i]
         other = -a
         other[:, k] += 1
@@ -232,8 +232,9 @@ class _Pass:
         return a[:, k : k + 1] * other, scale * added
 
     def _layer_norm(self, i: int, c: Array) -> tuple[Array, Array]:
-        """Of c^T x', where x' is the normalised x of N neurons and r the root of its variance: u / r, and, along J,
+        """The derivatives of c^T x', where x' is the normalised x of N neurons and r the root of its variance.
 
+        The first one is u / r. The second one along J is
         -(q (J^T J - s s^T / N - p p^T / N) + (p (u^T J)^T + (u^T J) p^T) / N) / r^2 with q = c^T x' / N,
         u = c - mean c - q x', s the column sums of J, and p = J^T x'.
         """

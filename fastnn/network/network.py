@@ -59,10 +59,11 @@ class Programs:
 @functools.lru_cache(MAX_ARCHITECTURES)
 def _shared_programs(architecture: Architecture) -> Programs:
     layout = layout_of(architecture)
-    return Programs(layout, SmallPredictions(layout, _scale(architecture)))
+    return Programs(layout, SmallPredictions(layout, scale_of(architecture)))
 
 
-def _scale(architecture: Architecture) -> float:
+def scale_of(architecture: Architecture) -> float:
+    """What inputs are multiplied by."""
     return 1.0 if architecture.input_scale is None else architecture.input_scale
 
 
@@ -132,7 +133,7 @@ class Network:
         programs = programs_of(architecture)
         self.layout, self.plans = programs.layout, programs.plans
         layout = self.layout
-        self.scale = _scale(architecture)
+        self.scale = scale_of(architecture)
         self.state = aligned_zeros(STATE.itemsize, STATE)
         self.seed(random)
         if noise is not None:

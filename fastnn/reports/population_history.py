@@ -13,6 +13,8 @@ FINISHED, STOPPED, DIVERGED = STATUSES = "finished", "stopped", "diverged"
 class PopulationHistory:
     """What a fit of a population recorded: arrays with a row for each of n members.
 
+    `epochs` in a shape is the most epochs that a member was to do. `len(history)` is n.
+
     Attributes
     ----------
     loss : array (n, epochs), float64
@@ -56,7 +58,7 @@ class PopulationHistory:
         return self.loss if np.isnan(self.val_loss).all() else self.val_loss
 
     def _best_epoch(self) -> NDArray[np.int64]:
-        """By the least loss."""
+        """The epoch of each member that has the least loss."""
         watched = self._watched
         if watched.shape[1] == 0:
             return np.zeros(len(watched), np.int64)

@@ -20,12 +20,12 @@ AT_A_TIME = 2**13  # how many normal numbers are drawn at a time, which stay in 
 
 
 def _pieces(n: int) -> list[int]:
-    """Of how many normal numbers the pieces are that n are drawn in."""
+    """The sizes of the pieces in which n normal numbers are drawn."""
     return [min(AT_A_TIME, n - start) for start in range(0, n, AT_A_TIME)]
 
 
 def _uniform_numbers(n: int) -> int:
-    """From how many uniform numbers n normal ones are made."""
+    """How many uniform numbers it takes to make n normal ones."""
     return sum(piece + piece % 2 for piece in _pieces(n))
 
 
@@ -197,7 +197,7 @@ def _set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generato
 
 
 def uniform_numbers(nodes: Sequence[Node], inits: Sequence[Any]) -> int | None:
-    """From how many uniform numbers the parameters are drawn; None where they are drawn in another way."""
+    """How many uniform numbers the parameters are made from; None where they are drawn in another way."""
     total = 0
     for node, init in zip(nodes, inits, strict=True):
         if isinstance(init, str) and node.kind.multiplies:

@@ -18,17 +18,18 @@ class Patience:
     Parameters
     ----------
     epochs : int or array (n,)
-        After so many epochs in a row without improvement a member stops, at least 1.
+        After so many epochs in a row without improvement a member stops, at least 1. Default 5.
     monitor : "val_loss", "loss" or None
-        What must improve. None is the loss on the validation set where `Population.fit` has one, else the training
-        loss.
+        What must improve. None, the default, is the loss on the validation set where `Population.fit` has one, else the
+        training loss.
     min_delta : float
-        How much below the best a loss must be to count as an improvement, at least 0.
+        How much below the best a loss must be to count as an improvement, at least 0. Default 0.
     restore_best : bool
-        Give each member the parameters of its best epoch when the fit ends, also where it ends by itself. The state of
-        the optimizer stays that of the last epoch.
+        Give each member the parameters of its best epoch when the fit ends, also where no member stopped before. The
+        state of the optimizer stays that of the last epoch. Default True.
 
-    A member gets the bits of `Model.fit` with `EarlyStopping(monitor, patience=epochs)`.
+    A member stops where `Model.fit` with `EarlyStopping(monitor, patience=epochs)` stops. Raises ValueError or
+    TypeError for numbers that cannot be used.
 
     Examples
     --------
@@ -68,12 +69,14 @@ class Halving:
     Parameters
     ----------
     eta : int
-        At least 2.
+        Of eta members one goes on, at least 2. Default 3.
     min_epochs : int
-        At least 1.
+        How many epochs all members do before they compete, at least 1. Default 3.
     monitor : "val_loss", "loss" or None
-        By which loss they compete. None is that on the validation set where `Population.fit` has one, else the
-        training loss.
+        By which loss they compete. None, the default, is that on the validation set where `Population.fit` has one,
+        else the training loss.
+
+    Raises ValueError or TypeError for numbers that cannot be used.
 
     Examples
     --------

@@ -163,8 +163,7 @@ def _check_reports(arguments: FitArguments) -> None:
         raise TypeError(f"history must be a History or None, got {shown(arguments.history)}")
     if not isinstance(arguments.verbose, bool):
         scalars.integer("verbose", arguments.verbose, 0, 1)
-    if arguments.progress is not None and not isinstance(arguments.progress, (bool, np.bool_)):
-        raise TypeError(f"progress must be True, False or None, got {shown(arguments.progress)}")
+    scalars.boolean_or_none("progress", arguments.progress)
     if arguments.threads is not None:
         scalars.integer("threads", arguments.threads, 1)
 

@@ -22,7 +22,7 @@ from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
 from ..network.threads import forks
 from .members import MemberTask, rolled_back
-from .one_by_one import on_threads, task_record
+from .one_by_one import on_threads, training_record
 from .plan import waiting_plan
 
 RATE_PER = {"": 0, "step": 1, "epoch": 2}
@@ -42,15 +42,14 @@ class GroupPlan:
         self.settings = aligned_zeros(layout.settings_dtype.itemsize, np.float64).reshape(-1, n)
         self.scratch = np.zeros((1 + STATE.itemsize // 8, n))
         self.work = work = Workspace(layout, rows, 1, kind.rules.dropped)
-        gradient = aligned_zeros(n_bytes if needs_gradient(layout, rows, kind.optimizer) else 0, dtype)
+        self.gradient = aligned_zeros(n_bytes if needs_gradient(layout, rows, kind.optimizer) else 0, dtype)
         live, kept = (
             Trainable.at(layout, at, at + n_bytes, n_vectors, address_of(state))
             for at, state in ((address_of(self.live), self.state), (address_of(self.kept), self.kept_state))
         )
-        training = GroupTraining(kind, scale, work, live, kept, gradient)
-        self.training = training
-        (self.programs,) = training.programs(1)
-        self.code = Code(self.programs, library(layout.dtype))
+        training = GroupTraining(kind, scale, work, live, kept, self.gradient)
+        (programs,) = training.programs(1)
+        self.code = Code(programs, library(layout.dtype))
         self.pick = training.pick()
         if not kind.last_batch:
             self.pick[...] = BLOCKS
@@ -100,16 +99,7 @@ class Lanes:
             w = Source.of_rows("weights", 1, layout.number_dtype)
             kind = kind._replace(sources=kind.sources._replace(w=w))
         self.slots = [GroupSlot(task, kind, worker, in_step) for worker in range(threads)]
-        self.record = record = task_record(layout, task.members, task.samples)
-        vectors, settings = task.members.optimizer_vectors, task.settings
-        record["n_vectors"] = task.n_vectors
-        if task.n_vectors:
-            assert vectors is not None
-            record["optimizer_vectors"], record["optimizer_stride"] = address_of(vectors), vectors.strides[0]
-        record["start"], record["settings"] = address_of(task.start), address_of(settings)
-        record["settings_stride"] = settings.itemsize if len(settings) > 1 else 0
-        if task.order is not None:
-            record["order"] = address_of(task.order)
+        self.record = training_record(layout, task)
         self.until = np.zeros(len(task.members), np.int64)
         multiply_adds = 3 * task.kind.batch_size * task.layout.multiply_adds * layout.networks
         self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)

@@ -182,8 +182,7 @@ def checked(crew: Crew, arguments: PopulationArguments) -> PopulationRequest:
 def _check_reports(arguments: PopulationArguments) -> None:
     if not isinstance(arguments.verbose, bool):
         scalars.integer("verbose", arguments.verbose, 0, 1)
-    if arguments.progress is not None and not isinstance(arguments.progress, (bool, np.bool_)):
-        raise TypeError(f"progress must be True, False or None, got {shown(arguments.progress)}")
+    scalars.boolean_or_none("progress", arguments.progress)
     if arguments.threads is not None:
         scalars.integer("threads", arguments.threads, 1)
 

@@ -38,6 +38,22 @@ def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDA
     return record
 
 
+def training_record(layout: Layout, task: MemberTask) -> NDArray[Any]:
+    """The record TASK of a task, for a layout of one network or of a group of them."""
+    record, settings = task_record(layout, task.members, task.samples), task.settings
+    record["n_vectors"], record["block_rows"] = task.n_vectors, layout.block_rows
+    if task.n_vectors:
+        vectors = task.members.optimizer_vectors
+        assert vectors is not None
+        record["optimizer_vectors"], record["optimizer_stride"] = address_of(vectors), vectors.strides[0]
+    record["start"], record["settings"] = address_of(task.start), address_of(settings)
+    record["settings_stride"] = settings.itemsize if len(settings) > 1 else 0
+    record["settings_bytes"] = settings.itemsize
+    if task.order is not None:
+        record["order"] = address_of(task.order)
+    return record
+
+
 def on_threads(function: Callable[..., Any], slots: Sequence[tuple[Any, ...]]) -> None:
     """Call a function of `entry` with the arguments of each slot, at once; threads that come too late do nothing.
 
@@ -93,17 +109,7 @@ class OneByOne:
     def __init__(self, task: MemberTask, threads: int):
         self.task = task
         self.slots = [Slot(task) for _ in range(threads)]
-        self.record = record = task_record(task.layout, task.members, task.samples)
-        vectors, settings = task.members.optimizer_vectors, task.settings
-        record["n_vectors"], record["block_rows"] = task.n_vectors, task.layout.block_rows
-        if task.n_vectors:
-            assert vectors is not None
-            record["optimizer_vectors"], record["optimizer_stride"] = address_of(vectors), vectors.strides[0]
-        record["start"], record["settings"] = address_of(task.start), address_of(settings)
-        record["settings_stride"] = settings.itemsize if len(settings) > 1 else 0
-        record["settings_bytes"] = settings.itemsize
-        if task.order is not None:
-            record["order"] = address_of(task.order)
+        self.record = training_record(task.layout, task)
         self.until = np.zeros(len(task.members), np.int64)
         multiply_adds = 3 * min(task.kind.batch_size, task.layout.block_rows) * task.layout.multiply_adds
         self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)

@@ -16,7 +16,7 @@ from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
 from ..kernels.running import records
-from ..network.network import Programs
+from ..network.network import Programs, scale_of
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress
 from ..settings import learning_rates
@@ -70,7 +70,7 @@ class PopulationFit:
         self.stopped = np.zeros(n, np.bool_)
         self.best, self.best_epoch = np.full(n, np.nan), np.zeros(n, np.int64)
         self.settings = request.values.settings(layout, request.optimizers, architecture.loss)
-        scale = 1.0 if architecture.input_scale is None else architecture.input_scale
+        scale = scale_of(architecture)
         self.buckets = _buckets(architecture, programs, scale, self, number)
         if request.held is not None:
             self.held, self.totals = request.held.data.samples(), request.held.totals
@@ -173,7 +173,7 @@ class PopulationFit:
                 bucket.engine = None
 
     def _pending(self, which: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some members that go on to an epoch."""
+        """Which of some members have not reached their epoch, and still train."""
         runs = self.runs
         return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == records.RUNNING)]
 

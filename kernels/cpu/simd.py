@@ -29,6 +29,12 @@ def store_double(b, value, p):
     b.store(value, b.inttoptr(p, ir.PointerType()))
 
 
+def splat(b, scalar, kind):
+    """A vector of a kind with a scalar in every lane, LLVM values."""
+    undefined, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return b.shuffle_vector(b.insert_element(undefined, scalar, ir.Constant(I32, 0)), undefined, zeros)
+
+
 class Simd:
     """Writes vector instructions of one dtype at a builder's position; `Vec` gives them Python's operators.
 
@@ -57,9 +63,7 @@ class Simd:
         return ir.Constant(self.int_vector, [x] * self.lanes)
 
     def splat(self, scalar):
-        first = self.b.insert_element(ir.Constant(self.vector, ir.Undefined), scalar, ir.Constant(I32, 0))
-        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        return Vec(self, self.b.shuffle_vector(first, ir.Constant(self.vector, ir.Undefined), zeros))
+        return Vec(self, splat(self.b, scalar, self.vector))
 
     def splat_double(self, value):
         """A float64 value, rounded to the dtype, in every lane."""
@@ -68,10 +72,7 @@ class Simd:
     def lanes_below(self, n):
         """A mask of the lanes whose number is below the int64 n."""
         kind = ir.VectorType(I64, self.lanes)
-        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        undefined = ir.Constant(kind, ir.Undefined)
-        splat = self.b.shuffle_vector(self.b.insert_element(undefined, n, ir.Constant(I32, 0)), undefined, zeros)
-        return self.b.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), splat)
+        return self.b.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), splat(self.b, n, kind))
 
     def wide(self, v):
         """A vector's lanes as float64, an LLVM value."""

@@ -43,7 +43,7 @@ class Rules(NamedTuple):
 
 
 NO_RULES = Rules()
-# The parts of the way of a block: both, or samples and outputs, or targets and gradients behind a FORWARD.
+# The parts of a block's program: FORWARD goes from samples to outputs, BACKWARD from targets to gradients after it.
 BOTH, FORWARD, BACKWARD = "both", "forward", "backward"
 
 
@@ -145,7 +145,7 @@ def row_major(program: Program, block: Block, matrix: Matrix, place: Matrix) -> 
 def give(program: Program, source: Matrix, begin: int = 0, width: int | None = None, first: int = 0) -> None:
     """Copy a matrix to columns of what `outputs` stands for, from `begin` on; its rows have `width` elements.
 
-    They have those of the matrix unless something else is said. `first` is the first row.
+    None is the width of the matrix. `first` is the first row.
     """
     width = source.cols if width is None else width
     row_bytes = width * source.itemsize

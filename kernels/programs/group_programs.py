@@ -1,8 +1,8 @@
 """The programs that train a group of networks, each in a lane of the vector.
 
-They are those of `training_programs`, written for a `grouped` dtype, whose elements are numbers of all networks of the
-group. A network of the group has samples, an order, a position and hyperparameters of its own, and its epochs end when
-they end: a table says which networks something is due for.
+They are those of `training_programs`, written for a `grouped` dtype: an element holds a number of each network of the
+group. Each network has samples, an order, a position and hyperparameters of its own. The networks end their epochs at
+different times, so a table (`memory.GROUP`) says for which of them an operation is due.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class GroupTraining(Training):
             program.add("group_weights", out=out, count=count, row_stride=row_stride, last=last, **rows)
 
     def _take_rate(self, advance: Program, keep: Program) -> None:
-        """Nothing: who runs the programs writes the rate of each network."""
+        """Add nothing: `running.groups` writes the rate of each network."""
 
     def _keep(self, keep: Program, restore: Program) -> None:
-        """Only vectors are kept here; who runs the programs keeps the numbers of the states."""
+        """Add what keeps the vectors of the networks that are due; `running.groups` keeps their states."""
         due = self.work.table("due")
         for live, kept in zip(self.live.vectors, self.kept.vectors, strict=True):
             keep.add("group_copy", out=kept.flat(), x=live.flat(), due=due)

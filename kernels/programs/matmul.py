@@ -57,7 +57,7 @@ def _tile_heights(target: Target, m: int, width: float) -> list[tuple[int, int]]
 
 
 def _even(m: int, most: int) -> list[tuple[int, int]]:
-    """m as a sum of numbers that differ by 1 at most, none above `most`: (number, how often) twice at most."""
+    """m as a sum of numbers that differ by 1 at most, none above `most`: one or two pairs (number, how often)."""
     count = -(-m // most)
     low, high = m // count, m % count
     return [(rows, n) for rows, n in ((low + 1, high), (low, count - high)) if n]

@@ -36,7 +36,7 @@ COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of 
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
 # What an optimizer's numbers and the operations of a step read; what they write has a cache line of its own. `held` is
-# of how many rows the activations stay in the buffers, see `entry.forward`.
+# the number of rows whose activations are in the buffers, see `entry.forward`.
 STEP = np.dtype(
     {
         "names": ["scale", "scalars", "total", "count", "not_finite", "decay", "key", "factor", "held"],
@@ -57,9 +57,9 @@ STATE: Any = np.dtype(
     }
 )
 
-# What programs know of each network of a group, int64: where its samples, targets and weights begin; where the row
-# numbers of a batch lie (0: the rows as they come) and the last place among them, see `gathering`; the position of the
-# batch in the epoch; where the order of the epoch lies, and how long it is; and whether something is due for it.
+# What programs know of each network of a group in lanes, int64: where its samples, targets and weights begin; where the
+# row numbers of a batch lie (0: the rows as they come) and the last place among them, see `gathering`; the position of
+# the batch in the epoch; where the order of the epoch lies, and how long it is; and whether something is due for it.
 GROUP = np.dtype(
     [(name, "i8") for name in ("samples", "targets", "weights", "order", "last", "position", "orders", "rows", "due")]
 )
@@ -106,7 +106,7 @@ def aligned_zeros(n_bytes: int, dtype: Any) -> NDArray[Any]:
 
 
 def of_networks(record: Any, n: int) -> Any:
-    """The dtype of a record of a group of n networks: each number of a record in turn, of all networks.
+    """The dtype of a record of a group of n networks: each number of a network's record becomes n numbers side by side.
 
     All numbers of the record have 8 bytes.
     """
@@ -130,7 +130,7 @@ def field(record: NDArray[Any], name: str, cols: int = 1, networks: int = 1) -> 
 
 
 def field_at(place: Address, name: str, cols: int = 1, networks: int = 1) -> Matrix:
-    """float64 numbers at an address as a row, likewise."""
+    """float64 numbers at an address as a row; each is a number of every network of a group where there are several."""
     dtype = "float64" if networks == 1 else grouped("float64", networks)
     return Matrix.row_major(place, 1, cols, ITEMSIZE[dtype] * cols, dtype, name)
 
@@ -157,11 +157,11 @@ class Layout:
         """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case.
 
         `orientation` of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses.
-        A `grouped` dtype is that of a group of networks.
+        A `grouped` dtype makes it the layout of a group of networks, each in a lane.
         """
         self.orientation = orientation
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
-        self.number_dtype, self.networks = networks_of(self.dtype)  # of a group, where lanes are networks
+        self.number_dtype, self.networks = networks_of(self.dtype)  # of one network of a group
         self.loss = loss  # its name in LOSSES
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
@@ -211,7 +211,7 @@ class Layout:
 
     @functools.cached_property
     def group(self) -> Layout:
-        """The layout of a group of such networks, whose blocks have as many rows."""
+        """The layout of a group of such networks in lanes, with blocks of equally many rows."""
         arguments = self.sizes, self.activations, self.loss, grouped(self.dtype), self.frozen
         made = Layout(*arguments, target=self.target, kinds=self.kinds)
         made.block_rows = self.block_rows

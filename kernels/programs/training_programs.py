@@ -202,7 +202,7 @@ class Training:
 
     def _state_row(self, address: Address) -> Matrix:
         """The record STATE as a row, to be copied."""
-        n_bytes, dtype = STATE.itemsize * self.layout.networks, self.layout.dtype
+        n_bytes, dtype = STATE.itemsize, self.layout.dtype
         return Matrix.row_major(address, 1, n_bytes // ITEMSIZE[dtype], n_bytes, dtype, "state")
 
     def _penalise(self, program: Program, name: str, sums: str, factor: Matrix) -> None:

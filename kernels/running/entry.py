@@ -511,7 +511,7 @@ def _copy(p, q):
 # - operations, patches and parts: a `program.Code`.
 # - picks, int64 (rows, m): rows that give the part that is due by the rows left.
 # - use, int64 (4,): which row goes forward, backward, and both ways; the number of a part that is run first, or -1.
-# - bindings, and step, a record STEP. Its `held` is of how many rows the activations are in the buffers.
+# - bindings, and step, a record STEP. Its `held` is the number of rows whose activations are in the buffers.
 # - kept_x: the samples that these are of, as bytes.
 # - parameters, kept and gradient, as int64: those of the network, a copy of those that the activations were made with,
 #   and the gradient. A part that goes backward alone writes it, one that goes both ways adds to it.

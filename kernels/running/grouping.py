@@ -1,4 +1,4 @@
-"""Rows of a table that belong to groups: which group each row is of, where it lies, and columns standardised."""
+"""Groups of a frame's rows, for `fit_groups`: which group a row belongs to, its place there, columns standardised."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Training of members of a population in groups: each lane of the vector holds a network.
+"""Training of members of a population in groups of networks: each lane of the vector holds one.
 
 A lane takes the next member when its own has ended, and each is at its own place in its epochs. No number of a member
 depends on what other lanes hold.
@@ -26,17 +26,17 @@ _COUNTS = 0  # the row of a group's scratch memory with each batch's count; the 
 _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 
 # What a lane holds, int64 numbers (fields, lanes): a member, -1 for none, and the epoch of it that lies outside of the
-# lane; its rows and the rows of a batch; the steps of its epoch that are done; where its order begins, 0 where its rows
-# come as they are, and then bytes a sample apart; where its samples begin. LOSS and WEIGHT, float64 (2, lanes), are
-# those of the epoch so far.
+# lane; its rows and the rows of a batch; the steps of its epoch that are done; where its order begins, or 0 where its
+# rows come as they are, and 1 (MOVES) in that case, else 0; where its samples, targets and weights begin. LOSS and
+# WEIGHT, float64 (2, lanes), are the sums of the epoch so far: of the losses, and of the samples by their weights.
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: how many calls it has entered, and the steps that it has done; the memory of the vectors that
-# programs change, and of those that the last finished epochs left, by addresses, with the bytes of a vector and of a
-# network's number; whether the learning rate changes with each step (1) or epoch (2); whether all members have as many
-# rows, so that all lanes are at the same place of their epochs; whether losses are means of batches' means; and a copy
-# of a lane's vectors.
+# A group of networks: the number of its thread; how many calls it has entered, and the steps that it has done; by their
+# addresses the memory of the vectors that programs change, and of those that the last finished epochs left, with the
+# bytes of a vector and of a network's number; whether the learning rate changes with each step (1) or epoch (2);
+# whether all members have as many rows, so that all lanes are at the same place of their epochs; whether losses are
+# means of batches' means; and the address of a copy of the lanes' vectors.
 GROUP_SLOT = np.dtype(
     [
         *((name, "i8") for name in ("worker", "entered", "done", "live", "kept", "n_bytes", "itemsize")),
@@ -211,7 +211,7 @@ def _without_weight(of_group, counts):
 
 
 @njit(nogil=True)
-def _step(of_group, places, runs, arrays):
+def _step(of_group, places, arrays):
     """One step of training of all lanes; gives whether an epoch has ended."""
     operations, patches, programs, bindings, pick, now, here, lanes, sums, task = of_group
     table, state, _, _, scratch = arrays
@@ -302,7 +302,7 @@ def train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, m
             if _fill(of_group, mailbox, places, queue, runs, arrays) == 0:
                 break
             _begin_epochs(of_group, places, runs, arrays)
-        between = _step(of_group, places, runs, arrays)
+        between = _step(of_group, places, arrays)
         if between:
             _end_epochs(of_group, until, runs, losses, arrays)
         max_steps -= 1

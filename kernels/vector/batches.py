@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import I32, I64, int64
+from ..cpu.simd import I32, I64, int64, splat
 from .function import vector_function
 
 GROWTH = 0x9E3779B97F4A7C15  # what SplitMix64 adds to its state each time
@@ -64,7 +64,7 @@ def _draw_side_by_side(code, order, n, state_at, begin):
     b, kind = code.b, ir.VectorType(I64, code.networks)
     starts = b.load(b.inttoptr(order, ir.PointerType()), typ=kind, align=8)
     states = b.inttoptr(state_at, ir.PointerType())
-    places, zeros = cgutils.alloca_once(b, kind), ir.Constant(ir.VectorType(I32, code.networks), [0] * code.networks)
+    places = cgutils.alloca_once(b, kind)
 
     def const(x):
         return ir.Constant(kind, [x] * code.networks)
@@ -75,20 +75,20 @@ def _draw_side_by_side(code, order, n, state_at, begin):
     b.position_at_end(loop)
     i, z = b.phi(I64), b.phi(kind)
     following, span = b.add(z, const(GROWTH)), b.add(i, int64(1))
-    spans = b.shuffle_vector(b.insert_element(ir.Constant(kind, ir.Undefined), span, int64(0)), const(0), zeros)
+    spans = splat(b, span, kind)
     low_half = const(0xFFFFFFFF)  # tells LLVM that a product of 32 bits each is enough
     product = b.mul(b.lshr(mixed(b, following), const(32)), b.and_(spans, low_half))
     again = _any(b, b.icmp_unsigned("<", b.and_(product, low_half), spans))
     b.cbranch(again, done, swap)
     b.position_at_end(swap)
-    ours = b.trunc(i, I32)
+    number = b.trunc(i, I32)
     b.store(b.add(starts, b.shl(b.lshr(product, const(32)), const(2))), places)
     for lane in range(code.networks):
         place = b.add(b.ptrtoint(places, I64), int64(8 * lane))
-        theirs = b.inttoptr(b.load(b.inttoptr(place, ir.PointerType()), typ=I64), ir.PointerType())
+        other = b.inttoptr(b.load(b.inttoptr(place, ir.PointerType()), typ=I64), ir.PointerType())
         here = b.add(b.extract_element(starts, int64(lane)), b.shl(i, int64(2)))
-        b.store(b.load(theirs, typ=I32, align=4), b.inttoptr(here, ir.PointerType()), align=4)
-        b.store(ours, theirs, align=4)
+        b.store(b.load(other, typ=I32, align=4), b.inttoptr(here, ir.PointerType()), align=4)
+        b.store(number, other, align=4)
     b.cbranch(b.icmp_signed("<", span, n), loop, done)
     for phi, value, after in ((i, int64(0), span), (z, start, following)):
         phi.add_incoming(value, entry)

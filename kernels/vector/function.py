@@ -156,7 +156,7 @@ class FunctionWriter:
         return Simd(self.b, self.dtype, self.target, vector_bytes or self.vector_bytes)
 
     def double(self) -> Simd:
-        """Single float64 numbers, or one of each network of a group, with the operators of vectors."""
+        """Vectors of one float64 number, or of one for each network of a group."""
         return Simd(self.b, "float64", self.target, 8 * self.networks)
 
     def number(self, s: Simd, place: ir.Value, i: int = 0) -> Vec:

@@ -8,7 +8,7 @@ import contextlib
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
+from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, splat, store_double
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
 from .reductions import transposed
@@ -127,32 +127,22 @@ def group_rows(code):
     signature = ir.FunctionType(kind, [ir.PointerType(), I32, mask, kind])
     masked_load = cgutils.get_or_insert_function(b.module, signature, f"llvm.masked.load.v{lanes}i32.p0")
 
-    def splat(x):
-        first = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
-        return b.shuffle_vector(first, first, zeros)
-
     def of_table(table, lane):
         return b.load(b.inttoptr(b.add(table, int64(8 * lane)), ir.PointerType()), typ=I64)
 
     with cgutils.for_range_slice(b, int64(0), rows, int64(lanes), I64) as (i, _):
-        here = b.add(splat(b.trunc(i, I32)), iota)
+        here = b.add(splat(b, b.trunc(i, I32), kind), iota)
         vectors = []
         for lane in range(lanes):
-            start, most = of_table(order, lane), splat(b.trunc(of_table(last, lane), I32))
+            start, most = of_table(order, lane), splat(b, b.trunc(of_table(last, lane), I32), kind)
             inside, ordered = b.icmp_signed("<=", here, most), b.icmp_signed("!=", start, int64(0))
             place = b.inttoptr(b.add(start, b.mul(i, int64(4))), ir.PointerType())
-            read = b.select(splat_mask(b, ordered, mask), inside, ir.Constant(mask, [False] * lanes))
+            read = b.select(splat(b, ordered, mask), inside, ir.Constant(mask, [False] * lanes))
             drawn = b.call(masked_load, [place, ir.Constant(I32, 4), read, zeros])
             vectors.append(Vec(s, b.select(ordered, drawn, b.select(inside, here, most))))
         for j, vector in enumerate(transposed(s, vectors)):
             place = b.add(numbers, b.mul(b.add(i, int64(j)), int64(4 * lanes)))
             b.store(vector.v, b.inttoptr(place, ir.PointerType()), align=4)
-
-
-def splat_mask(b, bit, mask):
-    """A mask whose lanes are all one bit."""
-    first = b.insert_element(ir.Constant(mask, ir.Undefined), bit, ir.Constant(I32, 0))
-    return b.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, mask.count), [0] * mask.count))
 
 
 # Samples of a group of networks: `numbers` is where `group_rows` wrote, `source` the address of int64 numbers, one a
@@ -168,10 +158,7 @@ class _GroupRows:
         kind = ir.VectorType(I64, code.networks)
         self.places = cgutils.alloca_once(code.b, kind)
         self.sources = code.b.load(code.b.inttoptr(source, ir.PointerType()), typ=kind, align=8)
-        first = code.b.insert_element(ir.Constant(kind, ir.Undefined), row_stride, ir.Constant(I32, 0))
-        self.strides = code.b.shuffle_vector(
-            first, first, ir.Constant(ir.VectorType(I32, code.networks), [0] * code.networks)
-        )
+        self.strides = splat(code.b, row_stride, kind)
 
     @contextlib.contextmanager
     def each(self, rows):
@@ -248,8 +235,7 @@ def group_one_hot(code):
             place = b.inttoptr(sources.start(lane), ir.PointerType())
             labels = b.insert_element(labels, b.load(place, typ=I32, align=4), ir.Constant(I32, lane))
         with cgutils.for_range(b, n, intp=I64) as k:
-            first = b.insert_element(ir.Constant(kind, ir.Undefined), b.trunc(k.index, I32), ir.Constant(I32, 0))
-            here = b.shuffle_vector(first, first, ir.Constant(kind, [0] * code.networks))
+            here = splat(b, b.trunc(k.index, I32), kind)
             value = s.select(b.icmp_signed("==", labels, here), s.const(1.0), s.const(0.0))
             s.store(value, b.add(end, b.mul(k.index, int64(LINE_BYTES))))
 
@@ -273,9 +259,7 @@ def group_weights(code):
             there = b.icmp_signed("!=", b.extract_element(tables, ir.Constant(I32, lane)), int64(0))
             place = b.select(there, sources.start(lane), b.ptrtoint(one, I64))
             value = b.insert_element(value, s.load_scalar(place), ir.Constant(I32, lane))
-        first = b.insert_element(ir.Constant(kind, ir.Undefined), i, ir.Constant(I32, 0))
-        here = b.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, code.networks), [0] * code.networks))
-        weight = s.select(b.icmp_signed("<=", here, lasts), Vec(s, value), s.const(0.0))
+        weight = s.select(b.icmp_signed("<=", splat(b, i, kind), lasts), Vec(s, value), s.const(0.0))
         s.store(weight, b.add(out, b.mul(out_row, i)))
         numbers.store(numbers.load(count) + Vec(numbers, s.wide(weight.v)), count)
 

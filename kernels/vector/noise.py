@@ -9,7 +9,7 @@ import contextlib
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import I32, I64, Vec, int64
+from ..cpu.simd import I32, I64, Vec, int64, splat
 from ..cpu.target import LINE_BYTES
 from .batches import GROWTH, mixed
 from .function import vector_function
@@ -60,8 +60,7 @@ class _Bits:
         return [self.splat(b.extract_element(x, ir.Constant(I32, 0))) for x in found]
 
     def splat(self, value):
-        undefined, zeros = ir.Constant(self.kind, ir.Undefined), ir.Constant(self.kind, [0] * self.kind.count)
-        return self.b.shuffle_vector(self.b.insert_element(undefined, value, ir.Constant(I32, 0)), undefined, zeros)
+        return splat(self.b, value, self.kind)
 
     def const(self, value):
         return ir.Constant(self.kind, [value] * self.kind.count)
@@ -84,7 +83,7 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
     """
     b = s.b
     if code.per_network:
-        yield from _each_number(code, s, rows, n_bytes, stride, position, width, begin, bits)
+        yield from _each_number(s, rows, n_bytes, stride, position, width, begin, bits)
         return
     first = b.add(b.mul(position, width), begin)
     of_row, of_lane = (int64(1), width) if columns else (width, int64(1))
@@ -98,7 +97,7 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
             yield b.add(start, j), column, bits.of(b.add(here, lanes))
 
 
-def _each_number(code, s, rows, n_bytes, stride, position, width, begin, bits):
+def _each_number(s, rows, n_bytes, stride, position, width, begin, bits):
     """As `_each_vector` for a group of networks; each has a position, int64, at the address `position`."""
     b = s.b
     kind = ir.VectorType(I64, s.lanes)

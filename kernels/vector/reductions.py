@@ -28,7 +28,7 @@ def _sum_lanes(s, vectors):
 def transposed(s, rows, n=None):
     """The columns of a square of n vectors, by blocks of 2, 4, .. rows (Eklundh 1972).
 
-    There are as many as lanes; or fewer, and each vector holds rows of several squares side by side.
+    n is the number of lanes by default. With a smaller n each vector holds the rows of several squares side by side.
     """
     n = s.lanes if n is None else n
     vectors, half = list(rows), 1

@@ -61,7 +61,7 @@ class BatchNorm(Normalised):
             step.program.add("follow", average=average, x=kept[name], momentum=self.momentum, factor=factor)
 
     def tangent(self, step: Step) -> None:
-        """By the running statistics."""
+        """The derivative along a direction, with the running statistics."""
         step.scale(step.out, step.inputs[0], step.kept["factor"])
 
     def delta(self, step: Step, read: int, delta: Delta) -> None:
