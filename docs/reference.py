@@ -10,7 +10,15 @@ import fastnn
 
 KINDS = {
     "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Activation"),
-    "Many models": ("Population", "PopulationHistory", "Patience", "Halving", "fit_groups", "GroupModels"),
+    "Many models": (
+        "Population",
+        "PopulationHistory",
+        "Patience",
+        "Halving",
+        "fit_groups",
+        "GroupModels",
+        "GroupModel",
+    ),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
         "optimizers.Optimizer",

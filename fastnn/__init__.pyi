@@ -11,6 +11,7 @@ from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier
 from .estimators.ensembles import MLPEnsembleRegressor as MLPEnsembleRegressor
 from .estimators.estimators import MLPClassifier as MLPClassifier
 from .estimators.estimators import MLPRegressor as MLPRegressor
+from .group_models import GroupModel as GroupModel
 from .group_models import GroupModels as GroupModels
 from .group_models import fit_groups as fit_groups
 from .loading import load as load

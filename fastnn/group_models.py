@@ -53,6 +53,17 @@ class GroupModel:
         A standard deviation is 0 where a column is constant: the network sees 0 there.
     model : Model or None
         It takes standardised inputs, and gives standardised outputs. A copy; None for a group without a network.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> frame = {"shop": np.repeat(["x", "y"], 20), "day": np.tile(np.arange(20.0), 2)}
+    >>> frame["sold"] = frame["day"] * np.repeat([2, 3], 20)
+    >>> models = fastnn.fit_groups(frame, by="shop", target="sold", layers=[], epochs=5, rng=0)
+    >>> models["y"]
+    GroupModel of 'y': trained, 20 rows
+    >>> models["y"].input_mean, models["y"].target_mean
+    (array([9.5]), array([28.5]))
     """
 
     def __init__(self, models: GroupModels, key: Any, i: int):
@@ -92,9 +103,10 @@ class GroupModel:
 class GroupModels(Mapping[Any, GroupModel]):
     """The networks that `fit_groups` trained, by the keys of their groups; `fastnn.load` reads them from a file.
 
-    `models[key]` is one group's network, with a `predict` that takes inputs as they are in the frame; a KeyError where
-    there is no such group. With several columns `by` a key is a tuple. `len`, iteration, `keys`, `items`, `values`,
-    `get` and `in` are those of a dict. Groups are in ascending order of their keys.
+    `models[key]` is a `GroupModel`: one group's network, with a `predict` that takes inputs as they are in the frame.
+    It raises KeyError where there is no such group. With several columns `by` a key is a tuple. `len`, iteration,
+    `keys`, `items`, `values`, `get` and `in` are those of a dict. Groups are in ascending order of their keys; keys
+    that cannot be compared are in the order in which they first come.
 
     Attributes
     ----------
