@@ -66,7 +66,7 @@ class GroupPlan:
 class GroupSlot:
     """A plan of a group, and the lanes' orders, while a task is trained."""
 
-    def __init__(self, task: MemberTask, kind: Kind, worker: int, in_step: bool):
+    def __init__(self, task: MemberTask, kind: Kind, in_step: bool):
         layout = task.layout.group
         self.plans: deque[Any] = task.programs.plans
         waiting: Any = waiting_plan(self.plans, layout, kind)
@@ -78,7 +78,7 @@ class GroupSlot:
         plan.table[groups.ORDERS] = address_of(self.orders) + np.arange(n) * self.orders.strides[0]
         self.record = record = np.zeros(1, groups.GROUP_SLOT)
         record["batch_means"] = task.runs["batch_means"][task.which].any()
-        record["worker"], record["in_step"], record["rate_per"] = worker, in_step, RATE_PER[kind.rate_per]
+        record["in_step"], record["rate_per"] = in_step, RATE_PER[kind.rate_per]
         record["live"], record["kept"], record["copy"] = map(address_of, (plan.live, plan.kept, plan.copy))
         record["n_bytes"], record["itemsize"] = layout.n_bytes, plan.live.itemsize
 
@@ -98,7 +98,7 @@ class Lanes:
         if not in_step and kind.sources.w is None:  # rows that are missing have no weight
             w = Source.of_rows("weights", 1, layout.number_dtype)
             kind = kind._replace(sources=kind.sources._replace(w=w))
-        self.slots = [GroupSlot(task, kind, worker, in_step) for worker in range(threads)]
+        self.slots = [GroupSlot(task, kind, in_step) for _ in range(threads)]
         self.record = training_record(layout, task)
         self.until = np.zeros(len(task.members), np.int64)
         multiply_adds = 3 * task.kind.batch_size * task.layout.multiply_adds * layout.networks

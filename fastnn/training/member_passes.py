@@ -25,14 +25,14 @@ from .one_by_one import on_threads, task_record
 class _Sweeper:
     """What one thread takes passes with: a sweep, and the padded parameters of the member that it serves."""
 
-    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any], worker: int):
+    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any]):
         try:
             self.sweep: Sweep = programs.sweeps.pop()
         except IndexError:
             self.sweep = Sweep(programs.layout, scale)
         self.memory = aligned_zeros(programs.layout.n_bytes, programs.layout.dtype)
         self.table, self.record = bindings(), np.zeros(1, entry.SLOT)
-        self.record["worker"], self.record["parameters"] = worker, address_of(self.memory)
+        self.record["parameters"] = address_of(self.memory)
         bind(self.table, PARAMETERS, address_of(self.memory))
         bind(self.table, SETTINGS, address_of(settings))
 
@@ -90,7 +90,7 @@ class MemberPasses:
         record["output_stride"] = width
         nowhere = longest if not samples.places["outputs"].all() else 0
         scratch = np.empty(nowhere * layout.sizes[-1], layout.dtype).view(np.uint8)
-        sweepers = [_Sweeper(self.programs, self.scale, self.settings, t) for t in range(threads)]
+        sweepers = [_Sweeper(self.programs, self.scale, self.settings) for _ in range(threads)]
         pass_ = sweepers[0].sweep.pass_of_kinds(_kind(samples.x), _kind_or_none(samples.y), _kind_or_none(samples.w))
         wanted = set[int]()
         for n in np.unique(samples.places["n"]).tolist():

@@ -57,14 +57,15 @@ def training_record(layout: Layout, task: MemberTask) -> NDArray[Any]:
 def on_threads(function: Callable[..., Any], slots: Sequence[tuple[Any, ...]]) -> None:
     """Call a function of `entry` with the arguments of each slot, at once; threads that come too late do nothing.
 
-    The compiled call of the first slot waits for the others. So when it has ended, nothing of theirs is written.
+    The last argument is the number of the worker, that of the slot in this call. The compiled call of the first slot
+    waits for the others. So when it has ended, nothing of theirs is written.
     """
     call = pool.allocate_lock()
     with call:
-        for arguments in slots[1:]:
-            if not pool.start(_help, call, function, arguments):
+        for worker in range(1, len(slots)):
+            if not pool.start(_help, call, function, (*slots[worker], worker)):
                 break
-        function(*slots[0])
+        function(*slots[0], 0)
 
 
 def _help(call: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -143,8 +144,7 @@ class OneByOne:
         task, mailbox = self.task, aligned_zeros(MAILBOX.itemsize, MAILBOX)
         of_task = self.record, task.samples.places, queue, self.until, task.runs, task.losses, blocks
         arguments = []
-        for worker, slot in enumerate(self.slots):
-            slot.record["worker"] = worker
+        for slot in self.slots:
             made = slot.plan.programs
             of_plan = made.arguments(slot.plan, mailbox)
             arguments.append((*of_plan, made.pick, made.work.step, slot.record, *of_task))

@@ -61,7 +61,7 @@ from .seeding import draw
 # `epoch` is how many epochs of it lie where all members do; `entered` counts calls, and `done` blocks of samples.
 SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("worker", "resident", "epoch", "entered", "done")),
+        *((name, "i8") for name in ("resident", "epoch", "entered", "done")),
         *((name, "i8") for name in ("parameters", "vectors", "live_vectors", "live_state", "settings", "order")),
     ]
 )
@@ -262,12 +262,13 @@ def train_members(
     runs,
     losses,
     blocks,
+    worker,
 ):
     """Train members of a population one after another, each to an epoch, on about so many blocks of samples.
 
     Several threads may call it at once, each with a slot (a plan's programs and buffers of one thread) and with the
     same mailbox, of zeros: they take members from the queue (m,), int64, of which each shall reach the epoch in `until`
-    (n,), int64, by the numbers of members. A thread whose slot[0].worker is above 0 helps. It does nothing where it
+    (n,), int64, by the numbers of members. A thread whose `worker` is above 0 helps. It does nothing where it
     comes too late, or too early, for which it gives True. Worker 0 waits for those that came in time. So nothing is
     written before its call or after it.
 
@@ -275,7 +276,7 @@ def train_members(
     its memory is, see TASK. One within an epoch stays in the slot, and its epoch goes on in the slot's next call.
     """
     here = slot[0]
-    entered = enters(mailbox, here.worker)
+    entered = enters(mailbox, worker)
     if entered != 0:
         return entered == 2
     control = flush_subnormals()
@@ -301,7 +302,7 @@ def train_members(
         within = runs[i].status == RUNNING and runs[i].step + runs[i].row > 0
         here.resident = i if within else -1
     restore(control)
-    leave(mailbox, here.worker)
+    leave(mailbox, worker)
     return False
 
 
@@ -329,6 +330,7 @@ def train_groups(
     settings,
     scratch,
     max_steps,
+    worker,
 ):
     """Train members of a population in groups, a network in each lane, each to an epoch; on about so many steps.
 
@@ -340,7 +342,7 @@ def train_groups(
     A member that ends its epochs here, or diverges, leaves its lane for its memory, see TASK. Of the others, what the
     last finished epoch left is copied there when the call ends; they go on in the lane's next call.
     """
-    entered = enters(mailbox, slot[0].worker)
+    entered = enters(mailbox, worker)
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
@@ -349,7 +351,7 @@ def train_groups(
     arrays = table, state, kept_state, settings, scratch
     groups.train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, max_steps)
     restore(before)
-    leave(mailbox, slot[0].worker)
+    leave(mailbox, worker)
     return False
 
 
@@ -732,7 +734,21 @@ def sweep(operations, patches, parts, pick, bindings, first, stop):
 
 @cached
 def sweep_members(
-    operations, patches, parts, pick, bindings, step, mailbox, slot, task, places, queue, counts, losses, scratch
+    operations,
+    patches,
+    parts,
+    pick,
+    bindings,
+    step,
+    mailbox,
+    slot,
+    task,
+    places,
+    queue,
+    counts,
+    losses,
+    scratch,
+    worker,
 ):
     """Run the programs of blocks over the samples of each member of a population: evaluate or predict.
 
@@ -740,7 +756,7 @@ def sweep_members(
     the sum divided by counts[k], float64, is losses[k]; its outputs go to where places[k] says, or to scratch.
     """
     here, memory, now = slot[0], task[0], step[0]
-    entered = enters(mailbox, here.worker)
+    entered = enters(mailbox, worker)
     if entered != 0:
         return entered == 2
     before = flush_subnormals()
@@ -759,7 +775,7 @@ def sweep_members(
         losses[k] = now.total / counts[k]
         k = next_place(mailbox)
     restore(before)
-    leave(mailbox, here.worker)
+    leave(mailbox, worker)
     return False
 
 

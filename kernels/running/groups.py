@@ -32,14 +32,14 @@ _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: the number of its thread; how many calls it has entered, and the steps that it has done; by their
+# A group of networks: how many calls it has entered, and the steps that it has done; by their
 # addresses the memory of the vectors that programs change, and of those that the last finished epochs left, with the
 # bytes of a vector and of a network's number; whether the learning rate changes with each step (1) or epoch (2);
 # whether all members have as many rows, so that all lanes are at the same place of their epochs; whether losses are
 # means of batches' means; and the address of a copy of the lanes' vectors.
 GROUP_SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("worker", "entered", "done", "live", "kept", "n_bytes", "itemsize")),
+        *((name, "i8") for name in ("entered", "done", "live", "kept", "n_bytes", "itemsize")),
         *((name, "i8") for name in ("rate_per", "in_step", "batch_means", "copy")),
     ]
 )

@@ -546,6 +546,29 @@ def test_helping_threads_may_never_come(share, short_calls, monkeypatch):
     np.testing.assert_array_equal(found.history.loss, expected.history.loss)
 
 
+def test_threads_of_an_earlier_call_do_nothing(short_calls, monkeypatch):
+    """Not even where another worker has the slot by now that was theirs."""
+    from fastnn.kernels.running import pool
+
+    X, y = data()
+    expected, found = Population(SIZES, 5, rng=0), Population(SIZES, 5, rng=0)
+    expected.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01))
+    start, chance, earlier, given = pool.start, np.random.default_rng(0), [], []
+
+    def start_some(helping, call, function, arguments):
+        given.extend(function(*late) for of_call, late in earlier[-8:] if of_call is not call)
+        earlier.append((call, arguments))
+        return chance.random() < 0.7 and start(helping, call, function, arguments)
+
+    monkeypatch.setattr(pool, "start", start_some)
+    short_calls()
+    found.fit(X, y, epochs=3, batch_size=16, optimizer=Adam(0.01), threads=3)
+    assert len(given) > 20
+    assert not any(given)
+    assert [left(a) for a in found] == [left(b) for b in expected]
+    np.testing.assert_array_equal(found.history.loss, expected.history.loss)
+
+
 # ---- what may come between ----
 
 
