@@ -160,7 +160,8 @@ class Simd:
 
     def _reduce(self, x):
         """n as ints, n, r, and r before the last, inexact part of n log(2) was taken off."""
-        magic = self.const(1.5 * 2.0 ** (52 if self.double else 23))  # adding it rounds to an integer
+        # Adding it rounds to an integer. With the exponents' bias, the lowest bits are those of the exponent of 2^n.
+        magic = self.const(1.5 * 2.0**52 + 1023 if self.double else 1.5 * 2.0**23 + 127)
         shifted = self.fma(x, self.const(1 / math.log(2)), magic)
         n = shifted - magic
         exact = self.fma(n, self.const(-self._LOG2[self.double][0]), x)
@@ -208,16 +209,21 @@ class Simd:
         return Vec(self, results[0])
 
     def _inverse(self, y, rest=None):
-        """1 / (y + rest); AVX-512 has a start of 14 bits, from which Newton steps are faster than a division."""
+        """1 / (y + rest); on AVX-512 by Newton steps, which are faster than a division."""
+        inverse = self._half_inverse(y)
+        if self.target.vector_bytes < 64:
+            return inverse
+        error = self.fma(-y, inverse, self.const(1.0))
+        if rest is not None:
+            error = self.fma(-rest, inverse, error)
+        return self.fma(inverse, error, inverse)
+
+    def _half_inverse(self, y):
+        """1 / y to at least half of the digits: all of them, or what AVX-512 starts from and for float64 one step."""
         if self.target.vector_bytes < 64:
             return self.const(1.0) / y
         inverse = self._avx512("rcp14", y, y)
-        for last in (False, True) if self.double else (True,):
-            error = self.fma(-y, inverse, self.const(1.0))
-            if last and rest is not None:
-                error = self.fma(-rest, inverse, error)
-            inverse = self.fma(inverse, error, inverse)
-        return inverse
+        return self.fma(inverse, self.fma(-y, inverse, self.const(1.0)), inverse) if self.double else inverse
 
     def _inverse_beside(self, y):
         """1 / y for float64 y of 1e-300 to 1e300, while the divider takes roots: three steps of third order.
@@ -233,9 +239,9 @@ class Simd:
 
     def _divide(self, x, y, rest):
         """x / (y + rest) for a rest that rounding took from y, with a Newton step on the quotient."""
-        inverse = self._inverse(y)
+        inverse = self._half_inverse(y)
         quotient = x * inverse
-        error = self._residual(x, quotient, y) - quotient * rest
+        error = self.fma(-quotient, rest, self._residual(x, quotient, y))
         return self.fma(error, inverse, quotient)
 
     def over_root(self, p, step, x, y, epsilon):
@@ -283,7 +289,9 @@ class Simd:
     def expm1(self, x):
         """e^x - 1 for x <= 0, taken without cancellation; NaN gives NaN."""
         n_int, n, r, exact = self._reduce(self._at_least(-60.0, x))
-        rest = self.fma(n, self.const(-self._LOG2[self.double][1]), exact - r)  # what rounding took from r
+        rest = None
+        if self.double:  # what rounding took from r: without it, tanh would be off by more than 2 ulp
+            rest = self.fma(n, self.const(-self._LOG2[True][1]), exact - r)
         scale = self._power_of_two(n_int)
         return self.fma(scale, self._expm1_reduced(r, rest), scale - 1.0)
 
