@@ -79,6 +79,7 @@ class GroupSlot:
         self.record = record = np.zeros(1, groups.GROUP_SLOT)
         record["batch_means"] = task.runs["batch_means"][task.which].any()
         record["in_step"], record["rate_per"] = in_step, RATE_PER[kind.rate_per]
+        record["weighted"] = kind.sources.w is not None
         record["live"], record["kept"], record["copy"] = map(address_of, (plan.live, plan.kept, plan.copy))
         record["n_bytes"], record["itemsize"] = layout.n_bytes, plan.live.itemsize
 

@@ -263,7 +263,8 @@ class Simd:
             root, inverse = self.fma(root, error, root), self.fma(inverse, error, inverse)
         twice = self.fma(root, self.const(2.0), epsilon + epsilon)
         twice = self.fma(self.fma(-root, root, y), inverse, twice)  # what the root lacks
-        return self.fma(-(step + step), x * self._inverse(twice), p)
+        beside = self.target.divides_beside and not self.double
+        return self.fma(-(step + step), x / twice if beside else x * self._inverse(twice), p)
 
     def _residual(self, x, u, v):
         """x - u * v for x close to u * v, as if the product were exact (without fma: Dekker 1971)."""

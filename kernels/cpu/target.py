@@ -46,6 +46,11 @@ class Target:
         """How many vectors an activation takes side by side, because each of its steps waits for the one before."""
         return 8 if self.vector_bytes == 64 else 4
 
+    @property
+    def divides_beside(self) -> bool:
+        """Whether a division of a register of float32 takes few cycles, beside multiply-adds: on AMD's CPUs."""
+        return self.cpu.startswith("znver")
+
     def _max_tile_rows(self, lines: float) -> int:
         """The most rows whose accumulators fit the registers beside the vectors of B and one of A, on ARM one a row.
 

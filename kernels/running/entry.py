@@ -42,7 +42,7 @@ from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached
 from . import grouping, groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
-from .interpreter import address, flush_subnormals, pointer, restore, run_part
+from .interpreter import address, borrowed, flush_subnormals, pointer, restore, run_part
 from .records import (
     AS_IS,
     DRAWN,
@@ -347,9 +347,13 @@ def train_groups(
         return entered == 2
     before = flush_subnormals()
     slot[0].entered += 1
-    of_group = operations, patches, parts[0], bindings, pick, step, slot[0], lanes, sums, task[0]
-    arrays = table, state, kept_state, settings, scratch
-    groups.train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, max_steps)
+    of_group = (
+        *(borrowed(operations), borrowed(patches), borrowed(parts[0]), borrowed(bindings), borrowed(pick)),
+        *(borrowed(step), slot[0], borrowed(lanes), borrowed(sums), task[0]),
+    )
+    arrays = borrowed(table), borrowed(state), borrowed(kept_state), borrowed(settings), borrowed(scratch)
+    of_members = borrowed(places), borrowed(queue), borrowed(until), borrowed(runs), borrowed(losses)
+    groups.train_group(of_group, borrowed(mailbox), *of_members, arrays, max_steps)
     restore(before)
     leave(mailbox, worker)
     return False

@@ -40,7 +40,7 @@ LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
 GROUP_SLOT = np.dtype(
     [
         *((name, "i8") for name in ("entered", "done", "live", "kept", "n_bytes", "itemsize")),
-        *((name, "i8") for name in ("rate_per", "in_step", "batch_means", "copy")),
+        *((name, "i8") for name in ("rate_per", "in_step", "weighted", "batch_means", "copy")),
     ]
 )
 
@@ -168,19 +168,23 @@ def _begin_epochs(of_group, places, runs, arrays):
 @njit(nogil=True)
 def _point_lanes(of_group, table):
     """Write where the next batches of all lanes lie, and their numbers of samples; gives the largest of these."""
-    now, _, lanes, _, task = of_group[5:]
+    now, here, lanes, _, task = of_group[5:]
     rows = 1
+    counts, totals = now[_COUNT], now[_TOTAL]
     for lane in range(lanes.shape[1]):
         first = lanes[DONE, lane] * lanes[BATCH_SIZE, lane]
         count = min(lanes[BATCH_SIZE, lane], lanes[N, lane] - first)
         moved = first * lanes[MOVES, lane]
         table[SAMPLES, lane] = lanes[INPUTS, lane] + moved * task.input_stride
         table[TARGETS, lane] = lanes[OUTPUTS, lane] + moved * task.target_stride
-        table[WEIGHTS, lane] = lanes[OF_WEIGHTS, lane] + moved * (task.weight_stride if lanes[OF_WEIGHTS, lane] else 0)
-        table[ORDER, lane] = lanes[FIRST, lane] + (4 * first if lanes[FIRST, lane] else 0)
+        table[ORDER, lane] = lanes[FIRST, lane] + 4 * (first - moved)
         table[LAST, lane], table[POSITION, lane] = count - 1, first
-        now[_COUNT, lane], now[_TOTAL, lane] = count, 0.0
+        counts[lane], totals[lane] = count, 0.0
         rows = max(rows, count)
+    if here.weighted != 0:
+        for lane in range(lanes.shape[1]):
+            moved = table[POSITION, lane] * lanes[MOVES, lane]
+            table[WEIGHTS, lane] = lanes[OF_WEIGHTS, lane] + moved * (task.weight_stride if lanes[OF_WEIGHTS, lane] else 0)
     return rows
 
 
@@ -215,12 +219,14 @@ def _step(of_group, places, arrays):
     """One step of training of all lanes; gives whether an epoch has ended."""
     operations, patches, programs, bindings, pick, now, here, lanes, sums, task = of_group
     table, state, _, _, scratch = arrays
-    counts = scratch[_COUNTS]
+    counts, weightless = now[_COUNT], 0
     rows = _point_lanes(of_group, table)
     run_part(operations, patches, programs, COUNT, bindings, 0)
     if here.rate_per != 0:
         _take_rates(of_group, places, arrays)
-    weightless = _without_weight(of_group, counts)
+    if here.weighted != 0:
+        counts = scratch[_COUNTS]
+        weightless = _without_weight(of_group, counts)
     if weightless > 0:  # a batch of no weight changes nothing
         scratch[_COUNTS + 1 :] = state.view(np.float64)
         _copy_lanes(here.copy, here.live, here, task, counts)
@@ -233,17 +239,18 @@ def _step(of_group, places, arrays):
             if counts[lane] == 0.0:
                 now[_TOTAL, lane] = 0.0
                 state.view(np.float64)[:, lane] = scratch[_COUNTS + 1 :, lane]
-    ended = False
     for lane in range(lanes.shape[1]):
         factor = 1.0
         if here.batch_means != 0 and counts[lane] != 0.0:
             factor = (table[LAST, lane] + 1) / counts[lane]
         sums[LOSS, lane] += factor * now[_TOTAL, lane]
         sums[WEIGHT, lane] += factor * counts[lane]
-        held = lanes[MEMBER, lane] >= 0
+    ended = 0
+    for lane in range(lanes.shape[1]):
+        held = np.int64(lanes[MEMBER, lane] >= 0)
         lanes[DONE, lane] += held  # else the lane stays at its one row
-        ended |= held & (lanes[DONE, lane] * lanes[BATCH_SIZE, lane] >= lanes[N, lane])
-    return ended
+        ended += held & np.int64(lanes[DONE, lane] * lanes[BATCH_SIZE, lane] >= lanes[N, lane])
+    return ended > 0
 
 
 @njit(nogil=True)
