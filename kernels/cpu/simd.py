@@ -158,15 +158,21 @@ class Simd:
 
     _LOG2 = ((0.693359375, -2.12194440e-4), (6.93145751953125e-1, 1.42860682030941723212e-6))
 
-    def _reduce(self, x):
-        """n as ints, n, r, and r before the last, inexact part of n log(2) was taken off."""
+    def _reduce(self, x, of_sum=False):
+        """n as ints, n, r, and r before the last, inexact part of n log(2) was taken off.
+
+        `of_sum` says that 2^n e^r - 1 is wanted. To float32 log(2) is then exact enough as one number.
+        """
         # Adding it rounds to an integer. With the exponents' bias, the lowest bits are those of the exponent of 2^n.
         magic = self.const(1.5 * 2.0**52 + 1023 if self.double else 1.5 * 2.0**23 + 127)
         shifted = self.fma(x, self.const(1 / math.log(2)), magic)
         n = shifted - magic
+        n_int = self.b.sub(self.bits(shifted), self.bits(magic))
+        if of_sum and self.target.has_fma and not self.double:
+            return n_int, n, self.fma(n, self.const(-math.log(2)), x), x
         exact = self.fma(n, self.const(-self._LOG2[self.double][0]), x)
         r = self.fma(n, self.const(-self._LOG2[self.double][1]), exact)
-        return self.b.sub(self.bits(shifted), self.bits(magic)), n, r, exact
+        return n_int, n, r, exact
 
     def _power_of_two(self, n):
         """2^n for ints n within the normal range of exponents."""
@@ -289,7 +295,7 @@ class Simd:
 
     def expm1(self, x):
         """e^x - 1 for x <= 0, taken without cancellation; NaN gives NaN."""
-        n_int, n, r, exact = self._reduce(self._at_least(-60.0, x))
+        n_int, n, r, exact = self._reduce(self._at_least(-60.0, x), of_sum=True)
         rest = None
         if self.double:  # what rounding took from r: without it, tanh would be off by more than 2 ulp
             rest = self.fma(n, self.const(-self._LOG2[True][1]), exact - r)
@@ -331,7 +337,8 @@ class Simd:
 
     def tanh(self, x):
         """-m / (2 + m) with m = e^(-2|x|) - 1 taken without cancellation; the sign is put back."""
-        m = self.expm1(self.abs(x) * -2.0)
+        below = -self.abs(x)
+        m = self.expm1(below + below)  # a product would wait for the multipliers
         y = m + 2.0
         return self.copysign(self._divide(-m, y, m - (y - 2.0)), x)
 

@@ -32,11 +32,11 @@ _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
 MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: how many calls it has entered, and the steps that it has done; by their
-# addresses the memory of the vectors that programs change, and of those that the last finished epochs left, with the
-# bytes of a vector and of a network's number; whether the learning rate changes with each step (1) or epoch (2);
-# whether all members have as many rows, so that all lanes are at the same place of their epochs; whether losses are
-# means of batches' means; and the address of a copy of the lanes' vectors.
+# A group of networks: how many calls it has entered, and the steps that it has done; by their addresses the memory of
+# the vectors that programs change, and of those that the last finished epochs left, with the bytes of a vector and of a
+# network's number; whether the learning rate changes with each step (1) or epoch (2); whether all members have as many
+# rows, so that all lanes are at the same place of their epochs; whether samples have weights; whether losses are means
+# of batches' means; and the address of a copy of the lanes' vectors.
 GROUP_SLOT = np.dtype(
     [
         *((name, "i8") for name in ("entered", "done", "live", "kept", "n_bytes", "itemsize")),
@@ -169,8 +169,7 @@ def _begin_epochs(of_group, places, runs, arrays):
 def _point_lanes(of_group, table):
     """Write where the next batches of all lanes lie, and their numbers of samples; gives the largest of these."""
     now, here, lanes, _, task = of_group[5:]
-    rows = 1
-    counts, totals = now[_COUNT], now[_TOTAL]
+    counts, totals, rows = now[_COUNT], now[_TOTAL], 1
     for lane in range(lanes.shape[1]):
         first = lanes[DONE, lane] * lanes[BATCH_SIZE, lane]
         count = min(lanes[BATCH_SIZE, lane], lanes[N, lane] - first)
@@ -183,8 +182,8 @@ def _point_lanes(of_group, table):
         rows = max(rows, count)
     if here.weighted != 0:
         for lane in range(lanes.shape[1]):
-            moved = table[POSITION, lane] * lanes[MOVES, lane]
-            table[WEIGHTS, lane] = lanes[OF_WEIGHTS, lane] + moved * (task.weight_stride if lanes[OF_WEIGHTS, lane] else 0)
+            start, moved = lanes[OF_WEIGHTS, lane], table[POSITION, lane] * lanes[MOVES, lane]
+            table[WEIGHTS, lane] = start + (moved * task.weight_stride if start != 0 else 0)
     return rows
 
 
