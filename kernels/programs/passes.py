@@ -14,7 +14,7 @@ from typing import Any
 from ..formulas.activations import ACTIVATIONS, ROW_WISE
 from ..formulas.loss_functions import LOSSES
 from ..vector.barriers import Worker
-from ..vector.matrix import Matrix
+from ..vector.matrix import Matrix, networks_of
 from .layers.layer import INPUTS, RUNNING, Delta, Gradient, Layer, Step
 from .matmul import WHOLE, TileRange, no_epilogue
 from .memory import Block, Layout, Vector
@@ -246,6 +246,8 @@ def _delta_of(
     ]
     ending, numbers = _at_least(layer.activation, share)
     fused = f"{layer.activation}_gemv_backward{ending}"
+    if networks_of(out.dtype)[1] > 1:
+        fused = "" if dropped else f"group_outer_{layer.activation}_backward{ending}"
     after, after_fused = functools.partial(_all, todo), functools.partial(_all, dropped)
     return Delta(out, shard, added, after, fused, numbers, z, after_fused)
 

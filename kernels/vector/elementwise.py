@@ -84,6 +84,29 @@ def binary_with_share(code, function):
     _each_element(code, lambda s, x, y: function(s, x, y, code.spread(s, share)), *places)
 
 
+OUTER_BACKWARD = (
+    "rows=out.rows cols=out.cols out.row_stride out:w[r,c] z:r[r,c] x:r[r,1] x.row_stride y:r[1,c] y.col_stride"
+)
+
+
+@vector_function(OUTER_BACKWARD)
+def group_outer_backward(code, backward):
+    """out[i, j] = backward(simd, x[i] y[j], z[i, j]) of each network of a group: of a product whose k is 1.
+
+    Where the operation has a share too, it is the last argument of `backward`.
+    """
+    b, s = code.b, code.simd()
+    rows, cols, stride, out, z, x, x_row, y, y_column, *share = code.arguments
+    shares = [code.spread(s, code.double().load(each)) for each in share]
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        start, left = b.mul(row.index, stride), s.load(b.add(x, b.mul(row.index, x_row)))
+        with cgutils.for_range(b, cols, intp=I64) as column:
+            place = b.add(start, b.mul(column.index, int64(LINE_BYTES)))
+            right = s.load(b.add(y, b.mul(column.index, y_column)))
+            product = s.fma(left, right, s.const(0.0))  # a sum of one product, as tiles take it
+            s.store(backward(s, product, s.load(b.add(z, place)), *shares), b.add(out, place))
+
+
 def update_signature(vectors: tuple[str, ...]) -> str:
     """The signature of `update` for an optimizer's vectors; `scalars` are float64."""
     operands = " ".join(f"{name}:rw[1,n]" for name in vectors)

@@ -63,10 +63,13 @@ class _Functions(dict[str, Function]):
         self.state(f"{name}_backward", elementwise.binary, activation.backward, **user)
         self.state(f"{name}_gemv", tile.gemv, activation.value, **user)
         self.state(f"{name}_gemv_backward", reductions.gemv_backward, activation.backward, **user)
+        self.state(f"group_outer_{name}_backward", elementwise.group_outer_backward, activation.backward, **user)
         if at_least := activation.backward_at_least:
             signature = reductions.GEMV_BACKWARD + elementwise.SHARE
             self.state(f"{name}_backward_at_least", elementwise.binary_with_share, at_least)
             self.state(f"{name}_gemv_backward_at_least", reductions.gemv_backward, at_least, signature=signature)
+            signature, outer = elementwise.OUTER_BACKWARD + elementwise.SHARE, f"group_outer_{name}_backward_at_least"
+            self.state(outer, elementwise.group_outer_backward, at_least, signature=signature)
 
     def loss(self, name: str, loss: LossFormula, samples_are: str, weights: str, owner: Any = None) -> None:
         """A function of a row of LOSSES."""
@@ -77,7 +80,7 @@ class _Functions(dict[str, Function]):
         self.state(full, *each, signature=signature, linked=loss.linked, owner=owner)
 
     def __missing__(self, name: str) -> Function:
-        row, found = name.partition("_")[0], _Functions()
+        row, found = name.removeprefix("group_outer_").partition("_")[0], _Functions()
         if row in ACTIVATIONS:
             found.activation(row, ACTIVATIONS[row], user_functions.owner(row))
         elif row in LOSSES:

@@ -56,6 +56,11 @@ class Dense(Kind):
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         """d @ W.T."""
         program, layer, d, out = step.program, step.layer, step.d, delta.out
+        fuses, numbers = delta.fused_epilogue is not None, delta.numbers or {}
+        if d.cols == 1 and fuses and delta.fused.startswith("group_"):
+            w = step.tensor("weight")[delta.shard.columns, :]
+            program.add(delta.fused, out=out, x=d, y=w.T, z=delta.z, **numbers)
+            return
         if not step.single:
             ws = [step.tensor_of(layer, "weight", s)[delta.shard.columns, :].T for s in layer.shards]
             c0 = out if delta.added else zeros_like(out, step.zeros)
@@ -68,8 +73,8 @@ class Dense(Kind):
             program.add("identity_gemv_backward", out=part, x=d, B=w, zeros=zeros, z=part)
             program.add("add", out=out, x=out, y=part)
             delta.epilogue(WHOLE)
-        elif delta.fused_epilogue is not None:
-            program.add(delta.fused, out=out, x=d, B=w, zeros=zeros, z=delta.z, **(delta.numbers or {}))
+        elif fuses:
+            program.add(delta.fused, out=out, x=d, B=w, zeros=zeros, z=delta.z, **numbers)
             delta.fused_epilogue(WHOLE)
 
     def gradient(self, step: Step, gradient: Gradient) -> None:

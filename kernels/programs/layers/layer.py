@@ -215,7 +215,8 @@ class Delta:
     shard: ColumnShard
     added: bool
     epilogue: Callable[[TileRange], None]
-    # For a single sample: what makes dC/dz in the same operation as the product, and what follows it.
+    # For a single sample, or in groups of networks a single output: what makes dC/dz in the same operation as the
+    # product, and what follows it.
     fused: str = ""
     numbers: dict[str, Any] | None = None
     z: Matrix | None = None
