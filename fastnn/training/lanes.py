@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from typing import Any
@@ -22,10 +23,16 @@ from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
 from ..network.threads import forks
 from .members import MemberTask, rolled_back
-from .one_by_one import on_threads, training_record
+from .one_by_one import on_threads, training_record, words_of
 from .plan import waiting_plan
 
 RATE_PER = {"": 0, "step": 1, "epoch": 2}
+
+
+@functools.lru_cache
+def _padding(layout: Layout) -> NDArray[np.int64]:
+    """Where each word of 4 bytes lies in a vector that belongs to no parameter."""
+    return words_of(layout, np.setdiff1d(np.arange(layout.n_bytes // layout.itemsize), layout.elements))
 
 
 class GroupPlan:
@@ -81,7 +88,10 @@ class GroupSlot:
         record["in_step"], record["rate_per"] = in_step, RATE_PER[kind.rate_per]
         record["weighted"] = kind.sources.w is not None
         record["live"], record["kept"], record["copy"] = map(address_of, (plan.live, plan.kept, plan.copy))
+        record["gradient"] = address_of(plan.gradient) if plan.gradient.size else 0
         record["n_bytes"], record["itemsize"] = layout.n_bytes, plan.live.itemsize
+        padding = _padding(layout)
+        record["padding"], record["n_padding"] = address_of(padding), len(padding)
 
     def close(self) -> None:
         """Give the plan back."""

@@ -24,8 +24,13 @@ from .plan import Plan, waiting_plan
 @functools.lru_cache
 def _words(layout: Layout) -> NDArray[np.int64]:
     """Where each word of 4 bytes of an unpadded vector lies in one laid out like the parameters."""
+    return words_of(layout, layout.elements)
+
+
+def words_of(layout: Layout, elements: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the words of 4 bytes of some elements of a vector lie, for a group of networks those of the first one."""
     words_of_number = np.arange(np.dtype(layout.number_dtype).itemsize // 4)
-    return np.ascontiguousarray((layout.elements[:, None] * (layout.itemsize // 4) + words_of_number).ravel())
+    return np.ascontiguousarray((elements[:, None] * (layout.itemsize // 4) + words_of_number).ravel())
 
 
 def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDArray[Any]:

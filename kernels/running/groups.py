@@ -33,13 +33,15 @@ MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = 
 LOSS, WEIGHT = range(2)
 LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
 # A group of networks: how many calls it has entered, and the steps that it has done; by their addresses the memory of
-# the vectors that programs change, and of those that the last finished epochs left, with the bytes of a vector and of a
-# network's number; whether the learning rate changes with each step (1) or epoch (2); whether all members have as many
-# rows, so that all lanes are at the same place of their epochs; whether samples have weights; whether losses are means
-# of batches' means; and the address of a copy of the lanes' vectors.
+# the vectors that programs change, of those that the last finished epochs left, and of the gradient (0 for none), with
+# the bytes of a vector and of a network's number, and the places of a vector's padding; whether the learning rate
+# changes with each step (1) or epoch (2); whether all members have as many rows, so that all lanes are at the same place
+# of their epochs; whether samples have weights; whether losses are means of batches' means; and the address of a copy of
+# the lanes' vectors.
 GROUP_SLOT = np.dtype(
     [
-        *((name, "i8") for name in ("entered", "done", "live", "kept", "n_bytes", "itemsize")),
+        *((name, "i8") for name in ("entered", "done", "live", "kept", "gradient", "n_bytes", "itemsize")),
+        *((name, "i8") for name in ("padding", "n_padding")),
         *((name, "i8") for name in ("rate_per", "in_step", "weighted", "batch_means", "copy")),
     ]
 )
@@ -47,11 +49,18 @@ GROUP_SLOT = np.dtype(
 
 @njit(nogil=True)
 def _load_vectors(lane, here, task, i, fresh):
-    """Write a member's vectors to a lane of those that programs change."""
+    """Write a member's vectors to a lane of those that programs change.
+
+    The padding gets zeros: a member that diverged, or the lane while it held none, may have left NaN there.
+    """
     n, out = task.n_words, here.live + lane * here.itemsize
     unpack_words(out, task.words, task.vectors + 4 * n * i, n)
+    clear_words(out, here.padding, here.n_padding)
+    if here.gradient != 0:
+        clear_words(here.gradient + lane * here.itemsize, here.padding, here.n_padding)
     for k in range(task.n_vectors):
         out += here.n_bytes
+        clear_words(out, here.padding, here.n_padding)
         if fresh:
             clear_words(out, task.words, n)
         else:
