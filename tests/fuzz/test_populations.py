@@ -62,6 +62,7 @@ class Fits:
     together: dict  # arguments of Population.fit
     alone: list  # those of each Model.fit
     in_lanes: bool  # by force; else the package chooses
+    before: bool  # whether another such population trains before, its first member alone: programs are then there
 
     def __str__(self):
         def shown(value):
@@ -71,13 +72,19 @@ class Fits:
 
         given = ", ".join(f"{name}={shown(value)}" for name, value in self.together.items())
         counts = [len(own["X"]) for own in self.alone]
-        return f"{self.network}, seeds {self.seeds}, rows {counts}, forced into lanes: {self.in_lanes}, {given}"
+        flags = f"forced into lanes: {self.in_lanes}, another before: {self.before}"
+        return f"{self.network}, seeds {self.seeds}, rows {counts}, {flags}, {given}"
+
+    def order(self, epochs):
+        """The argument `shuffle` of so many epochs."""
+        order = self.together["shuffle"]
+        if isinstance(order, np.ndarray):
+            order = np.tile(np.arange(order.shape[1]), (epochs, 1))
+        return {"shuffle": order}
 
     def one_step(self):
         """The same, with a single batch of all rows."""
-        short = {"epochs": 1, "batch_size": 10**4}
-        if isinstance(self.together["shuffle"], np.ndarray):
-            short["shuffle"] = self.together["shuffle"][:1]
+        short = {"epochs": 1, "batch_size": 10**4} | self.order(1)
         return replace(self, together=self.together | short, alone=[own | short for own in self.alone])
 
 
@@ -260,9 +267,9 @@ def random_fits(rng):
         restore, (given, values) = chance(rng, 0.5), numbers(rng, n, lambda: int(rng.integers(1, 3)))
         together["stopping"] = Patience(given, restore_best=restore)
         for own, patience in zip(alone, values, strict=True):
-            own["callbacks"] = EarlyStopping(monitor, patience=patience, restore_best=restore)
+            own["callbacks"] = [EarlyStopping(monitor, patience=patience, restore_best=restore)]
     seeds = rng.integers(2**32, size=n).tolist()
-    return Fits(network, seeds, together, alone, chance(rng, 0.5))
+    return Fits(network, seeds, together, alone, chance(rng, 0.5), chance(rng, 0.5))
 
 
 # ---- what must hold ----
@@ -294,15 +301,11 @@ def in_one_order(layout, own):
 
 def fitted_alone(fits, i):
     """A member's model, after its fit."""
-    own = dict(fits.alone[i])
-    X, y = own.pop("X"), own.pop("y")
-    if "callbacks" in own:
-        own["callbacks"] = [own["callbacks"]]
+    own, model = dict(fits.alone[i]), Model(**fits.network, rng=fits.seeds[i])
     if isinstance(own["shuffle"], np.ndarray):
         own["shuffle"] = own["shuffle"][: own["epochs"]]
-    model = Model(**fits.network, rng=fits.seeds[i])
     with contextlib.suppress(DivergenceError):
-        model.fit(X, y, **own)
+        model.fit(own.pop("X"), own.pop("y"), **own)
     return model
 
 
@@ -314,8 +317,12 @@ def compare(fits):
     if dtype == "float32" and not all(orders):
         fits = fits.one_step()
         orders = [in_one_order(model._network.layout, own) for own in fits.alone]
-    population = Population(**fits.network, n=len(fits.seeds), rng=fits.seeds)
-    history = population.fit(**fits.together)
+    n, together = len(fits.seeds), fits.together
+    if fits.before:
+        other = Population(**fits.network, n=n, rng=fits.seeds)
+        other.fit(**together | {"epochs": np.eye(1, n, dtype=int)[0]} | fits.order(1))
+    population = Population(**fits.network, n=n, rng=fits.seeds)
+    history = population.fit(**together)
     for i, same in enumerate(orders):
         model, what = fitted_alone(fits, i), f"member {i}"
         got, done = population[i], len(model.history.loss)
