@@ -3,8 +3,9 @@
 It prints six tables:
 
 - Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
-- A `fit` of one epoch with dropout at the rate of the last fit, and at another; then many networks of 8-16-1 in one
-  compiled call, each with its own rates, beside a loop of `fit`.
+- A `fit` of one epoch with dropout at the rate of the last fit, and at another; 50 samples of dropout in a prediction,
+  in turn with NumPy; then many networks of 8-16-1 in one compiled call, each with its own rates, beside a loop of
+  `fit`.
 - Single steps of Adam (relu, softmax, cross-entropy), in turn with other packages that are installed. In brackets is
   how many times as long as fastnn a package takes.
 - Predictions of a few rows, in turn in the same way.
@@ -44,6 +45,7 @@ ANY_ROWS = (
     ((30, 100, 50, 10), 1, 2000),
     ((100, 256, 128, 10), 1000, 5000),
 )
+DRAWN, DRAWN_ROWS, DRAWN_RATE, SAMPLES = (64, 32, 10), 100, 0.2, 50
 ANY_CALLS, ANY_KNOWN, ANY_TARGET = 400, 25, 1.2
 LOAD = """
 import time
@@ -141,10 +143,40 @@ def many(n, rounds):
     return found
 
 
+def samples_of_dropout():
+    """{package: a call that gives samples of dropout, (samples, rows, n_out)} of a network of sigmoid neurons."""
+    X = np.random.default_rng(0).standard_normal((DRAWN_ROWS, DRAWN[0]), dtype=np.float32)
+    model, rng, keep = fastnn.Model(DRAWN, rng=0), np.random.default_rng(1), np.float32(1 - DRAWN_RATE)
+    (W, V), (b, c) = ([np.array(a) for a in arrays] for arrays in (model.weights, model.biases))
+
+    def by_numpy():
+        hidden = 1 / (1 + np.exp(-(X @ W.T + b)))  # which is the same for all samples
+        kept = rng.random((SAMPLES, *hidden.shape), dtype=np.float32) < keep
+        return 1 / (1 + np.exp(-((hidden / keep * kept) @ V.T + c)))
+
+    return {"fastnn": lambda: model.predict(X, dropout=DRAWN_RATE, samples=SAMPLES, threads=1), "NumPy": by_numpy}
+
+
+def check_samples(calls):
+    """Raise ArithmeticError where the means of two packages' samples are further apart than chance puts them."""
+    one, other = (call() for call in calls.values())
+    apart = np.abs(one.mean(axis=0) - other.mean(axis=0))
+    deviation = np.sqrt((one.var(axis=0) + other.var(axis=0)) / SAMPLES)
+    if not (apart < 8 * deviation).all():
+        raise ArithmeticError(f"samples of dropout differ by {(apart / deviation).max():.1f} standard deviations")
+
+
 def print_values(options):
-    """Print what other values of a rule cost, and many networks with values of their own."""
+    """Print what other values of a rule cost, samples of dropout, and many networks with values of their own."""
     for name, value in refits(QUICK_CALLS if options.quick else CALLS).items():
         print(f"fit with dropout, {name:22}{value:10.1f} us", flush=True)
+    drawn = samples_of_dropout()
+    check_samples(drawn)
+    runs = {name: _repeated(call) for name, call in drawn.items()}
+    for name, (value, _) in compare(
+        runs, options.rounds, QUICK_TURN_SECONDS if options.quick else TURN_SECONDS
+    ).items():
+        print(f"{SAMPLES} samples of dropout, {name:18}{value:10.1f} us", flush=True)
     n = 10 if options.quick else 1000
     for name, value in many(n, options.rounds).items():
         print(f"{n} networks, {name:28}{value:10.3f} s", flush=True)

@@ -1,8 +1,8 @@
 """The sides of a case, each in a child process that stays alive, in turn.
 
 Thread counts and BLAS kernels are fixed when libraries load, so each side has its process and its environment.
-`python -m bench.children SIDE NAME N_SAMPLES` is such a child. It reads commands from standard input and answers each
-with a line of JSON:
+`python -m bench.children SIDE NAME N_SAMPLES [CHECKOUT]` is such a child. With a checkout, `fastnn` is imported from
+there. It reads commands from standard input and answers each with a line of JSON:
 
     check FILE   save what must agree: the parameters that a short training ends with, or the outputs; {}
     run N        {"seconds": ..} for that many epochs, or calls of predict
@@ -26,6 +26,7 @@ from .machine import cpu_info, cpus, isa
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 ROUND_SECONDS, QUICK_SECONDS, QUICK_SAMPLES = 0.3, 0.01, 1000
 AVX512 = "numpy-avx512"
+AGAINST = "against"  # fastnn in another checkout
 
 
 def registry(case):
@@ -72,15 +73,17 @@ class Child:
         self._process.communicate()
 
 
-def side_child(side, case, threads):
-    """A side of a case."""
-    variables = {}
+def side_child(side, case, threads, checkout=None):
+    """A side of a case; AGAINST is that of a checkout."""
+    variables, of_checkout = {}, []
     if side == AVX512:
         side, variables["OPENBLAS_CORETYPE"] = "numpy", "SkylakeX"
-    return Child(["bench.children", side, case.name, case.n_samples], threads, **variables)
+    if side == AGAINST:
+        side, of_checkout = "fastnn", [checkout]
+    return Child(["bench.children", side, case.name, case.n_samples, *of_checkout], threads, **variables)
 
 
-def _checked_children(case, names, threads, stack):
+def _checked_children(case, names, threads, stack, checkout):
     """({side: the case with as many samples as it takes}, {side: child}, the largest difference of their results)."""
     cut, children, results = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +91,7 @@ def _checked_children(case, names, threads, stack):
             kind = registry(case).get(side)
             most = getattr(kind, "max_batches", None) or case.n_samples
             cut[side] = case.cut(most * case.batch_size)
-            children[side] = side_child(side, cut[side], threads)
+            children[side] = side_child(side, cut[side], threads, checkout)
             stack.callback(children[side].close)
             file = Path(folder) / f"{side}.npy"
             children[side].ask("check", file)
@@ -100,10 +103,10 @@ def _checked_children(case, names, threads, stack):
         raise ArithmeticError(f"{case.name}: {error}") from None
 
 
-def measure(case, names, threads, rounds, seconds):
+def measure(case, names, threads, rounds, seconds, checkout=None):
     """Everything about one case, as --json writes it; a turn of a side takes about so many seconds."""
     with contextlib.ExitStack() as stack:
-        cut, children, apart = _checked_children(case, names, threads, stack)
+        cut, children, apart = _checked_children(case, names, threads, stack, checkout)
         for child in children.values():
             child.seconds(1)  # touches everything once
         repeats = {side: timing.repeats(child.seconds, seconds) for side, child in children.items()}
@@ -168,8 +171,10 @@ def _answer(side, trainer, command, *arguments):
     raise ValueError(f"command must be one of check, run, peak, describe, got {command!r}")
 
 
-def main(side, name, n_samples):
+def main(side, name, n_samples, checkout=None):
     """Answer the commands of the parent."""
+    if checkout is not None:
+        sys.path.insert(0, checkout)
     (case,) = cases.chosen([name], (*cases.CASES, *cases.PREDICTED))
     case = case.cut(int(n_samples))
     trainer = registry(case)[side](case)

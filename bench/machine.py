@@ -63,6 +63,11 @@ def cpu_info():
     return {key.strip(): value.strip() for key, value in pairs}
 
 
+def load():
+    """How many processes ran or waited for a CPU in the last minute; NaN where that is not known."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+
+
 def host(packages=()):
     """What the figures depend on."""
     import fastnn

@@ -5,7 +5,7 @@ holds the task. With a checkout, `fastnn` is imported from there. It answers eac
 JSON:
 
     check STARTS FILE   save the losses after a turn from seeds, from arrays, or from arrays with one order for all; {}
-    run                 {"rate": networks a second}
+    run CLOCK           {"rate": networks a second} of the clock "wall" or "cpu"
     describe            {"variant": ..}, which of its ways was the fastest
 
 Peers start from the arrays of `starts` and go through the rows of `orders`. They leave out the last batch, which is a
@@ -16,6 +16,7 @@ but for the check from arrays. Libraries are imported when a side is made.
 import json
 import os
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ ARRAYS, ONE_ORDER, SEEDS = STARTS = "arrays", "one-order", "seeds"
 CHECKED = 16  # networks of fastnn that are compared, from seeds and from arrays; of peers all are there
 HIGH_RATE_BATCH = 32  # SGD takes rates that are 16 times smaller where batches are smaller than this
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,32 @@ class Population(Loop):
         )
         population.fit(task.X, task.y, optimizer=self._optimizer(task.rates), **self._fit)
         self._models = population
+
+
+class Engine(Population):
+    """The compiled calls that train in `Population.fit`, alone; `spent` is the CPU time of a turn's, on one thread."""
+
+    def __init__(self, task, threads):
+        super().__init__(task, threads)
+        from fastnn.kernels.running import entry
+
+        for name in ("train_members", "train_groups"):
+            setattr(entry, name, self._counted(getattr(entry, name)))
+
+    def _counted(self, function):
+        """A compiled function that adds its time to `spent`."""
+
+        def counted(*arguments):
+            start = time.process_time()
+            result = function(*arguments)
+            self.spent += time.process_time() - start
+            return result
+
+        return counted
+
+    def run(self):
+        self.spent = 0.0
+        super().run()
 
 
 # ---- other packages ----
@@ -464,6 +492,7 @@ def _of_sklearn(task, i):
 
 SIDES = {
     "population": Population,
+    "engine": Engine,
     "loop": Loop,
     "against": Loop,
     "jax": Jax,
@@ -484,7 +513,9 @@ def _answer(side, command, *arguments):
         np.save(file, side.losses(starts))
         return {}
     if command == "run":
-        return {"rate": side.task.members / seconds(side.run)}
+        (clock,) = arguments
+        taken = seconds(side.run, clock=CLOCKS[clock])
+        return {"rate": side.task.members / (side.spent if isinstance(side, Engine) else taken)}
     if command == "describe":
         return {"variant": getattr(side, "variant", {})}
     raise ValueError(f"command must be one of check, run, describe, got {command!r}")

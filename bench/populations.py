@@ -1,5 +1,8 @@
 """How many networks a second are trained where there are a thousand of them, each with a learning rate of its own.
 
+`--table halving` has what `Halving` costs beside the epochs that networks do (`bench/halving.py`), `--table rates` all
+that follows here.
+
 Networks of regression have tanh, the quadratic cost and Adam; those of classes sigmoid, softmax, cross-entropy and SGD.
 The sides take turns, each in a process of its own: `fastnn.Population`, a loop of `Model.fit`, that of another checkout
 (`--against`), and other packages, in the fastest of the ways that `bench/population_sides.py` tries. "one order": all
@@ -9,11 +12,14 @@ same weights and orders. scikit-learn's start from others.
 
 A figure is the median of the rounds, a ratio that of the rounds' ratios: how many times as fast the first side is. With
 several threads the last column is the first side with one.
+
+With `--cpu` a second is one of CPU time. Then "engine" is a side too: the compiled calls of the population alone,
+without what makes networks and checks arguments.
 """
 
 import contextlib
 import itertools
-import os
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +30,8 @@ import fastnn
 
 from . import cases
 from .children import Child
-from .machine import print_host
+from .halving import print_halving
+from .machine import load, print_host
 from .population_sides import SIDES, STARTS, Many, Task
 from .timing import in_turn, medians, ratios
 
@@ -40,12 +47,14 @@ CASES = (
     Many((30, 64, 2), 32, 569, 5),
     Many((784, 30, 10), 32, 1000, 2),
 )
+HALVED = CASES[0], CASES[3]  # of which halving is measured
 MEMBERS, QUICK_MEMBERS = 1000, 6
 DIGITS = 64, 1797  # inputs and samples of the data set
 TOLERANCE = 1e-3
 ALONE = "alone"  # the first side with one thread, where the others have several
 LABELS = {
     "population": "Population",
+    "engine": "its engine",
     "loop": "Model.fit",
     "against": "the other's",
     "jax": "JAX",
@@ -54,13 +63,6 @@ LABELS = {
     "torch-one-order": "one order",
     "sklearn": "scikit-learn",
     ALONE: "one thread",
-}
-OPTIONS = {
-    "--case": cases.case_option(CASES),
-    "--side": {"nargs": "+", "choices": SIDES, "default": list(SIDES), "help": f"of {', '.join(SIDES)} (default all)"},
-    "--against": {"type": Path, "metavar": "PATH", "help": "a checkout of another commit, whose loop is a side too"},
-    "--threads": {"type": cases.count, "default": 1, "help": "threads of every side (default 1)"},
-    "--members": {"type": cases.count, "default": MEMBERS, "help": "networks (default %(default)s)"},
 }
 
 
@@ -85,7 +87,7 @@ def available(options):
             print(f"{side}: skipped, {package} is not installed")
         elif side == "population" and not hasattr(fastnn, "Population"):
             print(f"{side}: skipped, fastnn has no Population")
-        elif side != "against" or options.against:
+        elif {"against": options.against, "engine": options.cpu}.get(side, True):
             found.append(side)
     return found
 
@@ -135,30 +137,59 @@ def measure(case, sides, options):
             stack.callback(children[side].close)
             children[side].variant = children[side].ask("describe")["variant"]
         apart = check(children, folder)
+        clock = "cpu" if options.cpu else "wall"
         for child in children.values():
-            child.ask("run")  # touches everything once
-        turns = {side: lambda child=child: child.ask("run")["rate"] for side, child in children.items()}
+            child.ask("run", clock)  # touches everything once
+        turns = {side: lambda child=child: child.ask("run", clock)["rate"] for side, child in children.items()}
         found = in_turn(turns, options.rounds)
         return found, {side: child.variant for side, child in children.items()}, apart
 
 
-def run(options):
+def print_rates(options):
     """Print two lines for each case: networks a second, and how many times as fast the first side is."""
-    print_host(
-        [name for name in ("jax", "torch", "scikit-learn") if find_spec(name.replace("scikit-learn", "sklearn"))]
-    )
+    if options.cpu and options.threads > 1:
+        sys.exit("--cpu is for one thread")
     sides = available(options)
-    members = QUICK_MEMBERS if options.quick else options.members
-    print(f"\nnetworks/s, {members} networks, threads: {options.threads}")
+    members, second = QUICK_MEMBERS if options.quick else options.members, "s of CPU time" if options.cpu else "s"
+    print(f"\nnetworks/{second}, {members} networks, threads: {options.threads}")
     shown = [*sides, *([ALONE] if options.threads > 1 else [])]
     print(f"{'':24}" + "".join(f"{LABELS[side]:>14}" for side in shown) + f"{'difference':>12}{'load':>6}", flush=True)
     for case in cases.chosen(options.case, CASES):
         found, variants, apart = measure(case, sides, options)
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         cells = "".join(f"{rate:14,.0f}" for rate in medians(found).values())
-        print(f"{f'{case.name}, {case.epochs} epoch' + 's' * (case.epochs > 1):24}{cells}{apart:12.1e}{load:6.1f}")
+        print(f"{f'{case.name}, {case.epochs} epoch' + 's' * (case.epochs > 1):24}{cells}{apart:12.1e}{load():6.1f}")
         cells = "".join(f"{1 / ratio:14.2f}" for ratio in ratios(found).values())
         ways = "; ".join(
             f"{LABELS[side]}: {', '.join(map(str, each.values()))}" for side, each in variants.items() if each
         )
         print(f"{f'  {LABELS[sides[0]]} / it':24}{cells}   {ways}".rstrip(), flush=True)
+
+
+def print_halved(options):
+    """Print what halving costs."""
+    print_halving(cases.chosen(options.case, HALVED), samples, options)
+
+
+TABLES = {"rates": print_rates, "halving": print_halved}
+OPTIONS = {
+    "--table": {
+        "nargs": "+",
+        "choices": TABLES,
+        "default": ["rates"],
+        "help": f"of {', '.join(TABLES)} (default rates)",
+    },
+    "--case": cases.case_option(CASES),
+    "--side": {"nargs": "+", "choices": SIDES, "default": list(SIDES), "help": f"of {', '.join(SIDES)} (default all)"},
+    "--against": {"type": Path, "metavar": "PATH", "help": "a checkout of another commit, whose loop is a side too"},
+    "--threads": {"type": cases.count, "default": 1, "help": "threads of every side (default 1)"},
+    "--cpu": {"action": "store_true", "help": "by CPU time, with the population's engine as a side; for one thread"},
+    "--members": {"type": cases.count, "default": MEMBERS, "help": "networks (default %(default)s)"},
+}
+
+
+def run(options):
+    """Print the tables."""
+    packages = {"jax": "jax", "torch": "torch", "scikit-learn": "sklearn"}
+    print_host([name for name, module in packages.items() if find_spec(module)])
+    for name in options.table:
+        TABLES[name](options)

@@ -9,7 +9,6 @@ Before a figure counts, fastnn.search must have the results of scikit-learn's cl
 scores within 0.01 of those of scikit-learn's MLPClassifier.
 """
 
-import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import fastnn.search
 from fastnn.network.threads import available_threads
 
 from .cases import count
-from .machine import environment
+from .machine import environment, load
 from .timing import in_turn, medians, ratios, seconds
 
 ROUNDS = 3
@@ -143,7 +142,7 @@ def run(options):
     with environment(PYTHONWARNINGS="ignore"), warnings.catch_warnings():  # of fits that have not converged
         warnings.simplefilter("ignore")
         for case in CASES:
-            print(f"{case.name}, {available_threads()} threads, load {os.getloadavg()[0]:.1f}", flush=True)
+            print(f"{case.name}, {available_threads()} threads, load {load():.1f}", flush=True)
             if options.cpu:
                 show(measure_cpu(case, candidates, options.rounds, n), candidates, {"fastnn.search": MOST})
                 continue

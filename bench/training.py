@@ -3,9 +3,14 @@
 Everything runs in this process on one CPU. In turn a `fit` of about 0.1 s of the plain network (sigmoid, quadratic
 loss, SGD), then one of the variant; a figure is the ratio of their time for a sample. The recipe is relu, softmax,
 cross-entropy and Adam, an epoch a turn.
+
+`--against PATH` has another table alone: the cases of `python -m bench`, here and in a checkout of another commit, in
+turn, each in a process of its own. Before they are timed both must end with the same weights.
 """
 
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -15,8 +20,8 @@ from fastnn.kernels.formulas import loss_functions
 from fastnn.settings import optimizers
 from fastnn.settings.layers import HIDDEN
 
-from . import cases
-from .machine import cpus, environment, print_host
+from . import cases, children
+from .machine import cpus, environment, load, print_host
 from .sides import jax_recipe, torch_step
 from .timing import in_turn, medians, ratios, repeats, seconds
 
@@ -29,6 +34,7 @@ TARGETS = {"activation": 1.5, "loss": 1.5, "optimizer": 1.3, "rule": "-", "input
 OPTIONS = {
     "--case": cases.case_option() | {"help": f"networks (default {', '.join(NETWORKS)})"},
     "--kind": {"nargs": "+", "choices": [*TARGETS, "recipe"], "default": [*TARGETS, "recipe"], "help": "what varies"},
+    "--against": {"type": Path, "metavar": "PATH", "help": "a checkout of another commit, to train the same in"},
 }
 # Activations of the output for losses that do not go with a sigmoid.
 OUTPUTS = {"poisson": "exp", "hinge": "identity", "gaussian": "identity"}
@@ -152,8 +158,30 @@ def recipe(case, rounds):
     return in_turn(turns, rounds)
 
 
+# ---- another commit ----
+
+
+def print_against(options):
+    """Print samples a second here and in another checkout, and how many times as long it takes there."""
+    checkout, sides = options.against.resolve(), ["fastnn", children.AGAINST]
+    samples, total = sys.maxsize, children.ROUND_SECONDS
+    if options.quick:
+        samples, total = children.QUICK_SAMPLES, children.QUICK_SECONDS
+    print(f"\nsamples/s, one thread, here and in {checkout}\n")
+    print(f"{'':22}{'here':>14}{'there':>14}{'ratio':>8}{'max diff':>10}{'load':>6}", flush=True)
+    for case in cases.chosen(options.case):
+        found = children.measure(case.cut(samples), sides, 1, options.rounds, total, checkout)
+        rates = "".join(f"{rate:14,.0f}" for rate in found["samples_per_second"].values())
+        ratio = found["ratio"][children.AGAINST]
+        print(f"{case.name:22}{rates}{ratio:8.2f}{found['max_difference']:10.1g}{load():6.1f}", flush=True)
+
+
 def run(options):
-    """Print both tables."""
+    """Print both tables, or that of another commit."""
+    if options.against:
+        print_host()
+        print_against(options)
+        return
     samples, total = (QUICK_SAMPLES, QUICK_SECONDS) if options.quick else (SAMPLES, SECONDS)
     flags = {} if "XLA_FLAGS" in os.environ else {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     with environment(**flags), cpus(1):

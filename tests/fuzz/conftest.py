@@ -5,11 +5,13 @@ from pathlib import Path
 
 from . import helpers
 
+QUICK = ("test_populations.py",)  # whose few cases take about a second
+
 
 def pytest_collection_modifyitems(items):
-    """`make fuzz` attacks for an hour; a few seconds of each attack are among the slow tests."""
+    """`make fuzz` attacks for an hour; a few cases of each attack are among the tests, most of them slow."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        if item.path.parent == Path(__file__).parent and item.path.name not in QUICK:
             item.add_marker("slow")
 
 

@@ -21,6 +21,7 @@ from bench import (
     cases,
     children,
     fann,
+    halving,
     machine,
     mnist,
     peers,
@@ -320,11 +321,14 @@ ANSWERS = {  # what each line of a table is, by its command
     "training --kind rule input --case '8-64-64-4 b64'": r"(rule|input) +\w+ +\d+\.\d+ +[\d,]+   -",
     "calls --table medians": r"[\d-]+, \d+ rows( +-?\d+\.\d){6}",
     "outside": r"a minibatch of PPO.*|8-64-64-4.*|[\w', /]+( +[\d.e-]+)+|",
-    "calls --table values": r"fit with dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
+    "training --against . --case '64-32-10 b8'": r"64-32-10 b8( +[1-9][\d,]*){2} +\d+\.\d\d +0 +[\d.]+",
+    "calls --table values": r"(fit with|50 samples of) dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
     "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
     "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
+    "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 epoch +[1-9].*|  its engine / it +1.00",
+    "populations --table halving": r"[\d-]+ b32, (not )?validated( +\d+\.\d+){3} +(\d+\.\d\d|-)",
 }
 MARKS = {
     "outside": [pytest.mark.slow, TORCH_WARNS],
@@ -551,6 +555,13 @@ def test_calls_with_any_number_of_rows():
     assert {"predict", "partial_fit", "scikit-learn's predict"} <= calls.calls_with_rows((4, 5, 3), 6).keys()
 
 
+def test_samples_of_dropout_that_differ_are_an_error():
+    made = calls.samples_of_dropout()
+    calls.check_samples(made)
+    with pytest.raises(ArithmeticError, match="samples of dropout differ by"):
+        calls.check_samples(made | {"NumPy": lambda: made["NumPy"]() + 0.1})
+
+
 def test_the_packages_that_are_compared_make_the_same_step():
     pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extra bench")
     pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
@@ -718,6 +729,17 @@ def test_a_task_goes_through_a_folder(tmp_path):
     np.testing.assert_array_equal(there.orders(), here.orders())
     assert len(np.unique(there.rates)) == 5
     assert [len({order.tobytes() for order in epochs}) for epochs in there.orders()] == [1] * 5
+
+
+def test_networks_that_halving_leaves_are_checked(monkeypatch):
+    contest = halving.Contest(task(populations.CASES[0], 9), halving.QUICK_HALVING, validated=True)
+    contest.check()
+    spent, left, vectors = contest.together()
+    assert spent > 0
+    assert len(left) == len(vectors) == 1
+    monkeypatch.setattr(contest, "alone", lambda: (spent, left, -vectors))
+    with pytest.raises(ArithmeticError, match="8-16-1 b32: other networks are left"):
+        contest.check()
 
 
 # ---- what training costs, and recipes ----
