@@ -264,6 +264,7 @@ class _Trained(Saved, CallbackSupportMixin, BaseMultilayerPerceptron):
         return description, tensors, engine.architecture
 
     def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
+        _check(self, None)
         used = None
         if solver:
             self._optimizer = solver_of(type(self), solver)

@@ -25,7 +25,8 @@ from ..settings.optimizers import Optimizer
 from . import model_file, population_file
 from .model_file import Tensors
 
-DTYPES = re.compile(r"[<>|][biuf][1248]|[<>]U[0-9]{1,9}|\|O")  # of arrays: numbers, strings, and objects of this file
+# Arrays have numbers, strings, dates, which stand as integers, or as objects any of these.
+DTYPES = re.compile(r"[<>|][biuf][1248]|[<>]U[0-9]{1,9}|[<>][mM]8\[[0-9]{0,9}[A-Za-z]{1,2}\]|\|O")
 MAX_ARRAY = 2**30  # bytes of an array: short strings may be in a very wide one
 KEY = 624  # how many numbers the state of NumPy's RandomState has
 
@@ -78,8 +79,9 @@ def _described(name: str, value: Any, functions: list[Any]) -> Any:
         return values if type(value) is list else {"tuple": values}
     if type(value) is Each:
         value = value.values
-    if isinstance(value, (np.ndarray, np.generic)) and DTYPES.fullmatch(value.dtype.str):
-        values = [_described(name, each, functions) for each in value.ravel().tolist()]
+    if (type(value) is np.ndarray or isinstance(value, np.generic)) and DTYPES.fullmatch(value.dtype.str):
+        flat = value.ravel().view(_plain(value.dtype.str))
+        values = [_described(name, each, functions) for each in flat.tolist()]
         return {"array": {"dtype": value.dtype.str, "shape": list(value.shape), "values": values}}
     if isinstance(value, (Optimizer, LearningRate)) and optimizers.described(value) is not None:
         settings = {key: _described(name, each, functions) for key, each in vars(value).items()}
@@ -122,12 +124,17 @@ def _tuple(name: str, content: Any, custom: Mapping[str, Any]) -> tuple[Any, ...
     return tuple(_restored(name, content, custom))
 
 
+def _plain(code: str) -> str:
+    """The dtype whose numbers or strings a file holds for a dtype: itself but for dates and differences of dates."""
+    return f"{code[0]}i8" if code[1] in "mM" else code
+
+
 def _array(name: str, content: Any, custom: Mapping[str, Any]) -> Any:
     """An array, or a scalar of NumPy's where the shape is ()."""
     code, shape, values = content["dtype"], content["shape"], content["values"]
     if not isinstance(code, str) or not DTYPES.fullmatch(code):
         raise ValueError(f"{name} must be an array of numbers or strings, got dtype {shown(code)}")
-    shape, values, dtype = _tuple(name, shape, custom), _tuple(name, values, custom), np.dtype(code)
+    shape, values, dtype = _tuple(name, shape, custom), _tuple(name, values, custom), np.dtype(_plain(code))
     if math.prod(scalars.integer("shape", n, 0) for n in shape) != len(values):
         raise ValueError(f"{name} must have shape {shown(shape)}, got {len(values)} numbers")
     if len(values) * dtype.itemsize > MAX_ARRAY:
@@ -140,7 +147,7 @@ def _array(name: str, content: Any, custom: Mapping[str, Any]) -> Any:
             found[i] = each
     if repr(found.tolist()) != repr([*values]):  # what does not fit the dtype was changed
         raise ValueError(f"{name} must hold values of dtype {code}, got {shown(values)}")
-    return found.reshape(shape)[()]
+    return found.view(code).reshape(shape)[()]
 
 
 def _settings(name: str, content: Any, custom: Mapping[str, Any]) -> Any:
