@@ -17,10 +17,10 @@ from .settings.custom import Activation, Loss
 
 
 def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Any:
-    """What `save` wrote: a `Model`, a `Population`, `GroupModels`, or one of scikit-learn's estimators, fitted.
+    """What `save` wrote: a `Model`, a `Population`, `GroupModels`, or a fitted `MLPClassifier` or another estimator.
 
-    An estimator predicts and goes on training with the same bits as the one that was saved. Only its file needs
-    scikit-learn.
+    An estimator predicts and goes on training with the same bits as the one that was saved. Files of estimators need
+    scikit-learn, others do not.
 
     A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
     them. Nothing can tell whether they are the functions that the model was trained with.

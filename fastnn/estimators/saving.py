@@ -29,7 +29,7 @@ class Saved:
     _trained: ClassVar[str]  # the attribute that shows that there was a fit
 
     def save(self, path: str | os.PathLike[str], *, optimizer: bool = True) -> None:
-        """Write the fitted estimator to a safetensors file, which `fastnn.load` reads; no pickle, so it runs no code.
+        """Write the fitted estimator to a safetensors file, which `fastnn.load` reads, without pickle.
 
         It holds the parameters, the classes, the names of the features, the attributes of the fit and the networks.
         With `optimizer` also what the optimizer keeps, which may be as large as the coefficients or twice as large: so
@@ -45,7 +45,7 @@ class Saved:
         Examples
         --------
         >>> import fastnn, tempfile, os
-        >>> path = os.path.join(tempfile.mkdtemp(), "iris.safetensors")
+        >>> path = os.path.join(tempfile.mkdtemp(), "labels.safetensors")
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
         >>> model = fastnn.MLPClassifier(10, solver="lbfgs", random_state=0).fit(X, y)
         >>> model.save(path)

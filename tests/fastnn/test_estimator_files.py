@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -108,7 +109,7 @@ def test_an_estimator_comes_back_and_goes_on(kind, parameters, path):
     found = loaded(made, path)
     check_same(found, made)
     assert text(found.score(X, y)) == text(made.score(X, y))
-    again = loaded(found, path)
+    again = loaded(pickle.loads(pickle.dumps(found)), path)
     check_same(again, made)
     if made.solver != "lbfgs" and not made.early_stopping:
         for each in (made, found, again):
@@ -256,6 +257,16 @@ def test_parameters_that_were_set_after_the_fit(path):
         each.partial_fit(X, DIGITS)
     check_same(found, made)
     assert found._optimizer.momentum == 0.5
+
+
+def test_the_optimizer_is_kept_over_a_fit_with_lbfgs(path):
+    made = fitted(C)
+    quiet(made.set_params(solver="lbfgs", warm_start=True).fit, X, DIGITS)
+    made.set_params(solver="adam", warm_start=False)
+    found = loaded(made, path)
+    for each in (made, found):
+        each.partial_fit(X, DIGITS)
+    check_same(found, made)
 
 
 def test_one_of_scikit_learns_goes_on(path):
