@@ -132,8 +132,7 @@ def mutated_header(rng, content):
 
     Most have a right checksum, or are of version 1, which has none.
     """
-    length = int.from_bytes(content[:8], "little")
-    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header, tensors = parts(content)
     part = pick(rng, ["model", "model", "model", "metadata", "tensors", "depth", "text"])
     metadata = header["__metadata__"]
     description = json.loads(metadata["model"])
@@ -165,9 +164,33 @@ def mutated_header(rng, content):
                 {"sha256": storage.checksum(metadata["model"], safetensors.numpy.load(content))},
             ],
         )
+    return joined(header, tensors)
+
+
+def parts(content):
+    """(the header, the bytes of the tensors) of a safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def joined(header, tensors):
+    """The file of such parts."""
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + tensors
+
+
+def mutated_estimator(rng, content):
+    """A file whose description of an estimator is another one, with a right checksum."""
+    header, tensors = parts(content)
+    metadata = header["__metadata__"]
+    description = json.loads(metadata["model"])
+    for _ in range(pick(rng, [1, 1, 2, 3])):
+        part = pick(rng, ["parameters", "attributes", "solver"])
+        description["estimator"][part] = mutated_value(rng, description["estimator"][part])
+    metadata["model"] = json.dumps(description)
+    metadata["sha256"] = storage.checksum(metadata["model"], safetensors.numpy.load(content))
+    return joined(header, tensors)
 
 
 def taken(read, path):
@@ -273,7 +296,7 @@ def test_mutated_files_of_estimators(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few epochs
         original = pick(rng, estimator_files())
-    content = pick(rng, [mutated_bytes, mutated_header, mutated_header])(rng, original)
+    content = pick(rng, [mutated_bytes, mutated_header, mutated_estimator, mutated_estimator])(rng, original)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         path = Path(folder, "estimator")
