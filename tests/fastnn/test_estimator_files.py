@@ -591,7 +591,7 @@ CHANGES = [
     ((*S, "t"), -1, "t must be at least 0"),
     (("optimizer", "settings", "beta1"), 0.8, "the optimizer must be that of the last fit"),
     (("optimizer", "numbers"), [2.0] * 7, "must be a number of at most 1"),
-    (("layers", 0, "units"), 4, "its tensors|layers.0"),
+    (("layers", 0, "units"), 4, r"layers\.[01]\.\w+ is float64"),
     (("n_inputs",), 3, "layers.0.weight is float64"),
     (("feature_names",), ["a"], "feature_names must name 4 columns, got 1"),
     (("loss",), "quadratic", "its layers must be|output"),
