@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .checks import file_paths
+from .checks import file_paths, scalars
 from .checks.scalars import shown
 from .files import groups_file, model_file, population_file, storage
 from .group_models import GroupModels
@@ -17,14 +17,18 @@ from .settings.custom import Activation, Loss
 
 
 def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss] | None = None) -> Any:
-    """The model, population or models of groups that `Model.save`, `Population.save` or `GroupModels.save` wrote.
+    """What `save` wrote: a `Model`, a `Population`, `GroupModels`, or a fitted `MLPClassifier` or another estimator.
+
+    An estimator predicts and goes on training with the same bits as the one that was saved. Files of estimators need
+    scikit-learn, others do not.
 
     A file holds the names of activations and losses of your own, but not their functions: `custom` maps the names to
     them. Nothing can tell whether they are the functions that the model was trained with.
 
     Raises ValueError for a file that is truncated, changed since it was saved, not safetensors, not fastnn's, of a
-    newer format version, with parameters that are not finite or an optimizer's state that cannot be. Raises
-    FileNotFoundError where there is no file, and TypeError for a path that is neither a string nor a path object.
+    newer format version, with parameters that are not finite or an optimizer's state that cannot be, or with an
+    estimator whose parameters, classes and networks do not fit each other. Raises FileNotFoundError where there is no
+    file, and TypeError for a path that is neither a string nor a path object.
 
     Examples
     --------
@@ -43,6 +47,8 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     description, tensors = storage.read(path)
     try:
         found = json.loads(description)
+        if "estimator" in found:
+            return _estimator(found, tensors, custom or {})
         if "groups" in found:
             return GroupModels._of(groups_file.read(found, tensors, custom or {}))
         if "population" in found:
@@ -51,3 +57,13 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"path must name a consistent model file, got {str(path)!r}: {error}") from None
     return Model._of(contents)
+
+
+def _estimator(found: dict[str, Any], tensors: storage.Tensors, custom: Mapping[str, Any]) -> Any:
+    """The estimator of a description and its tensors."""
+    from .estimators import ensembles, estimators  # these import scikit-learn, which no other file needs
+
+    known = (estimators.MLPClassifier, estimators.MLPRegressor)
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in known}
+    kinds |= {kind.__name__: kind for kind in (ensembles.MLPEnsembleClassifier, ensembles.MLPEnsembleRegressor)}
+    return kinds[scalars.choice("kind", found["estimator"]["kind"], kinds)]._of(found, tensors, custom)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -17,18 +17,24 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from ..checks import scalars
+from ..checks.scalars import shown
+from ..files import estimator_file, population_file
+from ..files.model_file import Tensors
 from ..population import Population
 from ..reports.population_history import DIVERGED, FINISHED, PopulationHistory
 from ..settings import optimizers
 from ..settings.custom import Activation, Loss
-from ..settings.layers import HIDDEN, Dense
+from ..settings.layers import HIDDEN, Architecture, Dense
 from ..settings.losses import Huber, Quantile
 from ..settings.optimizers import Momentum, Optimizer
 from ..settings.stopping import Patience
 from ..training.fit_warnings import not_learned
 from ..uncertainty import parted
+from . import saving
 from .estimator_training import LOSSES, NOT_FINITE, hidden_activations
 from .estimators import is_plain
+from .saving import Saved
 
 MAX_SEED = 2**31 - 1
 REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile", "gaussian")
@@ -61,8 +67,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-class _Ensemble(BaseEstimator):  # type: ignore[misc]
+class _Ensemble(Saved, BaseEstimator):  # type: ignore[misc]
     """What both ensembles have in common."""
+
+    _trained = "population_"
+    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"n_iter_": saving.count}
 
     population_: Population
     history_: PopulationHistory | None
@@ -123,6 +132,31 @@ class _Ensemble(BaseEstimator):  # type: ignore[misc]
         if late:
             what = f"{late} of {len(fine)} networks reached max_iter={self.n_iter_} epochs and have not converged yet"
             warnings.warn(what, ConvergenceWarning, stacklevel=4)
+
+    def _written(self, optimizer: bool) -> tuple[dict[str, Any], Tensors, Architecture]:
+        contents = self.population_._contents()._replace(feature_names=saving.names_of(self))
+        description, tensors = population_file.written(contents, optimizer)
+        if self.history_ is not None:
+            tensors |= estimator_file.history_tensors(self.history_)
+        return description, tensors, contents.architecture
+
+    def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
+        if solver:
+            raise ValueError(f"an ensemble must have no solver of a last fit, got {sorted(solver)}")
+        threads: Any = vars(self)["threads"]
+        if threads is not None:
+            scalars.integer("threads", threads, 1)  # True is an integer for scikit-learn
+        history = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
+        rest = {name: tensor for name, tensor in tensors.items() if name not in history}
+        contents = population_file.read(d, rest, custom)
+        saving.named(self, contents.architecture.n_inputs, contents.feature_names)
+        self.population_ = Population._of(contents._replace(feature_names=None))
+        self.history_ = estimator_file.history_of(history) if history else None
+        self._check_outputs(contents.architecture)
+
+    def _check_outputs(self, architecture: Architecture) -> None:
+        """Raise where the outputs are not those of the targets."""
+        raise NotImplementedError
 
     def _reductions(self, X: Any, reduces: Sequence[Any]) -> list[NDArray[Any]]:
         """Results of all members for X, see `Population._reductions`."""
@@ -207,6 +241,8 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    _needed: ClassVar[set[str]] = {"classes_"}
+    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {**_Ensemble._noted, "classes_": saving.classes}
 
     def __init__(
         self,
@@ -248,6 +284,11 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
             return self._train(X, codes[:, None].astype(X.dtype), 1, "sigmoid", "cross_entropy", 1)
         return self._train(X, codes.astype(np.int64), n_classes, "softmax", "cross_entropy", 1)
 
+    def _check_outputs(self, architecture: Architecture) -> None:
+        n, head = len(self.classes_), architecture.head
+        if n < 2 or (head.units, head.activation) != ((1, "sigmoid") if n == 2 else (n, "softmax")):
+            raise ValueError(f"{n} classes must have outputs of their own, got {shown(head)}")
+
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probabilities (n, n_classes): each is the mean of what the networks give."""
         check_is_fitted(self)
@@ -286,6 +327,8 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
         "loss": [StrOptions(set(REGRESSION_LOSSES)), Huber, Quantile, Loss]
     }
+    _needed: ClassVar[set[str]] = {"_one_axis", "_gaussian"}
+    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = _Ensemble._noted | dict.fromkeys(_needed, scalars.boolean)
 
     def __init__(
         self,
@@ -340,6 +383,11 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    def _check_outputs(self, architecture: Architecture) -> None:
+        n_targets, gaussian = architecture.head.units // (1 + self._gaussian), architecture.loss_name == "gaussian"
+        if gaussian != self._gaussian or (self._one_axis and n_targets != 1):
+            raise ValueError(f"{n_targets} targets of the loss {architecture.loss_name!r} must fit the outputs")
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean of the networks' predictions, (n,) or (n, n_outputs).

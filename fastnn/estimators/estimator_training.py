@@ -40,6 +40,7 @@ from ..training.fit import Fit, Trainer, any_says_stop
 from ..training.options import Options, Penalty, RuleValues
 from ..training.plan import MAX_ROWS
 from ..training.steps import Steps
+from .saving import count, number
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # by scikit-learn's names; all others are equal
 LOSSES = {"log_loss": "clipped_cross_entropy", "squared_error": "quadratic"}  # the same
@@ -147,10 +148,11 @@ class Engine:
         self.wider = False  # whether the coefficients that it took are of a wider type, such as np.longdouble
         self.take(coefs, intercepts)
 
-    def go_on_from(self, other: Engine) -> None:
-        """Take over what draws dropout, and the optimizer's state where the sizes are the same."""
-        self.network.state["noise"] = other.network.noise
-        restore_optimizer(self.network, optimizer_state(other.network))
+    def go_on_from(self, kept: Any) -> None:
+        """Take over what `kept_of` gave of another network: the optimizer's state only where the sizes are the same."""
+        if kept is not None:
+            state, self.network.state["noise"] = kept
+            restore_optimizer(self.network, state)
 
     def is_current(self, estimator: Any) -> bool:
         """Whether the estimator's coefficients are the network's, and its activations and loss too."""
@@ -195,6 +197,11 @@ def optimizer_state(network: Network) -> tuple[Optimizer, list[list[NDArray[Any]
     """
     state = network.optimizer_state()
     return None if state is None else (state[0], _pieces_of(network, state[1]), state[2])
+
+
+def kept_of(network: Network) -> tuple[Any, int]:
+    """Copies of what the optimizer knows, and the state of what draws dropout."""
+    return optimizer_state(network), network.noise
 
 
 def restore_optimizer(network: Network, state: Any) -> None:
@@ -601,6 +608,35 @@ def optimizer_of(solver: Any) -> Any:
     for name, value in ({"learning_rate": solver.learning_rate_init} | numbers).items():
         if name not in more:
             object.__setattr__(made, name, float(value))
+    return made
+
+
+def values_of(solver: Any) -> dict[str, Any]:
+    """The parameters from which `settings_of` makes such an optimizer object, its rate and its steps."""
+    more, found = getattr(solver, "more", {}), dict[str, Any]()
+    if isinstance(solver, FastnnSolver):
+        found = {"solver": solver.optimizer}
+    elif isinstance(solver, AdamOptimizer):
+        found = {"solver": "adam", **{name: getattr(solver, name) for name in ("beta_1", "beta_2", "epsilon")}}
+    else:
+        found = {"solver": "sgd", **{name: getattr(solver, name) for name in ("momentum", "power_t")}}
+        found |= {"learning_rate": solver.lr_schedule, "nesterovs_momentum": solver.nesterov}
+    if not isinstance(solver, FastnnSolver):
+        found["learning_rate_init"] = solver.learning_rate_init
+    return {**found, **more, "rate": solver.learning_rate, "t": getattr(solver, "t", 0)}
+
+
+def solver_of(kind: Any, values: dict[str, Any]) -> Any:
+    """The optimizer object of what `values_of` gave, with the rules of the estimator's class for its parameters."""
+    parameters = {name: value for name, value in values.items() if name not in ("rate", "t")}
+    asked = kind(**parameters)
+    asked._validate_params()
+    if asked.solver == "lbfgs":
+        raise ValueError("the solver of a file must be stochastic, got 'lbfgs'")
+    made = settings_of(asked)
+    made.learning_rate = number("rate", values["rate"])
+    if isinstance(made, AdamOptimizer):
+        made.t = count("t", values["t"])
     return made
 
 

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -33,17 +33,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
+from ..files import model_file
+from ..files.model_file import Tensors
 from ..network.claims import Claims
 from ..network.network import Network
 from ..network.threads import check_wanted
 from ..reports.progress import Progress
 from ..settings import optimizers
 from ..settings.custom import Activation, Loss
-from ..settings.layers import HIDDEN
+from ..settings.layers import HIDDEN, Architecture, Dense
 from ..settings.learning_rates import LearningRate
 from ..settings.losses import Huber, Quantile
 from ..settings.optimizers import Optimizer
 from ..training.fit_warnings import not_learned
+from . import saving
 from .estimator_training import (
     Engine,
     EstimatorFit,
@@ -56,16 +59,19 @@ from .estimator_training import (
     copy_vectors,
     held_out,
     hidden_activations,
+    kept_of,
     optimizer_of,
-    optimizer_state,
     outputs_of,
-    restore_optimizer,
     rows_of,
     samples_of,
     settings_of,
+    solver_of,
     validation_set,
+    values_of,
 )
+from .saving import Saved
 
+ENDS = ("tol", "max_iter", "max_time", "callbacks", "interrupt", "divergence")  # what a fit may be stopped by
 KINDS = ("binary", "multiclass")  # the targets, by scikit-learn's names, that stand for one class each
 
 _POSITIVE = [Interval(Real, 0, None, closed="neither"), None]
@@ -122,8 +128,17 @@ def _check(estimator: Any, validation: Any) -> None:
     scalars.dropout(estimator.dropout, n_hidden)
 
 
-class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
+class _Trained(Saved, CallbackSupportMixin, BaseMultilayerPerceptron):
     """What both estimators replace of scikit-learn's."""
+
+    _trained, _needed = "coefs_", {"n_iter_", "t_"}
+    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        **dict.fromkeys(("n_iter_", "t_", "_no_improvement_count"), saving.count),
+        **{"loss_": saving.number, "loss_curve_": saving.numbers},
+        **dict.fromkeys(("best_loss_", "best_validation_score_"), saving.number_or_none),
+        **dict.fromkeys(("validation_scores_", "validation_loss_curve_"), saving.numbers_or_none),
+        "stopped_by_": lambda name, value: scalars.choice(name, value, ENDS),
+    }
 
     _engine: Engine | None = None
     _no_improvement_count: int
@@ -152,7 +167,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if engine is None or engine.lent or not engine.fits(self, coefs):
             made = Engine(self, coefs, intercepts)
             if engine is not None:
-                made.go_on_from(engine)
+                made.go_on_from(kept_of(engine.network))
             self._engine = made
             return made
         engine.take(coefs, intercepts)
@@ -170,7 +185,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         engine = state.pop("_engine", None)
         if engine is not None:
             if self._optimizer_state is None:
-                state["_optimizer_state"] = optimizer_state(engine.network), engine.network.noise
+                state["_optimizer_state"] = kept_of(engine.network)
             for name, best in (("coefs_", "_best_coefs"), ("intercepts_", "_best_intercepts")):
                 copied = [a.copy() if isinstance(a, np.ndarray) else a for a in state[name]]
                 if state.get(best) is state[name]:
@@ -224,6 +239,64 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
                 setattr(made._optimizer, name, [np.zeros_like(p) for p in parameters])
             copy_vectors(made._optimizer, network, optimizer, to_network=False)
         return made
+
+    # ---- files ----
+
+    def _solver_values(self) -> dict[str, Any]:
+        return values_of(self._optimizer) if hasattr(self, "_optimizer") else {}
+
+    def _written(self, optimizer: bool) -> tuple[dict[str, Any], Tensors, Architecture]:
+        engine = Engine(self, *arrays_of(self.coefs_, self.intercepts_))
+        if engine.wider:
+            raise ValueError("coefs_ must be of float64 at most to be saved, got wider ones")
+        kept = self._optimizer_state
+        engine.go_on_from(kept_of(self._engine.network) if kept is None and self._engine is not None else kept)
+        network = engine.network
+        goes_on = optimizer and hasattr(self, "_optimizer") and network.optimizer == optimizer_of(self._optimizer)
+        contents = model_file.Contents(network, 0, saving.names_of(self))
+        description, tensors = model_file.written(contents, goes_on)
+        best, coefs = (self._best_coefs, self._best_intercepts), (self.coefs_, self.intercepts_)
+        scored = getattr(self, "best_validation_score_", None) is not None
+        if scored and [id(a) for each in best for a in each] != [id(a) for each in coefs for a in each]:
+            other = Engine(self, engine.coefs, engine.intercepts)
+            other.take(*arrays_of(*best))
+            tensors |= model_file.tensors_of("best.", other.network, other.network.parameters)
+        return description, tensors, engine.architecture
+
+    def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
+        _check(self, None)
+        used = None
+        if solver:
+            self._optimizer = solver_of(type(self), solver)
+            used = optimizer_of(self._optimizer) if "optimizer" in d else None
+        if "optimizer" in d:
+            settings = {name: d["optimizer"][name] for name in ("name", "settings")}
+            if used is None or optimizers.described(used) != settings:
+                raise ValueError(f"the optimizer must be that of the last fit, got {shown(settings)}")
+        best = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("best.")}
+        rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("best.")}
+        found = model_file.read(d, rest, custom, used)
+        network, head = found.network, found.network.architecture.head
+        if any(type(layer) is not Dense for layer in network.architecture.layers):
+            raise ValueError("all layers of an estimator must be Dense")
+        saving.named(self, network.architecture.n_inputs, found.feature_names)
+        self.out_activation_ = "logistic" if head.activation == "sigmoid" else head.activation
+        self.n_layers_, self.n_outputs_ = len(network.weights) + 1, head.units
+        engine = Engine(self, [w.T for w in network.weights], list(network.biases))
+        if engine.architecture != network.architecture:
+            raise ValueError(f"its layers must be those of its parameters, got {shown(network.architecture.layers)}")
+        self._check_outputs()
+        engine.go_on_from(kept_of(network))
+        self._lend(engine)
+        self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
+        if best:
+            plain = {name: value for name, value in d.items() if name != "optimizer"}
+            other = model_file.read(plain, best, custom).network
+            self._best_coefs, self._best_intercepts = [w.T for w in other.weights], list(other.biases)
+
+    def _check_outputs(self) -> None:
+        """Raise where the outputs are not those of the targets."""
+        scalars.choice("the activation of the outputs", self.out_activation_, ("identity", "exp"))
 
     # ---- prediction ----
 
@@ -422,9 +495,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
         if tasks is not None:
             tasks.begin()
         engine = self._current_engine()
-        if self._optimizer_state is not None:
-            state, engine.network.state["noise"] = self._optimizer_state
-            restore_optimizer(engine.network, state)
+        engine.go_on_from(self._optimizer_state)
         self._optimizer_state = None
         trainer = EstimatorTrainer(self, engine, X, y, sample_weight, batch_size, incremental, afresh)
         if afresh and trainer.options.rules.kinds.random:
@@ -481,7 +552,7 @@ class _Trained(CallbackSupportMixin, BaseMultilayerPerceptron):
     def _fit_lbfgs(self, X: Any, y: Any, *others: Any) -> None:
         engine, kept = self._engine, self._optimizer_state
         if engine is not None and kept is None:  # scikit-learn's partial_fit goes on with the optimizer of before
-            kept = optimizer_state(engine.network), engine.network.noise
+            kept = kept_of(engine.network)
         self._engine = self._solver = None
         try:
             super()._fit_lbfgs(X, y, *others)
@@ -567,6 +638,13 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
         **EXTRA_PARAMETERS,
     }
     classes_: NDArray[Any]
+    _needed: ClassVar[set[str]] = _Trained._needed | {"classes_", "y_type_", "sparse_input_"}
+    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        **_Trained._noted,
+        "classes_": saving.classes,
+        "y_type_": lambda name, value: scalars.choice(name, value, (*KINDS, "multilabel-indicator")),
+        "sparse_input_": scalars.boolean,
+    }
 
     def __init__(
         self,
@@ -624,6 +702,22 @@ class MLPClassifier(_Trained, originals.MLPClassifier):
                 return self._that_goes_on(X, found, reset)
         X, y = super()._validate_input(X, y, incremental, reset)
         return self._that_goes_on(X, y, reset)
+
+    def _values(self) -> dict[str, Any]:
+        return vars(self) | {name: getattr(self._label_binarizer, name) for name in ("y_type_", "sparse_input_")}
+
+    def _check_outputs(self) -> None:
+        """Raise where classes and outputs do not fit, and bring scikit-learn's binarizer of the classes back."""
+        self._label_binarizer = made = LabelBinarizer()
+        for name in ("y_type_", "sparse_input_"):
+            setattr(made, name, self.__dict__.pop(name))
+        n, n_outputs, several = len(self.classes_), self.n_outputs_, made.y_type_ not in KINDS
+        made.classes_ = np.arange(n_outputs) if several else self.classes_
+        expected = "softmax" if made.y_type_ == "multiclass" else "logistic"
+        fits = n <= 2 and n_outputs == 1 if made.y_type_ == "binary" else n == n_outputs and (several or n > 2)
+        if not fits or self.out_activation_ != expected:
+            what = f"{n_outputs} outputs of {shown(self.out_activation_)}"
+            raise ValueError(f"{n} classes of {made.y_type_} targets must have outputs of their own, got {what}")
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The classes, (n,), or for several labels (n, n_classes); see scikit-learn's."""

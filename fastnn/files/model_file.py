@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
         "split_seed": contents.split_seed,
         "feature_names": contents.feature_names,
     }
-    tensors = _tensors("", network, network.parameters)
+    tensors = tensors_of("", network, network.parameters)
     state = network.optimizer_state() if optimizer else None
     if state is not None:
         used, vectors, numbers = state
@@ -56,13 +56,13 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
             description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
             names = OPTIMIZERS[used._kernel].vectors
             for name, vector in zip(names, vectors.reshape(-1, network.parameters.size), strict=True):
-                tensors |= _tensors(f"optimizer.{name}.", network, vector)
+                tensors |= tensors_of(f"optimizer.{name}.", network, vector)
     return description, tensors
 
 
 def described(architecture: Architecture) -> dict[str, Any]:
     """What stands for an architecture in a file."""
-    _check_names(architecture)
+    by_name(functions_of(architecture))
     return {
         "n_inputs": architecture.n_inputs,
         "layers": [_described(layer) for layer in architecture.layers],
@@ -73,10 +73,16 @@ def described(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Contents:
-    """The model of a description and its tensors, as `written` gave them; raises where they do not fit each other."""
-    architecture = architecture_of(d, custom)
-    used = optimizers.resolve(optimizers.restored(d["optimizer"])) if "optimizer" in d else None
+def read(
+    d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any], optimizer: Optimizer | None = None
+) -> Contents:
+    """The model of a description and its tensors, as `written` gave them; raises where they do not fit each other.
+
+    With `optimizer` that is the one described; its numbers may lie outside what fastnn's own allow.
+    """
+    architecture, used = architecture_of(d, custom), optimizer
+    if used is None and "optimizer" in d:
+        used = optimizers.resolve(optimizers.restored(d["optimizer"]))
     names = () if used is None else OPTIMIZERS[used._kernel].vectors
     prefixes = ["", *(f"optimizer.{name}." for name in names)]
     _check_shapes(architecture, prefixes, tensors)
@@ -103,7 +109,7 @@ def architecture_of(d: dict[str, Any], custom: Mapping[str, Any]) -> Architectur
     n_inputs = scalars.integer("n_inputs", d["n_inputs"], 1)
     if not layers:
         raise ValueError("it has no layer")
-    loss = losses.restored(_user_function(d["loss"], Loss, custom))
+    loss = losses.restored(user_function(d["loss"], Loss, custom))
     architecture = Architecture(n_inputs, layers, loss, d["dtype"], d["input_scale"])
     most = len(architecture.numbered) - 1
     return replace(architecture, frozen=frozenset(scalars.integer("frozen", i, 0, most) for i in d["frozen"]))
@@ -122,7 +128,7 @@ def _check_shapes(architecture: Architecture, prefixes: list[str], tensors: Tens
             raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
 
 
-def _tensors(prefix: str, network: Network, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def tensors_of(prefix: str, network: Network, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The tensors of a file for a vector laid out like the parameters."""
     layers = enumerate(network.tensors_of(vector))
     return {f"{prefix}layers.{i}.{name}": tensor for i, each in layers for name, tensor in each.items()}
@@ -130,7 +136,7 @@ def _tensors(prefix: str, network: Network, vector: NDArray[Any]) -> dict[str, N
 
 def _read_tensors(tensors: dict[str, NDArray[Any]], prefix: str, network: Network, vector: NDArray[Any]) -> None:
     """Copy such tensors into a vector."""
-    for name, place in _tensors(prefix, network, vector).items():
+    for name, place in tensors_of(prefix, network, vector).items():
         place[...] = tensors[name]
 
 
@@ -148,15 +154,21 @@ def _numbers(optimizer: Optimizer, found: Any) -> NDArray[np.float64]:
     return np.array([found], np.float64)
 
 
-def _check_names(architecture: Architecture) -> None:
-    """Raise where a file would have one name for different functions of the user's."""
+def functions_of(architecture: Architecture) -> list[Any]:
+    """The activations of all layers, and the loss: names, or functions of the user's."""
+    return [*(node.layer.activation for node in architecture.nodes), architecture.loss]
+
+
+def by_name(values: Iterable[Any]) -> dict[str, Activation | Loss]:
+    """The functions of the user's among values, by their names; raises where two have one name."""
     known: dict[str, Activation | Loss] = {}
-    for each in (*(node.layer.activation for node in architecture.nodes), architecture.loss):
+    for each in values:
         if isinstance(each, (Activation, Loss)) and known.setdefault(each.name, each) != each:
             raise ValueError(
                 f"a file holds functions of your own by their names, so they must differ, got {each.name!r} for two: "
                 f"{type(known[each.name]).__name__}(..., name='...') gives a name"
             )
+    return known
 
 
 def _described(layer: AnyLayer) -> dict[str, Any]:
@@ -177,12 +189,12 @@ def _layer(description: Any, custom: Mapping[str, Any]) -> AnyLayer:
     if settings.keys() != expected:
         raise ValueError(f"a layer {name} must have the settings {sorted(expected)}, got {sorted(settings)}")
     if "activation" in settings:
-        settings["activation"] = _user_function(settings["activation"], Activation, custom)
+        settings["activation"] = user_function(settings["activation"], Activation, custom)
     inner = [_layer(each, custom) for each in settings.pop("layers", ())]
     return kind(*inner, **settings)
 
 
-def _user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
+def user_function(description: Any, kind: type, custom: Mapping[str, Any]) -> Any:
     """A user's activation or loss of the kind, where a file names one; else what the file has."""
     if not isinstance(description, dict) or "custom" not in description:
         return description

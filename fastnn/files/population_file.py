@@ -46,7 +46,7 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
         "feature_names": contents.feature_names,
     }
     generators = members.states["random"], members.states["noise"], contents.split_seeds.astype(np.uint64)
-    tensors = {"vectors": members.vectors, "generators": _halves(np.stack(generators, axis=1))}
+    tensors = {"vectors": members.vectors, "generators": halves(np.stack(generators, axis=1))}
     trained = members.trained
     if not (optimizer and trained.any()):
         return description, tensors
@@ -75,7 +75,7 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
     vectors = tensor(tensors, "vectors", (n, size), dtype)
     _check_least(architecture, vectors)
     members = Members.of(np.array(vectors, order="C"))
-    random, noise, split_seeds = _whole(tensor(tensors, "generators", (n, 6), "float64")).T
+    random, noise, split_seeds = whole("generators", tensor(tensors, "generators", (n, 6), "float64")).T
     if split_seeds.max() >= 2**63:
         raise ValueError("the seeds of held-out sets must be below 2**63")
     members.states["random"], members.states["noise"] = random, noise
@@ -156,14 +156,14 @@ def tensor(tensors: Tensors, name: str, shape: tuple[int, ...], dtype: str) -> N
     return found
 
 
-def _halves(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:
+def halves(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Numbers of 64 bits as two of 32 bits each, which float64 holds; a file has no integers."""
     return np.concatenate([numbers // _HALF, numbers % _HALF], axis=1).astype(np.float64)
 
 
-def _whole(halves: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """What `_halves` was given."""
-    if not ((halves >= 0) & (halves < 2.0**32) & (halves == np.floor(halves))).all():
-        raise ValueError("generators must hold integers of 32 bits")
-    found, n = halves.astype(np.uint64), halves.shape[1] // 2
-    return found[:, :n] * _HALF + found[:, n:]
+def whole(name: str, found: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """What `halves` was given; raises where found, the tensor of that name, is none of its results."""
+    if not ((found >= 0) & (found < 2.0**32) & (found == np.floor(found))).all():
+        raise ValueError(f"{name} must hold integers of 32 bits")
+    numbers, n = found.astype(np.uint64), found.shape[1] // 2
+    return numbers[:, :n] * _HALF + numbers[:, n:]

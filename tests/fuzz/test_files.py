@@ -1,5 +1,6 @@
 """Mutated model files and IDX files: a ValueError that names the path, or a whole model or array."""
 
+import contextlib
 import functools
 import gzip
 import json
@@ -131,8 +132,7 @@ def mutated_header(rng, content):
 
     Most have a right checksum, or are of version 1, which has none.
     """
-    length = int.from_bytes(content[:8], "little")
-    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header, tensors = parts(content)
     part = pick(rng, ["model", "model", "model", "metadata", "tensors", "depth", "text"])
     metadata = header["__metadata__"]
     description = json.loads(metadata["model"])
@@ -164,9 +164,33 @@ def mutated_header(rng, content):
                 {"sha256": storage.checksum(metadata["model"], safetensors.numpy.load(content))},
             ],
         )
+    return joined(header, tensors)
+
+
+def parts(content):
+    """(the header, the bytes of the tensors) of a safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def joined(header, tensors):
+    """The file of such parts."""
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + tensors
+
+
+def mutated_estimator(rng, content):
+    """A file whose description of an estimator is another one, with a right checksum."""
+    header, tensors = parts(content)
+    metadata = header["__metadata__"]
+    description = json.loads(metadata["model"])
+    for _ in range(pick(rng, [1, 1, 2, 3])):
+        part = pick(rng, ["parameters", "attributes", "solver"])
+        description["estimator"][part] = mutated_value(rng, description["estimator"][part])
+    metadata["model"] = json.dumps(description)
+    metadata["sha256"] = storage.checksum(metadata["model"], safetensors.numpy.load(content))
+    return joined(header, tensors)
 
 
 def taken(read, path):
@@ -240,6 +264,63 @@ def test_mutated_files_of_groups(rng):
             assert models[key].predict(np.ones((2, len(models.features)))).shape == (2, *width)
         models.save(path)
         assert repr(fastnn.load(path)) == repr(models)
+
+
+@functools.cache
+def estimator_files():
+    """[bytes of a file of an estimator]."""
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    labels, small = np.arange(40) % 3, {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
+    estimators = [
+        fastnn.MLPClassifier(**small, dropout=[0.1]).fit(X, np.array(["a", "bc", "d"])[labels]),
+        fastnn.MLPClassifier(**small, early_stopping=True, solver="sgd", learning_rate="adaptive").fit(X, labels > 0),
+        fastnn.MLPClassifier(**small | {"random_state": np.random.RandomState(0)}).fit(X, labels[:, None] == [0, 1, 2]),
+        fastnn.MLPRegressor(**small, solver=fastnn.AdamW(fastnn.CosineDecay(0.1, 9)), loss=fastnn.Huber(0.5)).fit(X, X),
+        fastnn.MLPRegressor(**small, solver="lbfgs").fit(X, X[:, 0]),
+        fastnn.MLPEnsembleClassifier(2, **small, solver=fastnn.SGD(np.array([0.1, 0.2]))).fit(
+            X, labels.astype("M8[D]")
+        ),
+        fastnn.MLPEnsembleRegressor(2, **small, loss="gaussian", early_stopping=True).fit(X, X[:, 0]),
+    ]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for estimator in estimators:
+            estimator.save(Path(folder, "estimator"))
+            found.append(Path(folder, "estimator").read_bytes())
+    return found
+
+
+@attack(cases=200, share=1)
+def test_mutated_files_of_estimators(rng):
+    """A file is refused, or gives an estimator that predicts, and that trains or refuses to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few epochs
+        original = pick(rng, estimator_files())
+    content = pick(rng, [mutated_bytes, mutated_header, mutated_estimator, mutated_estimator])(rng, original)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = Path(folder, "estimator")
+        path.write_bytes(content)
+        found = taken(fastnn.load, path)
+        if found is None:
+            assert content != original, "an unchanged file is refused"
+            return
+        if isinstance(found, (Model, fastnn.Population)):  # its description lost what it says of an estimator
+            return
+        found.save(path)
+        description = storage.read(path)[0]
+        fastnn.load(path).save(path)
+        assert storage.read(path)[0] == description
+        warnings.simplefilter("ignore")  # of names of features, and of what a fit finds
+        X = np.random.default_rng(0).normal(size=(8, found.n_features_in_))
+        predicted = found.predict(X)
+        assert len(predicted) == len(X)
+        if hasattr(found, "classes_"):
+            assert found.predict_proba(X).shape[1] == max(2, len(found.classes_))
+        if hasattr(found, "partial_fit"):
+            with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError):
+                found.partial_fit(X, predicted)
+            assert found.predict(X).shape == predicted.shape
 
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
