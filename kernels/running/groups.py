@@ -35,9 +35,9 @@ LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
 # A group of networks: how many calls it has entered, and the steps that it has done; by their addresses the memory of
 # the vectors that programs change, of those that the last finished epochs left, and of the gradient (0 for none), with
 # the bytes of a vector and of a network's number, and the places of a vector's padding; whether the learning rate
-# changes with each step (1) or epoch (2); whether all members have as many rows, so that all lanes are at the same place
-# of their epochs; whether samples have weights; whether losses are means of batches' means; and the address of a copy of
-# the lanes' vectors.
+# changes with each step (1) or epoch (2); whether all members have as many rows, so that all lanes are at the same
+# place of their epochs; whether samples have weights; whether losses are means of batches' means; and the address of a
+# copy of the lanes' vectors.
 GROUP_SLOT = np.dtype(
     [
         *((name, "i8") for name in ("entered", "done", "live", "kept", "gradient", "n_bytes", "itemsize")),

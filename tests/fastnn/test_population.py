@@ -264,6 +264,23 @@ def test_one_whose_gradient_is_not_finite_leaves_nothing_to_the_next(how, orient
     assert same(population, fitted(models, {}, X, y, epochs=3, batch_size=32, optimizer=optimizer)) == [1]
 
 
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_nothing_is_left_in_padding(clip_norm, orientation, engine):
+    """Rows of 64 outputs have padding in lanes: of members that diverged before, and of lanes that held none."""
+    orientation("row-major")
+    X, y = data(75, 8)
+    arguments, sizes, rates = {"activation": "tanh", "output": "identity"}, [8, 64, 1], np.full(19, 1e-3)
+    rates[:16] = 1e30
+    population = Population(sizes, 19, rng=0, **arguments)
+    optimizer = Adam(rates, clip_norm=clip_norm)
+    history = population.fit(X, y, epochs=2, batch_size=25, optimizer=optimizer, threads=1)
+    assert history.status.tolist() == ["diverged"] * 16 + ["finished"] * 3
+    models = models_of(19, sizes, **arguments)[16:]
+    for model in models:
+        model.fit(X, y, epochs=2, batch_size=25, optimizer=Adam(1e-3, clip_norm=clip_norm), threads=1)
+    same(population[16:], models)
+
+
 @pytest.mark.slow
 def test_a_thousand_members():
     X, y = data(96)

@@ -296,7 +296,8 @@ def in_one_order(layout, own):
     if not strategy.lanes_pay(layout, batch_size):
         return True
     single = batch_size == 1 or n % batch_size == 1 or any(layer.fan_in == 1 for layer in layout.layers)
-    return strategy.choose(layout, batch_size) == strategy.ROW_MAJOR and not single
+    wide = layout.activations[-1] == "softmax" and not layout.losses_by_columns
+    return strategy.choose(layout, batch_size) == strategy.ROW_MAJOR and not (single or wide)
 
 
 def fitted_alone(fits, i):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu.target import HOST
+from fastnn.kernels.formulas.activations import ACTIVATIONS as FORMULAS
 from fastnn.kernels.formulas.loss_functions import LOSSES
 from fastnn.kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS
 from fastnn.kernels.programs import matmul
@@ -25,6 +26,7 @@ from .kernel_calls import EVERY_TARGET, ONLY, call, on_targets, padded, run
 from .kernel_calls import matrix as plain
 
 rng = np.random.default_rng(24)
+SHAPES_OF_OUTER = (5, 1), (1, 7), (5, 7)
 ONE_DTYPE = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -105,6 +107,24 @@ def constant(*values):
 
 
 # ---- of each element ----
+
+
+@pytest.mark.pairs
+@ONE_DTYPE
+@pytest.mark.parametrize(("target", "name"), on_targets(ACTIVATIONS))
+def test_the_delta_below_a_single_output(target, name, dtype):
+    """The bits of the product, then the activation's backward: of each element, and with the least derivative."""
+    rows, cols, n = 5, 7, GROUP[dtype]
+    x, y, z = (group_of([rng.standard_normal(shape).astype(dtype) for _ in range(n)]) for shape in SHAPES_OF_OUTER)
+    share = group_of([np.array([0.1 * (1 + i / 16)]) for i in range(n)])
+    for ending, further in (("", {}), ("_at_least", {"share": share})):
+        if ending and FORMULAS[name].backward_at_least is None:
+            continue
+        got, want = (group_of([np.full((rows, cols), np.nan, dtype)] * n) for _ in range(2))
+        call_group(dtype, target, f"group_outer_{name}_backward{ending}", out=got, x=x, y=y, z=z, **further)
+        products = group_of([x[..., i] * y[..., i] for i in range(n)])
+        call_group(dtype, target, f"{name}_backward{ending}", out=want, x=products, y=z, **further)
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.pairs
