@@ -618,7 +618,10 @@ def _seeds(rng: Any, n: int) -> Sequence[int]:
     if isinstance(rng, (list, tuple, range)) or (isinstance(rng, np.ndarray) and rng.ndim == 1):
         if len(rng) != n:
             raise ValueError(f"rng must be a seed, or a sequence of one for each of {n} members, got {len(rng)}")
-        return [scalars.integer(f"rng[{i}]", seed, 0) for i, seed in enumerate(rng)]
+        seeds = rng.tolist() if isinstance(rng, np.ndarray) else list(rng)
+        if all(type(seed) is int and seed >= 0 for seed in seeds):
+            return seeds
+        return [scalars.integer(f"rng[{i}]", seed, 0) for i, seed in enumerate(seeds)]
     return seeds_of(rng, n)
 
 

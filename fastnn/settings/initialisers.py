@@ -228,7 +228,8 @@ def set_members(
                 draw: Any = INITS[init]
                 stop = first + draw.uniform_numbers(node.fan_in, node.units)
                 weights = draw.of_members(uniform[:, first:stop], node.fan_in, node.units)
-                out[...], first = weights.transpose(0, 2, 1).reshape(len(vectors), -1), stop
+                out.reshape(len(vectors), node.units, node.fan_in)[...] = weights.transpose(0, 2, 1)
+                first = stop
             elif drawn or isinstance(init, str):
                 out[...] = tensor.start if bias is None or tensor.name != "bias" else bias
             else:
