@@ -144,9 +144,9 @@ def data_of(
     Those that are not `labelled` are for predictions: they have no targets, and may hold NaN.
     """
     X, y, sample_weight = samples
+    inputs = inputs_rows(architecture, feature_names, n, X, names[0], finite=labelled)
     if labelled and y is None:
         raise TypeError(f"{names[1]} must hold the targets, got None")
-    inputs = inputs_rows(architecture, feature_names, n, X, names[0], finite=labelled)
     uniform = int(inputs.counts[0]) if (inputs.counts == inputs.counts[0]).all() else 0
     ragged = isinstance(X, tuple)
 

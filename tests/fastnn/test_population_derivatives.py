@@ -334,6 +334,21 @@ def test_a_step_leaves_history_names_and_generators():
     assert population._members.states[["random", "noise"]].tolist() == states
 
 
+def test_ctrl_c_leaves_each_member_before_or_after_its_step(interrupt_after, engine):
+    """A further step is possible."""
+    stepped = {"one by one": range(1, 4), "in lanes": (5,)}[engine]  # a call of lanes takes all members that they hold
+    for count, done in enumerate(stepped, 2):  # the first call only loads what is compiled
+        population, other = small_one(n=5), small_one(n=5)
+        X, dA, _ = problem(population, 16)
+        before = population.vectors
+        other.step(X, dA, optimizer="adam")
+        with interrupt_after(count, name={"one by one": "train_members", "in lanes": "train_groups"}[engine]):
+            population.step(X, dA, optimizer="adam", threads=1)
+        np.testing.assert_array_equal(population.vectors[:done], other.vectors[:done])
+        np.testing.assert_array_equal(population.vectors[done:], before[done:])
+        assert population.step(X, dA, optimizer="adam").all()
+
+
 def test_further_steps_take_the_programs_of_the_first(engine, monkeypatch):
     """Each thread has a plan, and all of them are kept."""
     for module in ("threads", "network"):
