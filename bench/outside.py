@@ -8,8 +8,13 @@ The first table is a minibatch of PPO: 64 rows, an actor of 8-64-64-4 and a crit
 
 The second table has derivatives of 8-64-64-4 for 64 rows. Before a side is timed its result is compared with PyTorch's;
 "apart" is the largest difference in float32, and in float64.
+
+The third table has steps of many networks by Adam, each on a gradient of its own: `Population.step` on all threads that
+may be used and on one, and a loop over `Model.step`, whose ratio to the first is given. "apart" is the largest
+difference after the first step.
 """
 
+import functools
 from importlib.util import find_spec
 
 import numpy as np
@@ -24,6 +29,8 @@ ROWS, SIZES, CRITIC = 64, (8, 64, 64, 4), (8, 64, 64, 1)
 CLIP, TURN_SECONDS, QUICK_TURN_SECONDS = 0.2, 0.05, 1e-3
 TARGET = 60  # microseconds of forward and step
 APART = {"float32": 1e-5, "float64": 1e-9}
+THREADS = (("together", None), ("one thread", 1))
+MANY = ((1000, (8, 16, 1), 64), (10, (23, 256, 256, 1), 256))  # networks, their sizes, rows
 
 
 def model(sizes, dtype="float32"):
@@ -177,6 +184,27 @@ def apart(dtype):
     return found
 
 
+def many_steps(n, sizes, rows):
+    """({side: run(calls)} of steps of n networks, the largest difference); raises where it is larger than may be."""
+    adam = fastnn.Adam(1e-5, epsilon=1e-3)  # else a gradient that rounding makes positive or negative moves far
+    rng = np.random.default_rng(0)
+    population = fastnn.Population(sizes, n, activation="tanh", output="identity", rng=0)
+    models = list(population)
+    X = rng.standard_normal((rows, sizes[0]), dtype=np.float32)
+    d_a = rng.standard_normal((n, rows, sizes[-1]), dtype=np.float32)
+
+    def loop():
+        for network, of_network in zip(models, d_a, strict=True):
+            network.step(X, of_network, optimizer=adam)
+
+    loop()
+    assert population.step(X, d_a, optimizer=adam).all()
+    far = float(np.abs(population.vectors - [network.vector for network in models]).max())
+    assert far < APART["float32"], (n, sizes, far)
+    on_threads = {name: functools.partial(population.step, X, d_a, optimizer=adam, threads=t) for name, t in THREADS}
+    return {name: _repeated(call) for name, call in (on_threads | {"a loop": loop}).items()}, far
+
+
 def _repeated(function):
     def run(calls):
         for _ in range(calls):
@@ -207,3 +235,9 @@ def run(options):
             values = compare(timed, options.rounds, total).values()
             shown = "".join(f"{value:10.1f}" for value, _ in values) + f"{[ratio for _, ratio in values][-1]:8.1f}"
             print(f"{name:24}{shown}" + "".join(f"{each.get(name, 0):10.1g}" for each in far.values()), flush=True)
+    print(f"\n{'steps of many networks':30}{'together':>10}{'one thread':>12}{'a loop':>10}{'ratio':>8}{'apart':>10}")
+    for n, sizes, rows in MANY:
+        sides, far = many_steps(n, sizes, rows)
+        (here, _), (single, _), (loop, ratio) = compare(sides, options.rounds, total).values()
+        name = f"{n} of {'-'.join(map(str, sizes))}, {rows} rows"
+        print(f"{name:30}{here:10.1f}{single:12.1f}{loop:10.1f}{ratio:8.2f}{far:10.1g}", flush=True)

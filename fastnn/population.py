@@ -6,7 +6,6 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from .files import population_file, storage
 from .files.model_file import Contents
 from .files.population_file import MAX_MEMBERS
 from .model import Model
-from .network import threads as _threads
 from .network.claims import Claims
 from .network.member_draws import drawn, noise_of
-from .network.network import Network, programs_of, scale_of, settings_of, without_parameter
+from .network.network import Network, programs_of, without_parameter
+from .population_derivatives import PopulationDerivatives
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
@@ -39,16 +38,15 @@ from .settings.stopping import Halving, Patience
 from .training.member_arguments import Crew, PopulationArguments, checked
 from .training.member_data import MemberData, data_of
 from .training.member_optimizers import MemberOptimizers
-from .training.member_passes import MemberPasses
 from .training.members import Members, Rows
 from .training.rounds import PopulationFit
 
-BUSY = "fit, replace or a new value of vectors was tried on a population while it is being trained"
+BUSY = "fit, step, blend, replace or a new value of vectors was tried on a population while it is being trained"
 REDUCE = ("mean", "std", "quantiles", "vote")
 REDUCE_BYTES = 2**26  # outputs of all members that are reduced at a time
 
 
-class Population:
+class Population(PopulationDerivatives):
     """Many networks of one architecture, which train at once, each with values of its own.
 
     Parameters
@@ -75,8 +73,8 @@ class Population:
 
     `population[i]` is a `Model` with copies of a member's parameters, of its generators and of its optimizer's state. A
     slice, an array of indices or a mask gives a Population of copies of those members. `len(population)` is n.
-    Raises ValueError or TypeError for an argument that cannot be used. While a fit runs, another fit, `replace` and
-    setting `vectors` raise RuntimeError.
+    Raises ValueError or TypeError for an argument that cannot be used. While a fit runs, another fit, `step`,
+    `blend`, `replace` and setting `vectors` raise RuntimeError.
 
     Examples
     --------
@@ -178,15 +176,6 @@ class Population:
         one = summary.text(self._architecture, self._programs.layout.n_bytes)
         trained = "not trained" if self.history is None else repr(self.history)
         return f"{one}\n{len(self):,} members, {self._members.vectors.nbytes / 1024:,.1f} KiB; {trained}"
-
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        """Hold the claim of a change, while no other is held."""
-        claim = threading.Lock()
-        with claim:
-            self._claims.take(claim)
-            yield
-            self._claims.give_back(claim)
 
     # ---- training ----
 
@@ -291,17 +280,6 @@ class Population:
         return history
 
     # ---- use ----
-
-    def _passes(self) -> MemberPasses:
-        settings = settings_of(self._programs.layout, self._architecture.loss)
-        return MemberPasses(self._programs, scale_of(self._architecture), settings, self._members)
-
-    def _threads(self, threads: int | None, rows: int) -> int:
-        """How many threads a pass over so many rows of all members takes."""
-        if threads is not None:
-            scalars.integer("threads", threads, 1)
-        few = rows * self._programs.layout.multiply_adds <= _threads.PARALLEL_MULTIPLY_ADDS
-        return 1 if few else min(_threads.resolve_threads(threads), len(self))
 
     def predict(
         self,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..checks import calls
 from ..data.samples import Samples
+from ..kernels.formulas.loss_functions import OUTSIDE
 from ..kernels.programs import block_programs, prediction_programs, strategy
 from ..kernels.programs.memory import Layout, Vector, Workspace, aligned_zeros
 from ..kernels.programs.program import (
@@ -45,10 +46,12 @@ Kind = tuple[int, np.dtype[Any]]  # how wide a C-ordered array of rows is, and i
 THREAD_ROWS = 64  # the least rows in a thread's shard of a prediction
 DRAWN_ROWS = 2**20  # rows that one key draws what is dropped for, unless a single sample has more
 DRAWN_COUNTERS = 2**32  # so many numbers a key draws for a layer, then they come again
-# What a pass gives: outputs, and the loss if there are targets; the gradient of the loss; or one of the others.
-# STATISTICS gives nothing: the running statistics of normalised layers follow those of the samples.
+# What a pass gives: outputs, and the loss if there are targets; the gradient of the loss by the parameters, or by the
+# inputs too; the outputs as training computes them; or one of the others. STATISTICS gives nothing: the running
+# statistics of normalised layers follow those of the samples.
 OUTPUTS_OR_LOSS, GRADIENT_OF_LOSS, HIDDEN, INPUT_GRADIENTS = "outputs", "gradient", "hidden", "input gradients"
-STATISTICS, TANGENTS = "statistics", "tangents"
+BOTH_GRADIENTS, TRAINING_OUTPUTS, STATISTICS, TANGENTS = "both gradients", "training", "statistics", "tangents"
+OF_BATCHES = GRADIENT_OF_LOSS, BOTH_GRADIENTS, TRAINING_OUTPUTS, STATISTICS  # normalised layers see whole batches
 
 
 class Inference:
@@ -394,8 +397,12 @@ class Sweep:
         self.parameters, self.scale = Vector(layout, Symbol("parameters")), scale
         self.layout, self.library = layout, library(layout.dtype)
         self.most = strategy.most_predicted(layout)
-        self.work = Workspace(layout, layout.block_rows)
+        self.work = self._workspace()
         self.codes: dict[Pass, tuple[dict[int, Code], Code]] = {}  # by height, and joined
+
+    def _workspace(self) -> Workspace:
+        """The buffers; gradients of a user's function go down to the inputs before those of the parameters follow."""
+        return Workspace(self.layout, self.layout.block_rows, keeps_x=self.layout.loss == OUTSIDE)
 
     def pass_of(
         self,
@@ -423,9 +430,9 @@ class Sweep:
         dropped: tuple[int, ...] = (),
     ) -> Pass:
         """The kind of pass over arrays of these kinds."""
-        trains = result in (GRADIENT_OF_LOSS, STATISTICS)
-        every = y is not None and trains and self.layout.whole_batch
-        return _pass(x, y, w, result, in_place, self.layout.block_rows if trains else self.most, every, dropped)
+        of_batches = result in OF_BATCHES
+        most, every = self.layout.block_rows if of_batches else self.most, of_batches and self.layout.whole_batch
+        return _pass(x, y, w, result, in_place, most, every, dropped)
 
     def written(self, pass_: Pass) -> set[int]:
         """The numbers of the heights that there are programs of."""
@@ -446,9 +453,12 @@ class Sweep:
     def _write(self, pass_: Pass, rows: int) -> Code:
         """The program of so many rows."""
         places = self.parameters, self.work, pass_.x, rows, self.scale, pass_.in_place
-        if pass_.result == GRADIENT_OF_LOSS:
+        if pass_.result in (GRADIENT_OF_LOSS, BOTH_GRADIENTS):
             assert pass_.sources is not None
-            program = block_programs.gradient_program(self.parameters, self.work, pass_.sources, rows, self.scale)
+            of_batch = self.parameters, self.work, pass_.sources, rows, self.scale, pass_.result == BOTH_GRADIENTS
+            program = block_programs.gradient_program(*of_batch)
+        elif pass_.result == TRAINING_OUTPUTS:
+            program = block_programs.forward_program(*places[:-1])
         elif pass_.result == STATISTICS:
             assert pass_.sources is not None
             program = block_programs.statistics_program(self.parameters, self.work, pass_.sources, rows, self.scale)
@@ -466,7 +476,7 @@ class Sweep:
     def _forget(self) -> None:
         """Drop all programs, and the memory that only they know."""
         self.codes.clear()
-        self.work = Workspace(self.layout, self.layout.block_rows)
+        self.work = self._workspace()
 
     def __call__(
         self,
@@ -497,13 +507,10 @@ class Sweep:
 
     def by_outputs(self, table: NDArray[Any], inputs: NDArray[Any], gradients: NDArray[Any]) -> None:
         """Fill in the derivatives of all outputs by the inputs, (n, n_out, n_in)."""
-        n_out, at_once = self.layout.sizes[-1], prediction_programs.outputs_at_once(self.layout)
-        units = np.zeros(2 * n_out - 1, gradients.dtype)
-        units[n_out - 1] = 1
-        pass_ = self.pass_of(inputs, result=INPUT_GRADIENTS)
+        at_once, pass_ = prediction_programs.outputs_at_once(self.layout), self.pass_of(inputs, result=INPUT_GRADIENTS)
         _bind(table, inputs)
-        for first in (*range(0, n_out - at_once, at_once), n_out - at_once):  # the last ones may be done twice
-            bind(table, TARGETS, units[n_out - at_once - first :].ctypes.data)
+        for first, unit in prediction_programs.unit_windows(self.layout):
+            bind(table, TARGETS, unit.ctypes.data)
             bind(table, OUTPUTS, gradients[:, first:].ctypes.data, gradients.strides[0])
             self.run(pass_, table, len(inputs), 1 + at_once)
 

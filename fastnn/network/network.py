@@ -21,6 +21,7 @@ from ..settings.layers import Architecture, Dense
 from ..settings.losses import kernel_name, parameter_of
 from ..settings.optimizers import Optimizer
 from .inference import Inference, SmallPredictions
+from .threads import available_threads
 
 OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address
@@ -54,6 +55,13 @@ class Programs:
     blocks: SmallPredictions
     sweeps: list[Any] = field(default_factory=list)
     plans: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_PLANS))  # the latest at the end
+
+    @functools.cached_property
+    def outside(self) -> Programs:
+        """The programs of `Layout.outside`, for populations: each thread of a step needs a plan."""
+        layout = self.layout.outside
+        plans = deque[Any](maxlen=MAX_PLANS * available_threads())
+        return Programs(layout, SmallPredictions(layout, self.blocks.scale), plans=plans)
 
 
 @functools.lru_cache(MAX_ARCHITECTURES)

@@ -113,7 +113,7 @@ class Lanes:
         self.record = training_record(layout, task)
         self.until = np.zeros(len(task.members), np.int64)
         multiply_adds = 3 * task.kind.batch_size * task.layout.multiply_adds * layout.networks
-        self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)
+        self.length = calls.CallLength(multiply_adds, task.first_call)
         self._call(np.empty(0, np.int64), 0)  # compiles, or loads, outside of the timed part
 
     def _within(self) -> NDArray[np.int64]:

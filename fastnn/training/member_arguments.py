@@ -26,6 +26,7 @@ from . import arguments as model_arguments
 from .arguments import MAX_EPOCHS, check_batches, check_rules, dropout_rates
 from .member_data import MemberData, check_weights, data_of, numbers_of, rest_of, split, with_class_weights
 from .member_optimizers import MemberOptimizers
+from .options import AS_IS
 
 MOST = 2**62  # larger integers mean the same, such as a batch of so many samples
 
@@ -142,6 +143,7 @@ class PopulationRequest(NamedTuple):
     stopping: Patience | Halving | None
     max_time: float | None
     threads: int
+    summed: bool = False  # whether a step descends the sum of a batch's losses, not their mean
 
 
 def checked(crew: Crew, arguments: PopulationArguments) -> PopulationRequest:
@@ -158,7 +160,7 @@ def checked(crew: Crew, arguments: PopulationArguments) -> PopulationRequest:
     values = _values(crew, arguments)
     ordered, order = _order(arguments.shuffle, epochs, data)
     work = 3 * float(epochs @ data.counts) * crew.layout.multiply_adds
-    threads = _threads.resolve_threads(arguments.threads) if work > _threads.FIT_MULTIPLY_ADDS else 1
+    threads = _threads_for(work, arguments.threads)
     max_time = arguments.max_time
     if max_time is not None:
         max_time = scalars.number("max_time", max_time, 0.0, open_low=True)
@@ -177,6 +179,38 @@ def checked(crew: Crew, arguments: PopulationArguments) -> PopulationRequest:
         max_time=max_time,
         threads=min(threads, crew.n),
     )
+
+
+_NO_VALUES = MemberValues(0.0, 0.0, np.nan, [], 0.0, 0.0, 0.0)
+
+
+def of_step(crew: Crew, data: MemberData, optimizer: Any, threads: int | None) -> PopulationRequest:
+    """The fit that takes one step on all rows of each member, of which each has equally many."""
+    rows, n = int(data.counts[0]), crew.n
+    model_arguments.check_trainable(crew.architecture)
+    model_arguments.check_rows(crew.layout, rows)
+    if threads is not None:
+        scalars.integer("threads", threads, 1)
+    return PopulationRequest(
+        data=data,
+        held=None,
+        columns=None,
+        epochs=np.ones(n, np.int64),
+        batch_sizes=data.counts,
+        optimizers=MemberOptimizers.of(optimizer, n),
+        values=_NO_VALUES,
+        ordered=AS_IS,
+        order=None,
+        stopping=None,
+        max_time=None,
+        threads=min(_threads_for(3 * n * rows * crew.layout.multiply_adds, threads), n),
+        summed=True,
+    )
+
+
+def _threads_for(multiply_adds: float, threads: int | None) -> int:
+    """How many threads a fit of so many multiply-adds takes."""
+    return _threads.resolve_threads(threads) if multiply_adds > _threads.FIT_MULTIPLY_ADDS else 1
 
 
 def _check_reports(arguments: PopulationArguments) -> None:

@@ -93,6 +93,44 @@ def _per_member(value: Any, n: int, rows: int, n_out: int) -> bool:
     return len(shape) == 2 and shape[:2] == (n, rows) and shape != (rows, n_out)
 
 
+def inputs_rows(
+    architecture: Architecture, feature_names: Any, n: int, X: Any, name: str = "X", finite: bool = True
+) -> Rows:
+    """The inputs of n members: X shared, a set for each, or ragged; raises where they cannot be used."""
+    if isinstance(X, Stream):
+        raise TypeError(f"{name} must be in memory for a population, got a Stream")
+    flat, edges = _counts_of(X, n, architecture.n_inputs, name)
+    array = inputs_of(architecture, flat, feature_names, name, finite=finite)
+    if len(array) > MAX_ROWS:
+        raise ValueError(f"{name} must hold at most {MAX_ROWS} samples, got {len(array)}")
+    return Rows.shared(array, n) if edges is None else Rows(array, edges[:-1], np.diff(edges))
+
+
+def equal_rows(architecture: Architecture, feature_names: Any, n: int, X: Any, finite: bool = True) -> Rows:
+    """The inputs of n members that have equally many rows: (rows, n_inputs), or (n, rows, n_inputs)."""
+    if isinstance(X, tuple):
+        width = architecture.n_inputs
+        raise ValueError(f"X must have shape (rows, {width}) or ({n}, rows, {width}), got a tuple of length {len(X)}")
+    X = arrays.array("X", X) if isinstance(X, list) else X
+    return inputs_rows(architecture, feature_names, n, X, finite=finite)
+
+
+def values_of(name: str, value: Any, inputs: Rows, width: int, dtype: str) -> Rows:
+    """Finite numbers for each row of inputs of `equal_rows`: (rows, width), or (n, rows, width).
+
+    With a width of 1 the last axis may be missing.
+    """
+    array, n, rows = arrays.numeric(name, value), len(inputs.starts), int(inputs.counts[0])
+    if width == 1 and array.shape in ((rows,), (n, rows)):
+        array = array[..., None]
+    if array.shape not in ((rows, width), (n, rows, width)):
+        raise ValueError(f"{name} must have shape ({rows}, {width}) or ({n}, {rows}, {width}), got {array.shape}")
+    found = arrays.parameters(name, array, array.shape, dtype)
+    if found.ndim == 2:
+        return Rows.shared(found, n)
+    return Rows(found.reshape(-1, width), np.arange(n) * rows, inputs.counts)
+
+
 def data_of(
     architecture: Architecture,
     feature_names: Any,
@@ -106,22 +144,16 @@ def data_of(
     Those that are not `labelled` are for predictions: they have no targets, and may hold NaN.
     """
     X, y, sample_weight = samples
-    if isinstance(X, Stream):
-        raise TypeError(f"{names[0]} must be in memory for a population, got a Stream")
+    inputs = inputs_rows(architecture, feature_names, n, X, names[0], finite=labelled)
     if labelled and y is None:
         raise TypeError(f"{names[1]} must hold the targets, got None")
-    flat, edges = _counts_of(X, n, architecture.n_inputs, names[0])
-    array = inputs_of(architecture, flat, feature_names, names[0], finite=labelled)
-    if len(array) > MAX_ROWS:
-        raise ValueError(f"{names[0]} must hold at most {MAX_ROWS} samples, got {len(array)}")
-    inputs = Rows.shared(array, n) if edges is None else Rows(array, edges[:-1], np.diff(edges))
-    uniform = len(array) if edges is None else int(inputs.counts[0]) if (inputs.counts == inputs.counts[0]).all() else 0
+    uniform = int(inputs.counts[0]) if (inputs.counts == inputs.counts[0]).all() else 0
     ragged = isinstance(X, tuple)
 
     def laid(value: Any, width: int, check: Callable[[Any, int], Any]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
         """(what the check gives for all rows, first rows, counts) of targets or weights."""
         if ragged:
-            return check(value, len(array)), inputs.starts, inputs.counts
+            return check(value, len(inputs.array)), inputs.starts, inputs.counts
         counts = np.full(n, uniform)
         if _per_member(value, n, uniform, width):
             value = value.reshape(n * uniform, *value.shape[2:]) if value.shape[:2] == (n, uniform) else value

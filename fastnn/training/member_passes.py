@@ -1,4 +1,4 @@
-"""Passes over samples with the members of a population, one after another: their losses, their outputs."""
+"""Passes over samples with the members of a population, one after another: losses, outputs, gradients."""
 
 from __future__ import annotations
 
@@ -11,34 +11,50 @@ from numpy.typing import NDArray
 from ..checks import calls
 from ..kernels.programs import strategy
 from ..kernels.programs.memory import Layout, aligned_zeros
-from ..kernels.programs.program import PARAMETERS, SETTINGS, bind, bindings
+from ..kernels.programs.prediction_programs import outputs_at_once, unit_windows
+from ..kernels.programs.program import GRADIENT, PARAMETERS, SETTINGS, bind, bindings
 from ..kernels.programs.sources import Source
 from ..kernels.running import entry
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
-from ..network.inference import Kind, Sweep
+from ..network.inference import (
+    BOTH_GRADIENTS,
+    GRADIENT_OF_LOSS,
+    INPUT_GRADIENTS,
+    OUTPUTS_OR_LOSS,
+    TANGENTS,
+    Kind,
+    Sweep,
+)
 from ..network.network import Programs
 from .members import Members, MemberSamples
 from .one_by_one import on_threads, task_record
+
+GRADIENTS = GRADIENT_OF_LOSS, BOTH_GRADIENTS  # results with a gradient by the parameters
 
 
 class _Sweeper:
     """What one thread takes passes with: a sweep, and the padded parameters of the member that it serves."""
 
-    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any]):
+    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any], result: str):
+        layout = programs.layout
         try:
             self.sweep: Sweep = programs.sweeps.pop()
         except IndexError:
-            self.sweep = Sweep(programs.layout, scale)
-        self.memory = aligned_zeros(programs.layout.n_bytes, programs.layout.dtype)
+            self.sweep = Sweep(layout, scale)
+        self.memory = aligned_zeros(layout.n_bytes, layout.dtype)
+        self.gradient = aligned_zeros(layout.n_bytes if result in GRADIENTS else 0, layout.dtype)
         self.table, self.record = bindings(), np.zeros(1, entry.SLOT)
         self.record["parameters"] = address_of(self.memory)
         bind(self.table, PARAMETERS, address_of(self.memory))
         bind(self.table, SETTINGS, address_of(settings))
+        if result in GRADIENTS:
+            self.record["gradient"] = address_of(self.gradient)
+            bind(self.table, GRADIENT, address_of(self.gradient))
 
 
 class MemberPasses:
-    """Losses and outputs of members of one architecture, with the bits of `Model.evaluate` and `Model.predict`."""
+    """Passes of members of one architecture, with the bits that `Model` gives."""
 
     def __init__(self, programs: Programs, scale: float, settings: NDArray[Any], members: Members):
         """`settings` is a record of settings with the loss's parameter."""
@@ -57,24 +73,73 @@ class MemberPasses:
         self._run(which, samples, counts, losses, threads)
         return losses
 
-    def outputs_on(self, which: NDArray[np.int64], samples: MemberSamples, rows: int, threads: int = 1) -> NDArray[Any]:
-        """The outputs (m, rows, n_out) of members `which` (m,), each for its own of m sample sets of so many rows."""
-        out = np.empty((len(which), rows, self.layout.sizes[-1]), self.layout.dtype)
-        self._predict(which, samples, address_of(out) + out.strides[0] * np.arange(len(which)), threads)
+    def outputs_on(
+        self,
+        which: NDArray[np.int64],
+        samples: MemberSamples,
+        rows: int,
+        threads: int = 1,
+        result: str = OUTPUTS_OR_LOSS,
+    ) -> NDArray[Any]:
+        """The outputs (m, rows, n_out) of members `which` (m,), each for its own of m sample sets of so many rows.
+
+        `result` may be TRAINING_OUTPUTS, or TANGENTS along the targets.
+        """
+        out = self._room(which, rows, self.layout.sizes[-1])
+        self._write(which, samples, {"outputs": _places(out)}, threads, result)
         return out
 
     def flat_outputs_on(self, which: NDArray[np.int64], samples: MemberSamples, threads: int = 1) -> NDArray[Any]:
         """The outputs (all rows, n_out) of members `which` (m,), those for each one's sample set behind the last's."""
         counts = samples.places["n"]
         out = np.empty((int(counts.sum()), self.layout.sizes[-1]), self.layout.dtype)
-        self._predict(which, samples, address_of(out) + out.strides[0] * (np.cumsum(counts) - counts), threads)
+        starts = address_of(out) + out.strides[0] * (np.cumsum(counts) - counts)
+        self._write(which, samples, {"outputs": starts}, threads)
         return out
 
-    def _predict(self, which: NDArray[np.int64], samples: MemberSamples, to: NDArray[np.int64], threads: int) -> None:
-        """Write the outputs of each member to an address."""
+    def gradients_on(
+        self, which: NDArray[np.int64], samples: MemberSamples, rows: int, threads: int, to_inputs: bool
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The gradients of the summed losses by the parameters, unpadded (m, P), and by the inputs (m, rows, n_in).
+
+        The second one is empty if it is not wanted. Only the programs of `Layout.outside` give it.
+        """
+        layout = self.layout
+        gradients = np.empty((len(which), len(layout.elements)), layout.dtype)
+        d_x = self._room(which, rows if to_inputs else 0, layout.sizes[0])
+        places = {"gradient": _places(gradients)} | ({"outputs": _places(d_x)} if to_inputs else {})
+        self._write(which, samples, places, threads, BOTH_GRADIENTS if to_inputs else GRADIENT_OF_LOSS)
+        if to_inputs and self.scale != 1:
+            d_x *= d_x.dtype.type(self.scale)
+        return gradients, d_x
+
+    def jacobians_on(self, which: NDArray[np.int64], samples: MemberSamples, rows: int, threads: int) -> NDArray[Any]:
+        """The derivatives of the outputs by the inputs, (m, rows, n_out, n_in)."""
+        n_in, n_out = self.layout.sizes[0], self.layout.sizes[-1]
+        out = self._room(which, rows, n_out, n_in)
+        for first, unit in unit_windows(self.layout):
+            places = {"outputs": _places(out) + first * n_in * out.itemsize, "targets": address_of(unit)}
+            self._write(which, samples, places, threads, INPUT_GRADIENTS)
+        return out
+
+    def _room(self, which: NDArray[np.int64], *shape: int) -> NDArray[Any]:
+        """An array of such a shape for each member."""
+        return np.empty((len(which), *shape), self.layout.dtype)
+
+    def _write(
+        self,
+        which: NDArray[np.int64],
+        samples: MemberSamples,
+        to: dict[str, Any],
+        threads: int,
+        result: str = OUTPUTS_OR_LOSS,
+    ) -> None:
+        """Write what a pass gives of each member to addresses, by the fields of the records PLACE."""
         places = samples.places.copy()
-        places["outputs"] = to
-        self._run(which, replace(samples, places=places), np.ones(len(which)), np.empty(len(which)), threads)
+        for name, addresses in to.items():
+            places[name] = addresses
+        ones, losses = np.ones(len(which)), np.empty(len(which))
+        self._run(which, replace(samples, places=places), ones, losses, threads, result)
 
     def _run(
         self,
@@ -83,31 +148,50 @@ class MemberPasses:
         counts: NDArray[np.float64],
         losses: NDArray[np.float64],
         threads: int,
+        result: str = OUTPUTS_OR_LOSS,
     ) -> None:
-        """Fill losses, and outputs where the samples say a place, in calls that each take a short time."""
+        """Fill losses, and what the samples say a place of, in calls that each take a short time."""
         layout, record = self.layout, task_record(self.layout, self.members, samples)
         longest, width = int(samples.places["n"].max(initial=0)), layout.sizes[-1] * layout.itemsize
-        record["output_stride"] = width
+        record["output_stride"] = layout.itemsize * _width(layout, result)
         nowhere = longest if not samples.places["outputs"].all() else 0
-        scratch = np.empty(nowhere * layout.sizes[-1], layout.dtype).view(np.uint8)
-        sweepers = [_Sweeper(self.programs, self.scale, self.settings) for _ in range(threads)]
-        pass_ = sweepers[0].sweep.pass_of_kinds(_kind(samples.x), _kind_or_none(samples.y), _kind_or_none(samples.w))
+        scratch = np.empty(nowhere * width, np.uint8)
+        sweepers = [_Sweeper(self.programs, self.scale, self.settings, result) for _ in range(threads)]
+        kinds = _kind(samples.x), _kind_or_none(samples.y), _kind_or_none(samples.w)
+        pass_ = sweepers[0].sweep.pass_of_kinds(*kinds, result)
         wanted = set[int]()
         for n in np.unique(samples.places["n"]).tolist():
-            wanted |= strategy.numbers(n, pass_.most)
+            wanted |= strategy.numbers(n, pass_.most, pass_.every)
         codes = [sweeper.sweep.code(pass_, wanted) for sweeper in sweepers]
-        scratches = [scratch, *(scratch.copy() for _ in sweepers[1:])]
-        total_rows = int(samples.places["n"].sum())
-        mean = max(1, total_rows // max(1, len(which)))
-        for first, stop in calls.pieces(len(which), threads, mean * layout.multiply_adds / threads):
+        scratches, pick = [scratch, *(scratch.copy() for _ in sweepers[1:])], strategy.pick(pass_.most, pass_.every)
+        mean = max(1, int(samples.places["n"].sum()) // max(1, len(which)))
+        multiply_adds = _passes(layout, result) * layout.multiply_adds
+        for first, stop in calls.pieces(len(which), threads, mean * multiply_adds / threads):
             mailbox, arguments = aligned_zeros(MAILBOX.itemsize, MAILBOX), []
             chosen = record, samples.places[first:stop], which[first:stop], counts[first:stop], losses[first:stop]
             for sweeper, code, room in zip(sweepers, codes, scratches, strict=True):
-                of_code = code.operations, code.patches, code.parts, strategy.pick(pass_.most), sweeper.table
+                of_code = code.operations, code.patches, code.parts, pick, sweeper.table
                 step = sweeper.sweep.work.step
                 arguments.append((*of_code, step, mailbox, sweeper.record, *chosen, room))
             on_threads(entry.sweep_members, arguments)
         self.programs.sweeps.extend(sweeper.sweep for sweeper in sweepers)
+
+
+def _passes(layout: Layout, result: str) -> int:
+    """How often a sample goes through the network, forward or backward."""
+    found = {GRADIENT_OF_LOSS: 3, BOTH_GRADIENTS: 3, TANGENTS: 2, INPUT_GRADIENTS: 1 + outputs_at_once(layout)}
+    return found.get(result, 1)
+
+
+def _width(layout: Layout, result: str) -> int:
+    """How many numbers of a row of samples go to `outputs`."""
+    n_in, n_out = layout.sizes[0], layout.sizes[-1]
+    return {BOTH_GRADIENTS: n_in, INPUT_GRADIENTS: n_in * n_out}.get(result, n_out)
+
+
+def _places(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Where the part of each member begins in an array."""
+    return address_of(array) + array.strides[0] * np.arange(len(array))
 
 
 def _kind(source: Source) -> Kind:

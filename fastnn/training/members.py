@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import calls
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind
@@ -226,6 +227,11 @@ class MemberTask:
     def layout(self) -> Layout:
         """Where parameters lie in a padded vector."""
         return self.programs.layout
+
+    @property
+    def first_call(self) -> float:
+        """Multiply-adds of the first compiled call, which mostly is the only one of a single step."""
+        return calls.FIRST_SWEEP if self.kind.summed else calls.FIRST_CALL
 
 
 class Engine(Protocol):

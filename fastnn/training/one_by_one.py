@@ -118,7 +118,7 @@ class OneByOne:
         self.record = training_record(task.layout, task)
         self.until = np.zeros(len(task.members), np.int64)
         multiply_adds = 3 * min(task.kind.batch_size, task.layout.block_rows) * task.layout.multiply_adds
-        self.length = calls.CallLength(multiply_adds, calls.FIRST_CALL)
+        self.length = calls.CallLength(multiply_adds, task.first_call)
         self._call(np.empty(0, np.int64), 0)  # compiles, or loads, outside of the timed part
 
     def _noted(self, name: str) -> list[int]:

@@ -311,6 +311,7 @@ def _buckets(
             l1=bool(np.any(request.values.l1)),
             rules=rules,
             rate_per=learning_rates.per_of(rate),
+            summed=request.summed,
         )
         task = MemberTask(
             which=order[edges[i] : edges[i + 1]],

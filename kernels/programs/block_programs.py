@@ -19,7 +19,7 @@ from .layers.layer import BATCH, TRACKED
 from .memory import Block, Layout, Vector, Workspace
 from .passes import Destination, Dropout
 from .program import Operation, Program
-from .sources import Sources
+from .sources import Source, Sources
 
 
 class Rules(NamedTuple):
@@ -76,10 +76,27 @@ class Task:
         return self.parameters.layout
 
 
-def gradient_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
-    """A block of samples: its loss, and its gradient added to the one that the symbol stands for."""
+def gradient_program(
+    parameters: Vector,
+    work: Workspace,
+    sources: Sources,
+    rows: int,
+    input_scale: float,
+    to_inputs: bool = False,
+) -> Program:
+    """A block of samples: its loss, and its gradient added to the one that the symbol stands for.
+
+    `to_inputs` says that dC/dx follows, in the rows that `outputs` stands for; the workspace then keeps x.
+    """
     destination = Destination(Vector(parameters.layout, Symbol("gradient"), "d"))
-    task = Task(parameters, work, sources, input_scale, destination, statistics=BATCH)
+    task = Task(parameters, work, sources, input_scale, destination, statistics=BATCH, to_inputs=to_inputs)
+    return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
+
+
+def forward_program(parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float) -> Program:
+    """A block of samples: its outputs as training computes them, with the statistics of the batch."""
+    sources = Sources(x, x)  # nobody loads targets
+    task = Task(parameters, work, sources, input_scale, Destination(parameters), statistics=BATCH, part=FORWARD)
     return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
 
 

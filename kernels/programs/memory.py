@@ -471,6 +471,13 @@ class Workspace:
         self._buffers.append(made)
         return field_at(made.ctypes.data, "numbers", n, self.layout.networks)
 
+    @functools.cached_property
+    def one(self) -> Matrix:
+        """The float64 number 1, of each network of a group."""
+        made = self.numbers(1)
+        self._buffers[-1][...] = 1
+        return made
+
     def field(self, name: str, cols: int = 1) -> Matrix:
         """A field of what the operations of a step share."""
         return field(self.step, name, cols, self.layout.networks)

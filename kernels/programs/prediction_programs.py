@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..formulas.activations import ROW_WISE
 from ..formulas.loss_functions import LOSSES
@@ -69,6 +73,15 @@ def hidden_program(
 def outputs_at_once(layout: Layout) -> int:
     """How many outputs a program of `input_gradient_program` takes the derivatives of."""
     return min(layout.sizes[-1], MAX_OUTPUTS)
+
+
+def unit_windows(layout: Layout) -> list[tuple[int, NDArray[Any]]]:
+    """For passes by `input_gradient_program` that together give all outputs: (the first output, what `targets` is)."""
+    n_out, count = layout.sizes[-1], outputs_at_once(layout)
+    units = np.zeros(2 * n_out - 1, layout.dtype)
+    units[n_out - 1] = 1
+    firsts = (*range(0, n_out - count, count), n_out - count)  # the last outputs may come twice
+    return [(first, units[n_out - count - first :]) for first in firsts]
 
 
 def input_gradient_program(

@@ -47,6 +47,7 @@ class Kind(NamedTuple):
     rules: Rules = NO_RULES
     rate_per: str = ""  # whether the learning rate changes with each "step" or "epoch"
     partial: bool = False  # whether more samples of the epoch follow these
+    summed: bool = False  # whether a step descends the sum of a batch's losses, not their mean
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Training:
             f"{self.kind.optimizer}_advance",
             settings=self.layout.setting("optimizer"),
             state=self._state("numbers", MAX_NUMBERS),
-            count=self.work.field("count"),
+            count=self.work.one if self.kind.summed else self.work.field("count"),
             scale=self.work.field("scale"),
             scalars=self.work.field("scalars", MAX_NUMBERS),
         )

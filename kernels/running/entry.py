@@ -57,12 +57,14 @@ from .records import (
 from .seeding import draw
 
 # The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
-# live ones that programs change, a buffer for an order. `resident` is the member within an epoch, -1 if there is none;
-# `epoch` is how many epochs of it lie where all members do; `entered` counts calls, and `done` blocks of samples.
+# live ones that programs change, a buffer for an order, a padded gradient of a pass that gives one, else 0. `resident`
+# is the member within an epoch, -1 if there is none; `epoch` is how many epochs of it lie where all members do;
+# `entered` counts calls, and `done` blocks of samples.
 SLOT = np.dtype(
     [
         *((name, "i8") for name in ("resident", "epoch", "entered", "done")),
         *((name, "i8") for name in ("parameters", "vectors", "live_vectors", "live_state", "settings", "order")),
+        ("gradient", "i8"),
     ]
 )
 _STATE_BYTES = STATE_RECORD.itemsize
@@ -754,16 +756,16 @@ def sweep_members(
     scratch,
     worker,
 ):
-    """Run the programs of blocks over the samples of each member of a population: evaluate or predict.
+    """Run the programs of blocks over the samples of each member of a population: evaluate, predict, gradients.
 
     Threads take members from the queue, as in `train_members`. Member queue[k] has its samples at places[k]; its loss,
-    the sum divided by counts[k], float64, is losses[k]; its outputs go to where places[k] says, or to scratch.
+    the sum divided by counts[k], float64, is losses[k]; its outputs go to where places[k] says, or to scratch. Where
+    the slot has a gradient, the programs add to it, and places[k] says where that of the member goes.
     """
     here, memory, now = slot[0], task[0], step[0]
     entered = enters(mailbox, worker)
     if entered != 0:
         return entered == 2
-    before = flush_subnormals()
     k = next_place(mailbox)
     while k < queue.shape[0]:
         n = memory.n_words
@@ -775,10 +777,13 @@ def sweep_members(
             bindings[OUTPUTS].address = address(scratch)
         now.scale = 1.0 / counts[k]
         now.total = 0.0
+        if here.gradient != 0:
+            zero_bytes(here.gradient, memory.n_bytes)
         _sweep(operations, patches, parts, pick, bindings, 0, places[k].n)
+        if here.gradient != 0:
+            pack_words(places[k].gradient, here.gradient, memory.words, n)
         losses[k] = now.total / counts[k]
         k = next_place(mailbox)
-    restore(before)
     leave(mailbox, worker)
     return False
 

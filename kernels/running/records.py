@@ -24,8 +24,10 @@ RUN = np.dtype(
 )
 # Where a member of a population finds its samples. `rows` is the address of the int32 numbers of those that it sees, n
 # of them; 0 where they are the first n. `rates` is the address of the learning rate at position 0, where it changes;
-# `outputs` where the outputs go, 0 where nobody wants them.
-PLACE = np.dtype([(name, "i8") for name in ("inputs", "targets", "weights", "rows", "n", "rates", "outputs")])
+# `outputs` where the outputs go, 0 where nobody wants them, and `gradient` where the unpadded gradient goes, if any.
+PLACE = np.dtype(
+    [(name, "i8") for name in ("inputs", "targets", "weights", "rows", "n", "rates", "outputs", "gradient")]
+)
 # What members of a population that are trained by one kind of fit have in common: addresses, and bytes between members.
 # Parameters and each of the optimizer's vectors are n_words words of 4 bytes, unpadded; word i of one lies at words[i],
 # int64, of a padded vector of n_bytes. `start` is a record STATE: the number of this fit's optimizer, and its numbers.

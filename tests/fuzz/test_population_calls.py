@@ -26,6 +26,13 @@ METHODS = {
     "predict_each": {"X": np.ones((3, 2, 4))},
     "evaluate": {"X": X, "y": Y},
     "replace": {"losers": [0], "winners": [1]},
+    "forward": {"X": X},
+    "backward": {"X": X, "dA": Y},
+    "step": {"X": X, "dA": Y},
+    "jacobian": {"X": X},
+    "jvp": {"X": X, "V": X},
+    "hessian": {"X": X},
+    "blend": {"others": POPULATION, "tau": 0.5},
     "best": {},
     "save": {"path": "new"},
 }

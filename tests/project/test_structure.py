@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
 ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files"]
 ROOMS += ["derivatives", "uncertainty", "model"]
-ROOMS += ["population", "group_models", "rate_search", "estimators", "loading", "search", "__init__", "cli", "__main__"]
+ROOMS += ["population_derivatives", "population", "group_models", "rate_search"]
+ROOMS += ["estimators", "loading", "search", "__init__", "cli", "__main__"]
 # Who imports a wing, beside itself, and beside `__init__`, which loads names lazily.
 WINGS = {"estimators": {"loading", "search"}, "search": set(), "cli": {"__main__"}, "__main__": set()}
 
