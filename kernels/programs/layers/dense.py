@@ -56,8 +56,8 @@ class Dense(Kind):
     def delta(self, step: Step, read: int, delta: Delta) -> None:
         """d @ W.T."""
         program, layer, d, out = step.program, step.layer, step.d, delta.out
-        fuses, numbers = delta.fused_epilogue is not None, delta.numbers or {}
-        if d.cols == 1 and fuses and delta.fused.startswith("group_"):
+        fused_epilogue, numbers = delta.fused_epilogue, delta.numbers or {}
+        if d.cols == 1 and fused_epilogue is not None and delta.fused.startswith("group_"):
             w = step.tensor("weight")[delta.shard.columns, :]
             program.add(delta.fused, out=out, x=d, y=w.T, z=delta.z, **numbers)
             return
@@ -73,9 +73,9 @@ class Dense(Kind):
             program.add("identity_gemv_backward", out=part, x=d, B=w, zeros=zeros, z=part)
             program.add("add", out=out, x=out, y=part)
             delta.epilogue(WHOLE)
-        elif fuses:
+        elif fused_epilogue is not None:
             program.add(delta.fused, out=out, x=d, B=w, zeros=zeros, z=delta.z, **numbers)
-            delta.fused_epilogue(WHOLE)
+            fused_epilogue(WHOLE)
 
     def gradient(self, step: Step, gradient: Gradient) -> None:
         """dW = x.T @ d, and db = the sum of d over the samples."""
