@@ -123,6 +123,7 @@ class Population(PopulationDerivatives):
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
         self._claims = Claims(BUSY)
+        self._steps = None
 
     # ---- structure ----
 

@@ -17,17 +17,15 @@ from .network import threads as _threads
 from .network.claims import Claims
 from .network.inference import TANGENTS, TRAINING_OUTPUTS
 from .network.network import Network, Programs, scale_of, settings_of
-from .reports.progress import PopulationProgress
 from .settings.each import is_array, numbers
 from .settings.layers import Architecture
 from .settings.optimizers import SGD, Optimizer
-from .training import member_arguments
 from .training.arguments import check_rows, check_trainable
 from .training.member_arguments import Crew
 from .training.member_data import MemberData, equal_rows, values_of
 from .training.member_passes import MemberPasses
+from .training.member_steps import MemberSteps
 from .training.members import Members, MemberSamples, Rows
-from .training.rounds import PopulationFit
 
 
 class PopulationDerivatives:
@@ -39,6 +37,7 @@ class PopulationDerivatives:
     _split_seeds: NDArray[np.int64]
     _feature_names: tuple[str, ...] | None
     _claims: Claims
+    _steps: MemberSteps | None  # the latest, where there were some
 
     @contextmanager
     def _change(self) -> Iterator[None]:
@@ -271,15 +270,12 @@ class PopulationDerivatives:
         (array([ True,  True,  True]), [1.0, 2.0, 3.0])
         """
         data, _, which = self._outside(X, dA)
-        layout = self._programs.layout
-        crew = Crew(self._architecture, layout, len(which), self._feature_names, self._split_seeds)
-        request = member_arguments.of_step(crew, data, optimizer, threads)
         with self._change():
-            members, silent = self._members, PopulationProgress(bar=False, lines=False, epochs=0)
-            number = members.train_by(request.optimizers, request.optimizers.n_vectors)
-            fit = PopulationFit(self._architecture, self._programs.outside, members, request, number, silent)
-            fit.run()
-        return np.asarray(fit.runs["epoch"] == 1)
+            if self._steps is None:
+                layout = self._programs.layout
+                crew = Crew(self._architecture, layout, len(which), self._feature_names, self._split_seeds)
+                self._steps = MemberSteps(crew, self._programs.outside)
+            return self._steps.step(self._members, data, optimizer, threads)
 
     def blend(self, others: PopulationDerivatives, tau: ArrayLike) -> None:
         """Move each member towards that of another population: self += tau * (others - self) (Polyak averaging).

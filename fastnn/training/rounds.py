@@ -64,7 +64,8 @@ class PopulationFit:
         self.members, self.request, self.report = members, request, report
         layout, n = programs.layout, len(members)
         self.epochs, self.samples = request.epochs, request.data.samples()
-        self.runs = _runs(request)
+        self.used: Any = None  # what else must live as long as the engines
+        self.runs = runs_of(request)
         most = int(request.epochs.max(initial=0))
         self.losses, self.val_losses = np.zeros((n, most)), np.full((n, most if request.held else 0), np.nan)
         self.stopped = np.zeros(n, np.bool_)
@@ -101,8 +102,8 @@ class PopulationFit:
 
     # ---- the loop ----
 
-    def run(self) -> None:
-        """Train to the end."""
+    def run(self, closes: bool = True) -> None:
+        """Train to the end. Engines that do not close then wait for more epochs, unless there is an error."""
         silent = self.request.values.rules.random & self.request.values.silent(len(self.members))
         noise = self.members.states["noise"][silent]
         try:
@@ -110,15 +111,19 @@ class PopulationFit:
             while (live := self.live).any():
                 goal = self._next_round(done, live)
                 before = self.runs["epoch"].copy()
-                self._reach(goal)
+                self._reach(goal, closes)
                 self._after_round(np.flatnonzero(self.runs["epoch"] > before))
                 done = goal
                 self._tell(goal)
                 if self.end is not None and time.perf_counter() >= self.end:
                     break
+        except BaseException:
+            closes = True
+            raise
         finally:
             self.members.states["noise"][silent] = noise  # as a fit without these rules leaves it
-            self._close()
+            if closes:
+                self.close()
         if self.best_vectors is not None:
             some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
             some &= self.runs["status"] != records.DIVERGED
@@ -153,8 +158,8 @@ class PopulationFit:
         runs = self.runs[bucket.which]
         return int((-(-runs["n_samples"] // runs["batch_size"])).max())
 
-    def _reach(self, goal: int) -> None:
-        """Train all live members to an epoch, or to their last one before it."""
+    def _reach(self, goal: int, closes: bool) -> None:
+        """Train all live members to an epoch, or to their last one before it; engines close if nothing follows."""
         until, live = np.minimum(self.epochs, goal), self.live
         for bucket in self.buckets:
             which = self._pending(bucket.which[live[bucket.which]], until)
@@ -168,7 +173,7 @@ class PopulationFit:
                 self.report.epochs(lambda: int(self.runs["epoch"].sum()))
                 which = self._pending(which, until)
             del rates
-            if not (self.epochs[bucket.which] > goal).any():
+            if closes and not (self.epochs[bucket.which] > goal).any():
                 bucket.engine.close()
                 bucket.engine = None
 
@@ -204,7 +209,8 @@ class PopulationFit:
         kind = int(self.request.optimizers.which[bucket.which[0]])
         return self.request.optimizers.column(kind, "learning_rate")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the engines."""
         for bucket in self.buckets:
             engine, bucket.engine = bucket.engine, None
             if engine is not None:
@@ -257,7 +263,7 @@ class PopulationFit:
         self.stopped[some[order[stay:]]] = True
 
 
-def _runs(request: PopulationRequest) -> NDArray[Any]:
+def runs_of(request: PopulationRequest) -> NDArray[Any]:
     """The records RUN of all members, before their first step."""
     runs = np.zeros(len(request.epochs), records.RUN)
     runs["n_samples"], runs["batch_size"], runs["ordered"] = request.data.counts, request.batch_sizes, request.ordered

@@ -1,5 +1,6 @@
 """Derivatives of populations, and steps on gradients from outside: each member is as its model."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastnn import (
     Rprop,
 )
 from fastnn.kernels.programs.layers.dense import DENSE
+from fastnn.training import lanes, one_by_one
 
 from ..cases import DTYPES
 
@@ -354,15 +356,48 @@ def test_further_steps_take_the_programs_of_the_first(engine, monkeypatch):
     """Each thread has a plan, and all of them are kept."""
     for module in ("threads", "network"):
         monkeypatch.setattr(f"fastnn.network.{module}.available_threads", lambda: 4)
+    module, name = {"one by one": (one_by_one, "Plan"), "in lanes": (lanes, "GroupPlan")}[engine]
+    original, made = getattr(module, name), []
+    monkeypatch.setattr(module, name, lambda *arguments: made.append(original(*arguments)) or made[-1])
     population = small_one(n=7)
     X, dA, _ = problem(population, 16)
-    population.step(X, dA, threads=4)
-    plans = population._programs.outside.plans
-    known = {id(plan) for plan in plans}
-    assert len(known) == 4  # more than a model keeps
-    for threads in (4, 1, 4):
+    for threads in (4, 4, 1, 4):
         population.step(X, dA, threads=threads)
-        assert {id(plan) for plan in plans} == known
+        assert len(made) == 4  # more than a model keeps
+
+
+def test_further_steps_are_those_of_a_new_call(engine):
+    """Whatever happens between them: other samples, numbers of rows, optimizers and fits; new memory; a divergence."""
+    population, alone = small_one(n=5), small_one(n=5)
+    adam, momentum, rates = Adam(0.01), Momentum(0.02), SGD(np.array([0.1, 0.2, 1e38, 0.3, 0.4]))
+    X, dA, _ = problem(population, 16)
+
+    def step(i, rows=16, optimizer=adam):
+        some, gradient = rng.standard_normal((5, rows, X.shape[-1])).astype("f4"), dA[:, :rows] * (1 + i)
+        alone._steps = None  # so that nothing is left of the last call
+        taken = [each.step(some, gradient, optimizer=optimizer) for each in (population, alone)]
+        np.testing.assert_array_equal(*taken)
+        np.testing.assert_array_equal(population.vectors, alone.vectors)
+        return taken[0]
+
+    def both(do):
+        for each in (population, alone):
+            do(each)
+
+    for i in range(3):
+        step(i)
+    step(3, rows=12)
+    step(4, optimizer=momentum)
+    step(5)
+    both(lambda each: each.fit(X, dA, epochs=1, batch_size=16, optimizer=momentum))
+    step(6, optimizer=momentum)
+    both(lambda each: each.replace([0], [1]))
+    step(7, optimizer=momentum)
+    both(lambda each: setattr(each, "vectors", each.vectors / 2))
+    step(8, optimizer=momentum)
+    assert [step(i, optimizer=rates).tolist() for i in (9, 10)] == [[True, True, False, True, True]] * 2
+    population = pickle.loads(pickle.dumps(population))
+    step(11, optimizer=rates)
 
 
 # ---- blend ----
