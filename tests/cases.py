@@ -3,6 +3,8 @@
 A row of the kernels' ACTIVATIONS, LOSSES or OPTIMIZERS that is missing here fails `test_cases.py`.
 """
 
+import re
+
 from fastnn import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Nadam, RMSprop, Rprop
 from fastnn.kernels.formulas import activations, loss_functions
 from fastnn.kernels.formulas.update_rules import OPTIMIZERS as UPDATE_RULES
@@ -80,3 +82,8 @@ def missing():
         (set(UPDATE_RULES), OPTIMIZERS),
     ]
     return {name for there, here in pairs for name in there.symmetric_difference(here)}
+
+
+def name_of(value):
+    """A value as text for the name of a case: without addresses, which differ from run to run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value), flags=re.IGNORECASE)

@@ -22,6 +22,8 @@ import fastnn
 from fastnn.kernels import reference
 from fastnn.settings.optimizers import BY_NAME
 
+from ..cases import name_of
+
 rng = np.random.default_rng(3)
 X = rng.standard_normal((90, 6))
 LABELS = np.array(["ash", "elm", "oak"])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 1)]
@@ -472,7 +474,7 @@ def pinball(e):
         ("quantile", lambda e: np.abs(e) / 2),
         (fastnn.Quantile(0.9), pinball),
     ],
-    ids=str,
+    ids=name_of,
 )
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_losses(loss, value, solver):
@@ -544,7 +546,7 @@ def test_grid_search():
         ({"callbacks": [fastnn.TimeLimit(1)]}, "callbacks must be callables that take the estimator, got"),
         ({"threads": 0}, "The 'threads' parameter of MLPRegressor must be"),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_errors_come_before_anything_is_changed(options, message):
     made = regressor(**options)

@@ -20,6 +20,7 @@ from sklearn.exceptions import NotFittedError
 import fastnn
 from fastnn.files.population_file import halves, whole
 
+from ..cases import name_of
 from .test_storage import REMOVED, rewrite
 
 X = np.random.default_rng(0).normal(size=(60, 4))
@@ -100,7 +101,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "parameters"), CASES, ids=str)
+@pytest.mark.parametrize(("kind", "parameters"), CASES, ids=name_of)
 def test_an_estimator_comes_back_and_goes_on(kind, parameters, path):
     """partial_fit and a warm-started fit of what was loaded give the bits of what was never saved."""
     made = fitted(kind, **copy.deepcopy(parameters))
@@ -436,7 +437,7 @@ UNSAVED = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "parameters", "error", "message"), UNSAVED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("kind", "parameters", "error", "message"), UNSAVED, ids=lambda value: name_of(value)[:40])
 def test_parameters_that_no_file_holds(kind, parameters, error, message, path):
     """They are refused before anything is written."""
     made = fitted(kind)
@@ -485,7 +486,6 @@ def change(name, value):
         (change("n_iter_", "3"), TypeError, "n_iter_ must be an integer, got '3'"),
         (change("loss_curve_", [object()]), TypeError, "loss_curve_ must hold"),
     ],
-    ids=str,
 )
 def test_estimators_that_no_file_holds(change, error, message, path):
     made = fitted(C)
@@ -607,7 +607,7 @@ def content(tmp_path_factory):
     return path.read_bytes(), description(path)
 
 
-@pytest.mark.parametrize(("keys", "value", "message"), CHANGES, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("keys", "value", "message"), CHANGES, ids=lambda value: name_of(value)[:50])
 def test_a_file_that_was_changed(keys, value, message, content, path):
     path.write_bytes(content[0])
     changed = edited(content[1], *keys, value=value)
@@ -655,7 +655,7 @@ def test_tensors_that_do_not_fit(content, path):
         ((*P, "loss"), "huber", {"history.status": np.array([1.5, 0])}, "history.status must be integers"),
         ((*P, "loss"), "huber", {"history.status": REMOVED}, "the tensors of a history are"),
     ],
-    ids=lambda value: str(value)[:50],
+    ids=lambda value: name_of(value)[:50],
 )
 def test_a_file_of_an_ensemble_that_was_changed(keys, value, tensors, message, path):
     fitted(fastnn.MLPEnsembleRegressor, X, Y, n_estimators=2).save(path)
