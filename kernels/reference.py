@@ -43,6 +43,10 @@ ACTIVATIONS: dict[str, Any] = {
         lambda z, a: np.where(a > 0, _SCALE, a + _SCALE * _ALPHA),
     ),
     "silu": (lambda z: z * _sigmoid(z), lambda z, a: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
+    "mish": (
+        lambda z: z * np.tanh(np.logaddexp(0, z)),
+        lambda z, a: np.tanh(np.logaddexp(0, z)) + z * _sigmoid(z) / np.cosh(np.minimum(np.logaddexp(0, z), 350)) ** 2,
+    ),
     "softplus": (lambda z: np.logaddexp(0, z), lambda z, a: -np.expm1(-a)),
     "hard_sigmoid": (lambda z: np.clip((z + 3) / 6, 0, 1), lambda z, a: ((a > 0) & (a < 1)) / 6),
     "exp": (np.exp, lambda z, a: a),

@@ -40,7 +40,7 @@ SETTINGS = {name: settings_of(optimizer) for name, optimizer in OPTIMIZERS.items
 
 # Activations by what tests may do with them: a derivative that is continuous, one that jumps, and none that trains
 # hidden layers.
-SMOOTH = ("identity", "sigmoid", "tanh", "gelu", "elu", "silu", "softplus", "exp")
+SMOOTH = ("identity", "sigmoid", "tanh", "gelu", "elu", "silu", "mish", "softplus", "exp")
 KINKED = ("relu", "leaky_relu", "selu", "hard_sigmoid")
 STEPS = ("step",)
 ACTIVATIONS = (*SMOOTH, *KINKED, *STEPS)

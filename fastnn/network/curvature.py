@@ -55,6 +55,12 @@ def _of_silu(z: Array) -> Derivatives:
     return z * s, s + z * slope, slope * (2 + z * (1 - 2 * s))
 
 
+def _of_mish(z: Array) -> Derivatives:
+    s, w = _sigmoid(z), np.tanh(np.logaddexp(0, z))
+    slope = s * (1 - w * w)
+    return z * w, w + z * slope, slope * (2 + z * (1 - s - 2 * s * w))
+
+
 def _of_softplus(z: Array) -> Derivatives:
     s = _sigmoid(z)
     return np.logaddexp(0, z), s, s * (1 - s)
@@ -90,6 +96,7 @@ SECOND_DERIVATIVES: dict[str, Callable[[Array], Derivatives]] = {
     "elu": _elu(1.0, 1.0),
     "selu": _elu(SCALE, ALPHA),
     "silu": _of_silu,
+    "mish": _of_mish,
     "softplus": _of_softplus,
     "hard_sigmoid": _straight(lambda z: np.clip((z + 3) / 6, 0, 1), lambda z: (np.abs(z) < 3) / 6),
     "exp": _of_exp,

@@ -65,8 +65,8 @@ class Dense(_Layer):
         where z > 0, the perceptron), "softplus" log(1 + e^z), "relu" max(z, 0). Others that go on below zero:
         "leaky_relu" with 0.01 z, "elu" with e^z - 1, "selu" with 1.76 (e^z - 1), and 1.05 z above, so that mean 0 and
         variance 1 stay (Klambauer et al. 2017), "gelu" z Phi(z) with the standard normal distribution (Hendrycks and
-        Gimpel 2016), "silu" z sigmoid(z). For the last layer also "softmax" e^z / sum e^z over the layer's neurons.
-        Or your own, see `Activation`.
+        Gimpel 2016), "silu" z sigmoid(z), "mish" z tanh(log(1 + e^z)) (Misra 2019). For the last layer also "softmax"
+        e^z / sum e^z over the layer's neurons. Or your own, see `Activation`.
 
     Examples
     --------

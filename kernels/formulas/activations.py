@@ -16,7 +16,8 @@ from ..cpu.target import Target
 
 LEAK = 0.01  # the slope of leaky_relu below zero (Maas, Hannun and Ng 2013)
 SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # constants of selu, with which mean 0 and variance 1 stay
-LEAST_GELU, LEAST_SILU = -0.16997120747990366, -0.2784645427610738  # the least outputs of gelu and silu
+# The least outputs of gelu, silu and mish.
+LEAST_GELU, LEAST_SILU, LEAST_MISH = -0.16997120747990366, -0.2784645427610738, -0.3088434130172504
 # Vector operations of a value and its backward: where they compare and select, and where they take an exponential.
 CHEAP, EXPONENTIAL = 8, 34
 UNBOUNDED = -math.inf, math.inf
@@ -137,6 +138,26 @@ def _silu_backward(s, d, z):
     return d * (a + a * z * (s.const(1.0) - a))
 
 
+def _mish_parts(s, z):
+    """n, e = e^z and z, where tanh(log(1 + e)) = n / (n + 2); all of them for z of at most 20, where that is 1."""
+    z = s.select(s.less(s.const(20.0), z), s.const(20.0), z)
+    e = s.exp(z)
+    return e * (e + 2.0), e, z
+
+
+def _mish(s, z):
+    """z tanh(log(1 + e^z)) (Misra 2019)."""
+    n, _, _ = _mish_parts(s, z)
+    return n / (n + 2.0) * s.select(s.less(z, s.const(-1e4)), s.const(-1e4), z)  # 0 for -infinity
+
+
+def _mish_backward(s, d, z):
+    n, e, z = _mish_parts(s, z)
+    inverse = s.const(1.0) / (n + 2.0)
+    slope = e * (e + 1.0) * inverse * inverse * 4.0  # of the tanh
+    return d * (n * inverse + s.clip(z, 1e4) * slope)
+
+
 def _softplus(s, z):
     """log(1 + e^z) = max(z, 0) + log(1 + e^-|z|) (Dugas et al. 2001), for every z, where PyTorch takes z above 20."""
     return s.select(s.less(z, s.const(0.0)), s.const(0.0), z) + s.log1p(s.exp(-s.abs(z), negative=True))
@@ -177,6 +198,7 @@ ACTIVATIONS = {
     "elu": ActivationFormula(_elu, _elu_backward, (-1.0, math.inf), EXPONENTIAL),
     "selu": ActivationFormula(_selu, _selu_backward, (-SCALE * ALPHA, math.inf), EXPONENTIAL),
     "silu": ActivationFormula(_silu, _silu_backward, (LEAST_SILU, math.inf), EXPONENTIAL, from_z=True),
+    "mish": ActivationFormula(_mish, _mish_backward, (LEAST_MISH, math.inf), EXPONENTIAL, from_z=True),
     "softplus": ActivationFormula(_softplus, _softplus_backward, POSITIVE, EXPONENTIAL),
     "hard_sigmoid": ActivationFormula(_hard_sigmoid, _hard_sigmoid_backward, PROBABILITY, CHEAP),
     "exp": ActivationFormula(lambda s, z: s.exp(z), _exp_backward, POSITIVE, EXPONENTIAL),

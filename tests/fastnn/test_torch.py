@@ -36,7 +36,7 @@ F, optim = torch.nn.functional, torch.optim
 pytestmark = pytest.mark.slow
 
 ACTIVATIONS = {
-    **{name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "selu", "silu", "softplus", "gelu")},
+    **{name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "selu", "silu", "mish", "softplus", "gelu")},
     **{name: getattr(torch, name) for name in ("sigmoid", "tanh")},
     "hard_sigmoid": F.hardsigmoid,
 }

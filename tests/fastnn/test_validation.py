@@ -763,7 +763,7 @@ def test_unusable_arguments_of_other_methods(call, error, message, unchanged):
         ([Dense(4), 2], {}, TypeError, r"sizes\[0\] must be the number of inputs, an integer, got Dense"),
         ([4, 2], {"activation": "swish"}, ValueError, r"activation must be one of 'identity'.*, got 'swish'"),
         ([4, 2], {"activation": np.tanh}, ValueError, r"activation must be one of .*, got <ufunc 'tanh'>"),
-        ([4, 2], {"output": "mish"}, ValueError, r"output must be one of 'identity'.*, got 'mish'"),
+        ([4, 2], {"output": "softsign"}, ValueError, r"output must be one of 'identity'.*, got 'softsign'"),
         ([4, 2], {"loss": "mse"}, ValueError, r"loss must be one of 'quadratic'.*, got 'mse'"),
         ([4, 2], {"init": "he"}, ValueError, r"init must be one of 'scaled', .*, got 'he'"),
         ([4, 2], {"dtype": "float16"}, ValueError, r"dtype must be one of 'float32', 'float64', got 'float16'"),
@@ -979,6 +979,7 @@ def test_values_of_other_packages(make, message):
         ("elu", [[3.0], [-1.5]], "-1", "inf"),
         ("selu", [[3.0], [-2.0]], "-1.7581", "inf"),
         ("silu", [[3.0], [-0.5]], "-0.278465", "inf"),
+        ("mish", [[3.0], [-0.5]], "-0.308843", "inf"),
         ("gelu", [[3.0], [-0.5]], "-0.169971", "inf"),
     ],
 )

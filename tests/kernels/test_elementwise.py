@@ -129,6 +129,7 @@ def test_backward_of_no_delta_is_zero_whatever_lies_in_padding(name):
         ("leaky_relu", [-np.inf, -100, 0, 1e4, np.inf], [0.01, 0.01, 0.01, 1, 1]),
         ("elu", [-1, -1, 0, 1e4, np.inf], [0, 0, 1, 1, 1]),
         ("silu", [0, 0, 0, 1e4, np.inf], [0, 0, 0.5, 1, 1]),
+        ("mish", [0, 0, 0, 1e4, np.inf], [0, 0, 0.6, 1, 1]),
         ("softplus", [0, 0, np.log(2), 1e4, np.inf], [0, 0, 0.5, 1, 1]),
         ("hard_sigmoid", [0, 0, 0.5, 1, 1], [0, 0, 1 / 6, 0, 0]),
     ],
