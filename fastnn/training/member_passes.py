@@ -17,6 +17,7 @@ from ..kernels.running import entry
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..network.inference import Kind, Sweep
+from ..network.loading import Loading
 from ..network.network import Programs
 from .members import Members, MemberSamples
 from .one_by_one import on_threads, task_record
@@ -25,7 +26,7 @@ from .one_by_one import on_threads, task_record
 class _Sweeper:
     """What one thread takes passes with: a sweep, and the padded parameters of the member that it serves."""
 
-    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any]):
+    def __init__(self, programs: Programs, scale: float | None, settings: NDArray[Any]):
         try:
             self.sweep: Sweep = programs.sweeps.pop()
         except IndexError:
@@ -40,9 +41,9 @@ class _Sweeper:
 class MemberPasses:
     """Losses and outputs of members of one architecture, with the bits of `Model.evaluate` and `Model.predict`."""
 
-    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any], members: Members):
+    def __init__(self, programs: Programs, loading: Loading, settings: NDArray[Any], members: Members):
         """`settings` is a record of settings with the loss's parameter."""
-        self.programs, self.scale, self.settings, self.members = programs, scale, settings, members
+        self.programs, self.loading, self.settings, self.members = programs, loading, settings, members
 
     @property
     def layout(self) -> Layout:
@@ -85,12 +86,12 @@ class MemberPasses:
         threads: int,
     ) -> None:
         """Fill losses, and outputs where the samples say a place, in calls that each take a short time."""
-        layout, record = self.layout, task_record(self.layout, self.members, samples)
+        layout, record = self.layout, task_record(self.layout, self.members, samples, self.loading)
         longest, width = int(samples.places["n"].max(initial=0)), layout.sizes[-1] * layout.itemsize
         record["output_stride"] = width
         nowhere = longest if not samples.places["outputs"].all() else 0
         scratch = np.empty(nowhere * layout.sizes[-1], layout.dtype).view(np.uint8)
-        sweepers = [_Sweeper(self.programs, self.scale, self.settings) for _ in range(threads)]
+        sweepers = [_Sweeper(self.programs, self.loading.scale, self.settings) for _ in range(threads)]
         pass_ = sweepers[0].sweep.pass_of_kinds(_kind(samples.x), _kind_or_none(samples.y), _kind_or_none(samples.w))
         wanted = set[int]()
         for n in np.unique(samples.places["n"]).tolist():

@@ -17,6 +17,7 @@ from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
 from ..kernels.programs import program, strategy, training_programs
 from ..kernels.programs.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from ..kernels.programs.program import (
+    AFFINE,
     ORDER,
     PARAMETERS,
     RATES,
@@ -168,7 +169,8 @@ class Plan:
     user's data.
     """
 
-    def __init__(self, layout: Layout, scale: float, kind: training_programs.Kind):
+    def __init__(self, layout: Layout, scale: float | None, kind: training_programs.Kind):
+        """The scale of the inputs is None where they are shifted."""
         self.layout, self.scale, self.kind = layout, scale, kind
         self.n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
         parameters, vectors = (aligned_zeros(n * layout.n_bytes, layout.dtype) for n in (1, self.n_vectors))
@@ -243,6 +245,8 @@ class Plan:
         vectors = network.vectors_for(optimizer)
         self.of_network = Buffers(network.parameters, vectors, network.state)
         self.network_addresses[:] = network.addresses(vectors)
+        if self.scale is None:
+            bind(self.bindings, AFFINE, network.loading.address)
         if LOSSES[self.layout.loss].parameter is not None:
             self.settings["loss_parameter"] = network.settings["loss_parameter"]
 
@@ -368,7 +372,7 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
     network.forget_stepper()
     kind = kind_of(options, samples)
-    plan = waiting_plan(network.plans, network.layout, kind) or Plan(network.layout, network.scale, kind)
+    plan = waiting_plan(network.plans, network.layout, kind) or Plan(network.layout, network.loading.scale, kind)
     plan.attach(network, options.optimizer)
     return plan
 
