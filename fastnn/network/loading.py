@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import calls
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..kernels.running.python_api import address_of
 from ..settings.layers import Architecture
@@ -64,6 +65,22 @@ class Loading(NamedTuple):
         """The scale of each input of a single network, in its dtype, where there is an operand."""
         matrix = layout.affine
         return self.operands[0].reshape(matrix.rows, -1)[2, : matrix.cols]
+
+    def rounded(self, layout: Layout, inputs: NDArray[Any]) -> tuple[NDArray[Any], Loading]:
+        """(inputs, their loading), with the same bits, for rows that are read many times.
+
+        float64 rows of a float32 network are rounded once, without their shift; all other rows stay as they are.
+        """
+        if len(self.operands) != 1 or inputs.dtype != np.float64 or layout.number_dtype == "float64":
+            return inputs, self
+        matrix = layout.affine
+        shift = self.operands[0].reshape(matrix.rows, -1)[3:].reshape(-1).view(np.float64)[: matrix.cols]
+        found = np.empty(inputs.shape, layout.number_dtype)
+        with np.errstate(all="ignore"):  # training says where a number is too large
+            for rows in calls.row_slices(len(inputs), inputs[:1].nbytes):
+                np.subtract(inputs[rows], shift, out=found[rows], dtype=np.float64, casting="same_kind")
+        scales = self.scales(layout)
+        return found, Loading(None, operands(layout, np.stack([np.zeros_like(scales), scales])[None]))
 
     @property
     def stride(self) -> int:

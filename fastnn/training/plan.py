@@ -36,6 +36,7 @@ from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
 from ..kernels.vector.matrix import Symbol
+from ..network.loading import Loading
 from ..network.network import Network
 from ..network.threads import forks
 from ..settings import learning_rates
@@ -240,13 +241,17 @@ class Plan:
         """Go on with these orders, (epochs, n), in a fit that is given them."""
         bind(self.bindings, ORDER, address_of(order), 4)
 
+    def bind_loading(self, loading: Loading) -> None:
+        """Load the samples so, where they are shifted."""
+        if loading.scale is None:
+            bind(self.bindings, AFFINE, loading.address)
+
     def attach(self, network: Network, optimizer: Optimizer) -> None:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
         self.of_network = Buffers(network.parameters, vectors, network.state)
         self.network_addresses[:] = network.addresses(vectors)
-        if self.scale is None:
-            bind(self.bindings, AFFINE, network.loading.address)
+        self.bind_loading(network.loading)
         if LOSSES[self.layout.loss].parameter is not None:
             self.settings["loss_parameter"] = network.settings["loss_parameter"]
 

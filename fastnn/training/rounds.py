@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class PopulationFit:
         """`number` is what the members' states call the optimizers of this fit."""
         self.members, self.request, self.report = members, request, report
         layout, n = programs.layout, len(members)
-        self.epochs, self.samples = request.epochs, request.data.samples()
+        self.epochs = request.epochs
         self.runs = _runs(request)
         most = int(request.epochs.max(initial=0))
         self.losses, self.val_losses = np.zeros((n, most)), np.full((n, most if request.held else 0), np.nan)
@@ -72,7 +72,11 @@ class PopulationFit:
         self.best, self.best_epoch = np.full(n, np.nan), np.zeros(n, np.int64)
         self.settings = request.values.settings(layout, request.optimizers, architecture.loss)
         loading = Loading.of(architecture, layout, members.affines)
-        self.buckets = _buckets(architecture, programs, loading, self, number)
+        array, rounded = request.data.inputs.array, loading
+        if most > 1:
+            array, rounded = loading.rounded(layout, array)
+        self.samples = replace(request.data, inputs=request.data.inputs._replace(array=array)).samples()
+        self.buckets = _buckets(architecture, programs, rounded, self, number)
         if request.held is not None:
             self.held, self.totals = request.held.data.samples(), request.held.totals
             self.passes = MemberPasses(programs, loading, self.settings, members)
