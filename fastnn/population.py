@@ -23,7 +23,7 @@ from .files.population_file import MAX_MEMBERS
 from .model import Model
 from .network import threads as _threads
 from .network.claims import Claims
-from .network.loading import Loading
+from .network.input_loading import Loading
 from .network.member_draws import drawn, noise_of
 from .network.network import Network, programs_of, settings_of, without_parameter
 from .reports import metrics, summary

@@ -37,7 +37,7 @@ from ..kernels.running.python_api import RowFunction
 from ..kernels.vector.library import library
 from ..kernels.vector.matrix import Symbol
 from . import threads as _threads
-from .loading import Loading
+from .input_loading import Loading
 from .threads import numba_pool, run_on_threads
 
 KEPT_KINDS = 8  # a sweep keeps the programs of so many kinds of passes over samples

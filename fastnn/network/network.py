@@ -21,7 +21,7 @@ from ..settings.layers import Architecture, Dense
 from ..settings.losses import kernel_name, parameter_of
 from ..settings.optimizers import Optimizer
 from .inference import Inference, SmallPredictions
-from .loading import Loading, scale_of
+from .input_loading import Loading, scale_of
 
 OTHER = 0xD1B54A32D192ED03  # makes a generator another one
 MAX_PARAMETER_BYTES = 2**46  # what a CPU of today can address

@@ -17,7 +17,7 @@ from ..kernels.running import entry
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..network.inference import Kind, Sweep
-from ..network.loading import Loading
+from ..network.input_loading import Loading
 from ..network.network import Programs
 from .members import Members, MemberSamples
 from .one_by_one import on_threads, task_record

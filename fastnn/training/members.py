@@ -18,7 +18,7 @@ from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind
 from ..kernels.running import records
 from ..kernels.running.python_api import address_of
-from ..network.loading import Loading
+from ..network.input_loading import Loading
 from ..network.network import Programs
 from ..settings.layers import Architecture
 from ..settings.optimizers import SGD

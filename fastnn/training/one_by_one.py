@@ -17,7 +17,7 @@ from ..kernels.programs.program import PARAMETERS, SETTINGS, VECTORS, bind
 from ..kernels.running import entry, pool, records
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
-from ..network.loading import Loading
+from ..network.input_loading import Loading
 from .members import Members, MemberSamples, MemberTask, rolled_back
 from .plan import Plan, waiting_plan
 

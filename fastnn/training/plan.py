@@ -36,7 +36,7 @@ from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
 from ..kernels.vector.matrix import Symbol
-from ..network.loading import Loading
+from ..network.input_loading import Loading
 from ..network.network import Network
 from ..network.threads import forks
 from ..settings import learning_rates

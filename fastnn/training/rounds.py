@@ -16,7 +16,7 @@ from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
 from ..kernels.running import records
-from ..network.loading import Loading
+from ..network.input_loading import Loading
 from ..network.network import Programs
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress

@@ -9,7 +9,7 @@ import scipy.sparse
 from fastnn.data import arrays
 from fastnn.kernels import reference
 from fastnn.kernels.programs.memory import Layout
-from fastnn.network.loading import operands
+from fastnn.network.input_loading import operands
 
 from ..cases import DTYPES
 from .kernel_calls import EVERY_TARGET, call, matrix, on_targets, padded

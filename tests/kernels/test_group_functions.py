@@ -20,7 +20,7 @@ from fastnn.kernels.running import entry
 from fastnn.kernels.vector.batches import GROWTH
 from fastnn.kernels.vector.library import Library
 from fastnn.kernels.vector.matrix import GROUP, LINE_BYTES, Matrix, grouped
-from fastnn.network.loading import operands
+from fastnn.network.input_loading import operands
 
 from ..cases import ACTIVATIONS, DTYPES, EPS, PARAMETERS, SETTINGS
 from ..cases import OPTIMIZERS as CASES
