@@ -111,7 +111,8 @@ class Population:
         dtype: str = "float32",
         rng: int | Sequence[int] | np.random.Generator | None = None,
     ):
-        inputs, own = (input_shift, input_scale), any(map(input_map.is_of_members, (input_shift, input_scale)))
+        inputs = input_shift, input_scale
+        own = any(map(input_map.is_of_members, input_map.NEUTRAL, inputs))
         common = (None, None) if own else inputs
         description = architecture(sizes_or_layers, activation, output, loss, dtype, *reversed(common))
         n = scalars.integer("n", n, 1, MAX_MEMBERS)

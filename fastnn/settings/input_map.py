@@ -28,7 +28,7 @@ def checked(name: str, value: Any, n_inputs: int, dtype: str) -> InputNumbers:
 
 def _is_array(value: Any) -> bool:
     """Whether a value is meant as several numbers."""
-    return isinstance(value, (list, tuple)) or (hasattr(value, "__array__") and np.ndim(value) > 0)
+    return isinstance(value, (list, tuple)) or (hasattr(value, "__array__") and getattr(value, "ndim", 2) > 0)
 
 
 def _numbers(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> NDArray[np.float64]:
@@ -40,9 +40,9 @@ def _numbers(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> NDArr
     return found
 
 
-def is_of_members(value: Any) -> bool:
+def is_of_members(name: str, value: Any) -> bool:
     """Whether a shift or a scale has a row for each member of a population."""
-    return _is_array(value) and np.ndim(value) == 2
+    return _is_array(value) and arrays.array(name, value).ndim == 2
 
 
 def of_members(
@@ -51,7 +51,7 @@ def of_members(
     """The shift and the scale of each of n members, (n, 2, n_inputs), where at least one has a row for each."""
     found = np.empty((n, 2, n_inputs))
     for i, (name, value) in enumerate({"input_shift": shift, "input_scale": scale}.items()):
-        if is_of_members(value):
+        if is_of_members(name, value):
             found[:, i] = _numbers(name, value, (n, n_inputs), dtype)
         else:
             number = checked(name, value, n_inputs, dtype)
