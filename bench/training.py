@@ -62,19 +62,31 @@ def variants():
         found["rule", name] = {}, {name: value}
     found["rule", "label_smoothing"] = {"loss": "cross_entropy"}, {"label_smoothing": 0.1}
     found["input", "uint8"] = {"input_scale": 1 / 255}, {}
+    found["input", "float64"] = {"stored": "float64"}, {}
+    for dtype in ("float32", "float64", "uint8"):
+        found["input", f"{dtype}_shifted"] = {"stored": dtype, "shifted": True}, {}
     return found
+
+
+def loaded(X, model_options):
+    """(X as it is stored, arguments of Model): of rows in [0, 1], which get a shift and a scale each if asked for."""
+    options = dict(model_options)
+    dtype = options.pop("stored", "uint8" if "input_scale" in options else "float32")
+    X = (X * 255).astype(np.uint8) if dtype == "uint8" else X.astype(dtype)
+    if options.pop("shifted", False):
+        options["input_shift"], options["input_scale"] = fastnn.standardize(X)
+    return X, options
 
 
 def fit(case, model_options, fit_options):
     """fit(epochs) of a network in training, which gives its seconds."""
     X, labels = cases.data(case)
     per_target = 2 if model_options.get("loss") == "gaussian" else 1
+    X, model_options = loaded(X, model_options)
     model = fastnn.Model([*case.sizes[:-1], per_target * case.sizes[-1]], rng=0, **model_options)
     y = labels.astype(np.int64)
     if model.layers[-1].activation in ("exp", "identity"):
         y = np.eye(case.sizes[-1], dtype=np.float32)[labels]
-    if "input_scale" in model_options:
-        X = (X / model_options["input_scale"]).astype(np.uint8)
     options = {"batch_size": case.batch_size, "optimizer": fastnn.SGD(RATE), "threads": 1} | fit_options
     return lambda epochs: seconds(lambda: model.fit(X, y, epochs=epochs, **options))
 

@@ -44,7 +44,7 @@ KINDS = {
     ),
     "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),
     "Metrics and history": ("Metric", "History", "DivergenceError"),
-    "Data": ("Stream", "load_idx", "load_digits", "one_hot", "windows"),
+    "Data": ("Stream", "standardize", "load_idx", "load_digits", "one_hot", "windows"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
     "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor"),
     "scikit-learn's searches": (

@@ -70,6 +70,7 @@ _HOME = {
     "one_hot": "data.idx",
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
+    "standardize": "data.standardize",
     "windows": "data.windows",
 }
 _MODULES = {"plots": "plots", "optimizers": "settings.optimizers", "search": "search"}

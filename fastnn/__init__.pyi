@@ -5,6 +5,7 @@ from . import search as search
 from .data.idx import load_digits as load_digits
 from .data.idx import load_idx as load_idx
 from .data.idx import one_hot as one_hot
+from .data.standardize import standardize as standardize
 from .data.streams import Stream as Stream
 from .data.windows import windows as windows
 from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier

@@ -75,7 +75,7 @@ class Derivatives:
         """The derivative of each output by each input, (n, n_out, n_inputs) in the model's dtype, for X (n, n_inputs).
 
         `[i, k, j]` is da_k / dx_j for sample i, by backpropagation: J = f'(z^L) W^L .. f'(z^1) W^1, where f' of a
-        softmax is a_k ((k = j) - a_j). Inputs are those of X as given, so `input_scale` is a factor of the result. The
+        softmax is a_k ((k = j) - a_j). Inputs are those of X as given, so `input_scale` of input j is a factor. The
         derivative of "step" is taken as 1, as in training. NaN in gives NaN out. X is as in `predict`, and so are the
         errors: a ValueError for another shape or for other columns of a frame, a TypeError for what holds no numbers.
 
@@ -125,7 +125,7 @@ class Derivatives:
 
         `[i, j, l]` is d^2 a_k / dx_j dx_l for sample i and output k; with `diagonal` the result is (n, n_inputs), those
         with j = l alone. They are exact: each layer's part in closed form, in float64 for both dtypes. Inputs are those
-        of X as given, so the square of `input_scale` is a factor. A relu adds nothing, because its pieces are straight.
+        of X as given, so `input_scale` of both is a factor. A relu adds nothing, because its pieces are straight.
         NaN in gives NaN out. X is as in `predict`, and so are the errors; ValueError for an output that there is not,
         and for a model with "step" or an `Activation` of your own, whose second derivatives are not known.
 
@@ -214,7 +214,7 @@ class Derivatives:
         -------
         gradient, or (gradient, dX) with `inputs`
             In the model's dtype. The gradient is flat and has the order of `vector`; zeros for frozen layers and for
-            running statistics. dX is (n, n_inputs), by X as given: `input_scale` is a factor of it.
+            running statistics. dX is (n, n_inputs), by X as given: `input_scale` of each input is a factor.
 
         Raises ValueError or TypeError for X or dA that cannot be used, or are not finite.
 

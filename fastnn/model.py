@@ -28,7 +28,7 @@ from .reports import metrics, summary
 from .reports.history import History
 from .reports.progress import Progress
 from .reports.scoring import Labelled, decide, evaluate, nan_rows, two_numbers
-from .settings import initialisers
+from .settings import initialisers, input_map
 from .settings.custom import Activation
 from .settings.initialisers import Init
 from .settings.layers import AnyLayer, Dense, architecture
@@ -80,8 +80,11 @@ class Model(Derivatives):
         may follow its number of threads. "normal": weights and biases unit Gaussian, as in Nielsen's first network.
         "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
         `biases[l]`.
-    input_scale : float or None
-        Multiplies X in fit, predict and evaluate alike, and is saved with the model: 1/255 for uint8 images.
+    input_shift, input_scale : float, array (n_inputs,) or None
+        X becomes (X - input_shift) * input_scale in fit, predict, evaluate and every other call alike. Both are saved
+        with the model. A number, such as the scale 1/255 for uint8 images, is for all inputs; an array has one for each
+        of them, see `standardize`. X stays as it is: float64 X is subtracted in float64, and what is left is rounded to
+        dtype; the shift of float32 X is a pair of float32 numbers, which hold 48 bits of it. None is 0 and 1.
     dtype : str
         "float32" or "float64", of parameters, inputs and outputs.
     rng : None, int or numpy.random.Generator
@@ -99,8 +102,8 @@ class Model(Derivatives):
         Their number without padding.
     sizes : tuple of int
         Inputs, then each layer's neurons.
-    loss_name, input_scale, dtype : str, float or None, str
-        As they were given.
+    loss_name, input_shift, input_scale, dtype : str, float or array or None, the same, str
+        As they were given. An array is a copy, in float64.
     history : History or None
         Of the latest fit.
     learning_rate : float
@@ -125,11 +128,12 @@ class Model(Derivatives):
         output: str | Activation = "sigmoid",
         loss: AnyLoss = "quadratic",
         init: Init = "scaled",
-        input_scale: float | None = None,
+        input_shift: ArrayLike | None = None,
+        input_scale: ArrayLike | None = None,
         dtype: str = "float32",
         rng: int | np.random.Generator | None = None,
     ):
-        description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
+        description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale, input_shift)
         generator = scalars.generator(rng)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         network = Network(description)
@@ -196,8 +200,12 @@ class Model(Derivatives):
         return self._feature_names
 
     @property
-    def input_scale(self) -> float | None:
-        return self._network.architecture.input_scale
+    def input_shift(self) -> float | NDArray[np.float64] | None:
+        return input_map.given(self._network.architecture.input_shift)
+
+    @property
+    def input_scale(self) -> float | NDArray[np.float64] | None:
+        return input_map.given(self._network.architecture.input_scale)
 
     @property
     def dtype(self) -> str:
@@ -359,7 +367,8 @@ class Model(Derivatives):
             share for each. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so
             that prediction needs nothing. Each batch draws others; which ones follows from the seed.
         input_noise : float
-            The standard deviation of normal noise that is added to the samples, after input_scale, at least 0.
+            The standard deviation of normal noise that is added to the samples, after input_shift and input_scale, at
+            least 0.
         label_smoothing : float
             For cross-entropy: the share of each target that is spread over all classes, in [0, 1), as in PyTorch
             (Szegedy et al. 2016); with a sigmoid output over both.

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,16 @@ from .files.model_file import Contents
 from .files.population_file import MAX_MEMBERS
 from .model import Model
 from .network.claims import Claims
+from .network.input_loading import Loading
 from .network.member_draws import drawn, noise_of
 from .network.network import Network, programs_of, without_parameter
-from .population_derivatives import PopulationDerivatives
+from .population_derivatives import PopulationDerivatives, member_architecture
 from .reports import metrics, summary
 from .reports.history import History
 from .reports.population_history import PopulationHistory
 from .reports.progress import PopulationProgress
 from .reports.scoring import decide, nan_rows
-from .settings import initialisers
+from .settings import initialisers, input_map
 from .settings.custom import Activation
 from .settings.initialisers import Init
 from .settings.layers import AnyLayer, Architecture, architecture
@@ -51,8 +53,10 @@ class Population(PopulationDerivatives):
 
     Parameters
     ----------
-    sizes_or_layers, activation, output, loss, init, input_scale, dtype
+    sizes_or_layers, activation, output, loss, init, dtype
         As in `Model`: what all members have in common.
+    input_shift, input_scale : float, array (n_inputs,), array (n, n_inputs) or None
+        As in `Model`; an array (n, n_inputs) has a row for each member.
     n : int
         How many members, at least 1.
     rng : None, int, sequence of int or numpy.random.Generator
@@ -100,16 +104,25 @@ class Population(PopulationDerivatives):
         output: str | Activation = "sigmoid",
         loss: AnyLoss = "quadratic",
         init: Init = "scaled",
-        input_scale: float | None = None,
+        input_shift: ArrayLike | None = None,
+        input_scale: ArrayLike | None = None,
         dtype: str = "float32",
         rng: int | Sequence[int] | np.random.Generator | None = None,
     ):
-        description = architecture(sizes_or_layers, activation, output, loss, dtype, input_scale)
+        inputs = input_shift, input_scale
+        own = any(map(input_map.is_of_members, input_map.NEUTRAL, inputs))
+        common = (None, None) if own else inputs
+        description = architecture(sizes_or_layers, activation, output, loss, dtype, *reversed(common))
         n = scalars.integer("n", n, 1, MAX_MEMBERS)
+        affines = None
+        if own:
+            description = replace(description, own_inputs=True)
+            affines = input_map.of_members(*inputs, n, description.n_inputs, dtype)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         seeds = _seeds(rng, n)
         vectors, random, split_seeds = drawn(description, inits, seeds)
         self._set(description, Members.of(vectors))
+        self._members.affines = affines
         self._members.states["random"], self._members.states["noise"] = random, noise_of(random)
         self._split_seeds, self._seeds = split_seeds, seeds
 
@@ -122,6 +135,7 @@ class Population(PopulationDerivatives):
         self._feature_names: tuple[str, ...] | None = None
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
+        self._kept_loading: tuple[Any, Loading] | None = None  # and the shifts and scales that it is made of
         self._claims = Claims(BUSY)
         self._steps = None
 
@@ -158,6 +172,20 @@ class Population(PopulationDerivatives):
     def layers(self) -> tuple[AnyLayer, ...]:
         """The layers' specification, as in `Model`."""
         return self._architecture.layers
+
+    @property
+    def input_shift(self) -> float | NDArray[np.float64] | None:
+        """As it was given; an array (n, n_inputs) where each member has a shift or a scale of its own."""
+        return self._inputs_of("input_shift", 0)
+
+    @property
+    def input_scale(self) -> float | NDArray[np.float64] | None:
+        """As `input_shift`."""
+        return self._inputs_of("input_scale", 1)
+
+    def _inputs_of(self, name: str, i: int) -> float | NDArray[np.float64] | None:
+        affines = self._members.affines
+        return input_map.given(getattr(self._architecture, name)) if affines is None else affines[:, i].copy()
 
     @property
     def dtype(self) -> str:
@@ -447,7 +475,8 @@ class Population(PopulationDerivatives):
     def _model(self, i: int) -> Model:
         members, layout = self._members, self._programs.layout
         state = members.states[i : i + 1]
-        network = Network(self._architecture, int(state["random"][0]), int(state["noise"][0]))
+        architecture = member_architecture(self._architecture, members.affines, i)
+        network = Network(architecture, int(state["random"][0]), int(state["noise"][0]))
         network.parameters[layout.elements] = members.vectors[i]
         optimizers = members.optimizers.get(int(state["optimizer"][0]))
         if optimizers is not None:
@@ -517,17 +546,18 @@ class Population(PopulationDerivatives):
     def concatenate(cls, populations: Iterable[Population]) -> Population:
         """A Population of copies of the members of several, one after another.
 
-        Raises ValueError where they have different architectures, TypeError for anything but populations.
+        `input_shift` and `input_scale` may differ. Raises ValueError where populations have different architectures
+        apart from that, TypeError for anything but populations.
         """
         found = scalars.items("populations", populations, "a sequence of populations")
         if not found or not all(isinstance(each, Population) for each in found):
             raise TypeError(f"populations must be one or more populations, got {shown(found)}")
         first = found[0]
         for each in found:
-            if each._architecture != first._architecture:
+            if _without_inputs(each._architecture) != _without_inputs(first._architecture):
                 raise ValueError(f"populations must have one architecture, got {first!r} and {each!r}")
         made = object.__new__(Population)
-        made._set(first._architecture, Members.joined([each._members for each in found]))
+        made._set(*_joined([(each._architecture, each._members) for each in found]))
         made._split_seeds = np.concatenate([each._split_seeds for each in found])
         seeds = [each._seeds for each in found]
         made._seeds = None if any(each is None for each in seeds) else [i for each in seeds for i in each or ()]
@@ -538,20 +568,21 @@ class Population(PopulationDerivatives):
     def from_models(cls, models: Iterable[Model]) -> Population:
         """A Population whose members are copies of models.
 
-        Raises ValueError where the models have different architectures, TypeError for anything but models.
+        `input_shift` and `input_scale` may differ. Raises ValueError where the models have different architectures
+        apart from that, TypeError for anything but models.
         """
         found = scalars.items("models", models, "a sequence of models")
         if not found or not all(isinstance(each, Model) for each in found):
             raise TypeError(f"models must be one or more models, got {shown(found)}")
         networks = [model._network for model in found]
-        first = networks[0].architecture
+        first = _without_inputs(networks[0].architecture)
         for network in networks:
-            if network.architecture != first:
+            if _without_inputs(network.architecture) != first:
                 raise ValueError(
                     f"models must have one architecture, got {found[0]!r} and {network.architecture.described()}"
                 )
         made = object.__new__(Population)
-        made._set(first, Members.joined([_members_of(network) for network in networks]))
+        made._set(*_joined([(network.architecture, _members_of(network)) for network in networks]))
         made._split_seeds = np.array([model._split_seed for model in found], np.int64)
         made._feature_names = found[0]._feature_names
         return made
@@ -619,6 +650,25 @@ def _indices(name: str, value: Any, n: int) -> NDArray[np.int64]:
     if found.ndim != 1 or found.dtype.kind not in "iu" or ((found < -n) | (found >= n)).any():
         raise ValueError(f"{name} must be indices in [{-n}, {n}), got {shown(value)}")
     return found
+
+
+def _without_inputs(architecture: Architecture) -> Architecture:
+    """An architecture without the numbers that shift and scale inputs, which members may differ in."""
+    return replace(architecture, input_shift=None, input_scale=None, own_inputs=False)
+
+
+def _joined(parts: Sequence[tuple[Architecture, Members]]) -> tuple[Architecture, Members]:
+    """(the architecture, copies of the members) of several populations, whose inputs may be shifted differently."""
+    first = parts[0][0]
+    if not first.own_inputs and all(each == first for each, _ in parts):
+        return first, Members.joined([members for _, members in parts])
+    own = []
+    for each, members in parts:
+        affines = members.affines
+        if affines is None:
+            affines = np.broadcast_to(each.affine, (len(members), 2, each.n_inputs))
+        own.append(replace(members, affines=affines))
+    return replace(_without_inputs(first), own_inputs=True), Members.joined(own)
 
 
 def _members_of(network: Network) -> Members:

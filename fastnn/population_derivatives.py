@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -15,8 +16,9 @@ from .data import arrays
 from .network import curvature
 from .network import threads as _threads
 from .network.claims import Claims
-from .network.inference import TANGENTS, TRAINING_OUTPUTS
-from .network.network import Network, Programs, scale_of, settings_of
+from .network.inference import TRAINING_OUTPUTS
+from .network.input_loading import Loading
+from .network.network import Network, Programs, settings_of
 from .settings.each import is_array, numbers
 from .settings.layers import Architecture
 from .settings.optimizers import SGD, Optimizer
@@ -26,6 +28,14 @@ from .training.member_data import MemberData, equal_rows, values_of
 from .training.member_passes import MemberPasses
 from .training.member_steps import MemberSteps
 from .training.members import Members, MemberSamples, Rows
+
+
+def member_architecture(architecture: Architecture, affines: NDArray[np.float64] | None, i: int) -> Architecture:
+    """The architecture of a member of a population."""
+    if affines is None:
+        return architecture
+    shift, scale = affines[i].tolist()
+    return replace(architecture, input_shift=shift, input_scale=scale, own_inputs=False)
 
 
 class PopulationDerivatives:
@@ -38,6 +48,7 @@ class PopulationDerivatives:
     _feature_names: tuple[str, ...] | None
     _claims: Claims
     _steps: MemberSteps | None  # the latest, where there were some
+    _kept_loading: tuple[Any, Loading] | None  # and the shifts and scales that it is made of
 
     @contextmanager
     def _change(self) -> Iterator[None]:
@@ -52,7 +63,15 @@ class PopulationDerivatives:
         """What takes passes of all members; `outside` by the programs that take gradients of the outputs."""
         programs = self._programs.outside if outside else self._programs
         settings = settings_of(programs.layout, self._architecture.loss)
-        return MemberPasses(programs, scale_of(self._architecture), settings, self._members)
+        return MemberPasses(programs, self._loading(), settings, self._members)
+
+    def _loading(self) -> Loading:
+        """How the members' inputs are loaded; kept, because operands take as long as a copy of them."""
+        affines = self._members.affines
+        if self._kept_loading is None or self._kept_loading[0] is not affines:
+            loading = Loading.of(self._architecture, self._programs.layout, affines)
+            self._kept_loading = affines, loading
+        return self._kept_loading[1]
 
     def _threads(self, threads: int | None, rows: int) -> int:
         """How many threads a pass over so many rows of all members takes."""
@@ -105,7 +124,7 @@ class PopulationDerivatives:
         inputs, rows, which = self._inputs(X, finite=False)
         directions = values_of("V", V, inputs, self._architecture.n_inputs, self._architecture.dtype)
         used = self._threads(threads, 2 * rows * len(which))
-        return self._passes().outputs_on(which, MemberSamples.of(inputs, directions), rows, used, TANGENTS)
+        return self._passes().tangents_on(which, inputs, directions, rows, used)
 
     def hessian(self, X: ArrayLike, *, output: int = 0, diagonal: bool = False) -> NDArray[Any]:
         """The second derivatives of an output of each member by the inputs, (n, rows, n_inputs, n_inputs).
@@ -124,14 +143,19 @@ class PopulationDerivatives:
         """
         output = scalars.integer("output", output, 0, self._architecture.sizes[-1] - 1)
         diagonal = scalars.boolean("diagonal", diagonal)
-        network, members = Network(self._architecture), self._members
+        members = self._members
+        network = Network(member_architecture(self._architecture, members.affines, 0))
         curvature.check_twice(network)
         if arrays.is_sparse(X):
             X = X.toarray()  # type: ignore[union-attr]
         inputs, rows, _ = self._inputs(X, finite=False)
         n_in = self._architecture.n_inputs
         found = np.empty((len(members), rows, *[n_in] * (1 if diagonal else 2)), self._architecture.dtype)
-        for of_member, vector, first in zip(found, members.vectors, inputs.starts.tolist(), strict=True):
+        for i, (of_member, vector, first) in enumerate(
+            zip(found, members.vectors, inputs.starts.tolist(), strict=True)
+        ):
+            if members.affines is not None:
+                network = Network(member_architecture(self._architecture, members.affines, i))
             network.parameters[network.layout.elements] = vector
             of_member[...] = curvature.hessian(network, inputs.array[first : first + rows], output, diagonal)
         return found

@@ -204,6 +204,11 @@ def gather(source, order, first, rows, scale):
     return scale * (source[order[first : first + rows]] if len(order) else source[first : first + rows])
 
 
+def gather_shifted(source, order, first, rows, shift, scale):
+    """(source[order[first : first + rows]] - shift) * scale; an empty order is the order of source."""
+    return scale * (gather(source, order, first, rows, 1.0) - shift)
+
+
 def split_mix(state):
     """(64 random bits, next state): SplitMix64 (Steele, Lea and Flood 2014)."""
     bits = 2**64 - 1

@@ -180,7 +180,7 @@ def _advice(element: Any, text: str) -> str:
 
 def _for_kernel(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """array C-ordered and aligned in dtype; itself where it is so already."""
-    with np.errstate(all="ignore"):  # a value too large for dtype becomes infinite, which _finite reports
+    with np.errstate(all="ignore"):  # a value too large for dtype becomes infinite, which check_finite reports
         if array.nbytes <= calls.PIECE_BYTES or (array.dtype == dtype and array.flags.c_contiguous):
             return np.require(array, dtype, ["C", "A"])
         out = np.empty(array.shape, dtype)
@@ -195,24 +195,32 @@ def sum_is_finite(array: NDArray[Any]) -> bool:
         return bool(np.isfinite(array.sum()))
 
 
-def _finite(name: str, array: NDArray[Any], original: Any) -> None:
+def check_finite(name: str, array: NDArray[Any], original: Any, dtype: Any = None) -> None:
     """Raise where an element is NaN or infinite. A finite sum proves that there is none, without a copy.
 
-    original is what the user gave, with as many elements.
+    original is what the user gave, with as many elements. With a dtype, elements must be finite in that.
     """
+    dtype = array.dtype if dtype is None else np.dtype(dtype)
     for rows in calls.row_slices(len(array), array[:1].nbytes):
-        if sum_is_finite(array[rows]):
+        with np.errstate(all="ignore"):
+            part = array[rows].astype(dtype, copy=False)
+        if sum_is_finite(part):
             continue
-        bad = np.argwhere(~np.isfinite(array[rows]))
+        bad = np.argwhere(~np.isfinite(part))
         if len(bad):
             index = (int(bad[0][0]) + rows.start, *map(int, bad[0][1:]))
             advice = "; fill in missing values, or leave out their rows" if np.isnan(array[index]) else ""
             cell = _cell(name, original, array.shape, index)
-            raise ValueError(f"{name} must be finite in {array.dtype}, got {cell}{advice}")
+            raise ValueError(f"{name} must be finite in {dtype}, got {cell}{advice}")
 
 
-def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True) -> NDArray[Any]:
-    """X, (n, n_inputs), as the kernels read it: C-ordered in dtype or uint8, not copied where it is so already."""
+def inputs(
+    X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: bool = True, shifted: bool = False
+) -> NDArray[Any]:
+    """X, (n, n_inputs), as the kernels read it: C-ordered in dtype or uint8, not copied where it is so already.
+
+    Numbers of another dtype are float64 where they are `shifted`, because rounded ones would have lost what is left.
+    """
     if type(X) is np.ndarray:
         X = X.view()  # what is checked stays so: another thread or a callback may set the shape of its own object
     if (
@@ -226,7 +234,7 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
     ):
         return X  # what small fits have: nothing is done that need not be
     if is_sparse(X):
-        return _sparse_inputs(X, n_inputs, dtype, name=name, finite=finite)
+        return _sparse_inputs(X, n_inputs, dtype, name=name, finite=finite, shifted=shifted)
     array = numeric(name, X, _TEXT_IN_X)
     if array.ndim != 2 or array.shape[1] != n_inputs:
         hint = ""
@@ -243,9 +251,9 @@ def inputs(X: ArrayLike, n_inputs: int, dtype: str, *, name: str = "X", finite: 
         array = array.view(np.uint8)
     if array.dtype == np.uint8:
         return _for_kernel(array, np.uint8)
-    rows = _for_kernel(array, dtype)
+    rows = _for_kernel(array, "float64" if shifted and array.dtype != dtype else dtype)
     if finite and array.dtype.kind == "f":
-        _finite(name, rows, X)
+        check_finite(name, rows, X, dtype)
     return rows
 
 
@@ -255,7 +263,7 @@ def parameters(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: str) 
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     values = _for_kernel(array, dtype)
-    _finite(name, values, value)
+    check_finite(name, values, value)
     return values
 
 
@@ -278,12 +286,13 @@ class SparseRows(np.ndarray):
         self.arrays = getattr(source, "arrays", ())
 
     @classmethod
-    def of(cls, X: Any, dtype: Any, name: str = "X", width: int | None = None) -> SparseRows:
+    def of(cls, X: Any, dtype: Any, name: str = "X", width: int | None = None, shifted: bool = False) -> SparseRows:
         """The rows of a sparse matrix with `width` columns, or as many as it has.
 
-        Columns and values are copied before they are checked, for nobody to change them.
+        Columns and values are copied before they are checked, for nobody to change them. Where they are `shifted`,
+        values are float64, and no column is twice in a row.
         """
-        X, dtype = X.tocsr(), np.dtype(dtype)
+        X, dtype = X.tocsr(), np.dtype("float64" if shifted else dtype)
         edges, width = X.indptr.astype(np.int64), X.shape[1] if width is None else width
         n = len(edges) - 1
         with np.errstate(all="ignore"):  # see `_for_kernel`
@@ -292,6 +301,8 @@ class SparseRows(np.ndarray):
         inside = inside and (np.diff(edges) >= 0).all()
         if not inside or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < width):
             raise ValueError(f"{name} must be a sparse matrix whose indptr and indices lie within its data and shape")
+        if shifted:
+            edges, numbers, values = _without_duplicates(edges, numbers, values, width)
         columns = numbers.astype(np.int32)
         table = np.empty((n, 3), np.int64).view(cls)
         table.arrays = columns, values
@@ -301,7 +312,18 @@ class SparseRows(np.ndarray):
         return table
 
 
-def _sparse_inputs(X: Any, n_inputs: int, dtype: str, *, name: str, finite: bool) -> NDArray[Any]:
+def _without_duplicates(edges: NDArray[Any], numbers: NDArray[Any], values: NDArray[Any], width: int) -> Any:
+    """(edges, column numbers, values) of sparse rows, in which values of a column that is twice in a row are added."""
+    rows = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    places = rows * np.int64(width) + numbers[: edges[-1]]
+    if (places[1:] > places[:-1]).all():
+        return edges, numbers, values
+    found, which = np.unique(places, return_inverse=True)
+    edges = np.searchsorted(found, np.arange(len(edges)) * np.int64(width))
+    return edges, found % width, np.bincount(which, values[: len(places)], len(found))
+
+
+def _sparse_inputs(X: Any, n_inputs: int, dtype: str, *, name: str, finite: bool, shifted: bool) -> NDArray[Any]:
     """`inputs` of a sparse matrix, which is never made dense as a whole."""
     if X.ndim != 2 or X.shape[1] != n_inputs:
         raise ValueError(f"{name} must have shape (n, {n_inputs}), got {X.shape}")
@@ -310,9 +332,10 @@ def _sparse_inputs(X: Any, n_inputs: int, dtype: str, *, name: str, finite: bool
     if X.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got a sparse matrix of dtype {X.dtype}")
     X = X.tocsr()
-    table = SparseRows.of(X, dtype, name, n_inputs)
+    table = SparseRows.of(X, dtype, name, n_inputs, shifted)
     if finite and X.dtype.kind == "f":
-        _finite(f"{name}.data", table.arrays[1], X.data)
+        values = X.data if shifted else table.arrays[1]  # shifted ones may be fewer
+        check_finite(f"{name}.data", values, X.data, dtype)
     return table
 
 
@@ -362,7 +385,7 @@ def weights(
     if array.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
     array = array.copy()  # their sum is a divisor, so nobody may change them from now on
-    _finite(name, array, value)
+    check_finite(name, array, value)
     negative = np.flatnonzero(array < 0)
     if len(negative):
         raise ValueError(f"{name} must not be negative, got {name}[{negative[0]}] = {array[negative[0]]}")
@@ -473,7 +496,7 @@ def targets(
         raise ValueError(f"{name} must have shape {single}({n}, {n_out}), got {np.shape(y)}")
     if array.ndim == 1 and n_out > 1:
         if not whole:
-            _finite(name, array, y)
+            check_finite(name, array, y)
             raise ValueError(
                 f"{name} of shape ({n},) must hold integer class indices for {n_out} outputs, got {array.dtype}; "
                 f"float targets have shape ({n}, {n_out})"
@@ -487,7 +510,7 @@ def targets(
         return Targets(labels, labels)
     values = _for_kernel(array.reshape(n, n_out), dtype)
     if not whole:
-        _finite(name, values.reshape(array.shape), y)
+        check_finite(name, values.reshape(array.shape), y)
     if kind == "counts":
         _counts(name, values)
     elif kind == "signs":

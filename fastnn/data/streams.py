@@ -231,6 +231,16 @@ class Stream:
         with _noted("in the first rows of the stream"):
             return check(*self._source.first())
 
+    def _inputs(self) -> Iterator[NDArray[Any]]:
+        """The X of all samples, some rows after others, as they were given."""
+
+        def check(X: Any, y: Any, sample_weight: Any) -> Samples:
+            rows = arrays.numeric("X", X)
+            return Samples(rows, np.zeros(len(rows), np.int8))
+
+        for part in self._source.parts(check, self._buffer_rows, None):
+            yield part.inputs
+
     def _check_epochs(self, epochs: int) -> None:
         """Raise where the source serves fewer epochs."""
         if epochs > 1 and self._source.once:

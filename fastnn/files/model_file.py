@@ -68,6 +68,7 @@ def described(architecture: Architecture) -> dict[str, Any]:
         "layers": [_described(layer) for layer in architecture.layers],
         "loss": losses.described(architecture.loss),
         "dtype": architecture.dtype,
+        "input_shift": architecture.input_shift,
         "input_scale": architecture.input_scale,
         "frozen": sorted(architecture.frozen),
     }
@@ -110,7 +111,8 @@ def architecture_of(d: dict[str, Any], custom: Mapping[str, Any]) -> Architectur
     if not layers:
         raise ValueError("it has no layer")
     loss = losses.restored(user_function(d["loss"], Loss, custom))
-    architecture = Architecture(n_inputs, layers, loss, d["dtype"], d["input_scale"])
+    inputs = {"input_shift": d.get("input_shift"), "input_scale": d["input_scale"]}
+    architecture = Architecture(n_inputs, layers, loss, d["dtype"], **inputs)
     most = len(architecture.numbered) - 1
     return replace(architecture, frozen=frozenset(scalars.integer("frozen", i, 0, most) for i in d["frozen"]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
 from ..kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
-from ..settings import optimizers
+from ..settings import input_map, optimizers
 from ..settings.layers import Architecture
 from ..training.member_optimizers import MAX_FIELDS, MemberOptimizers
 from ..training.members import Members
@@ -47,6 +48,8 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
     }
     generators = members.states["random"], members.states["noise"], contents.split_seeds.astype(np.uint64)
     tensors = {"vectors": members.vectors, "generators": halves(np.stack(generators, axis=1))}
+    if members.affines is not None:
+        tensors["inputs"] = members.affines
     trained = members.trained
     if not (optimizer and trained.any()):
         return description, tensors
@@ -80,6 +83,11 @@ def read(d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> Cont
         raise ValueError("the seeds of held-out sets must be below 2**63")
     members.states["random"], members.states["noise"] = random, noise
     expected = {"vectors", "generators"}
+    if "inputs" in tensors:
+        expected.add("inputs")
+        found = tensor(tensors, "inputs", (n, 2, architecture.n_inputs), "float64")
+        members.affines = input_map.of_members(found[:, 0], found[:, 1], n, architecture.n_inputs, dtype)
+        architecture = replace(architecture, own_inputs=True)
     if "optimizers" in d:
         expected |= _read_optimizers(members, d["optimizers"], tensors)
     if tensors.keys() != expected:

@@ -144,10 +144,10 @@ class _Pass:
     def __init__(self, network: Network, tensors: list[dict[str, Array]], x: Array, diagonal: bool):
         self.diagonal, self.layers = diagonal, list(zip(network.architecture.nodes, tensors, strict=True))
         self.reads = [layer.reads for layer in network.layout.layers]
-        scale = network.scale
-        self.n, n_in = x.shape
-        self.a: dict[int, Array] = {INPUTS: scale * x}
-        self.of_a: dict[int, Array] = {INPUTS: scale * np.eye(n_in)[None]}  # the derivatives of a by the inputs
+        shift, scale = network.architecture.affine
+        self.n = len(x)
+        self.a: dict[int, Array] = {INPUTS: (x - shift) * scale}
+        self.of_a: dict[int, Array] = {INPUTS: np.diag(scale)[None]}  # the derivatives of a by the inputs
         self.of_z: list[Array] = []
         self.slopes: list[tuple[Array, Array]] = []  # f'(z) and f''(z)
         self.normal: dict[int, tuple[Array, Array]] = {}  # of LayerNorm: the normalised inputs, and 1 / root

@@ -19,6 +19,7 @@ from ..kernels.formulas.loss_functions import OUTSIDE
 from ..kernels.programs import block_programs, prediction_programs, strategy
 from ..kernels.programs.memory import Layout, Vector, Workspace, aligned_zeros
 from ..kernels.programs.program import (
+    AFFINE,
     GRADIENT,
     ORDER,
     OUTPUTS,
@@ -37,6 +38,7 @@ from ..kernels.running.python_api import RowFunction
 from ..kernels.vector.library import library
 from ..kernels.vector.matrix import Symbol
 from . import threads as _threads
+from .input_loading import Loading
 from .threads import numba_pool, run_on_threads
 
 KEPT_KINDS = 8  # a sweep keeps the programs of so many kinds of passes over samples
@@ -57,7 +59,8 @@ OF_BATCHES = GRADIENT_OF_LOSS, BOTH_GRADIENTS, TRAINING_OUTPUTS, STATISTICS  # n
 class Inference:
     """Passes over samples with a network's parameters and settings. Each `Sweep` is used by one call at a time.
 
-    `idle` holds those that no call uses. It and `blocks` may be those of other networks of the layout and scale too.
+    `idle` holds those that no call uses. It and `blocks` may be those of other networks of the layout too, whose inputs
+    are loaded by the same scale, or by operands.
     """
 
     def __init__(
@@ -65,13 +68,13 @@ class Inference:
         layout: Layout,
         parameters: NDArray[Any],
         settings: NDArray[Any],
-        scale: float,
+        loading: Loading,
         idle: list[Sweep] | None = None,
         blocks: SmallPredictions | None = None,
     ):
-        self.layout, self.parameters, self.scale = layout, parameters, scale
+        self.layout, self.parameters, self.loading = layout, parameters, loading
         self.idle = [] if idle is None else idle
-        self.blocks = SmallPredictions(layout, scale) if blocks is None else blocks
+        self.blocks = SmallPredictions(layout, loading.scale) if blocks is None else blocks
         self.settings = settings
         self.quick: RowFunction = _nothing  # predicts up to a block of rows, and gives None for what it is not for
         self._heights = np.zeros(len(self.blocks.heights), python_api.HEIGHT)  # the table that `quick` reads
@@ -89,6 +92,8 @@ class Inference:
         table = bindings()
         bind(table, PARAMETERS, python_api.address_of(self.parameters))
         bind(table, SETTINGS, python_api.address_of(self.settings))
+        if self.loading.scale is None:
+            bind(table, AFFINE, self.loading.address)
         return table
 
     def _borrow(self) -> Sweep:
@@ -96,7 +101,7 @@ class Inference:
         try:
             return self.idle.pop()
         except IndexError:
-            return Sweep(self.layout, self.scale)
+            return Sweep(self.layout, self.loading.scale)
 
     def block(self, X: Any) -> NDArray[Any] | None:
         """The outputs for at most a block of rows as the kernels take them; None for anything else.
@@ -131,7 +136,7 @@ class Inference:
                 self.dtype,
                 busy=blocks.busy,
                 long=LONG_BLOCK // self.multiply_adds + 1,
-                memory=(blocks, self.parameters, codes),
+                memory=(blocks, self.parameters, self.loading, codes),
             )
             self.quick = made or _nothing
         return bool(missing)
@@ -155,7 +160,7 @@ class Inference:
         """Fill out, on several threads if asked for."""
         table = self._table()
         _bind(table, inputs, out=out)
-        self._fill(table, inputs, len(inputs), threads, (self.parameters, inputs, out))
+        self._fill(table, inputs, len(inputs), threads, (self.parameters, self.loading, inputs, out))
 
     def drawn(
         self,
@@ -186,7 +191,7 @@ class Inference:
             _bind(table, inputs, out=out[first])
             bind(table, SAMPLES, python_api.address_of(inputs))
             bind(table, ORDER, python_api.address_of(order), order.itemsize)
-            used = self.parameters, settings, inputs, order, out
+            used = self.parameters, self.loading, settings, inputs, order, out
             self._fill(table, inputs, count * n, self._max_threads(count * n, threads), used, dropped, key)
         return out
 
@@ -291,11 +296,19 @@ class Inference:
         out, sweep = np.empty((len(inputs), self.n_out, self.n_in), self.dtype), self._borrow()
         sweep.by_outputs(self._table(), inputs, out)
         self.idle.append(sweep)
+        if self.loading.scale is None:
+            out *= self.factors
         return out
+
+    @property
+    def factors(self) -> NDArray[Any]:
+        """The scale of each input, where inputs are shifted."""
+        return self.loading.scales(self.layout)
 
     def jvp(self, inputs: NDArray[Any], directions: NDArray[Any]) -> NDArray[Any]:
         """The derivatives of the outputs along a direction for each row, (n, n_out)."""
         out, sweep = self.outputs(len(inputs)), self._borrow()
+        directions = directions * self.factors if self.loading.scale is None else directions
         sweep(self._table(), inputs, directions, out=out, result=TANGENTS)
         self.idle.append(sweep)
         return out
@@ -306,9 +319,12 @@ def _nothing(X: Any) -> None:
 
 
 class SmallPredictions:
-    """Programs that predict blocks of a few heights, of all networks of a layout and scale, in the same buffers."""
+    """Programs that predict blocks of a few heights, of all networks of a layout and scale, in the same buffers.
 
-    def __init__(self, layout: Layout, scale: float):
+    The scale is None of networks that shift their inputs.
+    """
+
+    def __init__(self, layout: Layout, scale: float | None):
         self.layout, self.scale = layout, scale
         self.most = strategy.most_predicted(layout)
         self.heights, self.pick = strategy.heights(self.most), strategy.pick(self.most)
@@ -391,9 +407,12 @@ def _kind(array: NDArray[Any]) -> Kind:
 
 
 class Sweep:
-    """A workspace and the programs in it, for any network of a layout and scale: bindings say for which."""
+    """A workspace and the programs in it, for any network of a layout and scale: bindings say for which.
 
-    def __init__(self, layout: Layout, scale: float):
+    The scale is None of networks that shift their inputs.
+    """
+
+    def __init__(self, layout: Layout, scale: float | None):
         self.parameters, self.scale = Vector(layout, Symbol("parameters")), scale
         self.layout, self.library = layout, library(layout.dtype)
         self.most = strategy.most_predicted(layout)

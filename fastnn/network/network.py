@@ -21,6 +21,7 @@ from ..settings.layers import Architecture, Dense
 from ..settings.losses import kernel_name, parameter_of
 from ..settings.optimizers import Optimizer
 from .inference import Inference, SmallPredictions
+from .input_loading import Loading, scale_of
 from .threads import available_threads
 
 OTHER = 0xD1B54A32D192ED03  # makes a generator another one
@@ -70,15 +71,16 @@ def _shared_programs(architecture: Architecture) -> Programs:
     return Programs(layout, SmallPredictions(layout, scale_of(architecture)))
 
 
-def scale_of(architecture: Architecture) -> float:
-    """What inputs are multiplied by."""
-    return 1.0 if architecture.input_scale is None else architecture.input_scale
-
-
 def without_parameter(architecture: Architecture) -> Architecture:
-    """The architecture with the default of the loss's parameter: what programs depend on."""
-    has_parameter = parameter_of(architecture.loss) is not None
-    return replace(architecture, loss=architecture.loss_name) if has_parameter else architecture
+    """The architecture with the default of the loss's parameter, and without numbers that shift inputs.
+
+    That is what programs depend on.
+    """
+    if parameter_of(architecture.loss) is not None:
+        architecture = replace(architecture, loss=architecture.loss_name)
+    if architecture.shifted:
+        architecture = replace(architecture, input_shift=None, input_scale=None, own_inputs=True)
+    return architecture
 
 
 def programs_of(architecture: Architecture) -> Programs:
@@ -141,7 +143,7 @@ class Network:
         programs = programs_of(architecture)
         self.layout, self.plans = programs.layout, programs.plans
         layout = self.layout
-        self.scale = scale_of(architecture)
+        self.loading = Loading.of(architecture, layout)
         self.state = aligned_zeros(STATE.itemsize, STATE)
         self.seed(random)
         if noise is not None:
@@ -153,7 +155,9 @@ class Network:
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
         self.settings = settings_of(layout, architecture.loss)
-        self.inference = Inference(layout, self.parameters, self.settings, self.scale, programs.sweeps, programs.blocks)
+        self.inference = Inference(
+            layout, self.parameters, self.settings, self.loading, programs.sweeps, programs.blocks
+        )
         self._max_threads: dict[int, int] = {}  # by batch size
         self.stepper: Any = None  # the last call's of partial_fit, if no plan was taken since
         self.tapes = Tapes()

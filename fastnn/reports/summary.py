@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from ..settings import input_map
 from ..settings.layers import AnyLayer, Architecture, Dense
 
 HEADS = ("layer", "units", "activation", "parameters", "trains")
@@ -35,7 +36,8 @@ def _facts(architecture: Architecture, n_bytes: int) -> list[str]:
     """What there is to say of the whole model; n_bytes: the bytes of the parameters."""
     numbers = [node.n_parameters for node in architecture.numbered]
     trained = sum(n for i, n in enumerate(numbers) if i not in architecture.frozen)
-    scale = "" if architecture.input_scale is None else f", input_scale {architecture.input_scale:g}"
+    scale = "".join(input_map.told(name, getattr(architecture, name)) for name in input_map.NEUTRAL)
+    scale += ", input_shift and input_scale of each member" * architecture.own_inputs
     return [
         f"{architecture.n_inputs:,} inputs{scale}, loss {architecture.loss_name}, {architecture.dtype}",
         f"{sum(numbers):,} parameters, of which {trained:,} train; {n_bytes / 1024:,.1f} KiB with their padding",

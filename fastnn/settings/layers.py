@@ -19,7 +19,9 @@ from ..kernels.formulas.loss_functions import LOSSES, LossFormula, TargetsKind
 from ..kernels.programs.layers import batch_norm, layer_norm, residual, scale
 from ..kernels.programs.layers.dense import DENSE
 from ..kernels.programs.layers.layer import Kind, Tensor
+from . import input_map
 from .custom import Activation
+from .input_map import NEUTRAL, InputNumbers
 from .losses import AnyLoss, check, kernel_name, name_of
 
 HIDDEN = tuple(ACTIVATIONS)
@@ -325,14 +327,17 @@ class Architecture:
     layers: tuple[AnyLayer, ...]
     loss: AnyLoss
     dtype: str
-    input_scale: float | None = None
+    input_scale: InputNumbers = None
     frozen: frozenset[int] = frozenset()  # numbers of layers that do not train
+    input_shift: InputNumbers = None
+    own_inputs: bool = False  # whether each member of a population has a shift and a scale of its own, not these
 
     def __post_init__(self) -> None:
         scalars.choice("dtype", self.dtype, scalars.DTYPES)
         check(self.loss, self.dtype)
-        if self.input_scale is not None:
-            self._check_input_scale()
+        for name in NEUTRAL:
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, input_map.checked(name, value, self.n_inputs, self.dtype))
         self._check_layers()
         if not kernel_name(self.loss, self.head._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
@@ -340,12 +345,6 @@ class Architecture:
         if self.head.units % outputs:
             units = self.head.units
             raise ValueError(f"loss {self.loss_name!r} needs {outputs} outputs for each target, got {units} in all")
-
-    def _check_input_scale(self) -> None:
-        scale = scalars.number("input_scale", self.input_scale, -np.inf) + 0.0  # no -0.0: equal ones are alike
-        if abs(scale) > float(np.finfo(self.dtype).max):
-            raise ValueError(f"input_scale must be finite in {self.dtype}, got {self.input_scale!r}")
-        object.__setattr__(self, "input_scale", scale)
 
     def _check_layers(self) -> None:
         number = np.finfo(self.dtype)
@@ -366,7 +365,7 @@ class Architecture:
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone, without what follows from them."""
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @property
     def loss_name(self) -> str:
@@ -376,6 +375,21 @@ class Architecture:
     @property
     def _loss_formula(self) -> LossFormula:
         return LOSSES[kernel_name(self.loss, self.head._kernel)]
+
+    @cached_property
+    def shifted(self) -> bool:
+        """Whether programs read the shift and the scale of the inputs, instead of a scale that they hold."""
+        several = isinstance(self.input_scale, tuple) or isinstance(self.input_shift, tuple)
+        return several or self.own_inputs or bool(self.input_shift)
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """The shift and the scale of each input, (2, n_inputs); not of the members of a population."""
+        found = np.empty((2, self.n_inputs))
+        for row, (name, neutral) in zip(found, NEUTRAL.items(), strict=True):
+            value = getattr(self, name)
+            row[:] = neutral if value is None else value
+        return found
 
     @cached_property
     def targets(self) -> TargetsKind:
@@ -412,8 +426,9 @@ class Architecture:
     def described(self, name: str = "Model", members: str = "") -> str:
         """The call of `Model` that makes such a network, as its repr shows it; or that of `Population`."""
         inner = ", ".join([str(self.n_inputs), *(layer._described() for layer in self.layers)])
-        scale = "" if self.input_scale is None else f", input_scale={self.input_scale!r}"
-        return f"{name}([{inner}]{members}, loss={self.loss!r}{scale}, dtype={self.dtype!r})"
+        inputs = "".join(input_map.shown(each, getattr(self, each)) for each in NEUTRAL)
+        inputs += ", <input_shift and input_scale of each member>" * self.own_inputs
+        return f"{name}([{inner}]{members}, loss={self.loss!r}{inputs}, dtype={self.dtype!r})"
 
 
 def architecture(
@@ -422,11 +437,12 @@ def architecture(
     output: str | Activation,
     loss: AnyLoss,
     dtype: str,
-    input_scale: float | None,
+    input_scale: Any,
+    input_shift: Any = None,
 ) -> Architecture:
     """The architecture that such arguments of `Model` describe, a list such as [784, Dense(30, "tanh"), 10]."""
     items = scalars.items("sizes", sizes_or_layers, "a sequence such as [784, 30, 10]")
-    rest = activation, output, loss, dtype, input_scale
+    rest = activation, output, loss, dtype, input_scale, input_shift
     if {int, *map(type, items)} == {int} and {*map(type, rest)} <= {str, float, type(None)}:
         return _known(*items, *rest)
     return _checked(items, rest)
@@ -435,12 +451,12 @@ def architecture(
 @functools.lru_cache(KNOWN, typed=True)
 def _known(*arguments: Any) -> Architecture:
     """What `_checked` gives for numbers and names, which keep nothing of the user's in memory."""
-    return _checked(list(arguments[:-5]), arguments[-5:])
+    return _checked(list(arguments[:-6]), arguments[-6:])
 
 
 def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
     """The architecture of a list of sizes and layers, and of the other arguments; raises for a wrong one."""
-    activation, output, loss, dtype, input_scale = rest
+    activation, output, loss, dtype, input_scale, input_shift = rest
     check_activation("activation", activation, HIDDEN)
     check_activation("output", output, NAMES)
     if len(items) < 2:
@@ -456,4 +472,4 @@ def _checked(items: list[Any], rest: tuple[Any, ...]) -> Architecture:
             item = Dense(scalars.integer(f"sizes[{i}]", item, 1, MAX_UNITS), default)
         layers.append(item)
     n_inputs = scalars.integer("sizes[0]", items[0], 1, MAX_UNITS)
-    return Architecture(n_inputs, tuple(layers), loss, dtype, input_scale)
+    return Architecture(n_inputs, tuple(layers), loss, dtype, input_scale, input_shift=input_shift)

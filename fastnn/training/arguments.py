@@ -174,10 +174,14 @@ def _check_reports(arguments: FitArguments) -> None:
 def inputs_of(
     architecture: Architecture, X: ArrayLike, feature_names: Any, name: str = "X", finite: bool = True
 ) -> NDArray[Any]:
-    """X as the kernels read it; raises ValueError where it is a frame of other columns."""
+    """X as the kernels read it; raises ValueError where it is a frame of other columns.
+
+    Where inputs are shifted, other numbers than those of the dtype stay float64, for the kernels to subtract first.
+    """
     if feature_names is not None:
         arrays.same_columns(name, X, feature_names)
-    return arrays.inputs(X, architecture.n_inputs, architecture.dtype, name=name, finite=finite)
+    n_inputs, dtype = architecture.n_inputs, architecture.dtype
+    return arrays.inputs(X, n_inputs, dtype, name=name, finite=finite, shifted=architecture.shifted)
 
 
 def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:

@@ -38,8 +38,11 @@ def _padding(layout: Layout) -> NDArray[np.int64]:
 class GroupPlan:
     """The programs and the memory of a group of networks, for a kind of fit. A further fit of the kind binds them."""
 
-    def __init__(self, layout: Layout, scale: float, kind: Kind):
-        """layout is a group's; without a last batch in the kind, batches of fewer rows are part of whole ones."""
+    def __init__(self, layout: Layout, scale: float | None, kind: Kind):
+        """layout is a group's; scale is None where inputs are shifted.
+
+        Without a last batch in the kind, batches of fewer rows are part of whole ones.
+        """
         self.layout, self.kind, self.forks = layout, kind, forks()
         n, rows = layout.networks, kind.batch_size
         n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
@@ -77,7 +80,7 @@ class GroupSlot:
         layout = task.layout.group
         self.plans: deque[Any] = task.programs.plans
         waiting: Any = waiting_plan(self.plans, layout, kind)
-        self.plan: GroupPlan = waiting or GroupPlan(layout, task.scale, kind)
+        self.plan: GroupPlan = waiting or GroupPlan(layout, task.loading.scale, kind)
         plan, n = self.plan, layout.networks
         self.lanes, self.sums = np.zeros((groups.LANE_FIELDS, n), np.int64), np.zeros((groups.LANE_SUMS, n))
         self.lanes[groups.MEMBER] = -1

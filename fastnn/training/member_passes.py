@@ -26,8 +26,9 @@ from ..network.inference import (
     Kind,
     Sweep,
 )
+from ..network.input_loading import Loading
 from ..network.network import Programs
-from .members import Members, MemberSamples
+from .members import Members, MemberSamples, Rows
 from .one_by_one import on_threads, task_record
 
 GRADIENTS = GRADIENT_OF_LOSS, BOTH_GRADIENTS  # results with a gradient by the parameters
@@ -36,7 +37,7 @@ GRADIENTS = GRADIENT_OF_LOSS, BOTH_GRADIENTS  # results with a gradient by the p
 class _Sweeper:
     """What one thread takes passes with: a sweep, and the padded parameters of the member that it serves."""
 
-    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any], result: str):
+    def __init__(self, programs: Programs, scale: float | None, settings: NDArray[Any], result: str):
         layout = programs.layout
         try:
             self.sweep: Sweep = programs.sweeps.pop()
@@ -56,9 +57,9 @@ class _Sweeper:
 class MemberPasses:
     """Passes of members of one architecture, with the bits that `Model` gives."""
 
-    def __init__(self, programs: Programs, scale: float, settings: NDArray[Any], members: Members):
+    def __init__(self, programs: Programs, loading: Loading, settings: NDArray[Any], members: Members):
         """`settings` is a record of settings with the loss's parameter."""
-        self.programs, self.scale, self.settings, self.members = programs, scale, settings, members
+        self.programs, self.loading, self.settings, self.members = programs, loading, settings, members
 
     @property
     def layout(self) -> Layout:
@@ -83,11 +84,21 @@ class MemberPasses:
     ) -> NDArray[Any]:
         """The outputs (m, rows, n_out) of members `which` (m,), each for its own of m sample sets of so many rows.
 
-        `result` may be TRAINING_OUTPUTS, or TANGENTS along the targets.
+        `result` may be TRAINING_OUTPUTS.
         """
         out = self._room(which, rows, self.layout.sizes[-1])
         self._write(which, samples, {"outputs": _places(out)}, threads, result)
         return out
+
+    def tangents_on(
+        self, which: NDArray[np.int64], inputs: Rows, directions: Rows, rows: int, threads: int
+    ) -> NDArray[Any]:
+        """The derivatives of the outputs along a direction for each row, (m, rows, n_out)."""
+        if self.loading.scale is None:
+            first = np.arange(rows) + directions.starts[:, None]
+            scaled = directions.array[first] * self._factors(which)[:, None]
+            directions = Rows(scaled.reshape(-1, scaled.shape[2]), np.arange(len(which)) * rows, directions.counts)
+        return self.outputs_on(which, MemberSamples.of(inputs, directions), rows, threads, TANGENTS)
 
     def flat_outputs_on(self, which: NDArray[np.int64], samples: MemberSamples, threads: int = 1) -> NDArray[Any]:
         """The outputs (all rows, n_out) of members `which` (m,), those for each one's sample set behind the last's."""
@@ -109,8 +120,10 @@ class MemberPasses:
         d_x = self._room(which, rows if to_inputs else 0, layout.sizes[0])
         places = {"gradient": _places(gradients)} | ({"outputs": _places(d_x)} if to_inputs else {})
         self._write(which, samples, places, threads, BOTH_GRADIENTS if to_inputs else GRADIENT_OF_LOSS)
-        if to_inputs and self.scale != 1:
-            d_x *= d_x.dtype.type(self.scale)
+        if to_inputs and self.loading.scale is None:
+            d_x *= self._factors(which)[:, None]
+        elif to_inputs and self.loading.scale != 1:
+            d_x *= d_x.dtype.type(self.loading.scale)
         return gradients, d_x
 
     def jacobians_on(self, which: NDArray[np.int64], samples: MemberSamples, rows: int, threads: int) -> NDArray[Any]:
@@ -120,7 +133,14 @@ class MemberPasses:
         for first, unit in unit_windows(self.layout):
             places = {"outputs": _places(out) + first * n_in * out.itemsize, "targets": address_of(unit)}
             self._write(which, samples, places, threads, INPUT_GRADIENTS)
+        if self.loading.scale is None:
+            out *= self._factors(which)[:, None, None]
         return out
+
+    def _factors(self, which: NDArray[np.int64]) -> NDArray[Any]:
+        """The scale of each input of members, (m, n_in) or (1, n_in), where inputs are shifted."""
+        factors = self.loading.scales(self.layout)
+        return factors[which] if len(factors) > 1 else factors
 
     def _room(self, which: NDArray[np.int64], *shape: int) -> NDArray[Any]:
         """An array of such a shape for each member."""
@@ -151,12 +171,12 @@ class MemberPasses:
         result: str = OUTPUTS_OR_LOSS,
     ) -> None:
         """Fill losses, and what the samples say a place of, in calls that each take a short time."""
-        layout, record = self.layout, task_record(self.layout, self.members, samples)
+        layout, record = self.layout, task_record(self.layout, self.members, samples, self.loading)
         longest, width = int(samples.places["n"].max(initial=0)), layout.sizes[-1] * layout.itemsize
         record["output_stride"] = layout.itemsize * _width(layout, result)
         nowhere = longest if not samples.places["outputs"].all() else 0
         scratch = np.empty(nowhere * width, np.uint8)
-        sweepers = [_Sweeper(self.programs, self.scale, self.settings, result) for _ in range(threads)]
+        sweepers = [_Sweeper(self.programs, self.loading.scale, self.settings, result) for _ in range(threads)]
         kinds = _kind(samples.x), _kind_or_none(samples.y), _kind_or_none(samples.w)
         pass_ = sweepers[0].sweep.pass_of_kinds(*kinds, result)
         wanted = set[int]()

@@ -19,6 +19,7 @@ from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind
 from ..kernels.running import records
 from ..kernels.running.python_api import address_of
+from ..network.input_loading import Loading
 from ..network.network import Programs
 from ..settings.layers import Architecture
 from ..settings.optimizers import SGD
@@ -43,6 +44,7 @@ class Members:
     states: NDArray[Any]  # (n,) records STATE; a state's `optimizer` is the number of the fit that trained last
     optimizer_vectors: NDArray[Any] | None = None  # (n, V, P), C-ordered; V is at least what the last optimizer has
     optimizers: dict[int, MemberOptimizers] = field(default_factory=dict)  # of fits, by the numbers that states have
+    affines: NDArray[np.float64] | None = None  # (n, 2, n_inputs): the shift and the scale, where each has its own
 
     @classmethod
     def zeros(cls, layout: Layout, n: int) -> Members:
@@ -79,17 +81,19 @@ class Members:
         """These members, whose optimizers are known by one number."""
         states = _aligned(self.states)
         states["optimizer"] = self.trained
-        return Members(self.vectors, states, self.optimizer_vectors, {1: self.latest} if self.trained.any() else {})
+        latest = {1: self.latest} if self.trained.any() else {}
+        return Members(self.vectors, states, self.optimizer_vectors, latest, self.affines)
 
     def take(self, which: NDArray[np.int64]) -> Members:
         """Copies of some members."""
         vectors, optimizers = self.optimizer_vectors, {k: each.take(which) for k, each in self.optimizers.items()}
         some = None if vectors is None else vectors[which]
-        return Members(self.vectors[which], _aligned(self.states[which]), some, optimizers)
+        affines = None if self.affines is None else self.affines[which]
+        return Members(self.vectors[which], _aligned(self.states[which]), some, optimizers, affines)
 
     @classmethod
     def joined(cls, parts: Sequence[Members]) -> Members:
-        """Copies of the members of several, one after another."""
+        """Copies of the members of several, one after another. All have shifts and scales of their own, or none has."""
         parts = [part.with_one_number() for part in parts]
         vectors = np.concatenate([part.vectors for part in parts])
         states = _aligned(np.concatenate([part.states for part in parts]))
@@ -102,7 +106,8 @@ class Members:
                 further[first : first + len(part), : each.shape[1]] = each
             first += len(part)
         optimizers = {1: MemberOptimizers.joined([part.latest for part in parts])} if states["optimizer"].any() else {}
-        return cls(vectors, states, further, optimizers)
+        affines = [part.affines for part in parts if part.affines is not None]
+        return cls(vectors, states, further, optimizers, np.concatenate(affines) if affines else None)
 
     def train_by(self, optimizers: MemberOptimizers, n_vectors: int) -> int:
         """Make room for optimizers that have so many vectors; gives their number.
@@ -212,7 +217,7 @@ class MemberTask:
     which: NDArray[np.int64]  # the numbers of the members that it trains
     architecture: Architecture
     programs: Programs  # of the architecture: its layout, and plans that wait
-    scale: float  # of the inputs
+    loading: Loading  # of the inputs
     kind: Kind  # of one thread
     members: Members
     settings: NDArray[Any]  # (n,) records `layout.settings_dtype`, or one for all; nothing is written here

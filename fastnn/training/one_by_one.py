@@ -17,6 +17,7 @@ from ..kernels.programs.program import PARAMETERS, SETTINGS, VECTORS, bind
 from ..kernels.running import entry, pool, records
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
+from ..network.input_loading import Loading
 from .members import Members, MemberSamples, MemberTask, rolled_back
 from .plan import Plan, waiting_plan
 
@@ -33,11 +34,12 @@ def words_of(layout: Layout, elements: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.ascontiguousarray((elements[:, None] * (layout.itemsize // 4) + words_of_number).ravel())
 
 
-def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDArray[Any]:
+def task_record(layout: Layout, members: Members, samples: MemberSamples, loading: Loading) -> NDArray[Any]:
     """A record TASK of what training and predicting have in common."""
     record, words = np.zeros(1, records.TASK), _words(layout)
     record["words"], record["n_words"], record["n_bytes"] = address_of(words), len(words), layout.n_bytes
     record["vectors"], record["states"] = address_of(members.vectors), address_of(members.states)
+    record["affine"], record["affine_stride"] = loading.address, loading.stride
     for name, source in {"input": samples.x, "target": samples.y, "weight": samples.w}.items():
         record[f"{name}_stride"] = 0 if source is None else source.row_stride
     return record
@@ -45,7 +47,7 @@ def task_record(layout: Layout, members: Members, samples: MemberSamples) -> NDA
 
 def training_record(layout: Layout, task: MemberTask) -> NDArray[Any]:
     """The record TASK of a task, for a layout of one network or of a group of them."""
-    record, settings = task_record(layout, task.members, task.samples), task.settings
+    record, settings = task_record(layout, task.members, task.samples, task.loading), task.settings
     record["n_vectors"], record["block_rows"] = task.n_vectors, layout.block_rows
     if task.n_vectors:
         vectors = task.members.optimizer_vectors
@@ -85,7 +87,7 @@ class Slot:
     def __init__(self, task: MemberTask):
         layout, n_bytes = task.layout, task.layout.n_bytes
         self.plans: deque[Any] = task.programs.plans
-        self.plan = waiting_plan(self.plans, layout, task.kind) or Plan(layout, task.scale, task.kind)
+        self.plan = waiting_plan(self.plans, layout, task.kind) or Plan(layout, task.loading.scale, task.kind)
         self.plan.programs = self.plan.by_threads[1]
         self.memory = aligned_zeros((1 + task.n_vectors) * n_bytes, layout.dtype)
         self.order = np.empty(task.samples.places["n"][task.which].max(initial=0), np.int32)

@@ -17,6 +17,7 @@ from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
 from ..kernels.programs import program, strategy, training_programs
 from ..kernels.programs.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from ..kernels.programs.program import (
+    AFFINE,
     ORDER,
     PARAMETERS,
     RATES,
@@ -35,6 +36,7 @@ from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
 from ..kernels.vector.matrix import Symbol
+from ..network.input_loading import Loading
 from ..network.network import Network
 from ..network.threads import forks
 from ..settings import learning_rates
@@ -168,7 +170,8 @@ class Plan:
     user's data.
     """
 
-    def __init__(self, layout: Layout, scale: float, kind: training_programs.Kind):
+    def __init__(self, layout: Layout, scale: float | None, kind: training_programs.Kind):
+        """The scale of the inputs is None where they are shifted."""
         self.layout, self.scale, self.kind = layout, scale, kind
         self.n_vectors = len(OPTIMIZERS[kind.optimizer].vectors)
         parameters, vectors = (aligned_zeros(n * layout.n_bytes, layout.dtype) for n in (1, self.n_vectors))
@@ -238,11 +241,17 @@ class Plan:
         """Go on with these orders, (epochs, n), in a fit that is given them."""
         bind(self.bindings, ORDER, address_of(order), 4)
 
+    def bind_loading(self, loading: Loading) -> None:
+        """Load the samples so, where they are shifted."""
+        if loading.scale is None:
+            bind(self.bindings, AFFINE, loading.address)
+
     def attach(self, network: Network, optimizer: Optimizer) -> None:
         """Serve a network from now on."""
         vectors = network.vectors_for(optimizer)
         self.of_network = Buffers(network.parameters, vectors, network.state)
         self.network_addresses[:] = network.addresses(vectors)
+        self.bind_loading(network.loading)
         if LOSSES[self.layout.loss].parameter is not None:
             self.settings["loss_parameter"] = network.settings["loss_parameter"]
 
@@ -368,7 +377,7 @@ def plan_for(network: Network, options: Options, samples: Samples) -> Plan:
     """A plan for this kind of fit, attached to the network: one that waits, or a new one. `release` it afterwards."""
     network.forget_stepper()
     kind = kind_of(options, samples)
-    plan = waiting_plan(network.plans, network.layout, kind) or Plan(network.layout, network.scale, kind)
+    plan = waiting_plan(network.plans, network.layout, kind) or Plan(network.layout, network.loading.scale, kind)
     plan.attach(network, options.optimizer)
     return plan
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
 from ..kernels.running import records
-from ..network.network import Programs, scale_of
+from ..network.input_loading import Loading
+from ..network.network import Programs
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress
 from ..settings import learning_rates
@@ -63,7 +64,7 @@ class PopulationFit:
         """`number` is what the members' states call the optimizers of this fit."""
         self.members, self.request, self.report = members, request, report
         layout, n = programs.layout, len(members)
-        self.epochs, self.samples = request.epochs, request.data.samples()
+        self.epochs = request.epochs
         self.used: Any = None  # what else must live as long as the engines
         self.runs = runs_of(request)
         most = int(request.epochs.max(initial=0))
@@ -71,11 +72,15 @@ class PopulationFit:
         self.stopped = np.zeros(n, np.bool_)
         self.best, self.best_epoch = np.full(n, np.nan), np.zeros(n, np.int64)
         self.settings = request.values.settings(layout, request.optimizers, architecture.loss)
-        scale = scale_of(architecture)
-        self.buckets = _buckets(architecture, programs, scale, self, number)
+        loading = Loading.of(architecture, layout, members.affines)
+        array, rounded = request.data.inputs.array, loading
+        if most > 1:
+            array, rounded = loading.rounded(layout, array)
+        self.samples = replace(request.data, inputs=request.data.inputs._replace(array=array)).samples()
+        self.buckets = _buckets(architecture, programs, rounded, self, number)
         if request.held is not None:
             self.held, self.totals = request.held.data.samples(), request.held.totals
-            self.passes = MemberPasses(programs, scale, self.settings, members)
+            self.passes = MemberPasses(programs, loading, self.settings, members)
         self.stopping = request.stopping
         self.waited = np.zeros(n, np.int64)
         self.best_vectors: NDArray[Any] | None = None
@@ -283,7 +288,7 @@ def engine_for(task: MemberTask, threads: int) -> Engine:
 
 
 def _buckets(
-    architecture: Architecture, programs: Programs, scale: float, fit: PopulationFit, number: int
+    architecture: Architecture, programs: Programs, loading: Loading, fit: PopulationFit, number: int
 ) -> list[Bucket]:
     """The members of a fit by their kinds."""
     request, samples = fit.request, fit.samples
@@ -323,7 +328,7 @@ def _buckets(
             which=order[edges[i] : edges[i + 1]],
             architecture=architecture,
             programs=programs,
-            scale=scale,
+            loading=loading,
             kind=of_kind,
             members=fit.members,
             settings=fit.settings,

@@ -35,6 +35,10 @@ class Steps(Trainer):
         scored: Sequence[Scored] = (),
         rate: Rate | None = None,
     ):
+        self.loading = network.loading
+        if options.epochs > 1:
+            inputs, self.loading = self.loading.rounded(network.layout, samples.inputs)
+            samples = samples._replace(inputs=inputs)
         self.network, self.samples, self.options, self.epochs = network, samples, options, options.epochs
         self.losses = np.zeros(1)  # the epochs' losses; `advance` makes it longer
         self.plan = self._bound_plan(network, options.order)
@@ -53,6 +57,7 @@ class Steps(Trainer):
     def _bound_plan(self, network: Network, order: NDArray[np.int32] | None) -> Plan:
         plan = plan_for(network, self.options, self.samples)
         plan.bind(self.options, self.samples, order)
+        plan.bind_loading(self.loading)
         self._load(plan, network)
         return plan
 

@@ -17,7 +17,18 @@ from ..kernels.programs.block_programs import BACKWARD, BOTH, FORWARD, Rules, Ta
 from ..kernels.programs.layers.layer import BATCH, TRACKED
 from ..kernels.programs.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
 from ..kernels.programs.passes import Destination
-from ..kernels.programs.program import PARAMETERS, RATES, SAMPLES, SETTINGS, TARGETS, Code, Program, bind, bindings
+from ..kernels.programs.program import (
+    AFFINE,
+    PARAMETERS,
+    RATES,
+    SAMPLES,
+    SETTINGS,
+    TARGETS,
+    Code,
+    Program,
+    bind,
+    bindings,
+)
 from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind, Training
 from ..kernels.running import entry
@@ -71,7 +82,7 @@ class Tape:
     """
 
     def __init__(self, network: Network, kind: TapeKind):
-        self.layout, self.scale, self.kind = network.layout.outside, network.scale, kind
+        self.layout, self.loading, self.kind = network.layout.outside, network.loading, kind
         layout, dtype, n_out = self.layout, self.layout.dtype, self.layout.sizes[-1]
         self.x_dtype, self.dtype = np.dtype(kind.dtype), np.dtype(dtype)
         self.taken = None if kind.dtype == "int64" else self.x_dtype  # sparse rows hold addresses: never a user's array
@@ -88,6 +99,7 @@ class Tape:
         self.sources = Sources(x, y)
         self.bindings = bindings()
         bind(self.bindings, SETTINGS, address_of(self.settings))
+        bind(self.bindings, AFFINE, self.loading.address)
         bind(self.bindings, SAMPLES, 0, x.row_stride)
         bind(self.bindings, TARGETS, 0, y.row_stride)
         self._serve(Buffers(network.parameters, network.parameters[:0], network.state))
@@ -159,7 +171,7 @@ class Tape:
             Vector(layout, Symbol("parameters")),
             self.work,
             self.sources,
-            self.scale,
+            self.loading.scale,
             Destination(Vector(layout, self.gradient.ctypes.data, "d"), overwrite=part == BACKWARD),
             Rules(dropped=self.kind.dropped),
             statistics=statistics,
@@ -218,8 +230,10 @@ class Tape:
         for piece in self._pieces(n, 3):
             if status := entry.backward(used[0], *piece, X, d_a, d_x, self.gradient, elements, flat):
                 return status, flat, d_x
-        if inputs and self.scale != 1:
-            d_x *= self.dtype.type(self.scale)
+        if inputs and self.loading.scale is None:
+            d_x *= self.loading.scales(self.layout)
+        elif inputs and self.loading.scale != 1:
+            d_x *= self.dtype.type(self.loading.scale)
         return 0, flat, d_x
 
     # ---- steps ----
@@ -234,7 +248,7 @@ class Tape:
             kept = _buffers(layout, n_vectors)._replace(parameters=self.kept)
             parameters, vectors, state = map(Symbol, ("parameters", "vectors", "state"))
             live = Trainable.at(layout, parameters, vectors, n_vectors, state)
-            training = Training(kind, self.scale, self.work, live, kept.trainable(layout), self.gradient, False)
+            training = Training(kind, self.loading.scale, self.work, live, kept.trainable(layout), self.gradient, False)
             self.around[kind] = self._append(training.around(Worker())), kept
         self.step_from, self.rate_per = self.around[kind][0], kind.rate_per
         options.write(self.settings)

@@ -40,7 +40,7 @@ class WholeSet(Trainer):
         self.losses, self.next_loss = np.zeros(max(1, self.epochs)), np.nan
         self.started = time.perf_counter()
         self.trial = network.parameters.copy()
-        self.inference = Inference(self.layout, self.trial, network.settings, network.scale)
+        self.inference = Inference(self.layout, self.trial, network.settings, network.loading)
         self.tensors = self.layout.tensors(self.trial)
         self.recorder = Recorder(history, self.losses, lambda: int(done[0]), scored)
 

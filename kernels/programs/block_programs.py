@@ -54,7 +54,7 @@ class Task:
     parameters: Vector
     work: Workspace
     sources: Sources
-    input_scale: float
+    input_scale: float | None  # what multiplies samples; None where they are shifted, see `Workspace.loading`
     destination: Destination
     rules: Rules = NO_RULES
     statistics: str = TRACKED  # see `layers.layer`
@@ -81,7 +81,7 @@ def gradient_program(
     work: Workspace,
     sources: Sources,
     rows: int,
-    input_scale: float,
+    input_scale: float | None,
     to_inputs: bool = False,
 ) -> Program:
     """A block of samples: its loss, and its gradient added to the one that the symbol stands for.
@@ -93,14 +93,16 @@ def gradient_program(
     return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
 
 
-def forward_program(parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float) -> Program:
+def forward_program(parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float | None) -> Program:
     """A block of samples: its outputs as training computes them, with the statistics of the batch."""
     sources = Sources(x, x)  # nobody loads targets
     task = Task(parameters, work, sources, input_scale, Destination(parameters), statistics=BATCH, part=FORWARD)
     return block_program(task, strategy.choose(task.layout, rows), rows, Worker(), ahead=False)
 
 
-def statistics_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
+def statistics_program(
+    parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float | None
+) -> Program:
     """A batch that the running statistics of normalised layers follow, and nothing else."""
     program, block = Program(parameters.layout.target, parameters.layout.dtype, rows), work.row_major(rows, Worker())
     task = Task(parameters, work, sources, input_scale, Destination(parameters))
@@ -190,7 +192,8 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
     """Load samples, targets and weights into a block; gives the block, and operations that fetch those of the next."""
     x, y, w = task.sources.x, task.sources.y, task.sources.w
     of_group = {name: None if task.work.group is None else task.work.rows_of(name) for name in ("samples", "targets")}
-    gathers = [] if task.part == BACKWARD else [(x, x.load(program, block.x, task.input_scale, of_group["samples"]))]
+    loading = task.work.loading(task.input_scale)
+    gathers = [] if task.part == BACKWARD else [(x, x.load(program, block.x, loading, of_group["samples"]))]
     if task.part != FORWARD:
         gathers.append((y, y.load(program, block.y, of_group=of_group["targets"])))
     if task.rules.input_noise:

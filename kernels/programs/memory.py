@@ -59,9 +59,13 @@ STATE: Any = np.dtype(
 
 # What programs know of each network of a group in lanes, int64: where its samples, targets and weights begin; where the
 # row numbers of a batch lie (0: the rows as they come) and the last place among them, see `gathering`; the position of
-# the batch in the epoch; where the order of the epoch lies, and how long it is; and whether something is due for it.
+# the batch in the epoch; where the order of the epoch lies, and how long it is; whether something is due for it; and
+# where the operand lies that shifts its inputs, see `Layout.affine`.
 GROUP = np.dtype(
-    [(name, "i8") for name in ("samples", "targets", "weights", "order", "last", "position", "orders", "rows", "due")]
+    [
+        *((name, "i8") for name in ("samples", "targets", "weights", "order", "last", "position", "orders", "rows")),
+        *((name, "i8") for name in ("due", "affine")),
+    ]
 )
 
 SHORT_NAMES = {"weight": "W", "bias": "b"}  # of tensors, where programs are printed
@@ -216,6 +220,17 @@ class Layout:
         made = Layout(*arguments, target=self.target, kinds=self.kinds)
         made.block_rows = self.block_rows
         return made
+
+    @functools.cached_property
+    def affine(self) -> Matrix:
+        """The operand by which a network's inputs become (x - shift) * scale, where one number does not do for all.
+
+        Its rows, in the network's dtype: the shift as high + low, and the scale. Then, as long as it takes, the shift
+        in float64. The padding is zero.
+        """
+        size, n_inputs = ITEMSIZE[self.number_dtype], self.sizes[0]
+        shape = 3 + 8 // size, n_inputs, padded(n_inputs * size)
+        return Matrix.row_major(Symbol("affine"), *shape, self.number_dtype, "affine")
 
     @property
     def trained(self) -> tuple[Layer, ...]:
@@ -485,6 +500,16 @@ class Workspace:
     def rows_of(self, name: str) -> dict[str, int]:
         """Where the rows of a batch lie for each network of a group: arguments of the functions that gather them."""
         return {"numbers": self.row_numbers, "source": self.table(name)}
+
+    def loading(self, input_scale: float | None) -> float | Matrix:
+        """What loads inputs: a number that multiplies them, or where it is None the operand `Layout.affine`.
+
+        Of a group it is the operand of each network, whose address is in the table.
+        """
+        if input_scale is not None:
+            return input_scale
+        operand = self.layout.affine
+        return operand if self.group is None else replace(operand, address=self.table("affine"))
 
     @functools.cached_property
     def row_numbers(self) -> int:

@@ -29,7 +29,7 @@ def predict_program(
     work: Workspace,
     x: Source,
     rows: int,
-    input_scale: float,
+    input_scale: float | None,
     in_place: bool = False,
     sources: Sources | None = None,
     dropped: tuple[int, ...] = (),
@@ -58,7 +58,7 @@ def predict_program(
 
 
 def hidden_program(
-    parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float, in_place: bool
+    parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float | None, in_place: bool
 ) -> Program:
     """A block of samples: the outputs of all hidden layers, side by side in each row of what `outputs` stands for."""
     widths = parameters.layout.sizes[1:-1]
@@ -85,15 +85,17 @@ def unit_windows(layout: Layout) -> list[tuple[int, NDArray[Any]]]:
 
 
 def input_gradient_program(
-    parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float, in_place: bool
+    parameters: Vector, work: Workspace, x: Source, rows: int, input_scale: float | None, in_place: bool
 ) -> Program:
     """A block of samples: the derivatives by all inputs of `outputs_at_once` outputs, one behind the other in each row.
 
     The last d of an output begins as its row of the unit matrix, times the scale of the inputs; NaN where outputs are.
+    Where inputs are shifted, it begins without their scales.
     `targets` stands for zeros around a single one. A window of it is that row; the next output's begins an element
     earlier.
     """
     layout, worker, by_rows = parameters.layout, Worker(), work.row_major(rows, Worker())
+    factor = 1.0 if input_scale is None else input_scale
     program, block, multiplied = _loaded(parameters, work, x, rows, input_scale, in_place)
     activation, needs_rows = layout.activations[-1], layout.activations[-1] in ROW_WISE
     passes.forward(program, parameters, block, worker, logits=needs_rows, multiplied=multiplied)
@@ -108,7 +110,7 @@ def input_gradient_program(
     for i in range(count):
         start = Symbol("targets", (count - 1 - i) * layout.itemsize)
         row = Matrix.row_major(start, 1, n_out, n_out * layout.itemsize, layout.dtype, "targets").broadcast(rows)
-        passes.by_samples(program, "gather", {"out": d}, source=row, order=0, remaining=0, scale=input_scale)
+        passes.by_samples(program, "gather", {"out": d}, source=row, order=0, remaining=0, scale=factor)
         elementwise(program, "or_nan", d, d, a)
         passes.backward(program, activation, None, d, z, WHOLE)
         if d != block.d[-1]:
@@ -118,13 +120,18 @@ def input_gradient_program(
     return program
 
 
-def tangent_program(parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float) -> Program:
-    """A block of samples: the derivatives of the outputs along a direction for each sample, which `targets` holds."""
+def tangent_program(
+    parameters: Vector, work: Workspace, sources: Sources, rows: int, input_scale: float | None
+) -> Program:
+    """A block of samples: the derivatives of the outputs along a direction for each sample, which `targets` holds.
+
+    Directions are multiplied by the scale of the inputs, but not where these are shifted.
+    """
     layout, by_rows = parameters.layout, work.row_major(rows, Worker())
     program, block, _ = _loaded(parameters, work, sources.x, rows, input_scale, False)
     activation, needs_rows = layout.activations[-1], layout.activations[-1] in ROW_WISE
     passes.forward(program, parameters, block, Worker(), logits=needs_rows)
-    sources.y.load(program, block.dx, input_scale)
+    sources.y.load(program, block.dx, 1.0 if input_scale is None else input_scale)
     passes.tangents(program, parameters, block)
     d, z = block.d[-1], block.z[-1]
     if needs_rows:
@@ -136,7 +143,7 @@ def tangent_program(parameters: Vector, work: Workspace, sources: Sources, rows:
 
 
 def _loaded(
-    parameters: Vector, work: Workspace, samples: Source | Sources, rows: int, input_scale: float, in_place: bool
+    parameters: Vector, work: Workspace, samples: Source | Sources, rows: int, input_scale: float | None, in_place: bool
 ) -> tuple[Program, Block, bool]:
     """(a program that loads a block of samples, the block, whether the first layer's product is in it already).
 
@@ -155,7 +162,7 @@ def _loaded(
     elif in_place:
         _multiply_in_place(program, parameters, block, samples)
     else:
-        samples.load(program, block.x, input_scale)
+        samples.load(program, block.x, work.loading(input_scale))
     block = work.feature_major(block, slice(0, rows), worker, most) if feature_major else block
     return program, block, in_place
 

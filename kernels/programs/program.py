@@ -24,10 +24,10 @@ OPERATION_WORDS = OPERATION_BYTES // 8
 # table of BINDING has these numbers of each symbol.
 SYMBOLS = (
     *("samples", "targets", "weights", "order", "remaining", "outputs", "gradient", "rates", "position"),
-    *("parameters", "vectors", "state", "settings"),
+    *("parameters", "vectors", "state", "settings", "affine"),
 )
 SAMPLES, TARGETS, WEIGHTS, ORDER, REMAINING, OUTPUTS, GRADIENT, RATES, POSITION = range(9)
-PARAMETERS, VECTORS, STATE, SETTINGS = range(9, len(SYMBOLS))
+PARAMETERS, VECTORS, STATE, SETTINGS, AFFINE = range(9, len(SYMBOLS))
 BINDING = np.dtype([("address", "i8"), ("row_stride", "i8")])
 PATCH = np.dtype([("word", "i8"), ("symbol", "i8"), ("offset", "i8")])
 # A part of a code, which is one program: its operations, its patches, its rows, and the first of them in the block.

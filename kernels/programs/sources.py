@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vector.matrix import ITEMSIZE, Matrix, Symbol
+from ..vector.matrix import ITEMSIZE, Matrix, Symbol, networks_of
 from .program import Operation, Program
 
 L2_SAMPLE_BYTES = 2**18  # a sample set of so many bytes stays in the L2 cache without being prefetched
@@ -36,6 +36,7 @@ class Source:
         """The kind of an array: (n, width) in the network's dtype or uint8, int32 class indices (n,), or weights (n,).
 
         An int64 array (n, 3) holds sparse rows: where the column numbers and the values of each lie, and how many.
+        Rows that are shifted may also be float64 where the network is not; sparse values then are float64.
         """
         cols = 1 if array.ndim == 1 else array.shape[1]
         return _source(symbol, _NAMES[array.dtype], cols, cols * array.itemsize, array.nbytes > L2_SAMPLE_BYTES)
@@ -55,20 +56,41 @@ class Source:
         place = self.row_stride, ITEMSIZE[self.dtype], self.dtype, self.symbol
         return Matrix(Symbol(self.symbol), rows, self.cols, *place)
 
-    def load(self, program: Program, out: Matrix, scale: float = 1.0, of_group: dict[str, int] | None = None) -> int:
+    def load(
+        self,
+        program: Program,
+        out: Matrix,
+        scale: float | Matrix = 1.0,
+        of_group: dict[str, int] | None = None,
+    ) -> int:
         """out = scale * the next rows in the order; gives the number of the operation.
 
-        `of_group` says where the rows of a group's networks lie, see `Workspace.rows_of`.
+        Where `scale` is an operand, see `Workspace.loading`, out = (the rows - shift) * scale. `of_group` says where
+        the rows of a group's networks lie, see `Workspace.rows_of`.
         """
-        name, rows = self.operation, out.rows
+        name, rows, how = self._gather(program, scale), out.rows, self._how(scale, of_group is not None)
         if of_group is not None:
-            scales = {"scale": scale} if name.startswith("gather") else {}
-            return program.add(f"group_{name}", out=out, row_stride=self.row_stride, **of_group, **scales)
+            return program.add(f"group_{name}", out=out, row_stride=self.row_stride, **of_group, **how)
         if not out.is_row_major:
             name, out = f"{name}_columns", out.T
-        factor: dict[str, Any] = {"scale": scale} if name.startswith("gather") else {}
         order, remaining = Symbol("order"), Symbol("remaining") if self.prefetch else 0  # prefetches read it
-        return program.add(name, out=out, source=self.matrix(rows), order=order, remaining=remaining, **factor)
+        return program.add(name, out=out, source=self.matrix(rows), order=order, remaining=remaining, **how)
+
+    def _gather(self, program: Program, scale: float | Matrix) -> str:
+        """The function that loads rows, which are shifted where the scale is an operand."""
+        if not isinstance(scale, Matrix):
+            return self.operation
+        is_wider = self.dtype == "float64" and networks_of(program.dtype)[0] == "float32"
+        return self.operation.replace("gather", "gather_shifted") + "_float64" * is_wider
+
+    def _how(self, scale: float | Matrix, of_group: bool) -> dict[str, Any]:
+        """The arguments of that function that say what becomes of the numbers."""
+        if not self.operation.startswith("gather"):
+            return {}
+        if not isinstance(scale, Matrix):
+            return {"scale": scale}
+        table = {"affine": scale.address, "affine_stride": scale.row_stride}
+        return table if of_group else {"affine": scale}
 
     def prefetches(self, gather: int, rows: int, ahead: int) -> list[Operation]:
         """Operations that fetch as many rows, `ahead` rows further on than operation `gather` reads them."""

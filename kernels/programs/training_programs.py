@@ -55,7 +55,7 @@ class Training:
     """What writes the programs of a kind of fit, in some memory."""
 
     kind: Kind
-    input_scale: float
+    input_scale: float | None  # see `Task`
     work: Workspace
     live: Trainable  # what training changes
     kept: Trainable  # a copy from the end of the last finished epoch, in the same layout or in one of single shards

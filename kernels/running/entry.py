@@ -12,6 +12,7 @@ from numba import carray, njit, prange
 from ..programs.memory import STATE as STATE_RECORD
 from ..programs.memory import STEP
 from ..programs.program import (
+    AFFINE,
     BINDING,
     ORDER,
     OUTPUTS,
@@ -208,6 +209,7 @@ def _load(operations, patches, programs, bindings, slot, task, place, this, i):
         bindings[ORDER].address = memory.order + 4 * this.n_samples * this.epoch
     this.rows = place.rows
     bindings[RATES].address = place.rates
+    bindings[AFFINE].address = memory.affine + memory.affine_stride * i
     here.epoch = this.epoch
 
 
@@ -771,6 +773,7 @@ def sweep_members(
         n = memory.n_words
         unpack_words(here.parameters, memory.words, memory.vectors + 4 * n * queue[k], n)
         _bind_samples(bindings, memory, places[k], False)
+        bindings[AFFINE].address = memory.affine + memory.affine_stride * queue[k]
         bindings[OUTPUTS].address = places[k].outputs
         bindings[OUTPUTS].row_stride = memory.output_stride
         if places[k].outputs == 0:

@@ -16,7 +16,7 @@ from .copies import clear_words, copy_word, load_float64, load_int64, pack_words
 from .interpreter import run_part
 from .records import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
 
-SAMPLES, TARGETS, WEIGHTS, ORDER, LAST, POSITION, ORDERS, ROWS, DUE = range(len(GROUP.names or ()))
+SAMPLES, TARGETS, WEIGHTS, ORDER, LAST, POSITION, ORDERS, ROWS, DUE, AFFINE = range(len(GROUP.names or ()))
 _STEP_FIELDS: Any = STEP.fields
 _STATE_FIELDS: Any = STATE.fields
 _TOTAL, _COUNT, _NOT_FINITE = (_STEP_FIELDS[name][1] // 8 for name in ("total", "count", "not_finite"))
@@ -91,6 +91,7 @@ def _load(of_group, lane, i, run, place, arrays):
     for k in range(settings.shape[0]):
         settings[k, lane] = load_float64(task.settings + task.settings_stride * i + 8 * k)
     table[ROWS, lane] = run.n_samples
+    table[AFFINE, lane] = task.affine + task.affine_stride * i
     lanes[MEMBER, lane], lanes[EPOCH, lane], lanes[DONE, lane] = i, run.epoch, 0
     lanes[N, lane], lanes[BATCH_SIZE, lane] = run.n_samples, run.batch_size
     lanes[INPUTS, lane], lanes[OUTPUTS, lane], lanes[OF_WEIGHTS, lane] = place.inputs, place.targets, place.weights
@@ -121,7 +122,7 @@ def _leave(of_group, lane):
 @njit(nogil=True)
 def _fill(of_group, mailbox, places, queue, runs, arrays):
     """Give each lane that holds nothing the next member of the queue; gives how many lanes hold one."""
-    here, lanes = of_group[6:8]
+    here, lanes, _, task = of_group[6:]
     held = between = 0
     for lane in range(lanes.shape[1]):
         held += lanes[MEMBER, lane] >= 0
@@ -140,6 +141,7 @@ def _fill(of_group, mailbox, places, queue, runs, arrays):
                 _leave(of_group, other)
                 lanes[INPUTS, other], lanes[OUTPUTS, other] = places[i].inputs, places[i].targets
                 lanes[OF_WEIGHTS, other] = places[i].weights
+                arrays[0][AFFINE, other] = task.affine + task.affine_stride * i
         _load(of_group, lane, i, runs[i], places[i], arrays)
         held += 1
     return held

@@ -31,13 +31,14 @@ PLACE = np.dtype(
 # What members of a population that are trained by one kind of fit have in common: addresses, and bytes between members.
 # Parameters and each of the optimizer's vectors are n_words words of 4 bytes, unpadded; word i of one lies at words[i],
 # int64, of a padded vector of n_bytes. `start` is a record STATE: the number of this fit's optimizer, and its numbers.
+# `affine` is where the first member's operand lies that shifts its inputs, see `Layout.affine`.
 TASK = np.dtype(
     [
         *((name, "i8") for name in ("words", "n_words", "n_bytes", "n_vectors", "block_rows")),
         *((name, "i8") for name in ("vectors", "optimizer_vectors", "optimizer_stride", "states", "start")),
         *((name, "i8") for name in ("settings", "settings_stride", "settings_bytes", "order")),
         *((name, "i8") for name in ("input_stride", "target_stride", "weight_stride")),  # bytes between samples
-        ("output_stride", "i8"),
+        *((name, "i8") for name in ("output_stride", "affine", "affine_stride")),
     ]
 )
 _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))

@@ -34,17 +34,63 @@ def _load_int32(b, p):
     return b.sext(b.load(b.inttoptr(p, ir.PointerType()), typ=I32, align=4), I64)
 
 
-class _Reader:
-    """Reads whole vectors of a source, of the network's dtype or uint8, as the network's dtype times a scale."""
+class _Affine:
+    """(x - shift) * scale of the numbers of a row, by an operand of rows in the network's dtype, see `Layout.affine`.
 
-    def __init__(self, s, scale, source):
-        self.s, self.scale = s, s.splat_double(s.b.bitcast(scale, DOUBLE))
-        self.is_bytes = source == "uint8"
-        self.itemsize = 1 if self.is_bytes else s.itemsize
-        self.kind = ir.VectorType(ir.IntType(8) if self.is_bytes else s.scalar, s.lanes)
+    The shift is high + low, two numbers of the dtype: one of float32 would be off by more than what is left of x where
+    that is large. float64 numbers of a float32 network take the shift in float64, and their difference is rounded. The
+    operand's padding is zero, so that of a row stays zero.
+    """
+
+    def __init__(self, s, start, stride):
+        self.s, self.rows = s, [s.b.add(start, s.b.mul(stride, int64(i))) for i in range(4)]
+
+    def __call__(self, x, element):
+        """What becomes of x, a vector or a number of the row from an element on, an LLVM value."""
+        b, s = self.s.b, self.s
+        high, low, scale = (self.load(i, element, self._kind(x, s.scalar)) for i in range(3))
+        if self._kind(x, DOUBLE) == x.type and not s.double:
+            difference = b.fptrunc(b.fsub(x, self.load(3, element, x.type)), high.type)
+        else:
+            difference = b.fsub(b.fsub(x, high), low)
+        return b.fmul(difference, scale)
+
+    @staticmethod
+    def _kind(x, scalar):
+        """The type of as many numbers as x has."""
+        return ir.VectorType(scalar, x.type.count) if isinstance(x.type, ir.VectorType) else scalar
+
+    def load(self, i, element, kind):
+        """The numbers of a row of the operand from an element on; row 3 is the shift in float64."""
+        b, size = self.s.b, 8 if i == 3 else self.s.itemsize
+        place = b.add(self.rows[i], b.mul(element, int64(size)))
+        return b.load(b.inttoptr(place, ir.PointerType()), typ=kind, align=size)
+
+
+def _loading(s, arguments):
+    """What becomes of the numbers x of a row from an element on: a function of both.
+
+    The last arguments of a gather say it: a scale, or an operand of `_Affine` and the stride of its rows.
+    """
+    if len(arguments) == 2:
+        return _Affine(s, *arguments)
+    scale = s.splat_double(s.b.bitcast(arguments[0], DOUBLE))
+    return lambda x, element: (Vec(s, x) * scale).v
+
+
+class _Reader:
+    """Reads whole vectors of a source, of the network's dtype, uint8 or float64, as the network's dtype."""
+
+    def __init__(self, s, source, loading):
+        """`loading` is what becomes of the numbers, see `_loading`."""
+        self.s, self.loading = s, loading
+        self.is_bytes, double = source == "uint8", source == "float64" or s.double
+        self.itemsize = 1 if self.is_bytes else 8 if double else 4
+        scalar = ir.IntType(8) if self.is_bytes else DOUBLE if double else s.scalar
+        self.kind = ir.VectorType(scalar, s.lanes)
         mask = ir.VectorType(ir.IntType(1), s.lanes)
         signature = ir.FunctionType(self.kind, [ir.PointerType(), I32, mask, self.kind])
-        name = f"llvm.masked.load.v{s.lanes}{'i8' if self.is_bytes else s.suffix[-3:]}.p0"
+        name = f"llvm.masked.load.v{s.lanes}{'i' if self.is_bytes else 'f'}{8 * self.itemsize}.p0"
         self.masked_load = cgutils.get_or_insert_function(s.b.module, signature, name)
 
     def pointer(self, start, element):
@@ -53,15 +99,16 @@ class _Reader:
 
     def whole(self, start, element):
         """The vector at an element of the row at the address `start`."""
-        return self._converted(self.s.b.load(self.pointer(start, element), typ=self.kind, align=self.itemsize))
+        return self._loaded(self.s.b.load(self.pointer(start, element), typ=self.kind, align=self.itemsize), element)
 
     def first(self, n, start, element):
         """The first n lanes of the vector at an element, zeros behind; memory behind them is not read."""
         arguments = ir.Constant(I32, self.itemsize), self.s.lanes_below(n), ir.Constant(self.kind, [0] * self.s.lanes)
-        return self._converted(self.s.b.call(self.masked_load, [self.pointer(start, element), *arguments]))
+        return self._loaded(self.s.b.call(self.masked_load, [self.pointer(start, element), *arguments]), element)
 
-    def _converted(self, v):
-        return Vec(self.s, self.s.b.uitofp(v, self.s.vector) if self.is_bytes else v) * self.scale
+    def _loaded(self, x, element):
+        x = self.s.b.uitofp(x, self.s.vector) if self.is_bytes else x
+        return Vec(self.s, self.loading(x, element))
 
 
 # A prefetch finds these three behind the gather whose next rows it fetches.
@@ -69,15 +116,21 @@ _ORDER, _REMAINING, _SOURCE, _STRIDE = range(1, 5)
 _GATHER = "rows=out.rows order remaining source:r*[m,n] source.row_stride"
 
 
-@vector_function(f"{_GATHER} out:w[r,n] out.row_stride n=out.cols scale:float")
+_SCALED, _SHIFTED = "scale:float", "affine:r[a,n] affine.row_stride"  # see `_loading`
+_ROWS = f"{_GATHER} out:w[r,n] out.row_stride n=out.cols"
+GATHER_SHIFTED = f"{_ROWS} {_SHIFTED}"
+
+
+@vector_function(f"{_ROWS} {_SCALED}")
 def gather(code, source_dtype):
-    """out[i] = scale * source[order[i]], in the source's dtype or from uint8.
+    """out[i] = scale * source[order[i]], or (source[order[i]] - shift) * scale; see `_loading` and `_Reader`.
 
     The rest of an output row's last vector becomes zero. `remaining` numbers are left in the order; see `prefetch`.
     """
     b, s = code.b, code.simd()
-    rows, order, _, source, row, out, out_row, n, scale = code.arguments
-    reader, whole, size = _Reader(s, scale, source_dtype), b.and_(n, int64(-s.lanes)), int64(s.itemsize)
+    rows, order, _, source, row, out, out_row, n, *how = code.arguments
+    reader = _Reader(s, source_dtype, _loading(s, how))
+    whole, size = b.and_(n, int64(-s.lanes)), int64(s.itemsize)
     with _each_row(b, rows, order) as (i, j):
         start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
         with cgutils.for_range_slice(b, int64(0), whole, int64(s.lanes), I64) as (k, _):
@@ -89,12 +142,15 @@ def gather(code, source_dtype):
 _GATHER_COLUMNS = "rows=out.cols order remaining source:r*[m,n] source.row_stride out:w[n,r] out.row_stride n=out.rows"
 
 
-@vector_function(f"{_GATHER_COLUMNS} scale:float")
+GATHER_SHIFTED_COLUMNS = f"{_GATHER_COLUMNS} {_SHIFTED}"
+
+
+@vector_function(f"{_GATHER_COLUMNS} {_SCALED}")
 def gather_columns(code, source_dtype):
-    """out[k, i] = scale * source[order[i], k]; zeros behind, up to whole vectors."""
+    """out[k, i] = scale * source[order[i], k], or shifted, as in `gather`; zeros behind, up to whole vectors."""
     b, s = code.b, code.simd()
-    rows, order, _, source, row, out, out_row, n, scale = code.arguments
-    reader, step = _Reader(s, scale, source_dtype), int64(s.lanes)
+    rows, order, _, source, row, out, out_row, n, *how = code.arguments
+    reader, step = _Reader(s, source_dtype, _loading(s, how)), int64(s.lanes)
     starts = cgutils.alloca_once(b, I64, size=s.lanes)
     place = [b.gep(starts, [int64(r)], source_etype=I64) for r in range(s.lanes)]
     with cgutils.for_range_slice(b, int64(0), rows, step, I64) as (i0, _):
@@ -175,19 +231,24 @@ class _GroupRows:
         return self.b.load(self.b.inttoptr(place, ir.PointerType()), typ=I64)
 
 
-def _group_columns(s, rows, k, width, itemsize, is_bytes):
-    """Columns k to k + width of the rows at some addresses, a vector each whose lanes are the rows."""
-    b = s.b
-    kind = ir.VectorType(ir.IntType(8) if is_bytes else s.scalar, width)
-    offset = b.mul(k, int64(itemsize))
+def _group_columns(s, rows, k, width, source_dtype, affines):
+    """Columns k to k + width of the rows at some addresses, a vector each whose lanes are the rows.
 
-    def part(row):
-        value = b.load(b.inttoptr(b.add(row, offset), ir.PointerType()), typ=kind, align=itemsize)
-        return b.uitofp(value, ir.VectorType(s.scalar, width)) if is_bytes else value
+    `affines` has what becomes of the numbers of each row; it is empty where they stay as they are.
+    """
+    b, is_bytes = s.b, source_dtype == "uint8"
+    scalar = ir.IntType(8) if is_bytes else DOUBLE if source_dtype == "float64" else s.scalar
+    itemsize = _source_bytes(s, source_dtype)
+    kind, offset = ir.VectorType(scalar, width), b.mul(k, int64(itemsize))
+
+    def part(lane):
+        value = b.load(b.inttoptr(b.add(rows[lane], offset), ir.PointerType()), typ=kind, align=itemsize)
+        value = b.uitofp(value, ir.VectorType(s.scalar, width)) if is_bytes else value
+        return affines[lane](value, k) if affines else value
 
     vectors = []
     for i in range(width):
-        parts = [part(row) for row in rows[i::width]]
+        parts = [part(lane) for lane in range(i, len(rows), width)]
         n = width
         while len(parts) > 1:  # join them, two by two
             n *= 2
@@ -197,19 +258,40 @@ def _group_columns(s, rows, k, width, itemsize, is_bytes):
     return transposed(s, vectors, width)
 
 
-@vector_function(f"{_GATHER_GROUP} n=out.cols scale:float")
+def _source_bytes(s, source_dtype):
+    """The bytes of a number of a source."""
+    return {"uint8": 1, "float64": 8}.get(source_dtype, s.itemsize)
+
+
+def _group_affines(code, s, how):
+    """What becomes of the numbers of each network's rows; nothing where all have a scale in common.
+
+    `how` is that scale; or the address of a table, int64, of where each network's operand of `_Affine` lies, and the
+    stride of its rows.
+    """
+    if len(how) == 1:
+        return []
+    (table, stride), b = how, code.b
+    places = (b.add(table, int64(8 * lane)) for lane in range(code.networks))
+    return [_Affine(s, b.load(b.inttoptr(place, ir.PointerType()), typ=I64), stride) for place in places]
+
+
+GROUP_GATHER_SHIFTED = f"{_GATHER_GROUP} n=out.cols affine affine_stride"
+
+
+@vector_function(f"{_GATHER_GROUP} n=out.cols {_SCALED}")
 def group_gather(code, source_dtype):
-    """out[i, k] of each network = scale * element k of its row i; the source has the networks' dtype or is uint8."""
+    """out[i, k] of each network = scale * element k of its row i; or with its own shift and scale, as in `gather`."""
     b, s = code.b, code.simd()
-    rows, numbers, source, row_stride, out, out_row, n, scale = code.arguments
-    is_bytes, scale = source_dtype == "uint8", s.splat_double(b.bitcast(scale, DOUBLE))
-    itemsize = 1 if is_bytes else s.itemsize
-    sources = _GroupRows(code, numbers, source, row_stride)
+    rows, numbers, source, row_stride, out, out_row, n, *how = code.arguments
+    sources, affines = _GroupRows(code, numbers, source, row_stride), _group_affines(code, s, how)
+    scale = None if affines else s.splat_double(b.bitcast(how[0], DOUBLE))
 
     def columns(k, width, end):
         starts = [sources.start(lane) for lane in range(code.networks)]
-        for j, value in enumerate(_group_columns(s, starts, k, width, itemsize, is_bytes)):
-            s.store(value * scale, b.add(end, b.mul(b.add(k, int64(j)), int64(LINE_BYTES))))
+        for j, value in enumerate(_group_columns(s, starts, k, width, source_dtype, affines)):
+            value = value if affines else value * scale
+            s.store(value, b.add(end, b.mul(b.add(k, int64(j)), int64(LINE_BYTES))))
 
     with sources.each(rows) as i:
         end, widest = b.add(out, b.mul(out_row, i)), code.networks
@@ -275,18 +357,27 @@ _SPARSE = {name: 8 * i for i, name in enumerate(("columns", "values", "count"))}
 
 
 @contextlib.contextmanager
-def _each_value(code, row, scale):
-    """A loop over the values of the sparse row at an address: gives (its column, scale * the value)."""
+def _each_value(code, row, double=False):
+    """A loop over the values of the sparse row at an address: gives (its column, the value).
+
+    Values have the network's dtype, or are float64.
+    """
     b, s = code.b, code.simd()
+    scalar, size = (DOUBLE, 8) if double else (s.scalar, s.itemsize)
     columns, values, count = (
         b.load(b.inttoptr(b.add(row, int64(offset)), ir.PointerType()), typ=I64, align=8) for offset in _SPARSE.values()
     )
-    factor = b.bitcast(scale, DOUBLE)
-    factor = factor if s.double else b.fptrunc(factor, s.scalar)
     with cgutils.for_range(b, count, intp=I64) as at:
-        place = b.inttoptr(b.add(values, b.mul(at.index, int64(s.itemsize))), ir.PointerType())
-        value = b.load(place, typ=s.scalar, align=s.itemsize)
-        yield _load_int32(b, b.add(columns, b.mul(at.index, int64(4)))), b.fmul(value, factor)
+        place = b.inttoptr(b.add(values, b.mul(at.index, int64(size))), ir.PointerType())
+        value = b.load(place, typ=scalar, align=size)
+        yield _load_int32(b, b.add(columns, b.mul(at.index, int64(4)))), value
+
+
+def _sparse_factor(code, scale):
+    """The scale in the network's dtype."""
+    b, s = code.b, code.simd()
+    factor = b.bitcast(scale, DOUBLE)
+    return factor if s.double else b.fptrunc(factor, s.scalar)
 
 
 def _add_to(code, address, value):
@@ -296,29 +387,62 @@ def _add_to(code, address, value):
     b.store(b.fadd(b.load(place, typ=s.scalar, align=s.itemsize), value), place).align = s.itemsize
 
 
-@vector_function(f"{_GATHER} out:w[r,k] out.row_stride scale:float")
+@vector_function(f"{_GATHER} out:w[r,k] out.row_stride {_SCALED}")
 def gather_sparse(code):
     """out[i] = scale * the sparse row source[order[i]]."""
     b, s = code.b, code.simd()
     rows, order, _, source, row, out, out_row, scale = code.arguments
+    factor = _sparse_factor(code, scale)
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, i))
         _clear(s, start, out_row)
-        with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
-            _add_to(code, b.add(start, b.mul(column, int64(s.itemsize))), value)
+        with _each_value(code, b.add(source, b.mul(row, j))) as (column, value):
+            _add_to(code, b.add(start, b.mul(column, int64(s.itemsize))), b.fmul(value, factor))
 
 
-@vector_function(_GATHER_COLUMNS.replace("[n,r]", "[k,r]") + " scale:float")
+@vector_function(f"{_GATHER_COLUMNS.replace('[n,r]', '[k,r]')} {_SCALED}")
 def gather_sparse_columns(code):
     """out[k, i] = scale * column k of the sparse row source[order[i]]; zeros behind."""
     b, s = code.b, code.simd()
     rows, order, _, source, row, out, out_row, n, scale = code.arguments
+    factor = _sparse_factor(code, scale)
     with cgutils.for_range(b, n, intp=I64) as k:
         _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(i, int64(s.itemsize)))
-        with _each_value(code, b.add(source, b.mul(row, j)), scale) as (column, value):
-            _add_to(code, b.add(start, b.mul(out_row, column)), value)
+        with _each_value(code, b.add(source, b.mul(row, j))) as (column, value):
+            _add_to(code, b.add(start, b.mul(out_row, column)), b.fmul(value, factor))
+
+
+@vector_function(f"{_GATHER} out:w[r,k] out.row_stride n=out.cols affine:r[a,k] affine.row_stride")
+def gather_shifted_sparse(code):
+    """out[i] = (the sparse row source[order[i]] - shift) * scale, of rows of float64 values with each column once."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, n, *how = code.arguments
+    affine, zeros = _Affine(s, *how), ir.Constant(ir.VectorType(DOUBLE, s.lanes), [0.0] * s.lanes)
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(out_row, i))
+        with cgutils.for_range_slice(b, int64(0), n, int64(s.lanes), I64) as (k, _):
+            s.store(Vec(s, affine(zeros, k)), b.add(start, b.mul(k, int64(s.itemsize))))
+        with _each_value(code, b.add(source, b.mul(row, j)), double=True) as (column, value):
+            b.store(affine(value, column), s.pointer(b.add(start, b.mul(column, int64(s.itemsize)))))
+
+
+@vector_function(_GATHER_COLUMNS.replace("[n,r]", "[k,r]") + " affine:r[a,k] affine.row_stride")
+def gather_shifted_sparse_columns(code):
+    """out[k, i] = column k of row i of `gather_shifted_sparse`; zeros behind."""
+    b, s = code.b, code.simd()
+    rows, order, _, source, row, out, out_row, n, *how = code.arguments
+    affine = _Affine(s, *how)
+    with cgutils.for_range(b, n, intp=I64) as k:
+        start, of_zero = b.add(out, b.mul(out_row, k.index)), s.splat(affine(ir.Constant(DOUBLE, 0.0), k.index))
+        with cgutils.for_range_slice(b, int64(0), rows, int64(s.lanes), I64) as (i, _):
+            inside = s.lanes_below(b.sub(rows, i))
+            s.store(s.select(inside, of_zero, s.const(0.0)), b.add(start, b.mul(i, int64(s.itemsize))))
+    with _each_row(b, rows, order) as (i, j):
+        start = b.add(out, b.mul(i, int64(s.itemsize)))
+        with _each_value(code, b.add(source, b.mul(row, j)), double=True) as (column, value):
+            b.store(affine(value, column), s.pointer(b.add(start, b.mul(out_row, column))))
 
 
 @vector_function(f"{_GATHER} out:w[r,k] out.row_stride")

@@ -169,14 +169,18 @@ def _state_samples(found: _Functions) -> None:
     state("draw_order", batches.draw_order)
     state("group_draw_orders", batches.group_draw_orders)
     state("group_rows", gathering.group_rows)
-    state("group_gather", gathering.group_gather, "like the networks")
-    state("group_gather_uint8", gathering.group_gather, "uint8")
     state("group_one_hot", gathering.group_one_hot)
     state("group_weights", gathering.group_weights)
-    for name, source in (("gather", "like the network"), ("gather_uint8", "uint8")):
-        state(name, gathering.gather, source)
-        state(f"{name}_columns", gathering.gather_columns, source)
-    for name in ("gather_sparse", "one_hot"):
+    for suffix, source in (("", "like the network"), ("_uint8", "uint8"), ("_float64", "float64")):
+        if source != "float64":  # only where it is shifted: else it was converted before
+            state(f"gather{suffix}", gathering.gather, source)
+            state(f"gather{suffix}_columns", gathering.gather_columns, source)
+            state(f"group_gather{suffix}", gathering.group_gather, source)
+        name, columns = f"gather_shifted{suffix}", gathering.GATHER_SHIFTED_COLUMNS
+        state(name, gathering.gather, source, signature=gathering.GATHER_SHIFTED)
+        state(f"{name}_columns", gathering.gather_columns, source, signature=columns)
+        state(f"group_{name}", gathering.group_gather, source, signature=gathering.GROUP_GATHER_SHIFTED)
+    for name in ("gather_sparse", "gather_shifted_sparse", "one_hot"):
         state(name, getattr(gathering, name))
         state(f"{name}_columns", getattr(gathering, f"{name}_columns"))
     state("prefetch_L1", gathering.prefetch, 1)

@@ -1,12 +1,18 @@
 """samples: gathering, class indices and outputs against NumPy's indexing, remainders of rows and columns included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import scipy.sparse
 
+from fastnn.data import arrays
 from fastnn.kernels import reference
+from fastnn.kernels.programs.memory import Layout
+from fastnn.network.input_loading import operands
 
 from ..cases import DTYPES
-from .kernel_calls import EVERY_TARGET, call, on_targets, padded
+from .kernel_calls import EVERY_TARGET, call, matrix, on_targets, padded
 
 rng = np.random.default_rng(0)
 
@@ -79,6 +85,92 @@ def test_gather_columns(dtype, kind, width, ordered, target):
         np.testing.assert_array_equal(out[:width, :rows], want.T)
         assert not out[:width, rows : whole_vectors(rows, dtype, target)].any()
         assert np.isnan(out[width]).all()
+
+
+def operand_of(shift, scale, dtype):
+    """The operand of a shifted gather, whose rows are padded; see `Layout.affine`."""
+    layout = Layout((len(shift), 1), ("identity",), "quadratic", dtype)
+    made = operands(layout, np.stack([shift, scale])[None])
+    assert not made.reshape(layout.affine.rows, -1)[:3, len(shift) :].any()
+    return replace(layout.affine, address=matrix(made).address)  # `matrix` keeps it
+
+
+def far_from_zero(shape, kind, dtype):
+    """(rows, shift, scale): numbers whose mean is up to a million deviations, or bytes."""
+    width = shape[1]
+    if kind == "uint8":
+        return rng.integers(0, 256, shape).astype(np.uint8), rng.uniform(90, 160, width), np.full(width, -1 / 73.7)
+    mean, deviation = rng.choice([0.0, 1.0, -1e3, 1e6], width), rng.uniform(0.5, 2, width)
+    rows = mean * deviation + deviation * rng.standard_normal(shape)
+    return rows.astype("float64" if kind == "float64" else dtype), rows.mean(axis=0), 1 / deviation
+
+
+SHIFTED_KINDS = {"values": "", "uint8": "_uint8", "float64": "_float64"}
+LEFT = {"float32": 2e-6, "float64": 1e-13}  # the error of numbers of size 1, or of a few of them
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", SHIFTED_KINDS)
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(("target", "width"), on_targets([1, 3, 16, 17, 64, 100], [1, 17, 100]))
+def test_shifted(dtype, kind, width, ordered, target):
+    source, shift, scale = far_from_zero((40, width), kind, dtype)
+    order, rows, first = rng.permutation(40).astype(np.int32), 9, 5
+    affine = operand_of(shift, scale, dtype)
+    out, here = filled((rows, width), dtype), numbers(order, first, rows)
+    place = {"order": here.ctypes.data if ordered else 0, "source": source if ordered else source[first:]}
+    call(dtype, f"gather_shifted{SHIFTED_KINDS[kind]}", target, remaining=0, out=out[:, :width], affine=affine, **place)
+    want = reference.gather_shifted(source, order if ordered else [], first, rows, shift, scale)
+    np.testing.assert_allclose(out[:, :width], want, rtol=0, atol=LEFT[dtype])
+    assert not out[:, width : whole_vectors(width, dtype, target)].any()
+    assert np.isnan(out[:, whole_vectors(width, dtype, target) :]).all()
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", SHIFTED_KINDS)
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(("target", "width"), on_targets([1, 4, 16, 37], [4, 37]))
+def test_shifted_columns(dtype, kind, width, ordered, target):
+    """The bits of rows."""
+    source, shift, scale = far_from_zero((40, width), kind, dtype)
+    order, first, name = rng.permutation(40).astype(np.int32), 5, f"gather_shifted{SHIFTED_KINDS[kind]}"
+    affine = operand_of(shift, scale, dtype)
+    for rows in (1, 9, 16, 35):
+        here = numbers(order, first, rows)
+        place = {"order": here.ctypes.data if ordered else 0, "source": source if ordered else source[first:]}
+        place |= {"remaining": 0, "affine": affine}
+        out, want = filled((width + 1, rows), dtype), filled((rows, width), dtype)
+        call(dtype, f"{name}_columns", target, out=out[:width, :rows], **place)
+        call(dtype, name, target, out=want[:, :width], **place)
+        np.testing.assert_array_equal(out[:width, :rows], want[:, :width].T)
+        assert not out[:width, rows : whole_vectors(rows, dtype, target)].any()
+        assert np.isnan(out[width]).all()
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [True, False])
+@pytest.mark.parametrize(("target", "width"), on_targets([1, 4, 16, 37], [4, 37]))
+def test_shifted_sparse(dtype, columns, width, target):
+    """The bits of the dense rows in float64; a zero becomes -shift * scale."""
+    source, shift, scale = far_from_zero((40, width), "float64", dtype)
+    source[rng.random(source.shape) < 0.7] = 0
+    source[11] = 0
+    table = arrays.SparseRows.of(scipy.sparse.csr_array(source), dtype, shifted=True)
+    order, rows = rng.permutation(40), 9
+    affine = operand_of(shift, scale, dtype)
+    here, shape = numbers(order, 5, rows), (width, rows) if columns else (rows, width)
+    out, want = filled(shape, dtype), filled((rows, width), dtype)
+    place = {"order": here.ctypes.data, "remaining": 0, "affine": affine}
+    name, n = f"gather_shifted_sparse{'_columns' * columns}", shape[1]
+    call(dtype, name, target, source=np.asarray(table), out=out[:, :n], **place)
+    call(dtype, "gather_shifted_float64", target, source=source, out=want[:, :width], **place)
+    found = out[:, :n].T if columns else out[:, :n]
+    np.testing.assert_array_equal(found, want[:, :width])
+    np.testing.assert_allclose(found, (source[order[5:14]] - shift) * scale, rtol=2e-6)
+    assert not out[:, n : whole_vectors(n, dtype, target)].any()
 
 
 @pytest.mark.pairs

@@ -4,6 +4,7 @@ Samples, orders and products are compared with NumPy. The bits of whole fits are
 """
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fastnn.kernels.running import entry
 from fastnn.kernels.vector.batches import GROWTH
 from fastnn.kernels.vector.library import Library
 from fastnn.kernels.vector.matrix import GROUP, LINE_BYTES, Matrix, grouped
+from fastnn.network.input_loading import operands
 
 from ..cases import ACTIVATIONS, DTYPES, EPS, PARAMETERS, SETTINGS
 from ..cases import OPTIMIZERS as CASES
@@ -357,6 +359,36 @@ def test_gathering(width, source, dtype, target):
     call_group(dtype, target, name, out=out, scale=0.25, **place)
     for i in range(n):
         np.testing.assert_array_equal(out[..., i], sources[i][orders[i]].astype(dtype) * 0.25)
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 16, 31, 64])
+@pytest.mark.parametrize("source", ["like the networks", "uint8", "float64"])
+@ONE_DTYPE
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_shifted_gathering(width, source, dtype, target):
+    """Each network by its own shift and scale, with the bits of a single network."""
+    n, rows, kind = GROUP[dtype], 6, np.dtype(dtype if source == "like the networks" else source)
+    suffix = f"_{source}" if source in ("uint8", "float64") else ""
+    layout = Layout((width, 1), ("identity",), "quadratic", dtype)
+    affines = np.stack([rng.normal(100, 50, (n, width)), rng.uniform(-1, 1, (n, width))], axis=1)
+    made = operands(layout, affines)
+    sources = [rng.uniform(0, 255, (20, width)).astype(kind) for _ in range(n)]
+    orders = [rng.permutation(20)[:rows].astype(np.int32) for _ in range(n)]
+    numbers = drawn_rows(dtype, target, rows, [order.ctypes.data for order in orders], [rows - 1] * n)
+    places = np.array([each.ctypes.data for each in sources])
+    tables = made.ctypes.data + made.strides[0] * np.arange(n)
+    out = group_of([np.zeros((rows, width), dtype)] * n)
+    place = {"numbers": numbers.ctypes.data, "source": places.ctypes.data, "row_stride": width * kind.itemsize}
+    place |= {"affine": tables.ctypes.data, "affine_stride": layout.affine.row_stride}
+    call_group(dtype, target, f"group_gather_shifted{suffix}", out=out, **place)
+    for i in range(n):
+        affine, want = replace(layout.affine, address=int(tables[i])), padded(np.zeros((rows, width), dtype))
+        place = {"order": orders[i].ctypes.data, "remaining": 0, "source": sources[i], "affine": affine}
+        call(dtype, f"gather_shifted{suffix}", target, out=want[:, :width], **place)
+        np.testing.assert_array_equal(out[..., i], want[:, :width])
+        expected = (sources[i][orders[i]].astype("f8") - affines[i, 0]) * affines[i, 1]
+        np.testing.assert_allclose(out[..., i], expected, atol=5e-5 if dtype == "float32" else 1e-13)
 
 
 @ONE_DTYPE

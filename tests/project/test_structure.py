@@ -283,7 +283,8 @@ def test_star_import(run_python):
 
 
 def test_every_public_method_of_the_model_is_explained():
-    attributes = "weights", "biases", "parameters", "n_parameters", "sizes", "loss_name", "input_scale", "dtype"
+    attributes = "weights", "biases", "parameters", "n_parameters", "sizes", "loss_name", "dtype"
+    attributes += "input_shift", "input_scale"
     for name in dir(fastnn.Model):
         if name in attributes:
             assert name in inspect.getdoc(fastnn.Model).split("Attributes")[1], name
