@@ -174,10 +174,19 @@ def _check_reports(arguments: FitArguments) -> None:
 def inputs_of(
     architecture: Architecture, X: ArrayLike, feature_names: Any, name: str = "X", finite: bool = True
 ) -> NDArray[Any]:
-    """X as the kernels read it; raises ValueError where it is a frame of other columns."""
+    """X as the kernels read it; raises ValueError where it is a frame of other columns.
+
+    `finite` says that it must hold finite numbers, and codes where some columns do.
+    """
     if feature_names is not None:
         arrays.same_columns(name, X, feature_names)
-    return arrays.inputs(X, architecture.n_inputs, architecture.dtype, name=name, finite=finite)
+    embedding = architecture.embedding
+    if embedding is not None and arrays.is_sparse(X):
+        raise TypeError(f"{name} must be dense for an Embedding, got a sparse matrix; its toarray() is dense")
+    inputs = arrays.inputs(X, architecture.n_inputs, architecture.dtype, name=name, finite=finite)
+    if embedding is not None and finite:
+        arrays.codes(name, inputs, dict(zip(embedding.columns, embedding.categories, strict=True)), X)
+    return inputs
 
 
 def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:
