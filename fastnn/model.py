@@ -73,13 +73,13 @@ class Model(Derivatives):
         likelihood without its constant (Nix and Weigend 1994). A target has two outputs: the first half of all are the
         means m, the others s give the variances v = e^s + 1e-6. See `predict`.
     init : str, or sequence with an entry for each layer
-        How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal
-        with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out))
-        (Glorot and Bengio 2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015).
-        "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those standard deviations, so within sqrt(3)
-        times them. "orthogonal": rows or columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits
-        may follow its number of threads. "normal": weights and biases unit Gaussian, as in Nielsen's first network.
-        "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
+        How the weights of dense layers and tables of an `Embedding` are drawn; biases are zero, but for "normal".
+        "scaled" or "lecun_normal": normal with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998).
+        "glorot_normal": sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010). "he_normal", for relu and the like:
+        sqrt(2 / fan_in) (He et al. 2015). "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those
+        standard deviations, so within sqrt(3) times them. "orthogonal": rows or columns of W orthonormal (Saxe et al.
+        2014), by NumPy's QR, whose last bits may follow its number of threads. "normal": weights and biases unit
+        Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
         `biases[l]`.
     input_scale : float or None
         Multiplies X in fit, predict and evaluate alike, and is saved with the model: 1/255 for uint8 images.
@@ -93,7 +93,8 @@ class Model(Derivatives):
     ----------
     weights, biases : tuples of arrays
         `weights[l][j, k]` is the weight from neuron k to neuron j of layer l, shape (fan_out, fan_in); biases
-        (fan_out,). Writable views: `model.weights[0][...] = W`. Layers other than `Dense` have a weight a neuron.
+        (fan_out,). Writable views: `model.weights[0][...] = W`. An `Embedding` has its tables as weights; other layers
+        have a weight a neuron.
     parameters : array
         The vector that holds them all, padding included, C-ordered in dtype; zero padding must stay zero.
     n_parameters : int
