@@ -79,8 +79,8 @@ class Model(Derivatives):
         sqrt(2 / fan_in) (He et al. 2015). "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those
         standard deviations, so within sqrt(3) times them. "orthogonal": rows or columns of W orthonormal (Saxe et al.
         2014), by NumPy's QR, whose last bits may follow its number of threads. "normal": weights and biases unit
-        Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
-        `biases[l]`.
+        Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is one of these names or a pair of
+        arrays (W, b), shaped like `weights[l]` and `biases[l]`.
     input_scale : float or None
         Multiplies X in fit, predict and evaluate alike, and is saved with the model: 1/255 for uint8 images.
     dtype : str
