@@ -175,6 +175,27 @@ def test_central_differences(name):
         np.testing.assert_allclose(twice[:, j], numeric, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(12))
+def test_tables_of_any_shapes(seed, dtype):
+    """Random columns in any order, narrow tables beside wide ones, few categories and many; a step of training."""
+    r = np.random.default_rng(seed)
+    n_inputs = int(r.integers(1, 40))
+    columns = r.permutation(n_inputs)[: r.integers(1, n_inputs + 1)]
+    categories, widths = (np.exp(r.uniform(0, np.log(most), len(columns))).astype(int) for most in (300, 40))
+    layer, n = Embedding(columns, categories, widths), int(r.integers(2, 90))
+    model = Model([n_inputs, layer, Dense(5, "tanh"), Dense(2, "identity")], dtype=dtype, rng=seed)
+    X = r.normal(size=(n, n_inputs)).astype(dtype)
+    X[:, columns] = r.integers(0, categories, (n, len(columns)))
+    Y, exact, tolerance = r.normal(size=(n, 2)).astype(dtype), twin_of(model), 500 * EPS[dtype]
+    np.testing.assert_allclose(model.predict(X), reference.forward(exact, X.astype("f8"))[-1], atol=tolerance)
+    data = X.astype("f8"), Y.astype("f8"), np.arange(n)[None]
+    losses, want = reference.train(exact, *data, 16, 0.01, 0.5, optimizer="momentum")
+    history = model.fit(X, Y, epochs=1, batch_size=16, optimizer=Momentum(0.01, 0.5), shuffle=False)
+    np.testing.assert_allclose(history.loss, losses, rtol=tolerance)
+    same(model, want, tolerance)
+
+
 def one_hot_of(layer, X):
     """Inputs for a network without tables: the numbers, then for each column of codes a one at the code."""
     parts = [np.eye(n)[X[:, column].astype(int)] for column, n in zip(layer.columns, layer.categories, strict=True)]

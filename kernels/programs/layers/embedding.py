@@ -10,6 +10,8 @@ from ...vector.matrix import Matrix
 from ..matmul import WHOLE, TileRange
 from .layer import Delta, Gradient, Kind, Step, Tensor
 
+PREFIX = "embedding_"  # of a table's name, before its column
+
 
 @dataclass(frozen=True)
 class Embedding(Kind):
@@ -25,10 +27,11 @@ class Embedding(Kind):
 
     def tensors(self, fan_in: int) -> tuple[Tensor, ...]:
         tables = zip(self.columns, self.categories, self.widths, strict=True)
-        return tuple(Tensor(f"embedding_{column}", rows, cols=width) for column, rows, width in tables)
+        return tuple(Tensor(f"{PREFIX}{column}", rows, cols=width) for column, rows, width in tables)
 
     def shape(self, name: str, fan_in: int, fan_out: int) -> tuple[int, ...]:
-        return next((each.rows, each.cols or 0) for each in self.tensors(fan_in) if each.name == name)
+        i = self.columns.index(int(name.removeprefix(PREFIX)))
+        return self.categories[i], self.widths[i]
 
     def row_width(self, fan_out: int) -> int:
         return max(self.widths)

@@ -24,7 +24,7 @@ RUNNING, BATCH, TRACKED = "running", "batch", "tracked"
 
 @dataclass(frozen=True)
 class Tensor:
-    """Rows of a layer's place in the vector, each as wide as the layer."""
+    """Rows of a layer's place in the vector, each as wide as the layer unless it is a table."""
 
     name: str  # in files too
     rows: int
@@ -32,7 +32,7 @@ class Tensor:
     trains: bool = True
     decays: bool = False  # whether penalties and the limit of norms apply
     least: float = -math.inf  # that an element may be
-    cols: int | None = None  # of a table, whose rows are no neurons' numbers
+    cols: int | None = None  # how wide the rows of a table are
 
     def size(self, fan_out: int) -> int:
         """How many numbers it has in a layer of so many neurons."""
