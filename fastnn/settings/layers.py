@@ -218,9 +218,8 @@ class Embedding(_Layer):
     """A trained vector for each category: the first layer of a network whose inputs hold codes beside numbers.
 
     A code is a whole number from 0 to categories - 1. The outputs are the columns of numbers as they are, in their
-    order; then for each column of codes the row of its table for the code, in the order of `columns`. So n_inputs -
-    n_columns + the sum of the widths is their number. It is what a dense layer does with one-hot inputs, without
-    those.
+    order; then for each column of codes the row of its table for the code, in the order of `columns`. So the layer has
+    n_inputs - n_columns + the sum of the widths neurons. A dense layer on one-hot inputs computes the same.
 
     The tables are `model.tensors[0]["embedding_3"]`, (categories, width) for column 3, and so in files. `weights[0]`
     has them one below the other, (sum of categories, largest width): what lies behind a narrower table is zero, and no
@@ -229,8 +228,9 @@ class Embedding(_Layer):
     codes alone. An optimizer updates whole tables in each step, so its time grows with the number of categories; but
     plain SGD on batches of one block changes the rows of the batch alone.
 
-    What trains or evaluates raises ValueError for a code that is none, before anything changes. `predict` gives NaN for
-    its row, as for NaN. Derivatives by codes are zero. Sparse X is refused, and so is `input_scale`.
+    Training, `evaluate`, `gradients` and `backward` raise ValueError for any other number in a column of codes, before
+    anything changes. `predict` and `forward` give NaN for its row, as they do for NaN. Derivatives by codes are zero.
+    Sparse X raises TypeError, and `input_scale` ValueError.
 
     Parameters
     ----------
