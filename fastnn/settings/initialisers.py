@@ -249,7 +249,8 @@ def set_members(
                 draw: Any = INITS[init]
                 stop = first + draw.uniform_numbers(*fans)
                 weights = draw.of_members(uniform[:, first:stop], *fans)
-                out[...], first = weights.transpose(0, 2, 1).reshape(len(vectors), -1), stop
+                out.reshape(len(vectors), *reversed(fans))[...] = weights.transpose(0, 2, 1)
+                first = stop
             else:
                 value = given.get(tensor.name, tensor.start)
                 out[...] = value if isinstance(init, str) else np.ravel(value)
