@@ -451,6 +451,34 @@ def torch_step(sizes):
     return step
 
 
+def torch_tables(model):
+    """(step(numbers, codes, targets) of Adam, predict(numbers, codes)) in PyTorch: a model of tables and relu layers.
+
+    The codes are in its last columns. It begins with the parameters of the model.
+    """
+    import torch
+    from torch import nn
+
+    tables = nn.ModuleList([nn.Embedding(*table.shape) for table in model.tensors[0].values()])
+    layers = [part for w in model.weights[1:] for part in (nn.Linear(*w.shape[::-1]), nn.ReLU())][:-1]
+    network = nn.ModuleList([tables, nn.Sequential(*layers)])
+    arrays = [array for tensors in model.tensors for array in tensors.values()]
+    with torch.no_grad():
+        for parameter, array in zip(network.parameters(), arrays, strict=True):
+            parameter.copy_(torch.tensor(np.array(array)))
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+
+    def predict(numbers, codes):
+        return network[1](torch.cat([numbers, *(table(codes[:, i]) for i, table in enumerate(tables))], dim=1))
+
+    def step(numbers, codes, targets):
+        optimizer.zero_grad(set_to_none=True)
+        (((predict(numbers, codes) - targets) ** 2).sum() / (2 * len(targets))).backward()
+        optimizer.step()
+
+    return step, predict
+
+
 def jax_recipe(X, labels, sizes, scale=1.0, seed=0):
     """(state, run, predict, step) of the recipe in JAX. run(state, order (n, batch), rates (n,)) gives the state after
     it, step(state, x, y, rate) that after a single batch.

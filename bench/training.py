@@ -2,7 +2,8 @@
 
 Everything runs in this process on one CPU. In turn a `fit` of about 0.1 s of the plain network (sigmoid, quadratic
 loss, SGD), then one of the variant; a figure is the ratio of their time for a sample. The recipe is relu, softmax,
-cross-entropy and Adam, an epoch a turn.
+cross-entropy and Adam, an epoch a turn. The embedding is a table of 10 numbers and 3 codes of 50, 200 and 1,000
+categories, 64 and 64 relu neurons and Adam, an epoch a turn; both must predict the same after one in the same order.
 
 `--against PATH` has another table alone: the cases of `python -m bench`, here and in a checkout of another commit, in
 turn, each in a process of its own. Before they are timed both must end with the same weights.
@@ -22,7 +23,7 @@ from fastnn.settings.layers import HIDDEN
 
 from . import cases, children
 from .machine import cpus, environment, load, print_host
-from .sides import jax_recipe, torch_step
+from .sides import TOLERANCE, jax_recipe, torch_step, torch_tables
 from .timing import in_turn, medians, ratios, repeats, seconds
 
 ROUNDS = 5
@@ -30,10 +31,12 @@ NETWORKS = "784-100-10 b32", "8-64-64-4 b64"
 RECIPE = cases.Case((784, 128, 64, 10), 128, 20_480)
 SAMPLES, QUICK_SAMPLES = 20_000, 1000
 SECONDS, QUICK_SECONDS = 0.1, 0.001
+N_NUMBERS, CATEGORIES, TABLE_BATCH = 10, (50, 200, 1000), 64
 TARGETS = {"activation": 1.5, "loss": 1.5, "optimizer": 1.3, "rule": "-", "input": "-"}
+KINDS = [*TARGETS, "recipe", "embedding"]
 OPTIONS = {
     "--case": cases.case_option() | {"help": f"networks (default {', '.join(NETWORKS)})"},
-    "--kind": {"nargs": "+", "choices": [*TARGETS, "recipe"], "default": [*TARGETS, "recipe"], "help": "what varies"},
+    "--kind": {"nargs": "+", "choices": KINDS, "default": KINDS, "help": "what varies"},
     "--against": {"type": Path, "metavar": "PATH", "help": "a checkout of another commit, to train the same in"},
 }
 # Activations of the output for losses that do not go with a sigmoid.
@@ -170,6 +173,46 @@ def recipe(case, rounds):
     return in_turn(turns, rounds)
 
 
+# ---- a table with categories ----
+
+
+def categorical(n):
+    """(X, y): numbers and codes side by side, float32 (n, n_inputs), and targets (n, 1)."""
+    rng = np.random.default_rng(0)
+    numbers, codes = rng.standard_normal((n, N_NUMBERS)), rng.integers(0, CATEGORIES, (n, len(CATEGORIES)))
+    y = numbers[:, :1] + sum(rng.standard_normal((k, 1))[codes[:, i]] for i, k in enumerate(CATEGORIES))
+    return np.hstack([numbers, codes]).astype(np.float32), y.astype(np.float32)
+
+
+def embedding(n, rounds):
+    """{package: seconds of an epoch in each round} for a table of n rows; raises where they do not learn the same."""
+    X, y = categorical(n)
+    columns, options = range(N_NUMBERS, X.shape[1]), {"batch_size": TABLE_BATCH, "optimizer": "adam", "threads": 1}
+    layers = [X.shape[1], fastnn.Embedding(columns, CATEGORIES), Dense(64, "relu"), Dense(64, "relu")]
+    model = fastnn.Model([*layers, Dense(1, "identity")], rng=0)
+    turns = {"fastnn": lambda: seconds(lambda: model.fit(X, y, epochs=1, **options))}
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: it is in the extra bench")
+        return in_turn(turns, rounds)
+    torch.set_num_threads(1)
+    step, predict = torch_tables(model)
+    numbers, codes = torch.from_numpy(X[:, :N_NUMBERS].copy()), torch.from_numpy(X[:, N_NUMBERS:].astype(np.int64))
+    targets = torch.from_numpy(y)
+
+    def epoch(order):
+        for rows in order.split(TABLE_BATCH):
+            step(numbers[rows], codes[rows], targets[rows])
+
+    few = min(n, 10 * TABLE_BATCH)
+    model.fit(X[:few], y[:few], epochs=1, shuffle=False, **options)
+    epoch(torch.arange(few))
+    np.testing.assert_allclose(model.predict(X), predict(numbers, codes).detach().numpy(), **TOLERANCE)
+    turns["PyTorch"] = lambda: seconds(lambda: epoch(torch.randperm(n)))
+    return in_turn(turns, rounds)
+
+
 # ---- another commit ----
 
 
@@ -201,11 +244,17 @@ def run(options):
         table(
             [case.cut(samples) for case in cases.chosen(options.case or NETWORKS)], options.kind, options.rounds, total
         )
-        if "recipe" not in options.kind:
-            return
-        case = RECIPE.cut(10 * RECIPE.batch_size) if options.quick else RECIPE
-        times = recipe(case, options.rounds)
-    rate = case.n_samples / medians(times)["fastnn"]
-    print(f"\n{case.name}, relu, softmax, cross-entropy, Adam: fastnn {rate:,.0f} samples/s")
+        if "recipe" in options.kind:
+            case = RECIPE.cut(10 * RECIPE.batch_size) if options.quick else RECIPE
+            what = f"{case.name}, relu, softmax, cross-entropy, Adam"
+            print_times(what, case.n_samples, recipe(case, options.rounds))
+        if "embedding" in options.kind:
+            what = f"10 numbers and codes of {CATEGORIES}, 64-64-1 b{TABLE_BATCH}, relu, Adam"
+            print_times(what, samples, embedding(samples, options.rounds))
+
+
+def print_times(what, n, times):
+    """Print the samples a second of a network here, and how many times as long others take."""
+    print(f"\n{what}: fastnn {n / medians(times)['fastnn']:,.0f} samples/s")
     for name, ratio in list(ratios(times).items())[1:]:
         print(f"{name} takes {ratio:.2f} times as long")

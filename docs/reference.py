@@ -9,7 +9,7 @@ from pathlib import Path
 import fastnn
 
 KINDS = {
-    "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Activation"),
+    "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Embedding", "Activation"),
     "Many models": (
         "Population",
         "PopulationHistory",

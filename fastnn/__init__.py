@@ -26,6 +26,7 @@ _HOME = {
     "Dense": "settings.layers",
     "DivergenceError": "reports.history",
     "EarlyStopping": "reports.callbacks",
+    "Embedding": "settings.layers",
     "ExponentialDecay": "settings.learning_rates",
     "GroupModel": "group_models",
     "GroupModels": "group_models",

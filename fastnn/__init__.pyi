@@ -36,6 +36,7 @@ from .settings.custom import Activation as Activation
 from .settings.custom import Loss as Loss
 from .settings.layers import BatchNorm as BatchNorm
 from .settings.layers import Dense as Dense
+from .settings.layers import Embedding as Embedding
 from .settings.layers import LayerNorm as LayerNorm
 from .settings.layers import Residual as Residual
 from .settings.layers import Scale as Scale

@@ -26,7 +26,7 @@ from .reports.progress import PopulationProgress
 from .settings.custom import Activation
 from .settings.each import is_array
 from .settings.initialisers import Init
-from .settings.layers import AnyLayer
+from .settings.layers import AnyLayer, Embedding
 from .settings.losses import AnyLoss
 from .settings.optimizers import Adam, Optimizer
 from .settings.stopping import Patience
@@ -369,8 +369,8 @@ def fit_groups(
     features : list of labels, or None
         The columns of inputs, numbers. None: all of numbers or truth values, but those of `by` and `target`.
     layers : sequence of int or layers
-        The hidden layers; activation is that of those that are an int. The output layer follows: linear, with a neuron
-        for each target.
+        The hidden layers, but no `Embedding`; activation is that of those that are an int. The output layer follows:
+        linear, with a neuron for each target.
     loss, init, dtype
         As in `Model`.
     min_rows : int
@@ -476,6 +476,8 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
     if isinstance(named["loss"], str) and named["loss"] == "gaussian":
         raise ValueError("loss must have one output for each target, got 'gaussian'")
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
+    if any(isinstance(layer, Embedding) for layer in hidden):
+        raise ValueError(f"layers must hold no Embedding, because all columns are standardised, got {shown(hidden)}")
     return _Request(
         by=by,
         targets=targets,

@@ -49,7 +49,8 @@ class Model(Derivatives):
     ----------
     sizes_or_layers : sequence of int or layers
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`. Layers are
-        `Dense`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`; the last one is `Dense`, and a number stands for one.
+        `Dense`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`, and first of all `Embedding`; the last one is
+        `Dense`, and a number stands for one.
     activation, output : str or Activation
         Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
         "softmax", with the loss "cross_entropy".
@@ -72,14 +73,14 @@ class Model(Derivatives):
         likelihood without its constant (Nix and Weigend 1994). A target has two outputs: the first half of all are the
         means m, the others s give the variances v = e^s + 1e-6. See `predict`.
     init : str, or sequence with an entry for each layer
-        How the weights of dense layers are drawn; biases are zero, but for "normal". "scaled" or "lecun_normal": normal
-        with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998). "glorot_normal": sqrt(2 / (fan_in + fan_out))
-        (Glorot and Bengio 2010). "he_normal", for relu and the like: sqrt(2 / fan_in) (He et al. 2015).
-        "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those standard deviations, so within sqrt(3)
-        times them. "orthogonal": rows or columns of W orthonormal (Saxe et al. 2014), by NumPy's QR, whose last bits
-        may follow its number of threads. "normal": weights and biases unit Gaussian, as in Nielsen's first network.
-        "zeros". An entry of a sequence is one of these names or a pair of arrays (W, b), shaped like `weights[l]` and
-        `biases[l]`.
+        How the weights of dense layers and tables of an `Embedding` are drawn; biases are zero, but for "normal".
+        "scaled" or "lecun_normal": normal with standard deviation 1/sqrt(fan_in) (LeCun et al. 1998).
+        "glorot_normal": sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010). "he_normal", for relu and the like:
+        sqrt(2 / fan_in) (He et al. 2015). "lecun_uniform", "glorot_uniform" and "he_uniform": uniform with those
+        standard deviations, so within sqrt(3) times them. "orthogonal": rows or columns of W orthonormal (Saxe et al.
+        2014), by NumPy's QR, whose last bits may follow its number of threads. "normal": weights and biases unit
+        Gaussian, as in Nielsen's first network. "zeros". An entry of a sequence is one of these names or a pair of
+        arrays (W, b), shaped like `weights[l]` and `biases[l]`.
     input_shift, input_scale : float, array (n_inputs,) or None
         X becomes (X - input_shift) * input_scale in fit, predict, evaluate and every other call alike. Both are saved
         with the model. A number, such as the scale 1/255 for uint8 images, is for all inputs; an array has one for each
@@ -95,7 +96,8 @@ class Model(Derivatives):
     ----------
     weights, biases : tuples of arrays
         `weights[l][j, k]` is the weight from neuron k to neuron j of layer l, shape (fan_out, fan_in); biases
-        (fan_out,). Writable views: `model.weights[0][...] = W`. Layers other than `Dense` have a weight a neuron.
+        (fan_out,). Writable views: `model.weights[0][...] = W`. An `Embedding` has its tables as weights; other layers
+        have a weight a neuron.
     parameters : array
         The vector that holds them all, padding included, C-ordered in dtype; zero padding must stay zero.
     n_parameters : int

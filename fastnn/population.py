@@ -118,6 +118,7 @@ class Population(PopulationDerivatives):
         if own:
             description = replace(description, own_inputs=True)
             affines = input_map.of_members(*inputs, n, description.n_inputs, dtype)
+            description.check_codes(affines)
         inits = initialisers.of_layers(init, description.numbered, dtype)
         seeds = _seeds(rng, n)
         vectors, random, split_seeds = drawn(description, inits, seeds)

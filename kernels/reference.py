@@ -297,6 +297,14 @@ class BatchNorm(NamedTuple):
     momentum: float = 0.1
 
 
+class Embedding(NamedTuple):
+    """The columns of x that are no codes; then for each column of codes the rows of its table, (categories, width)."""
+
+    tables: list[Any]
+    columns: tuple[int, ...]
+    activation: str = "identity"
+
+
 @dataclass
 class _Pass:
     """How samples go through a network, and what the layers gave: a layer in a `Residual` counts like any other."""
@@ -364,7 +372,37 @@ def _residual(layer, x, how):
     return z + x, both
 
 
+def embed(table, codes):
+    """table[codes]; NaN where a code is none of the table."""
+    known = (codes >= 0) & (codes < len(table)) & (codes == np.floor(codes))
+    return np.where(known[:, None], table[np.where(known, codes, 0).astype(int)], np.nan)
+
+
+def add_by_codes(out, d, codes, first=0):
+    """out[codes[i] - first] += d[i], for codes that out has a row for."""
+    for code, row in zip(codes, d, strict=True):
+        if first <= code < first + len(out):
+            out[int(code) - first] += row
+
+
+def _embedding(layer, x, _):
+    tables, columns = layer.tables, list(layer.columns)
+    codes, numbers = x[:, columns].T, np.setdiff1d(np.arange(x.shape[1]), columns)
+    z = np.hstack([x[:, numbers], *map(embed, tables, codes)])
+
+    def backward(d):
+        dx, gradients = np.zeros_like(x), [np.zeros_like(table) for table in tables]
+        dx[:, numbers] = d[:, : len(numbers)]
+        edges = np.cumsum([len(numbers), *(table.shape[1] for table in tables)])
+        for gradient, of_column, (first, stop) in zip(gradients, codes, itertools.pairwise(edges), strict=True):
+            add_by_codes(gradient, d[:, first:stop], of_column)
+        return dx, [tuple(gradients)]
+
+    return z, backward
+
+
 KINDS = {tuple: _dense, Scale: _scale, LayerNorm: _layer_norm, BatchNorm: _batch_norm, Residual: _residual}
+KINDS |= {Embedding: _embedding}
 
 
 def _through(layers, x, how):
@@ -410,8 +448,17 @@ def widths(network, width):
     for layer in network:
         if isinstance(layer, Residual):
             yield from widths(layer.layers, width)
+        if isinstance(layer, Embedding):
+            width += sum(table.shape[1] - 1 for table in layer.tables)
         width = len(layer[1]) if type(layer) is tuple else width
         yield width
+
+
+def trained(layer):
+    """The arrays of a layer that train."""
+    if isinstance(layer, Embedding):
+        return layer.tables
+    return layer[: 1 if isinstance(layer, Scale) else 2]
 
 
 def forward(network, x):
@@ -550,7 +597,10 @@ def _by_rules(rules, network, x, y, key, first):
         return x, y, None
     n = len(x)
     if rules.input_noise:
-        x = x + rules.input_noise * normal(key, 0, first, n, x.shape[1])
+        noise = normal(key, 0, first, n, x.shape[1])
+        if isinstance(network[0], Embedding):
+            noise[:, network[0].columns] = 0
+        x = x + rules.input_noise * noise
     if rules.label_smoothing:
         other = 1 / y.shape[1] if network[-1][2] == "softmax" else 0.5
         y = (1 - rules.label_smoothing) * y + rules.label_smoothing * other
@@ -586,9 +636,9 @@ def train(
     """
     losses, t, network = [], 0, copy.deepcopy(network)
     draws = rules is not None and bool(rules.input_noise or any(rules.dropout))
-    trained = [layer[: 1 if isinstance(layer, Scale) else 2] for layer in numbered(network)]  # arrays, changed in place
+    arrays = [trained(layer) for layer in numbered(network)]  # changed in place
     dense = [type(layer) is tuple for layer in numbered(network)]  # whose weights have penalties
-    vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in trained]
+    vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in arrays]
     for indices in order:
         total, counted = 0.0, 0.0
         for first in range(0, len(indices), batch_size):
@@ -603,7 +653,7 @@ def train(
             chosen = loss_name, of_batch, factors, share, "tracked"
             value, summed = gradients(network, inputs, targets, *chosen)
             c, c1 = (strength[0] * count + strength[1] for strength in (l2, l1))
-            for (w, *_), gradient in itertools.compress(zip(trained, summed, strict=True), dense):
+            for (w, *_), gradient in itertools.compress(zip(arrays, summed, strict=True), dense):
                 value += c / 2 * np.sum(w**2) + c1 * np.sum(np.abs(w))
                 gradient[0][...] += c * w + c1 * np.sign(w)
             if rules and rules.clip_value:
@@ -615,10 +665,10 @@ def train(
             total, counted = total + share * value, counted + share * count
             t += 1
             settings = settings if rates is None else (rates[t - 1], *settings[1:])
-            for layer, gradient, state in zip(trained, summed, vectors, strict=True):
+            for layer, gradient, state in zip(arrays, summed, vectors, strict=True):
                 for i, (p, g) in enumerate(zip(layer, gradient, strict=True)):
                     p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *settings)
-            for w, _ in itertools.compress(trained, dense) if rules and rules.max_norm else ():
+            for w, _ in itertools.compress(arrays, dense) if rules and rules.max_norm else ():
                 w *= np.minimum(1, rules.max_norm / np.linalg.norm(w, axis=0))
         losses.append(total / counted)
     return losses, network

@@ -257,6 +257,20 @@ def inputs(
     return rows
 
 
+def codes(name: str, array: NDArray[Any], categories: Mapping[int, int], original: Any) -> None:
+    """Raise where a column of an array holds anything but codes, whole numbers from 0 to below its categories.
+
+    categories has the number of a column's by the number of the column; original is as in `_finite`.
+    """
+    for column, n in categories.items():
+        for rows in calls.row_slices(len(array), array[:1].nbytes):
+            found = array[rows, column]
+            bad = np.flatnonzero(~((found >= 0) & (found < n) & (found == np.floor(found))))
+            if len(bad):
+                cell = _cell(name, original, array.shape, (int(bad[0]) + rows.start, column))
+                raise ValueError(f"column {column} of {name} must hold codes, whole numbers in [0, {n}), got {cell}")
+
+
 def parameters(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """value as finite parameters of that shape, in dtype."""
     array = numeric(name, value)

@@ -18,11 +18,11 @@ from ..kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from ..network.network import Network
 from ..settings import losses, optimizers
 from ..settings.custom import Activation, Loss
-from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, LayerNorm, Residual, Scale
+from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
 from ..settings.optimizers import Optimizer
 
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, Scale, LayerNorm, BatchNorm, Residual)}
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, Scale, LayerNorm, BatchNorm, Embedding, Residual)}
 Tensors = dict[str, NDArray[Any]]
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..kernels.programs.layers.layer import INPUTS
-from ..settings.layers import BatchNorm, Dense, LayerNorm, Residual, Scale
+from ..settings.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
 from .network import Network
 
 Array = NDArray[np.float64]
@@ -138,6 +138,23 @@ def _onto(of: Array, vector: Array) -> Array:
     return (of @ vector[:, :, None])[:, :, 0]
 
 
+def _embedded(layer: Embedding, tensors: dict[str, Array], x: Array) -> Array:
+    """What an `Embedding` makes of inputs: NaN where there is no such code."""
+    parts = [np.delete(x, layer.columns, axis=1)]
+    for column, table in zip(layer.columns, tensors.values(), strict=True):
+        codes = x[:, column]
+        known = (codes >= 0) & (codes < len(table)) & (codes == np.floor(codes))
+        parts.append(np.where(known[:, None], table[np.where(known, codes, 0).astype(np.intp)], np.nan))
+    return np.hstack(parts)
+
+
+def _of_numbers(layer: Embedding, n_in: int, n_out: int) -> Array:
+    """The derivatives of an `Embedding`'s outputs by its inputs, (n_in, n_out): those of numbers by themselves."""
+    found, numbers = np.zeros((n_in, n_out)), np.delete(np.arange(n_in), layer.columns)
+    found[numbers, np.arange(len(numbers))] = 1
+    return found
+
+
 class _Pass:
     """The way of some rows through the network, forward, and back from an output. Arrays are (n[, n_in], neurons)."""
 
@@ -161,6 +178,8 @@ class _Pass:
             z, of_z = x + self.a[read[1]], of_x + self.of_a[read[1]]
         elif isinstance(layer, Dense):
             z, of_z = x @ tensors["weight"].T + tensors["bias"], _rows_times(of_x, tensors["weight"].T)
+        elif isinstance(layer, Embedding):
+            z, of_z = _embedded(layer, tensors, x), _rows_times(of_x, _of_numbers(layer, x.shape[1], node.units))
         elif isinstance(layer, LayerNorm):
             centred = x - x.mean(1, keepdims=True)
             inverse = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + layer.epsilon)
@@ -220,6 +239,8 @@ class _Pass:
                 g[self.reads[i][1]] += d
             elif isinstance(layer, Dense):
                 d = d @ tensors["weight"]
+            elif isinstance(layer, Embedding):
+                d = d @ _of_numbers(layer, node.fan_in, node.units).T
             elif isinstance(layer, LayerNorm):
                 d, added = self._layer_norm(i, d * tensors["weight"])
                 total = total + added

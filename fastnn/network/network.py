@@ -6,7 +6,6 @@ import functools
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,10 +110,6 @@ def settings_of(layout: Layout, loss: Any) -> NDArray[Any]:
     return _settings(layout.settings_dtype, loss_parameter(layout, loss))
 
 
-def _pairs(layers: Iterable[dict[str, NDArray[Any]]]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    return [(tensors["weight"], tensors.get("bias", tensors["weight"][:0])) for tensors in layers]
-
-
 class Tapes(threading.local):
     """Each thread's tapes of a network, see `training.tape`: those that are idle, and that of its last `forward`."""
 
@@ -150,7 +145,7 @@ class Network:
             self.state["noise"] = noise
         self.parameters = aligned_zeros(layout.n_bytes, layout.dtype) if parameters is None else parameters
         self.tensors = self.tensors_of(self.parameters)
-        self.weights, self.biases = zip(*_pairs(self.tensors), strict=True)
+        self.weights, self.biases = zip(*self.pairs_of(self.parameters), strict=True)
         self.vectors: dict[str, NDArray[Any]] = {}  # optimizers', by their kernels: laid out like the parameters
         self._places = address_of(self.parameters), address_of(self.state)
         self._optimizers: dict[int, Optimizer] = {}  # by their numbers in `state`
@@ -179,7 +174,13 @@ class Network:
 
     def pairs_of(self, vector: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """(weight, bias) of each such layer, as `Model.weights` and `Model.biases` have them; a bias may be empty."""
-        return _pairs(self.tensors_of(vector))
+        pairs = []
+        for i, tensors in enumerate(self.layout.tensors(vector)):
+            if tensors:
+                weight = tensors.get("weight")
+                weight = self.layout.rows(vector, i) if weight is None else weight
+                pairs.append((weight, tensors.get("bias", weight[0, :0] if weight.ndim == 2 else weight[:0])))
+        return pairs
 
     def check_least(self, vector: NDArray[Any]) -> None:
         """Raise where an element of a vector like the parameters is less than one of its tensor can be."""

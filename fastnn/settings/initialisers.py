@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
+from ..kernels.programs.layers.layer import Tensor
 from .layers import Node
 
 Init = str | Sequence[str | tuple[ArrayLike, ArrayLike]]  # what `Model(init=)` takes
@@ -158,8 +159,8 @@ def of_layers(init: Init, layers: Sequence[Node], dtype: str) -> list[Any]:
         )
     for i, (each, node) in enumerate(zip(entries, layers, strict=True)):
         if isinstance(each, (tuple, list)) and len(each) == 2:
-            shapes = node.shapes["weight"], node.shapes.get("bias", (0,))
-            entries[i] = [arrays.parameters(f"init[{i}][{j}]", each[j], shapes[j], dtype) for j in (0, 1)]
+            shapes = enumerate(node.pair_shapes)
+            entries[i] = [arrays.parameters(f"init[{i}][{j}]", each[j], shape, dtype) for j, shape in shapes]
         elif isinstance(each, str):
             scalars.choice(f"init[{i}]", each, INITS)
         else:
@@ -173,24 +174,44 @@ def set_layers(
     inits: Sequence[Any],
     generator: np.random.Generator,
 ) -> None:
-    """Write the tensors of layers, by what `of_layers` gave. A name draws those of dense layers."""
+    """Write the tensors of layers, by what `of_layers` gave. A name draws weights of dense layers, and tables."""
     for tensors, node, init in zip(layers, nodes, inits, strict=True):
         _set_layer(tensors, node, init, generator)
 
 
 def _set_layer(tensors: dict[str, NDArray[Any]], node: Node, init: Any, generator: np.random.Generator) -> None:
-    drawn = isinstance(init, str) and node.kind.multiplies
+    given = {} if isinstance(init, str) else _parts(node, init)
     for tensor in node.tensors:
-        if not (drawn and tensor.name == "weight"):
-            tensors[tensor.name].fill(tensor.start)
-    if drawn:
-        if init == "normal":
+        tensors[tensor.name][...] = given.get(tensor.name, tensor.start)
+    if isinstance(init, str):
+        if _draws_bias(node, init):
             tensors["bias"][...] = _standard_normal(generator, node.units)
-        tensors["weight"].T[...] = INITS[init](generator, node.fan_in, node.units)
-    elif not isinstance(init, str):
-        for name, value in zip(("weight", "bias"), init, strict=True):
-            if name in tensors:
-                tensors[name][...] = value
+        for tensor in node.tensors:
+            if fans := _fans(node, tensor):
+                tensors[tensor.name].T[...] = INITS[init](generator, *fans)
+
+
+def _fans(node: Node, tensor: Tensor) -> tuple[int, int] | None:
+    """(fan_in, fan_out) that a name draws a tensor for, whose transpose has that shape; None where it draws none."""
+    if tensor.cols is not None:
+        return tensor.cols, tensor.rows
+    return (node.fan_in, node.units) if node.kind.multiplies and tensor.name == "weight" else None
+
+
+def _draws_bias(node: Node, init: str) -> bool:
+    """Whether biases are drawn too, before the weights."""
+    return init == "normal" and node.kind.multiplies
+
+
+def _parts(node: Node, pair: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The tensors that a pair (W, b) holds: of tables W has one below the other."""
+    weight, bias = pair
+    found, first = {"weight": weight, "bias": bias}, 0
+    for tensor in node.tensors:
+        if tensor.cols is not None:
+            found[tensor.name] = weight[first : first + tensor.rows, : tensor.cols]
+            first += tensor.rows
+    return found
 
 
 # ---- many networks at once ----
@@ -200,12 +221,13 @@ def uniform_numbers(nodes: Sequence[Node], inits: Sequence[Any]) -> int | None:
     """How many uniform numbers the parameters are made from; None where they are drawn in another way."""
     total = 0
     for node, init in zip(nodes, inits, strict=True):
-        if isinstance(init, str) and node.kind.multiplies:
+        fans = [_fans(node, tensor) for tensor in node.tensors] if isinstance(init, str) else []
+        for each in filter(None, fans):
             draw = INITS[init]
             if not isinstance(draw, (_Normal, _Uniform, _Zeros)):
                 return None
-            total += _uniform_numbers(node.units) if init == "normal" else 0
-            total += draw.uniform_numbers(node.fan_in, node.units)
+            total += draw.uniform_numbers(*each)
+        total += _uniform_numbers(node.units) if fans and _draws_bias(node, init) else 0
     return total
 
 
@@ -215,22 +237,20 @@ def set_members(
     """Write the unpadded parameters of members, (n, P), as `set_layers` writes those of one from such numbers."""
     place, first = 0, 0
     for node, init in zip(nodes, inits, strict=True):
-        drawn = isinstance(init, str) and node.kind.multiplies
-        bias = None
-        if drawn and init == "normal":
+        given: dict[str, Any] = {} if isinstance(init, str) else _parts(node, init)
+        if isinstance(init, str) and _draws_bias(node, init):
             stop = first + _uniform_numbers(node.units)
-            bias, first = _normal_of_members(uniform[:, first:stop], node.units), stop
+            given["bias"], first = _normal_of_members(uniform[:, first:stop], node.units), stop
         for tensor in node.tensors:
-            shape = node.shapes[tensor.name]
+            shape, fans = node.shapes[tensor.name], _fans(node, tensor)
             out = vectors[:, place : place + math.prod(shape)]
             place += math.prod(shape)
-            if drawn and tensor.name == "weight":
+            if isinstance(init, str) and fans:
                 draw: Any = INITS[init]
-                stop = first + draw.uniform_numbers(node.fan_in, node.units)
-                weights = draw.of_members(uniform[:, first:stop], node.fan_in, node.units)
-                out.reshape(len(vectors), node.units, node.fan_in)[...] = weights.transpose(0, 2, 1)
+                stop = first + draw.uniform_numbers(*fans)
+                weights = draw.of_members(uniform[:, first:stop], *fans)
+                out.reshape(len(vectors), *reversed(fans))[...] = weights.transpose(0, 2, 1)
                 first = stop
-            elif drawn or isinstance(init, str):
-                out[...] = tensor.start if bias is None or tensor.name != "bias" else bias
             else:
-                out[...] = np.ravel(dict(zip(("weight", "bias"), init, strict=True)).get(tensor.name, tensor.start))
+                value = given.get(tensor.name, tensor.start)
+                out[...] = value if isinstance(init, str) else np.ravel(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from ..checks import scalars
 from ..checks.scalars import MAX_UNITS, shown
 from ..kernels.formulas.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formula
 from ..kernels.formulas.loss_functions import LOSSES, LossFormula, TargetsKind
-from ..kernels.programs.layers import batch_norm, layer_norm, residual, scale
+from ..kernels.programs.layers import batch_norm, embedding, layer_norm, residual, scale
 from ..kernels.programs.layers.dense import DENSE
 from ..kernels.programs.layers.layer import Kind, Tensor
 from . import input_map
@@ -26,6 +26,8 @@ from .losses import AnyLoss, check, kernel_name, name_of
 
 HIDDEN = tuple(ACTIVATIONS)
 NAMES = (*HIDDEN, *ROW_WISE)
+MAX_CATEGORIES = 2**24  # float32 holds all smaller codes
+WIDEST = 16  # the widest row of a table where nothing is said
 KNOWN = 8  # architectures that are found again by the arguments of `Model`
 
 
@@ -48,6 +50,10 @@ class _Layer:
     def _kind(self) -> Kind:
         """The kernels' kind of layer, with its settings."""
         raise NotImplementedError
+
+    def _units(self, fan_in: int) -> int:
+        """How many neurons the layer has where it reads so many."""
+        return fan_in
 
     def _described(self) -> str:
         """The call that makes the layer."""
@@ -87,6 +93,9 @@ class Dense(_Layer):
     @property
     def _kind(self) -> Kind:
         return DENSE
+
+    def _units(self, fan_in: int) -> int:
+        return self.units
 
     def _described(self) -> str:
         return f"Dense({self.units}, {self.activation!r})"
@@ -206,6 +215,76 @@ class BatchNorm(_Layer):
         return factor, tensors["bias"] - tensors["running_mean"] * factor
 
 
+@dataclass(frozen=True)
+class Embedding(_Layer):
+    """A trained vector for each category: the first layer of a network whose inputs hold codes beside numbers.
+
+    A code is a whole number from 0 to categories - 1. The outputs are the columns of numbers as they are, in their
+    order; then for each column of codes the row of its table for the code, in the order of `columns`. So the layer has
+    n_inputs - n_columns + the sum of the widths neurons. A dense layer on one-hot inputs computes the same.
+
+    The tables are `model.tensors[0]["embedding_3"]`, (categories, width) for column 3, and so in files. `weights[0]`
+    has them one below the other, (sum of categories, largest width): what lies behind a narrower table is zero, and no
+    parameter. `biases[0]` is empty. `init` draws a table as the weights of a dense layer with `width` inputs and a
+    neuron a category: "scaled" has variance 1/width. Penalties, `max_norm`, dropout and `input_noise` leave tables and
+    codes alone. An optimizer updates whole tables in each step, so its time grows with the number of categories; but
+    plain SGD on batches of one block changes the rows of the batch alone.
+
+    Training, `evaluate`, `gradients` and `backward` raise ValueError for any other number in a column of codes, before
+    anything changes. `predict` and `forward` give NaN for its row, as they do for NaN. Derivatives by codes are zero.
+    Sparse X raises TypeError. Shifts and scales of inputs must leave codes as they are, else there is a ValueError.
+
+    Parameters
+    ----------
+    columns : sequence of int
+        The columns of X that hold codes, each once.
+    categories : sequence of int
+        How many categories each of them has, 1 to 2^24.
+    widths : sequence of int, int or None
+        How wide the rows of each table are; a number is for all. None is 1.6 categories^0.56, rounded, but at most 16.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.Model([4, fastnn.Embedding([1, 3], [7, 50]), fastnn.Dense(16, "relu"), 1])
+    >>> model.layers[0], model.sizes
+    (Embedding(columns=(1, 3), categories=(7, 50), widths=(5, 14)), (4, 21, 16, 1))
+    >>> model.tensors[0]["embedding_3"].shape
+    (50, 14)
+    """
+
+    columns: tuple[int, ...]
+    categories: tuple[int, ...]
+    widths: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        columns = _integers("columns", self.columns, 0, MAX_UNITS - 1)
+        categories = _integers("categories", self.categories, 1, MAX_CATEGORIES)
+        if self.widths is None:
+            widths = tuple(min(WIDEST, round(1.6 * n**0.56)) for n in categories)
+        elif isinstance(self.widths, Iterable):
+            widths = _integers("widths", self.widths, 1, MAX_UNITS)
+        else:
+            widths = (scalars.integer("widths", self.widths, 1, MAX_UNITS),) * len(columns)
+        if not columns or len(set(columns)) < len(columns):
+            raise ValueError(f"columns must name at least one column, and each once, got {shown(columns)}")
+        for name, found in (("categories", categories), ("widths", widths)):
+            if len(found) != len(columns):
+                raise ValueError(f"{name} must have a number for each of {len(columns)} columns, got {shown(found)}")
+        for name, found in (("columns", columns), ("categories", categories), ("widths", widths)):
+            object.__setattr__(self, name, found)
+
+    @property
+    def _kind(self) -> embedding.Embedding:
+        assert self.widths is not None
+        return embedding.Embedding(self.columns, self.categories, self.widths)
+
+    def _units(self, fan_in: int) -> int:
+        if max(self.columns) >= fan_in:
+            raise ValueError(f"Embedding's columns must be below {fan_in}, the number of inputs, got {self.columns}")
+        return fan_in - len(self.columns) + sum(self._kind.widths)
+
+
 @dataclass(frozen=True, init=False)
 class Residual(_Layer):
     """Layers whose input is added to the output of the last one: a = f(a_last + x) (He et al. 2016).
@@ -252,7 +331,7 @@ class Residual(_Layer):
         return self._described()
 
 
-AnyLayer = Dense | Scale | LayerNorm | BatchNorm | Residual
+AnyLayer = Dense | Scale | LayerNorm | BatchNorm | Embedding | Residual
 
 
 @dataclass(frozen=True)
@@ -277,9 +356,15 @@ class Node:
         return {name: self.kind.shape(name, self.fan_in, self.units) for name in names}
 
     @property
+    def pair_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shapes of the layer's entries in `Model.weights` and `Model.biases`."""
+        rows = sum(tensor.rows for tensor in self.tensors), self.kind.row_width(self.units)
+        return self.shapes.get("weight", rows), self.shapes.get("bias", (0,))
+
+    @property
     def n_parameters(self) -> int:
         """How many numbers of the layer train."""
-        return sum(tensor.rows * self.units for tensor in self.tensors if tensor.trains)
+        return sum(tensor.size(self.units) for tensor in self.tensors if tensor.trains)
 
 
 def _nodes(layers: Iterable[AnyLayer], width: int) -> tuple[Node, ...]:
@@ -301,12 +386,22 @@ def _nodes(layers: Iterable[AnyLayer], width: int) -> tuple[Node, ...]:
                     )
                 nodes.append(Node(layer, residual.Residual((start,)), units, units, None))
             else:
-                units = layer.units if isinstance(layer, Dense) else fan_in
-                nodes.append(Node(layer, layer._kind, fan_in, units, next(numbers)))
+                nodes.append(Node(layer, layer._kind, fan_in, layer._units(fan_in), next(numbers)))
         return nodes[-1].units
 
     add(layers)
     return tuple(nodes)
+
+
+def _integers(name: str, value: Any, low: int, high: int) -> tuple[int, ...]:
+    found = scalars.items(name, value, "a sequence of integers")
+    return tuple(scalars.integer(f"{name}[{i}]", each, low, high) for i, each in enumerate(found))
+
+
+def _each(layers: Iterable[AnyLayer]) -> Iterator[AnyLayer]:
+    """Layers, and those in a `Residual`."""
+    for layer in layers:
+        yield from _each(layer.layers) if isinstance(layer, Residual) else [layer]
 
 
 def _check_epsilon(layer: LayerNorm | BatchNorm) -> None:
@@ -339,6 +434,7 @@ class Architecture:
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, input_map.checked(name, value, self.n_inputs, self.dtype))
         self._check_layers()
+        self.check_codes(self.affine)
         if not kernel_name(self.loss, self.head._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
         outputs = self._loss_formula.outputs
@@ -346,8 +442,22 @@ class Architecture:
             units = self.head.units
             raise ValueError(f"loss {self.loss_name!r} needs {outputs} outputs for each target, got {units} in all")
 
+    def check_codes(self, affine: NDArray[np.float64]) -> None:
+        """Raise where a shift or a scale (.., 2, n_inputs) would change codes."""
+        if self.embedding is not None:
+            columns = list(self.embedding.columns)
+            found = affine[..., columns].reshape(-1, 2, len(columns))
+            wrong = np.argwhere(found != [[0], [1]])
+            if len(wrong):
+                member, which, k = wrong[0]
+                name, value = list(NEUTRAL)[which], found[member, which, k]
+                what = f"{NEUTRAL[name]:g} for column {columns[k]}, of which an Embedding reads codes"
+                raise ValueError(f"{name} must be {what}, got {value:g}")
+
     def _check_layers(self) -> None:
-        number = np.finfo(self.dtype)
+        number, first = np.finfo(self.dtype), self.layers[0]
+        if any(isinstance(each, Embedding) for each in _each(self.layers[not isinstance(first, Residual) :])):
+            raise ValueError(f"Embedding must be the first layer, because it reads columns of X, got {first!r} there")
         if not isinstance(self.layers[-1], Dense):
             raise ValueError(f"the last layer must be Dense, got {shown(self.layers[-1])}")
         output = self.head
@@ -375,6 +485,12 @@ class Architecture:
     @property
     def _loss_formula(self) -> LossFormula:
         return LOSSES[kernel_name(self.loss, self.head._kernel)]
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """The first layer, if some inputs are codes."""
+        first = self.layers[0]
+        return first if isinstance(first, Embedding) else None
 
     @cached_property
     def shifted(self) -> bool:

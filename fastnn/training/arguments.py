@@ -177,11 +177,18 @@ def inputs_of(
     """X as the kernels read it; raises ValueError where it is a frame of other columns.
 
     Where inputs are shifted, other numbers than those of the dtype stay float64, for the kernels to subtract first.
+    `finite` says that it must hold finite numbers, and codes where some columns do.
     """
     if feature_names is not None:
         arrays.same_columns(name, X, feature_names)
+    embedding = architecture.embedding
+    if embedding is not None and arrays.is_sparse(X):
+        raise TypeError(f"{name} must be dense for an Embedding, got a sparse matrix; its toarray() is dense")
     n_inputs, dtype = architecture.n_inputs, architecture.dtype
-    return arrays.inputs(X, n_inputs, dtype, name=name, finite=finite, shifted=architecture.shifted)
+    inputs = arrays.inputs(X, n_inputs, dtype, name=name, finite=finite, shifted=architecture.shifted)
+    if embedding is not None and finite:
+        arrays.codes(name, inputs, dict(zip(embedding.columns, embedding.categories, strict=True)), X)
+    return inputs
 
 
 def targets_of(architecture: Architecture, y: ArrayLike, n: int, name: str = "y") -> Targets:

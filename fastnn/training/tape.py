@@ -85,7 +85,9 @@ class Tape:
         self.layout, self.loading, self.kind = network.layout.outside, network.loading, kind
         layout, dtype, n_out = self.layout, self.layout.dtype, self.layout.sizes[-1]
         self.x_dtype, self.dtype = np.dtype(kind.dtype), np.dtype(dtype)
-        self.taken = None if kind.dtype == "int64" else self.x_dtype  # sparse rows hold addresses: never a user's array
+        # The dtype of samples that need no check: none where they hold codes, or are sparse rows, which hold addresses.
+        unchecked = kind.dtype != "int64" and network.architecture.embedding is None
+        self.taken = self.x_dtype if unchecked else None
         self.n_out = n_out
         self.library, self.most = library(dtype), layout.block_rows
         self.work = Workspace(layout, self.most, dropped=kind.dropped, keeps_x=True)

@@ -197,9 +197,10 @@ def load(program: Program, task: Task, block: Block, worker: Worker, ahead: bool
     if task.part != FORWARD:
         gathers.append((y, y.load(program, block.y, of_group=of_group["targets"])))
     if task.rules.input_noise:
-        place: dict[str, Any] = {"position": block.position, "width": block.x.cols, "begin": 0, "salt": 0}
+        place: dict[str, Any] = {"position": block.position, "width": block.x.cols, "salt": 0}
         place |= {"key": task.work.field("key"), "deviation": task.layout.setting("input_noise")}
-        passes.by_samples(program, "add_noise", {"out": block.x}, **place)
+        for columns in task.layout.layers[0].kind.numbers(block.x.cols):
+            passes.by_samples(program, "add_noise", {"out": block.x[:, columns]}, begin=columns.start, **place)
     if task.rules.label_smoothing:
         other = 1 / block.y.cols if task.layout.activations[-1] in ROW_WISE else 0.5
         program.add("smooth_labels", y=block.y.flat(), share=task.layout.setting("label_smoothing"), other=other)

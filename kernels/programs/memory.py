@@ -160,24 +160,27 @@ class Layout:
     ):
         """`kinds` are those of the layers, see `layers`; without them all are `Dense`. The last one is, in any case.
 
-        `orientation` of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses.
+        `orientation` of blocks of several samples: "row-major", "feature-major", or "" for what `strategy` chooses. It
+        counts where all kinds take both.
         A `grouped` dtype makes it the layout of a group of networks, each in a lane.
         """
-        self.orientation = orientation
         self.sizes, self.activations, self.dtype = tuple(sizes), tuple(activations), str(dtype)
         self.number_dtype, self.networks = networks_of(self.dtype)  # of one network of a group
         self.loss = loss  # its name in LOSSES
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
+        self.orientation = "row-major" if any(kind.row_major for kind in self.kinds) else orientation
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
         for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
             n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
-            lines, n_rows = n_bytes // LINE_BYTES, sum(tensor.rows for tensor in kind.tensors(fan_in))
-            n_shards, shards = threads if lines >= threads else 1, []
+            width, n_rows = kind.row_width(fan_out), sum(tensor.rows for tensor in kind.tensors(fan_in))
+            lines, shards = padded(width * self.itemsize) // LINE_BYTES, []
+            n_shards = threads if lines >= threads and width == fan_out else 1
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
                 row_stride = self._apart((stop - first) * LINE_BYTES)
-                begin, end = first * per_line, min(stop * per_line, fan_out)
-                shards.append(ColumnShard(begin, end, offset, row_stride))
+                begin, end = first * per_line, min(stop * per_line, width)
+                neurons = begin, fan_out if stop == lines else end
+                shards.append(ColumnShard(*neurons, offset, row_stride, end - begin))
                 offset += n_rows * row_stride
             activation, row_stride = self.activations[index], n_bytes if last else self._apart(n_bytes)
             place = index in self.frozen, row_stride, tuple(shards)
@@ -186,11 +189,11 @@ class Layout:
         self.n_bytes = offset
         self.x_stride = self._apart(padded(self.sizes[0] * self.itemsize))
         # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
-        no_shard = ColumnShard(0, self.sizes[0], 0, 0)
+        no_shard = ColumnShard(0, self.sizes[0], 0, 0, 0)
         self.inputs = Layer(INPUTS, Kind(), 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
         # To predict a sample.
         self.multiply_adds = sum(layer.kind.multiply_adds(layer.fan_in, layer.fan_out) for layer in layers)
-        self.n_parameters = sum(layer.n_trained * layer.fan_out for layer in layers)
+        self.n_parameters = sum(t.size(layer.fan_out) for layer in layers for t in layer.tensors if t.trains)
         # Whether a layer takes all samples of a batch at once: then a batch is a single block, in a single shard.
         self.whole_batch = any(layer.kind.whole_batch and not layer.frozen for layer in layers)
         # Whether only the first layer reads the inputs, and multiplies them: then they may stay where they lie.
@@ -264,7 +267,7 @@ class Layout:
         return field_at(Symbol("settings") + place, name, kind.itemsize // 8 // self.networks, self.networks)
 
     def _columns(self, vector: NDArray[Any], i: int, begin: int, end: int) -> NDArray[Any]:
-        """Layer i's columns from `begin` to `end`, all rows, a view of a vector; all in one shard."""
+        """Columns `begin` to `end` of layer i's tensors, all rows, a view of a vector; all in one shard."""
         layer = self.layers[i]
         (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
         place, stride = shard.place // self.itemsize, shard.row_stride // self.itemsize
@@ -279,35 +282,42 @@ class Layout:
         out.fill(0)
         for layer, other in zip(self.layers, layout.layers, strict=True):
             for shard in max(layer.shards, other.shards, key=len):
-                edges = layer.index, shard.begin, shard.end
+                edges = layer.index, shard.begin, shard.begin + shard.width
                 layout._columns(out, *edges)[...] = self._columns(vector, *edges)
 
     def tensors(self, vector: NDArray[Any]) -> list[dict[str, NDArray[Any]]]:
         """For each layer its tensors by name, views of a vector laid out like the parameters, in the shapes users see.
 
-        The layout has single shards. A weight matrix is (fan_out, fan_in), whatever has a number a neuron (fan_out,).
+        The layout has single shards. A weight matrix is (fan_out, fan_in), whatever has a number a neuron (fan_out,). A
+        table has the shape that it has in memory.
         """
         dtype, size = vector.dtype, vector.itemsize
         return [
             {
-                name: np.ndarray(shape, dtype, vector, size * start, (size, size * stride)[: len(shape)])
-                for name, shape, start, stride in places
+                name: np.ndarray(shape, dtype, vector, size * start, tuple(size * stride for stride in strides))
+                for name, shape, start, strides in places
             }
             for places in self._places
         ]
 
     @functools.cached_property
-    def _places(self) -> list[list[tuple[str, tuple[int, ...], int, int]]]:
-        """For each layer (name, shape, start, row stride) of its tensors; the last two in elements of a vector."""
+    def _places(self) -> list[list[tuple[str, tuple[int, ...], int, tuple[int, ...]]]]:
+        """For each layer (name, shape, start, strides) of its tensors; the last two in elements of a vector."""
         found = []
         for layer in self.layers:
             (shard,) = layer.shards
-            start, stride = shard.place // self.itemsize, shard.row_stride // self.itemsize
-            shape = functools.partial(layer.kind.shape, fan_in=layer.fan_in, fan_out=layer.fan_out)
-            rows = (layer.first_row(tensor.name)[0] for tensor in layer.tensors)
-            names = (tensor.name for tensor in layer.tensors)
-            found.append([(n, shape(n), start + row * stride, stride) for n, row in zip(names, rows, strict=True)])
+            start, stride, places = shard.place // self.itemsize, shard.row_stride // self.itemsize, []
+            for tensor in layer.tensors:
+                shape = layer.kind.shape(tensor.name, layer.fan_in, layer.fan_out)
+                strides = (1, stride)[: len(shape)] if tensor.cols is None else (stride, 1)
+                places.append((tensor.name, shape, start, strides))
+                start += tensor.rows * stride
+            found.append(places)
         return found
+
+    def rows(self, vector: NDArray[Any], i: int) -> NDArray[Any]:
+        """All rows of layer i, one tensor below the other, a view of a vector; the layout has single shards."""
+        return self._columns(vector, i, 0, self.layers[i].shards[0].width)
 
     @functools.cached_property
     def elements(self) -> NDArray[np.int64]:
@@ -336,7 +346,9 @@ class Vector:
 
     def tensor(self, layer: Layer, name: str, shard: ColumnShard) -> Matrix:
         """A shard of a tensor, its rows and columns."""
-        return self._matrix(layer, shard, *layer.first_row(name), f"{SHORT_NAMES.get(name, name)}{layer.index}")
+        (cols,) = (tensor.cols for tensor in layer.tensors if tensor.name == name)
+        whole = self._matrix(layer, shard, *layer.first_row(name), f"{SHORT_NAMES.get(name, name)}{layer.index}")
+        return whole if cols is None else whole[:, :cols]
 
     def trained(self, layer: Layer, shard: ColumnShard) -> Matrix:
         """A shard of all tensors that train, one below the other."""
@@ -345,11 +357,11 @@ class Vector:
 
     def _matrix(self, layer: Layer, shard: ColumnShard, first: int, rows: int, name: str) -> Matrix:
         address = self.address + (shard.place + first * shard.row_stride)
-        place = rows, shard.end - shard.begin, shard.row_stride, self.layout.dtype
+        place = rows, shard.width, shard.row_stride, self.layout.dtype
         return Matrix.row_major(address, *place, f"{self.name}{name}")
 
     def columns(self, layer: Layer, begin: int, end: int) -> Matrix:
-        """All rows of neurons `begin` to `end`, which are in one shard."""
+        """All rows of columns `begin` to `end`, which are in one shard."""
         (shard,) = (s for s in layer.shards if s.begin <= begin and end <= s.end)
         whole = self._matrix(layer, shard, 0, layer.n_rows, f"layer{layer.index}")
         return whole[:, begin - shard.begin : end - shard.begin]

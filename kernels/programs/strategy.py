@@ -183,7 +183,8 @@ def max_threads(layout: Layout, batch_size: int, threads: int) -> int:
     useful = max(1, min(threads, 3 * layout.multiply_adds * rows // THREAD_MULTIPLY_ADDS))
     if strategy == FEATURE_MAJOR:
         return min(useful, len(sample_shards(rows, layout.itemsize)))
-    return min(useful, padded(layout.layers[0].fan_out * layout.itemsize) // LINE_BYTES)
+    first = next(layer for layer in layout.layers if layer.kind.multiplies)
+    return min(useful, padded(first.fan_out * layout.itemsize) // LINE_BYTES)
 
 
 def sharded(layout: Layout, batch_size: int, threads: int) -> Layout:

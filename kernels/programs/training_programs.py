@@ -252,7 +252,7 @@ class Training:
         """Copy a vector in shards to where the network has it."""
         for layer, other in zip(live.layout.layers, kept.layout.layers, strict=True):
             for shard in layer.shards:
-                edges = shard.begin, shard.end
+                edges = shard.begin, shard.begin + shard.width
                 program.add("unpad", out=kept.columns(other, *edges), source=live.columns(layer, *edges))
 
     def _around_a_batch(self, before: Program, after: Program, worker: Worker) -> None:

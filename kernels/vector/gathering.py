@@ -518,11 +518,15 @@ def prefetch_in_place(code):
 
 @vector_function("rows=source.rows n=source.cols source:r[r,n] source.row_stride out:w[r,n] out.row_stride")
 def unpad(code):
-    """out = source, element by element: nothing behind a row is written."""
+    """out = source, whole vectors, then element by element: nothing behind a row is written."""
     b, s = code.b, code.simd()
     rows, n, source, row, out, out_row = code.arguments
+    whole = b.and_(n, int64(-s.lanes))
     with cgutils.for_range(b, rows, intp=I64) as at:
         start, end = b.add(source, b.mul(row, at.index)), b.add(out, b.mul(out_row, at.index))
-        with cgutils.for_range(b, n, intp=I64) as element:
-            j = b.mul(element.index, int64(s.itemsize))
-            b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)))
+        with cgutils.for_range_slice(b, int64(0), whole, int64(s.lanes), I64) as (k, _):
+            j = b.mul(k, int64(s.itemsize))
+            s.store(s.load(b.add(start, j)), b.add(end, j))
+        with cgutils.for_range_slice(b, whole, n, int64(1), I64) as (k, _):
+            j = b.mul(k, int64(s.itemsize))
+            b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)), align=s.itemsize)

@@ -347,6 +347,10 @@ WRONG = [
     ({"max_time": 0}, "max_time must be a finite number above 0"),
     ({"progress": "yes"}, "progress must be True, False or None"),
     ({"layers": 8}, "layers must be a sequence of layers, got 8"),
+    (
+        {"layers": [fastnn.Embedding([0], [5]), 8]},
+        "layers must hold no Embedding, because all columns are standardised",
+    ),
     ({"loss": "cross_entropy"}, "loss"),
     ({"loss": "gaussian"}, "loss must have one output for each target, got 'gaussian'"),
 ]

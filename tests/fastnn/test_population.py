@@ -17,6 +17,7 @@ from fastnn import (
     Dense,
     DivergenceError,
     EarlyStopping,
+    Embedding,
     ExponentialDecay,
     Halving,
     Huber,
@@ -869,6 +870,7 @@ def test_members_take_little_memory():
         ([3, 2], "zeros"),
         ([4, 7, 1], ["lecun_uniform", (np.ones((1, 7)), np.ones(1))]),
         ([5, Dense(6), BatchNorm(), Residual(LayerNorm(), Dense(6)), Scale(), 2], "he_normal"),
+        ([5, Embedding([3, 0], [40, 1000], [3, 9]), Dense(6), 2], "normal"),
     ],
 )
 def test_members_are_drawn_as_models(sizes, init, first, dtype):

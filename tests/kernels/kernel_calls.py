@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn import Dense, Residual
+from fastnn import Dense, Embedding, Residual
 from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import AVX2, HOST, SSE
 from fastnn.kernels.formulas.loss_functions import LOSSES
@@ -160,6 +160,8 @@ def twin_of(model):
         if isinstance(each, Residual):
             return reference.Residual([layer(inner) for inner in each.layers], each.activation)
         arrays = [np.array(tensor.T, "f8") for tensor in next(tensors).values()]
+        if isinstance(each, Embedding):
+            return reference.Embedding([array.T for array in arrays], each.columns)
         if isinstance(each, Dense):
             return *arrays, each.activation
         settings = {name: getattr(each, name) for name in each.__dataclass_fields__}

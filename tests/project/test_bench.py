@@ -767,6 +767,12 @@ def test_the_recipe_is_timed_in_what_is_installed():
     assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
 
 
+def test_an_embedding_is_timed_in_what_is_installed():
+    found = training.embedding(640, 2)
+    assert next(iter(found)) == "fastnn"
+    assert all(times.shape == (2,) and (times > 0).all() for times in found.values())
+
+
 def test_the_recipe_is_the_same_in_jax():
     pytest.importorskip("jax", reason="JAX is not installed: it is in the extra bench")
     X, y = load_digits()

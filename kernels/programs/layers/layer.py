@@ -24,7 +24,7 @@ RUNNING, BATCH, TRACKED = "running", "batch", "tracked"
 
 @dataclass(frozen=True)
 class Tensor:
-    """Rows of a layer's place in the vector, each as wide as the layer."""
+    """Rows of a layer's place in the vector, each as wide as the layer unless it is a table."""
 
     name: str  # in files too
     rows: int
@@ -32,6 +32,11 @@ class Tensor:
     trains: bool = True
     decays: bool = False  # whether penalties and the limit of norms apply
     least: float = -math.inf  # that an element may be
+    cols: int | None = None  # how wide the rows of a table are
+
+    def size(self, fan_out: int) -> int:
+        """How many numbers it has in a layer of so many neurons."""
+        return self.rows * (fan_out if self.cols is None else self.cols)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class ColumnShard:
     end: int
     place: int
     row_stride: int
+    width: int  # the numbers in a row of its tensors, one a neuron unless they are tables
 
     @property
     def columns(self) -> slice:
@@ -122,13 +128,13 @@ class Layer:
         """Which rows of its shard a worker updates: (first, stop), or None where nothing is left for it.
 
         In a layer that is shared it updates all that train. Else it updates some rows of the first tensor, and whoever
-        has the last of these updates the others.
+        has the last of these updates the others; of tables it updates some rows of all.
         """
         if not self.n_trained:
             return None
         if self.is_shared:
             return 0, self.n_trained
-        rows = self.tensors[0].rows
+        rows = self.tensors[0].rows if self.tensors[0].cols is None else self.n_trained
         first, stop = worker.shard(rows, least=4)
         if first == stop:
             return None
@@ -265,6 +271,7 @@ class Kind:
     mixes = True  # whether an output depends on several neurons of what it reads, so that threads wait for each other
     ordered = True  # whether its sums have the same order in both orientations; else a network predicts in one
     multiplies = False  # whether z is a product of the inputs, which may be taken where samples lie
+    row_major = False  # whether it takes no other blocks of several samples
     # Further buffers by name: a "block" is as large as a, the others are a row with a number for each sample or neuron.
     buffers: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
@@ -275,6 +282,14 @@ class Kind:
     def shape(self, name: str, fan_in: int, fan_out: int) -> tuple[int, ...]:
         """The shape of a tensor as users and files see it."""
         return (fan_out,)
+
+    def row_width(self, fan_out: int) -> int:
+        """How many numbers a row of its tensors has. Threads share the columns of those with one a neuron alone."""
+        return fan_out
+
+    def numbers(self, fan_in: int) -> tuple[slice, ...]:
+        """The columns of what it reads that hold numbers, to which noise may be added; the others hold codes."""
+        return (slice(0, fan_in),)
 
     def forward(self, step: Step, epilogue: Callable[[TileRange], None], activation: str) -> None:
         """Compute this worker's columns of z; the epilogue follows each range of them that is complete.
