@@ -80,7 +80,7 @@ class Source(NamedTuple):
             return cls(name, None, found.shape[0], found.shape[1], found)
         labels = frames.labels(name, X)
         for label in labels:
-            if not isinstance(label, (str, int)):
+            if type(label) not in (str, int):
                 raise TypeError(f"{name} must have columns called by strings or integers, got {shown(label)}")
         return cls(name, labels, frames.rows_of(name, X), len(labels), X)
 
@@ -128,7 +128,7 @@ def _of_pandas(what: str, given: Any) -> Column:
     if type(dtype).__name__ == "DatetimeTZDtype":
         return _of_array(what, given.dt.tz_localize(None).to_numpy())  # as its clocks show it
     if dtype.kind in "biuf" and hasattr(dtype, "numpy_dtype"):
-        values = given.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
+        values = given.to_numpy(dtype=dtype.numpy_dtype, na_value=False if dtype.kind == "b" else 0)
         return _of_array(what, values, given.isna().to_numpy())
     return _of_objects(what, given.astype(object).tolist())
 
@@ -144,7 +144,7 @@ def _of_polars(what: str, given: Any) -> Column:
         return _of_array(what, given.dt.replace_time_zone(None).to_numpy())  # as its clocks show it
     if kind in ("Date", "Duration"):
         return _of_array(what, given.to_numpy())
-    if kind == "Decimal":
+    if kind in ("Decimal", "Int128", "UInt128"):
         given = given.cast(polars.Float64)
     if kind == "Boolean" or given.dtype.is_numeric():
         missing = given.is_null().to_numpy() if given.null_count() else None
@@ -157,6 +157,8 @@ def _of_arrow(what: str, given: Any) -> Column:
     if re.fullmatch(r"u?int[0-9]+|halffloat|float|double|bool", kind):
         missing = given.is_null().to_numpy() if given.null_count else None
         return _of_array(what, given.fill_null(False if kind == "bool" else 0).to_numpy(), missing)
+    if re.fullmatch(r"timestamp\[[a-z]+\]|date(32|64)\[.*|duration\[.*", kind):
+        return _of_array(what, given.to_numpy())
     if kind.startswith("dictionary"):
         return _of_categories(what, given.to_pylist())
     return _of_objects(what, given.to_pylist())

@@ -8,7 +8,6 @@ training: where none was, nothing could be learned of such a column.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from functools import cached_property
 from itertools import repeat
@@ -266,8 +265,9 @@ class Categories(Encoding):
         kinds = set(map(type, self.known))
         if kinds != {str} and not kinds <= {int, float}:
             raise TypeError(f"known must be strings or numbers, got {shown(self.known)}")
-        if kinds != {str} and not all(map(math.isfinite, self.known)):
-            raise ValueError(f"known must be finite, got {shown(self.known)}")
+        if kinds != {str}:
+            for each in self.known:
+                scalars.number("known", each, -np.inf)
         if any(not a < b for a, b in zip(self.known, self.known[1:], strict=False)):
             raise ValueError(f"known must be sorted and differ, got {shown(self.known)}")
         if scalars.boolean("coded", self.coded) and (self.gaps or self.unknown):
@@ -276,7 +276,9 @@ class Categories(Encoding):
 
 
 def _plain(value: Any) -> Any:
-    """A value of categories; a float that is whole as an integer, which it is where no value is missing."""
+    """A value of categories as JSON has it; a float that is whole as an integer, as it is where no value is missing."""
+    if isinstance(value, str):
+        return str.__str__(value)  # of a class of its own too
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -338,6 +340,8 @@ class Dates(Encoding):
             raise TypeError(f"year must be numbers that vary, or null, got {shown(self.year)}")
         scalars.boolean("of_year", self.of_year)
         scalars.boolean("of_day", self.of_day)
+        if not isinstance(self.weekdays, tuple):
+            raise TypeError(f"weekdays must be a list of integers, got {shown(self.weekdays)}")
         days = [scalars.integer("weekdays", day, 0, 6) for day in self.weekdays]
         if days != sorted(set(days)) or len(days) == 1:
             raise ValueError(f"weekdays must be sorted and differ, two at least or none, got {shown(self.weekdays)}")

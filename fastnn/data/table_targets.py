@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,22 +30,26 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, y: Any, name: str = "y") -> Classes:
         """The different labels in y, a series or an array (n,). Raises ValueError or TypeError for what is no label."""
-        return cls(np.unique(_labels(_target(name, y))))
+        found = _labels(_target(name, y))
+        return cls(np.array(sorted(set(found)), str) if isinstance(found, list) else np.unique(found))
 
     def codes(self, y: Any, name: str = "y") -> NDArray[np.int64]:
-        """The place of each label among the classes; raises ValueError for a label that is none of them."""
+        """The place (n,) of each label among the classes; raises ValueError for a label that is none of them."""
         found = _labels(_target(name, y))
-        if len(found) == 0:
-            return np.zeros(0, np.int64)
-        codes, known = np.zeros(len(found), np.int64), np.zeros(len(found), bool)
-        if (found.dtype.kind == "U") == (self.labels.dtype.kind == "U"):
-            as_known = found if found.dtype.kind == "U" else found.astype(self.labels.dtype)
-            codes = np.minimum(np.searchsorted(self.labels, as_known), len(self.labels) - 1)
-            known = (as_known == found) & (self.labels[codes] == as_known)
-        if not known.all():
-            i = int(known.argmin())
+        codes = np.full(len(found), -1)
+        if isinstance(found, list):
+            places = {label: i for i, label in enumerate(self.labels.tolist())}
+            codes = np.fromiter(map(places.get, found, repeat(-1)), np.int64, len(found))
+        elif self.labels.dtype.kind in "biuf":
+            with np.errstate(all="ignore"):  # what does not fit is another number then
+                same = found.astype(self.labels.dtype)
+            near = np.minimum(np.searchsorted(self.labels, same), len(self.labels) - 1)
+            codes = np.where((same == found) & (self.labels[near] == same), near, -1)
+        if codes.min() < 0:
+            i = int(codes.argmin())
+            value = found[i] if isinstance(found, list) else found[i].item()
             raise ValueError(
-                f"{name} must hold the labels {shown(self.labels.tolist())}, got {shown(found[i].item())} in row {i}"
+                f"{name} must hold the labels {shown(self.labels.tolist())}, got {shown(value)} in row {i}"
             )
         return codes
 
@@ -54,18 +59,20 @@ def _target(name: str, y: Any) -> Column:
     if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     column = columns.read(name, y)
+    if not len(column.values):
+        raise ValueError(f"{name} must hold at least one label, got none")
     if column.missing is not None or column.kind == "empty":
         i = 0 if column.missing is None else int(column.missing.argmax())
         raise ValueError(f"{name} must hold no missing value, got one in row {i}; leave out its row")
     return column
 
 
-def _labels(column: Column) -> NDArray[Any]:
-    """The labels of a column as an array of bools, integers, floats or text."""
+def _labels(column: Column) -> Any:
+    """The labels of a column: a list of text, or an array of bools, integers or floats."""
     if column.kind in ("dates", "durations"):
         raise TypeError(f"{column.what} must hold labels, got {columns.KINDS[column.kind]}; make them text")
     if column.kind == "text":
-        return np.array(column.values, str)
+        return column.values
     values: NDArray[Any] = column.values
     if values.dtype.kind == "f":
         wrong = (values != np.floor(values)) | (np.abs(values) > EXACT)

@@ -48,6 +48,15 @@ class Table:
         The names of the columns of the matrix: they begin with the name of the column that they come from.
     codes : dict
         The columns of the matrix that hold codes, integers from 0, and how many codes there are.
+
+    Examples
+    --------
+    >>> frame = {"age": [20, 30, None, 50], "town": ["Rome", "Oslo", "Bern", "Rome"], "paid": [True, False, True, True]}
+    >>> table = Table.of(frame)
+    >>> table.feature_names
+    ['age', 'age missing', 'town=Bern', 'town=Oslo', 'town=Rome', 'paid']
+    >>> table.transform({"paid": [False, True], "town": ["Oslo", "Paris"], "age": [30, None]}).tolist()
+    [[0.0, 0.0, 0.0, 1.0, 0.0, -1.0], [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]]
     """
 
     def __init__(self, labels: list[Any] | None, found: list[Encoding]):
@@ -214,4 +223,4 @@ def _listed(labels: list[Any]) -> str:
 def _told(rows: list[SummaryRow]) -> str:
     """What became of columns in a message."""
     more = f" and {len(rows) - 20} others" if len(rows) > 20 else ""
-    return ", ".join(f"{row.name!r} ({row.becomes})" for row in rows[:20]) + more
+    return ", ".join(f"{row.name!r} ({row.becomes})" for row in rows[:20]) + more or "no column"
