@@ -55,11 +55,13 @@ def rows_of(name: str, frame: Any) -> int:
     return next(iter(lengths.values()), 0)
 
 
-def _is_pandas(column: Any) -> bool:
+def is_pandas(column: Any) -> bool:
+    """Whether it is a series of pandas."""
     return hasattr(column, "factorize")
 
 
-def _is_polars(column: Any) -> bool:
+def is_polars(column: Any) -> bool:
+    """Whether it is a series of polars."""
     return hasattr(column, "to_physical")
 
 
@@ -67,9 +69,9 @@ def is_numeric(frame: Any, label: Any) -> bool:
     """Whether a column holds integers, floats or truth values."""
     column = frame[label]
     dtype = getattr(column, "dtype", None)
-    if _is_pandas(column) and not isinstance(dtype, np.dtype):
+    if is_pandas(column) and not isinstance(dtype, np.dtype):
         return bool(getattr(dtype, "_is_numeric", False))  # its own types, with missing values
-    if _is_polars(column):
+    if is_polars(column):
         return bool(dtype.is_numeric()) or str(dtype) == "Boolean"  # type: ignore[union-attr]
     return np.asarray(column).dtype.kind in "biuf"
 
@@ -78,9 +80,9 @@ def numbers(name: str, frame: Any, label: Any) -> NDArray[Any]:
     """A column (rows,) of bools, integers or floats, not copied where it is one already; a missing number is NaN."""
     column = frame[label]
     what = f"column {label!r} of {name}"
-    if _is_pandas(column) and not isinstance(column.dtype, np.dtype) and is_numeric(frame, label):
+    if is_pandas(column) and not isinstance(column.dtype, np.dtype) and is_numeric(frame, label):
         array = np.asarray(column.to_numpy(dtype=np.float64, na_value=math.nan))
-    elif _is_polars(column) and is_numeric(frame, label):
+    elif is_polars(column) and is_numeric(frame, label):
         array = np.asarray(column.to_numpy())
     else:
         array = arrays.numeric(what, column)
@@ -100,9 +102,9 @@ def words(name: str, frame: Any, label: Any) -> NDArray[Any]:
     Raises ValueError where a key is missing.
     """
     column = frame[label]
-    if _is_polars(column):
+    if is_polars(column):
         found, missing = _words_of_polars(column)
-    elif _is_pandas(column) and not isinstance(column.dtype, np.dtype):
+    elif is_pandas(column) and not isinstance(column.dtype, np.dtype):
         found = np.asarray(column.factorize()[0])
         missing = _first(found < 0)
     else:
@@ -156,10 +158,10 @@ def _words_of_array(array: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
 def keys(frame: Any, label: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
     """The keys of a column in some rows: an array of numbers, or of Python's objects."""
     column = frame[label]
-    if _is_polars(column):
+    if is_polars(column):
         column = column.gather(rows)
         return np.asarray(column.to_numpy()) if is_numeric({0: column}, 0) else objects(column.to_list())
-    if _is_pandas(column):
+    if is_pandas(column):
         column = column.iloc[rows]
         return np.array(column.tolist()) if is_numeric({0: column}, 0) else objects(column.tolist())
     array = arrays.array("keys", column)[rows]
