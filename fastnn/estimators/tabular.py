@@ -25,7 +25,7 @@ from ..data.table_targets import Classes, Standardised
 from ..data.tables import Table
 from ..files.model_file import Tensors
 from ..population import Population
-from ..settings.layers import Architecture, Dense
+from ..settings.layers import Architecture, Dense, Embedding
 from ..settings.learning_rates import CosineDecay
 from ..settings.optimizers import AdamW
 from ..settings.stopping import Patience
@@ -62,27 +62,22 @@ CONSTRAINTS: dict[str, Any] = {
 # ---- what networks read and give ----
 
 
-def network_inputs(table: Table, matrix: NDArray[Any]) -> NDArray[Any]:
-    """What networks read (n, inputs), float32, of a table's matrix (n, width): each code becomes zeros and a one.
+def new_population(table: Table, how: Recipe, output: Dense, loss: str, seeds: list[int]) -> Population:
+    """Networks for a table's matrix. Those of codes begin with a table of vectors for each column of these.
 
-    Code 0, which stands for unknown and missing values, becomes zeros alone.
+    The vector of code 0, which stands for unknown and missing values, begins as zeros: training may never see it.
     """
+    hidden = [Dense(units, how.activation) for units in how.hidden_layer_sizes]
     if not table.codes:
-        return matrix
-    first = table.width - len(table.codes)  # codes are the last columns
-    found = np.zeros((len(matrix), n_inputs(table)), matrix.dtype)
-    found[:, :first] = matrix[:, :first]
-    for column, n_codes in table.codes.items():
-        codes = matrix[:, column].astype(np.int64)
-        some = np.flatnonzero(codes)
-        found[some, first + codes[some] - 1] = 1.0
-        first += n_codes - 1
-    return found
-
-
-def n_inputs(table: Table) -> int:
-    """How many numbers of a row networks read."""
-    return table.width - len(table.codes) + sum(n_codes - 1 for n_codes in table.codes.values())
+        return Population([table.width, *hidden, output], len(seeds), loss=loss, rng=seeds)
+    embedding = Embedding(tuple(table.codes), tuple(table.codes.values()))
+    population = Population([table.width, embedding, *hidden, output], len(seeds), loss=loss, rng=seeds)
+    vectors, first = population.vectors, 0
+    for categories, width in zip(embedding.categories, embedding.widths or (), strict=True):
+        vectors[:, first : first + width] = 0.0
+        first += categories * width
+    population.vectors = vectors
+    return population
 
 
 def mean_outputs(population: Population, inputs: NDArray[Any], threads: int | None) -> NDArray[np.float64]:
@@ -107,8 +102,7 @@ def _is_frame(X: Any) -> bool:
 class Samples(NamedTuple):
     """The rows that networks train on."""
 
-    matrix: NDArray[np.float32]  # (n, width of the table)
-    inputs: NDArray[np.float32]  # (n, n_inputs)
+    inputs: NDArray[np.float32]  # (n, width of the table)
     targets: NDArray[Any]  # (n,) int64, the places of classes, or (n, n_targets) float32
     weights: NDArray[np.float64] | None  # (n,), above 0
     folds: NDArray[np.int64]  # (n,): which networks do not see a row, -1 where all see it
@@ -121,7 +115,7 @@ class Samples(NamedTuple):
     def some(self, rows: NDArray[Any]) -> Samples:
         """The samples of some rows, which are indices or a mask."""
         weights = None if self.weights is None else self.weights[rows]
-        return Samples(self.matrix[rows], self.inputs[rows], self.targets[rows], weights, self.folds[rows])
+        return Samples(self.inputs[rows], self.targets[rows], weights, self.folds[rows])
 
 
 def fold_numbers(labels: NDArray[np.int64], n_folds: int, random: Any) -> NDArray[np.int64]:
@@ -249,12 +243,12 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
             some = weights > 0
             matrix, y, weights = matrix[some], y[some], weights[some]
         learned, targets, n_outputs = self._learned(y)
-        how = self._recipe(len(y), n_inputs(table), n_outputs)
+        how = self._recipe(len(y), table.width, n_outputs)
         random = check_random_state(p.random_state)
         seeds = random.randint(MAX_SEED, size=how.n_members).tolist()
         labels = targets if targets.ndim == 1 else np.zeros(len(targets), np.int64)
         folds = fold_numbers(labels, how.n_folds, random)
-        samples = Samples(matrix, network_inputs(table, matrix), targets, weights, folds)
+        samples = Samples(matrix, targets, weights, folds)
         self._train({"table_": table, "recipe_": how, **learned}, samples, seeds, n_outputs)
         return self
 
@@ -278,9 +272,8 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         """Train the networks, and set all attributes; what is there after Ctrl-C too."""
         p: Any = self
         how: Recipe = learned["recipe_"]
-        layers = [Dense(units, how.activation) for units in how.hidden_layer_sizes]
-        sizes = [samples.inputs.shape[1], *layers, Dense(n_outputs, self._output)]
-        population = Population(sizes, len(seeds), loss=self._loss, rng=seeds)
+        network = learned["table_"], how, Dense(n_outputs, self._output), self._loss, seeds
+        population = new_population(*network)
         members = np.arange(len(seeds)) % how.n_folds
         options: dict[str, Any] = {}
         if samples.held:
@@ -297,7 +290,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
             raise
         self._finish(learned, population, members, samples)
         if refit:
-            again = Population(sizes, len(seeds), loss=self._loss, rng=seeds)
+            again = new_population(*network)
             history: Any = self.history_
             options = {name: value for name, value in options.items() if name == "max_time"}
             self._descend(again, samples, how, np.maximum(history.best_epoch, 1), options)
@@ -358,18 +351,18 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         samples = samples.some(random.permutation(n)[: max(FEWEST_PERMUTED_ROWS, min(most, MOST_PERMUTED_ROWS))])
         n = len(samples.inputs)
         shuffled = np.concatenate([random.permutation(n) for _ in range(REPEATS)])
-        matrix, folds = np.tile(samples.matrix, (REPEATS, 1)), np.tile(samples.folds, REPEATS)
+        matrix, folds = np.tile(samples.inputs, (REPEATS, 1)), np.tile(samples.folds, REPEATS)
 
         def loss(matrix: NDArray[Any]) -> float:
-            outputs = held_out.outputs(network_inputs(table, matrix), folds[: len(matrix)])
+            outputs = held_out.outputs(matrix, folds[: len(matrix)])
             losses = self._losses(outputs, np.resize(samples.targets, (len(matrix), *samples.targets.shape[1:])))
             weights = None if samples.weights is None else np.resize(samples.weights, len(matrix))
             return float(np.average(losses, weights=weights))
 
-        before = loss(samples.matrix)
+        before = loss(samples.inputs)
         for label, columns in table.places.items():
             kept = matrix[:, columns].copy()
-            matrix[:, columns] = samples.matrix[shuffled, columns]
+            matrix[:, columns] = samples.inputs[shuffled, columns]
             found[label if table.labels is None else table.labels.index(label)] = loss(matrix) - before
             matrix[:, columns] = kept
         return found
@@ -381,7 +374,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, self._trained)
         matrix = self.table_.transform(self._checked(X), stacklevel=5)  # of who calls predict
         threads: Any = vars(self)["threads"]
-        return mean_outputs(self.population_, network_inputs(self.table_, matrix), threads)
+        return mean_outputs(self.population_, matrix, threads)
 
     # ---- files ----
 
@@ -403,8 +396,8 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
                 f"columns, got {self.feature_importances_.shape}"
             )
         super()._take(solver, d, tensors, custom)
-        if self.population_.sizes[0] != n_inputs(self.table_):
-            raise ValueError(f"the networks must read {n_inputs(self.table_)} inputs, got {self.population_.sizes[0]}")
+        if self.population_.sizes[0] != self.table_.width:
+            raise ValueError(f"the networks must read {self.table_.width} inputs, got {self.population_.sizes[0]}")
         self._name_columns(self.table_)
 
 

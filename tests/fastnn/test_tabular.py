@@ -20,7 +20,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import fastnn
 from fastnn import AdamW, CosineDecay, Dense, EarlyStopping, Model, TabularClassifier, TabularRegressor
 from fastnn.data.tables import Table
-from fastnn.estimators.tabular import n_inputs, network_inputs
 from fastnn.estimators.tabular_recipe import recipe
 from fastnn.files import storage
 
@@ -448,15 +447,22 @@ def test_columns_that_changed_their_dtype():
         made.predict({**frame, "built": [20230102] * 60})
 
 
-def test_codes_become_zeros_and_a_one():
-    frame = {"key": [f"{i % 14:02}" for i in range(28)], "x": list(range(28)), "b": [f"{i % 15:02}" for i in range(28)]}
-    table = Table.of(frame)
-    assert n_inputs(table) == 1 + 14 + 13  # x; 14 keys that come twice; of 15 b two come once
-    found = network_inputs(table, table.transform({"key": ["02", "99"], "x": [1, 2], "b": ["00", "14"]}))
-    expected = np.zeros((2, 28))
-    expected[0, 1 + 2] = expected[0, 1 + 14] = 1
-    np.testing.assert_array_equal(found[:, 1:], expected[:, 1:])
-    assert found.dtype == np.float32
+@pytest.mark.parametrize("kind", BOTH)
+def test_many_categories_have_vectors_of_their_own(kind):
+    """An unknown one has that of code 0, zeros, as long as no row of training had it."""
+    keys = [f"{i % 14:02}" for i in range(84)]
+    frame = {"key": keys, "x": rng.standard_normal(84).tolist()}
+    made = kind(**QUICK | {"epochs": 60}).fit(frame, [int(key) > 6 for key in keys])
+    (embedding, *_), population = made.population_.layers, made.population_
+    assert (embedding.columns, embedding.categories) == ((1,), (15,))
+    unknown = [model.tensors[0]["embedding_1"][0] for model in population]
+    np.testing.assert_array_equal(unknown, np.zeros((len(population), *embedding.widths)))
+    assert made.score(frame, [int(key) > 6 for key in keys]) > 0.9
+    x = {"x": [0.0, 0.0, 0.0]}
+    found = made.predict({"key": ["99", None, "00"], **x})
+    assert found[0] == found[1]
+    matrix = made.table_.transform({"key": ["99", None, "00"], **x})
+    np.testing.assert_array_equal(matrix[:, 1], [0, 0, 1])
 
 
 def test_importances_tell_which_columns_matter():
