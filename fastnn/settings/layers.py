@@ -434,7 +434,8 @@ class Architecture:
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, input_map.checked(name, value, self.n_inputs, self.dtype))
         self._check_layers()
-        self.check_codes(self.affine)
+        if self.embedding is not None:
+            self.check_codes(self.affine)
         if not kernel_name(self.loss, self.head._kernel):
             raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
         outputs = self._loss_formula.outputs

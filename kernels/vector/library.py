@@ -22,7 +22,7 @@ from ..formulas import user_functions
 from ..formulas.activations import ACTIVATIONS, ActivationFormula
 from ..formulas.loss_functions import LARGEST_LOG, LOSSES, LossFormula
 from ..formulas.update_rules import OPTIMIZERS
-from . import barriers, batches, elementwise, gathering, noise, normalisation, reductions, tables, tile
+from . import barriers, batches, elementwise, embedding_tables, gathering, noise, normalisation, reductions, tile
 from .cache import CodeFiles
 from .function import Function, Signature
 from .matrix import networks_of
@@ -157,8 +157,8 @@ def _state_layers(found: _Functions) -> None:
             state(f"normalise_over_{over}_backward{suffix}", normalisation.normalise_backward, across)
     state("follow", normalisation.follow)
     state("fold", normalisation.fold)
-    state("embed", tables.embed)
-    state("add_by_codes", tables.add_by_codes)
+    state("embed", embedding_tables.embed)
+    state("add_by_codes", embedding_tables.add_by_codes)
 
 
 def _state_samples(found: _Functions) -> None:

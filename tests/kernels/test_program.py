@@ -59,7 +59,7 @@ def test_missing_and_unknown_arguments():
 
 
 def test_an_unknown_function():
-    refused(ValueError, "there is no function 'mish' for haswell", "mish")
+    refused(ValueError, "there is no function 'softsign' for haswell", "softsign")
     refused(ValueError, "there is no function 'tiles_12x1' for haswell", "tiles_12x1")  # AVX-512 has it
 
 
