@@ -46,7 +46,14 @@ KINDS = {
     "Metrics and history": ("Metric", "History", "DivergenceError"),
     "Data": ("Stream", "load_idx", "load_digits", "one_hot", "windows"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
-    "scikit-learn's estimators": ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor"),
+    "scikit-learn's estimators": (
+        "TabularClassifier",
+        "TabularRegressor",
+        "MLPClassifier",
+        "MLPRegressor",
+        "MLPEnsembleClassifier",
+        "MLPEnsembleRegressor",
+    ),
     "scikit-learn's searches": (
         "search.GridSearchCV",
         "search.RandomizedSearchCV",

@@ -60,6 +60,8 @@ _HOME = {
     "Scale": "settings.layers",
     "StepDecay": "settings.learning_rates",
     "Stream": "data.streams",
+    "TabularClassifier": "estimators.tabular",
+    "TabularRegressor": "estimators.tabular",
     "TargetReached": "reports.callbacks",
     "TimeLimit": "reports.callbacks",
     "find_learning_rate": "rate_search",

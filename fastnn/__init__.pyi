@@ -11,6 +11,8 @@ from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier
 from .estimators.ensembles import MLPEnsembleRegressor as MLPEnsembleRegressor
 from .estimators.estimators import MLPClassifier as MLPClassifier
 from .estimators.estimators import MLPRegressor as MLPRegressor
+from .estimators.tabular import TabularClassifier as TabularClassifier
+from .estimators.tabular import TabularRegressor as TabularRegressor
 from .group_models import GroupModel as GroupModel
 from .group_models import GroupModels as GroupModels
 from .group_models import fit_groups as fit_groups

@@ -61,9 +61,10 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Activation | Loss
 
 def _estimator(found: dict[str, Any], tensors: storage.Tensors, custom: Mapping[str, Any]) -> Any:
     """The estimator of a description and its tensors."""
-    from .estimators import ensembles, estimators  # these import scikit-learn, which no other file needs
+    from .estimators import ensembles, estimators, tabular  # these import scikit-learn, which no other file needs
 
-    known = (estimators.MLPClassifier, estimators.MLPRegressor)
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in known}
-    kinds |= {kind.__name__: kind for kind in (ensembles.MLPEnsembleClassifier, ensembles.MLPEnsembleRegressor)}
+    known: list[Any] = [estimators.MLPClassifier, estimators.MLPRegressor]
+    known += [ensembles.MLPEnsembleClassifier, ensembles.MLPEnsembleRegressor]
+    known += [tabular.TabularClassifier, tabular.TabularRegressor]
+    kinds = {kind.__name__: kind for kind in known}
     return kinds[scalars.choice("kind", found["estimator"]["kind"], kinds)]._of(found, tensors, custom)

@@ -178,6 +178,14 @@ class Table:
             for i, each in enumerate(self.encodings)
         ]
 
+    def __repr__(self) -> str:
+        """The summary as text, a line a column."""
+        rows = [("column", "kind", "columns", "becomes")]
+        rows += [(row.name, row.kind, str(row.n_columns), row.becomes) for row in self.summary]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """The table in JSON: `from_dict` gives one that makes the same bits."""
         return {"labels": self.labels, "columns": [each.described() for each in self.encodings]}

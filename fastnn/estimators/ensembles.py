@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -19,8 +19,6 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from ..checks import scalars
 from ..checks.scalars import shown
-from ..files import estimator_file, population_file
-from ..files.model_file import Tensors
 from ..population import Population
 from ..reports.population_history import DIVERGED, FINISHED, PopulationHistory
 from ..settings import optimizers
@@ -34,7 +32,7 @@ from ..uncertainty import parted
 from . import saving
 from .estimator_training import LOSSES, NOT_FINITE, hidden_activations
 from .estimators import is_plain
-from .saving import Saved
+from .saving import SavedPopulation
 
 MAX_SEED = 2**31 - 1
 REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile", "gaussian")
@@ -67,14 +65,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-class _Ensemble(Saved, BaseEstimator):  # type: ignore[misc]
+class _Ensemble(SavedPopulation, BaseEstimator):  # type: ignore[misc]
     """What both ensembles have in common."""
 
-    _trained = "population_"
     _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"n_iter_": saving.count}
 
-    population_: Population
-    history_: PopulationHistory | None
     n_features_in_: int
     n_iter_: int
 
@@ -121,42 +116,14 @@ class _Ensemble(Saved, BaseEstimator):  # type: ignore[misc]
     def _keep_finite(self) -> None:
         """Leave out members that diverged, and warn of those that have not converged."""
         history: Any = self.population_.history
-        fine = history.status != DIVERGED
-        if not fine.any():
-            raise ValueError(NOT_FINITE)
+        fine = finite_members(history, stacklevel=5)
         if not fine.all():
-            warnings.warn(f"{(~fine).sum()} of {len(fine)} networks diverged and are left out", stacklevel=4)
             self.population_ = self.population_[fine]
         self.history_, self.n_iter_ = history, int(history.epochs.max())
         late = (history.status == FINISHED).sum()
         if late:
             what = f"{late} of {len(fine)} networks reached max_iter={self.n_iter_} epochs and have not converged yet"
             warnings.warn(what, ConvergenceWarning, stacklevel=4)
-
-    def _written(self, optimizer: bool) -> tuple[dict[str, Any], Tensors, Architecture]:
-        contents = self.population_._contents()._replace(feature_names=saving.names_of(self))
-        description, tensors = population_file.written(contents, optimizer)
-        if self.history_ is not None:
-            tensors |= estimator_file.history_tensors(self.history_)
-        return description, tensors, contents.architecture
-
-    def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
-        if solver:
-            raise ValueError(f"an ensemble must have no solver of a last fit, got {sorted(solver)}")
-        threads: Any = vars(self)["threads"]
-        if threads is not None:
-            scalars.integer("threads", threads, 1)  # True is an integer for scikit-learn
-        history = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
-        rest = {name: tensor for name, tensor in tensors.items() if name not in history}
-        contents = population_file.read(d, rest, custom)
-        saving.named(self, contents.architecture.n_inputs, contents.feature_names)
-        self.population_ = Population._of(contents._replace(feature_names=None))
-        self.history_ = estimator_file.history_of(history) if history else None
-        self._check_outputs(contents.architecture)
-
-    def _check_outputs(self, architecture: Architecture) -> None:
-        """Raise where the outputs are not those of the targets."""
-        raise NotImplementedError
 
     def _reductions(self, X: Any, reduces: Sequence[Any]) -> list[NDArray[Any]]:
         """Results of all members for X, see `Population._reductions`."""
@@ -165,6 +132,16 @@ class _Ensemble(Saved, BaseEstimator):  # type: ignore[misc]
         if not is_plain(X, dtype, self):
             X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False, order="C")
         return self.population_._reductions(np.ascontiguousarray(X, dtype), reduces, p.threads)
+
+
+def finite_members(history: PopulationHistory, stacklevel: int) -> NDArray[np.bool_]:
+    """Which members (n,) of a fit did not diverge; warns of those that did, and raises ValueError where all did."""
+    fine: NDArray[np.bool_] = history.status != DIVERGED
+    if not fine.any():
+        raise ValueError(NOT_FINITE)
+    if not fine.all():
+        warnings.warn(f"{(~fine).sum()} of {len(fine)} networks diverged and are left out", stacklevel=stacklevel)
+    return fine
 
 
 def _drawn_rows(seed: int, n: int) -> NDArray[np.int64]:
@@ -269,7 +246,7 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
         threads: int | None = None,
         max_time: float | None = None,
     ) -> None:
-        _store(self, locals())
+        store(self, locals())
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> MLPEnsembleClassifier:
@@ -356,7 +333,7 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         threads: int | None = None,
         max_time: float | None = None,
     ) -> None:
-        _store(self, locals())
+        store(self, locals())
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> MLPEnsembleRegressor:
@@ -403,7 +380,7 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         return tuple(found) if return_std else found[0]
 
 
-def _store(estimator: Any, parameters: dict[str, Any]) -> None:
+def store(estimator: Any, parameters: dict[str, Any]) -> None:
     """Keep the arguments of __init__ as they are."""
     for name, value in parameters.items():
         if name not in ("self", "__class__"):
