@@ -25,6 +25,8 @@ class Answer(NamedTuple):
 
 def loaded(path: str) -> Any:
     """The model in a file; raises `Failure` for what is none."""
+    if not os.path.exists(path):
+        raise Failure(f"there is no file {path}")
     try:
         return load(path)
     except (ValueError, TypeError, OSError, ImportError) as error:

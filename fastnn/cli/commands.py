@@ -21,6 +21,7 @@ Results go to standard output, all else to standard error. DATA is a CSV, Parque
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives its exit code."""
     options = parser().parse_args(arguments)
+    options.arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with warnings_as_lines():
             code: int = import_module(f".{options.command}", __package__).run(options)

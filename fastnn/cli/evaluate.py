@@ -7,7 +7,7 @@ from typing import Any
 
 from . import answers, reading, scores, writing
 from .commands import usage
-from .failures import THRESHOLD, Failure, say
+from .failures import THRESHOLD, Failure, as_options, say
 
 
 def run(options: Any) -> int:
@@ -22,7 +22,7 @@ def run(options: Any) -> int:
     try:
         found = answers.answer(model, answers.inputs_of(model, rest, name), options.threads)
     except (ValueError, TypeError) as error:
-        raise Failure(f"{name}: {error}") from None
+        raise Failure(f"{name}: {as_options(error)}") from None
     measured = of_answer(found, frame, target, name)
     code = check(measured, options.min, options.max)
     if options.json:

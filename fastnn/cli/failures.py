@@ -36,6 +36,14 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
+def as_options(error: BaseException) -> str:
+    """The message of an error of an estimator, in which its parameters are the options of the command line."""
+    found = told(error).replace(" of X ", " ")
+    for name in ("drop", "categorical", "numeric"):
+        found = found.replace(f"{name}= ", f"--{name} ")
+    return found
+
+
 def told(error: BaseException) -> str:
     """The message of an error; one of the system begins with the file."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import answers, reading, writing
 from .commands import usage
-from .failures import Failure
+from .failures import Failure, as_options
 
 
 def run(options: Any) -> int:
@@ -20,7 +20,7 @@ def run(options: Any) -> int:
     try:
         found = answers.answer(model, answers.inputs_of(model, frame, name), options.threads)
     except (ValueError, TypeError) as error:
-        raise Failure(f"{name}: {error}") from None
+        raise Failure(f"{name}: {as_options(error)}") from None
     columns = columns_of(found)
     if options.proba:
         if found.probabilities is None:

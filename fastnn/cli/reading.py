@@ -7,6 +7,7 @@ import io
 import re
 import sys
 import warnings
+import zlib
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def frame_of(content: bytes, path: str, separator: str | None = None) -> Any:
     """
     name, pd = name_of(path), pandas()
     if content.startswith(GZIP):
-        content = gzip.decompress(content)
+        content = _unpacked(content, name)
     if content.startswith(PARQUET):
         found = _parquet(content, name, pd)
     elif content.startswith(NPY):
@@ -56,7 +57,14 @@ def frame_of(content: bytes, path: str, separator: str | None = None) -> Any:
         found = _csv(content, name, separator or ("\t" if path.endswith((".tsv", ".tab")) else ","), pd)
     if not len(found.columns) or not len(found):
         raise Failure(f"{name} must hold at least one row and one column, got {len(found)} rows")
-    return found
+    return _with_dates(found, pd)
+
+
+def _unpacked(content: bytes, name: str) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Failure(f"{name} must be a gzip file: {error}") from None
 
 
 def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
@@ -78,7 +86,7 @@ def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
     if unnamed := [i for i, each in enumerate(labels) if not isinstance(each, str)]:
         say(f"columns without a name are left out: number {', '.join(map(str, unnamed))} of {name}, counted from 0")
         found = found.drop(columns=found.columns[unnamed])
-    return _with_dates(found, pd)
+    return found
 
 
 def _with_dates(frame: Any, pd: Any) -> Any:
@@ -140,6 +148,9 @@ def matrix(frame: Any, labels: list[Any], name: str) -> Any:
     out = np.empty((len(frame), len(labels)))
     for j, label in enumerate(labels):
         check_complete(frame, label, name)
+        if isinstance(frame[label].dtype, np.dtype) and frame[label].dtype.kind in "biuf":
+            out[:, j] = frame[label].to_numpy()
+            continue
         for i, value in enumerate(frame[label].tolist()):
             try:
                 out[i, j] = float(value)

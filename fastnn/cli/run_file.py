@@ -23,7 +23,7 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
     """Options in which those that are not given come from the file of --config, and else are the defaults.
 
     `noted` is what the file notes of the run that wrote it. Paths in a file are relative to its folder. Raises
-    `Failure` for a file that cannot be read or holds other keys; a value that the option would refuse ends the program.
+    `Failure` for a file that cannot be read or holds other keys. A value that the option refuses ends the program.
     """
     found = argparse.Namespace(**vars(options), noted={})
     sources: list[Mapping[str, Any]] = [DEFAULTS]

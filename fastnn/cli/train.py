@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import TabularClassifier, TabularRegressor
 from . import answers, evaluate, reading, run_file, writing
-from .failures import INTERRUPTED, Failure, say
+from .failures import INTERRUPTED, Failure, as_options, say
 
 MOST_LABELS, FEWEST_ROWS = 20, 5  # different whole numbers that are labels, and rows for each
 _HOW = {"hidden": "hidden_layer_sizes", "epochs": "epochs", "seed": "random_state", "threads": "threads"}
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     folds = _cross_validated(task, settings)
     scores = {} if folds is None else {name: _spread(values) for name, values in folds.scores.items()}
     if settings.report is not None:
-        command = shlex.join(["fastnn", *sys.argv[1:]])
+        command = shlex.join(["fastnn", *options.arguments])
         page = html_report.page(model, html_report.Run(command, settings, scores, task.y, task.classes, folds))
         writing.write(page, settings.report)
         say(f"the report is in {settings.report}")
@@ -83,7 +84,6 @@ def task_of(settings: argparse.Namespace, content: bytes) -> Task:
             raise Failure(f"column {target!r} of {name} must hold two classes at least, got {y.iloc[0]!r} in all rows")
         say(f"classification: {target!r} has {n} classes, {why}")
     else:
-        y = y.astype(float) if y.dtype.kind in "biuf" else y
         y = type(y)(reading.matrix(frame, [target], name)[:, 0], index=y.index, name=target)
         say(f"regression: {target!r} is a number, {why}")
     return Task(frame.drop(columns=target), y, classes, name)
@@ -105,14 +105,12 @@ def is_classes(y: Any) -> tuple[bool, str]:
 
 def _estimator(task: Task, settings: argparse.Namespace, seconds: float | None) -> Any:
     """An estimator with the parameters that the options stand for."""
-    import fastnn
-
-    kind: Any = getattr(fastnn, "TabularClassifier" if task.classes else "TabularRegressor")
+    kind: Any = TabularClassifier if task.classes else TabularRegressor
     given = {_HOW[name]: getattr(settings, name) for name in _HOW} | {"max_time": seconds}
     given |= {name: getattr(settings, name) for name in run_file.NAMES}
     if settings.hidden is not None:
         given["hidden_layer_sizes"] = tuple(settings.hidden)
-    return kind(**{name: value for name, value in given.items() if value is not None})
+    return kind(progress=False, **{name: value for name, value in given.items() if value is not None})
 
 
 def _share(settings: argparse.Namespace) -> float | None:
@@ -140,23 +138,19 @@ def _fit(model: Any, task: Task) -> None:
         try:
             model.fit(task.X, task.y)
         except (ValueError, TypeError) as error:
-            raise Failure(f"{task.name}: {error}") from None
+            raise Failure(f"{task.name}: {as_options(error)}") from None
 
 
 def _let_tell(model: Any) -> None:
     """Let a fit draw a bar on a terminal, or print a line an epoch where NO_COLOR or TERM ask for plain text."""
     if sys.stderr.isatty():
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        known = model.get_params(deep=False)
-        wanted = {"verbose": 1} if plain else {"progress": True}
-        model.set_params(**{name: value for name, value in wanted.items() if name in known})
+        model.set_params(verbose=int(plain), progress=not plain)
 
 
 def _save_model(model: Any, path: str) -> None:
     """Save a model with the parameters that say what it is: how the fit ran does not change the file."""
-    defaults = type(model)().get_params(deep=False)
-    how = ("threads", "progress", "verbose")
-    model.set_params(**{name: defaults[name] for name in how if name in defaults})
+    model.set_params(threads=None, progress=None, verbose=0)
     model.save(path)
 
 

@@ -101,7 +101,7 @@ def test_the_metadata(built):
     assert metadata["License-Expression"] == "BSD-3-Clause"
     always = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(line.split(">")[0] for line in always) == ["numba", "numpy", "safetensors", "tqdm"]
-    assert metadata.get_all("Provides-Extra") == ["plots", "parquet", "sklearn", "bench"]
+    assert metadata.get_all("Provides-Extra") == ["tables", "plots", "parquet", "sklearn", "bench"]
 
 
 def test_the_wheel_in_an_empty_environment(built, tmp_path):
