@@ -208,14 +208,23 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
 
     # ---- fit ----
 
-    def _checked(self, X: Any, reset: bool) -> Any:
-        """A table as `Table` takes it: a frame as it is, anything else as an array that scikit-learn has checked."""
+    def _afresh(self) -> Any:
+        """An estimator of the same kind, which checks of scikit-learn may change: a fit that fails leaves this one."""
+        kind: Any = type(self)
+        return kind()
+
+    def _checked(self, X: Any, estimator: Any = None) -> Any:
+        """A table as `Table` takes it: a frame as it is, anything else as an array that scikit-learn has checked.
+
+        The columns must be as many as those of this estimator, unless another one learns how many there are.
+        """
         if _is_frame(X):
             if not Source.of("X", X).n_rows:
                 raise ValueError("X must hold at least one row, got none")
             return X
         dtype = object if isinstance(X, (list, tuple)) else None  # numbers beside text stay numbers
-        return validate_data(self, X, dtype=dtype, ensure_all_finite=False, reset=reset)
+        how = {"dtype": dtype, "ensure_all_finite": False, "reset": estimator is not None}
+        return validate_data(estimator or self, X, **how)
 
     def _name_columns(self, table: Table) -> None:
         """Let the estimator have the number of columns, and their names where all are strings."""
@@ -225,7 +234,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         p: Any = self
-        X = self._checked(X, reset=True)
+        X = self._checked(X, self._afresh())
         y = self._checked_targets(y)
         if len(y) < 2:
             raise ValueError(f"X must hold two rows at least, got {len(y)} sample")
@@ -366,8 +375,8 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """The mean outputs (n, n_out) of the networks."""
-        check_is_fitted(self)
-        matrix = self.table_.transform(self._checked(X, reset=False), stacklevel=4)
+        check_is_fitted(self, self._trained)
+        matrix = self.table_.transform(self._checked(X), stacklevel=5)  # of who calls predict
         threads: Any = vars(self)["threads"]
         return mean_outputs(self.population_, network_inputs(self.table_, matrix), threads)
 
@@ -514,7 +523,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         return self._fit(X, y, sample_weight)
 
     def _checked_targets(self, y: Any) -> NDArray[Any]:
-        y = validate_data(self, X="no_validation", y=y)
+        y = validate_data(self._afresh(), X="no_validation", y=y)
         check_classification_targets(y)
         return np.asarray(y)
 
@@ -546,12 +555,15 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probabilities (n, n_classes), float64, of the rows of a table: each is the mean of the networks'."""
+        return self._probabilities(X)
+
+    def _probabilities(self, X: Any) -> NDArray[np.float64]:
         found = self._outputs(X)
         return found / found.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The labels (n,) of the highest probabilities."""
-        chosen = self.predict_proba(X).argmax(axis=1)
+        chosen = self._probabilities(X).argmax(axis=1)
         found: NDArray[Any] = self.classes_[chosen]
         return found
 
@@ -631,7 +643,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         return tags
 
     def _checked_targets(self, y: Any) -> NDArray[Any]:
-        y = validate_data(self, X="no_validation", y=y, multi_output=True, y_numeric=True)
+        y = validate_data(self._afresh(), X="no_validation", y=y, multi_output=True, y_numeric=True)
         return np.asarray(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y)
 
     def _learned(self, y: NDArray[Any]) -> tuple[dict[str, Any], NDArray[Any], int]:
