@@ -122,6 +122,7 @@ class Population(PopulationDerivatives):
         self._feature_names: tuple[str, ...] | None = None
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
+        self._broken_off: PopulationFit | None = None  # the latest, if an exception ended it
         self._claims = Claims(BUSY)
         self._steps = None
 
@@ -270,15 +271,24 @@ class Population(PopulationDerivatives):
             self._claims.take(claim)
             number = self._members.train_by(request.optimizers, request.optimizers.n_vectors)
             fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
-            self._fit = fit
+            self._fit, self._broken_off = fit, None
             self._feature_names = self._feature_names or request.columns
             try:
                 fit.run()
+            except BaseException:
+                self._broken_off = fit
+                raise
             finally:
                 history = self._history = fit.history
                 self._fit = None
             self._claims.give_back(claim)
         return history
+
+    def _take_best(self) -> None:
+        """After a fit that an exception ended, give each member the parameters of its best epoch so far."""
+        if self._broken_off is not None:
+            self._broken_off.restore_best()
+            self._broken_off = None
 
     # ---- use ----
 

@@ -124,6 +124,10 @@ class PopulationFit:
             self.members.states["noise"][silent] = noise  # as a fit without these rules leaves it
             if closes:
                 self.close()
+        self.restore_best()
+
+    def restore_best(self) -> None:
+        """Give each member the parameters of its best epoch, where a `Patience` keeps them."""
         if self.best_vectors is not None:
             some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
             some &= self.runs["status"] != records.DIVERGED
