@@ -31,7 +31,24 @@ from fastnn.kernels.vector.matrix import grouped
 from ..cases import DTYPES
 
 ROOT = Path(__file__).resolve().parents[2]
-WARMUP = "import runpy, sys; sys.argv = ['fastnn', 'warmup']; runpy.run_module('fastnn', run_name='__main__')"
+# The command, in a process that takes from a folder of compiled code what is there, and keeps it in its own folder too.
+# So its folder ends up with the files that it would have compiled, and with no others.
+WARMUP = """
+import pathlib, runpy, sys
+from fastnn.kernels.vector.cache import CodeFiles
+
+read, CodeFiles.read_only = CodeFiles.read, (pathlib.Path(sys.argv[1]),)
+
+def read_and_keep(name, key):
+    data = read(name, key)
+    if data is not None:
+        CodeFiles.write(name, key, data)
+    return data
+
+CodeFiles.read = read_and_keep
+sys.argv = ["fastnn", "warmup"]
+runpy.run_module("fastnn", run_name="__main__")
+"""
 
 # Whatever a process may do that compiles: each way to compute a batch, with each activation and optimizer, on one
 # thread and on two, from floats and from bytes, in blocks and in steps; and each way to use the model.
@@ -94,9 +111,10 @@ print("done")
 
 @pytest.fixture
 def warm(tmp_path, run_python):
-    """The folder that `python -m fastnn warmup` has filled, and what that printed."""
+    """The folder that `fastnn warmup` has filled, and what that printed."""
     folder = tmp_path / "cache"
-    return folder, run_python(WARMUP, FASTNN_CACHE_DIR=folder).stdout
+    known = cache.CodeFiles.folder or tmp_path / "nothing"
+    return folder, run_python(WARMUP, known, FASTNN_CACHE_DIR=folder).stdout
 
 
 @pytest.mark.slow
