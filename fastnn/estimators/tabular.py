@@ -338,12 +338,15 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         held_out = HeldOut({fold: population[members == fold] for fold in np.unique(members).tolist()}, p.threads)
         outputs = held_out.outputs(samples.inputs, samples.folds)
         some = ~np.isnan(outputs[:, 0])
-        self.__dict__.update(learned)
-        self._name_columns(self.table_)
-        self.__dict__.update(self._judge(samples.some(some), outputs[some]))
-        self.history_, self.n_iter_ = history, int(history.epochs.max())
-        self.feature_importances_ = self._importances(samples.some(some), held_out)
-        self.population_ = population
+        made = self._afresh()  # an interrupt from here on leaves the estimator
+        made.__dict__.update({**vars(self), **learned})
+        made._name_columns(made.table_)
+        made.__dict__.update(made._judge(samples.some(some), outputs[some]))
+        made.history_, made.n_iter_ = history, int(history.epochs.max())
+        made.feature_importances_ = made._importances(samples.some(some), held_out)
+        made.population_ = population
+        self.__dict__.pop("feature_names_in_", None)
+        self.__dict__.update(vars(made))
 
     def _importances(self, samples: Samples, held_out: HeldOut) -> NDArray[np.float64]:
         """How much the loss of held-out rows rises (n columns,) where a column of the table is permuted."""

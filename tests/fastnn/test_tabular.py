@@ -279,7 +279,8 @@ def test_ctrl_c_in_the_refit_leaves_the_first_networks(monkeypatch):
     np.testing.assert_array_equal(made.predict(X), first.predict(X))
 
 
-def test_ctrl_c_before_the_first_epoch_leaves_no_fit(monkeypatch):
+@pytest.mark.parametrize("place", ["population.PopulationFit._reach", "TabularRegressor._importances"])
+def test_ctrl_c_before_the_first_epoch_or_at_the_end_leaves_the_estimator(place, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -287,7 +288,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_no_fit(monkeypatch):
     made = TabularRegressor(**QUICK)
     again = TabularRegressor(**QUICK).fit({"a": X[:, 0]}, y)
     expected = again.predict({"a": X[:, 0]})
-    monkeypatch.setattr("fastnn.population.PopulationFit._reach", interrupted)
+    monkeypatch.setattr(f"fastnn.{place}", interrupted)
     with pytest.raises(KeyboardInterrupt):
         made.fit(X, y)
     with pytest.raises(NotFittedError):
