@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--version", action="version", version=f"fastnn {__version__}")
     commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (help_, add) in _COMMANDS.items():
-        add(commands.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}."))
+        add(commands.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.", allow_abbrev=False))
     return found
 
 

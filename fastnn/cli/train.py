@@ -46,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     settings = run_file.merged(options)
     if settings.report is not None:
         from . import html_report  # says what is missing before the training
+    for path in filter(None, (settings.output, settings.report)):
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise Failure(f"there is no folder {os.path.dirname(path)} for {path}")
     content = reading.content_of(settings.data)
     sha256 = hashlib.sha256(content).hexdigest()
     if settings.noted.get("sha256", sha256) != sha256:
@@ -151,7 +154,7 @@ def _let_tell(model: Any) -> None:
 def _save_model(model: Any, path: str) -> None:
     """Save a model with the parameters that say what it is: how the fit ran does not change the file."""
     model.set_params(threads=None, progress=None, verbose=0)
-    model.save(path)
+    model.save(path, optimizer=False)
 
 
 def _save(model: Any, settings: argparse.Namespace, sha256: str) -> None:

@@ -22,7 +22,7 @@ from sklearn import metrics
 
 import fastnn
 from fastnn import cli, warming
-from fastnn.cli import failures, html_report, reading, scores, train
+from fastnn.cli import commands, failures, html_report, reading, scores, train
 from fastnn.cli.commands import main
 from fastnn.kernels.running import entry
 from fastnn.kernels.vector import cache, library
@@ -178,6 +178,15 @@ assert not {"numpy", "numba", "pandas", "sklearn", "matplotlib", "safetensors"} 
     said = run_python(source).stdout
     assert all(name in said for name in ("train", "predict", "evaluate", "info", "warmup", "--target COLUMN"))
     assert said.endswith(f"fastnn {fastnn.__version__}\n")
+
+
+def test_the_page_names_every_option():
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    (chosen,) = (action for action in commands.parser()._actions if action.dest == "command")
+    assert {f"## {name}" for name in chosen.choices} <= {*page.splitlines()}
+    for command in chosen.choices.values():
+        for action in command._actions:
+            assert not action.option_strings or f"{action.option_strings[-1]}" in page, action.option_strings
 
 
 @pytest.mark.parametrize(
@@ -442,6 +451,7 @@ def test_the_task_that_is_asked_for(folder, capsys):
         ({"area": "x"}, ["--target=price", "--numeric=area"], "column 'area' must hold numbers, got 'x' in row 7"),
         ({"area": np.inf}, ["--target=price"], "column 'area' must hold numbers up to 1e+300, got inf in row 7"),
         ({}, ["--target=price", "--drop=age"], "has no column 'age', which --drop names"),
+        ({}, ["--target=price", "-o", "models/a.safetensors"], "there is no folder models for models/a.safetensors"),
         ({}, ["--target=price", "--cv=99"], "--cv must be at most the number of rows, 80, got 99"),
     ],
 )
