@@ -48,4 +48,6 @@ def told(error: BaseException) -> str:
     """The message of an error; one of the system begins with the file."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "sklearn":
+        return 'estimators need scikit-learn: pip install "fastnn-numba[sklearn]"'
     return str(error) or type(error).__name__

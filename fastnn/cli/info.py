@@ -39,8 +39,9 @@ def facts(model: Any) -> dict[str, Any]:
         found["column"] = {row.name: row.becomes for row in model.table_.summary}
     if hasattr(model, "classes_"):
         found["class"] = [writing.plain(each) for each in model.classes_]
-    found |= _of_networks(networks)
-    return found
+    if hasattr(model, "validation_score_"):
+        found["validation score"] = model.validation_score_
+    return found | _of_networks(networks)
 
 
 def _of_networks(networks: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .failures import Failure, say
 
 PARQUET, NPY, GZIP = b"PAR1", b"\x93NUMPY", b"\x1f\x8b"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?")
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 def pandas() -> Any:
@@ -83,6 +84,8 @@ def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
     labels = header.iloc[0].tolist()
     if twice := [each for each in labels if isinstance(each, str) and labels.count(each) > 1]:
         raise Failure(f"{name} must have columns of different names, got {twice[0]!r} twice")
+    if all(isinstance(each, str) and _NUMBER.fullmatch(each) for each in labels):
+        say(f"warning: the first row of {name} is taken for the names of the columns, and all of it are numbers")
     if unnamed := [i for i, each in enumerate(labels) if not isinstance(each, str)]:
         say(f"columns without a name are left out: number {', '.join(map(str, unnamed))} of {name}, counted from 0")
         found = found.drop(columns=found.columns[unnamed])

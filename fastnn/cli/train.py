@@ -55,9 +55,10 @@ def run(options: argparse.Namespace) -> int:
         say(f"warning: {reading.name_of(settings.data)} is not what it was in the run of {settings.config}")
     task = task_of(settings, content)
     settings.task = "classification" if task.classes else "regression"
+    numbers = _folds_of(task, settings)
     model = _trained(task, settings)
     _save(model, settings, sha256)
-    folds = _cross_validated(task, settings)
+    folds = None if numbers is None else _cross_validated(task, numbers, settings)
     scores = {} if folds is None else {name: _spread(values) for name, values in folds.scores.items()}
     if settings.report is not None:
         command = shlex.join(["fastnn", *options.arguments])
@@ -180,13 +181,21 @@ def fold_numbers(task: Task, n_folds: int, seed: int) -> NDArray[np.int64]:
     return folds
 
 
-def _cross_validated(task: Task, settings: argparse.Namespace) -> Folds | None:
-    """The scores of models that are trained without a fold, on that fold; None where none are asked for."""
+def _folds_of(task: Task, settings: argparse.Namespace) -> NDArray[np.int64] | None:
+    """The fold (n,) of each row; None where no folds are asked for. Raises where a fold has nothing to learn from."""
     if not settings.cv:
         return None
     if settings.cv > len(task.y):
         raise Failure(f"--cv must be at most the number of rows, {len(task.y)}, got {settings.cv}")
     numbers = fold_numbers(task, settings.cv, settings.seed)
+    if task.classes and any(task.y[numbers != fold].nunique() < 2 for fold in range(settings.cv)):
+        told = f"--cv={settings.cv} needs more rows of each class, got {task.y.value_counts().min()} of the rarest"
+        raise Failure(f"{told}; --cv 0 trains without a cross-validation")
+    return numbers
+
+
+def _cross_validated(task: Task, numbers: NDArray[np.int64], settings: argparse.Namespace) -> Folds:
+    """The scores of models that are trained without a fold, on that fold. `numbers` (n,) are the folds of the rows."""
     scores: dict[str, list[float]] = {}
     predicted: NDArray[Any] = np.empty(len(numbers), object if task.classes else np.float64)
     for fold in range(settings.cv):

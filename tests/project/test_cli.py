@@ -453,17 +453,19 @@ def test_the_task_that_is_asked_for(folder, capsys):
         ({}, ["--target=price", "--drop=age"], "has no column 'age', which --drop names"),
         ({}, ["--target=price", "-o", "models/a.safetensors"], "there is no folder models for models/a.safetensors"),
         ({}, ["--target=price", "--cv=99"], "--cv must be at most the number of rows, 80, got 99"),
+        ({"lift": True}, ["--target=lift"], "--cv=2 needs more rows of each class, got 1 of the rarest"),
     ],
 )
 def test_data_that_cannot_be_learned_from(change, arguments, told, folder, capsys):
     """One line names the column and the row."""
-    frame = houses().astype(object)
+    frame = houses().assign(lift=False).astype(object)
     for name, value in change.items():
         frame.loc[7, name] = value
     frame.to_csv("houses.csv", index=False)
     code, out, err = ran(capsys, "train", "houses.csv", *FAST, *arguments)
     assert (code, out) == (3, "")
     assert told in err.splitlines()[-1]
+    assert not (folder / "model.safetensors").exists()
 
 
 def test_ctrl_c_saves_the_best_epoch(folder, capsys, monkeypatch, short_calls):
@@ -756,6 +758,12 @@ def test_an_array_of_objects_is_not_read(tmp_path):
         reading.frame_of(file.getvalue(), "a.npy")
 
 
+def test_a_file_without_names_is_told(capsys):
+    """Its first row would be lost in silence. Names that are numbers are taken as they are."""
+    assert reading.frame_of(b"1,2.5\n3,4\n", "a.csv").to_dict("list") == {"1": [3], "2.5": [4]}
+    assert "the first row of a.csv is taken for the names of the columns" in capsys.readouterr().err
+
+
 def test_columns_without_a_name_are_left_out(capsys):
     """Such as the index that pandas writes."""
     content = pd.DataFrame({"a": [5, 6]}).to_csv().encode()
@@ -768,6 +776,20 @@ def test_without_pandas_it_says_what_to_install(folder, monkeypatch, capsys):
     code, _, err = ran(capsys, "predict", "numbers.safetensors", "houses.csv")
     assert code == 3
     assert 'pip install "fastnn-numba[tables]"' in err
+
+
+def test_without_scikit_learn_it_says_what_to_install(folder, run_python):
+    source = """
+import os, sys
+sys.modules["sklearn"] = None
+from fastnn.cli.commands import main
+os.chdir(sys.argv[1])
+assert main(["info", "houses.safetensors"]) == main(["train", "houses.csv", "--target", "price"]) == 3
+assert main(["info", "numbers.safetensors"]) == 0
+"""
+    told = run_python(source, folder).stderr.splitlines()
+    assert len(told) == 2
+    assert all('estimators need scikit-learn: pip install "fastnn-numba[sklearn]"' in each for each in told)
 
 
 # ---- the report ----
