@@ -122,7 +122,7 @@ class Population(PopulationDerivatives):
         self._feature_names: tuple[str, ...] | None = None
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
-        self._broken_off: PopulationFit | None = None  # the latest, if an exception ended it
+        self._best_so_far: Any = None  # which members, their vectors: of the latest fit, if an exception ended it
         self._claims = Claims(BUSY)
         self._steps = None
 
@@ -271,12 +271,12 @@ class Population(PopulationDerivatives):
             self._claims.take(claim)
             number = self._members.train_by(request.optimizers, request.optimizers.n_vectors)
             fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
-            self._fit, self._broken_off = fit, None
+            self._fit, self._best_so_far = fit, None
             self._feature_names = self._feature_names or request.columns
             try:
                 fit.run()
             except BaseException:
-                self._broken_off = fit
+                self._best_so_far = fit.best_so_far
                 raise
             finally:
                 history = self._history = fit.history
@@ -286,9 +286,9 @@ class Population(PopulationDerivatives):
 
     def _take_best(self) -> None:
         """After a fit that an exception ended, give each member the parameters of its best epoch so far."""
-        if self._broken_off is not None:
-            self._broken_off.restore_best()
-            self._broken_off = None
+        if self._best_so_far is not None:
+            some, vectors = self._best_so_far
+            self._members.vectors[some], self._best_so_far = vectors, None
 
     # ---- use ----
 
