@@ -20,7 +20,13 @@ ROOMS += ["derivatives", "uncertainty", "model"]
 ROOMS += ["population_derivatives", "population", "group_models", "rate_search"]
 ROOMS += ["estimators", "loading", "search", "__init__", "warming", "cli", "__main__"]
 # Who imports a wing, beside itself, and beside `__init__`, which loads names lazily.
-WINGS = {"estimators": {"loading", "search"}, "search": set(), "cli": {"__main__"}, "__main__": set()}
+WINGS = {
+    "estimators": {"loading", "search"},
+    "search": set(),
+    "warming": {"cli"},
+    "cli": {"__main__"},
+    "__main__": set(),
+}
 
 
 def modules(folder):
