@@ -1,5 +1,7 @@
 """`python -m fastnn`."""
 
-from .cli import main
+import sys
 
-main()
+from .cli.commands import main
+
+sys.exit(main())

@@ -137,6 +137,7 @@ class Population(PopulationDerivatives):
         self._history: PopulationHistory | None = None
         self._fit: PopulationFit | None = None  # the latest, while its history is not taken
         self._kept_loading: tuple[Any, Loading] | None = None  # and the shifts and scales that it is made of
+        self._best_so_far: Any = None  # which members, their vectors: of the latest fit, if an exception ended it
         self._claims = Claims(BUSY)
         self._steps = None
 
@@ -299,15 +300,24 @@ class Population(PopulationDerivatives):
             self._claims.take(claim)
             number = self._members.train_by(request.optimizers, request.optimizers.n_vectors)
             fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
-            self._fit = fit
+            self._fit, self._best_so_far = fit, None
             self._feature_names = self._feature_names or request.columns
             try:
                 fit.run()
+            except BaseException:
+                self._best_so_far = fit.best_so_far
+                raise
             finally:
                 history = self._history = fit.history
                 self._fit = None
             self._claims.give_back(claim)
         return history
+
+    def _take_best(self) -> None:
+        """After a fit that an exception ended, give each member the parameters of its best epoch so far."""
+        if self._best_so_far is not None:
+            some, vectors = self._best_so_far
+            self._members.vectors[some], self._best_so_far = vectors, None
 
     # ---- use ----
 

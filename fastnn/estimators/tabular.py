@@ -286,6 +286,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
             self._descend(population, samples, how, how.epochs, options)
         except KeyboardInterrupt:
             if population.history is not None and population.history.epochs.min() > 0:
+                population._take_best()
                 self._finish(learned, population, members, samples)
             raise
         self._finish(learned, population, members, samples)
@@ -461,7 +462,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
 
     A row that is the only one of its class is never held out. With fewer than 20 others no row is: all networks do
     `epochs` epochs on all rows, and validation_score_ and feature_importances_ are NaN. Ctrl-C goes on to the caller,
-    and leaves the networks as their last finished epochs did.
+    and leaves the networks with the parameters of their best epochs so far.
 
     Raises ValueError or TypeError, in `fit` and afterwards, for columns that cannot be used; the message names them.
     Columns are found by their names, in any order, where there are names; further ones are ignored with a warning.

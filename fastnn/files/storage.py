@@ -57,11 +57,25 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
     text = json.dumps(description)
     version = str(FORMAT_VERSION)
     header = {"format": "fastnn", "format_version": version, "model": text, "sha256": checksum(text, tensors)}
-    content = to_bytes(tensors, metadata=header)
+    content = _in_one_order(to_bytes(tensors, metadata=header))
     target, mode = _place(path)
     _remove_old_temporaries(target.parent)
     with naming(path):
         _replace(target, mode, content)
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """A file's bytes with the names of the header's metadata sorted. The library has them in another order each time.
+
+    A file begins with the header's length in 8 bytes, little-endian, and the header, JSON that spaces fill up to a
+    multiple of 8 bytes.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def read(path: Path) -> tuple[str, Tensors]:

@@ -129,10 +129,17 @@ class PopulationFit:
             self.members.states["noise"][silent] = noise  # as a fit without these rules leaves it
             if closes:
                 self.close()
-        if self.best_vectors is not None:
-            some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
-            some &= self.runs["status"] != records.DIVERGED
-            self.members.vectors[some] = self.best_vectors[some]
+        some, vectors = self.best_so_far
+        self.members.vectors[some] = vectors
+
+    @property
+    def best_so_far(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """(which members have had a better epoch than their last, its vectors), where a `Patience` keeps them."""
+        if self.best_vectors is None:
+            return np.zeros(0, np.int64), self.members.vectors[:0]
+        some = (self.best_epoch > 0) & (self.best_epoch < self.runs["epoch"])
+        some &= self.runs["status"] != records.DIVERGED
+        return np.flatnonzero(some), self.best_vectors[some]
 
     def _tell(self, epoch: int) -> None:
         """Say what a round has come to."""

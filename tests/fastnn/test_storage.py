@@ -63,6 +63,19 @@ def rewrite(path, tensors=None, model=None, **header):
 # ---- what comes back ----
 
 
+def test_a_model_always_has_the_same_bytes(tmp_path):
+    """safetensors itself writes the header's metadata in another order each time. The file begins on 8 bytes."""
+    model = Model([4, 3], rng=0)
+    contents = set()
+    for i in range(8):
+        model.save(tmp_path / f"{i}.safetensors")
+        contents.add((tmp_path / f"{i}.safetensors").read_bytes())
+    (content,) = contents
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    assert list(json.loads(content[8 : 8 + length])["__metadata__"]) == ["format", "format_version", "model", "sha256"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_model_comes_back_with_the_same_bits(activation, dtype, path):

@@ -251,6 +251,24 @@ def test_ctrl_c_leaves_what_the_last_finished_epochs_left(monkeypatch):
     )
 
 
+def test_ctrl_c_leaves_each_network_with_its_best_epoch(monkeypatch):
+    """The one whose loss on held-out rows, as the history has it, is the least: so a fit of that many epochs ends."""
+    X, y = numbers()
+    how = {**QUICK, "epochs": 12, "learning_rate": 0.3}
+    made, rate = TabularRegressor(**how), fastnn.CosineDecay
+    interrupts(monkeypatch, 9)
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(X, y)
+    best = np.nanargmin(made.history_.val_loss, axis=1) + 1
+    assert best.min() < 9
+    # The rate falls over 12 epochs here too, whatever the number of epochs is.
+    monkeypatch.undo()
+    monkeypatch.setattr("fastnn.estimators.tabular.CosineDecay", lambda r, n, per: rate(r, n * 12 // epochs, per=per))
+    for i, epochs in enumerate(best.tolist()):
+        other = TabularRegressor(**how | {"epochs": epochs}).fit(X, y)
+        np.testing.assert_array_equal(made.population_.vectors[i], other.population_.vectors[i])
+
+
 def test_ctrl_c_in_the_refit_leaves_the_first_networks(monkeypatch):
     X, y = numbers()
     first, made = TabularRegressor(**QUICK).fit(X, y), TabularRegressor(**QUICK, refit=True)

@@ -1,17 +1,54 @@
 """The command line."""
 
+import contextlib
+import csv
+import gzip
+import hashlib
+import io
+import itertools
+import json
 import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn import metrics
 
-from fastnn import cli
+import fastnn
+from fastnn import cli, warming
+from fastnn.cli import commands, failures, html_report, reading, scores, train
+from fastnn.cli.commands import main
 from fastnn.kernels.running import entry
 from fastnn.kernels.vector import cache, library
 from fastnn.kernels.vector.matrix import grouped
 
 from ..cases import DTYPES
 
-WARMUP = "import runpy, sys; sys.argv = ['fastnn', 'warmup']; runpy.run_module('fastnn', run_name='__main__')"
+ROOT = Path(__file__).resolve().parents[2]
+# The command, in a process that takes from a folder of compiled code what is there, and keeps it in its own folder too.
+# So its folder ends up with the files that it would have compiled, and with no others.
+WARMUP = """
+import pathlib, runpy, sys
+from fastnn.kernels.vector.cache import CodeFiles
+
+read, CodeFiles.read_only = CodeFiles.read, (pathlib.Path(sys.argv[1]),)
+
+def read_and_keep(name, key):
+    data = read(name, key)
+    if data is not None:
+        CodeFiles.write(name, key, data)
+    return data
+
+CodeFiles.read = read_and_keep
+sys.argv = ["fastnn", "warmup"]
+runpy.run_module("fastnn", run_name="__main__")
+"""
 
 # Whatever a process may do that compiles: each way to compute a batch, with each activation and optimizer, on one
 # thread and on two, from floats and from bytes, in blocks and in steps; and each way to use the model.
@@ -74,9 +111,10 @@ print("done")
 
 @pytest.fixture
 def warm(tmp_path, run_python):
-    """The folder that `python -m fastnn warmup` has filled, and what that printed."""
+    """The folder that `fastnn warmup` has filled, and what that printed."""
     folder = tmp_path / "cache"
-    return folder, run_python(WARMUP, FASTNN_CACHE_DIR=folder).stdout
+    known = cache.CodeFiles.folder or tmp_path / "nothing"
+    return folder, run_python(WARMUP, known, FASTNN_CACHE_DIR=folder).stdout
 
 
 @pytest.mark.slow
@@ -111,23 +149,700 @@ def test_without_warmup_it_would_compile(tmp_path, run_python):
 )
 def test_which_dtypes(arguments, dtypes, monkeypatch):
     warmed = []
-    monkeypatch.setattr(cli, "warmup", warmed.extend)
-    cli.main(["warmup", *arguments])
+    monkeypatch.setattr(warming, "warmup", warmed.extend)
+    assert main(["warmup", *arguments]) == 0
     assert warmed == dtypes
 
 
 def test_warmup_without_a_folder_says_so(monkeypatch, capsys):
     monkeypatch.setattr(cache.CodeFiles, "folder", None)
-    cli.warmup([])
+    warming.warmup([])
     assert capsys.readouterr().out.startswith("kernels are kept in no folder")
 
 
-def test_a_command_is_needed(capsys):
-    with pytest.raises(SystemExit):
-        cli.main([])
-    assert "warmup" in capsys.readouterr().err
+# ---- usage ----
 
 
-def test_the_module_is_the_command(run_python):
-    source = "import runpy, sys; sys.argv = ['fastnn', '--help']; runpy.run_module('fastnn', run_name='__main__')"
-    assert "python -m fastnn" in run_python(source).stdout
+def test_help_imports_nothing_heavy(run_python):
+    """And says what the commands are; so do a command's help and the version."""
+    source = """
+import sys
+from fastnn.cli.commands import main
+for arguments in (["--help"], ["train", "--help"], ["--version"]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0
+assert not {"numpy", "numba", "pandas", "sklearn", "matplotlib", "safetensors"} & {*sys.modules}
+"""
+    said = run_python(source).stdout
+    assert all(name in said for name in ("train", "predict", "evaluate", "info", "warmup", "--target COLUMN"))
+    assert said.endswith(f"fastnn {fastnn.__version__}\n")
+
+
+def test_the_page_names_every_option():
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    (chosen,) = (action for action in commands.parser()._actions if action.dest == "command")
+    assert {f"## {name}" for name in chosen.choices} <= {*page.splitlines()}
+    for command in chosen.choices.values():
+        for action in command._actions:
+            assert not action.option_strings or f"{action.option_strings[-1]}" in page, action.option_strings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "COMMAND"),
+        (["train", "houses.csv"], "--target must be given"),
+        (["train", "--target", "price"], "DATA must be given"),
+        (["train", "houses.csv", "--target", "price", "--cv", "1"], "must be at least 2, or 0 for no"),
+        (["train", "houses.csv", "--target", "price", "--hidden", "8,x"], "an integer of at least 1, got 'x'"),
+        (["train", "houses.csv", "--target", "price", "--max-time", "0"], "a number above 0, got '0'"),
+        (["train", "--report", "houses.csv", "--target", "price"], "must end in .html, got 'houses.csv'"),
+        (["train", "houses.csv", "--target", "price", "-o", "houses.csv"], "must end in .safetensors"),
+        (["evaluate", "numbers.safetensors", "numbers.csv", "--min", "r2"], "must be a metric and a value"),
+        (
+            ["evaluate", "numbers.safetensors", "numbers.csv", "--min", "f1=1"],
+            "r2, rmse, mae, got 'f1'",
+        ),
+        (["predict", "numbers.safetensors", "numbers.csv", "--proba"], "needs a model that gives probabilities"),
+        (["predict", "numbers.safetensors", "numbers.csv", "-o", "numbers.csv"], "--output must differ from the data"),
+    ],
+)
+def test_wrong_usage(arguments, told, folder, capsys):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    try:
+        code = main(arguments)
+    except SystemExit as end:  # argparse
+        code = end.code
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert told in captured.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# ---- a folder with tables and models ----
+
+FAST = ("--epochs", "4", "--hidden", "8", "--cv", "2")
+
+
+def houses(n=80, seed=0):
+    """A table whose price follows from its columns, and is cheap below the median."""
+    rng = np.random.default_rng(seed)
+    area, town = rng.uniform(30, 150, n).round(1), rng.choice(["Rome", "Oslo", "Bern"], n)
+    built = np.datetime64("2001-01-01") + rng.integers(0, 5000, n)
+    price = 10 * area + np.where(town == "Oslo", 500, 0)
+    frame = pd.DataFrame({"area": area, "town": town, "built": built.astype(str), "price": price.round(1) + 0.25})
+    frame.loc[3, "area"], frame.loc[5, "town"] = np.nan, None
+    return frame
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with houses.csv, cheap.csv and a model of each, and what the training of the second one printed."""
+    path = tmp_path_factory.mktemp("trained")
+    frame = houses()
+    frame.to_csv(path / "houses.csv", index=False)
+    cheap = np.where(frame["price"] < frame["price"].median(), "yes", "no")
+    frame.drop(columns="price").assign(cheap=cheap).to_csv(path / "cheap.csv", index=False)
+    with contextlib.chdir(path):
+        for name, target in (("houses", "price"), ("cheap", "cheap")):
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+                arguments = [f"{name}.csv", "--target", target, "-o", f"{name}.safetensors", "--report", f"{name}.html"]
+                assert main(["train", *arguments, *FAST]) == 0
+    frame = frame[["area", "price"]].fillna(50.0)
+    frame.to_csv(path / "numbers.csv", index=False)
+    model = fastnn.Model([1, 1], output="identity", input_scale=0.01, rng=0)
+    model.fit(frame[["area"]], frame["price"] / 1000, epochs=2, batch_size=20)
+    model.save(path / "numbers.safetensors")
+    return path, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """A copy of that folder, in which the test runs."""
+    path = tmp_path / "copy"
+    shutil.copytree(trained[0], path)
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """A function: let standard input hold these bytes."""
+
+    def hold(content):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return hold
+
+
+def ran(capsys, *arguments):
+    """(exit code, standard output, standard error) of a command."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+# ---- train ----
+
+
+def test_the_commands_one_after_the_other(tmp_path, run_python):
+    """In processes of their own, in an empty folder, without a terminal."""
+    path = tmp_path / "elsewhere"
+    houses().to_csv(path / "houses.csv", index=False)
+
+    def command(*arguments, stdin=None):
+        env = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "", "TERM": "xterm"}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "fastnn", *arguments], cwd=path, env=env, input=stdin,
+            capture_output=True, timeout=300,
+        )  # fmt: skip
+        assert b"\x1b" not in done.stdout + done.stderr
+        assert b"\r" not in done.stdout + done.stderr
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    code, out, err = command("train", "houses.csv", "--target", "price", *FAST)
+    assert code == 0
+    assert [row["metric"] for row in rows_of(out)] == ["r2", "rmse", "mae"]
+    assert err.splitlines() == [
+        "fastnn: regression: 'price' is a number, because its numbers are not whole",
+        "fastnn: the model is in model.safetensors, the options of the run in model.toml",
+    ]
+    code, out, _ = command("predict", "model.safetensors", "-", stdin=(path / "houses.csv").read_bytes())
+    assert code == 0
+    predicted = np.array([float(row["prediction"]) for row in rows_of(out)])
+    code, out, _ = command("evaluate", "model.safetensors", "houses.csv", "--max", "mae=0.001", "--json")
+    assert code == 4
+    error = np.abs(predicted - houses()["price"]).mean()
+    np.testing.assert_allclose(json.loads(out)["mae"], error, rtol=1e-12)
+    assert command("info", "missing.safetensors")[::2] == (
+        3,
+        "fastnn: error: there is no file missing.safetensors\n",
+    )
+
+
+def test_what_train_prints(trained):
+    """Scores by fold with their mean and standard deviation, on standard output; all else on standard error."""
+    _, out, err = trained
+    rows = {row.pop("metric"): row for row in rows_of(out)}
+    assert [*rows] == ["accuracy", "balanced_accuracy", "log_loss", "auc"]
+    for row in rows.values():
+        folds = [float(row["fold 1"]), float(row["fold 2"])]
+        np.testing.assert_allclose(float(row["mean"]), sum(folds) / 2)
+        np.testing.assert_allclose(float(row["std"]), abs(folds[0] - folds[1]) / 2**0.5)
+    assert err.splitlines() == [
+        "fastnn: classification: 'cheap' has 2 classes, because it is no number",
+        "fastnn: the model is in cheap.safetensors, the options of the run in cheap.toml",
+        "fastnn: the report is in cheap.html",
+    ]
+
+
+def test_the_file_of_a_run(folder):
+    found = tomllib.loads((folder / "cheap.toml").read_text())
+    assert found.pop("sha256") == hashlib.sha256((folder / "cheap.csv").read_bytes()).hexdigest()
+    assert found == {
+        "version": fastnn.__version__,
+        "data": "cheap.csv",
+        "target": "cheap",
+        "task": "classification",
+        "output": "cheap.safetensors",
+        "report": "cheap.html",
+        "hidden": [8],
+        "epochs": 4,
+        "cv": 2,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize(("threads", "where"), [("1", "."), ("2", "..")])
+def test_the_file_of_a_run_reproduces_it(folder, threads, where, monkeypatch, capsys):
+    """The same bytes, from any folder, on any number of threads; and the same scores."""
+    before, again = (folder / "cheap.safetensors").read_bytes(), (folder / "cheap.toml").read_bytes()
+    (folder / "cheap.safetensors").unlink()
+    config = os.path.relpath(folder / "cheap.toml", folder / where)
+    monkeypatch.chdir(folder / where)
+    assert ran(capsys, "train", "--config", config, "--threads", threads)[0] == 0
+    assert (folder / "cheap.safetensors").read_bytes() == before
+    assert (folder / "cheap.toml").read_bytes() == again
+
+
+def test_an_option_goes_before_the_file(folder, capsys):
+    (folder / "run.toml").write_text('data = "houses.csv"\ntarget = "price"\nepochs = 9\ncv = 0\ndrop = ["built"]\n')
+    code, out, _ = ran(capsys, "train", "--config", "run.toml", "--epochs", "2", "--json", "--seed", "7")
+    assert (code, json.loads(out)) == (0, {"model": "model.safetensors", "task": "regression", "scores": {}})
+    model = fastnn.load("model.safetensors")
+    assert (model.epochs, model.random_state, model.drop) == (2, 7, ["built"])
+    found = tomllib.loads((folder / "model.toml").read_text())
+    assert (found["epochs"], found["drop"], found["cv"]) == (2, ["built"], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("epoch = 3", 3, "got 'epoch'"),
+        ("epochs = 0", 2, "--epochs: must be an integer of at least 1, got '0'"),
+        ("epochs = true", 3, "epochs in run.toml must be text or a number, got True"),
+        ('drop = "area"', 3, "drop in run.toml must be a list of names, got 'area'"),
+        ("epochs = ", 3, "run.toml must be a TOML file"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be(text, code, told, folder, capsys):
+    (folder / "run.toml").write_text(text)
+    try:
+        found = main(["train", "houses.csv", "--target", "price", "--config", "run.toml"])
+    except SystemExit as end:
+        found = end.code
+    assert found == code
+    assert told in capsys.readouterr().err
+
+
+def test_other_data_than_in_the_run_is_told(folder, capsys):
+    with open(folder / "cheap.csv", "a") as file:
+        file.write("70,Rome,2003-04-05,no\n")
+    code, _, err = ran(capsys, "train", "--config", "cheap.toml")
+    assert code == 0
+    assert "fastnn: warning: cheap.csv is not what it was in the run of cheap.toml" in err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (["a", "b"] * 4, True),
+        ([True, False] * 4, True),
+        ([0, 1] * 5, True),
+        ([0.0, 1.0] * 5, True),
+        ([0, 1] * 4, False),  # too few rows of each
+        ([0.5, 1.0] * 5, False),
+        (list(range(21)) * 5, False),
+        (list(range(20)) * 5, True),
+    ],
+)
+def test_which_targets_are_classes(values, classes):
+    assert train.is_classes(pd.Series(values))[0] is classes
+
+
+def test_folds_are_of_one_size_and_have_their_share_of_each_class():
+    y = pd.Series(["a"] * 50 + ["b"] * 25 + ["c"])
+    folds = train.fold_numbers(train.Task(None, y, True, ""), 5, 0)
+    counts = [np.bincount(folds[y == label], minlength=5).tolist() for label in "abc"]
+    assert counts[:2] == [[10] * 5, [5] * 5]
+    assert sum(counts[2]) == 1
+
+
+def test_the_task_that_is_asked_for(folder, capsys):
+    frame = houses(60)[["area"]].fillna(50.0).assign(rooms=[1, 2, 3] * 20)
+    frame.to_csv("rooms.csv", index=False)
+    for task, kind in (([], fastnn.TabularClassifier), (["--task", "regression"], fastnn.TabularRegressor)):
+        assert ran(capsys, "train", "rooms.csv", "--target", "rooms", *FAST[:4], "--cv", "0", *task)[0] == 0
+        assert type(fastnn.load("model.safetensors")) is kind
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "told"),
+    [
+        ({}, ["--target=prise"], "houses.csv has no column 'prise', the target; its columns are 'area', 'town'"),
+        ({"price": "x"}, ["--target=price", "--task=regression"], "'price' of houses.csv must hold numbers, got 'x'"),
+        ({"price": None}, ["--target=price"], "column 'price' of houses.csv has no value in row 7"),
+        ({"area": "x"}, ["--target=price", "--numeric=area"], "column 'area' must hold numbers, got 'x' in row 7"),
+        ({"area": np.inf}, ["--target=price"], "column 'area' must hold numbers up to 1e+300, got inf in row 7"),
+        ({}, ["--target=price", "--drop=age"], "has no column 'age', which --drop names"),
+        ({}, ["--target=price", "-o", "models/a.safetensors"], "there is no folder models for models/a.safetensors"),
+        ({}, ["--target=price", "--cv=99"], "--cv must be at most the number of rows, 80, got 99"),
+        ({"lift": True}, ["--target=lift"], "--cv=2 needs more rows of each class, got 1 of the rarest"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(change, arguments, told, folder, capsys):
+    """One line names the column and the row."""
+    frame = houses().assign(lift=False).astype(object)
+    for name, value in change.items():
+        frame.loc[7, name] = value
+    frame.to_csv("houses.csv", index=False)
+    code, out, err = ran(capsys, "train", "houses.csv", *FAST, *arguments)
+    assert (code, out) == (3, "")
+    assert told in err.splitlines()[-1]
+    assert not (folder / "model.safetensors").exists()
+
+
+def test_ctrl_c_saves_the_best_epoch(folder, capsys, monkeypatch, short_calls):
+    """Also without a terminal; and before an epoch has ended nothing is saved."""
+    called, calls = entry.train_groups, itertools.count(1)
+
+    def interrupted(*arguments):
+        result = called(*arguments)
+        if next(calls) == stop:
+            raise KeyboardInterrupt
+        return result
+
+    short_calls()
+    monkeypatch.setattr(entry, "train_groups", interrupted)
+    arguments = ("train", "houses.csv", "--target", "price", "--threads", "1", "--hidden", "8")
+    stop = 1
+    assert ran(capsys, *arguments)[0] == 130
+    assert not (folder / "model.safetensors").exists()
+    calls, stop = itertools.count(1), 200
+    code, out, err = ran(capsys, *arguments)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "fastnn: stopped; the best epoch so far is in model.safetensors"
+    assert ran(capsys, "evaluate", "model.safetensors", "houses.csv", "--target", "price")[0] == 0
+
+
+# ---- progress ----
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "bar"), [("", True), ("1", False)])
+def test_a_terminal_has_a_bar_or_lines(no_color, bar, folder, monkeypatch):
+    """A bar, or a line an epoch where NO_COLOR asks for plain text: never both. Folds are told in a line each."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert main(["train", "houses.csv", "--target", "price", *FAST]) == 0
+    told = sys.stderr.getvalue()
+    assert ("%|" in told) is bar
+    assert ("epoch 4" in told) is not bar
+    assert "fastnn: fold 2 of 2: r2 " in told
+    assert "\x1b" not in told
+    assert sys.stdout.getvalue().startswith("metric,")
+
+
+# ---- predict ----
+
+
+def test_shuffled_columns_give_the_same_bytes(folder, capsys):
+    """Further columns change nothing either; -o has the bytes of standard output."""
+    frame = pd.read_csv("cheap.csv")
+    frame[["built", "cheap", "area", "town"]].assign(more=1).to_csv("shuffled.csv", index=False)
+    first = ran(capsys, "predict", "cheap.safetensors", "cheap.csv", "--proba")
+    assert first == ran(capsys, "predict", "cheap.safetensors", "shuffled.csv", "--proba")
+    assert ran(capsys, "predict", "cheap.safetensors", "shuffled.csv", "--proba", "-o", "out.csv") == (0, "", "")
+    assert (folder / "out.csv").read_text() == first[1]
+
+
+def test_probabilities(folder, capsys):
+    model = fastnn.load("cheap.safetensors")
+    X = pd.read_csv("cheap.csv").drop(columns="cheap")
+    X["built"] = pd.to_datetime(X["built"])
+    rows = rows_of(ran(capsys, "predict", "cheap.safetensors", "cheap.csv", "--proba")[1])
+    found = np.array([[float(row["probability no"]), float(row["probability yes"])] for row in rows])
+    np.testing.assert_array_equal(found, model.predict_proba(X))
+    assert [row["prediction"] for row in rows] == model.predict(X).tolist()
+
+
+def test_predictions_as_json_are_those_of_csv(folder, capsys, standard_input):
+    rows = rows_of(ran(capsys, "predict", "houses.safetensors", "houses.csv")[1])
+    standard_input((folder / "houses.csv").read_bytes())
+    found = json.loads(ran(capsys, "predict", "houses.safetensors", "-", "--json")[1])
+    assert [each["prediction"] for each in found] == [float(row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda frame: frame.drop(columns="town"), "new.csv has no column 'town', which the model reads"),
+        (lambda frame: frame.assign(area="big"), "new.csv: column 'area' must hold numbers, got 'big' in row 0"),
+        (lambda frame: frame.iloc[:0], "new.csv must hold at least one row and one column, got 0 rows"),
+    ],
+)
+def test_rows_that_cannot_be_predicted(change, told, folder, capsys):
+    change(pd.read_csv("houses.csv")).to_csv("new.csv", index=False)
+    code, out, err = ran(capsys, "predict", "houses.safetensors", "new.csv")
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+    assert told in err
+
+
+def test_files_of_other_models(tmp_path, monkeypatch, capsys):
+    """A model finds columns by their names where it has some, else by position."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(40, 3)).astype(np.float32)
+    y = np.where(X[:, 0] > 0, 7, 3)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame[["c", "a", "b"]].assign(y=y).to_csv("named.csv", index=False)
+    np.save("plain.npy", X)
+    model = fastnn.Model([3, 4, 2], output="softmax", loss="cross_entropy", rng=0)
+    model.fit(frame, (y == 7).astype(int), epochs=3, batch_size=10)
+    population = fastnn.Population([3, 2], 4, rng=0)
+    classifier = fastnn.MLPClassifier(5, solver="lbfgs", random_state=0).fit(frame, y)
+    for name, each in (("model", model), ("population", population), ("classifier", classifier)):
+        each.save(f"{name}.safetensors")
+
+    rows = rows_of(ran(capsys, "predict", "model.safetensors", "named.csv", "--proba")[1])
+    np.testing.assert_array_equal([int(row["prediction"]) for row in rows], model.classify(X))
+    np.testing.assert_array_equal([np.float32(row["probability 1"]) for row in rows], model.predict(X)[:, 1])
+    rows = rows_of(ran(capsys, "predict", "classifier.safetensors", "named.csv")[1])
+    np.testing.assert_array_equal([int(row["prediction"]) for row in rows], classifier.predict(frame))
+    rows = rows_of(ran(capsys, "predict", "population.safetensors", "plain.npy")[1])
+    np.testing.assert_array_equal([int(row["prediction"]) for row in rows], population.predict(X).mean(0).argmax(1))
+    code, _, err = ran(capsys, "predict", "population.safetensors", "named.csv")
+    assert code == 3
+    assert "named.csv must have 3 columns, as the model knows them by position, got 4" in err
+    code, out, _ = ran(capsys, "evaluate", "classifier.safetensors", "named.csv", "--min", "accuracy=0.9", "--json")
+    assert code == 0
+    assert json.loads(out)["accuracy"] == (classifier.predict(frame) == y).mean()
+
+
+def test_a_file_of_groups(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = np.linspace(0, 1, 60)
+    frame = pd.DataFrame({"shop": ["a", "b"] * 30, "x": x, "sold": x**2})
+    groups = fastnn.fit_groups(frame, by="shop", target="sold", epochs=2, rng=0)
+    groups.save("groups.safetensors")
+    frame.to_csv("shops.csv", index=False)
+    expected = np.abs(groups.predict(frame) - frame["sold"]).mean()
+    code, out, _ = ran(capsys, "evaluate", "groups.safetensors", "shops.csv", "--json")
+    np.testing.assert_allclose(json.loads(out)["mae"], expected, rtol=1e-12)
+    found = json.loads(ran(capsys, "info", "groups.safetensors", "--json")[1])
+    assert (code, found["groups"], found["column"], found["target"]) == (0, 2, ["shop", "x"], ["sold"])
+
+
+def test_a_reader_that_has_seen_enough(folder, monkeypatch):
+    """`fastnn predict .. | head` ends in silence."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["info", "houses.safetensors"]) == 0
+
+
+# ---- evaluate ----
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "code", "told"),
+    [
+        (["--min", "accuracy=0"], 0, []),
+        (["--min", "accuracy=1.01"], 4, ["--min is 1.01"]),
+        (["--max", "log_loss=0", "--min", "auc=2"], 4, ["auc is", "log_loss is"]),
+    ],
+)
+def test_thresholds(thresholds, code, told, folder, capsys):
+    found, out, err = ran(capsys, "evaluate", "cheap.safetensors", "cheap.csv", *thresholds)
+    assert (found, len(err.splitlines())) == (code, len(told))
+    assert all(each in err for each in told)
+    assert [row["metric"] for row in rows_of(out)] == ["accuracy", "balanced_accuracy", "log_loss", "auc"]
+
+
+def test_scores_are_those_of_scikit_learn():
+    rng = np.random.default_rng(4)
+    true, predicted = rng.integers(0, 3, 50), rng.integers(0, 3, 50)
+    probabilities = rng.dirichlet([1, 1, 1], 50)
+    found = scores.of_classes(true, predicted, probabilities, [0, 1, 2])
+    assert found == pytest.approx(
+        {
+            "accuracy": metrics.accuracy_score(true, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy_score(true, predicted),
+            "log_loss": metrics.log_loss(true, probabilities),
+        }
+    )
+    two, values = true > 0, probabilities[:, 0].round(1)  # some are equal
+    found = scores.of_classes(two, two, np.stack([1 - values, values], 1), [False, True])
+    assert found["auc"] == pytest.approx(metrics.roc_auc_score(two, values))
+    y, given = rng.normal(size=(2, 50))
+    found = scores.of_numbers(y, given)
+    assert found["r2"] == pytest.approx(metrics.r2_score(y, given))
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(y, given))
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(y, given))
+
+
+def test_labels_of_other_types_are_the_same_labels():
+    found = scores.of_classes(["1", "2", "x"], [1.0, 2, 3], None, None)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (["area", "town", "built"], "--target must be given"),
+        (["area", "town", "built", "price", "cheap"], "--target must be given"),
+    ],
+)
+def test_a_target_that_nothing_tells(columns, told, folder, capsys):
+    """Without the file of the run, the target is the only column that the model does not read."""
+    frame = pd.read_csv("houses.csv").assign(cheap="no")
+    frame[columns].to_csv("test.csv", index=False)
+    before = ran(capsys, "evaluate", "houses.safetensors", "houses.csv")
+    (folder / "houses.toml").unlink()
+    assert ran(capsys, "evaluate", "houses.safetensors", "houses.csv") == before
+    code, _, err = ran(capsys, "evaluate", "houses.safetensors", "test.csv")
+    assert code == 2
+    assert told in err
+
+
+# ---- info ----
+
+
+def test_info(folder, capsys):
+    found = json.loads(ran(capsys, "info", "cheap.safetensors", "--json")[1])
+    model = fastnn.load("cheap.safetensors")
+    n = model.population_.sizes[0]
+    assert found["kind"] == "TabularClassifier"
+    assert list(found["column"]) == ["area", "town", "built"]
+    assert found["class"] == ["no", "yes"]
+    assert found["sizes"] == f"{n}-8-2"
+    assert found["parameters"] == n * 8 + 8 + 8 * 2 + 2
+    rows = rows_of(ran(capsys, "info", "numbers.safetensors")[1])
+    assert {row["property"]: row["value"] for row in rows}["column"] == "area"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"area,price\n1,2\n"])
+def test_a_file_that_is_no_model(content, folder, capsys):
+    (folder / "bad.safetensors").write_bytes(content)
+    code, out, err = ran(capsys, "info", "bad.safetensors")
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+    assert "bad.safetensors" in err
+
+
+# ---- tables of files ----
+
+
+def test_kinds_of_files(tmp_path):
+    """CSV with other separators, compressed, with a byte order mark; Parquet; .npy with and without names."""
+    frame = pd.DataFrame({"a": [1, 2], "text": ["x", None], "day": pd.to_datetime(["2024-02-29", None])})
+    plain = frame.to_csv(index=False).encode()
+    contents = {
+        "a.csv": plain,
+        "b.csv": b"\xef\xbb\xbf" + plain,
+        "c.csv.gz": gzip.compress(plain),
+        "d.tsv": frame.to_csv(index=False, sep="\t").encode(),
+    }
+    for name, content in contents.items():
+        pd.testing.assert_frame_equal(reading.frame_of(content, name), frame, check_dtype=False)
+    found = reading.frame_of(frame.to_csv(index=False, sep=";").encode(), "e.csv", ";")
+    pd.testing.assert_frame_equal(found, frame, check_dtype=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(reading.frame_of((tmp_path / "a.parquet").read_bytes(), "-"), frame)
+    for array, names in ((np.eye(2), ["x0", "x1"]), (np.array([(1, 2.0)], [("a", int), ("b", float)]), ["a", "b"])):
+        file = io.BytesIO()
+        np.save(file, array)
+        found = reading.frame_of(file.getvalue(), "a.npy")
+        assert list(found.columns) == names
+        assert found.to_numpy().tolist() == np.array(array.tolist()).tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "must be a CSV file with a row of names: No columns"),
+        (b"a,b\n", "must hold at least one row"),
+        (b"a,b,a\n1,2,3\n", "columns of different names, got 'a' twice"),
+        (b"a,b\n1,2,3\n", "must be a CSV file with a row of names: Length of header"),
+        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        (b"a\n\xff\n", "must be text in UTF-8, got the byte 0xff"),
+        (b"PAR1abc", "must be a Parquet file"),
+        (b"\x93NUMPY", "must be a .npy file of numbers"),
+        (b"\x1f\x8babc", "must be a gzip file"),
+    ],
+)
+def test_bytes_that_are_no_table(content, told):
+    with pytest.raises(failures.Failure) as caught:
+        reading.frame_of(content, "a.csv")
+    assert told in str(caught.value)
+    assert caught.value.code == 3
+
+
+def test_an_array_of_objects_is_not_read(tmp_path):
+    """Its pickle could run code."""
+    file = io.BytesIO()
+    np.save(file, np.array([[{}]]), allow_pickle=True)
+    with pytest.raises(failures.Failure, match=r"must be a \.npy file of numbers"):
+        reading.frame_of(file.getvalue(), "a.npy")
+
+
+def test_a_file_without_names_is_told(capsys):
+    """Its first row would be lost in silence. Names that are numbers are taken as they are."""
+    assert reading.frame_of(b"1,2.5\n3,4\n", "a.csv").to_dict("list") == {"1": [3], "2.5": [4]}
+    assert "the first row of a.csv is taken for the names of the columns" in capsys.readouterr().err
+
+
+def test_columns_without_a_name_are_left_out(capsys):
+    """Such as the index that pandas writes."""
+    content = pd.DataFrame({"a": [5, 6]}).to_csv().encode()
+    assert reading.frame_of(content, "a.csv").to_dict("list") == {"a": [5, 6]}
+    assert "columns without a name are left out: number 0 of a.csv" in capsys.readouterr().err
+
+
+def test_without_pandas_it_says_what_to_install(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    code, _, err = ran(capsys, "predict", "numbers.safetensors", "houses.csv")
+    assert code == 3
+    assert 'pip install "fastnn-numba[tables]"' in err
+
+
+def test_without_scikit_learn_it_says_what_to_install(folder, run_python):
+    source = """
+import os, sys
+sys.modules["sklearn"] = None
+from fastnn.cli.commands import main
+os.chdir(sys.argv[1])
+assert main(["info", "houses.safetensors"]) == main(["train", "houses.csv", "--target", "price"]) == 3
+assert main(["info", "numbers.safetensors"]) == 0
+"""
+    told = run_python(source, folder).stderr.splitlines()
+    assert len(told) == 2
+    assert all('estimators need scikit-learn: pip install "fastnn-numba[sklearn]"' in each for each in told)
+
+
+# ---- the report ----
+
+
+class Page(HTMLParser):
+    """What a page holds: its elements' names and attributes, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+@pytest.mark.parametrize("name", ["cheap", "houses"])
+def test_the_report(name, folder):
+    """One file that asks no host for anything, and needs no script."""
+    text = (folder / f"{name}.html").read_text()
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
+    targets = [value for _, found in page.elements for key, value in found.items() if key.endswith(("href", "src"))]
+    assert all(value.startswith("#") for value in targets)
+    assert "url(" not in text.replace("url(#", "")
+    assert "@import" not in text
+    assert "color-scheme: light dark" in text
+    assert "#010203" not in text
+    headings = [page.texts[i] for i, each in enumerate(page.texts) if each in HEADINGS]
+    assert headings == HEADINGS
+    assert f"fastnn train {name}.csv --target" in text
+    for row in fastnn.load(f"{name}.safetensors").table_.summary:
+        assert {row.name, row.becomes} <= {*page.texts}
+
+
+HEADINGS = ["Command", "Validation", "Errors", "Training", "Importances", "Columns", "Model"]
+
+
+def test_the_confusion_matrix():
+    true, predicted = np.array(["a", "a", "b<"]), np.array(["a", "b<", "b<"])
+    page = Page(html_report._confusion(np.array(["a", "b<"]), true, predicted))
+    assert [each for each in page.texts if each] == ["true \\ predicted", "a", "b<", "a", "1", "1", "b<", "0", "1"]
+
+
+def test_without_matplotlib_nothing_is_trained(folder, monkeypatch, capsys):
+    for name in ("fastnn.cli.charts", "fastnn.cli.html_report"):
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(cli, name.rpartition(".")[2])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, err = ran(capsys, "train", "houses.csv", "--target", "price", "--report")
+    assert (code, (folder / "model.safetensors").exists()) == (3, False)
+    assert 'pip install "fastnn-numba[plots]"' in err

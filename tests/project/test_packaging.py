@@ -95,13 +95,15 @@ def test_the_metadata(built):
     with zipfile.ZipFile(built[0]) as wheel:
         (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
         metadata = Parser().parsestr(wheel.read(name).decode())
+        scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
     assert metadata["Name"] == "fastnn-numba"
     assert metadata["Version"] == fastnn.__version__
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "BSD-3-Clause"
+    assert scripts.split() == ["[console_scripts]", "fastnn", "=", "fastnn.cli.commands:main"]
     always = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(line.split(">")[0] for line in always) == ["numba", "numpy", "safetensors", "tqdm"]
-    assert metadata.get_all("Provides-Extra") == ["plots", "parquet", "sklearn", "bench"]
+    assert metadata.get_all("Provides-Extra") == ["tables", "plots", "parquet", "sklearn", "bench"]
 
 
 def test_the_wheel_in_an_empty_environment(built, tmp_path):

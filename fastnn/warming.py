@@ -1,19 +1,19 @@
-"""The command line: `python -m fastnn warmup`."""
+"""Compiling all kernels ahead of time, for `fastnn warmup`."""
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 
-def warmup(dtypes: Sequence[str]) -> None:
+def warmup(dtypes: Sequence[str], tell: Callable[[str], Any] = print) -> None:
     """Compile every kernel and keep it in the cache, so no later process waits: for container images, CI.
 
     The kernels are all vector functions, of which any network, loss and optimizer is made, and the functions that run
-    them.
+    them. `tell` gets a line for each dtype, and one that names the folder of the cache.
     """
     from .kernels.vector.cache import CodeFiles
     from .kernels.vector.library import library, names_for
@@ -25,8 +25,8 @@ def warmup(dtypes: Sequence[str]) -> None:
             n += len(names_for(each))
             library(each).addresses(names_for(each))
         _run_once(dtype)
-        print(f"{dtype}: {n} vector functions and what runs them, {time.perf_counter() - start:.1f} s")
-    print(f"kernels are kept in {CodeFiles.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
+        tell(f"{dtype}: {n} vector functions and what runs them, {time.perf_counter() - start:.1f} s")
+    tell(f"kernels are kept in {CodeFiles.folder or 'no folder: none can be written (set FASTNN_CACHE_DIR)'}")
 
 
 def _run_once(dtype: str) -> None:
@@ -62,13 +62,3 @@ def _run_once(dtype: str) -> None:
         column.flags.writeable = False  # as pandas has them: other machine code than for rows that were fetched
     for each in (frame, {name: column[::-1].copy() for name, column in frame.items()}):
         fit_groups(each, by="key", target="y", epochs=1, dtype=dtype).predict(each)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command."""
-    parser = argparse.ArgumentParser(prog="python -m fastnn", description="Train small neural networks on a CPU, fast.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("warmup", help="compile the kernels now, so that no later process waits")
-    command.add_argument("--dtype", choices=("float32", "float64"), action="append", help="default: both")
-    options = parser.parse_args(arguments)
-    warmup(options.dtype or ("float32", "float64"))

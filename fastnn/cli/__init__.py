@@ -1,0 +1,1 @@
+"""The command line: `fastnn` and `python -m fastnn`."""

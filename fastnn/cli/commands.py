@@ -1,0 +1,210 @@
+"""The commands and their options. Each command is a module of this folder, which is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from .. import __version__
+from .failures import DATA, INTERRUPTED, USAGE, Failure, say, told, warnings_as_lines
+
+CODES = """exit codes:
+  0 done, 2 wrong usage, 3 data or a file that cannot be used, 4 a threshold that is not met, 130 Ctrl-C
+
+Results go to standard output, all else to standard error. DATA is a CSV, Parquet or .npy file; - is standard input."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; gives its exit code."""
+    options = parser().parse_args(arguments)
+    options.arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        with warnings_as_lines():
+            code: int = import_module(f".{options.command}", __package__).run(options)
+            sys.stdout.flush()
+            return code
+    except Failure as failure:
+        say(f"error: {failure}" if failure.code != INTERRUPTED else str(failure))
+        return failure.code
+    except KeyboardInterrupt:
+        say("stopped")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError) as error:
+        say(f"error: {told(error)}")
+        return DATA
+
+
+# ---- options ----
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    found = argparse.ArgumentParser(
+        prog="fastnn",
+        description="Train and run small neural networks on tables.",
+        epilog=CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--version", action="version", version=f"fastnn {__version__}")
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (help_, add) in _COMMANDS.items():
+        add(commands.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.", allow_abbrev=False))
+    return found
+
+
+def _train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("data", nargs="?", metavar="DATA", help="the table to learn from")
+    add = command.add_argument
+    add("--target", metavar="COLUMN", help="the column to predict")
+    add("--task", choices=("classification", "regression"), help="default: by the values of the target")
+    add("-o", "--output", metavar="FILE", type=_ending(".safetensors"), help="the model; default: model.safetensors")
+    add("--config", metavar="FILE", help="a TOML file of options, as a run writes it; options given here go first")
+    add(
+        "--report",
+        metavar="FILE",
+        nargs="?",
+        const="report.html",
+        type=_ending(".html"),
+        help="write a page about the run; default name: report.html",
+    )
+    for name, what in (("categorical", "are categories"), ("numeric", "are numbers"), ("drop", "are left out")):
+        add(f"--{name}", metavar="COLUMNS", type=_names, help=f"columns that {what}, with commas between them")
+    add("--hidden", metavar="UNITS", type=_units, help="the units of each hidden layer, such as 64,32")
+    add("--epochs", metavar="N", type=_count(1), help="the most epochs")
+    add("--max-time", metavar="SECONDS", type=_seconds, help="about the most that the command trains, folds included")
+    add("--cv", metavar="FOLDS", type=_folds, help="folds of the cross-validation; 0 for none; default: 5")
+    add("--seed", metavar="N", type=_count(0), help="of all random numbers; default: 0")
+    _shared(command)
+
+
+def _predict(command: argparse.ArgumentParser) -> None:
+    _files(command)
+    command.add_argument("--proba", action="store_true", help="the probability of each class too")
+    command.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
+    _shared(command)
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    _files(command)
+    add = command.add_argument
+    add("--target", metavar="COLUMN", help="default: as in training, or the one column that the model does not read")
+    for name, what in (("min", "below"), ("max", "above")):
+        add(
+            f"--{name}",
+            metavar="METRIC=VALUE",
+            type=_threshold,
+            action="append",
+            default=[],
+            help=f"exit with 4 where the metric is {what} the value",
+        )
+    _shared(command)
+
+
+def _info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="a file that fastnn saved")
+    command.add_argument("--json", action="store_true", help="JSON instead of CSV")
+
+
+def _warmup(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dtype", choices=("float32", "float64"), action="append", help="default: both")
+
+
+def _files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="a file that fastnn saved")
+    command.add_argument("data", metavar="DATA", help="a table with the columns that the model reads, in any order")
+
+
+def _shared(command: argparse.ArgumentParser) -> None:
+    """The options of all commands that read a table."""
+    command.add_argument("--separator", metavar="CHARACTER", help="between the fields of a CSV file; default: a comma")
+    command.add_argument("--threads", metavar="N", type=_count(1), help="the most threads")
+    command.add_argument("--json", action="store_true", help="JSON instead of CSV")
+
+
+_COMMANDS: dict[str, tuple[str, Any]] = {
+    "train": ("train a model on a table", _train),
+    "predict": ("predict the target of each row of a table", _predict),
+    "evaluate": ("score a model on a table that has the target", _evaluate),
+    "info": ("tell what a file of a model holds", _info),
+    "warmup": ("compile the kernels now, so that no later process waits", _warmup),
+}
+
+
+# ---- values of options ----
+
+
+def _count(low: int) -> Any:
+    """A function that reads an integer of at least `low`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be an integer of at least {low}, got {text!r}")
+        return value
+
+    return read
+
+
+def _folds(text: str) -> int:
+    value: int = _count(0)(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError("must be at least 2, or 0 for no cross-validation, got 1")
+    return value
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = _number(text, "a number above 0")
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def _units(text: str) -> list[int]:
+    return [_count(1)(each) for each in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return [each for each in text.split(",") if each]
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be a metric and a value, such as accuracy=0.9, got {text!r}")
+    return name, _number(value, "a metric and a number, such as accuracy=0.9")
+
+
+def _ending(suffix: str) -> Any:
+    """A function that reads a file's name with a suffix, so that no option replaces a file of data."""
+
+    def read(text: str) -> str:
+        if not text.endswith(suffix):
+            raise argparse.ArgumentTypeError(f"must end in {suffix}, got {text!r}")
+        return text
+
+    return read
+
+
+def usage(message: str) -> Failure:
+    """A failure for options that do not go together."""
+    return Failure(message, USAGE)
