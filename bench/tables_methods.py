@@ -17,7 +17,7 @@ def dates_as_numbers(X):
         if X[column].dtype.kind == "M":
             date = X.pop(column)
             X[f"{column}: day"] = (date - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
-            for part in ("month", "dayofyear", "weekday"):
+            for part in ("month", "day_of_year", "day_of_week"):
                 X[f"{column}: {part}"] = getattr(date.dt, part).astype(float)
     return X
 

@@ -1,6 +1,11 @@
 """A recipe that needs no thought from a table to a model, from populations of small networks: `recipe`.
 
-Its choices were made on the tuning half of `bench.tables_data`; `Rules` has its numbers.
+Its choices were made on the tuning half of `bench.tables_data`; `Rules` has its numbers. Measured there and left out,
+because no mean over the sets was better by more than noise: l2 and weight decay (large sets of numbers lose), dropout,
+label smoothing (a worse log loss), two hidden layers, 128 units (twice the time), tanh, selu, silu and gelu, one-cycle
+and cosine-log schedules, a `Scale` layer in front, 16 members, weights by the loss on the folds left out, a linear
+model among the members, and a refit on all rows. On small sets of numbers a `clip` of 3 in place of 20 loses 0.01 of R2
+in the mean, and 20 epochs in place of 40 lose 0.005.
 """
 
 from dataclasses import dataclass
@@ -31,7 +36,7 @@ class Rules:
     few_epochs: tuple = (20, 40)  # for classes and for numbers, up to FEW_ROWS rows
     epochs: int = 30  # above
     batch_sizes: tuple = (16, 128)  # the least and the largest
-    rows_a_batch: int = 64  # between them a batch has about a 64th of the rows
+    rows_a_batch: int = 64  # a batch has about a 64th of the rows, within these sizes
     l2: float = 0.0
     clip: float = 20.0  # values are below it in magnitude
     pieces: int = 8
@@ -87,7 +92,7 @@ class Columns:
         gaps = np.isnan(values)
         values = np.where(gaps, self.median, values)
         scaled = (values - self.median) * self.scale
-        scaled /= np.sqrt(1 + (scaled / self.rules.clip) ** 2)
+        scaled /= np.hypot(1, scaled / self.rules.clip)
         parts = [scaled[:, self.varies], gaps[:, self.with_gaps]]
         parts += [_one_hot(known.get_indexer(X[column]), len(known)) for column, known in self.categories.items()]
         ranks = [3.4 * np.interp(values[:, j], at, np.linspace(-0.5, 0.5, len(at))) for j, at in self.cuts.items()]
