@@ -8,7 +8,7 @@ model among the members, and a refit on all rows. On small sets of numbers a `cl
 in the mean, and 20 epochs in place of 40 lose 0.005.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,11 @@ class Rules:
     def epochs_of(self, kind, n):
         """The most epochs for n rows."""
         return self.few_epochs[int(kind != CLASSES)] if n <= FEW_ROWS else self.epochs
+
+
+def rules_for(n):
+    """The rules for n rows: up to 1,000 less time than gradient boosting takes, which costs 0.004 of R2."""
+    return replace(Rules(), hidden=(32,), folds=6) if n <= 1000 else Rules()
 
 
 class Columns:
@@ -159,7 +164,7 @@ def trained(kind, Z, target, folds, seed, rules):
 
 def recipe(kind, X, y, seed, rules=None):
     """A method of `bench.tables`: the mean of the outputs of all members of a population for each view."""
-    rules = rules or Rules()
+    rules = rules or rules_for(len(y))
     columns = Columns(rules).fit(X)
     blocks = columns.blocks(X)
     views = [view for view in rules.views if all(blocks[name].shape[1] for name in view)] or [("values",)]
