@@ -13,6 +13,7 @@ QUESTIONS = {
     "peers": "How fast does fastnn train and predict beside JAX, PyTorch, scikit-learn and ONNX Runtime?",
     "populations": "How many networks a second are trained where there are a thousand of them?",
     "estimators": "How much faster are the estimators than scikit-learn's?",
+    "tables": "How good are networks on tables, beside linear models, gradient boosting and other networks?",
     "search": "What does a search take beside its fits, and beside scikit-learn's?",
     "groups": "How long does a network for each of 100,000 groups take, and an ensemble, and in what memory?",
     "training": "What does each activation, loss, optimizer and rule cost?",

@@ -303,7 +303,7 @@ def test_help_lists_the_questions():
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_has_help(question, capsys):
-    if question in ("estimators", "search"):
+    if question in ("estimators", "search", "tables"):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     with pytest.raises(SystemExit) as ended:
         main([question, "--help"])
@@ -372,7 +372,7 @@ def test_every_command_of_the_docs_is_understood(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     commands = re.findall(r"python -m bench\b(?! QUESTION)([^`#\n]*)", text)
     assert commands or page not in ("README.md", "CONTRIBUTING.md", "docs/performance.md")
-    if any(question in command for command in commands for question in ("estimators", "search")):
+    if any(question in command for command in commands for question in ("estimators", "search", "tables")):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     for command in commands:
         module, options = parsed(shlex.split(command.replace("NAME ..", "'64-32-10 b8'")))

@@ -1,0 +1,152 @@
+"""How good are networks on tables, beside linear models, gradient boosting and other networks, and what do they cost?
+
+Each method fits and predicts the same folds in turn, stratified where there are classes, on one thread. The first table
+has scores, accuracy or R2, the second losses, log loss or RMSE as a share of that of the mean, the third seconds of fit
+and predict, each the mean over the folds; below them is the mean rank over the sets. The last table compares with each
+other method: the difference of the scores in the mean, and how many standard errors of the paired difference that is.
+
+Half of the sets are for tuning; the others are held out, for figures that nothing was chosen by.
+"""
+
+import time
+import warnings
+from importlib.util import find_spec
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from . import tables_methods
+from .machine import environment, load, print_host
+from .tables_data import CLASSES, HALVES, TABLES, half_of, tables
+from .tables_recipe import recipe
+from .timing import seconds
+
+ROUNDS = 1
+FOLDS, QUICK_FOLDS, QUICK_ROWS = 5, 2, 300
+METHODS = {
+    "ours": recipe,
+    "linear": tables_methods.linear,
+    "boosting": tables_methods.boosting,
+    "sklearn-mlp": tables_methods.sklearn_mlp,
+    "realmlp": tables_methods.realmlp,
+}
+PACKAGES = {"realmlp": "pytabkit"}
+FIGURES = "score", "loss", "seconds"
+OPTIONS = {
+    "--half": {"choices": (*HALVES, "all"), "default": HALVES[0], "help": "which sets (default %(default)s)"},
+    "--set": {"nargs": "+", "choices": [table.name for table in TABLES], "metavar": "NAME", "help": "only these sets"},
+    "--cpu": {"action": "store_true", "help": "seconds are those of CPU time: for a machine that is busy"},
+    "--method": {"nargs": "+", "choices": METHODS, "default": list(METHODS), "help": f"of {', '.join(METHODS)}"},
+}
+
+
+def folds(kind, y, n, seed):
+    """The (training rows, test rows) of n folds in a random order, stratified by class."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    split = (StratifiedKFold if kind == CLASSES else KFold)(n, shuffle=True, random_state=seed)
+    return list(split.split(y, y))
+
+
+def scores(kind, train_y, y, predicted):
+    """(accuracy, log loss) of probabilities, or (R2, RMSE / standard deviation of y) of values."""
+    if kind != CLASSES:
+        error = ((y - predicted) ** 2).mean() / y.var()
+        return 1 - error, np.sqrt(error)
+    classes = np.unique(train_y)
+    true = np.searchsorted(classes, y)
+    accuracy = (predicted.argmax(1) == true).mean()
+    return accuracy, -np.log(np.clip(predicted[np.arange(len(y)), true], 1e-15, 1)).mean()
+
+
+def one_fold(method, kind, X, y, split, seed, clock=None):
+    """(score, loss, seconds) of a method that is trained on a fold's first rows and tested on the others."""
+    train, test = split
+    made = {}
+
+    def work():
+        made["values"] = method(kind, X.iloc[train], y[train], seed)(X.iloc[test])
+
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")
+        taken = seconds(work, clock=clock)
+    return *scores(kind, y[train], y[test], made["values"]), taken
+
+
+def measure(table, methods, rounds, quick=False, clock=None):
+    """{method: an array (rounds * folds, 3) of scores, losses and seconds} of a data set."""
+    X, y = table.load()
+    if quick:
+        some = np.random.default_rng(0).permutation(len(y))[:QUICK_ROWS]
+        X, y = X.iloc[some].reset_index(drop=True), y[some]
+    found = {name: [] for name in methods}
+    for seed in range(rounds):
+        for split in folds(table.kind, y, QUICK_FOLDS if quick else FOLDS, seed):
+            for name in methods:
+                found[name].append(one_fold(METHODS[name], table.kind, X, y, split, seed, clock))
+    return {name: np.array(each) for name, each in found.items()}
+
+
+def ranks(values, larger_is_better):
+    """The ranks (methods,) of values (methods,) from 1 on; equal ones share the mean of theirs."""
+    values = np.round(-values if larger_is_better else values, 12)
+    return np.array([(values < each).sum() + ((values == each).sum() + 1) / 2 for each in values])
+
+
+def paired(ours, other):
+    """(the mean of the differences over the folds, its standard error)."""
+    difference = ours - other
+    return difference.mean(), difference.std(ddof=1) / np.sqrt(len(difference))
+
+
+def _row(label, cells):
+    print(f"{label:16}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+
+
+def print_figures(results, methods):
+    """Print a table for each figure, and its mean ranks, of {set: what `measure` gives}."""
+    for column, figure in enumerate(FIGURES):
+        print()
+        _row(figure, methods)
+        all_ranks = []
+        for name, found in results.items():
+            values = np.array([found[method][:, column].mean() for method in methods])
+            all_ranks.append(ranks(values, figure == "score"))
+            _row(name, [f"{value:.4f}" if figure != "seconds" else f"{value:.2f}" for value in values])
+        _row("mean rank", [f"{rank:.2f}" for rank in np.mean(all_ranks, axis=0)])
+
+
+def print_differences(results, methods):
+    """Print how far the first method's scores are above those of the others, and in standard errors."""
+    first, *others = methods
+    print()
+    _row(f"{first} -", others)
+    for name, found in results.items():
+        cells = []
+        for other in others:
+            mean, error = paired(found[first][:, 0], found[other][:, 0])
+            cells.append(f"{mean:+.4f} {mean / max(error, 1e-12):+5.1f}")
+        _row(name, cells)
+
+
+def run(options):
+    """Print the tables."""
+    print_host(["scikit-learn", *(["pytabkit"] if find_spec("pytabkit") else [])])
+    methods = [name for name in options.method if name not in PACKAGES or find_spec(PACKAGES[name])]
+    for name in sorted(set(options.method) - set(methods)):
+        print(f"{name}: skipped, {PACKAGES[name]} is not installed")
+    half = None if options.set or options.half == "all" else options.half
+    chosen = [table for table in tables(half) if not options.set or table.name in options.set]
+    clock = time.process_time if options.cpu else None
+    results = {}
+    with environment(OMP_NUM_THREADS="1"):
+        for table in chosen:
+            if find_spec(table.package) is None:
+                print(f"{table.name}: skipped, {table.package} is not installed")
+                continue
+            results[table.name] = measure(table, methods, options.rounds, options.quick, clock)
+            rows = len(table.load()[1])
+            print(f"{table.name}: {table.kind}, {half_of(table.name)}, {rows} rows, load {load():.1f}", flush=True)
+    print_figures(results, methods)
+    if len(methods) > 1:
+        print_differences(results, methods)
