@@ -7,6 +7,8 @@ in the order of numpy.unique(y), or values (n,). X is a frame as `Table.load` gi
 import numpy as np
 import pandas as pd
 
+import fastnn
+
 from .tables_data import CLASSES
 
 
@@ -74,6 +76,13 @@ def _fitted(estimator, transformer, kind, X, y):
     estimator.fit(inputs, y)
     predict = estimator.predict_proba if kind == CLASSES else estimator.predict
     return lambda X: predict(transformer.transform(dates_as_numbers(X)))
+
+
+def tabular(kind, X, y, seed):
+    """TabularClassifier or TabularRegressor with defaults."""
+    made = (fastnn.TabularClassifier if kind == CLASSES else fastnn.TabularRegressor)(random_state=seed, threads=1)
+    made.fit(X, y)
+    return made.predict_proba if kind == CLASSES else made.predict
 
 
 def linear(kind, X, y, seed):

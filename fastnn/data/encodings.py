@@ -8,6 +8,7 @@ training: where none was, nothing could be learned of such a column.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from functools import cached_property
 from itertools import repeat
@@ -22,6 +23,9 @@ from . import columns
 from .columns import Column
 
 EXACT = 2**53  # integers up to it are floats
+CLIP, FAR_CLIP = 3.0, 20.0  # what scaled numbers stay below in size
+QUANTILES, PIECE = 128, 16  # how many parts of the numbers ranks tell apart, and how many of these a piece has
+MOST_RANK = 1.7
 FAR = 1e100  # scaled numbers beyond it are clipped as it is
 MAX_CODES = 2**24  # which float32 has all of
 DAY = 86_400_000_000  # microseconds
@@ -52,6 +56,11 @@ class Encoding:
     def check(self) -> None:
         """Raise where the fields are none that could be learned."""
         raise NotImplementedError
+
+    @property
+    def pieces(self) -> range:
+        """Which of its columns of the matrix are pieces of a number's range."""
+        return range(0)
 
     def suffixes(self) -> list[str]:
         """What all its columns of the matrix are called behind the column's name."""
@@ -87,10 +96,13 @@ def difference(values: NDArray[Any], origin: int) -> NDArray[np.float64]:
 class Numbers(Encoding):
     """Numbers or time deltas, centred by the median, scaled by quartiles and clipped smoothly, as RealMLP does.
 
-    A number x becomes z / sqrt(1 + (z/3)^2) for z = (x - origin - centre) / scale, which is between -3 and 3. The scale
-    is the third quartile minus the first; where it is zero, half of the largest number minus the smallest; 0 for a
-    constant. The origin is 0 but for integers that no float has. Source: Holzmueller, Grinsztajn and Steinwart, "Better
-    by default", 2024.
+    A number x becomes z / sqrt(1 + (z / c)^2) for z = (x - origin - centre) / scale. The scale is the third quartile
+    minus the first; where it is zero, half of the largest number minus the smallest; 0 for a constant. The origin is 0
+    but for integers that no float has. Source: Holzmueller, Grinsztajn and Steinwart, "Better by default", 2024.
+
+    With quantiles, also its rank among the numbers of the training, from -MOST_RANK to MOST_RANK, and how far each part
+    of the range between eighths of these numbers is filled, from 0 to 1 (piecewise linear encoding: Gorishniy, Rubachev
+    and Babenko 2022). Then c is FAR_CLIP, because the rank tells numbers apart that lie far out; else it is CLIP.
     """
 
     kind: ClassVar[str] = "numbers"
@@ -98,20 +110,41 @@ class Numbers(Encoding):
     origin: int
     centre: float
     scale: float
+    quantiles: tuple[float, ...] = ()  # QUANTILES + 1 of x - origin, from the least to the largest, or none
 
     @classmethod
-    def of(cls, column: Column) -> Numbers:
-        """What the numbers that are not missing, one at least, say."""
+    def of(cls, column: Column, ranked: bool = False) -> Numbers:
+        """What the numbers that are not missing, one at least, say; with quantiles if they are ranked, and differ."""
         present, origin = column.present(), 0
         if present.dtype.kind in "iu" and max(-int(present.min()), int(present.max())) > EXACT:
             origin = int(np.partition(present, len(present) // 2)[len(present) // 2])
         x = difference(present, origin)
         first, third = np.quantile(x, [0.25, 0.75]).tolist()
         scale = third - first or 0.5 * float(x.max() - x.min())
-        return cls(column.missing is not None, origin, float(np.median(x)), scale)
+        quantiles = np.empty(0)
+        if ranked and len(np.unique(x)) > 2:
+            quantiles = np.quantile(x, np.linspace(0, 1, QUANTILES + 1))
+            quantiles = quantiles if len(np.unique(quantiles[::PIECE])) > 2 else quantiles[:0]
+        return cls(column.missing is not None, origin, float(np.median(x)), scale, tuple(quantiles.tolist()))
+
+    @cached_property
+    def _cuts(self) -> NDArray[np.float64]:
+        """The quantiles that differ."""
+        return np.unique(self.quantiles)
+
+    @cached_property
+    def _edges(self) -> NDArray[np.float64]:
+        """Where pieces begin and end."""
+        return np.unique(self.quantiles[::PIECE])
+
+    @property
+    def pieces(self) -> range:
+        return range(2, 1 + len(self._edges)) if self.quantiles else range(0)
 
     def parts(self) -> list[str]:
-        return [""] if self.scale else []
+        if not self.quantiles:
+            return [""] if self.scale else []
+        return ["", " rank", *(f" piece {i}" for i in range(1, len(self._edges)))]
 
     def read(self, column: Column) -> Column:
         """The column as numbers."""
@@ -119,22 +152,36 @@ class Numbers(Encoding):
 
     def values(self, column: Column) -> tuple[Column, list[NDArray[Any]]]:
         column = self.read(column)
-        return column, [self.scaled(column.values)] if self.scale else []
+        if not self.quantiles:
+            return column, [self.scaled(column.values)] if self.scale else []
+        x, edges = difference(column.values, self.origin), self._edges
+        rank = MOST_RANK * np.interp(x, self._cuts, np.linspace(-1, 1, len(self._cuts)))
+        pieces = [np.clip((x - low) / (high - low), 0, 1) for low, high in itertools.pairwise(edges.tolist())]
+        return column, [self.scaled(column.values), rank, *pieces]
 
     def scaled(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Numbers (n,), scaled and clipped."""
         z = difference(values, self.origin)
         with np.errstate(over="ignore"):
             z = np.clip((z - self.centre) / self.scale, -FAR, FAR)
-        return z / np.sqrt(1.0 + np.square(z / 3.0))
+        return z / np.sqrt(1.0 + np.square(z / (FAR_CLIP if self.quantiles else CLIP)))
 
     def told(self) -> str:
-        return f"median {self.origin + self.centre:.6g}, scale {self.scale:.6g}" if self.scale else ""
+        ranked = f", rank, {len(self._edges) - 1} pieces" if self.quantiles else ""
+        return f"median {self.origin + self.centre:.6g}, scale {self.scale:.6g}{ranked}" if self.scale else ""
 
     def check(self) -> None:
         scalars.integer("origin", self.origin, -(2**63), 2**64 - 1)
         scalars.number("centre", self.centre, -np.inf)
         scalars.number("scale", self.scale, 0.0)
+        if not isinstance(self.quantiles, tuple):
+            raise TypeError(f"quantiles must be a list of numbers, got {shown(self.quantiles)}")
+        if self.quantiles:
+            for each in self.quantiles:
+                scalars.number("quantiles", each, -np.inf)
+            sizes = len(self.quantiles), len(self._edges)
+            if sizes[0] != QUANTILES + 1 or sizes[1] < 3 or list(self.quantiles) != sorted(self.quantiles):
+                raise ValueError(f"quantiles must be {QUANTILES + 1} sorted numbers that differ, got {sizes[0]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,7 +430,7 @@ class Dropped(Encoding):
 # ---- which one ----
 
 
-def learned(column: Column, *, categorical: bool, numeric: bool, one_hot_max: int) -> Encoding:
+def learned(column: Column, *, categorical: bool, numeric: bool, one_hot_max: int, ranked: bool) -> Encoding:
     """The encoding of a column of the training data. Raises ValueError for free text and the like."""
     if numeric and column.kind != "durations":
         column = columns.to_numbers(column)
@@ -399,7 +446,7 @@ def learned(column: Column, *, categorical: bool, numeric: bool, one_hot_max: in
     elif kind == "dates":
         found = Dates.of(column)
     else:
-        found = {"numbers": Numbers, "durations": Durations}[kind].of(column)
+        found = {"numbers": Numbers, "durations": Durations}[kind].of(column, ranked)
     return found if found.suffixes() else Dropped(False, "constant")
 
 

@@ -48,6 +48,8 @@ class Table:
         The names of the columns of the matrix: they begin with the name of the column that they come from.
     codes : dict
         The columns of the matrix that hold codes, integers from 0, and how many codes there are.
+    pieces : list of int
+        The columns of the matrix that are pieces of the range of numbers.
 
     Examples
     --------
@@ -66,10 +68,12 @@ class Table:
         self.places: dict[Any, slice] = {}
         self.feature_names: list[str] = []
         self.codes: dict[int, int] = {}
+        self.pieces: list[int] = []
         for i in self._read:
             first = len(self.feature_names)
             self.feature_names += [f"{self._name(i)}{each}" for each in found[i].suffixes()]
             self.places[i if labels is None else labels[i]] = slice(first, len(self.feature_names))
+            self.pieces += [first + j for j in found[i].pieces]
             if found[i].n_codes:
                 self.codes[first] = found[i].n_codes
         self.width = len(self.feature_names)
@@ -86,6 +90,7 @@ class Table:
         numeric: Iterable[Any] = (),
         drop: Iterable[Any] = (),
         one_hot_max: int = ONE_HOT_MAX,
+        ranked: bool = False,
         name: str = "X",
     ) -> Table:
         """What a table says of its columns.
@@ -98,6 +103,8 @@ class Table:
             Columns to compare for equality alone, columns of text to take as numbers, and columns to leave out.
         one_hot_max : int
             How many values of categories become a column each; more become a code.
+        ranked : bool
+            Whether numbers become their rank and pieces of their range too, see `Numbers`.
         name : str
             What errors call X.
 
@@ -121,6 +128,7 @@ class Table:
                 categorical=i in named["categorical"],
                 numeric=i in named["numeric"],
                 one_hot_max=one_hot_max,
+                ranked=ranked,
             )
             for i in range(source.n_columns)
         ]

@@ -35,9 +35,9 @@ from .saving import SavedPopulation
 from .tabular_recipe import FEWEST_ROWS, Recipe, recipe
 
 BEYOND = 0.1  # of the range of the training targets: so far beyond it predictions go
-REPEATS = 5  # permutations of a column
+REPEATS = 3  # permutations of a column
 MOST_PERMUTED_ROWS, FEWEST_PERMUTED_ROWS = 2000, 100
-MOST_PERMUTED = 2e8  # numbers in all permuted tables
+SHARE = 0.1  # of the passes of the training, which permuted rows take
 
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 _NOT_NEGATIVE, _POSITIVE = [Interval(Real, 0, None, closed="left")], [Interval(Real, 0, None, closed="neither")]
@@ -62,16 +62,26 @@ CONSTRAINTS: dict[str, Any] = {
 # ---- what networks read and give ----
 
 
-def new_population(table: Table, how: Recipe, output: Dense, loss: str, seeds: list[int]) -> Population:
-    """Networks for a table's matrix. Those of codes begin with a table of vectors for each column of these.
+def n_views(table: Table) -> int:
+    """How many networks there are for each member: where numbers have pieces, one that reads them and one without."""
+    return 2 if table.pieces else 1
 
-    The vector of code 0, which stands for unknown and missing values, begins as zeros: training may never see it.
+
+def new_population(table: Table, how: Recipe, output: Dense, loss: str, seeds: list[int]) -> Population:
+    """Networks for a table's matrix, first those that read all of it, then those that read it without pieces.
+
+    Where there are codes, a network begins with a table of vectors for each column of them. The vector of code 0, which
+    stands for unknown and missing values, begins as zeros: training may never see it.
     """
-    hidden = [Dense(units, how.activation) for units in how.hidden_layer_sizes]
+    hidden, scale = [Dense(units, how.activation) for units in how.hidden_layer_sizes], None
+    if table.pieces:
+        scale = np.ones((len(seeds), table.width))
+        scale[len(seeds) // 2 :, table.pieces] = 0.0
+    how_made: dict[str, Any] = {"loss": loss, "rng": seeds, "input_scale": scale}
     if not table.codes:
-        return Population([table.width, *hidden, output], len(seeds), loss=loss, rng=seeds)
+        return Population([table.width, *hidden, output], len(seeds), **how_made)
     embedding = Embedding(tuple(table.codes), tuple(table.codes.values()))
-    population = Population([table.width, embedding, *hidden, output], len(seeds), loss=loss, rng=seeds)
+    population = Population([table.width, embedding, *hidden, output], len(seeds), **how_made)
     vectors, first = population.vectors, 0
     for categories, width in zip(embedding.categories, embedding.widths or (), strict=True):
         vectors[:, first : first + width] = 0.0
@@ -232,7 +242,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         y = self._checked_targets(y)
         if len(y) < 2:
             raise ValueError(f"X must hold two rows at least, got {len(y)} sample")
-        table = Table.of(X, categorical=p.categorical, numeric=p.numeric, drop=p.drop)
+        table = Table.of(X, categorical=p.categorical, numeric=p.numeric, drop=p.drop, ranked=True)
         matrix = table.transform(X)
         check_consistent_length(matrix, y)
         weights = self._class_weights(y)
@@ -245,7 +255,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         learned, targets, n_outputs = self._learned(y)
         how = self._recipe(len(y), table.width, n_outputs)
         random = check_random_state(p.random_state)
-        seeds = random.randint(MAX_SEED, size=how.n_members).tolist()
+        seeds = random.randint(MAX_SEED, size=how.n_members * n_views(table)).tolist()
         labels = targets if targets.ndim == 1 else np.zeros(len(targets), np.int64)
         folds = fold_numbers(labels, how.n_folds, random)
         samples = Samples(matrix, targets, weights, folds)
@@ -274,7 +284,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         how: Recipe = learned["recipe_"]
         network = learned["table_"], how, Dense(n_outputs, self._output), self._loss, seeds
         population = new_population(*network)
-        members = np.arange(len(seeds)) % how.n_folds
+        members = np.arange(len(seeds)) % how.n_members % how.n_folds
         options: dict[str, Any] = {}
         if samples.held:
             options["rows"] = samples.folds != members[:, None]
@@ -347,7 +357,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         found = np.zeros(len(table.encodings))
         if not n:
             return found * np.nan
-        most = int(MOST_PERMUTED // (REPEATS * len(table.places) * samples.inputs.shape[1]))
+        most = int(SHARE * 3 * self.recipe_.epochs * n / (REPEATS * len(table.places)))
         random = np.random.default_rng(n)
         samples = samples.some(random.permutation(n)[: max(FEWEST_PERMUTED_ROWS, min(most, MOST_PERMUTED_ROWS))])
         n = len(samples.inputs)
@@ -414,7 +424,9 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         Columns to compare for equality alone, columns of text to take as numbers, and columns to leave out. The kinds
         of all others follow from their dtypes: text is a category, integers are numbers.
     n_members : int or "auto"
-        How many networks. "auto", as below, follows from the size of the table: 8 up to 50,000 rows, then fewer.
+        How many members, each with a part of the rows of its own that it does not see. Where the table has numbers, a
+        member is two networks. "auto", as below, follows from the size of the table: 6 up to 1,000 rows, 8 up to
+        50,000, then fewer.
     hidden_layer_sizes : int, sequence of int or "auto"
         Neurons of the hidden layers.
     epochs : int or "auto"
@@ -453,7 +465,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     validation_score_ : float
         The accuracy on held-out rows: each is predicted by the networks that have not seen it.
     feature_importances_ : array (n_features_in_,), float64
-        How much the log loss of held-out rows rises where the values of a column are permuted, in the mean of 5
+        How much the log loss of held-out rows rises where the values of a column are permuted, in the mean of 3
         permutations of at most 2,000 rows; 0 for a column that is dropped.
     n_features_in_, n_iter_ : int
         The columns; the most epochs that one network did.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from ..checks import scalars
@@ -9,6 +10,7 @@ from ..checks.scalars import shown
 
 FEWEST_ROWS = 20  # with fewer no row is held out
 FEWEST_FOLDS, MOST_FOLDS = 5, 10
+SMALL_ROWS, FEW_ROWS, MANY_ROWS = 1000, 1500, 100_000
 
 
 class Recipe(NamedTuple):
@@ -55,16 +57,19 @@ def recipe(rows: int, columns: int, outputs: int, classes: bool) -> Recipe:
 
     classes says whether the outputs are the probabilities of classes.
     """
+    epochs = 30 if rows > FEW_ROWS else 20 if classes else 40
+    if rows > MANY_ROWS:
+        epochs = 15
     return Recipe(
-        hidden_layer_sizes=(64,) if rows < 10_000 else (128,),
+        hidden_layer_sizes=(64,) if rows > SMALL_ROWS else (32,),
         activation="relu",
-        epochs=60 if rows < 100_000 else 30,
-        patience=10,
-        batch_size=16 if rows < 500 else 32 if rows < 2_000 else 64 if rows < 20_000 else 256,
+        epochs=epochs,
+        patience=max(5, epochs // 4),
+        batch_size=min(max(2 ** round(math.log2(rows / 64)), 16), 128 if rows <= MANY_ROWS else 256),
         learning_rate=0.01,
         beta2=0.95,
         weight_decay=0.0,
         dropout=0.0,
         label_smoothing=0.0,
-        n_members=8 if rows <= 50_000 else 4 if rows <= 200_000 else 2,
+        n_members=6 if rows <= SMALL_ROWS else 8 if rows <= 50_000 else 4 if rows <= 200_000 else 2,
     )

@@ -1,6 +1,7 @@
 """Tables of mixed columns as matrices: each kind against its formula, and the same bits from every library."""
 
 import datetime
+import itertools
 import json
 import math
 import warnings
@@ -869,3 +870,49 @@ def test_random_tables_give_finite_numbers_and_come_back():
             assert np.abs(matrix).max() <= 3
             again = Table.from_dict(json.loads(json.dumps(table.to_dict(), allow_nan=False)))
             assert as_bits(again, frame, dtype="float64") == matrix.tobytes()
+
+
+# ---- ranks and pieces ----
+
+
+def test_ranks_and_pieces_of_numbers():
+    """The rank among the training numbers, and how far each eighth of them is filled; gaps are zeros in all parts."""
+    x = np.sort(rng.lognormal(size=257))
+    x = x - x[128] + 5  # the median is 5
+    table = Table.of({"x": [*x.tolist(), None], "two": [0, 1] * 129}, ranked=True)
+    assert table.feature_names == ["x", "x rank", *(f"x piece {i}" for i in range(1, 9)), "x missing", "two"]
+    assert table.pieces == list(range(2, 10))
+    new = [float(x[0]), float(x[256]), float(x[64]), -1e6, 1e6, None, float((x[100] + x[102]) / 2)]
+    matrix = table.transform({"x": new, "two": [0] * 7}, "float64")
+    # Quantile i of 128 is x[2 i]; an eighth has 16 of these.
+    np.testing.assert_allclose(matrix[:6, 1], [-1.7, 1.7, -0.85, -1.7, 1.7, 0], atol=1e-12)
+    np.testing.assert_allclose(matrix[6, 1], 1.7 * (2 * 50.5 / 128 - 1))
+    edges = x[::32]
+    pieces = [[min(max((value - low) / (high - low), 0), 1) for low, high in itertools.pairwise(edges)] for value in x]
+    np.testing.assert_allclose(
+        table.transform({"x": x.tolist(), "two": [0] * 257}, "float64")[:, 2:10], pieces, atol=1e-12
+    )
+    np.testing.assert_array_equal(matrix[3:6, 2:10], [[0] * 8, [1] * 8, [0] * 8])
+    z = (x - 5) / (x[192] - x[64])
+    np.testing.assert_allclose(
+        table.transform({"x": x.tolist(), "two": [0] * 257}, "float64")[:, 0], z / np.sqrt(1 + (z / 20) ** 2), rtol=1e-9
+    )
+    again = Table.from_dict(json.loads(json.dumps(table.to_dict())))
+    np.testing.assert_array_equal(again.transform({"x": new, "two": [0] * 7}, "float64"), matrix)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q: q[:-1], "quantiles must be 129 sorted numbers that differ, got 128"),
+        (lambda q: q[::-1], "quantiles must be 129 sorted"),
+        (lambda q: [1.0] * 129, "quantiles must be 129 sorted"),
+        (lambda q: [*q[:-1], "a"], "quantiles must be a"),
+        (lambda q: 3, "quantiles must be a list of numbers, got 3"),
+    ],
+)
+def test_quantiles_that_are_none(change, message):
+    d = Table.of({"x": list(range(50))}, ranked=True).to_dict()
+    d["columns"][0]["quantiles"] = change(list(d["columns"][0]["quantiles"]))
+    with pytest.raises((ValueError, TypeError), match=message):
+        Table.from_dict(d)

@@ -95,14 +95,17 @@ def test_members_are_models_trained_alone(classes):
     labels = np.digitize(y, [5, 9]) if classes else np.zeros(80, int)
     made = (TabularClassifier if classes else TabularRegressor)(n_members=5, hidden_layer_sizes=(8,), **how)
     made.fit(X, labels if classes else y)
-    Z = Table.of(X).transform(X)
+    table = Table.of(X, ranked=True)
+    Z, without = table.transform(X), np.array([0.0 if "piece" in name else 1.0 for name in table.feature_names])
     targets = labels if classes else ((y - y.mean()) / y.std()).astype("f4")[:, None]
-    seeds, folds = folds_of(labels, 5, 5)
-    outputs, held_out = [], np.empty((80, 3 if classes else 1))
+    seeds, folds = folds_of(labels, 10, 5)
+    outputs, held_out = [], np.zeros((80, 3 if classes else 1))
     for i, seed in enumerate(seeds):
         head = Dense(3, "softmax") if classes else Dense(1, "identity")
-        model = Model([3, Dense(8, "relu"), head], loss="cross_entropy" if classes else "quadratic", rng=seed)
-        seen = folds != i
+        how_made = {"loss": "cross_entropy" if classes else "quadratic", "rng": seed}
+        scale = without if i >= 5 else np.ones(len(without))
+        model = Model([len(without), Dense(8, "relu"), head], input_scale=scale, **how_made)
+        seen = folds != i % 5
         rate = CosineDecay(0.02, 6 * int(np.ceil(seen.sum() / 16)), per="step")
         model.fit(
             Z[seen],
@@ -115,7 +118,7 @@ def test_members_are_models_trained_alone(classes):
         )
         np.testing.assert_allclose(made.population_[i].predict(Z), model.predict(Z), rtol=1e-3, atol=1e-3)
         outputs.append(model.predict(Z))
-        held_out[~seen] = model.predict(Z[~seen])
+        held_out[~seen] += model.predict(Z[~seen]) / 2
     mean = np.mean(outputs, axis=0)
     if classes:
         np.testing.assert_allclose(made.predict_proba(X), mean, atol=1e-3)
@@ -171,7 +174,7 @@ def test_so_few_rows_that_none_is_held_out(kind):
     X, y = numbers(12)
     y = (y > np.median(y)) if kind is TabularClassifier else y
     made = kind(**QUICK).fit(X, y)
-    assert made.history_.epochs.tolist() == [4] * 5
+    assert made.history_.epochs.tolist() == [4] * 10  # two for each of five members
     assert np.isnan(made.history_.val_loss).all()
     assert np.isnan(made.validation_score_)
     assert np.isnan(made.feature_importances_).all()
@@ -192,7 +195,7 @@ def test_a_row_that_is_alone_in_its_class_is_seen_by_all():
 
 def test_the_recipe_follows_from_the_size():
     small, large = recipe(1000, 10, 1, False), recipe(100_000, 10, 1, False)
-    assert (small.n_members, recipe(50_000, 10, 1, False).n_members) == (8, 8)
+    assert (small.n_members, recipe(50_000, 10, 1, False).n_members) == (6, 8)
     assert large.n_members < 8
     assert large.batch_size > small.batch_size
     assert [small._replace(n_members=n).n_folds for n in (1, 5, 8, 30)] == [5, 5, 8, 10]
@@ -212,7 +215,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_threads(monkeypatch):
 
 def test_a_time_limit():
     X, y = numbers()
-    assert TabularRegressor(**QUICK, max_time=1e-9).fit(X, y).history_.epochs.tolist() == [1] * 5
+    assert TabularRegressor(**QUICK, max_time=1e-9).fit(X, y).history_.epochs.tolist() == [1] * 10
 
 
 def test_what_a_fit_tells(capsys):
@@ -220,7 +223,7 @@ def test_what_a_fit_tells(capsys):
     TabularRegressor(**QUICK, verbose=1).fit(X, y)
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1", "2", "3", "4"]
     TabularRegressor(**QUICK, progress=True).fit(X, y)
-    assert "20/20" in capsys.readouterr().err
+    assert "40/40" in capsys.readouterr().err
 
 
 # ---- Ctrl-C ----
@@ -244,7 +247,7 @@ def test_ctrl_c_leaves_what_the_last_finished_epochs_left(monkeypatch):
     interrupts(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         made.fit(X, y)
-    assert made.history_.epochs.tolist() == [2] * 5
+    assert made.history_.epochs.tolist() == [2] * 10
     assert made.predict(X).shape == (80,)
     np.testing.assert_allclose(
         made.predict_interval(X)[1] - made.predict(X), made.predict(X) - made.predict_interval(X)[0]
@@ -422,7 +425,7 @@ def test_what_columns_are_can_be_overridden():
     text = str(made.table_)
     assert [line.split()[:3] for line in text.splitlines()[1:]] == [
         ["code", "categories", "3"],
-        ["price", "numbers", "1"],
+        ["price", "numbers", "4"],
         ["id", "dropped", "0"],
     ]
     assert made.feature_importances_[2] == 0
@@ -472,15 +475,15 @@ def test_many_categories_have_vectors_of_their_own(kind):
     frame = {"key": keys, "x": rng.standard_normal(84).tolist()}
     made = kind(**QUICK | {"epochs": 60}).fit(frame, [int(key) > 6 for key in keys])
     (embedding, *_), population = made.population_.layers, made.population_
-    assert (embedding.columns, embedding.categories) == ((1,), (15,))
-    unknown = [model.tensors[0]["embedding_1"][0] for model in population]
+    assert (embedding.columns, embedding.categories) == ((10,), (15,))
+    unknown = [model.tensors[0]["embedding_10"][0] for model in population]
     np.testing.assert_array_equal(unknown, np.zeros((len(population), *embedding.widths)))
     assert made.score(frame, [int(key) > 6 for key in keys]) > 0.9
     x = {"x": [0.0, 0.0, 0.0]}
     found = made.predict({"key": ["99", None, "00"], **x})
     assert found[0] == found[1]
     matrix = made.table_.transform({"key": ["99", None, "00"], **x})
-    np.testing.assert_array_equal(matrix[:, 1], [0, 0, 1])
+    np.testing.assert_array_equal(matrix[:, 10], [0, 0, 1])
 
 
 def test_importances_tell_which_columns_matter():
@@ -488,7 +491,7 @@ def test_importances_tell_which_columns_matter():
     frame["noise"], frame["same"] = rng.standard_normal(200), [1] * 200
     made = TabularRegressor(n_members=5, epochs=30, random_state=0).fit(frame, y)
     found = dict(zip(frame, made.feature_importances_, strict=True))
-    assert found["area"] > 10 * found["town"] > 0
+    assert 5 < found["area"] / found["town"] < 20  # the variances that they explain are 3,700 and 360
     assert found["town"] > 2 * abs(found["noise"])
     assert found["same"] == 0
     labels = np.where(y > np.median(y), "dear", "cheap")
@@ -557,7 +560,7 @@ def test_a_file_has_all_that_the_estimator_has(kind, rows, tmp_path):
     [
         (lambda d, t: d["table"]["columns"].pop(), "feature_importances_ must have shape"),
         (lambda d, t: d["table"].pop("labels"), "a table must have 'columns' and 'labels'"),
-        (lambda d, t: d["table"]["columns"][0].update(gaps=True), "the networks must read 4 inputs, got 3"),
+        (lambda d, t: d["table"]["columns"][0].update(gaps=True), "the networks must read 31 inputs, got 30"),
         (lambda d, t: d["targets"].update(means=[1.0, 2.0]), "must be a list, one for each target"),
         (lambda d, t: d.pop("targets"), "targets"),
         (lambda d, t: t.update(residuals=t["residuals"][::-1]), "residuals must have shape"),
