@@ -659,6 +659,8 @@ def test_a_population_is_trained_by_one_at_a_time(monkeypatch, engine):
     found = []
 
     def during(*arguments):
+        if arguments[-1] > 0:  # a thread that helps may come when the fit has ended
+            return train(*arguments)
         for call in (
             lambda: population.fit(X, y, epochs=1, batch_size=16),
             lambda: population.replace([0], [1]),
