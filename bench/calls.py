@@ -4,8 +4,8 @@ It prints six tables:
 
 - Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
 - A `fit` of one epoch with dropout at the rate of the last fit, and at another; 50 samples of dropout in a prediction,
-  in turn with NumPy; then many networks of 8-16-1 in one compiled call, each with its own rates, beside a loop of
-  `fit`.
+  in turn with NumPy; predictions of inputs as they are, multiplied by a number, and by arrays, in turn, with the ratio
+  to the first; then many networks of 8-16-1 in one compiled call, each with its own rates, beside a loop of `fit`.
 - Single steps of Adam (relu, softmax, cross-entropy), in turn with other packages that are installed. In brackets is
   how many times as long as fastnn a package takes.
 - Predictions of a few rows, in turn in the same way.
@@ -166,6 +166,15 @@ def check_samples(calls):
         raise ArithmeticError(f"samples of dropout differ by {(apart / deviation).max():.1f} standard deviations")
 
 
+def shifted_predictions(sizes, n):
+    """{how inputs are loaded: predict(calls)} of n rows: as they are, by a number, and by arrays."""
+    X = np.random.default_rng(0).random((n, sizes[0]), dtype=np.float32)
+    found = {}
+    for name, scale in {"as they are": None, "a number": 0.5, "arrays": np.full(sizes[0], 0.5)}.items():
+        found[name] = _repeated(functools.partial(fastnn.Model(sizes, input_scale=scale, rng=0).predict, X, threads=1))
+    return found
+
+
 def print_values(options):
     """Print what other values of a rule cost, samples of dropout, and many networks with values of their own."""
     for name, value in refits(QUICK_CALLS if options.quick else CALLS).items():
@@ -177,6 +186,10 @@ def print_values(options):
         runs, options.rounds, QUICK_TURN_SECONDS if options.quick else TURN_SECONDS
     ).items():
         print(f"{SAMPLES} samples of dropout, {name:18}{value:10.1f} us", flush=True)
+    for sizes, n in itertools.product(((784, 30, 10), (64, 32, 10)), (10_000, 1)):
+        found = compare(shifted_predictions(sizes, n), options.rounds, QUICK_TURN_SECONDS if options.quick else 0.2)
+        for name, (value, ratio) in found.items():
+            print(f"predict {named(sizes)}, {n:,} rows, {name:12}{value:10.1f} us{ratio:8.2f}", flush=True)
     n = 10 if options.quick else 1000
     for name, value in many(n, options.rounds).items():
         print(f"{n} networks, {name:28}{value:10.3f} s", flush=True)

@@ -253,7 +253,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
             some = weights > 0
             matrix, y, weights = matrix[some], y[some], weights[some]
         learned, targets, n_outputs = self._learned(y)
-        how = self._recipe(len(y), table.width, n_outputs)
+        how = self._recipe(len(y))
         random = check_random_state(p.random_state)
         seeds = random.randint(MAX_SEED, size=how.n_members * n_views(table)).tolist()
         labels = targets if targets.ndim == 1 else np.zeros(len(targets), np.int64)
@@ -262,7 +262,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         self._train({"table_": table, "recipe_": how, **learned}, samples, seeds, n_outputs)
         return self
 
-    def _recipe(self, rows: int, columns: int, n_outputs: int) -> Recipe:
+    def _recipe(self, rows: int) -> Recipe:
         """How the networks are trained: by the numbers that were given, else by those that follow from the table."""
         names = ("n_members", "hidden_layer_sizes", "epochs", "batch_size", "learning_rate", "weight_decay")
         values = {name: vars(self)[name] for name in names}
@@ -276,7 +276,7 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         for name in ("learning_rate", "weight_decay"):
             if name in given:
                 given[name] = float(given[name])
-        return recipe(rows, columns, n_outputs, self._loss == "cross_entropy")._replace(**given)
+        return recipe(rows, self._loss == "cross_entropy")._replace(**given)
 
     def _train(self, learned: dict[str, Any], samples: Samples, seeds: list[int], n_outputs: int) -> None:
         """Train the networks, and set all attributes; what is there after Ctrl-C too."""

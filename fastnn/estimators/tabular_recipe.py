@@ -52,8 +52,8 @@ class Recipe(NamedTuple):
         return found
 
 
-def recipe(rows: int, columns: int, outputs: int, classes: bool) -> Recipe:
-    """The recipe for a table of so many rows, that are a matrix of so many columns, and so many outputs.
+def recipe(rows: int, classes: bool) -> Recipe:
+    """The recipe for a table of so many rows.
 
     classes says whether the outputs are the probabilities of classes.
     """

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..kernels.programs.sources import Sources
 from ..network.network import Programs
 from ..reports.progress import PopulationProgress
+from ..settings.optimizers import Optimizer
 from . import member_arguments
 from .member_arguments import Crew
 from .member_data import MemberData
@@ -20,14 +21,15 @@ from .rounds import PopulationFit, runs_of
 class _Likeness(NamedTuple):
     """What steps have in common that go on in the same programs and buffers."""
 
-    optimizer: Any  # the argument, compared by identity
+    optimizer: Any  # the argument
     threads: int | None
     sources: Sources
     rows: int
 
     def holds(self, other: _Likeness) -> bool:
-        """Whether the other steps are like these."""
-        return self.optimizer is other.optimizer and self[1:] == other[1:]
+        """Whether the other steps are like these. A sequence of optimizers may have changed since."""
+        single = isinstance(self.optimizer, (str, Optimizer))
+        return single and self.optimizer is other.optimizer and self[1:] == other[1:]
 
 
 class MemberSteps:

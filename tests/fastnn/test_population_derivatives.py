@@ -398,6 +398,10 @@ def test_further_steps_are_those_of_a_new_call(engine):
     assert [step(i, optimizer=rates).tolist() for i in (9, 10)] == [[True, True, False, True, True]] * 2
     population = pickle.loads(pickle.dumps(population))
     step(11, optimizer=rates)
+    own = [SGD(0.1)] * 5
+    step(12, optimizer=own)
+    own[2] = SGD(0.3)
+    step(13, optimizer=own)
 
 
 # ---- blend ----

@@ -194,14 +194,14 @@ def test_a_row_that_is_alone_in_its_class_is_seen_by_all():
 
 
 def test_the_recipe_follows_from_the_size():
-    small, large = recipe(1000, 10, 1, False), recipe(100_000, 10, 1, False)
-    assert (small.n_members, recipe(50_000, 10, 1, False).n_members) == (6, 8)
+    small, large = recipe(1000, False), recipe(100_000, False)
+    assert (small.n_members, recipe(50_000, False).n_members) == (6, 8)
     assert large.n_members < 8
     assert large.batch_size > small.batch_size
     assert [small._replace(n_members=n).n_folds for n in (1, 5, 8, 30)] == [5, 5, 8, 10]
     X, y = numbers(40)
     made = TabularRegressor(n_members=2, epochs=1).fit(X, y)
-    assert made.recipe_ == recipe(40, 3, 1, False)._replace(n_members=2, epochs=1)
+    assert made.recipe_ == recipe(40, False)._replace(n_members=2, epochs=1)
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_threads(monkeypatch):

@@ -322,7 +322,8 @@ ANSWERS = {  # what each line of a table is, by its command
     "calls --table medians": r"[\d-]+, \d+ rows( +-?\d+\.\d){6}",
     "outside": r"a minibatch of PPO.*|8-64-64-4.*|steps of many.*|[\w', /-]+( +[\d.e-]+)+|",
     "training --against . --case '64-32-10 b8'": r"64-32-10 b8( +[1-9][\d,]*){2} +\d+\.\d\d +0 +[\d.]+",
-    "calls --table values": r"(fit with|50 samples of) dropout, .* \d+\.\d us|10 networks, .* \d\.\d{3} s",
+    "calls --table values": r"(fit with|50 samples of) dropout, .* \d+\.\d us"
+    r"|predict [\d-]+, (10,000|1) rows, [a-z ]+ +\d+\.\d us +\d+\.\d\d|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
     "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
