@@ -5,11 +5,15 @@ has scores, accuracy or R2, the second losses, log loss or RMSE as a share of th
 and predict, each the mean over the folds; below them is the mean rank over the sets. The last table compares with each
 other method: the difference of the scores in the mean, and how many standard errors of the paired difference that is.
 
-Half of the sets are for tuning; the others are held out, for figures that nothing was chosen by.
+Half of the sets are for tuning; the others are held out, for figures that nothing was chosen by. All of it takes hours
+with RealMLP: `--keep` writes what is measured into a file, from which a later run takes it.
 """
 
+import json
+import pathlib
 import time
 import warnings
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -36,6 +40,7 @@ FIGURES = "score", "loss", "seconds"
 OPTIONS = {
     "--half": {"choices": (*HALVES, "all"), "default": HALVES[0], "help": "which sets (default %(default)s)"},
     "--set": {"nargs": "+", "choices": [table.name for table in TABLES], "metavar": "NAME", "help": "only these sets"},
+    "--keep": {"metavar": "FILE", "help": "a JSON file of figures: those in it count, those missing are added"},
     "--cpu": {"action": "store_true", "help": "seconds are those of CPU time: for a machine that is busy"},
     "--method": {"nargs": "+", "choices": METHODS, "default": list(METHODS), "help": f"of {', '.join(METHODS)}"},
 }
@@ -74,17 +79,35 @@ def one_fold(method, kind, X, y, split, seed, clock=None):
     return *scores(kind, y[train], y[test], made["values"]), taken
 
 
-def measure(table, methods, rounds, quick=False, clock=None):
+class Kept(dict):
+    """{"set, method, round, fold": [score, loss, seconds]}, written into a file, if there is one, after each."""
+
+    def __init__(self, path=None):
+        self.path = path and pathlib.Path(path)
+        super().__init__(json.loads(self.path.read_text()) if path and self.path.exists() else {})
+
+    def get_or_measure(self, key, measured):
+        """The figures of a key, or those that measured() gives."""
+        if key not in self:
+            self[key] = list(measured())
+            if self.path:
+                self.path.write_text(json.dumps(self, indent=0))
+        return self[key]
+
+
+def measure(table, methods, rounds, quick=False, clock=None, kept=None):
     """{method: an array (rounds * folds, 3) of scores, losses and seconds} of a data set."""
+    kept = Kept() if kept is None else kept
     X, y = table.load()
     if quick:
         some = np.random.default_rng(0).permutation(len(y))[:QUICK_ROWS]
         X, y = X.iloc[some].reset_index(drop=True), y[some]
     found = {name: [] for name in methods}
     for seed in range(rounds):
-        for split in folds(table.kind, y, QUICK_FOLDS if quick else FOLDS, seed):
+        for fold, split in enumerate(folds(table.kind, y, QUICK_FOLDS if quick else FOLDS, seed)):
             for name in methods:
-                found[name].append(one_fold(METHODS[name], table.kind, X, y, split, seed, clock))
+                work = partial(one_fold, METHODS[name], table.kind, X, y, split, seed, clock)
+                found[name].append(kept.get_or_measure(f"{table.name}, {name}, {seed}, {fold}", work))
     return {name: np.array(each) for name, each in found.items()}
 
 
@@ -139,13 +162,13 @@ def run(options):
     half = None if options.set or options.half == "all" else options.half
     chosen = [table for table in tables(half) if not options.set or table.name in options.set]
     clock = time.process_time if options.cpu else None
-    results = {}
+    results, kept = {}, Kept(options.keep)
     with environment(OMP_NUM_THREADS="1"):
         for table in chosen:
             if find_spec(table.package) is None:
                 print(f"{table.name}: skipped, {table.package} is not installed")
                 continue
-            results[table.name] = measure(table, methods, options.rounds, options.quick, clock)
+            results[table.name] = measure(table, methods, options.rounds, options.quick, clock, kept)
             rows = len(table.load()[1])
             print(f"{table.name}: {table.kind}, {half_of(table.name)}, {rows} rows, load {load():.1f}", flush=True)
     print_figures(results, methods)

@@ -101,8 +101,9 @@ class Numbers(Encoding):
     but for integers that no float has. Source: Holzmueller, Grinsztajn and Steinwart, "Better by default", 2024.
 
     With quantiles, also its rank among the numbers of the training, from -MOST_RANK to MOST_RANK, and how far each part
-    of the range between eighths of these numbers is filled, from 0 to 1 (piecewise linear encoding: Gorishniy, Rubachev
-    and Babenko 2022). Then c is FAR_CLIP, because the rank tells numbers apart that lie far out; else it is CLIP.
+    of the range between eighths of these numbers is filled, from 0 to 1, where there are two parts at least (piecewise
+    linear encoding: Gorishniy, Rubachev and Babenko 2022). Then c is FAR_CLIP, because the rank tells numbers apart
+    that lie far out; else it is CLIP.
     """
 
     kind: ClassVar[str] = "numbers"
@@ -124,7 +125,6 @@ class Numbers(Encoding):
         quantiles = np.empty(0)
         if ranked and len(np.unique(x)) > 2:
             quantiles = np.quantile(x, np.linspace(0, 1, QUANTILES + 1))
-            quantiles = quantiles if len(np.unique(quantiles[::PIECE])) > 2 else quantiles[:0]
         return cls(column.missing is not None, origin, float(np.median(x)), scale, tuple(quantiles.tolist()))
 
     @cached_property
@@ -134,17 +134,22 @@ class Numbers(Encoding):
 
     @cached_property
     def _edges(self) -> NDArray[np.float64]:
-        """Where pieces begin and end."""
-        return np.unique(self.quantiles[::PIECE])
+        """Where pieces begin and end; nowhere if there were but one."""
+        edges = np.unique(self.quantiles[::PIECE])
+        return edges if len(edges) > 2 else edges[:0]
 
     @property
     def pieces(self) -> range:
-        return range(2, 1 + len(self._edges)) if self.quantiles else range(0)
+        return range(2, 2 + self._n_pieces)
+
+    @property
+    def _n_pieces(self) -> int:
+        return max(0, len(self._edges) - 1)
 
     def parts(self) -> list[str]:
         if not self.quantiles:
             return [""] if self.scale else []
-        return ["", " rank", *(f" piece {i}" for i in range(1, len(self._edges)))]
+        return ["", " rank", *(f" piece {i}" for i in range(1, 1 + self._n_pieces))]
 
     def read(self, column: Column) -> Column:
         """The column as numbers."""
@@ -152,12 +157,16 @@ class Numbers(Encoding):
 
     def values(self, column: Column) -> tuple[Column, list[NDArray[Any]]]:
         column = self.read(column)
+        return column, self.of_numbers(column.values)
+
+    def of_numbers(self, values: NDArray[Any]) -> list[NDArray[np.float64]]:
+        """What the parts are (n,) for numbers (n,)."""
         if not self.quantiles:
-            return column, [self.scaled(column.values)] if self.scale else []
-        x, edges = difference(column.values, self.origin), self._edges
+            return [self.scaled(values)] if self.scale else []
+        x, edges = difference(values, self.origin), self._edges
         rank = MOST_RANK * np.interp(x, self._cuts, np.linspace(-1, 1, len(self._cuts)))
         pieces = [np.clip((x - low) / (high - low), 0, 1) for low, high in itertools.pairwise(edges.tolist())]
-        return column, [self.scaled(column.values), rank, *pieces]
+        return [self.scaled(values), rank, *pieces]
 
     def scaled(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Numbers (n,), scaled and clipped."""
@@ -167,8 +176,12 @@ class Numbers(Encoding):
         return z / np.sqrt(1.0 + np.square(z / (FAR_CLIP if self.quantiles else CLIP)))
 
     def told(self) -> str:
-        ranked = f", rank, {len(self._edges) - 1} pieces" if self.quantiles else ""
-        return f"median {self.origin + self.centre:.6g}, scale {self.scale:.6g}{ranked}" if self.scale else ""
+        return f"median {self.origin + self.centre:.6g}, scale {self.scale:.6g}{self.ranked}" if self.scale else ""
+
+    @property
+    def ranked(self) -> str:
+        """That there are ranks and pieces, for people."""
+        return f", rank{f', {self._n_pieces} pieces' if self._n_pieces else ''}" if self.quantiles else ""
 
     def check(self) -> None:
         scalars.integer("origin", self.origin, -(2**63), 2**64 - 1)
@@ -179,9 +192,9 @@ class Numbers(Encoding):
         if self.quantiles:
             for each in self.quantiles:
                 scalars.number("quantiles", each, -np.inf)
-            sizes = len(self.quantiles), len(self._edges)
-            if sizes[0] != QUANTILES + 1 or sizes[1] < 3 or list(self.quantiles) != sorted(self.quantiles):
-                raise ValueError(f"quantiles must be {QUANTILES + 1} sorted numbers that differ, got {sizes[0]}")
+            n = len(self.quantiles)
+            if n != QUANTILES + 1 or len(self._cuts) < 2 or list(self.quantiles) != sorted(self.quantiles):
+                raise ValueError(f"quantiles must be {QUANTILES + 1} sorted numbers that differ, got {n}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,8 +349,9 @@ def _plain(value: Any) -> Any:
 class Dates(Encoding):
     """Dates and times: the year as a number, sine and cosine of the parts of year and day, and the weekday, one-hot.
 
-    A part of the year is the time since it began, divided by its 365 or 366 days. What does not vary in training is
-    left out, also a weekday that does not come. Times are those that a clock of their time zone shows.
+    A part of the year is the time since it began, divided by its 365 or 366 days; it is the fraction of the year as a
+    number, 2026.5 in the middle of 2026. What does not vary in training is left out, also a weekday that does not come.
+    Times are those that a clock of their time zone shows.
     """
 
     kind: ClassVar[str] = "dates"
@@ -348,10 +362,10 @@ class Dates(Encoding):
     weekdays: tuple[int, ...]  # 0 is Monday
 
     @classmethod
-    def of(cls, column: Column) -> Dates:
-        """What the dates that are not missing, one at least, say."""
+    def of(cls, column: Column, ranked: bool = False) -> Dates:
+        """What the dates that are not missing, one at least, say; the year has ranks and pieces if they are ranked."""
         years, of_year, of_day, weekdays = _parts(column.present())
-        year = Numbers.of(Column(column.what, "numbers", years, None))
+        year = Numbers.of(Column(column.what, "numbers", years + of_year, None), ranked)
         found = tuple(np.flatnonzero(np.bincount(weekdays, minlength=7)).tolist())
         return cls(
             column.missing is not None,
@@ -361,8 +375,12 @@ class Dates(Encoding):
             found if len(found) > 1 else (),
         )
 
+    @property
+    def pieces(self) -> range:
+        return self.year.pieces if self.year else range(0)
+
     def parts(self) -> list[str]:
-        found = [" year"] if self.year else []
+        found = [f" year{part}" for part in self.year.parts()] if self.year else []
         for part, varies in (("year", self.of_year), ("day", self.of_day)):
             found += [f" sine of {part}", f" cosine of {part}"] if varies else []
         return found + [f" {WEEKDAYS[day]}" for day in self.weekdays]
@@ -370,13 +388,17 @@ class Dates(Encoding):
     def values(self, column: Column) -> tuple[Column, list[NDArray[Any]]]:
         column = columns.to_dates(column)
         years, of_year, of_day, weekdays = _parts(column.values)
-        found: list[NDArray[Any]] = [self.year.scaled(years)] if self.year else []
+        found: list[NDArray[Any]] = self.year.of_numbers(years + of_year) if self.year else []
         for part, varies in ((of_year, self.of_year), (of_day, self.of_day)):
             found += [np.sin(2 * np.pi * part), np.cos(2 * np.pi * part)] if varies else []
         return column, found + [weekdays == day for day in self.weekdays]
 
     def told(self) -> str:
-        parts = ("year", self.year), ("part of the year", self.of_year), ("part of the day", self.of_day)
+        parts = (
+            (f"year{self.year.ranked if self.year else ''}", self.year),
+            ("part of the year", self.of_year),
+            ("part of the day", self.of_day),
+        )
         return ", ".join([name for name, there in parts if there] + ["weekday"] * bool(self.weekdays))
 
     def described(self) -> dict[str, Any]:
@@ -444,7 +466,7 @@ def learned(column: Column, *, categorical: bool, numeric: bool, one_hot_max: in
             _no_free_text(column, one_hot_max)
         found = Categories.of(column, one_hot_max)
     elif kind == "dates":
-        found = Dates.of(column)
+        found = Dates.of(column, ranked)
     else:
         found = {"numbers": Numbers, "durations": Durations}[kind].of(column, ranked)
     return found if found.suffixes() else Dropped(False, "constant")

@@ -15,7 +15,7 @@ from .columns import Column
 from .encodings import EXACT
 
 LARGEST = 1e140  # the squares of numbers up to it, and their sums, are finite
-SKEWED = 1.0  # from this skewness on a logarithm may help
+SKEWED = 1.5  # from this skewness on a logarithm may help
 LOG_MAX = 709.0  # its exponential is finite
 
 
@@ -105,7 +105,7 @@ class Standardised(NamedTuple):
 
         log_target : "auto", True or False
             Whether to take logarithms, which numbers above 0 have. "auto" takes them of a target that is skewed to
-            large values, where its skewness is above 1, and that of the logarithms is less than half as far from 0.
+            large values, where its skewness is above 1.5, and that of the logarithms is less than half as far from 0.
 
         Raises ValueError for numbers that are not finite, and for log_target=True where one is not above 0.
         """

@@ -34,10 +34,10 @@ from .ensembles import MAX_SEED, finite_members, store
 from .saving import SavedPopulation
 from .tabular_recipe import FEWEST_ROWS, Recipe, recipe
 
-BEYOND = 0.1  # of the range of the training targets: so far beyond it predictions go
 REPEATS = 3  # permutations of a column
 MOST_PERMUTED_ROWS, FEWEST_PERMUTED_ROWS = 2000, 100
 SHARE = 0.1  # of the passes of the training, which permuted rows take
+PERMUTED_NUMBERS = 2**20  # of the matrices that are predicted at once
 
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 _NOT_NEGATIVE, _POSITIVE = [Interval(Real, 0, None, closed="left")], [Interval(Real, 0, None, closed="neither")]
@@ -360,22 +360,26 @@ class _Tabular(SavedPopulation, BaseEstimator):  # type: ignore[misc]
         most = int(SHARE * 3 * self.recipe_.epochs * n / (REPEATS * len(table.places)))
         random = np.random.default_rng(n)
         samples = samples.some(random.permutation(n)[: max(FEWEST_PERMUTED_ROWS, min(most, MOST_PERMUTED_ROWS))])
-        n = len(samples.inputs)
-        shuffled = np.concatenate([random.permutation(n) for _ in range(REPEATS)])
-        matrix, folds = np.tile(samples.inputs, (REPEATS, 1)), np.tile(samples.folds, REPEATS)
-
-        def loss(matrix: NDArray[Any]) -> float:
-            outputs = held_out.outputs(matrix, folds[: len(matrix)])
-            losses = self._losses(outputs, np.resize(samples.targets, (len(matrix), *samples.targets.shape[1:])))
-            weights = None if samples.weights is None else np.resize(samples.weights, len(matrix))
-            return float(np.average(losses, weights=weights))
-
-        before = loss(samples.inputs)
-        for label, columns in table.places.items():
-            kept = matrix[:, columns].copy()
-            matrix[:, columns] = samples.inputs[shuffled, columns]
-            found[label if table.labels is None else table.labels.index(label)] = loss(matrix) - before
-            matrix[:, columns] = kept
+        inputs, n = samples.inputs, len(samples.inputs)
+        weights = np.ones(n) if samples.weights is None else samples.weights
+        shuffled = np.stack([random.permutation(n) for _ in range(REPEATS)])
+        labels = list(table.places)
+        for fold, population in held_out.parts.items():
+            some = np.flatnonzero(samples.folds == fold)
+            targets, weight = samples.targets[some], weights[some] / (REPEATS * weights.sum())
+            before = self._losses(mean_outputs(population, inputs[some], held_out.threads), targets)
+            at_once = max(1, PERMUTED_NUMBERS // (REPEATS * max(1, inputs[some].size)))  # columns
+            for first in range(0, len(labels), at_once):
+                part = labels[first : first + at_once]
+                rows = np.tile(some, len(part) * REPEATS)
+                matrix = inputs[rows]
+                changed = matrix.reshape(len(part), REPEATS, len(some), table.width)
+                for label, copies in zip(part, changed, strict=True):
+                    copies[..., table.places[label]] = inputs[shuffled[:, some], table.places[label]]
+                losses = self._losses(mean_outputs(population, matrix, held_out.threads), samples.targets[rows])
+                rise = (losses.reshape(len(part), REPEATS, len(some)) - before) @ weight
+                for label, each in zip(part, rise.sum(axis=1), strict=True):
+                    found[label if table.labels is None else table.labels.index(label)] += each
         return found
 
     # ---- use ----
@@ -582,7 +586,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 
     Several networks train at once, each on all rows but a part of its own, which tells it when to stop. They learn the
     targets standardised, their outputs are averaged, and predictions have the units of the targets. A prediction lies
-    within the range of the training targets, widened by a tenth of it on either side.
+    within the range of the training targets.
 
     Parameters are those of `TabularClassifier` but class_weight, and:
 
@@ -590,8 +594,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     ----------
     log_target : "auto" or bool
         Learn the logarithms of the targets, which are above 0 then. "auto" takes them of a target that is skewed to
-        large values, where its skewness is above 1, and that of the logarithms is less than half as far from 0. A
-        prediction is then nearer to the median of what may come than to its mean.
+        large values, where its skewness is above 1.5, and that of the logarithms is less than half as far from 0.
+        Predictions are then multiplied by what brings their mean on held-out rows to that of the targets.
 
     Attributes are those of `TabularClassifier` but classes_. validation_score_ is R2, and feature_importances_ say how
     much the squared error of the standardised targets rises.
@@ -608,10 +612,15 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS | {"log_target": ["boolean", *_AUTO]}
-    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {**_Tabular._noted, "_limits": saving.matrix}
+    _noted: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        **_Tabular._noted,
+        "_limits": saving.matrix,
+        "_shift": saving.vector,
+    }
     _needed: ClassVar[set[str]] = set(_noted)
     _output, _loss = "identity", "quadratic"
 
+    _shift: NDArray[np.float64]  # (n_targets,), added to outputs: the mean of a logarithm is not that of the target
     _limits: NDArray[np.float64]  # (2, n_targets): the least and the largest prediction, standardised
     _residuals: NDArray[np.float64]  # (held-out rows, n_targets): how far predictions are off, standardised, sorted
     _targets: Standardised
@@ -658,19 +667,20 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     def _learned(self, y: NDArray[Any]) -> tuple[dict[str, Any], NDArray[Any], int]:
         standardised = Standardised.of(y, vars(self)["log_target"])
         targets = standardised.forward(y, "float32")
-        least, most = targets.min(axis=0).astype(np.float64), targets.max(axis=0).astype(np.float64)
-        beyond = BEYOND * (most - least)
-        limits = np.stack([least - beyond, most + beyond])
+        limits = np.stack([targets.min(axis=0), targets.max(axis=0)]).astype(np.float64)
         return {"_targets": standardised, "_limits": limits}, targets, targets.shape[1]
 
     def _judge(self, samples: Samples, outputs: NDArray[np.float64]) -> dict[str, Any]:
-        found = np.clip(outputs, *self._limits)
-        residuals = np.sort(np.abs(found - samples.targets), axis=0)
-        score = math.nan
+        targets, shift, score = self._targets, np.zeros(len(self._targets.means)), math.nan
+        if len(outputs):
+            true, found = (targets.back(each).reshape(len(each), -1) for each in (samples.targets, outputs))
+            means = (np.average(each, axis=0, weights=samples.weights) for each in (true, found))
+            shift = np.where(targets.logarithms, np.log(np.divide(*means)) / targets.deviations, shift)
+        found = np.clip(outputs + shift, *self._limits)
         if len(found):
-            values = self._targets.back(samples.targets), self._targets.back(found)
-            score = float(r2_score(*values, sample_weight=samples.weights))
-        return {"validation_score_": score, "_residuals": residuals}
+            score = float(r2_score(true, targets.back(found), sample_weight=samples.weights))
+        residuals = np.sort(np.abs(found - samples.targets), axis=0)
+        return {"validation_score_": score, "_residuals": residuals, "_shift": shift}
 
     def _losses(self, outputs: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = np.square(outputs - targets).mean(axis=1)
@@ -715,7 +725,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     def _standardised(self, X: Any) -> NDArray[np.float64]:
         """Predictions (n, n_targets) as the networks give them, within the limits."""
         outputs = self._outputs(X)
-        return np.clip(outputs, *self._limits)
+        return np.clip(outputs + self._shift, *self._limits)
 
     def _check_outputs(self, architecture: Architecture) -> None:
         n, head = len(self._targets.means), architecture.head

@@ -42,6 +42,8 @@ class Bucket:
     task: MemberTask
     schedule: LearningRate | None
     engine: Engine | None = None
+    rates: NDArray[np.float64] | None = None  # of the schedule, until an epoch
+    rates_until: int = 0
 
     @property
     def which(self) -> NDArray[np.int64]:
@@ -157,11 +159,11 @@ class PopulationFit:
             return done + 1
         if isinstance(self.stopping, Halving):
             last = min(last, self.stopping.next_rung(done))
-        for bucket in self.buckets:
-            if bucket.schedule is not None:
-                per_epoch = self._positions(bucket) * max(1, len(bucket.which))
-                last = min(last, done + max(1, RATES_AT_A_TIME // per_epoch))
-        return last
+        return min([last, *(done + self._epochs_of_rates(bucket) for bucket in self.buckets if bucket.schedule)])
+
+    def _epochs_of_rates(self, bucket: Bucket) -> int:
+        """For how many epochs learning rates are computed at a time."""
+        return max(1, RATES_AT_A_TIME // (self._positions(bucket) * max(1, len(bucket.which))))
 
     def _positions(self, bucket: Bucket) -> int:
         """How many learning rates an epoch takes."""
@@ -179,12 +181,11 @@ class PopulationFit:
                 continue
             if bucket.engine is None:
                 bucket.engine = engine_for(bucket.task, min(self.request.threads, len(which)))
-            rates = self._bind_rates(bucket, which, goal)
+            self._bind_rates(bucket, which, goal)
             while len(which):
                 bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
                 self.report.epochs(lambda: int(self.runs["epoch"].sum()))
                 which = self._pending(which, until)
-            del rates
             if closes and not (self.epochs[bucket.which] > goal).any():
                 bucket.engine.close()
                 bucket.engine = None
@@ -194,15 +195,18 @@ class PopulationFit:
         runs = self.runs
         return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == records.RUNNING)]
 
-    def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> object:
-        """Compute the learning rates that members take until an epoch; gives what must live as long."""
+    def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> None:
+        """Compute the learning rates that members take until an epoch; those of a user's function no further."""
         schedule = bucket.schedule
-        if schedule is None:
-            return None
-        per = learning_rates.per_of(schedule)
+        if schedule is None or goal <= bucket.rates_until:
+            return
+        per, done = learning_rates.per_of(schedule), self.runs["epoch"][which]
+        if isinstance(schedule, learning_rates.NAMED):
+            last = int(self.epochs[which].max())
+            goal = max(goal, min(last, int(done.min()) + self._epochs_of_rates(bucket)))
         states, number = self.members.states[which], bucket.task.start["optimizer"][0]
         positions = np.where(states["optimizer"] == number, states["numbers"][:, POSITIONS[per]], 0).astype(np.int64)
-        first, ahead = int(positions.min()), int((goal - self.runs["epoch"][which]).max())
+        first, ahead = int(positions.min()), int((goal - done).max())
         most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
         firsts, places = np.unique(self._first_rates(bucket)[which], return_inverse=True)
         if hasattr(schedule, "learning_rate"):
@@ -215,7 +219,7 @@ class PopulationFit:
             used = self.request.optimizers[int(which[(places == wrong[0][0]).argmax()])].learning_rate
             raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {used!r}")
         self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
-        return table
+        bucket.rates, bucket.rates_until = table, goal
 
     def _first_rates(self, bucket: Bucket) -> NDArray[np.float64]:
         kind = int(self.request.optimizers.which[bucket.which[0]])

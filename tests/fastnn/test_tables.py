@@ -340,6 +340,7 @@ def test_dates_are_parts_of_the_year_and_the_day():
     ]
     found = table.transform({"t": [*values, None]}, "float64")
     years, of_year, of_day, weekdays = (np.array(each) for each in zip(*map(parts_of, values), strict=True))
+    years = years + of_year
     first, third = np.quantile(years, [0.25, 0.75])
     np.testing.assert_allclose(found[:-1, 0], clipped((years - np.median(years)) / (third - first)), rtol=1e-13)
     for j, part in ((1, of_year), (3, of_day)):
@@ -349,14 +350,24 @@ def test_dates_are_parts_of_the_year_and_the_day():
     assert not found[-1].any()
 
 
+def test_years_have_ranks_and_pieces_as_numbers_have():
+    days = [datetime.datetime(2020, 1, 1) + datetime.timedelta(days=int(day)) for day in rng.integers(0, 3000, 60)]
+    table = Table.of({"t": days}, ranked=True)
+    years = np.array([parts_of(day)[0] + parts_of(day)[1] for day in days])
+    numbers = Table.of({"year": years}, ranked=True)
+    assert [name.removeprefix("t ") for name in table.feature_names[:10]] == numbers.feature_names
+    np.testing.assert_array_equal(table.transform({"t": days})[:, :10], numbers.transform({"year": years}))
+    assert table.pieces == numbers.pieces == list(range(2, 10))
+
+
 def test_parts_of_dates_that_do_not_vary_are_dropped():
     weekdays = [datetime.date(2024, 5, day) for day in (6, 7, 8, 13)]  # Monday to Wednesday
     table = Table.of({"t": [*weekdays, None]})
-    expected = ["t sine of year", "t cosine of year", "t Monday", "t Tuesday", "t Wednesday", "t missing"]
+    expected = ["t year", "t sine of year", "t cosine of year", "t Monday", "t Tuesday", "t Wednesday", "t missing"]
     assert table.feature_names == expected
-    assert table.transform({"t": [None, datetime.date(2031, 5, 9)]})[:, 2:].tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
+    assert table.transform({"t": [None, datetime.date(2031, 5, 9)]})[:, 3:].tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
     hours = [datetime.datetime(2024, 1, 1, hour) for hour in range(5)]
-    assert Table.of({"t": hours}).feature_names[2:] == ["t sine of day", "t cosine of day"]
+    assert Table.of({"t": hours}).feature_names[3:] == ["t sine of day", "t cosine of day"]
 
 
 def test_times_are_those_of_their_time_zone():
