@@ -22,14 +22,12 @@ from threadpoolctl import threadpool_limits
 from . import tables_methods
 from .machine import environment, load, print_host
 from .tables_data import CLASSES, HALVES, TABLES, half_of, tables
-from .tables_recipe import recipe
 from .timing import seconds
 
 ROUNDS = 1
-FOLDS, QUICK_FOLDS, QUICK_ROWS = 5, 2, 300
+FOLDS, QUICK_FOLDS, QUICK_ROWS, WARM_ROWS = 5, 2, 300, 100
 METHODS = {
     "fastnn": tables_methods.tabular,
-    "recipe": recipe,
     "linear": tables_methods.linear,
     "boosting": tables_methods.boosting,
     "sklearn-mlp": tables_methods.sklearn_mlp,
@@ -95,6 +93,14 @@ class Kept(dict):
         return self[key]
 
 
+def warm(method, kind, X, y):
+    """Fit a few rows: what a process does at its first fit alone, such as loading compiled code, is not timed."""
+    some = np.random.default_rng(0).permutation(len(y))[:WARM_ROWS]
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")
+        method(kind, X.iloc[some], y[some], 0)(X.iloc[some])
+
+
 def measure(table, methods, rounds, quick=False, clock=None, kept=None):
     """{method: an array (rounds * folds, 3) of scores, losses and seconds} of a data set."""
     kept = Kept() if kept is None else kept
@@ -103,6 +109,9 @@ def measure(table, methods, rounds, quick=False, clock=None, kept=None):
         some = np.random.default_rng(0).permutation(len(y))[:QUICK_ROWS]
         X, y = X.iloc[some].reset_index(drop=True), y[some]
     found = {name: [] for name in methods}
+    for name in methods:
+        if f"{table.name}, {name}, {rounds - 1}, 0" not in kept:
+            warm(METHODS[name], table.kind, X, y)
     for seed in range(rounds):
         for fold, split in enumerate(folds(table.kind, y, QUICK_FOLDS if quick else FOLDS, seed)):
             for name in methods:

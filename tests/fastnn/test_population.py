@@ -475,6 +475,29 @@ def test_patience_is_that_of_a_single_fit():
     assert [*(history.epochs < 15)] == [status == "stopped" for status in history.status]
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_rates_of_rounds(named):
+    """Members that are scored after each epoch, with rates that change; a function is asked for one epoch more at most."""
+    X, y = data()
+    asked = []
+
+    def rate(epoch):
+        asked.append(epoch)
+        return 4.0 * 0.5**epoch
+
+    schedule = ExponentialDecay(4.0, gamma=0.5) if named else rate
+    population, models = Population(SIZES, 3, rng=0), models_of(3)
+    common = {"epochs": 30, "batch_size": 16, "validation_data": data(20)}
+    population.fit(X, y, optimizer=SGD(schedule), stopping=Patience(2, min_delta=1e-3), **common)
+    longest = int(population.history.epochs.max())
+    assert longest < 25
+    assert named or sorted({*asked}) == list(range(longest + 1))
+    for model in models:
+        stop = EarlyStopping(patience=2, min_delta=1e-3)
+        model.fit(X, y, optimizer=SGD(schedule), callbacks=[stop], threads=1, **common)
+    same(population, models, val=True)
+
+
 def test_patience_on_the_training_loss_without_restoring():
     X, y = data()
     population, models = Population(SIZES, 3, rng=0), models_of(3)

@@ -1,7 +1,7 @@
-"""`python -m bench tables`: its sets, its figures and the recipe that it measures."""
+"""`python -m bench tables`: its sets and its figures."""
 
+import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +12,6 @@ pd = pytest.importorskip("pandas", reason="pandas is not installed")
 from bench.__main__ import main  # noqa: E402
 from bench.tables import folds, paired, ranks, scores  # noqa: E402
 from bench.tables_data import CLASSES, HALVES, NUMBERS, TABLES, half_of, tables  # noqa: E402
-from bench.tables_recipe import Columns, Rules, fold_of, recipe  # noqa: E402
-
-QUICK = replace(Rules(), few_epochs=(3, 3), epochs=3)
 
 
 def test_half_of_the_sets_of_each_kind_are_held_out():
@@ -47,48 +44,6 @@ def test_folds_have_each_row_once():
     parts = [test for _, test in folds(CLASSES, y, 5, 0)]
     assert np.sort(np.concatenate(parts)).tolist() == list(range(50))
     assert all((y[part] == "b").sum() == 2 for part in parts)
-    inner = fold_of(CLASSES, np.repeat([0, 1], [40, 10]), 5, 0)
-    assert np.bincount(inner[40:]).tolist() == [2] * 5
-
-
-def frame():
-    """A table with numbers, a gap, a column that is all gaps, strings of two and of three kinds, and dates."""
-    n = 60
-    rng = np.random.default_rng(0)
-    X = pd.DataFrame({"number": rng.standard_normal(n), "constant": 1.0, "empty": np.nan})
-    X.loc[3, "number"] = np.nan
-    X["two"] = np.where(np.arange(n) % 2, "a", "b")
-    X["three"] = np.array(["x", "y", "z"], dtype=object)[np.arange(n) % 3]
-    X["day"] = pd.date_range("2026-01-01", periods=n)
-    return X
-
-
-def test_columns_of_a_frame_are_finite_also_for_what_was_not_seen():
-    X = frame()
-    columns = Columns(Rules()).fit(X)
-    blocks = columns.blocks(X)
-    other = X.assign(two="c", three="w", number=1e300, empty=1.0, day=pd.NaT)
-    for name, block in columns.blocks(other).items():
-        assert block.dtype == np.float32
-        assert block.shape == blocks[name].shape
-        assert np.isfinite(block).all()
-        assert np.isfinite(blocks[name]).all()
-    assert np.abs(blocks["ranks"]).max() <= 1.7 + 1e-6
-    assert (blocks["pieces"].min(), blocks["pieces"].max()) == (0, 1)
-
-
-@pytest.mark.parametrize("kind", [CLASSES, NUMBERS])
-def test_the_recipe_predicts(kind):
-    X = frame()
-    y = X["two"].to_numpy(object) if kind == CLASSES else X["number"].fillna(0).to_numpy()
-    predicted = recipe(kind, X, y, 0, QUICK)(X)
-    if kind == CLASSES:
-        assert (predicted.argmax(1) == np.searchsorted(["a", "b"], y)).mean() > 0.8
-        np.testing.assert_allclose(predicted.sum(1), 1, rtol=1e-5)
-    else:
-        assert predicted.shape == (60,)
-        assert y.min() <= predicted.min()
-        assert predicted.max() <= y.max()
 
 
 def test_the_question_is_answered(capsys):
@@ -97,3 +52,17 @@ def test_the_question_is_answered(capsys):
     answers = [bool(re.fullmatch(line, each)) for each in capsys.readouterr().out.splitlines()]
     assert sum(answers) > 10
     assert all(answers[answers.index(True) :])
+
+
+def test_figures_that_are_kept_are_not_measured_again(tmp_path, capsys):
+    path = tmp_path / "kept.json"
+    arguments = ["tables", "--quick", "--set", "digits", "--method", "linear", "--keep", str(path)]
+    main(arguments)
+    kept = json.loads(path.read_text())
+    assert list(kept) == ["digits, linear, 0, 0", "digits, linear, 0, 1"]
+    assert all(len(each) == 3 for each in kept.values())
+    path.write_text(json.dumps({name: [0.125, 7.0, 3.0] for name in kept}))
+    capsys.readouterr()
+    main(arguments)
+    assert re.search(r"digits +0\.1250\n", capsys.readouterr().out)
+    assert json.loads(path.read_text()) == {name: [0.125, 7.0, 3.0] for name in kept}
