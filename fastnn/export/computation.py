@@ -1,0 +1,159 @@
+"""What a trained network computes from the numbers of a row, as a list of steps that every format writes out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..settings.custom import Activation
+from . import numpy_steps
+
+INPUTS = 0  # the value that stands for the inputs; step i gives value i + 1
+# What predictions are: numbers; the class of the largest output, or of one output above a threshold; or a label for
+# each output above it.
+NUMBERS, CLASSES, LABELS = "numbers", "classes", "labels"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: the function of `numpy_steps` that says what it does, the values it reads, and its operands by name."""
+
+    function: str
+    reads: tuple[int, ...]
+    width: int  # of its value, (rows, width)
+    operands: dict[str, Any] = field(default_factory=dict)  # arrays in the computation's dtype, indices and numbers
+    own: Activation | None = None  # a user's function, which `numpy_steps` has not
+
+    def value(self, *read: NDArray[Any]) -> NDArray[Any]:
+        """What the step gives for the values that it reads."""
+        if self.own is not None:
+            function = np.vectorize(self.own.value, otypes=[np.float64])
+            return function(*read).astype(read[0].dtype)
+        found: NDArray[Any] = getattr(numpy_steps, self.function)(*read, **self.operands)
+        return found
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a prediction is, beside the outputs, which are the last value."""
+
+    kind: str  # NUMBERS, CLASSES or LABELS
+    labels: NDArray[Any] | None = None  # (n_classes,): bools, integers, floats or text, in the order of the outputs
+    threshold: float = 0.5  # above it a single output is for the second class, and each output for its label
+    single: bool = False  # whether predictions of numbers have shape (rows,)
+    deviations: bool = False  # whether the second half of the outputs are standard deviations of the first
+    probabilities: bool = True  # whether outputs are probabilities
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return 0 if self.labels is None else len(self.labels)
+
+
+@dataclass(frozen=True)
+class Computation:
+    """The steps of a network, or of several whose outputs are averaged, and what its outputs stand for."""
+
+    dtype: str  # of the network: its steps compute in it
+    n_inputs: int
+    steps: tuple[Step, ...]
+    decision: Decision
+    feature_names: tuple[str, ...] | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """How many outputs there are."""
+        return self.steps[-1].width
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width of each value, of the inputs first."""
+        return (self.n_inputs, *(step.width for step in self.steps))
+
+    @property
+    def functions(self) -> set[str]:
+        """The functions of all steps."""
+        return {step.function for step in self.steps if step.own is None}
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers its operands have."""
+        return sum(each.size for step in self.steps for each in step.operands.values() if isinstance(each, np.ndarray))
+
+    @property
+    def multiply_adds(self) -> int:
+        """What the products of a row take."""
+        return sum(step.operands["weight"].size for step in self.steps if step.function == "dense")
+
+    def values(self, X: Any, dtype: Any = None) -> list[NDArray[Any]]:
+        """The inputs and what each step gives, for rows X (rows, n_inputs), in a dtype or its own."""
+        dtype = dtype or self.dtype
+        inputs = np.asarray(X)
+        found = [inputs.astype(dtype)]
+        with np.errstate(all="ignore"):
+            for step in self.steps:
+                exact = step.function == "shifted" and inputs.dtype == np.float64  # subtracted before it is rounded
+                read = [inputs] if exact else [found[i] for i in step.reads]
+                found.append(step.value(*read).astype(dtype))
+        return found
+
+    def outputs(self, X: Any, dtype: Any = None) -> NDArray[Any]:
+        """The outputs (rows, n_outputs) for rows X (rows, n_inputs), in a dtype or its own."""
+        return self.values(X, dtype)[-1]
+
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Outputs (rows, n_outputs) with a column for each class, where a single one decides between two."""
+        two = self.decision.kind == CLASSES and outputs.shape[1] == 1 and self.decision.probabilities
+        return np.hstack([1 - outputs, outputs]) if two else outputs
+
+    def predictions(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """What outputs (rows, n_outputs) stand for: (rows,), or (rows, n_outputs) of several numbers or labels."""
+        decision = self.decision
+        if decision.kind == NUMBERS:
+            found = outputs[:, : outputs.shape[1] // 2] if decision.deviations else outputs
+            return found[:, 0] if decision.single else found
+        if decision.kind == LABELS:
+            return (outputs > decision.threshold).astype(np.int64)
+        assert decision.labels is not None
+        one = outputs.shape[1] == 1
+        return decision.labels[(outputs[:, 0] > decision.threshold).astype(int) if one else outputs.argmax(axis=1)]
+
+
+class Steps:
+    """Steps in the making."""
+
+    def __init__(self, n_inputs: int, dtype: str):
+        self.dtype, self.made, self.widths = np.dtype(dtype), list[Step](), [n_inputs]
+
+    def add(self, function: str, *reads: int, width: int | None = None, **operands: Any) -> int:
+        """Add a step; gives the number of its value, which is as wide as what it reads unless something is said."""
+        found = {name: self._operand(value) for name, value in operands.items()}
+        names = list(inspect.signature(getattr(numpy_steps, function)).parameters)[-len(found) :] if found else []
+        assert sorted(names) == sorted(found), function
+        return self._append(Step(function, reads, self.widths[reads[0]] if width is None else width, found))
+
+    def activate(self, activation: str | Activation, read: int) -> int:
+        """Add an activation."""
+        if activation == "identity":
+            return read
+        if isinstance(activation, Activation):
+            return self._append(Step(activation.name, (read,), self.widths[read], own=activation))
+        return self.add(activation, read)
+
+    def _append(self, step: Step) -> int:
+        self.made.append(step)
+        self.widths.append(step.width)
+        return len(self.made)
+
+    def _operand(self, value: Any) -> Any:
+        """An operand that nobody else changes: arrays of floats have the computation's dtype."""
+        if not isinstance(value, np.ndarray):
+            return value
+        copy = np.array(value, self.dtype if value.dtype.kind == "f" else np.int64, order="C")
+        copy.flags.writeable = False
+        return copy

@@ -1,0 +1,191 @@
+"""A model, a population or an estimator as a `Computation`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import scalars
+from ..checks.scalars import shown
+from ..data import arrays
+from ..kernels.formulas.loss_functions import LEAST_VARIANCE
+from ..model import Model
+from ..population import Population
+from ..settings.layers import Architecture, BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
+from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Step, Steps
+
+Tensors = list[dict[str, NDArray[Any]]]  # of each numbered layer, by their names
+
+
+def computation_of(what: Any, labels: Any = None) -> Computation:
+    """The computation of a `Model`, a `Population`, whose outputs are averaged, or a fitted estimator.
+
+    labels (n_classes,) name the classes of a model or a population. Raises TypeError for anything else.
+    """
+    if isinstance(what, (Model, Population)):
+        return _of_networks(what, labels)
+    kind = type(what).__name__
+    if labels is not None:
+        raise TypeError(f"labels are those of the estimator, got labels={shown(labels)} for {kind}")
+    if kind in ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor"):
+        return _of_estimator(what)
+    raise TypeError(f"what is exported must be a Model, a Population or an estimator of fastnn, got {shown(what)}")
+
+
+# ---- layers ----
+
+
+def add_network(steps: Steps, architecture: Architecture, tensors: Tensors, read: int) -> int:
+    """Add the steps of a network; gives the number of its outputs."""
+    shift, scale = architecture.affine
+    if shift.any() or (scale != 1).any():
+        high = shift.astype(steps.dtype)
+        read = steps.add("shifted", read, high=high, low=shift - high, scale=scale)
+    values = list[int]()
+    for node in architecture.nodes:
+        below, skipped = values[-1] if values else read, [values[i] if i >= 0 else read for i in node.kind.skips]
+        found = {} if node.number is None else tensors[node.number]
+        layer = node.layer
+        if isinstance(layer, Dense):
+            value = steps.add("dense", below, width=node.units, weight=found["weight"], bias=found["bias"])
+        elif isinstance(layer, Scale):
+            value = steps.add("affine", below, factor=found["weight"], shift=np.zeros_like(found["weight"]))
+        elif isinstance(layer, BatchNorm):
+            factor, shift = layer.folded(found)
+            value = steps.add("affine", below, factor=factor, shift=shift)
+        elif isinstance(layer, LayerNorm):
+            value = steps.add("normalised", below, epsilon=layer.epsilon)
+            value = steps.add("affine", value, factor=found["weight"], shift=found["bias"])
+        elif isinstance(layer, Embedding):
+            value = _embedded(steps, layer, found, below, node.fan_in)
+        elif isinstance(layer, Residual):
+            value = steps.add("added", below, *skipped)
+        else:
+            raise TypeError(f"no export has the layer {shown(layer)}")
+        values.append(steps.activate(layer.activation, value))
+    if architecture.loss_name == "gaussian":
+        return _deviated(steps, values[-1])
+    return values[-1]
+
+
+def _embedded(steps: Steps, layer: Embedding, tensors: dict[str, NDArray[Any]], read: int, n_inputs: int) -> int:
+    """The columns of numbers, then the rows of tables for the codes."""
+    numbers = np.array([i for i in range(n_inputs) if i not in layer.columns], np.int64)
+    parts = [steps.add("columns", read, width=len(numbers), which=numbers)] if len(numbers) else []
+    for column in layer.columns:
+        table = tensors[f"embedding_{column}"]
+        parts.append(steps.add("looked_up", read, width=table.shape[1], column=column, table=table))
+    return steps.add("joined", *parts, width=sum(steps.widths[i] for i in parts))
+
+
+def _deviated(steps: Steps, read: int) -> int:
+    """Means and logarithms of variances as means and deviations."""
+    n = steps.widths[read] // 2
+    halves = [steps.add("columns", read, width=n, which=np.arange(first, first + n)) for first in (0, n)]
+    halves[1] = steps.add("deviations", halves[1], least=LEAST_VARIANCE)
+    return steps.add("joined", *halves, width=2 * n)
+
+
+def folded(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with each factor and shift taken into a dense layer above or below, in float64, where one is there."""
+    made = list[Step]()
+    numbers = [INPUTS]  # what each value has become
+    reads = [i for step in steps for i in step.reads]
+    for step in steps:
+        now = replace(step, reads=tuple(numbers[read] for read in step.reads))
+        below = made[now.reads[0] - 1] if now.reads and now.reads[0] else None
+        if below is not None and reads.count(step.reads[0]) == 1 and now.reads[0] == len(made):
+            both = _both(below, now)
+            if both is not None:
+                made[-1] = both
+                numbers.append(len(made))
+                continue
+        made.append(now)
+        numbers.append(len(made))
+    return tuple(made)
+
+
+def _both(below: Step, step: Step) -> Step | None:
+    """Two steps as one, where they are a dense layer and a factor and a shift."""
+    first = {name: np.asarray(value, np.float64) for name, value in below.operands.items()}
+    then = {name: np.asarray(value, np.float64) for name, value in step.operands.items()}
+    if below.function == "dense" and step.function == "affine":
+        weight, bias = first["weight"] * then["factor"][:, None], first["bias"] * then["factor"] + then["shift"]
+    elif below.function == "affine" and step.function == "dense":
+        weight, bias = then["weight"] * first["factor"], then["bias"] + then["weight"] @ first["shift"]
+    else:
+        return None
+    dtype = next(iter(step.operands.values())).dtype
+    return Step("dense", below.reads, step.width, {"weight": weight.astype(dtype), "bias": bias.astype(dtype)})
+
+
+# ---- what predictions are ----
+
+
+def _of_networks(what: Model | Population, labels: Any) -> Computation:
+    members = [what] if isinstance(what, Model) else list(what)
+    architectures = [member._network.architecture for member in members]
+    architecture, steps = architectures[0], Steps(architectures[0].n_inputs, architectures[0].dtype)
+    found = [add_network(steps, one, each.tensors, INPUTS) for one, each in zip(architectures, members, strict=True)]
+    decision = _decision(architecture, labels)
+    return _made(steps, _joined(steps, found, decision), decision, what._feature_names)
+
+
+def _joined(steps: Steps, values: Sequence[int], decision: Decision) -> int:
+    """The outputs of several networks as those of one."""
+    if len(values) == 1:
+        return values[0]
+    return steps.add("mixture" if decision.deviations else "mean", *values)
+
+
+def _made(steps: Steps, outputs: int, decision: Decision, names: Any) -> Computation:
+    assert outputs == len(steps.made)
+    names = None if names is None else tuple(map(str, names))
+    return Computation(str(steps.dtype), steps.widths[0], folded(steps.made), decision, names)
+
+
+def _decision(architecture: Architecture, labels: Any) -> Decision:
+    """What outputs stand for: classes where they are probabilities or the loss takes classes, else numbers."""
+    head, formula = architecture.head, architecture.head._formula
+    numbers = architecture.targets in ("numbers", "counts")
+    classes = formula.gives_probabilities or architecture.targets == "signs"
+    if labels is None and (numbers or not classes):
+        return Decision(NUMBERS, deviations=architecture.loss_name == "gaussian")
+    if architecture.targets == "numbers":
+        raise ValueError(f"labels must be None for the loss {architecture.loss_name!r}, which is of numbers")
+    n = max(2, head.units)
+    found = np.arange(n) if labels is None else arrays.array("labels", labels)
+    if found.shape != (n,):
+        raise ValueError(f"labels must have shape ({n},), one for each class, got {found.shape}")
+    if len(set(found.tolist())) < n:
+        raise ValueError(f"labels must differ, got {shown(found.tolist())}")
+    return Decision(CLASSES, found, formula.threshold, probabilities=formula.gives_probabilities)
+
+
+def _of_estimator(estimator: Any) -> Computation:
+    from ..estimators import saving
+
+    described, tensors, architecture = estimator._written(False)
+    population = getattr(estimator, "population_", None)
+    steps = Steps(architecture.n_inputs, architecture.dtype)
+    if population is None:
+        numbered = range(len(architecture.numbered))
+        each = [{n: tensors[f"layers.{i}.{n}"] for n in ("weight", "bias")} for i in numbered]
+        found = [add_network(steps, architecture, each, INPUTS)]
+    else:
+        found = [add_network(steps, member._network.architecture, member.tensors, INPUTS) for member in population]
+    gaussian = architecture.loss_name == "gaussian"
+    if hasattr(estimator, "classes_"):
+        several = getattr(estimator, "_label_binarizer", None)
+        kind = LABELS if several is not None and several.y_type_ == "multilabel-indicator" else CLASSES
+        if len(estimator.classes_) < 2:
+            raise ValueError(f"an exported classifier must have two classes, got {shown(estimator.classes_)}")
+        decision = Decision(kind, np.asarray(estimator.classes_))
+    else:
+        single = estimator._one_axis if population is not None else architecture.head.units == 1
+        decision = Decision(NUMBERS, single=bool(single), deviations=gaussian)
+    return _made(steps, _joined(steps, found, decision), decision, saving.names_of(estimator))

@@ -1,0 +1,206 @@
+"""What a network computes, as steps: its outputs and predictions are those of the network."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+
+import fastnn  # noqa: E402
+from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, Residual, Scale  # noqa: E402
+from fastnn.export.computation import CLASSES, LABELS, NUMBERS  # noqa: E402
+from fastnn.export.describing import computation_of  # noqa: E402
+from fastnn.settings.layers import HIDDEN  # noqa: E402
+
+from ..cases import DTYPES  # noqa: E402
+
+rng = np.random.default_rng(0)
+ATOL = {"float32": 2e-6, "float64": 1e-12}
+# Layers between 6 inputs and an output layer.
+NETWORKS = {
+    "dense": [Dense(9, "tanh"), Dense(5, "relu")],
+    "scale in front": [Scale(), Dense(9, "gelu")],
+    "scale behind": [Dense(9, "identity"), Scale(), Dense(7, "silu")],
+    "batch norm": [Dense(9, "identity"), BatchNorm(activation="relu"), Dense(4, "tanh"), BatchNorm()],
+    "batch norm first": [BatchNorm(), Dense(5, "mish")],
+    "layer norm": [Dense(9, "identity"), LayerNorm(activation="elu"), LayerNorm(), Dense(4, "selu")],
+    "residual": [Dense(8, "relu"), Residual(LayerNorm(), Dense(12, "relu"), Dense(8, "identity"), activation="tanh")],
+    "residual of inputs": [Residual(Dense(6, "tanh")), Residual(Residual(Dense(6, "identity")), BatchNorm())],
+    "two readers": [Dense(6, "identity"), Residual(Scale(), Scale()), Scale()],
+}
+
+
+def trained(sizes, dtype="float32", **how):
+    """A model whose parameters and running statistics are all different."""
+    model = Model(sizes, dtype=dtype, rng=1, **how)
+    for tensors in model.tensors:
+        for name, tensor in tensors.items():
+            tensor += (
+                0.3 + rng.random(tensor.shape) if "variance" in name else rng.normal(0, 0.3, tensor.shape)
+            ).astype(dtype)
+    return model
+
+
+def same(computation, predicted, X, atol):
+    outputs = computation.outputs(X)
+    assert outputs.dtype == computation.dtype
+    assert outputs.shape == (len(X), computation.n_outputs)
+    np.testing.assert_allclose(outputs, predicted, atol=atol, rtol=atol)
+    exact = computation.outputs(X, "float64")
+    np.testing.assert_allclose(exact, predicted, atol=atol, rtol=atol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers(name, dtype):
+    model = trained([6, *NETWORKS[name], Dense(3, "softmax")], dtype, loss="cross_entropy")
+    X = rng.normal(0, 2, (40, 6))
+    computation = computation_of(model)
+    same(computation, model.predict(X), X, ATOL[dtype])
+    assert computation.decision.kind == CLASSES
+    np.testing.assert_array_equal(computation.predictions(computation.outputs(X)), model.classify(X))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", HIDDEN)
+def test_activations(activation, dtype):
+    model = trained([6, Dense(50, activation), Dense(2, "identity")], dtype)
+    X = np.concatenate([rng.normal(0, 2, (40, 6)), rng.normal(0, 60, (20, 6))])
+    found = model.predict(X)
+    scale = np.abs(found).max()
+    np.testing.assert_allclose(computation_of(model).outputs(X) / scale, found / scale, atol=3 * ATOL[dtype])
+    assert computation_of(model).decision.kind == NUMBERS
+
+
+def test_factors_and_shifts_are_folded_into_dense_layers():
+    assert [step.function for step in computation_of(trained([6, *NETWORKS["batch norm"], 2])).steps] == [
+        *("dense", "relu", "dense", "tanh", "dense", "sigmoid")
+    ]
+    kept = computation_of(trained([6, *NETWORKS["two readers"], Dense(2, "identity")])).steps
+    assert [step.function for step in kept] == ["dense", "affine", "affine", "added", "dense"]
+
+
+@pytest.mark.parametrize("ratio", [1, 1e3, 1e6])
+def test_shifts_of_inputs(ratio):
+    """2e-6 of float64 on the same stored rows."""
+    X = (rng.standard_normal((300, 6)) + ratio).astype(np.float32)
+    shift, scale = fastnn.standardize(X)
+    model = trained([6, Dense(16, "tanh"), Dense(1, "identity")], input_shift=shift, input_scale=scale)
+    z = (X.astype(np.float64) - shift) * scale
+    (w, v), (b, c) = model.weights, model.biases
+    expected = np.tanh(z @ w.T.astype(float) + b) @ v.T.astype(float) + c
+    for given in (X, X.astype(np.float64)):
+        np.testing.assert_allclose(computation_of(model).outputs(given), expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_a_scale_of_inputs_and_codes():
+    X = rng.integers(0, 256, (30, 6)).astype(np.uint8)
+    model = trained([6, Dense(5, "tanh"), 1], input_scale=1 / 255)
+    same(computation_of(model), model.predict(X), X, 2e-6)
+    coded = trained([4, Embedding([1, 3], [7, 5]), Dense(8, "relu"), Dense(2, "identity")])
+    X = np.stack([*rng.standard_normal((2, 30)), *rng.integers(0, 5, (2, 30))], axis=1)[:, [0, 2, 1, 3]]
+    same(computation_of(coded), coded.predict(X), X, 2e-6)
+    X[3, 1], X[4, 3], X[5, 1] = 7, 0.5, np.nan
+    found = computation_of(coded).outputs(X)
+    np.testing.assert_array_equal(np.isnan(found).all(axis=1), np.isin(np.arange(30), [3, 4, 5]))
+
+
+def test_means_of_populations():
+    X = rng.standard_normal((30, 6))
+    population = Population([6, Dense(5, "tanh"), Dense(3, "softmax")], 4, loss="cross_entropy", rng=0)
+    same(computation_of(population), population.predict(X, "mean"), X, 2e-6)
+    shifts = rng.standard_normal((4, 6))
+    own = Population([6, Dense(5, "tanh"), 2], 4, input_shift=shifts, rng=0)
+    same(computation_of(own), own.predict(X, "mean"), X, 2e-6)
+
+
+def test_deviations():
+    X = rng.standard_normal((60, 6))
+    model = trained([6, Dense(5, "tanh"), Dense(4, "identity")], loss="gaussian")
+    means, deviations = model.predict(X, return_std=True)
+    computation = computation_of(model)
+    same(computation, np.hstack([means, deviations]), X, 2e-6)
+    np.testing.assert_allclose(computation.predictions(computation.outputs(X)), means, atol=2e-6)
+    ensemble = fastnn.MLPEnsembleRegressor(5, loss="gaussian", n_estimators=3, max_iter=300, random_state=0)
+    ensemble.fit(X, X[:, 0])
+    pair = ensemble.predict(X, return_std=True)
+    computation = computation_of(ensemble)
+    same(computation, np.stack(pair, axis=1), X, 2e-6)
+    assert computation.predictions(computation.outputs(X)).shape == (60,)
+
+
+LABELLED = {
+    "text": ["low", "high", "middle"],
+    "bool": [False, True],
+    "int": [2**62, 5, -1],
+    "float": [1.0, 2.0],
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", [fastnn.MLPClassifier, fastnn.MLPEnsembleClassifier])
+@pytest.mark.parametrize("labels", LABELLED)
+def test_classifiers(labels, kind):
+    X, y = rng.standard_normal((90, 6)), np.array(LABELLED[labels])[np.arange(90) % len(LABELLED[labels])]
+    classifier = kind(8, max_iter=5, random_state=0).fit(X, y)
+    computation = computation_of(classifier)
+    outputs = computation.outputs(X)
+    np.testing.assert_allclose(computation.probabilities(outputs), classifier.predict_proba(X), atol=2e-6)
+    found = computation.predictions(outputs)
+    assert found.dtype == y.dtype
+    np.testing.assert_array_equal(found, classifier.predict(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_labels_and_numbers_of_estimators():
+    X = rng.standard_normal((60, 6))
+    several = fastnn.MLPClassifier(8, max_iter=5, random_state=0).fit(X, (X[:, :3] > 0).astype(int))
+    computation = computation_of(several)
+    assert computation.decision.kind == LABELS
+    np.testing.assert_array_equal(computation.predictions(computation.outputs(X)), several.predict(X))
+    for y in (X[:, 0], X[:, :2], np.exp(X[:, 0])):
+        loss = "poisson" if y.min() > 0 else "squared_error"
+        regressor = fastnn.MLPRegressor(8, loss=loss, max_iter=5, random_state=0).fit(X, y)
+        computation = computation_of(regressor)
+        found = computation.predictions(computation.outputs(X))
+        np.testing.assert_allclose(found, regressor.predict(X), rtol=1e-6, atol=1e-6)
+    named = fastnn.MLPEnsembleRegressor(5, n_estimators=3, max_iter=3, random_state=0).fit(X, X[:, 0])
+    computation = computation_of(named)
+    np.testing.assert_allclose(computation.predictions(computation.outputs(X)), named.predict(X), atol=2e-6)
+
+
+def test_labels_of_models():
+    model = Model([6, 5, 3], rng=0)
+    X = rng.standard_normal((20, 6))
+    computation = computation_of(model, labels=["a", "b", "c"])
+    assert (
+        computation.predictions(computation.outputs(X)).tolist()
+        == np.array(["a", "b", "c"])[model.classify(X)].tolist()
+    )
+    single = computation_of(Model([6, 5, Dense(1, "tanh")], rng=0), labels=[7, 8])
+    found = Model([6, 5, Dense(1, "tanh")], rng=0).classify(X) + 7
+    np.testing.assert_array_equal(single.predictions(single.outputs(X)), found)
+    with pytest.raises(ValueError, match=r"labels must have shape \(3,\)"):
+        computation_of(model, labels=["a", "b"])
+    with pytest.raises(ValueError, match="labels must differ"):
+        computation_of(model, labels=["a", "b", "a"])
+    with pytest.raises(ValueError, match="labels must be None for the loss 'gaussian'"):
+        computation_of(Model([6, Dense(2, "identity")], loss="gaussian"), labels=[0, 1])
+    with pytest.raises(TypeError, match="what is exported must be a Model"):
+        computation_of("model")
+    with pytest.raises(TypeError, match="labels are those of the estimator"):
+        computation_of(fastnn.MLPClassifier(), labels=[0, 1])
+
+
+def test_functions_of_a_user_are_a_step_of_their_own():
+    def softsign(z):
+        return z / (1 + abs(z))
+
+    def slope(z):
+        return 1 / (1 + abs(z)) ** 2
+
+    model = Model([6, Dense(5, fastnn.Activation(softsign, slope)), Dense(1, "identity")], rng=0)
+    computation = computation_of(model)
+    assert [step.own is not None for step in computation.steps] == [False, True, False]
+    assert computation.functions == {"dense"}
+    X = rng.standard_normal((20, 6))
+    same(computation, model.predict(X), X, 2e-6)
