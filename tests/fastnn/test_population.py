@@ -477,7 +477,7 @@ def test_patience_is_that_of_a_single_fit():
 
 @pytest.mark.parametrize("named", [False, True])
 def test_rates_of_rounds(named):
-    """Members that are scored after each epoch, with rates that change; a function is asked for one epoch more at most."""
+    """Members are scored after each epoch, and rates change; a function is asked for one epoch more at most."""
     X, y = data()
     asked = []
 
