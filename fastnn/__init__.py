@@ -65,6 +65,7 @@ _HOME = {
     "TabularRegressor": "estimators.tabular",
     "TargetReached": "reports.callbacks",
     "TimeLimit": "reports.callbacks",
+    "export": "exchange.exporting",
     "find_learning_rate": "rate_search",
     "fit_groups": "group_models",
     "load": "loading",

@@ -22,6 +22,7 @@ from .data import arrays
 from .data.streams import Stream
 from .derivatives import Derivatives
 from .files import model_file, storage
+from .files.exportable import Exportable
 from .network.claims import BUSY, Claims
 from .network.network import Network
 from .reports import metrics, summary
@@ -42,7 +43,7 @@ from .training.trainers import trainer_for
 from .uncertainty import How, Pair, stated
 
 
-class Model(Derivatives):
+class Model(Derivatives, Exportable):
     """A feedforward network, trained by backpropagation.
 
     Parameters

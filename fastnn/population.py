@@ -17,6 +17,7 @@ from .checks.other_names import explained
 from .checks.scalars import shown
 from .data import arrays
 from .files import population_file, storage
+from .files.exportable import Exportable
 from .files.model_file import Contents
 from .files.population_file import MAX_MEMBERS
 from .model import Model
@@ -48,7 +49,7 @@ REDUCE = ("mean", "std", "quantiles", "vote")
 REDUCE_BYTES = 2**26  # outputs of all members that are reduced at a time
 
 
-class Population(PopulationDerivatives):
+class Population(PopulationDerivatives, Exportable):
     """Many networks of one architecture, which train at once, each with values of its own.
 
     Parameters

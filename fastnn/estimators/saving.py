@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..checks import file_paths, scalars
 from ..checks.scalars import shown
 from ..files import estimator_file, model_file, population_file, storage
+from ..files.exportable import Exportable
 from ..population import Population
 from ..reports.population_history import PopulationHistory
 from ..settings.layers import Architecture
@@ -22,7 +23,7 @@ MAX_COUNT = 2**62  # of steps, epochs and samples, which the kernels count in in
 Tensors = model_file.Tensors
 
 
-class Saved:
+class Saved(Exportable):
     """What estimators have that a file can hold. Their classes are scikit-learn's, so an instance is `Any` here."""
 
     # The attributes in a file, beside networks: what checks one, and gives it back. All in `_needed` must be there.

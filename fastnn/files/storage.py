@@ -57,7 +57,11 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
     text = json.dumps(description)
     version = str(FORMAT_VERSION)
     header = {"format": "fastnn", "format_version": version, "model": text, "sha256": checksum(text, tensors)}
-    content = _in_one_order(to_bytes(tensors, metadata=header))
+    put(path, _in_one_order(to_bytes(tensors, metadata=header)))
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file as `write` does: whole or not at all."""
     target, mode = _place(path)
     _remove_old_temporaries(target.parent)
     with naming(path):

@@ -5,13 +5,13 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
 
-import fastnn  # noqa: E402
-from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, Residual, Scale  # noqa: E402
-from fastnn.export.computation import CLASSES, LABELS, NUMBERS  # noqa: E402
-from fastnn.export.describing import computation_of  # noqa: E402
-from fastnn.settings.layers import HIDDEN  # noqa: E402
+import fastnn
+from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, Residual, Scale
+from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS
+from fastnn.exchange.describing import computation_of
+from fastnn.settings.layers import HIDDEN
 
-from ..cases import DTYPES  # noqa: E402
+from ..cases import DTYPES
 
 rng = np.random.default_rng(0)
 ATOL = {"float32": 2e-6, "float64": 1e-12}
@@ -113,6 +113,7 @@ def test_means_of_populations():
     same(computation_of(own), own.predict(X, "mean"), X, 2e-6)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_deviations():
     X = rng.standard_normal((60, 6))
     model = trained([6, Dense(5, "tanh"), Dense(4, "identity")], loss="gaussian")
@@ -120,7 +121,9 @@ def test_deviations():
     computation = computation_of(model)
     same(computation, np.hstack([means, deviations]), X, 2e-6)
     np.testing.assert_allclose(computation.predictions(computation.outputs(X)), means, atol=2e-6)
-    ensemble = fastnn.MLPEnsembleRegressor(5, loss="gaussian", n_estimators=3, max_iter=300, random_state=0)
+    ensemble = fastnn.MLPEnsembleRegressor(
+        hidden_layer_sizes=5, loss="gaussian", n_estimators=3, max_iter=300, random_state=0
+    )
     ensemble.fit(X, X[:, 0])
     pair = ensemble.predict(X, return_std=True)
     computation = computation_of(ensemble)
@@ -141,7 +144,7 @@ LABELLED = {
 @pytest.mark.parametrize("labels", LABELLED)
 def test_classifiers(labels, kind):
     X, y = rng.standard_normal((90, 6)), np.array(LABELLED[labels])[np.arange(90) % len(LABELLED[labels])]
-    classifier = kind(8, max_iter=5, random_state=0).fit(X, y)
+    classifier = kind(hidden_layer_sizes=8, max_iter=5, random_state=0).fit(X, y)
     computation = computation_of(classifier)
     outputs = computation.outputs(X)
     np.testing.assert_allclose(computation.probabilities(outputs), classifier.predict_proba(X), atol=2e-6)
@@ -159,11 +162,13 @@ def test_labels_and_numbers_of_estimators():
     np.testing.assert_array_equal(computation.predictions(computation.outputs(X)), several.predict(X))
     for y in (X[:, 0], X[:, :2], np.exp(X[:, 0])):
         loss = "poisson" if y.min() > 0 else "squared_error"
-        regressor = fastnn.MLPRegressor(8, loss=loss, max_iter=5, random_state=0).fit(X, y)
+        regressor = fastnn.MLPRegressor(loss, 8, max_iter=5, random_state=0).fit(X, y)
         computation = computation_of(regressor)
         found = computation.predictions(computation.outputs(X))
         np.testing.assert_allclose(found, regressor.predict(X), rtol=1e-6, atol=1e-6)
-    named = fastnn.MLPEnsembleRegressor(5, n_estimators=3, max_iter=3, random_state=0).fit(X, X[:, 0])
+    named = fastnn.MLPEnsembleRegressor(hidden_layer_sizes=5, n_estimators=3, max_iter=3, random_state=0).fit(
+        X, X[:, 0]
+    )
     computation = computation_of(named)
     np.testing.assert_allclose(computation.predictions(computation.outputs(X)), named.predict(X), atol=2e-6)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
 from ..kernels.formulas.loss_functions import LEAST_VARIANCE
@@ -169,7 +168,7 @@ def _decision(architecture: Architecture, labels: Any) -> Decision:
 def _of_estimator(estimator: Any) -> Computation:
     from ..estimators import saving
 
-    described, tensors, architecture = estimator._written(False)
+    _, tensors, architecture = estimator._written(False)
     population = getattr(estimator, "population_", None)
     steps = Steps(architecture.n_inputs, architecture.dtype)
     if population is None:

@@ -1,0 +1,84 @@
+"""`export`: a trained network as a file of another system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..checks import file_paths
+from ..checks.scalars import shown
+from ..files import storage
+from .computation import Computation
+from .describing import computation_of
+from .self_test import SelfTest, name_of
+
+# By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes.
+FORMATS = {".onnx": "onnx_file", ".h": "c_header", ".mjs": "javascript", ".py": "python_file"}
+
+
+def export(
+    what: Any,
+    path: str | os.PathLike[str],
+    *,
+    labels: Any = None,
+    rows: Any = None,
+    name: str | None = None,
+    expressions: Mapping[str, str] | None = None,
+) -> None:
+    """Write a trained network to a file that other systems read: the suffix of the path chooses the format.
+
+    The file computes what `predict` computes, up to rounding, and holds rows that prove it.
+
+    Parameters
+    ----------
+    what : Model, Population or fitted estimator
+        Of several networks it is the mean of the outputs.
+    path : str or path
+        Ending in ".onnx" (ONNX), ".h" (C99 and C++11), ".mjs" (JavaScript) or ".py" (Python with NumPy alone).
+    labels : sequence of n_classes
+        Names of the classes of a model or population; estimators have theirs. None numbers them.
+    rows : array (n, n_inputs)
+        The first 16 of these, and what the network gives for them, are the file's self test. None draws some.
+    name : str
+        What functions in the file are called, letters, digits and underscores. None is the file's name.
+    expressions : dict
+        For each `Activation` of your own, by its name, what it is in that format: an expression of x.
+
+    Raises ValueError or TypeError, before anything is written, for what the format cannot hold.
+
+    Examples
+    --------
+    >>> import fastnn, tempfile, os, pathlib
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.py")
+    >>> fastnn.export(fastnn.Model([2, 3, 1], rng=0), path)
+    >>> "def predict" in pathlib.Path(path).read_text()
+    True
+    """
+    path = Path(file_paths.path(path))
+    if path.suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise ValueError(f"path must end in one of {known}, got {str(path)!r}")
+    computation = computation_of(what, labels)
+    checked = _expressions(computation, expressions)
+    test = SelfTest.of(computation, rows)
+    form = import_module(f".{FORMATS[path.suffix]}", __package__)
+    storage.put(path, form.written(computation, test, name_of(name, path), checked))
+
+
+def _expressions(computation: Computation, given: Mapping[str, str] | None) -> dict[str, str]:
+    """The expressions of a user's own activations; raises where one has none."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"expressions must be a dict of names and expressions, got {shown(given)}")
+    found = dict(given or {})
+    for step in computation.steps:
+        if step.own is not None and step.own.name not in found:
+            raise ValueError(
+                f"expressions must have {step.own.name!r}, an activation of your own, got {shown(sorted(found))}"
+            )
+    for key, value in found.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"expressions must be strings by names, got {shown(key)}: {shown(value)}")
+    return found
