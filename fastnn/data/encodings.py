@@ -128,12 +128,12 @@ class Numbers(Encoding):
         return cls(column.missing is not None, origin, float(np.median(x)), scale, tuple(quantiles.tolist()))
 
     @cached_property
-    def _cuts(self) -> NDArray[np.float64]:
+    def cuts(self) -> NDArray[np.float64]:
         """The quantiles that differ."""
         return np.unique(self.quantiles)
 
     @cached_property
-    def _edges(self) -> NDArray[np.float64]:
+    def edges(self) -> NDArray[np.float64]:
         """Where pieces begin and end; nowhere if there were but one."""
         edges = np.unique(self.quantiles[::PIECE])
         return edges if len(edges) > 2 else edges[:0]
@@ -144,7 +144,7 @@ class Numbers(Encoding):
 
     @property
     def _n_pieces(self) -> int:
-        return max(0, len(self._edges) - 1)
+        return max(0, len(self.edges) - 1)
 
     def parts(self) -> list[str]:
         if not self.quantiles:
@@ -163,8 +163,8 @@ class Numbers(Encoding):
         """What the parts are (n,) for numbers (n,)."""
         if not self.quantiles:
             return [self.scaled(values)] if self.scale else []
-        x, edges = difference(values, self.origin), self._edges
-        rank = MOST_RANK * np.interp(x, self._cuts, np.linspace(-1, 1, len(self._cuts)))
+        x, edges = difference(values, self.origin), self.edges
+        rank = MOST_RANK * np.interp(x, self.cuts, np.linspace(-1, 1, len(self.cuts)))
         pieces = [np.clip((x - low) / (high - low), 0, 1) for low, high in itertools.pairwise(edges.tolist())]
         return [self.scaled(values), rank, *pieces]
 
@@ -173,7 +173,12 @@ class Numbers(Encoding):
         z = difference(values, self.origin)
         with np.errstate(over="ignore"):
             z = np.clip((z - self.centre) / self.scale, -FAR, FAR)
-        return z / np.sqrt(1.0 + np.square(z / (FAR_CLIP if self.quantiles else CLIP)))
+        return z / np.sqrt(1.0 + np.square(z / self.limit))
+
+    @property
+    def limit(self) -> float:
+        """What scaled numbers stay below in size."""
+        return FAR_CLIP if self.quantiles else CLIP
 
     def told(self) -> str:
         return f"median {self.origin + self.centre:.6g}, scale {self.scale:.6g}{self.ranked}" if self.scale else ""
@@ -193,7 +198,7 @@ class Numbers(Encoding):
             for each in self.quantiles:
                 scalars.number("quantiles", each, -np.inf)
             n = len(self.quantiles)
-            if n != QUANTILES + 1 or len(self._cuts) < 2 or list(self.quantiles) != sorted(self.quantiles):
+            if n != QUANTILES + 1 or len(self.cuts) < 2 or list(self.quantiles) != sorted(self.quantiles):
                 raise ValueError(f"quantiles must be {QUANTILES + 1} sorted numbers that differ, got {n}")
 
 
@@ -290,6 +295,11 @@ class Categories(Encoding):
         """The place of each value, counted from 1."""
         return {value: i for i, value in enumerate(self.known, 1)}
 
+    def codes(self, column: Column) -> NDArray[np.int64]:
+        """The place of each row's value, (n,), 0 for one that is unknown or missing."""
+        found = columns.to_keys(column, self.places, isinstance(self.known[0], str))
+        return np.fromiter(map(self.places.get, found, repeat(0)), np.int64, len(found))
+
     def parts(self) -> list[str]:
         if self.coded:
             return [""]
@@ -300,8 +310,7 @@ class Categories(Encoding):
         return [*(f"={value}" for value in self.known), *([" unknown"] if self.unknown else [])]
 
     def values(self, column: Column) -> tuple[Column, list[NDArray[Any]]]:
-        found = columns.to_keys(column, self.places, isinstance(self.known[0], str))
-        codes = np.fromiter(map(self.places.get, found, repeat(0)), np.int64, len(found))
+        codes = self.codes(column)
         if self.coded:
             return column, [codes]
         if self.single:

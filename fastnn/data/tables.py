@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..checks import scalars
 from ..checks.scalars import shown
 from . import encodings
-from .columns import Source
+from .columns import Column, Source
 from .encodings import Dropped, Encoding
 
 ONE_HOT_MAX = 12  # values
@@ -148,12 +148,17 @@ class Table:
         Raises ValueError or TypeError where a column is missing, or holds what cannot be of its kind.
         """
         scalars.choice("dtype", dtype, scalars.DTYPES)
+        n_rows, found = self.read(X, name=name, stacklevel=stacklevel + 1)
+        out = np.empty((n_rows, self.width), dtype)
+        for i, columns in zip(self._read, self.places.values(), strict=True):
+            self.encodings[i].write(found[i], out[:, columns])
+        return out
+
+    def read(self, X: Any, *, name: str = "X", stacklevel: int = 2) -> tuple[int, dict[int, Column]]:
+        """(the number of rows, the columns that are read by their positions in training), found as `transform` does."""
         source = Source.of(name, X)
         where = self._where(source, stacklevel + 1)
-        out = np.empty((source.n_rows, self.width), dtype)
-        for i, columns in zip(self._read, self.places.values(), strict=True):
-            self.encodings[i].write(source.column(where[i]), out[:, columns])
-        return out
+        return source.n_rows, {i: source.column(where[i]) for i in sorted(self._read)}
 
     def _where(self, source: Source, stacklevel: int) -> dict[int, int]:
         """The position in a table of each column that is read."""

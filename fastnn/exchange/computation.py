@@ -16,6 +16,9 @@ INPUTS = 0  # the value that stands for the inputs; step i gives value i + 1
 # What predictions are: numbers; the class of the largest output, or of one output above a threshold; or a label for
 # each output above it.
 NUMBERS, CLASSES, LABELS = "numbers", "classes", "labels"
+# The functions that read inputs of float64 as they are, those of the columns of a table; and whose value stays float64.
+OF_COLUMNS = ("numbers", "contrast", "one_hot", "codes", "missing", "date_parts", "cycle")
+EXACT, KEPT = ("shifted", *OF_COLUMNS), ("date_parts",)
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,31 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Computation:
-    """The steps of a network, or of several whose outputs are averaged, and what its outputs stand for."""
+class Input:
+    """A column of a table: in the matrix that steps read it is a number, NaN where a value is missing.
 
-    dtype: str  # of the network: its steps compute in it
+    The number of a truth value is 0 or 1, of a date its days since 1970, of a time delta its seconds, of a category its
+    place among `values`, counted from 1, and 0 for another one.
+    """
+
+    name: str
+    kind: str  # "number", "boolean", "date", "duration" or "category"
+    values: tuple[Any, ...] = ()  # all strings, or all numbers
+
+
+@dataclass(frozen=True)
+class Computation:
+    """The steps of a network, or of several whose outputs are averaged, and what its outputs stand for.
+
+    The steps of a table's columns compute in float64, all others in the network's dtype.
+    """
+
+    dtype: str  # of the network
     n_inputs: int
     steps: tuple[Step, ...]
     decision: Decision
     feature_names: tuple[str, ...] | None = None
+    inputs: tuple[Input, ...] = ()  # the columns of a table, which the matrix of inputs holds as float64; else none
 
     @property
     def n_outputs(self) -> int:
@@ -96,9 +116,9 @@ class Computation:
         found = [inputs.astype(dtype)]
         with np.errstate(all="ignore"):
             for step in self.steps:
-                exact = step.function == "shifted" and inputs.dtype == np.float64  # subtracted before it is rounded
-                read = [inputs] if exact else [found[i] for i in step.reads]
-                found.append(step.value(*read).astype(dtype))
+                exact = step.function in EXACT and step.reads == (INPUTS,)  # float64 is subtracted before it is rounded
+                value = step.value(*([inputs] if exact else [found[i] for i in step.reads]))
+                found.append(value if step.function in KEPT else value.astype(dtype))
         return found
 
     def outputs(self, X: Any, dtype: Any = None) -> NDArray[Any]:
@@ -131,7 +151,7 @@ class Steps:
 
     def add(self, function: str, *reads: int, width: int | None = None, **operands: Any) -> int:
         """Add a step; gives the number of its value, which is as wide as what it reads unless something is said."""
-        found = {name: self._operand(value) for name, value in operands.items()}
+        found = {name: self._operand(function, value) for name, value in operands.items()}
         names = list(inspect.signature(getattr(numpy_steps, function)).parameters)[-len(found) :] if found else []
         assert sorted(names) == sorted(found), function
         return self._append(Step(function, reads, self.widths[reads[0]] if width is None else width, found))
@@ -149,10 +169,11 @@ class Steps:
         self.widths.append(step.width)
         return len(self.made)
 
-    def _operand(self, value: Any) -> Any:
+    def _operand(self, function: str, value: Any) -> Any:
         """An operand that nobody else changes: arrays of floats have the computation's dtype."""
         if not isinstance(value, np.ndarray):
             return value
-        copy = np.array(value, self.dtype if value.dtype.kind == "f" else np.int64, order="C")
+        dtype = np.float64 if function in OF_COLUMNS else self.dtype
+        copy = np.array(value, dtype if value.dtype.kind == "f" else np.int64, order="C")
         copy.flags.writeable = False
         return copy

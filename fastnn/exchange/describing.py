@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks.scalars import shown
-from ..data import arrays
+from ..data import arrays, columns
+from ..data.columns import Column
+from ..data.encodings import DAY, Booleans, Categories, Dates, Encoding, Numbers
+from ..data.table_targets import Standardised
+from ..data.tables import Table
 from ..kernels.formulas.loss_functions import LEAST_VARIANCE
 from ..model import Model
 from ..population import Population
 from ..settings.layers import Architecture, BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
-from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Step, Steps
+from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Input, Step, Steps
 
 Tensors = list[dict[str, NDArray[Any]]]  # of each numbered layer, by their names
 
@@ -32,6 +36,8 @@ def computation_of(what: Any, labels: Any = None) -> Computation:
         raise TypeError(f"labels are those of the estimator, got labels={shown(labels)} for {kind}")
     if kind in ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor"):
         return _of_estimator(what)
+    if kind in ("TabularClassifier", "TabularRegressor"):
+        return _of_tabular(what)
     raise TypeError(f"what is exported must be a Model, a Population or an estimator of fastnn, got {shown(what)}")
 
 
@@ -122,6 +128,100 @@ def _both(below: Step, step: Step) -> Step | None:
     return Step("dense", below.reads, step.width, {"weight": weight.astype(dtype), "bias": bias.astype(dtype)})
 
 
+# ---- tables ----
+
+
+def add_table(steps: Steps, table: Table) -> tuple[int, tuple[Input, ...]]:
+    """Add the steps that make a table's matrix of its columns; (the number of that value, what the columns are)."""
+    inputs, parts = list[Input](), list[int]()
+    order = [encoding for encoding in table.encodings if encoding.suffixes()]
+    labels = [row.name for row, encoding in zip(table.summary, table.encodings, strict=True) if encoding.suffixes()]
+    for column, encoding in enumerate(order):
+        inputs.append(Input(labels[column], *_kind_of(encoding)))
+    for column in sorted(range(len(order)), key=lambda i: order[i].n_codes > 0):
+        encoding = order[column]
+        parts += _encoded(steps, encoding, column)
+        if encoding.gaps:
+            parts.append(steps.add("missing", INPUTS, width=1, column=column))
+    return steps.add("joined", *parts, width=sum(steps.widths[i] for i in parts)), tuple(inputs)
+
+
+def _kind_of(encoding: Encoding) -> tuple[str, tuple[Any, ...]]:
+    if isinstance(encoding, Categories):
+        return "category", encoding.known
+    kinds = {"numbers": "number", "durations": "duration", "booleans": "boolean", "dates": "date"}
+    return kinds[encoding.kind], ()
+
+
+def _encoded(steps: Steps, encoding: Encoding, column: int) -> list[int]:
+    """Add what a column becomes, but for what tells of gaps; gives the values."""
+    if isinstance(encoding, Numbers):
+        return _numbers(steps, encoding, INPUTS, column)
+    if isinstance(encoding, Booleans):
+        return [steps.add("contrast", INPUTS, width=1, column=column, low=0.0, high=1.0)] if encoding.varies else []
+    if isinstance(encoding, Categories):
+        return _categories(steps, encoding, column)
+    assert isinstance(encoding, Dates)
+    parts, found = steps.add("date_parts", INPUTS, width=4, column=column), list[int]()
+    if encoding.year is not None:
+        found += _numbers(steps, encoding.year, parts, 0)
+    for i, varies in ((1, encoding.of_year), (2, encoding.of_day)):
+        found += [steps.add("cycle", parts, width=2, column=i)] if varies else []
+    if encoding.weekdays:
+        places = np.array(encoding.weekdays, np.float64)
+        found.append(steps.add("one_hot", parts, width=len(places), column=3, places=places))
+    return found
+
+
+def _numbers(steps: Steps, encoding: Numbers, read: int, column: int) -> list[int]:
+    if encoding.origin:
+        raise ValueError("exports take numbers up to 2**53 in size, the table has larger integers")
+    if not encoding.scale:
+        return []
+    how = {"centre": encoding.centre, "scale": encoding.scale, "limit": encoding.limit}
+    width = len(encoding.parts())
+    return [steps.add("numbers", read, width=width, column=column, **how, cuts=encoding.cuts, edges=encoding.edges)]
+
+
+def _categories(steps: Steps, encoding: Categories, column: int) -> list[int]:
+    width = len(encoding.parts())
+    if encoding.coded:
+        return [steps.add("codes", INPUTS, width=1, column=column)]
+    if encoding.single:
+        return [steps.add("contrast", INPUTS, width=1, column=column, low=1.0, high=2.0)]
+    if not width:
+        return []
+    places = np.arange(1.0, width + 1)
+    places[len(encoding.known) :] = 0  # of unknown values
+    return [steps.add("one_hot", INPUTS, width=width, column=column, places=places)]
+
+
+def matrix_of(table: Table, X: Any) -> NDArray[np.float64]:
+    """The columns of a table as the matrix of inputs (rows, columns), see `Input`."""
+    n_rows, found = table.read(X)
+    out = np.empty((n_rows, len(found)))
+    for j, (i, column) in enumerate(found.items()):
+        read, values = _as_numbers(table.encodings[i], column)
+        out[:, j] = values
+        if read.missing is not None:
+            out[read.missing, j] = np.nan
+    return out
+
+
+def _as_numbers(encoding: Encoding, column: Column) -> tuple[Column, NDArray[Any]]:
+    """(a column as its encoding reads it, a number for each row)."""
+    if isinstance(encoding, Numbers):
+        read = encoding.read(column)
+        return read, read.values
+    if isinstance(encoding, Booleans):
+        read = columns.to_booleans(column)
+        return read, read.values
+    if isinstance(encoding, Categories):
+        return column, encoding.codes(column)
+    read = columns.to_dates(column)
+    return read, read.values.astype(np.int64) / DAY
+
+
 # ---- what predictions are ----
 
 
@@ -163,6 +263,35 @@ def _decision(architecture: Architecture, labels: Any) -> Decision:
     if len(set(found.tolist())) < n:
         raise ValueError(f"labels must differ, got {shown(found.tolist())}")
     return Decision(CLASSES, found, formula.threshold, probabilities=formula.gives_probabilities)
+
+
+def _of_tabular(estimator: Any) -> Computation:
+    """Of a classifier the means of probabilities; of a regressor the predictions in the units of the targets."""
+    table, members = estimator.table_, list(estimator.population_)
+    steps = Steps(sum(bool(each.suffixes()) for each in table.encodings), members[0].dtype)
+    read, inputs = add_table(steps, table)
+    found = [add_network(steps, member._network.architecture, member.tensors, read) for member in members]
+    outputs = _joined(steps, found, Decision(NUMBERS))
+    if hasattr(estimator, "classes_"):
+        decision = Decision(CLASSES, np.asarray(estimator.classes_))
+    else:
+        targets = estimator._targets
+        decision = Decision(NUMBERS, single=targets.single)
+        outputs = steps.add("affine", outputs, factor=np.ones_like(targets.means), shift=estimator._shift)
+        outputs = steps.add("clipped", outputs, least=estimator._limits[0], most=estimator._limits[1])
+        outputs = _in_units(steps, outputs, targets)
+    return replace(_made(steps, outputs, decision, None), inputs=inputs)
+
+
+def _in_units(steps: Steps, read: int, targets: Standardised) -> int:
+    read = steps.add("affine", read, factor=targets.deviations, shift=targets.means)
+    if not targets.logarithms.any():
+        return read
+    parts = list[int]()
+    for i, logarithm in enumerate(targets.logarithms.tolist()):
+        part = steps.add("columns", read, width=1, which=np.array([i]))
+        parts.append(steps.add("exp", part) if logarithm else part)
+    return parts[0] if len(parts) == 1 else steps.add("joined", *parts, width=len(parts))
 
 
 def _of_estimator(estimator: Any) -> Computation:

@@ -209,3 +209,79 @@ def test_functions_of_a_user_are_a_step_of_their_own():
     assert computation.functions == {"dense"}
     X = rng.standard_normal((20, 6))
     same(computation, model.predict(X), X, 2e-6)
+
+
+def table(n=400, ranked=True):
+    """Columns of every kind, with gaps and without, and with what training has not."""
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pd.DataFrame(
+        {
+            "area": rng.uniform(20, 120, n).round(1),
+            "rooms": rng.integers(1, 6, n),
+            "lift": rng.random(n) < 0.4,
+            "town": rng.choice(["Bern", "Oslo", "Rome"], n),
+            "side": rng.choice(["left", "right"], n),
+            "street": [f"s{i}" for i in rng.integers(0, 30, n)],
+            "built": pd.Timestamp("1899-12-25") + pd.to_timedelta(rng.uniform(0, 60000, n), "D"),
+            "empty": np.nan,
+            "wait": pd.to_timedelta(rng.uniform(0, 1e5, n), "s"),
+        }
+    )
+    for i, name in enumerate(("area", "town", "built", "wait", "street", "side")):
+        frame.loc[i::17, name] = None
+    frame["on"] = rng.choice(np.array([True, False, None], dtype=object), n)
+    return frame
+
+
+def new_rows(frame):
+    """Rows with categories, gaps and numbers that training had not."""
+    other = frame.copy()
+    other.loc[::5, "town"], other.loc[1::5, "street"], other.loc[2::5, "side"] = "Paris", "s99", "middle"
+    other.loc[3::7, "area"] = 1e9
+    other["rooms"] = other["rooms"].astype(float)
+    other.loc[4::7, "rooms"] = np.nan
+    return other
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_columns_of_tables(ranked):
+    from fastnn.data.tables import Table
+    from fastnn.exchange.computation import Computation, Decision, Steps
+    from fastnn.exchange.describing import add_table, matrix_of
+
+    frame = table()
+    made = Table.of(frame, ranked=ranked)
+    steps = Steps(sum(bool(each.suffixes()) for each in made.encodings), "float64")
+    _, inputs = add_table(steps, made)
+    assert [each.name for each in inputs] == [name for name in frame if name != "empty"]
+    computation = Computation("float64", len(inputs), tuple(steps.made), Decision(NUMBERS), inputs=inputs)
+    for rows in (frame, new_rows(frame)):
+        found = computation.outputs(matrix_of(made, rows))
+        np.testing.assert_allclose(found, made.transform(rows, "float64"), rtol=1e-12, atol=5e-11)
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers", "logarithms", "several"])
+def test_tabular_estimators(kind):
+    from fastnn.exchange.describing import matrix_of
+
+    frame = table()
+    area = frame["area"].fillna(50).to_numpy()
+    y = {
+        "classes": np.where(area > 60, "large", "small"),
+        "numbers": area + 10 * (frame["town"] == "Oslo").to_numpy(),
+        "logarithms": np.exp(area / 25),
+        "several": np.stack([area, np.exp(area / 25)], axis=1),
+    }[kind]
+    estimator = (fastnn.TabularClassifier if kind == "classes" else fastnn.TabularRegressor)(
+        n_members=2, epochs=4, random_state=0
+    )
+    estimator.fit(frame, y)
+    computation = computation_of(estimator)
+    rows = new_rows(frame)
+    outputs = computation.outputs(matrix_of(estimator.table_, rows))
+    expected = estimator.predict(rows)
+    if kind == "classes":
+        np.testing.assert_allclose(outputs, estimator.predict_proba(rows), atol=3e-6)
+        np.testing.assert_array_equal(computation.predictions(outputs), expected)
+    else:
+        np.testing.assert_allclose(computation.predictions(outputs), expected, rtol=1e-5)
