@@ -409,6 +409,39 @@ def test_the_rows_that_travel(labels, dtype):
         assert getattr(test, name).dtype == getattr(want, name).dtype
 
 
+def changed(model, name, change):
+    """The bytes of a model with a constant changed."""
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    constant = next(each for each in other.graph.initializer if each.name == name)
+    constant.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(constant)), name))
+    return other.SerializeToString()
+
+
+def test_the_rows_tell_of_a_change():
+    """One weight by a thousandth, two labels, two columns."""
+    network = shaken(Model([3, Dense(8, "tanh"), Dense(3, "softmax")], loss="cross_entropy", rng=0))
+    found = content(computation_of(network, ["a", "b", "c"]))
+    model, test = onnx.load_from_string(found), onnx_file.self_test(found)
+    weight, labels = (
+        next(node for node in model.graph.node if node.op_type == operator).input[place]
+        for operator, place in (("Gemm", 1), ("Gather", 0))
+    )
+
+    def differ(content):
+        got = onnx_file.run(content, test.inputs)
+        outputs = np.abs(got["probabilities"] - test.outputs).max() > test.tolerance
+        return bool(outputs), bool((got["label"] != test.predictions).any())
+
+    assert differ(found) == (False, False)
+    for i, j in np.ndindex(8, 3):
+        factors = np.ones((8, 3), np.float32)
+        factors[i, j] += 1e-3
+        assert differ(changed(model, weight, factors.__mul__))[0]
+    assert differ(changed(model, weight, lambda w: w[:, [1, 0, 2]]))[0]
+    assert differ(changed(model, labels, lambda names: names[[1, 0, 2]])) == (False, True)
+
+
 def test_two_exports_have_the_same_bytes(tmp_path):
     model = Model([3, LayerNorm(), Dense(8, "mish"), Dense(3, "softmax")], loss="cross_entropy", rng=0)
     paths = [tmp_path / folder / "net.onnx" for folder in "ab"]
