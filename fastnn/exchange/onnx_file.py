@@ -1,0 +1,466 @@
+"""ONNX: one file of standard operators alone, which ONNX Runtime and other systems run; and such files run here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import file_paths
+from ..checks.scalars import shown
+from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
+from ..settings.custom import FAR, POINTS, Activation
+from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Step
+from .self_test import SelfTest
+
+IR_VERSION = 8
+OPSET, GELU_OPSET = 18, 20  # of the standard operators: the second one has Gelu
+INPUT_NAME, ROWS = "X", "N"  # what the inputs and their number of rows are called
+LEAST = -1000.0  # what gelu, silu and mish take for less, so that they give 0 for minus infinity
+
+Writer = Callable[..., str]
+
+
+def _onnx() -> Any:
+    """The package onnx, or an error that says how to get it."""
+    try:
+        return import_module("onnx")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("ONNX files need onnx: pip install 'fastnn-numba[onnx]'") from error
+
+
+@dataclass
+class Graph:
+    """Nodes and constants in the making. A value is known by its name."""
+
+    dtype: np.dtype[Any]  # of the computation
+    nodes: list[Any] = field(default_factory=list)
+    constants: list[Any] = field(default_factory=list)
+    opset: int = OPSET
+
+    def add(self, operator: str, *reads: Any, **attributes: Any) -> str:
+        """Add a node, and a constant for each number or array that it reads; gives the name of its value."""
+        name = f"{operator}_{len(self.nodes) + 1}"
+        reads = tuple(
+            read if isinstance(read, str) else self._constant(f"{name}_{i}", read) for i, read in enumerate(reads)
+        )
+        self.nodes.append(_onnx().helper.make_node(operator, reads, [name], name, **attributes))
+        return name
+
+    def halves(self, value: str) -> tuple[str, str]:
+        """Two values, of half the columns each."""
+        first = self.add("Split", value, axis=1, num_outputs=2)
+        second = f"{first}_second"
+        self.nodes[-1].output.append(second)
+        return first, second
+
+    def rename(self, names: dict[str, str]) -> None:
+        """Give values other names."""
+        for node in self.nodes:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+
+    def model(self, name: str, inputs: list[Any], outputs: list[Any]) -> Any:
+        """The whole as a model."""
+        helper = _onnx().helper
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
+        return helper.make_model(
+            graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="fastnn"
+        )
+
+    def _constant(self, name: str, value: Any) -> str:
+        """A constant: a number has the computation's dtype, an array its own."""
+        array = value if isinstance(value, np.ndarray) else np.array(value, self.dtype)
+        self.constants.append(_onnx().numpy_helper.from_array(array, name))
+        return name
+
+
+def written(computation: Computation, test: SelfTest, name: str, expressions: dict[str, str]) -> bytes:
+    """A computation as an ONNX file.
+
+    An expression is nodes in ONNX's own text, which read x and make y: "y = Softsign(x)". Raises ValueError for one
+    that does not compute its activation, for gelu in float64, which ONNX Runtime has not, and for labels of a dtype
+    that ONNX has not.
+    """
+    graph = Graph(np.dtype(computation.dtype))
+    values = [INPUT_NAME]
+    for step in computation.steps:
+        reads = [values[i] for i in step.reads]
+        if step.own is None:
+            values.append(WRITERS[step.function](graph, *reads, **step.operands))
+        else:
+            _check_own(step.own, expressions[step.own.name], graph.dtype)
+            values.append(_own(graph, expressions[step.own.name], *reads))
+    outputs = list(_outputs(graph, computation, values[-1]))
+    graph.rename({each.value: each.name for each in outputs})
+    inputs = Output(INPUT_NAME, INPUT_NAME, graph.dtype, computation.n_inputs)
+    model = graph.model(name, [inputs.info], [each.info for each in outputs])
+    version = model.producer_version = import_module(__package__.rpartition(".")[0]).__version__
+    _onnx().helper.set_model_props(
+        model, {"producer": "fastnn", "fastnn_version": version, **_described(computation, test)}
+    )
+    return model.SerializeToString(deterministic=True)
+
+
+# ---- what outputs there are ----
+
+
+class Output(NamedTuple):
+    """What a graph gives, or takes: the value, its name, dtype and number of columns; None is an array (rows,)."""
+
+    value: str
+    name: str
+    dtype: np.dtype[Any]
+    width: int | None
+
+    @property
+    def info(self) -> Any:
+        """As ONNX declares it."""
+        helper, text = _onnx().helper, self.dtype.kind == "O"
+        type_ = _onnx().TensorProto.STRING if text else helper.np_dtype_to_tensor_dtype(self.dtype)
+        return helper.make_tensor_value_info(self.name, type_, [ROWS] if self.width is None else [ROWS, self.width])
+
+
+def _outputs(graph: Graph, computation: Computation, value: str) -> Iterator[Output]:
+    """What a prediction is, and the numbers that it follows from."""
+    decision, n = computation.decision, computation.n_outputs
+    if decision.kind == CLASSES:
+        labels = _labels(decision)
+        yield Output(graph.add("Gather", labels, _class(graph, decision, n, value)), "label", labels.dtype, None)
+    elif decision.kind == LABELS:
+        above = graph.add("Greater", value, decision.threshold)
+        integers = np.dtype(np.int64)
+        yield Output(graph.add("Cast", above, to=_onnx().TensorProto.INT64), "label", integers, n)
+    elif decision.deviations:
+        for half, name in zip(graph.halves(value), ("prediction", "deviation"), strict=True):
+            yield Output(half, name, graph.dtype, n // 2)
+    else:
+        yield Output(value, "prediction", graph.dtype, n)
+    if decision.kind == CLASSES and n == 1 and decision.probabilities:
+        value, n = graph.add("Concat", graph.add("Sub", 1.0, value), value, axis=1), 2
+    if decision.kind != NUMBERS:
+        yield Output(value, "probabilities" if decision.probabilities else "scores", graph.dtype, n)
+
+
+def _class(graph: Graph, decision: Decision, n: int, value: str) -> str:
+    """The indices of the classes, (rows,)."""
+    if n > 1:
+        return graph.add("ArgMax", value, axis=1, keepdims=0)
+    column = graph.add("Gather", value, np.array(0), axis=1)
+    return graph.add("Cast", graph.add("Greater", column, decision.threshold), to=_onnx().TensorProto.INT64)
+
+
+def _labels(decision: Decision) -> NDArray[Any]:
+    """The labels as ONNX has them: text is an array of objects."""
+    assert decision.labels is not None
+    labels = decision.labels
+    if labels.dtype.kind in "biuf" and labels.itemsize <= 8:
+        return labels.astype(labels.dtype.newbyteorder("="))
+    if all(isinstance(label, str) for label in labels.tolist()):
+        return labels.astype(object)
+    raise ValueError(f"labels must be booleans, integers, floats or text in ONNX, got {shown(labels.tolist())}")
+
+
+# ---- steps ----
+
+
+def _shifted(graph: Graph, x: str, high: Any, low: Any, scale: Any) -> str:
+    """In this order, which keeps the precision of inputs that are far from zero."""
+    centred = graph.add("Sub", x, high)
+    return graph.add("Mul", graph.add("Sub", centred, low) if low.any() else centred, scale)
+
+
+def _columns(graph: Graph, x: str, which: Any) -> str:
+    return graph.add("Gather", x, which, axis=1)
+
+
+def _looked_up(graph: Graph, x: str, column: int, table: Any) -> str:
+    """A further row of the table is that of what is no code."""
+    codes = graph.add("Gather", x, np.array(column), axis=1)
+    known = graph.add("And", graph.add("GreaterOrEqual", codes, 0), graph.add("Less", codes, len(table)))
+    known = graph.add("And", known, graph.add("Equal", codes, graph.add("Floor", codes)))
+    rows = graph.add("Cast", graph.add("Where", known, codes, len(table)), to=_onnx().TensorProto.INT64)
+    return graph.add("Gather", np.vstack([table, np.full_like(table[:1], np.nan)]), rows)
+
+
+def _joined(graph: Graph, *x: str) -> str:
+    return graph.add("Concat", *x, axis=1)
+
+
+def _dense(graph: Graph, x: str, weight: Any, bias: Any) -> str:
+    return graph.add("Gemm", x, weight, bias, transB=1)
+
+
+def _affine(graph: Graph, x: str, factor: Any, shift: Any) -> str:
+    return graph.add("Add", graph.add("Mul", x, factor), shift)
+
+
+def _normalised(graph: Graph, x: str, epsilon: float) -> str:
+    """Not by LayerNormalization, whose epsilon has single precision."""
+    axes = np.array([1])
+    centred = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
+    variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)
+    return graph.add("Div", centred, graph.add("Sqrt", graph.add("Add", variance, epsilon)))
+
+
+def _added(graph: Graph, x: str, y: str) -> str:
+    return graph.add("Add", x, y)
+
+
+def _mean(graph: Graph, *x: str) -> str:
+    return graph.add("Div", graph.add("Sum", *x), len(x))
+
+
+def _clipped(graph: Graph, x: str, least: Any, most: Any) -> str:
+    return graph.add("Min", graph.add("Max", x, least), most)
+
+
+def _deviations(graph: Graph, x: str, least: float) -> str:
+    return graph.add("Sqrt", graph.add("Add", graph.add("Exp", x), least))
+
+
+def _mixture(graph: Graph, *x: str) -> str:
+    means, inner = zip(*map(graph.halves, x), strict=True)
+    middle = _mean(graph, *means)
+    apart = [graph.add("Sub", each, middle) for each in means]
+    squares = [graph.add("Mul", each, each) for each in (*inner, *apart)]
+    variance = graph.add("Div", graph.add("Sum", *squares), len(x))
+    return graph.add("Concat", middle, graph.add("Sqrt", variance), axis=1)
+
+
+# ---- activations ----
+
+
+def _operator(name: str, in_float64: Writer | None = None, least: float | None = None, **attributes: Any) -> Writer:
+    """The writer of an operator, whose inputs are `least` at least.
+
+    ONNX Runtime has some for float32 alone: those have another writer for float64.
+    """
+
+    def write(graph: Graph, x: str) -> str:
+        if in_float64 is not None and graph.dtype == np.float64:
+            return in_float64(graph, x)
+        return graph.add(name, x if least is None else graph.add("Max", x, least), **attributes)
+
+    return write
+
+
+def _step(graph: Graph, x: str) -> str:
+    above = graph.add("Cast", graph.add("Greater", x, 0), to=_onnx().helper.np_dtype_to_tensor_dtype(graph.dtype))
+    return graph.add("Where", graph.add("IsNaN", x), x, above)
+
+
+def _hard_sigmoid(graph: Graph, x: str) -> str:
+    return graph.add("Min", graph.add("Max", graph.add("Div", graph.add("Add", x, 3), 6), 0), 1)
+
+
+def _softplus(graph: Graph, x: str) -> str:
+    e = graph.add("Exp", graph.add("Neg", graph.add("Abs", x)))
+    return graph.add("Add", graph.add("Max", x, 0), graph.add("Log", graph.add("Add", e, 1)))
+
+
+def _leaky_relu(graph: Graph, x: str) -> str:
+    return graph.add("Where", graph.add("Greater", x, 0), x, graph.add("Mul", x, LEAK))
+
+
+def _elu(graph: Graph, x: str, alpha: float = 1.0) -> str:
+    below = graph.add("Sub", graph.add("Exp", graph.add("Min", x, 0)), 1)
+    return graph.add("Where", graph.add("Greater", x, 0), x, graph.add("Mul", below, alpha))
+
+
+def _selu(graph: Graph, x: str) -> str:
+    return graph.add("Mul", _elu(graph, x, ALPHA), SCALE)
+
+
+def _gelu(graph: Graph, x: str) -> str:
+    if graph.dtype == np.float64:
+        raise ValueError(
+            "the activation 'gelu' must be in a float32 network for ONNX, got float64: "
+            "ONNX Runtime has neither Gelu nor Erf in double precision"
+        )
+    graph.opset = GELU_OPSET
+    return graph.add("Gelu", graph.add("Max", x, LEAST))
+
+
+def _silu(graph: Graph, x: str) -> str:
+    return graph.add("Mul", graph.add("Max", x, LEAST), graph.add("Sigmoid", x))
+
+
+def _mish(graph: Graph, x: str) -> str:
+    return graph.add("Mul", graph.add("Max", x, LEAST), graph.add("Tanh", _softplus(graph, x)))
+
+
+# By the name of a function of `numpy_steps`: what writes it. It takes the graph, then the function's own arguments.
+WRITERS: dict[str, Writer] = {
+    "shifted": _shifted,
+    "columns": _columns,
+    "looked_up": _looked_up,
+    "joined": _joined,
+    "dense": _dense,
+    "affine": _affine,
+    "normalised": _normalised,
+    "added": _added,
+    "mean": _mean,
+    "clipped": _clipped,
+    "deviations": _deviations,
+    "mixture": _mixture,
+    "sigmoid": _operator("Sigmoid"),
+    "hard_sigmoid": _operator("HardSigmoid", _hard_sigmoid, alpha=1 / 6, beta=0.5),
+    "tanh": _operator("Tanh"),
+    "exp": _operator("Exp"),
+    "step": _step,
+    "softplus": _operator("Softplus", _softplus),
+    "relu": _operator("Relu"),
+    "leaky_relu": _operator("LeakyRelu", _leaky_relu, alpha=LEAK),
+    "elu": _operator("Elu", _elu),
+    "selu": _operator("Selu", _selu),
+    "gelu": _gelu,
+    "silu": _silu,
+    "mish": _operator("Mish", _mish, LEAST),
+    "softmax": _operator("Softmax", axis=1),
+}
+
+
+# ---- activations of a user ----
+
+
+def _own(graph: Graph, expression: str, x: str) -> str:
+    """The nodes of an expression. Its values have names of their own."""
+    prefix = f"Own_{len(graph.nodes) + 1}_"
+    for node in _onnx().parser.parse_graph(f"own (float[N] x) => (float[N] y) {{ {expression} }}").node:
+        node.input[:] = [x if name == "x" else name and prefix + name for name in node.input]
+        node.output[:] = [name and prefix + name for name in node.output]
+        graph.nodes.append(node)
+    return f"{prefix}y"
+
+
+def _check_own(activation: Activation, expression: str, dtype: np.dtype[Any]) -> None:
+    """Raise where an expression is no nodes that compute the activation."""
+    said = f"the expression of {activation.name!r} must be nodes in ONNX's text that make y from x, as y = Softsign(x)"
+    graph, onnx = Graph(dtype), _onnx()
+    x = np.array([*POINTS, *FAR], dtype)[:, None]
+    try:
+        y = Output(_own(graph, expression, INPUT_NAME), "y", dtype, 1)
+        model = graph.model("own", [y._replace(name=INPUT_NAME).info], [y._replace(name=y.value).info])
+        onnx.checker.check_model(model, full_check=True)
+        (got,) = _by_reference(model.SerializeToString()).outputs(x).values()
+    except Exception as error:  # onnx raises errors of many kinds
+        raise ValueError(f"{said}, got {shown(expression)}: {error}") from error
+    if got.shape != x.shape:
+        raise ValueError(f"{said}, got {shown(expression)}, whose y has shape {got.shape} for x of shape {x.shape}")
+    with np.errstate(all="ignore"):
+        want = Step(activation.name, (INPUTS,), 1, own=activation).value(x)
+        wrong = np.flatnonzero(~np.isclose(got, want, 1e-4, 1e-4, equal_nan=True))
+    if len(wrong):
+        at, other, one = (values.flat[wrong[0]] for values in (x, got, want))
+        raise ValueError(f"{said}, got {shown(expression)}, which gives {other:g} in place of {one:g} for x = {at:g}")
+
+
+# ---- what travels along, and files that run here ----
+
+
+def _described(computation: Computation, test: SelfTest) -> dict[str, str]:
+    """What a file says beside its graph, in JSON."""
+    found: dict[str, Any] = {}
+    if computation.feature_names is not None:
+        found["feature_names"] = computation.feature_names
+    if computation.decision.labels is not None:
+        found["classes"] = computation.decision.labels.tolist()
+    found["self_test"] = {
+        "inputs": _numbers(test.inputs),
+        "outputs": _numbers(test.outputs),
+        "dtype": computation.dtype,
+        "predictions": test.predictions.tolist(),
+        "prediction_dtype": str(test.predictions.dtype),
+        "tolerance": test.tolerance,
+    }
+    return {key: json.dumps(value) for key, value in found.items()}
+
+
+def _numbers(array: NDArray[Any]) -> list[list[float]]:
+    """Rows of numbers with as many digits as their dtype needs."""
+    return [[float(str(number)) for number in row] for row in array]
+
+
+def self_test(file: str | os.PathLike[str] | bytes) -> SelfTest:
+    """The rows that travel in a file of fastnn's, given by its path or its bytes; raises ValueError for another one."""
+    try:
+        test = json.loads(_opened(file).metadata["self_test"])
+        inputs, outputs = (np.array(test[key], test["dtype"]) for key in ("inputs", "outputs"))
+        return SelfTest(inputs, outputs, np.array(test["predictions"], test["prediction_dtype"]), test["tolerance"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{_EXPECTED}, got {_shown(file)}, whose self test cannot be read") from error
+
+
+def run(file: str | os.PathLike[str] | bytes, X: Any) -> dict[str, NDArray[Any]]:
+    """The outputs, by name, of a file of fastnn's for rows X (rows, n_inputs), which are rounded to the file's dtype.
+
+    ONNX Runtime computes them, or the reference implementation of onnx where that is not installed. Labels of text have
+    NumPy's dtype for it. Raises ValueError for another file.
+    """
+    opened = _opened(file)
+    found = opened.outputs(np.asarray(X, opened.dtype))
+    return {name: each.astype(str) if each.dtype == object else each for name, each in found.items()}
+
+
+_EXPECTED = "file must be an ONNX file of fastnn"
+
+
+class _Opened(NamedTuple):
+    """A file that can run."""
+
+    metadata: dict[str, str]
+    dtype: str  # of the inputs
+    outputs: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
+
+
+def _opened(file: str | os.PathLike[str] | bytes) -> _Opened:
+    content = file if isinstance(file, bytes) else file_paths.path(file).read_bytes()
+    opened = _by_runtime if find_spec("onnxruntime") else _by_reference
+    try:
+        found = opened(content)
+    except ImportError:
+        raise
+    except Exception as error:  # both raise errors of many kinds
+        raise ValueError(f"{_EXPECTED}, got {_shown(file)}: {error}") from error
+    if found.metadata.get("producer") != "fastnn":
+        raise ValueError(f"{_EXPECTED}, got {_shown(file)}, which says nothing of fastnn")
+    return found
+
+
+def _by_runtime(content: bytes) -> _Opened:
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_outputs()]
+    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}[session.get_inputs()[0].type]
+    metadata = session.get_modelmeta().custom_metadata_map
+    return _Opened(metadata, dtype, lambda X: dict(zip(names, session.run(names, {INPUT_NAME: X}), strict=True)))
+
+
+def _by_reference(content: bytes) -> _Opened:
+    onnx = _onnx()
+    model = onnx.load_from_string(content)
+    evaluator = import_module("onnx.reference").ReferenceEvaluator(model)
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type))
+    metadata = {each.key: each.value for each in model.metadata_props}
+    names = evaluator.output_names
+
+    def outputs(X: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        with np.errstate(all="ignore"):
+            return dict(zip(names, evaluator.run(names, {INPUT_NAME: X}), strict=True))
+
+    return _Opened(metadata, dtype, outputs)
+
+
+def _shown(file: Any) -> str:
+    """A file in a message."""
+    return f"{len(file)} bytes" if isinstance(file, bytes) else shown(str(file))
