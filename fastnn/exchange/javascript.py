@@ -49,12 +49,9 @@ FUNCTIONS = {
     "clipped": "(x, least, most) => x.map((v, i) => Math.min(Math.max(v, least[i]), most[i]))",
     "deviations": "(x, least) => x.map((v) => Math.sqrt(Math.exp(v) + least))",
     "mixture": """(...x) => {
-  const n = x[0].length / 2, y = x[0].map((_, i) => x.reduce((sum, each) => sum + each[i], 0) / x.length);
-  for (let i = 0; i < n; i++) {
-    const variance = x.reduce((sum, each) => sum + each[n + i] ** 2 + (each[i] - y[i]) ** 2, 0) / x.length;
-    y[n + i] = Math.sqrt(variance);
-  }
-  return y;
+  const n = x[0].length / 2, mean = (of) => x.reduce((sum, y) => sum + of(y), 0) / x.length;
+  const means = x[0].slice(0, n).map((_, i) => mean((y) => y[i]));
+  return Float64Array.of(...means, ...means.map((m, i) => Math.sqrt(mean((y) => y[n + i] ** 2 + (y[i] - m) ** 2))));
 }""",
     "sigmoid": _of_each("1 / (1 + Math.exp(-v))"),
     "hard_sigmoid": _of_each("Math.min(Math.max((v + 3) / 6, 0), 1)"),
@@ -93,8 +90,8 @@ FUNCTIONS = {
 
 FILE = Template("""\
 // $name: a trained network of $n_inputs inputs, $n_outputs outputs and $n_parameters parameters, which fastnn wrote.
-// It needs nothing else. A row x is an array or a typed array of $n_inputs numbers. Steps compute in float64$rounding.
-// When node runs this file, it computes the rows that are recorded in it, and compares.
+// A row x is an array or a typed array of $n_inputs numbers. It is computed in float64$rounding.
+// `node` and this file compute the rows that are recorded in it, and compare.
 
 export const features = $features;
 export const labels = $labels;
@@ -108,7 +105,7 @@ function arrays(shapes) {
   const numbers = floats(PARAMETERS);
   let at = 0;
   const take = (n) => numbers.subarray(at, (at += n));
-  return shapes.map(([n, m]) => (m === undefined ? take(n) : Array.from({ length: n }, () => take(m))));
+  return shapes.map(([n, m]) => (m ? Array.from({ length: n }, () => take(m)) : take(n)));
 }
 
 $functions
@@ -138,7 +135,7 @@ function crc32(text) {
 export function selfTest() {
   const numbers = floats(ROWS), expected = numbers.subarray($n_rows * $n_inputs);
   const worse = (a, b) => Math.max(a, b >= 0 ? b : Infinity);
-  let error = 0, ulp = 0, wrong = 0; // wrong: rows of another label
+  let error = 0, ulp = 0, wrong = 0;
   for (let r = 0; r < $n_rows; r++) {
     const row = numbers.subarray(r * $n_inputs, (r + 1) * $n_inputs);
     outputs(row).forEach((v, i) => {
@@ -192,7 +189,7 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
         "n_outputs": computation.n_outputs,
         "n_parameters": f"{computation.n_parameters:,}",
         "n_rows": len(test.inputs),
-        "rounding": ";\n// inputs and outputs are rounded to float32" if single else "",
+        "rounding": "; inputs and outputs are float32" if single else "",
         "array": "Float32Array" if single else "Float64Array",
         "features": json.dumps(computation.feature_names),
         "parameters": script.parameters,
