@@ -40,9 +40,9 @@ FUNCTIONS = {
 }""",
     "affine": "(x, factor, shift) => x.map((v, i) => v * factor[i] + shift[i])",
     "normalised": """(x, epsilon) => {
-  const mean = x.reduce((sum, v) => sum + v, 0) / x.length;
-  const variance = x.reduce((sum, v) => sum + (v - mean) ** 2, 0) / x.length;
-  return x.map((v) => (v - mean) / Math.sqrt(variance + epsilon));
+  const mean = (y) => y.reduce((sum, v) => sum + v, 0) / y.length, middle = mean(x);
+  const scale = Math.sqrt(mean(x.map((v) => (v - middle) ** 2)) + epsilon);
+  return x.map((v) => (v - middle) / scale);
 }""",
     "added": "(x, y) => x.map((v, i) => v + y[i])",
     "mean": "(...x) => x[0].map((_, i) => x.reduce((sum, each) => sum + each[i], 0) / x.length)",
@@ -91,7 +91,7 @@ FUNCTIONS = {
 FILE = Template("""\
 // $name: a trained network of $n_inputs inputs, $n_outputs outputs and $n_parameters parameters, which fastnn wrote.
 // A row x is an array or a typed array of $n_inputs numbers. It is computed in float64$rounding.
-// `node` and this file compute the rows that are recorded in it, and compare.
+// Run by node, it tests itself: it computes the rows that are recorded here.
 
 export const features = $features;
 export const labels = $labels;
@@ -131,7 +131,7 @@ function crc32(text) {
   return ~c >>> 0;
 }
 
-// How far the recorded rows are from what the network gave: passed where that is rounding alone.
+// How far the recorded rows are off.
 export function selfTest() {
   const numbers = floats(ROWS), expected = numbers.subarray($n_rows * $n_inputs);
   const worse = (a, b) => Math.max(a, b >= 0 ? b : Infinity);
