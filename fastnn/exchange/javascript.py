@@ -216,7 +216,7 @@ def verify(path: Path) -> verifying.Verification:
     node = shutil.which("node")
     if node is None:
         raise FileNotFoundError(f"node must be installed to run {str(path)!r}, and there is no such program")
-    return verifying.of_command([node, str(path)], path)
+    return verifying.of_command([node, str(path.resolve())], path)
 
 
 def _literal(values: list[Any], big: bool) -> str:

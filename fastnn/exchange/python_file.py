@@ -127,7 +127,8 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
     _check_own(computation, test, expressions)
     script, decision = Script.of(computation, test, expressions), computation.decision
     predictions = _predictions(computation)
-    steps = [f'v0 = x.astype("{computation.dtype}").astype(np.float64)'] if script.reads_rounded else []
+    rounded = "x" if computation.dtype == "float64" else 'x.astype("float32").astype(np.float64)'
+    steps = [f"v0 = {rounded}"] if script.reads_rounded else []
     steps += [f"v{i} = {call}" for i, call in enumerate(script.calls, 1)]
     functions = [_source(getattr(numpy_steps, each)) for each in script.functions]
     functions += [f"def {each}(x):\n    return {text}" for each, text in script.own.items()]
@@ -167,7 +168,7 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
 
 def verify(path: Path) -> verifying.Verification:
     """What the self test of a file says. Python runs it without the user's folders and settings."""
-    return verifying.of_command([sys.executable, "-I", str(path)], path)
+    return verifying.of_command([sys.executable, "-I", str(path.resolve())], path)
 
 
 def _source(function: Callable[..., Any]) -> str:

@@ -1,6 +1,7 @@
 """`verify`: it finds what has changed in a file, however little, and says what is missing to run it."""
 
 import base64
+import math
 import re
 import shutil
 
@@ -10,7 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import Dense, Model
-from fastnn.exchange import javascript, numpy_steps, python_file, verifying
+from fastnn.exchange import javascript, python_file, verifying
 from fastnn.exchange.computation import NUMBERS, Computation, Decision, Steps
 from fastnn.exchange.self_test import SelfTest
 from fastnn.exchange.verifying import Verification
@@ -206,13 +207,27 @@ def test_rows_and_a_name_of_ones_own(suffix, tmp_path):
     np.testing.assert_allclose(outputs, model.predict(rows)[:, 0], atol=1e-6)
 
 
-def test_each_step_stands_alone():
-    """So that its text is all that an exported file needs of it."""
-    for name in {*vars(numpy_steps)} - {"np", "Array", "Any", "NDArray", "annotations"}:
-        function = vars(numpy_steps)[name]
-        if not name.startswith("_"):
-            others = {*function.__code__.co_names} & {*vars(numpy_steps)}
-            assert others <= {"np", "exp", "mean", "tanh"}, name  # attributes of NumPy's have these names too
+def above(z):
+    return z / (1 + math.fabs(z))
+
+
+def slope(z):
+    return 1 / (1 + math.fabs(z)) ** 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(("low", "threshold"), [(-1, 0.5), (-2, 0), (-np.inf, 0)])
+def test_the_threshold_of_a_users_own_output(low, threshold, suffix, tmp_path):
+    """In the middle of its range (low, 2), else 0."""
+    own = fastnn.Activation(above, slope, range=(low, 2))
+    model, path = Model([3, 4, Dense(1, own)], rng=0), tmp_path / f"net{suffix}"
+    rows = rng.normal(0, 3, (16, 3)) + 2
+    text = "x / (1 + abs(x))" if suffix == ".py" else "x / (1 + Math.abs(x))"
+    model.export(path, labels=["no", "yes"], rows=rows, expressions={"above": text})
+    assert fastnn.verify(path).passed
+    expected = np.array(["no", "yes"])[(model.predict(rows)[:, 0] > threshold).astype(int)].tolist()
+    (line,) = re.findall(r"LABELS = .*", path.read_text())
+    assert re.findall(r"\b(?:no|yes)\b", line) == expected
 
 
 def test_python_runs_without_the_users_settings(tmp_path, monkeypatch):
