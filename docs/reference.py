@@ -45,7 +45,7 @@ KINDS = {
     "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),
     "Metrics and history": ("Metric", "History", "DivergenceError"),
     "Data": ("Stream", "standardize", "load_idx", "load_digits", "one_hot", "windows"),
-    "Exports": ("export",),
+    "Exports": ("export", "verify"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
     "scikit-learn's estimators": (
         "TabularClassifier",

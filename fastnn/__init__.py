@@ -75,6 +75,7 @@ _HOME = {
     "plot_confusion_matrix": "plots",
     "plot_wrong": "plots",
     "standardize": "data.standardize",
+    "verify": "exchange.verifying",
     "windows": "data.windows",
 }
 _MODULES = {"plots": "plots", "optimizers": "settings.optimizers", "search": "search"}

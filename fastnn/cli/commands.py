@@ -13,7 +13,8 @@ from .. import __version__
 from .failures import DATA, INTERRUPTED, USAGE, Failure, say, told, warnings_as_lines
 
 CODES = """exit codes:
-  0 done, 2 wrong usage, 3 data or a file that cannot be used, 4 a threshold that is not met, 130 Ctrl-C
+  0 done, 2 wrong usage, 3 data or a file that cannot be used, 4 a threshold or a verification not met,
+  130 Ctrl-C
 
 Results go to standard output, all else to standard error. DATA is a CSV, Parquet or .npy file; - is standard input."""
 
@@ -112,6 +113,21 @@ def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="JSON instead of CSV")
 
 
+def _export(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("model", metavar="MODEL", help="a file that fastnn saved")
+    add("output", metavar="OUT", help="the file to write, which ends in .onnx, .h, .mjs or .py")
+    add("--labels", metavar="LABELS", type=_names, help="names of the classes of a network, with commas between them")
+    add("--rows", metavar="DATA", help="a table whose first 16 rows are the self test of the file; default: random")
+    add("--separator", metavar="CHARACTER", help="between the fields of a CSV file; default: a comma")
+    add("--name", metavar="NAME", help="what functions in the file are called; default: the name of OUT")
+
+
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", metavar="FILE", nargs="+", help="a file that export wrote. It runs, so trust it")
+    command.add_argument("--json", action="store_true", help="JSON instead of CSV")
+
+
 def _warmup(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dtype", choices=("float32", "float64"), action="append", help="default: both")
 
@@ -133,6 +149,8 @@ _COMMANDS: dict[str, tuple[str, Any]] = {
     "predict": ("predict the target of each row of a table", _predict),
     "evaluate": ("score a model on a table that has the target", _evaluate),
     "info": ("tell what a file of a model holds", _info),
+    "export": ("write a network for another system: ONNX, C, JavaScript or Python", _export),
+    "verify": ("run exported files: whether they compute what the network computed", _verify),
     "warmup": ("compile the kernels now, so that no later process waits", _warmup),
 }
 

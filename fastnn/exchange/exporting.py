@@ -15,7 +15,8 @@ from .computation import Computation
 from .describing import computation_of
 from .self_test import SelfTest, name_of
 
-# By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes.
+# By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes, and
+# whose `verify(path)` runs the self test of a file, see `verifying.Verification`.
 FORMATS = {".onnx": "onnx_file", ".h": "c_header", ".mjs": "javascript", ".py": "python_file"}
 
 
@@ -57,15 +58,19 @@ def export(
     >>> "def predict" in pathlib.Path(path).read_text()
     True
     """
-    path = Path(file_paths.path(path))
-    if path.suffix not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise ValueError(f"path must end in one of {known}, got {str(path)!r}")
+    path = file_paths.path(path)
+    form = format_of(path)
     computation = computation_of(what, labels)
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
-    form = import_module(f".{FORMATS[path.suffix]}", __package__)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))
+
+
+def format_of(path: Path) -> Any:
+    """The module that writes files of a path's suffix."""
+    if path.suffix not in FORMATS:
+        raise ValueError(f"path must end in one of {', '.join(FORMATS)}, got {str(path)!r}")
+    return import_module(f".{FORMATS[path.suffix]}", __package__)
 
 
 def _expressions(computation: Computation, given: Mapping[str, str] | None) -> dict[str, str]:

@@ -35,7 +35,10 @@ class SelfTest:
         if rows is None:
             given = _drawn(computation)
         else:
-            given = arrays.parameters("rows", np.asarray(rows)[:ROWS], (min(len(rows), ROWS), n), dtype)
+            found = np.asarray(rows)
+            if found.ndim != 2 or not len(found):
+                raise ValueError(f"rows must have shape (n, {n}) with at least one row, got {found.shape}")
+            given = arrays.parameters("rows", found[:ROWS], (min(len(found), ROWS), n), dtype)
         inputs = np.ascontiguousarray(given, dtype)
         outputs = computation.outputs(inputs, "float64").astype(dtype)
         return cls(inputs, outputs, computation.predictions(outputs), TOLERANCE[dtype])

@@ -1,5 +1,6 @@
 """The command line."""
 
+import base64
 import contextlib
 import csv
 import gzip
@@ -8,10 +9,12 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
+from sklearn.exceptions import ConvergenceWarning
 
 import fastnn
 from fastnn import cli, warming
@@ -176,7 +180,10 @@ for arguments in (["--help"], ["train", "--help"], ["--version"]):
 assert not {"numpy", "numba", "pandas", "sklearn", "matplotlib", "safetensors"} & {*sys.modules}
 """
     said = run_python(source).stdout
-    assert all(name in said for name in ("train", "predict", "evaluate", "info", "warmup", "--target COLUMN"))
+    assert all(
+        name in said
+        for name in ("train", "predict", "evaluate", "info", "export", "verify", "warmup", "--target COLUMN")
+    )
     assert said.endswith(f"fastnn {fastnn.__version__}\n")
 
 
@@ -700,6 +707,118 @@ def test_a_file_that_is_no_model(content, folder, capsys):
     code, out, err = ran(capsys, "info", "bad.safetensors")
     assert (code, out, len(err.splitlines())) == (3, "", 1)
     assert "bad.safetensors" in err
+
+
+# ---- export and verify ----
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with a file of each kind that can be exported, of three columns, and a table."""
+    path, rng = tmp_path_factory.mktemp("saved"), np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "c"])
+    y = np.where(frame["a"] > 0, "yes", "no")
+    model = fastnn.Model([3, 5, fastnn.Dense(2, "softmax")], loss="cross_entropy", rng=0)
+    model.fit(frame, (y == "yes").astype(int), epochs=1, batch_size=20)
+    model.save(path / "model.safetensors")
+    fastnn.Population([3, 4, 1], 3, rng=0).save(path / "population.safetensors")
+    how = {"hidden_layer_sizes": [5], "max_iter": 300, "random_state": 0}
+    kinds = {
+        "classifier": (fastnn.MLPClassifier(**how), y),
+        "regressor": (fastnn.MLPRegressor(**how), frame["b"]),
+        "classifiers": (fastnn.MLPEnsembleClassifier(2, **how), y),
+        "regressors": (fastnn.MLPEnsembleRegressor(2, **how), frame["b"]),
+    }
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        for name, (estimator, target) in kinds.items():
+            estimator.fit(frame, target).save(path / f"{name}.safetensors")
+    frame[["c", "b", "a"]].assign(more="x").to_csv(path / "rows.csv", index=False)
+    return path
+
+
+@pytest.fixture
+def networks(saved, tmp_path, monkeypatch):
+    """A copy of that folder, in which the test runs."""
+    path = tmp_path / "networks"
+    shutil.copytree(saved, path)
+    monkeypatch.chdir(path)
+    return path
+
+
+def test_every_kind_of_file_is_exported_and_verified(networks, capsys):
+    files = sorted(path.name for path in networks.glob("*.safetensors"))
+    assert len(files) == 6
+    for file in files:
+        rows = [] if file.startswith("population") else ["--rows", "rows.csv"]
+        code, out, err = ran(capsys, "export", file, file.replace("safetensors", "py"), *rows)
+        assert (code, out, err) == (0, "", f"fastnn: the network is in {file.replace('safetensors', 'py')}\n")
+    exported = [file.replace("safetensors", "py") for file in files]
+    code, out, err = ran(capsys, "verify", *exported)
+    assert (code, err) == (0, "")
+    assert rows_of(out) == [
+        {
+            "file": file,
+            "rows": "16",
+            "error": "0.0",
+            "ulp": "0.0",
+            "wrong_labels": "0",
+            "intact": "True",
+            "passed": "True",
+        }
+        for file in exported
+    ]
+    text = Path("classifier.py").read_text()
+    changed = text.replace("classes = np.array(['no', 'yes']", "classes = np.array(['yes', 'no']")
+    assert changed != text
+    Path("classifier.py").write_text(changed)
+    code, out, err = ran(capsys, "verify", "--json", "model.py", "classifier.py")
+    assert (code, err) == (4, "fastnn: classifier.py is not what was exported, or does not compute the same here\n")
+    found = json.loads(out)
+    assert [each["passed"] for each in found] == [True, False]
+    assert found[1]["wrong_labels"] == 16
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_export_with_labels_and_a_name(networks, capsys):
+    arguments = ["model.safetensors", "net.mjs", "--labels", "cat,dog", "--name", "pets"]
+    assert ran(capsys, "export", *arguments)[0] == 0
+    text = Path("net.mjs").read_text()
+    assert text.startswith("// pets: ")
+    assert 'export const labels = ["cat", "dog"];' in text
+    assert 'export const features = ["a", "b", "c"];' in text
+    assert ran(capsys, "verify", "net.mjs")[0] == 0
+
+
+def test_rows_of_a_table_are_the_self_test(networks, capsys):
+    """In the order of the model's columns."""
+    assert ran(capsys, "export", "model.safetensors", "net.py", "--rows", "rows.csv")[0] == 0
+    recorded = re.search('ROWS = "(.*)"', Path("net.py").read_text())[1]
+    found = np.frombuffer(base64.b64decode(recorded), np.float32)[: 16 * 3].reshape(16, 3)
+    np.testing.assert_array_equal(found, pd.read_csv("rows.csv")[["a", "b", "c"]].to_numpy(np.float32)[:16])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["export", "model.safetensors", "net.txt"], "path must end in one of .onnx, .h, .mjs, .py, got 'net.txt'"),
+        (["export", "model.safetensors", "no/net.py"], "path must lie in a folder that exists, got 'no/net.py'"),
+        (["export", "missing.safetensors", "net.py"], "there is no file missing.safetensors"),
+        (["export", "model.safetensors", "net.py", "--labels", "a"], "labels must have shape (2,)"),
+        (["export", "classifier.safetensors", "net.py", "--labels", "a,b"], "labels are those of the estimator"),
+        (["export", "model.safetensors", "net.py", "--rows", "missing.csv"], "missing.csv: No such file"),
+        (["export", "model.safetensors", "net.py", "--name", "my net"], "name must be letters, digits and underscores"),
+        (["verify", "net.txt"], "path must end in one of .onnx, .h, .mjs, .py, got 'net.txt'"),
+        (["verify", "missing.py"], "path must name a file, got 'missing.py'"),
+        (["verify", "bad.py"], "path must name a file that runs, got 'bad.py', which said: SyntaxError"),
+    ],
+)
+def test_what_cannot_be_exported_or_verified(arguments, told, networks, capsys):
+    Path("bad.py").write_text("16 rows")
+    before = sorted(os.listdir())
+    code, out, err = ran(capsys, *arguments)
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+    assert told in err
+    assert sorted(os.listdir()) == before
 
 
 # ---- tables of files ----
