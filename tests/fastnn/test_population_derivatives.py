@@ -19,6 +19,7 @@ from fastnn import (
     Model,
     Momentum,
     Population,
+    PReLU,
     Residual,
     Rprop,
 )
@@ -34,6 +35,7 @@ NETS = {
     "softmax": ([5, 9, 3], {"activation": "silu", "output": "softmax", "loss": "cross_entropy"}),
     "residual": ([5, Dense(8, "tanh"), Residual(Dense(8, "gelu"), Dense(8, "identity")), Dense(2, "tanh")], {}),
     "batch norm": ([5, Dense(8, "identity"), BatchNorm(activation="tanh"), Dense(2, "identity")], {}),
+    "prelu": ([5, PReLU(), Dense(8, "identity"), PReLU(), Dense(2, "identity")], {}),
     "layer norm": ([5, Dense(8, "identity"), LayerNorm(), Dense(2, "identity")], {}),
     "many outputs": ([5, 19], {"output": "sigmoid"}),
 }

@@ -21,6 +21,7 @@ from fastnn import (
     Momentum,
     Nadam,
     OneCycle,
+    PReLU,
     Residual,
     RMSprop,
     Rprop,
@@ -281,6 +282,8 @@ def module_of(layer, tensors, width):
     kept = next(tensors)
     if isinstance(layer, Dense):
         made, width = torch.nn.Linear(width, layer.units), layer.units
+    elif isinstance(layer, PReLU):
+        made = torch.nn.PReLU(width, layer.init)
     elif isinstance(layer, LayerNorm):
         made = torch.nn.LayerNorm(width, eps=layer.epsilon)
     elif isinstance(layer, BatchNorm):
@@ -324,6 +327,7 @@ KINDS = {
     "residual": [Dense(8, "tanh"), Residual(Dense(5, "sigmoid"), Dense(8, "silu"), activation="relu")],
     "nested": [Residual(Scale(), Residual(Dense(6, "gelu")), activation="softplus"), Dense(9, "tanh")],
     "scale": [Scale(), Dense(17, "tanh"), Scale()],
+    "prelu": [PReLU(), Dense(17, "identity"), PReLU(0.1), Residual(Dense(17, "tanh"), PReLU())],
     "layer norm": [LayerNorm(), Dense(17, "identity"), LayerNorm(0.1, "gelu")],
     "batch norm": [BatchNorm(), Dense(17, "identity"), BatchNorm(0.3, 0.1, "tanh")],
     "all": [
