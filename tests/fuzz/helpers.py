@@ -37,6 +37,7 @@ from fastnn import (
     LayerNorm,
     Model,
     Momentum,
+    PReLU,
     Residual,
     Scale,
     StepDecay,
@@ -330,10 +331,12 @@ def with_kinds(rng, problem):
                 yield Residual(*inner, Dense(width, pick(rng, HIDDEN)), activation=activation)
             elif kind < 0.55 and batches:
                 yield BatchNorm(float(rng.uniform(0, 1)), float(rng.uniform(0.01, 0.3)), activation)
-            elif kind < 0.8 and width > 4:
+            elif kind < 0.75 and width > 4:
                 yield LayerNorm(float(rng.uniform(0.01, 0.3)), activation)
-            else:
+            elif kind < 0.88:
                 yield Scale()
+            else:
+                yield PReLU(float(rng.uniform(-0.5, 1)))
 
     layers = [*others(problem.sizes[0])]
     for layer in problem.sizes[1:-1]:
