@@ -126,8 +126,9 @@ class PReLU(_Layer):
     """A trained slope below zero for each neuron: a = x where x > 0, else weight * x (He, Zhang, Ren and Sun 2015).
 
     x is what the layer below gives, such as a `Dense` with "identity". At zero the derivative is the slope, as in
-    PyTorch. `weights[l]` is (units,), and `biases[l]` is empty. Penalties and `max_norm` leave slopes alone. Dropout of
-    the layer below drops the outputs of this one too, because it gives 0 for 0.
+    PyTorch. `weights[l]` is (units,), and `biases[l]` is empty. Penalties and `max_norm` leave slopes alone; the
+    weight decay of `AdamW` and `Lion` is of all parameters. Dropout of the layer below drops the outputs of this one
+    too, because it gives 0 for 0.
 
     Parameters
     ----------

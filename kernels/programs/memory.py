@@ -170,13 +170,14 @@ class Layout:
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
         self.orientation = "row-major" if any(kind.row_major for kind in self.kinds) else orientation
-        per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
+        per_line, offset = LINE_BYTES // self.itemsize, 0
+        layers: list[Layer] = []
         for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
             n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
             width, tensors = kind.row_width(fan_out), kind.tensors(fan_in)
             n_rows = sum(tensor.rows for tensor in tensors)
             lines, shards = padded(width * self.itemsize) // LINE_BYTES, []
-            # Tables are not shared, and neither is what takes a neuron's outputs from a layer that is not.
+            # Tables are not shared. Nor is a layer that passes deltas neuron by neuron to one that is not.
             read = [] if kind.mixes else [i for i in (index - 1, *kind.skips) if i != INPUTS]
             apart = any(tensor.cols for tensor in tensors) or not all(layers[i].is_shared for i in read)
             n_shards = 1 if apart or lines < threads else threads
