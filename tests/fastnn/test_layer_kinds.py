@@ -494,7 +494,7 @@ def test_levenberg_marquardt_refuses_it():
 
 def test_levenberg_marquardt_takes_the_other_kinds():
     """It takes the derivatives of each output in each sample by the parameters."""
-    layers = [Dense(5, "tanh"), Residual(LayerNorm(), Scale(), Dense(5, "tanh"))]
+    layers = [Dense(5, "tanh"), Residual(LayerNorm(), Scale(), Dense(5, "tanh")), PReLU()]
     model = network(layers, loss="quadratic")
     X, _, _ = samples(40)
     outputs, exact, inference = model.predict(X), twin_of(model), model._network.inference

@@ -231,8 +231,8 @@ def test_every_kind_of_layer(how, orientation, engine):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
-def test_slopes_below_zero(how, dtype, orientation, engine):
-    """Of networks in lanes too, with a layer that is frozen, rules and weights of samples."""
+def test_slopes_below_zero(how, dtype, orientation, engine, tmp_path):
+    """Of networks in lanes too, with a layer that is frozen, rules and weights of samples; and from a file."""
     skip_where_sums_have_another_order(engine, how)
     orientation(how)
     X, y = data(75, 8, dtype)
@@ -249,6 +249,10 @@ def test_slopes_below_zero(how, dtype, orientation, engine):
     for member in population:
         assert (member.weights[0] != 0.25).all()
         assert (member.weights[2] == 0).all()
+    population.save(tmp_path / "members")
+    loaded = fastnn.load(tmp_path / "members")
+    assert loaded[3].layers == models[3].layers
+    assert [left(member) for member in loaded] == [left(member) for member in population]
 
 
 @pytest.mark.parametrize("shuffle", [False, "given"])
