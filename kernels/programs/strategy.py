@@ -78,15 +78,13 @@ def lanes_pay(layout: Layout, batch_size: int) -> bool:
     comes from the L2 cache where they are many.
     """
     rows = min(batch_size, layout.block_rows)
-    if batch_size > layout.block_rows:
+    costs = [cost for layer in layout.layers if (cost := layer.kind.group_cost(layer)) is not None]
+    if batch_size > layout.block_rows or len(costs) < len(layout.layers):
         return False
     if layout.orientation or rows * layout.group.block_bytes // layout.block_rows > MAX_GROUP_BYTES:
         return False
     of_group = 0
-    for layer in layout.layers:
-        cost = layer.kind.group_cost(layer)
-        if cost is None:
-            return False
+    for layer, cost in zip(layout.layers, costs, strict=True):
         of_group += rows * (formula(layer.activation).cost * layer.fan_out + cost)
     if layout.group.n_bytes > L1_BYTES:
         of_group += layout.n_parameters * LINE_LOADS

@@ -138,8 +138,8 @@ def sums_of_products(code, columns, of_x=lambda s, x: x):
 
     def add(row, j, inside):
         values = (s.load(b.add(b.add(p, b.mul(row, q)), j)) for p, q in ((x, x_row), (d, d_row)))
-        value, slope = (_only(s, inside, value) for value in values)
-        summed.add_product(of_x(s, value), slope)
+        of_sample, delta = (_only(s, inside, value) for value in values)
+        summed.add_product(of_x(s, of_sample), delta)
 
     if columns:
         with cgutils.for_range(b, rows, intp=I64) as row:
