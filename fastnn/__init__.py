@@ -49,6 +49,7 @@ _HOME = {
     "Momentum": "settings.optimizers",
     "Nadam": "settings.optimizers",
     "OneCycle": "settings.learning_rates",
+    "PReLU": "settings.layers",
     "Patience": "settings.stopping",
     "Population": "population",
     "PopulationHistory": "reports.population_history",

@@ -40,6 +40,7 @@ from .settings.layers import BatchNorm as BatchNorm
 from .settings.layers import Dense as Dense
 from .settings.layers import Embedding as Embedding
 from .settings.layers import LayerNorm as LayerNorm
+from .settings.layers import PReLU as PReLU
 from .settings.layers import Residual as Residual
 from .settings.layers import Scale as Scale
 from .settings.learning_rates import CosineDecay as CosineDecay

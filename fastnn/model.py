@@ -49,8 +49,8 @@ class Model(Derivatives):
     ----------
     sizes_or_layers : sequence of int or layers
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`. Layers are
-        `Dense`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`, and first of all `Embedding`; the last one is
-        `Dense`, and a number stands for one.
+        `Dense`, `PReLU`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`, and first of all `Embedding`; the last one
+        is `Dense`, and a number stands for one.
     activation, output : str or Activation
         Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
         "softmax", with the loss "cross_entropy".

@@ -276,6 +276,13 @@ class Scale(NamedTuple):
     activation: str = "identity"
 
 
+class PReLU(NamedTuple):
+    """x where x > 0, else weight * x."""
+
+    weight: Any
+    activation: str = "identity"
+
+
 class LayerNorm(NamedTuple):
     """f(weight * x' + bias), x' being x normalised over the neurons of each sample."""
 
@@ -325,6 +332,16 @@ def _dense(layer, x, _):
 
 def _scale(layer, x, _):
     return x * layer.weight, lambda d: (d * layer.weight, [((x * d).sum(axis=0),)])
+
+
+def sloped(y, x, slope):
+    """y where x > 0, else y * slope, a number a neuron."""
+    return np.where(x > 0, y, y * slope)
+
+
+def _prelu(layer, x, _):
+    gradient = lambda d: [((np.minimum(x, 0) * d).sum(axis=0),)]  # noqa: E731
+    return sloped(x, x, layer.weight), lambda d: (sloped(d, x, layer.weight), gradient(d))
 
 
 def normalise(x, axis, epsilon):
@@ -402,7 +419,7 @@ def _embedding(layer, x, _):
 
 
 KINDS = {tuple: _dense, Scale: _scale, LayerNorm: _layer_norm, BatchNorm: _batch_norm, Residual: _residual}
-KINDS |= {Embedding: _embedding}
+KINDS |= {Embedding: _embedding, PReLU: _prelu}
 
 
 def _through(layers, x, how):
@@ -458,7 +475,7 @@ def trained(layer):
     """The arrays of a layer that train."""
     if isinstance(layer, Embedding):
         return layer.tables
-    return layer[: 1 if isinstance(layer, Scale) else 2]
+    return layer[: 1 if isinstance(layer, (Scale, PReLU)) else 2]
 
 
 def forward(network, x):

@@ -18,11 +18,12 @@ from ..kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from ..network.network import Network
 from ..settings import losses, optimizers
 from ..settings.custom import Activation, Loss
-from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
+from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, Embedding, LayerNorm, PReLU, Residual, Scale
 from ..settings.optimizers import Optimizer
 
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, Scale, LayerNorm, BatchNorm, Embedding, Residual)}
+_ALL = Dense, PReLU, Scale, LayerNorm, BatchNorm, Embedding, Residual
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in _ALL}
 Tensors = dict[str, NDArray[Any]]
 
 

@@ -101,7 +101,7 @@ def tangents(program: Program, parameters: Vector, block: Block) -> None:
     for layer in layers:
         inputs = tuple(block.dx if read == INPUTS else block.d[read] for read in layer.reads)
         step = step_of(program, parameters, block, worker, layer)
-        layer.kind.tangent(replace(step, inputs=inputs, z=block.d[layer.index]))
+        layer.kind.tangent(replace(step, inputs=inputs, point=step.inputs, z=block.d[layer.index]))
         if layer is not layers[-1]:
             backward(program, layer.activation, None, block.d[layer.index], block.z[layer.index], WHOLE)
 

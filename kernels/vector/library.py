@@ -151,7 +151,9 @@ def _state_layers(found: _Functions) -> None:
         state(f"scaled{suffix}", normalisation.scaled, columns, signature=normalisation.SCALED)
         shifted = normalisation.SCALED_AND_SHIFTED
         state(f"scaled_and_shifted{suffix}", normalisation.scaled, columns, signature=shifted)
+        state(f"sloped{suffix}", normalisation.sloped, columns)
         state(f"sums_of_products{suffix}", normalisation.sums_of_products, columns)
+        state(f"sums_below_zero{suffix}", normalisation.sums_of_products, columns, normalisation.below_zero)
         for over, across in (("neurons", columns), ("samples", not columns)):
             state(f"normalise_over_{over}{suffix}", normalisation.normalise, across)
             state(f"normalise_over_{over}_backward{suffix}", normalisation.normalise_backward, across)

@@ -29,12 +29,12 @@ from fastnn import (
     OneCycle,
     Patience,
     Population,
+    PReLU,
     Residual,
     RMSprop,
     Rprop,
     Scale,
 )
-from fastnn.kernels.programs.layers.dense import DENSE
 
 from ..cases import DTYPES
 
@@ -46,13 +46,18 @@ SIZES = [5, 7, 1]
 ENGINES = {"one by one": ("train_members", "one_by_one"), "in lanes": ("train_groups", "lanes")}
 
 
+def takes_lanes(layout):
+    """Whether programs can be written for a network in each lane."""
+    return all(layer.kind.group_cost(layer) is not None for layer in layout.layers)
+
+
 @pytest.fixture(autouse=True, params=ENGINES)
 def engine(request, monkeypatch):
     """Members train one after another, or in lanes. Then models compute row-major, whose sums have the same order."""
     in_lanes = request.param == "in lanes"
 
     def lanes_pay(layout, batch_size):
-        return in_lanes and batch_size <= layout.block_rows and all(kind == DENSE for kind in layout.kinds)
+        return in_lanes and batch_size <= layout.block_rows and takes_lanes(layout)
 
     monkeypatch.setattr("fastnn.kernels.programs.strategy.lanes_pay", lanes_pay)
     if in_lanes:
@@ -222,6 +227,32 @@ def test_every_kind_of_layer(how, orientation, engine):
     population.fit(X, y, epochs=3, batch_size=25, optimizer=Adam(np.geomspace(1e-3, 0.1, 5)), threads=2)
     alone = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
     same(population, fitted(models_of(5, layers), alone, X, y, epochs=3, batch_size=25))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_slopes_below_zero(how, dtype, orientation, engine, tmp_path):
+    """Of networks in lanes too, with a layer that is frozen, rules and weights of samples; and from a file."""
+    skip_where_sums_have_another_order(engine, how)
+    orientation(how)
+    X, y = data(75, 8, dtype)
+    layers = [8, PReLU(), Dense(16, "identity"), PReLU(0.0), Dense(5, "identity"), PReLU(-1.0), 1]
+    rates, common = np.geomspace(1e-3, 0.1, 20), {"epochs": 3, "batch_size": 32, "dropout": 0.2, "max_norm": 2.0}
+    common["sample_weight"] = rng.uniform(0.5, 2, 75).astype(dtype)
+    models = models_of(20, layers, dtype=dtype)
+    for model in models:
+        model.freeze([2])
+    population = Population.from_models(models)
+    population.fit(X, y, optimizer=Adam(rates), l2=rates, threads=2, **common)
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": rates.tolist()}
+    same(population, fitted(models, alone, X, y, **common))
+    for member in population:
+        assert (member.weights[0] != 0.25).all()
+        assert (member.weights[2] == 0).all()
+    population.save(tmp_path / "members")
+    loaded = fastnn.load(tmp_path / "members")
+    assert loaded[3].layers == models[3].layers
+    assert [left(member) for member in loaded] == [left(member) for member in population]
 
 
 @pytest.mark.parametrize("shuffle", [False, "given"])
@@ -894,7 +925,7 @@ def test_members_take_little_memory():
         ([3, 4, 4], "orthogonal"),
         ([3, 2], "zeros"),
         ([4, 7, 1], ["lecun_uniform", (np.ones((1, 7)), np.ones(1))]),
-        ([5, Dense(6), BatchNorm(), Residual(LayerNorm(), Dense(6)), Scale(), 2], "he_normal"),
+        ([5, Dense(6), BatchNorm(), Residual(LayerNorm(), Dense(6)), Scale(), PReLU(0.1), 2], "he_normal"),
         ([5, Embedding([3, 0], [40, 1000], [3, 9]), Dense(6), 2], "normal"),
     ],
 )
@@ -1164,6 +1195,7 @@ def test_what_a_fit_tells(capsys):
     ("sizes", "batch_size", "arguments"),
     [
         ([8, Dense(16, "tanh"), 1], 32, {"output": "identity"}),
+        ([8, Dense(16, "identity"), PReLU(), 1], 32, {"output": "identity"}),
         ([5, Dense(6, "relu"), 3], 8, {"output": "softmax", "loss": "cross_entropy"}),
         ([3, Dense(4, "silu"), 2], 1, {"output": "identity", "loss": "gaussian"}),
     ],

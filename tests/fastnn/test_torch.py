@@ -21,6 +21,7 @@ from fastnn import (
     Momentum,
     Nadam,
     OneCycle,
+    PReLU,
     Residual,
     RMSprop,
     Rprop,
@@ -281,6 +282,8 @@ def module_of(layer, tensors, width):
     kept = next(tensors)
     if isinstance(layer, Dense):
         made, width = torch.nn.Linear(width, layer.units), layer.units
+    elif isinstance(layer, PReLU):
+        made = torch.nn.PReLU(width, layer.init)
     elif isinstance(layer, LayerNorm):
         made = torch.nn.LayerNorm(width, eps=layer.epsilon)
     elif isinstance(layer, BatchNorm):
@@ -324,6 +327,7 @@ KINDS = {
     "residual": [Dense(8, "tanh"), Residual(Dense(5, "sigmoid"), Dense(8, "silu"), activation="relu")],
     "nested": [Residual(Scale(), Residual(Dense(6, "gelu")), activation="softplus"), Dense(9, "tanh")],
     "scale": [Scale(), Dense(17, "tanh"), Scale()],
+    "prelu": [PReLU(), Dense(17, "identity"), PReLU(0.1), Residual(Dense(17, "tanh"), PReLU())],
     "layer norm": [LayerNorm(), Dense(17, "identity"), LayerNorm(0.1, "gelu")],
     "batch norm": [BatchNorm(), Dense(17, "identity"), BatchNorm(0.3, 0.1, "tanh")],
     "all": [
@@ -383,6 +387,27 @@ def test_outputs_and_gradients_of_kinds_of_layers(kinds, how, orientation):
     for k in range(3):
         (want,) = torch.autograd.grad(outputs[:, k].sum(), x, retain_graph=True)
         np.testing.assert_allclose(got[:, k], want, atol=1e-9)
+
+
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_slopes_at_zero(how, orientation):
+    """Where PyTorch's derivative is the slope too; of slopes of any sign, and one that is zero."""
+    orientation(how)
+    model = Model([4, PReLU(), Dense(3, "softmax")], loss="cross_entropy", dtype="float64", rng=1)
+    model.weights[0][...] = -0.7, 0, 0.3, 2
+    network = modules_of(model.layers, iter(model.tensors), 4)
+    X, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 3
+    X[::2], X[1::4] = 0.0, -0.0
+    x = torch.tensor(X, requires_grad=True)
+    loss = F.cross_entropy(network(x), torch.tensor(y))
+    loss.backward()
+    assert model.loss(X, y) == pytest.approx(loss.item(), rel=1e-12)
+    np.testing.assert_allclose(model.gradients(X, y)[0][0], network[0][0].weight.grad, atol=1e-14)
+    outputs = torch.softmax(network(x), dim=1)
+    got = model.input_gradients(X)
+    for k in range(3):
+        (want,) = torch.autograd.grad(outputs[:, k].sum(), x, retain_graph=True)
+        np.testing.assert_allclose(got[:, k], want, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])

@@ -37,6 +37,7 @@ from fastnn import (
     LayerNorm,
     Model,
     Momentum,
+    PReLU,
     Residual,
     Scale,
     StepDecay,
@@ -330,10 +331,12 @@ def with_kinds(rng, problem):
                 yield Residual(*inner, Dense(width, pick(rng, HIDDEN)), activation=activation)
             elif kind < 0.55 and batches:
                 yield BatchNorm(float(rng.uniform(0, 1)), float(rng.uniform(0.01, 0.3)), activation)
-            elif kind < 0.8 and width > 4:
+            elif kind < 0.75 and width > 4:
                 yield LayerNorm(float(rng.uniform(0.01, 0.3)), activation)
-            else:
+            elif kind < 0.88:
                 yield Scale()
+            else:
+                yield PReLU(float(rng.uniform(-0.5, 1)))
 
     layers = [*others(problem.sizes[0])]
     for layer in problem.sizes[1:-1]:
@@ -363,6 +366,9 @@ def check_whole(model):
     """Raise where the model's parts do not fit each other, or something is not finite."""
     arrays = [tensor for tensors in model.tensors for tensor in tensors.values()]
     for (fan_in, units), tensors in zip(itertools.pairwise(model.sizes), model.tensors, strict=True):
+        if any(name.startswith("embedding_") for name in tensors):
+            assert sum(tensor.shape[1] for tensor in tensors.values()) + fan_in - len(tensors) == units
+            continue
         of_dense = tensors["weight"].ndim == 2
         shapes = {name: (units, fan_in) if of_dense and name == "weight" else (units,) for name in tensors}
         assert {name: tensor.shape for name, tensor in tensors.items()} == shapes, "other shapes than the sizes"

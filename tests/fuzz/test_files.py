@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 
 import fastnn
-from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Residual, Scale
+from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, PReLU, Residual, Scale
 from fastnn.files import storage
 
 from .helpers import attack, chance, check_whole, little_memory, pick
@@ -67,7 +67,7 @@ def model_files():
         Model([2, 1], rng=0),
         Model([4, Dense(7, "relu"), 3], output="softmax", loss="cross_entropy", dtype="float64", rng=0),
         Model([5, 8, Dense(6, "gelu"), 2], input_scale=1 / 255, output="tanh", rng=0),
-        Model([3, BatchNorm(), Residual(LayerNorm(activation="tanh"), Scale(), Dense(3, "gelu")), 2], rng=0),
+        Model([3, BatchNorm(), Residual(LayerNorm(activation="tanh"), Scale(), Dense(3, "gelu")), PReLU(), 2], rng=0),
         Model([3, Embedding([2, 0], [5, 3], [2, 1]), Dense(4, "tanh"), 2], rng=0),
     ]
     models[2].freeze([0, 1])

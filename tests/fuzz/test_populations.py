@@ -18,13 +18,13 @@ from fastnn import (
     Model,
     Patience,
     Population,
+    PReLU,
     Quantile,
 )
 from fastnn.kernels.programs import strategy
-from fastnn.kernels.programs.layers.dense import DENSE
 
 from .. import cases
-from ..fastnn.test_population import left
+from ..fastnn.test_population import left, takes_lanes
 from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, width
 
 # A loss, an output activation that goes with it, and what its targets are.
@@ -109,7 +109,8 @@ def random_network(rng):
         widths[-1] = max(2, widths[-1])
     if loss == "gaussian":
         widths[-1] *= 2
-    layers = [widths[0], *(Dense(units, pick(rng, ALL_HIDDEN)) for units in widths[1:-1]), widths[-1]]
+    hidden = [[Dense(units, pick(rng, ALL_HIDDEN)), *[PReLU()] * chance(rng, 0.2)] for units in widths[1:-1]]
+    layers = [widths[0], *itertools.chain(*hidden), widths[-1]]
     dtype = pick(rng, cases.DTYPES)
     return {"sizes_or_layers": layers, "output": output, "loss": loss, "dtype": dtype}, targets
 
@@ -143,7 +144,7 @@ def random_numbers(rng, optimizer, n):
 
 def random_rules(rng, n, network, targets):
     """(what a population's fit takes, what each model's takes) of epochs, batch sizes, penalties and noise."""
-    hidden = [layer.activation for layer in network["sizes_or_layers"][1:-1]]
+    hidden = [layer.activation for layer in network["sizes_or_layers"][1:-1] if isinstance(layer, Dense)]
     drawn = {
         "epochs": lambda: int(rng.integers(0, 6)),
         "batch_size": lambda: pick(rng, [1, 2, 7, 16, 32, 100]),
@@ -280,7 +281,7 @@ def lanes_by_force():
     """Members train in lanes wherever they can."""
 
     def lanes_pay(layout, batch_size):
-        return batch_size <= layout.block_rows and all(kind == DENSE for kind in layout.kinds)
+        return batch_size <= layout.block_rows and takes_lanes(layout)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strategy, "lanes_pay", lanes_pay)

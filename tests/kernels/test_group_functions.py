@@ -143,6 +143,18 @@ def test_activations(name, dtype, target):
 
 @pytest.mark.pairs
 @ONE_DTYPE
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_slopes_below_zero(target, dtype):
+    """Each network has slopes of its own. Sums are those of a single network, for either adds sample after sample."""
+    for rows, cols in ((1, 1), (3, 5), (17, 33)):
+        x, y = normal(rows, cols), normal(rows, cols)
+        matrices = {"out": y, "y": y, "x": x, "slope": normal(cols)}
+        same_bits(dtype, target, "sloped", matrices)
+        same_bits(dtype, target, "sums_below_zero", {"x": x, "d": y, "out": normal(cols)})
+
+
+@pytest.mark.pairs
+@ONE_DTYPE
 @pytest.mark.parametrize(("target", "name"), on_targets(sorted(CASES), ["adam"]))
 def test_updates_and_advances(name, dtype, target):
     rule = OPTIMIZERS[name]

@@ -159,6 +159,7 @@ class Step:
     ones: Matrix
     sums: Matrix
     pack_buffer: Matrix
+    point: tuple[Matrix, ...] = ()  # where a derivative along a direction is taken: `inputs` of the forward pass
 
     @property
     def shard(self) -> ColumnShard:
@@ -305,7 +306,7 @@ class Kind:
     def tangent(self, step: Step) -> None:
         """Compute z's derivative along a direction, of those of what it reads: `z` and `inputs` of the step.
 
-        A kind that is a linear function does what it does forward.
+        It is taken at `point`. A kind that is a linear function does what it does forward.
         """
         self.forward(step, no_epilogue, "identity")
 
@@ -327,3 +328,7 @@ class Kind:
     def prediction_cost(self, layer: Layer, count: Count) -> tuple[int, int]:
         """Vector operations of a prediction, likewise."""
         return count.samples * layer.fan_out, count.rows * count.vectors(layer.fan_out)
+
+    def group_cost(self, layer: Layer) -> int | None:
+        """Vector operations of a sample's step where each lane is a network; None where no lanes hold such networks."""
+        return None
