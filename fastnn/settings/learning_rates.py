@@ -38,19 +38,19 @@ class LearningRate:
             result[:] = self._at(np.arange(first, first + n, dtype=np.float64))
         return result
 
-    def checked_rates(self, name: str, per: str, first: int, n: int) -> NDArray[np.float64]:
+    def _checked_rates(self, name: str, per: str, first: int, n: int) -> NDArray[np.float64]:
         """As `rates`, for an argument of that name; raises ValueError for a rate that it cannot be."""
         rates = np.array(self.rates(first, n), np.float64)  # nobody may change them now
         if rates.shape != (n,):
             raise ValueError(f"{name} must give {n} rates, got shape {rates.shape} from {self!r}")
         return self._checked(rates[None], name, per, first)[0]
 
-    def rates_of_members(
+    def _rates_of_members(
         self, values: NDArray[np.float64], name: str, per: str, first: int, n: int
     ) -> NDArray[np.float64]:
-        """The `checked_rates` (members, n) of schedules like this one whose `learning_rate` are values (members,)."""
+        """The `_checked_rates` (members, n) of schedules like this one whose `learning_rate` are values (members,)."""
         if not hasattr(self, "learning_rate"):
-            return np.tile(self.checked_rates(name, per, first, n), (len(values), 1))
+            return np.tile(self._checked_rates(name, per, first, n), (len(values), 1))
         result = np.empty((len(values), n))
         with np.errstate(all="ignore"):
             result[:] = self._with(values[:, None])._at(np.arange(first, first + n, dtype=np.float64))

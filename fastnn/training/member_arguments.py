@@ -138,7 +138,7 @@ class MemberValues:
         for i, rate in enumerate(self.dropout):
             if isinstance(rate, LearningRate):
                 firsts = np.broadcast_to(np.asarray(getattr(rate, "learning_rate", 0.0)), len(settings))[which]
-                settings["dropout"][which, i] = rate.rates_of_members(firsts, "dropout", "epoch", epoch, 1)[:, 0]
+                settings["dropout"][which, i] = rate._rates_of_members(firsts, "dropout", "epoch", epoch, 1)[:, 0]
 
 
 class Held(NamedTuple):

@@ -105,7 +105,7 @@ class Options:
         write_weight_decay(settings, self.optimizer, position)
         for i, rate in enumerate(self.rules.dropout):
             if isinstance(rate, LearningRate):
-                settings["dropout"][0, i] = rate.checked_rates("dropout", "epoch", self.first_epoch + epoch, 1)[0]
+                settings["dropout"][0, i] = rate._checked_rates("dropout", "epoch", self.first_epoch + epoch, 1)[0]
 
 
 def optimizer_settings(optimizer: Optimizer) -> list[float]:
@@ -122,7 +122,7 @@ def write_weight_decay(settings: NDArray[Any], optimizer: Optimizer, position: i
     decay = getattr(optimizer, "weight_decay", None)
     if isinstance(decay, LearningRate):
         place = OPTIMIZERS[optimizer._kernel].settings.index("weight_decay")
-        settings["optimizer"][0, place] = decay.checked_rates("weight_decay", "epoch", position, 1)[0]
+        settings["optimizer"][0, place] = decay._checked_rates("weight_decay", "epoch", position, 1)[0]
 
 
 def write_settings(

@@ -263,7 +263,7 @@ class Plan:
         """The learning rates of as many steps or epochs as a call can do."""
         per = self.kind.rate_per
         position = self.position(per)
-        self.rates = rates = learning_rate.checked_rates("learning_rate", per, position, most)
+        self.rates = rates = learning_rate._checked_rates("learning_rate", per, position, most)
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
     def load(self, network: Network, optimizer: Optimizer, fresh: bool = False) -> None:

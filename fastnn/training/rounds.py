@@ -209,7 +209,7 @@ class PopulationFit:
         first, ahead = int(positions.min()), int((goal - self.runs["epoch"][which]).max())
         most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
         firsts, places = np.unique(self._numbers(bucket, "learning_rate")[which], return_inverse=True)
-        table = bucket.schedule.rates_of_members(firsts, "learning_rate", per, first, most)
+        table = bucket.schedule._rates_of_members(firsts, "learning_rate", per, first, most)
         self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
         return table
 
@@ -221,7 +221,7 @@ class PopulationFit:
         positions, firsts = self._done(bucket, which, "epoch"), self._numbers(bucket, "weight_decay")[which]
         for position in np.unique(positions).tolist():
             some = positions == position
-            rates = bucket.weight_decay.rates_of_members(firsts[some], "weight_decay", "epoch", position, 1)
+            rates = bucket.weight_decay._rates_of_members(firsts[some], "weight_decay", "epoch", position, 1)
             self.settings["optimizer"][which[some], place] = rates[:, 0]
 
     def _done(self, bucket: Bucket, which: NDArray[np.int64], per: str) -> NDArray[np.int64]:

@@ -278,7 +278,7 @@ class Tape:
         if per:
             epoch, position = (int(made.state["numbers"][0, POSITIONS[each]]) for each in ("epoch", per))
             write_weight_decay(self.settings, optimizer, epoch)
-            rates = schedule_of(optimizer.learning_rate).checked_rates("learning_rate", per, position, 1)
+            rates = schedule_of(optimizer.learning_rate)._checked_rates("learning_rate", per, position, 1)
             position += per == "epoch"  # KEEP, which a step begins with, counts an epoch
             bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
         status = 0
