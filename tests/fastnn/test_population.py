@@ -249,6 +249,22 @@ def test_weight_decay_goes_on_where_each_member_stands(tmp_path):
         population.save(tmp_path / "file")
 
 
+@pytest.mark.parametrize("count", [2, 9, 17])
+def test_weight_decay_goes_on_after_ctrl_c(count, interrupt_after, engine):
+    """Each member does the epochs that it lacks: all have the bits of a fit without Ctrl-C."""
+    X, y = data()
+    made = AdamW(0.02, weight_decay=CosineDecay(np.array([0.9, 0.5, 0.7, 0.2]), length=5))
+    population, whole = Population(SIZES, 4, rng=0), Population(SIZES, 4, rng=0)
+    options = {"batch_size": 16, "optimizer": made, "threads": 1}
+    whole.fit(X, y, epochs=5, **options)
+    with interrupt_after(count, name=ENGINES[engine][0]):
+        population.fit(X, y, epochs=5, **options)
+    done = population.history.epochs
+    assert done.max() < 5
+    population.fit(X, y, epochs=5 - done, **options)
+    assert [left(model) for model in population] == [left(model) for model in whole]
+
+
 def test_rules_batches_and_epochs_may_differ():
     """Members of other batch sizes, with and without a limit of norms, are trained in groups."""
     X, y = data(70, dtype="float64")

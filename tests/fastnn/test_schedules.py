@@ -13,6 +13,7 @@ from fastnn import (
     AdamW,
     CosineDecay,
     ExponentialDecay,
+    History,
     Lion,
     MLPClassifier,
     Model,
@@ -23,6 +24,7 @@ from fastnn import (
     Stream,
 )
 from fastnn.kernels import reference
+from fastnn.settings import optimizers
 
 from ..cases import DTYPES
 
@@ -181,6 +183,34 @@ def test_a_fit_that_goes_on(at, rate, tmp_path):
     shifted = [lambda epoch, each=each: each.rates(epoch - at, 1)[0] for each in dropout]
     later.fit(X, y, epochs=6 - at, history=pickle.loads(pickle.dumps(history)), **options | {"dropout": shifted})
     assert left(afresh) == left(later) != left(once)
+
+
+@pytest.mark.parametrize("count", [2, 3, 20, 25, 44])
+def test_an_interrupted_fit_goes_on(count, interrupt_after):
+    """From what the last finished epoch left: the bits are those of a fit without Ctrl-C."""
+    X, y = data()
+    options = {"batch_size": 7, "optimizer": decaying(AdamW), "dropout": [DROPOUT.__getitem__, 0.25]}
+    once, cut, history = new(), new(), History()
+    once.fit(X, y, epochs=6, **options)
+    with interrupt_after(count):
+        cut.fit(X, y, epochs=6, history=history, **options)
+    done = len(history.loss)
+    assert done == (count - 1) // 9
+    cut.fit(X, y, epochs=6 - done, history=history, **options)
+    assert left(cut) == left(once)
+    assert history.loss == once.history.loss
+
+
+def test_files_of_before():
+    """A schedule had no `hold`, and a file says so: it has none."""
+    before = {"learning_rate": 0.1, "length": 5, "warmup": 1, "final": 0.0, "per": "epoch"}
+    schedule = {"name": "CosineDecay", "settings": before}
+    settings = {"learning_rate": schedule, "weight_decay": 0.1, "clip_value": None, "clip_norm": None}
+    restored = optimizers.restored({"name": "AdamW", "settings": settings})
+    assert restored == AdamW(CosineDecay(0.1, 5, warmup=1), weight_decay=0.1)
+    again = AdamW(0.1, weight_decay=CosineDecay(0.1, 5, hold=1))
+    assert optimizers.restored(optimizers.described(again)) == again
+    assert optimizers.described(AdamW(weight_decay=lambda epoch: 0.1)) is None
 
 
 def test_callbacks_that_change_the_fit():
