@@ -501,9 +501,13 @@ def schedules(config: Optimizer | LearningRate) -> dict[str, LearningRate]:
 
 def per_of(optimizer: Optimizer) -> str:
     """What the numbers of an optimizer change with: "step" where one does, else "epoch"; "" where none changes."""
-    per = learning_rates.per_of(optimizer.learning_rate)
-    decays = isinstance(getattr(optimizer, "weight_decay", None), LearningRate)
-    return per or ("epoch" if decays else "")
+    return learning_rates.per_of(optimizer.learning_rate) or ("epoch" if decay_schedule(optimizer) else "")
+
+
+def decay_schedule(optimizer: Optimizer) -> LearningRate | None:
+    """The schedule of the weight decay; None where it is constant, or there is none."""
+    decay = getattr(optimizer, "weight_decay", None)
+    return decay if isinstance(decay, LearningRate) else None
 
 
 def as_it_is(optimizer: _Config) -> _Config:

@@ -32,8 +32,7 @@ class Patience:
         no improvement: the member does not train longer. Default False.
 
     A member stops where `Model.fit` with `EarlyStopping(monitor, patience=epochs)` stops, which has the other settings
-    too, and has the same best epoch. Raises ValueError or
-    TypeError for numbers that cannot be used.
+    too, and has the same best epoch. Raises ValueError or TypeError for numbers that cannot be used.
 
     Examples
     --------

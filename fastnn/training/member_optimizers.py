@@ -109,8 +109,8 @@ class MemberOptimizers:
 
     @property
     def changes(self) -> bool:
-        """Whether a number beside the learning rate changes by epoch."""
-        return any(schedules(kind).keys() - {"learning_rate"} for kind in self.kinds)
+        """Whether a weight decay changes by epoch."""
+        return any(optimizers.decay_schedule(kind) for kind in self.kinds)
 
     def take(self, which: NDArray[np.int64]) -> MemberOptimizers:
         """The optimizers of some members."""

@@ -15,7 +15,7 @@ from ..kernels.programs.block_programs import Rules
 from ..kernels.running import records
 from ..settings import optimizers
 from ..settings.learning_rates import LearningRate
-from ..settings.optimizers import Optimizer
+from ..settings.optimizers import Optimizer, decay_schedule
 
 AS_IS, DRAWN, GIVEN = records.AS_IS, records.DRAWN, records.GIVEN
 
@@ -97,11 +97,10 @@ class Options:
     @property
     def by_epoch(self) -> bool:
         """Whether `write_epoch` has to write something."""
-        decay = getattr(self.optimizer, "weight_decay", None)
-        return any(isinstance(each, LearningRate) for each in (decay, *self.rules.dropout))
+        return any(isinstance(each, LearningRate) for each in (decay_schedule(self.optimizer), *self.rules.dropout))
 
     def write_epoch(self, settings: NDArray[Any], epoch: int, position: int) -> None:
-        """Write what changes by epoch: epoch counts those of the fit before, position those of the optimizer."""
+        """Write what changes by epoch, for the next one: so many are done in the fit, and by the optimizer."""
         write_weight_decay(settings, self.optimizer, position)
         for i, rate in enumerate(self.rules.dropout):
             if isinstance(rate, LearningRate):
@@ -118,9 +117,9 @@ def _constants(values: Iterable[float | LearningRate]) -> list[float]:
 
 
 def write_weight_decay(settings: NDArray[Any], optimizer: Optimizer, position: int) -> None:
-    """Write the weight decay of an epoch, the optimizer's position, where it changes."""
-    decay = getattr(optimizer, "weight_decay", None)
-    if isinstance(decay, LearningRate):
+    """Write the weight decay of an epoch of the optimizer, counted from 0, where it changes."""
+    decay = decay_schedule(optimizer)
+    if decay is not None:
         place = OPTIMIZERS[optimizer._kernel].settings.index("weight_decay")
         settings["optimizer"][0, place] = decay._checked_rates("weight_decay", "epoch", position, 1)[0]
 

@@ -360,5 +360,5 @@ def _buckets(
             order=request.order if request.ordered == GIVEN else None,
         )
         schedule = learning_rates.schedule_of(optimizer.learning_rate) if per else None
-        buckets.append(Bucket(task, schedule, optimizers.schedules(optimizer).get("weight_decay")))
+        buckets.append(Bucket(task, schedule, optimizers.decay_schedule(optimizer)))
     return buckets
