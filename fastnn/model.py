@@ -35,7 +35,7 @@ from .settings.layers import AnyLayer, Dense, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
-from .training.arguments import AnyMetric
+from .training.arguments import AnyMetric, Dropout
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
@@ -305,7 +305,7 @@ class Model(Derivatives):
         l2: float = 0.0,
         l1: float = 0.0,
         max_norm: float | None = None,
-        dropout: float | Sequence[float] = 0.0,
+        dropout: Dropout | Sequence[Dropout] = 0.0,
         input_noise: float = 0.0,
         label_smoothing: float = 0.0,
         min_derivative: float = 0.0,
@@ -364,10 +364,12 @@ class Model(Derivatives):
         max_norm : float or None
             After each step, a neuron of a dense layer whose weights have a larger Euclidean norm gets them scaled to
             it (Srivastava et al. 2014). This takes one extra pass over the weights that train, on one thread.
-        dropout : float or sequence of float
+        dropout : float, schedule, callable or sequence of these
             The share of the outputs of each hidden dense layer that becomes zero while it trains, in [0, 1), or one
             share for each. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so
-            that prediction needs nothing. Each batch draws others; which ones follows from the seed.
+            that prediction needs nothing. Each batch draws others; which ones follows from the seed. Or how the share
+            changes: a schedule such as `CosineDecay`, or a function of the epoch. The epochs count from 0, those of
+            `history` included.
         input_noise : float
             The standard deviation of normal noise that is added to the samples, after input_shift and input_scale, at
             least 0.
@@ -647,8 +649,8 @@ class Model(Derivatives):
         One unpadded tensor an array ("layers.0.weight" (fan_out, fan_in), "layers.0.bias"); the architecture, the
         states of the generators, a format version and a checksum in the header. With `optimizer`, what the optimizer
         that trained last keeps too ("optimizer.m.layers.0.weight"), which may be as large as the parameters or twice
-        as large: so a fit of the loaded model goes on as if it had not been saved. Not where its learning rate is a
-        function of the user's: then a warning says so. The file appears whole or not at all,
+        as large: so a fit of the loaded model goes on as if it had not been saved. Not where its learning rate or its
+        weight decay is a function of the user's: then a warning says so. The file appears whole or not at all,
         even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
         a symbolic link stays, and its target is replaced. Of an `Activation` or a `Loss` of your own it holds the name.
 

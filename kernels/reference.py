@@ -647,16 +647,17 @@ def train(
 
     weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
     of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules has the values of the rules, by the
-    names in `memory.settings_dtype`; `seed` is the state of the generator of their keys. With batch_means the mean
-    loss is that of the batches' means. Where there are rates, they are the learning rates of all steps, in place of
-    settings[0].
+    names in `memory.settings_dtype`, or is a list of these for each epoch; `seed` is the state of the generator of
+    their keys. With batch_means the mean loss is that of the batches' means. Where there are rates, they are the
+    learning rates of all steps, in place of settings[0], or (steps, k) numbers in place of the first k settings.
     """
     losses, t, network = [], 0, copy.deepcopy(network)
-    draws = rules is not None and bool(rules.input_noise or any(rules.dropout))
+    each_rules = rules if isinstance(rules, list) else [rules] * len(order)
+    draws = any(each is not None and bool(each.input_noise or any(each.dropout)) for each in each_rules)
     arrays = [trained(layer) for layer in numbered(network)]  # changed in place
     dense = [type(layer) is tuple for layer in numbered(network)]  # whose weights have penalties
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in arrays]
-    for indices in order:
+    for indices, rules in zip(order, each_rules, strict=True):
         total, counted = 0.0, 0.0
         for first in range(0, len(indices), batch_size):
             batch = indices[first : first + batch_size]
@@ -681,7 +682,8 @@ def train(
             share = len(batch) / count if batch_means else 1
             total, counted = total + share * value, counted + share * count
             t += 1
-            settings = settings if rates is None else (rates[t - 1], *settings[1:])
+            now = () if rates is None else np.atleast_1d(rates[t - 1])
+            settings = (*now, *settings[len(now) :])
             for layer, gradient, state in zip(arrays, summed, vectors, strict=True):
                 for i, (p, g) in enumerate(zip(layer, gradient, strict=True)):
                     p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *settings)

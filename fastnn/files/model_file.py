@@ -51,8 +51,9 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
         used, vectors, numbers = state
         settings = optimizers.described(used)
         if settings is None:
-            what = f"{type(used).__name__}'s state is not saved, because its learning rate is a function"
-            warnings.warn(f"{what}; optimizer=False leaves it out without a warning", stacklevel=3)
+            what, why = f"{type(used).__name__}'s state", "its learning rate or weight decay is a function"
+            without = "optimizer=False leaves it out without a warning"
+            warnings.warn(f"{what} is not saved, because {why}; {without}", stacklevel=3)
         else:
             description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
             names = OPTIMIZERS[used._kernel].vectors

@@ -27,7 +27,7 @@ class Optimizer:
     (Pascanu, Mikolov and Bengio 2013). This takes one extra pass over the gradient, on one thread. The two are mutually
     exclusive.
 
-    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member.
+    For `Population.fit` each number, of a schedule its `learning_rate`, may be an array of one for each member.
     """
 
     learning_rate: float | LearningRate
@@ -46,8 +46,10 @@ class Optimizer:
                 value = number_or_array(name, value, 0.0, 1.0)
             elif name == "epsilon":
                 value = number_or_array(name, value, 1e-30)
-            elif name in ("weight_decay", "momentum_decay"):
+            elif name == "momentum_decay":
                 value = number_or_array(name, value, 0.0)
+            elif name == "weight_decay":
+                value = learning_rates.by_epoch(name, value, number_or_array)
             elif name in ("clip_value", "clip_norm") and value is not None:
                 value = number_or_array(name, value, 0.0, open_low=True)
             elif name == "learning_rate":
@@ -184,8 +186,8 @@ class AdamW(Optimizer):
         Decay of the two means, in [0, 1).
     epsilon : float
         Above 0, at least 1e-30.
-    weight_decay : float
-        At least 0.
+    weight_decay : float, schedule or callable
+        At least 0. Or how it changes with each epoch, as the learning rate does.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
 
@@ -200,7 +202,7 @@ class AdamW(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    weight_decay: float | LearningRate = 0.01
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     _kernel: ClassVar[str] = "adamw"
@@ -320,8 +322,8 @@ class Lion(Optimizer):
         Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     beta1, beta2 : float
         Decay of the means, in [0, 1).
-    weight_decay : float
-        At least 0.
+    weight_decay : float, schedule or callable
+        At least 0. Or how it changes with each epoch, as the learning rate does.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
 
@@ -335,7 +337,7 @@ class Lion(Optimizer):
     learning_rate: float | LearningRate = 0.0001
     beta1: float = 0.9
     beta2: float = 0.99
-    weight_decay: float = 0.0
+    weight_decay: float | LearningRate = 0.0
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     _kernel: ClassVar[str] = "lion"
@@ -467,26 +469,45 @@ def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
     """What a file holds of an optimizer or a schedule; None where it contains a function or a class of the user."""
     if type(config) not in _KNOWN.values():
         return None
-    settings = dict(vars(config))
-    rate = settings["learning_rate"]
-    if isinstance(rate, LearningRate):
-        settings["learning_rate"] = rate = described(rate)
-    return None if rate is None else {"name": type(config).__name__, "settings": settings}
+    changing = {name: described(schedule) for name, schedule in schedules(config).items()}
+    if None in changing.values():
+        return None
+    return {"name": type(config).__name__, "settings": vars(config) | changing}
 
 
 def restored(description: dict[str, Any]) -> Any:
     """The optimizer or schedule that `described` describes."""
     made, settings = _KNOWN[scalars.choice("name", description["name"], _KNOWN)], dict(description["settings"])
-    if isinstance(settings["learning_rate"], dict):
-        settings["learning_rate"] = restored(settings["learning_rate"])
-    return made(**settings)
+    return made(**{name: restored(value) if isinstance(value, dict) else value for name, value in settings.items()})
 
 
 def arrays_of(config: Optimizer | LearningRate) -> list[str]:
     """The names of the numbers that are arrays of one for each member of a population."""
     found = [name for name, value in vars(config).items() if type(value) is Each]
-    rate = vars(config)["learning_rate"] if isinstance(config, Optimizer) else None
-    return found + arrays_of(rate) if isinstance(rate, LearningRate) else found
+    return found + [name for schedule in schedules(config).values() for name in arrays_of(schedule)]
+
+
+def check_no_arrays(config: Optimizer | LearningRate) -> None:
+    """Raise where one of the numbers is an array of one for each member."""
+    if found := arrays_of(config):
+        what = f"{found[0]} of {type(config).__name__}"
+        raise ValueError(f"{what} must be a number here, got an array; Population.fit takes arrays")
+
+
+def schedules(config: Optimizer | LearningRate) -> dict[str, LearningRate]:
+    """The numbers that change, by their names."""
+    return {name: value for name, value in vars(config).items() if isinstance(value, LearningRate)}
+
+
+def per_of(optimizer: Optimizer) -> str:
+    """What the numbers of an optimizer change with: "step" where one does, else "epoch"; "" where none changes."""
+    return learning_rates.per_of(optimizer.learning_rate) or ("epoch" if decay_schedule(optimizer) else "")
+
+
+def decay_schedule(optimizer: Optimizer) -> LearningRate | None:
+    """The schedule of the weight decay; None where it is constant, or there is none."""
+    decay = getattr(optimizer, "weight_decay", None)
+    return decay if isinstance(decay, LearningRate) else None
 
 
 def as_it_is(optimizer: _Config) -> _Config:
@@ -507,9 +528,7 @@ _KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 def resolve(optimizer: Optimizer | str) -> Optimizer:
     """The optimizer object for a name or an object; it must take steps by batches, and hold no arrays."""
     if isinstance(optimizer, Optimizer):
-        if found := arrays_of(optimizer):
-            what = f"{found[0]} of {type(optimizer).__name__}"
-            raise ValueError(f"{what} must be a number here, got an array; Population.fit takes arrays")
+        check_no_arrays(optimizer)
         return optimizer
     if isinstance(optimizer, LBFGS):
         raise ValueError("optimizer LBFGS takes no steps by batches: use it in fit")

@@ -68,6 +68,15 @@ def test_cosine_with_warm_up():
     assert rates[12:].tolist() == [0.1] * 3
 
 
+def test_cosine_that_holds_its_top():
+    """Flat, then half a cosine; the cosine is that of a shorter schedule that begins later."""
+    rates = CosineDecay(0.8, length=10, warmup=2, hold=3, final=0.1).rates(0, 12)
+    np.testing.assert_allclose(rates[:6], [0.4, 0.8, 0.8, 0.8, 0.8, 0.8])
+    np.testing.assert_array_equal(rates[5:], CosineDecay(0.8, length=5, final=0.1).rates(0, 7))
+    flat = [1.0] * 8 + [0.5 * (1 + math.cos(math.pi * (2 * t / 16 - 1))) for t in range(8, 16)]  # RealMLP's flat_cos
+    np.testing.assert_allclose(CosineDecay(1.0, 16, hold=8).rates(0, 17), [*flat, 0.0], atol=1e-12)
+
+
 def test_one_cycle():
     """The ends of its two phases, which lie between positions; each a half cosine."""
     cycle = OneCycle(1.0, length=20, rise=0.25, div_factor=10, final_div_factor=100)
@@ -192,6 +201,8 @@ def test_a_rate_of_zero_changes_nothing():
         (lambda: ExponentialDecay(0.1, -1), "gamma must be a finite number above 0, got -1"),
         (lambda: InverseScaling(0.1, 0), "power must be a finite number above 0, got 0"),
         (lambda: CosineDecay(0.1, 5, warmup=5), "warmup must be at most 4, got 5"),
+        (lambda: CosineDecay(0.1, 5, warmup=2, hold=3), "hold must be at most 2, got 3"),
+        (lambda: CosineDecay(0.1, 5, hold=-1), "hold must be at least 0, got -1"),
         (lambda: CosineDecay(0.1, 5, final=-1), "final must be a finite number at least 0, got -1"),
         (lambda: OneCycle(0.1, 2), "length must be at least 3, got 2"),
         (lambda: OneCycle(0.1, 5, rise=1.0), "rise must be a finite number above 0 and below 1, got 1.0"),
@@ -214,7 +225,7 @@ def test_a_function_that_gives_no_rate(rate, shown):
     def stop_chunks(model):
         next(seen)
 
-    with pytest.raises(ValueError, match=f"learning_rate must be a finite number at least 0, got {shown}"):
+    with pytest.raises(ValueError, match=f"learning_rate of epoch 3 must be a finite number at least 0, got {shown}"):
         model.fit(
             X,
             y,

@@ -20,6 +20,7 @@ from fastnn import (
     Population,
     PReLU,
     Quantile,
+    StepDecay,
 )
 from fastnn.kernels.programs import strategy
 
@@ -124,6 +125,12 @@ def random_optimizer(rng, n):
     return random_numbers(rng, pick(rng, OPTIMIZERS), n)
 
 
+def by_epoch(rng, given, values):
+    """Numbers as schedules that begin with them."""
+    schedule = pick(rng, [lambda r: CosineDecay(r, length=4, hold=1), lambda r: StepDecay(r, every=2)])
+    return schedule(given), [schedule(value) for value in values]
+
+
 def random_numbers(rng, optimizer, n):
     """The same for n members whose optimizers are of one kind."""
     rate = optimizer.learning_rate
@@ -136,6 +143,8 @@ def random_numbers(rng, optimizer, n):
     for name, (low, high) in RANGES.items():
         if name in clips or (hasattr(optimizer, name) and not name.startswith("clip")):
             together[name], values = numbers(rng, n, lambda low=low, high=high: float(rng.uniform(low, high)))
+            if name == "weight_decay" and chance(rng, 0.3):
+                together[name], values = by_epoch(rng, together[name], values)
             for own, value in zip(alone, values, strict=True):
                 own[name] = value
     without = replace(optimizer, clip_value=None, clip_norm=None)
@@ -166,6 +175,10 @@ def random_rules(rng, n, network, targets):
             together[name], values = numbers(rng, n, draw)
             for own, value in zip(alone, values, strict=True):
                 own[name] = value
+    if hidden and chance(rng, 0.15):
+        together["dropout"], values = by_epoch(rng, *numbers(rng, n, lambda: float(rng.uniform(0.01, 0.6))))
+        for own, value in zip(alone, values, strict=True):
+            own["dropout"] = value
     return together, alone
 
 
@@ -266,9 +279,10 @@ def random_fits(rng):
     if chance(rng, 0.25):
         monitor = "val_loss" if "validation_data" in samples or "validation_fraction" in samples else "loss"
         restore, (given, values) = chance(rng, 0.5), numbers(rng, n, lambda: int(rng.integers(1, 3)))
-        together["stopping"] = Patience(given, restore_best=restore)
+        kept = {"restore_best": restore, "keep_last": chance(rng, 0.5)}
+        together["stopping"] = Patience(given, **kept)
         for own, patience in zip(alone, values, strict=True):
-            own["callbacks"] = [EarlyStopping(monitor, patience=patience, restore_best=restore)]
+            own["callbacks"] = [EarlyStopping(monitor, patience=patience, **kept)]
     seeds = rng.integers(2**32, size=n).tolist()
     return Fits(network, seeds, together, alone, chance(rng, 0.5), chance(rng, 0.5))
 
