@@ -207,6 +207,12 @@ def test_the_page_names_every_option():
         ),
         (["predict", "numbers.safetensors", "numbers.csv", "--proba"], "needs a model that gives probabilities"),
         (["predict", "numbers.safetensors", "numbers.csv", "-o", "numbers.csv"], "--output must differ from the data"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "1"], "above 0 and below 1, got '1'"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "nan"], "above 0 and below 1, got 'nan'"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "0.5", "--proba"], "not allowed with argument"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "0.99"], "must be at most 0.987654 with 80"),
+        (["predict", "cheap.safetensors", "cheap.csv", "--interval", "0.9"], "holds a TabularClassifier"),
+        (["predict", "numbers.safetensors", "numbers.csv", "--interval", "0.9"], "numbers.safetensors holds a Model"),
     ],
 )
 def test_wrong_usage(arguments, told, folder, capsys):
@@ -543,6 +549,35 @@ def test_predictions_as_json_are_those_of_csv(folder, capsys, standard_input):
     standard_input((folder / "houses.csv").read_bytes())
     found = json.loads(ran(capsys, "predict", "houses.safetensors", "-", "--json")[1])
     assert [each["prediction"] for each in found] == [float(row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize("targets", [["price"], ["price", "area"]])
+def test_intervals(targets, folder, capsys):
+    """Of each target, behind its prediction; as CSV, as JSON and in a file."""
+    frame = pd.read_csv("houses.csv").fillna({"area": 50.0})
+    model = fastnn.TabularRegressor(n_members=2, epochs=3, random_state=0)
+    model.fit(frame[["town"]], frame[targets] if len(targets) > 1 else frame["price"])
+    model.save("towns.safetensors")
+    arguments = ("predict", "towns.safetensors", "houses.csv", "--interval", "0.8")
+    code, out, err = ran(capsys, *arguments)
+    assert (code, err) == (0, "")
+    lower, upper = model.predict_interval(frame[["town"]], 0.8)
+    expected = np.stack([model.predict(frame[["town"]]), lower, upper], axis=-1).reshape(len(frame), -1)
+    names = ["prediction"] if len(targets) == 1 else ["prediction 0", "prediction 1"]
+    assert [*rows_of(out)[0]] == [f"{name}{end}" for name in names for end in ("", " lower", " upper")]
+    np.testing.assert_array_equal([[float(each) for each in row.values()] for row in rows_of(out)], expected)
+    found = json.loads(ran(capsys, *arguments, "--json")[1])
+    np.testing.assert_array_equal([list(row.values()) for row in found], expected)
+    assert ran(capsys, *arguments, "-o", "out.csv") == (0, "", "")
+    assert (folder / "out.csv").read_text() == out
+
+
+def test_a_model_without_held_out_rows_has_no_interval(folder, capsys):
+    frame = pd.read_csv("houses.csv")[:15]
+    fastnn.TabularRegressor(n_members=2, epochs=2).fit(frame[["town"]], frame["price"]).save("few.safetensors")
+    code, out, err = ran(capsys, "predict", "few.safetensors", "houses.csv", "--interval", "0.5")
+    assert (code, out) == (2, "")
+    assert "--interval of few.safetensors: predict_interval needs held-out rows" in err
 
 
 @pytest.mark.parametrize(
