@@ -4,9 +4,11 @@ import contextlib
 import csv
 import gzip
 import hashlib
+import html
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -864,13 +866,73 @@ def test_the_report(name, folder):
         assert {row.name, row.becomes} <= {*page.texts}
 
 
-HEADINGS = ["Command", "Validation", "Errors", "Training", "Importances", "Columns", "Model"]
+HEADINGS = ["Command", "Validation", "Errors", "Importances", "Training", "Columns", "Model", "Options"]
+
+
+def texts_of(text):
+    return [each for each in Page(text).texts if each]
 
 
 def test_the_confusion_matrix():
-    true, predicted = np.array(["a", "a", "b<"]), np.array(["a", "b<", "b<"])
-    page = Page(html_report._confusion(np.array(["a", "b<"]), true, predicted))
-    assert [each for each in page.texts if each] == ["true \\ predicted", "a", "b<", "a", "1", "1", "b<", "0", "1"]
+    """Counts, shares of the true class, and the rows of it; in the order of the classes."""
+    true, predicted = np.array(["9", "9", "9", "10<"]), np.array(["9", "10<", "9", "10<"])
+    found = texts_of(html_report._confusion(np.array(["9", "10<"]), true, predicted))
+    assert found[1:] == [
+        *("predicted", "true", "9", "10<", "rows"),
+        *("9", "2", "67%", "1", "33%", "3"),
+        *("10<", "0", "1", "100%", "1"),
+    ]
+    shares = [texts_of(html_report._share(*each))[1] for each in ((1, 1000), (999, 1000), (1, 2))]
+    assert shares == ["<1%", ">99%", "50%"]
+
+
+def test_only_the_most_frequent_classes_are_shown(monkeypatch):
+    monkeypatch.setattr(html_report, "MOST_CLASSES", 2)
+    true = np.array(["a", "b", "b", "c", "c"])
+    found = texts_of(html_report._confusion(np.array(["a", "b", "c"]), true, true))
+    assert found[0].endswith("Shown are the 2 most frequent of 3 classes.")
+    assert found[2:] == ["true", "b", "c", "rows", "b", "2", "100%", "0", "2", "c", "0", "2", "100%", "2"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([99.03, 15.5, -120.27], ["99.0", "15.5", "-120.3"]),
+        ([0.9, 0.0347, -0.00001], ["0.9000", "0.0347", "0.0000"]),
+        ([1.0, math.nan], ["1.000", "nan"]),
+        ([2e7, 1.0], ["2e+07", "1"]),
+        ([0.0], ["0"]),
+    ],
+)
+def test_numbers_have_the_same_decimals(values, shown):
+    assert html_report._numbers(values) == shown
+
+
+def test_importances_are_sorted_and_the_least_are_folded_away(folder, monkeypatch):
+    model = fastnn.load("houses.safetensors")
+    model.feature_importances_ = np.array([0.25, -0.125, 0.5])
+    monkeypatch.setattr(html_report, "MOST_BARS", 2)
+    run = html_report.Run("", None, {}, None, False, None)
+    text = html_report._importances(model, run)
+    assert texts_of(text)[1:] == [
+        *("column", "rise", "built", "0.5000", "area", "0.2500"),
+        *("1 more", "column", "rise", "town", "-0.1250"),
+    ]
+    widths = [found["style"] for tag, found in Page(text).elements if found.get("class") == "bar"]
+    assert widths == ["width: 100.0%", "width: 50.0%", "width: 0.0%"]
+
+
+@pytest.mark.parametrize("target", ["价格", "a $b$ < c" * 9])
+def test_the_report_of_a_few_rows(target, folder, capsys):
+    """No row is held out, there are no importances, and no font of ours has the letters."""
+    frame = pd.DataFrame({"area": np.arange(16), target: np.arange(16) + 0.5})
+    frame.to_csv("few.csv", index=False)
+    code, _, err = ran(capsys, "train", "few.csv", "--target", target, *FAST, "--report")
+    assert (code, len(err.splitlines())) == (0, 3)
+    text = (folder / "report.html").read_text()
+    assert [each for each in Page(text).texts if each in HEADINGS] == [each for each in HEADINGS if each[0] != "I"]
+    assert "best epochs" not in text
+    assert f"true - predicted {html.escape(target[:20], quote=False)}" in text
 
 
 def test_without_matplotlib_nothing_is_trained(folder, monkeypatch, capsys):
