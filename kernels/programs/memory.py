@@ -170,12 +170,16 @@ class Layout:
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
         self.orientation = "row-major" if any(kind.row_major for kind in self.kinds) else orientation
+        # Tables are in one shard, so each thread needs their whole delta: from a layer that does not mix it has a part.
+        tables = {i for i, kind in enumerate(self.kinds) if any(each.cols for each in kind.tensors(self.sizes[i]))}
+        if any(not kind.mixes and tables & {i - 1, *kind.skips} for i, kind in enumerate(self.kinds)):
+            threads = 1
         per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
         for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
             n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
             width, n_rows = kind.row_width(fan_out), sum(tensor.rows for tensor in kind.tensors(fan_in))
             lines, shards = padded(width * self.itemsize) // LINE_BYTES, []
-            n_shards = threads if lines >= threads and width == fan_out else 1
+            n_shards = threads if lines >= threads and index not in tables else 1
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
                 row_stride = self._apart((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, width)

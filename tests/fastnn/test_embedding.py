@@ -332,6 +332,37 @@ def test_any_number_of_threads_gives_the_same_bits(batch_size, optimizer, dtype,
     assert shared
 
 
+@pytest.mark.parametrize("above", [[Scale()], [BatchNorm()], [Residual(Dense(70), Dense(45))]], ids=repr)
+def test_layers_that_do_not_mix_may_follow(above, shared):
+    """A thread computes their columns alone, and all of a table's delta."""
+    X, y, _ = samples(256)
+    layers, found = [Embedding([1, 4], [7, 40], [20, 21]), *above, Dense(70, "tanh")], []
+    for count in (1, 2, 3):
+        model = network(layers)
+        model.fit(X, y, epochs=2, batch_size=32, threads=count)
+        found.append(bits(model))
+    assert found[0] == found[1] == found[2]
+    once, exact, rows = network(layers), twin_of(network(layers)), np.eye(N_OUT)[y]
+    once.fit(X, y, epochs=1, batch_size=256, optimizer=SGD(0.1), threads=3)
+    _, exact = reference.train(exact, X, rows, [np.arange(256)], 256, 0.1, loss_name="softmax_cross_entropy")
+    same(once, exact, 1e-9)
+
+
+def test_a_table_as_wide_as_the_layer(shared):
+    """Of a single column of codes; threads do not share its columns either."""
+    X, y, _ = samples(256)
+    found = []
+    for count in (1, 2, 3):
+        model = Model([1, Embedding([0], [40], [64]), Dense(70, "tanh"), N_OUT], rng=0)
+        model.fit(X[:, 4:5], np.eye(N_OUT)[y], epochs=2, batch_size=32, threads=count)
+        found.append(bits(model))
+    assert found[0] == found[1] == found[2]
+    once, exact = (Model([1, Embedding([0], [40], [64]), N_OUT], dtype="float64", rng=0) for _ in range(2))
+    once.fit(X[:, 4:5], np.eye(N_OUT)[y], epochs=1, batch_size=256, optimizer=SGD(0.1), threads=3)
+    _, exact = reference.train(twin_of(exact), X[:, 4:5], np.eye(N_OUT)[y], [np.arange(256)], 256, 0.1)
+    same(once, exact, 1e-9)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_a_fit_in_two_parts(name, short_calls):
     """And in calls of a block each."""
