@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -299,21 +300,32 @@ def rows_of(text):
 # ---- train ----
 
 
-def test_the_commands_one_after_the_other(tmp_path, run_python):
-    """In processes of their own, in an empty folder, without a terminal."""
-    path = tmp_path / "elsewhere"
-    houses().to_csv(path / "houses.csv", index=False)
+@pytest.fixture
+def command(tmp_path, run_python):
+    """A function: run a command in a process of its own, in an empty folder, `elsewhere`, without a terminal.
 
-    def command(*arguments, stdin=None):
-        env = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "", "TERM": "xterm"}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "fastnn", *arguments], cwd=path, env=env, input=stdin,
-            capture_output=True, timeout=300,
-        )  # fmt: skip
+    It gives (exit code, standard output, standard error), or with `wait=False` the process.
+    """
+
+    def run(*arguments, stdin=None, wait=True):
+        how = {
+            "cwd": tmp_path / "elsewhere",
+            "env": os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "", "TERM": "xterm"},
+        }
+        words = [sys.executable, "-W", "error", "-m", "fastnn", *arguments]
+        if not wait:
+            return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+        done = subprocess.run(words, input=stdin, capture_output=True, timeout=300, **how)
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"\r" not in done.stdout + done.stderr
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
+    return run
+
+
+def test_the_commands_one_after_the_other(tmp_path, command):
+    path = tmp_path / "elsewhere"
+    houses().to_csv(path / "houses.csv", index=False)
     code, out, err = command("train", "houses.csv", "--target", "price", *FAST)
     assert code == 0
     assert [row["metric"] for row in rows_of(out)] == ["r2", "rmse", "mae"]
@@ -332,6 +344,64 @@ def test_the_commands_one_after_the_other(tmp_path, run_python):
         3,
         "fastnn: error: there is no file missing.safetensors\n",
     )
+
+
+def test_parquet_and_npy_in_processes(tmp_path, command):
+    """From the table of a run in one file, to the same bytes of model and predictions by others."""
+    path = tmp_path / "elsewhere"
+    frame = houses().assign(built=lambda given: pd.to_datetime(given["built"]), lift=np.arange(80) % 3 == 0)
+    frame.to_parquet(path / "houses.parquet")
+    frame.iloc[::-1, ::-1].assign(more="x").to_parquet(path / "backwards.parquet")
+    code, out, _ = command("train", "houses.parquet", "--target", "lift", *FAST, "--json")
+    found = json.loads(out)
+    assert (code, found["task"], len(found["scores"]["accuracy"]["folds"])) == (0, "classification", 2)
+    before = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").unlink()
+    assert command("train", "--config", "model.toml", "--json", "--threads", "2")[:2] == (0, out)
+    assert (path / "model.safetensors").read_bytes() == before
+    code, out, err = command("predict", "model.safetensors", "houses.parquet", "--proba", "--json")
+    assert (code, err) == (0, "")
+    model = fastnn.load(path / "model.safetensors")
+    assert [row["prediction"] for row in json.loads(out)] == model.predict(frame.drop(columns="lift")).tolist()
+    code, again, err = command("predict", "model.safetensors", "backwards.parquet", "--proba", "--json")
+    assert (code, err, json.loads(again)[::-1]) == (0, "", json.loads(out))
+    assert command("predict", "model.safetensors", "houses.parquet", "--interval", "0.5")[:2] == (2, "")
+
+    table = np.stack([np.arange(80) % 7, np.arange(80) % 5, np.arange(80) % 7 + 0.5], axis=1)
+    np.save(path / "table.npy", table)
+    np.save(path / "new.npy", table[:4, :2])
+    code, out, _ = command("train", "table.npy", "--target", "x2", *FAST, "-o", "array.safetensors")
+    assert (code, [row["metric"] for row in rows_of(out)]) == (0, ["r2", "rmse", "mae"])
+    code, out, err = command("predict", "array.safetensors", "new.npy", "--interval", "0.9")
+    assert (code, err) == (0, "")
+    model, X = fastnn.load(path / "array.safetensors"), pd.DataFrame(table[:4, :2], columns=["x0", "x1"])
+    expected = np.stack([model.predict(X), *model.predict_interval(X, 0.9)], axis=1)
+    np.testing.assert_array_equal([[float(each) for each in row.values()] for row in rows_of(out)], expected)
+    code, out, _ = command("info", "array.safetensors", "--json")
+    assert (code, list(json.loads(out)["column"])) == (0, ["x0", "x1"])
+
+
+@pytest.mark.slow
+def test_a_process_that_is_interrupted_saves_the_best_epoch(tmp_path, command):
+    """SIGINT, as a terminal sends it for Ctrl-C, after some epochs, however fast the machine is."""
+    r = np.random.default_rng(0)
+    x = r.normal(size=(20_000, 6))
+    frame = pd.DataFrame(x, columns=[*"abcdef"]).assign(y=np.sin(x).sum(axis=1) + r.normal(size=len(x)))
+    frame.to_csv(tmp_path / "elsewhere" / "waves.csv", index=False)
+    saved = tmp_path / "elsewhere" / "model.safetensors"
+    for seconds in (4, 16, 64):
+        process = command("train", "waves.csv", "--target", "y", "--hidden", "256,256,256", wait=False)
+        assert process.stderr.readline().startswith(b"fastnn: regression: ")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, out) == (130, b"")
+        if saved.exists():
+            break
+        assert err.decode() == "fastnn: stopped before the first epoch had ended; nothing is saved\n"
+    assert err.decode() == "fastnn: stopped; the best epoch so far is in model.safetensors\n"
+    assert command("evaluate", "model.safetensors", "waves.csv", "--target", "y", "--min", "r2=0.1")[0] == 0
 
 
 def test_what_train_prints(trained):
