@@ -13,6 +13,7 @@ from fastnn import (
     Dense,
     DivergenceError,
     EarlyStopping,
+    Embedding,
     ExponentialDecay,
     Huber,
     Model,
@@ -25,7 +26,7 @@ from fastnn.kernels.programs.layers.dense import DENSE
 
 from .. import cases
 from ..fastnn.test_population import left
-from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, width
+from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, random_codes, width
 
 # A loss, an output activation that goes with it, and what its targets are.
 LOSSES = (
@@ -101,7 +102,7 @@ def numbers(rng, n, draw):
 
 
 def random_network(rng):
-    """(arguments of Population and Model, the kind of targets)."""
+    """(arguments of Population and Model, the kind of targets), seldom with codes among the inputs."""
     loss, output, targets = pick(rng, LOSSES)
     widths = [min(width(rng), 100) for _ in range(pick(rng, [2, 3, 3, 3, 4]))]
     widths[0] = max(widths[0], pick(rng, [1, 2, 2, 2]))
@@ -109,7 +110,8 @@ def random_network(rng):
         widths[-1] = max(2, widths[-1])
     if loss == "gaussian":
         widths[-1] *= 2
-    layers = [widths[0], *(Dense(units, pick(rng, ALL_HIDDEN)) for units in widths[1:-1]), widths[-1]]
+    tables = [random_codes(rng, np.zeros((1, widths[0])))[1]] if chance(rng, 0.2) else []
+    layers = [widths[0], *tables, *(Dense(units, pick(rng, ALL_HIDDEN)) for units in widths[1:-1]), widths[-1]]
     dtype = pick(rng, cases.DTYPES)
     return {"sizes_or_layers": layers, "output": output, "loss": loss, "dtype": dtype}, targets
 
@@ -143,7 +145,7 @@ def random_numbers(rng, optimizer, n):
 
 def random_rules(rng, n, network, targets):
     """(what a population's fit takes, what each model's takes) of epochs, batch sizes, penalties and noise."""
-    hidden = [layer.activation for layer in network["sizes_or_layers"][1:-1]]
+    hidden = [layer.activation for layer in network["sizes_or_layers"][1:-1] if isinstance(layer, Dense)]
     drawn = {
         "epochs": lambda: int(rng.integers(0, 6)),
         "batch_size": lambda: pick(rng, [1, 2, 7, 16, 32, 100]),
@@ -174,6 +176,7 @@ class Drawer:
     def __init__(self, rng, network, targets):
         self.rng, self.targets = rng, targets
         layers = network["sizes_or_layers"]
+        self.tables = layers[1] if isinstance(layers[1], Embedding) else None
         self.n_in, self.n_out = layers[0], layers[-1] // (2 if network["loss"] == "gaussian" else 1)
         self.classes = targets == "probabilities" and chance(rng, 0.5)
         self.weighted = chance(rng, 0.3)
@@ -182,6 +185,9 @@ class Drawer:
         """(X, y, weights or None): arrays whose first axes are these."""
         rng = self.rng
         X = rng.normal(size=(*shape, self.n_in)) / np.sqrt(self.n_in)
+        if self.tables is not None:
+            for column, n in zip(self.tables.columns, self.tables.categories, strict=True):
+                X[..., column] = rng.integers(0, n, shape)
         y = rng.uniform(0.1, 0.9, (*shape, self.n_out))
         if self.classes:
             y = rng.integers(0, self.n_out, shape)
