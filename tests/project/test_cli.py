@@ -346,6 +346,7 @@ def test_the_commands_one_after_the_other(tmp_path, command):
     )
 
 
+@pytest.mark.slow
 def test_parquet_and_npy_in_processes(tmp_path, command):
     """From the table of a run in one file, to the same bytes of model and predictions by others."""
     path = tmp_path / "elsewhere"
