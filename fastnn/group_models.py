@@ -290,7 +290,7 @@ def _python_keys(keys: list[NDArray[Any]]) -> list[Any]:
 
 def _plain_rows(X: Any, features: list[Any]) -> NDArray[np.float64]:
     """X as rows of features, float64: an array, or the columns of a frame."""
-    if isinstance(X, Mapping) or hasattr(X, "columns") or hasattr(X, "column_names"):
+    if frames.is_mapping(X) or hasattr(X, "columns") or hasattr(X, "column_names"):
         frames.check_columns("X", "X", features, X)
         return np.stack([frames.numbers("X", X, label).astype(np.float64) for label in features], axis=1)
     found = arrays.numeric("X", X)

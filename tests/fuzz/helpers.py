@@ -33,6 +33,7 @@ from fastnn import (
     BatchNorm,
     CosineDecay,
     Dense,
+    Embedding,
     ExponentialDecay,
     LayerNorm,
     Model,
@@ -317,8 +318,30 @@ def with_everything(rng, problem):
     return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 
 
+def random_codes(rng, X):
+    """(X with codes in some columns, the layer that reads them)."""
+    n_inputs = X.shape[1]
+    columns = rng.permutation(n_inputs)[: rng.integers(1, min(n_inputs, 4) + 1)].tolist()
+    categories = [int(pick(rng, [1, 2, 7, rng.integers(1, 60)])) for _ in columns]
+    widths = pick(rng, [None, 1, [int(rng.integers(1, 9)) for _ in columns]])
+    X = X.copy()
+    for column, n in zip(columns, categories, strict=True):
+        X[..., column] = rng.integers(0, n, X.shape[:-1])
+    return X, Embedding(columns, categories, widths)
+
+
+def with_codes(rng, problem):
+    """(the same problem with codes among its inputs, the layer that reads them)."""
+    X, layer = random_codes(rng, problem.X)
+    scale = problem.options["input_scale"]
+    if scale is not None:
+        scale = np.full(X.shape[1], scale)
+        scale[[*layer.columns]] = 1
+    return replace(problem, X=X, options=problem.options | {"input_scale": scale}), layer
+
+
 def with_kinds(rng, problem):
-    """The same problem with layers of other kinds between the dense ones."""
+    """The same problem with layers of other kinds between the dense ones, and seldom one that reads codes."""
     n, size = len(problem.X), min(problem.batch_size, len(problem.X))
     batches = 4 <= size <= problem.batch_size <= 256 >= n and (n % size == 0 or n % size >= 4)  # few become mere signs
 
@@ -338,7 +361,11 @@ def with_kinds(rng, problem):
             else:
                 yield PReLU(float(rng.uniform(-0.5, 1)))
 
-    layers = [*others(problem.sizes[0])]
+    layers = []
+    if chance(rng, 0.4):
+        problem, first = with_codes(rng, problem)
+        layers.append(first)
+    layers += others(Model([problem.sizes[0], *layers, 1]).sizes[-2])
     for layer in problem.sizes[1:-1]:
         layers += [layer, *others(layer.units)]
     more, options = dict(problem.more), problem.options

@@ -13,6 +13,7 @@ from fastnn import (
     Dense,
     DivergenceError,
     EarlyStopping,
+    Embedding,
     ExponentialDecay,
     Huber,
     Model,
@@ -26,7 +27,7 @@ from fastnn.kernels.programs import strategy
 
 from .. import cases
 from ..fastnn.test_population import left, takes_lanes
-from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, width
+from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, random_codes, width
 
 # A loss, an output activation that goes with it, and what its targets are.
 LOSSES = (
@@ -102,7 +103,7 @@ def numbers(rng, n, draw):
 
 
 def random_network(rng):
-    """(arguments of Population and Model, the kind of targets)."""
+    """(arguments of Population and Model, the kind of targets), seldom with codes among the inputs."""
     loss, output, targets = pick(rng, LOSSES)
     widths = [min(width(rng), 100) for _ in range(pick(rng, [2, 3, 3, 3, 4]))]
     widths[0] = max(widths[0], pick(rng, [1, 2, 2, 2]))
@@ -110,8 +111,9 @@ def random_network(rng):
         widths[-1] = max(2, widths[-1])
     if loss == "gaussian":
         widths[-1] *= 2
+    tables = [random_codes(rng, np.zeros((1, widths[0])))[1]] if chance(rng, 0.2) else []
     hidden = [[Dense(units, pick(rng, ALL_HIDDEN)), *[PReLU()] * chance(rng, 0.2)] for units in widths[1:-1]]
-    layers = [widths[0], *itertools.chain(*hidden), widths[-1]]
+    layers = [widths[0], *tables, *itertools.chain(*hidden), widths[-1]]
     dtype = pick(rng, cases.DTYPES)
     return {"sizes_or_layers": layers, "output": output, "loss": loss, "dtype": dtype}, targets
 
@@ -188,6 +190,7 @@ class Drawer:
     def __init__(self, rng, network, targets):
         self.rng, self.targets = rng, targets
         layers = network["sizes_or_layers"]
+        self.tables = layers[1] if isinstance(layers[1], Embedding) else None
         self.n_in, self.n_out = layers[0], layers[-1] // (2 if network["loss"] == "gaussian" else 1)
         self.classes = targets == "probabilities" and chance(rng, 0.5)
         self.weighted = chance(rng, 0.3)
@@ -196,6 +199,9 @@ class Drawer:
         """(X, y, weights or None): arrays whose first axes are these."""
         rng = self.rng
         X = rng.normal(size=(*shape, self.n_in)) / np.sqrt(self.n_in)
+        if self.tables is not None:
+            for column, n in zip(self.tables.columns, self.tables.categories, strict=True):
+                X[..., column] = rng.integers(0, n, shape)
         y = rng.uniform(0.1, 0.9, (*shape, self.n_out))
         if self.classes:
             y = rng.integers(0, self.n_out, shape)

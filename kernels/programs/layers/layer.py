@@ -285,7 +285,7 @@ class Kind:
         return (fan_out,)
 
     def row_width(self, fan_out: int) -> int:
-        """How many numbers a row of its tensors has. Threads share the columns of those with one a neuron alone."""
+        """How many numbers a row of its tensors has: one a neuron, unless they are tables."""
         return fan_out
 
     def numbers(self, fan_in: int) -> tuple[slice, ...]:
