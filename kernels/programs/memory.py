@@ -170,12 +170,16 @@ class Layout:
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
         self.orientation = "row-major" if any(kind.row_major for kind in self.kinds) else orientation
-        per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
+        per_line, offset = LINE_BYTES // self.itemsize, 0
+        layers: list[Layer] = []
         for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
             n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
             width, n_rows = kind.row_width(fan_out), sum(tensor.rows for tensor in kind.tensors(fan_in))
             lines, shards = padded(width * self.itemsize) // LINE_BYTES, []
-            n_shards = threads if lines >= threads and width == fan_out else 1
+            # What does not mix neurons has the shards of what it reads: threads do not wait for its delta.
+            reads = (index - 1, *kind.skips)
+            alike = kind.mixes or all(read == INPUTS or len(layers[read].shards) > 1 for read in reads)
+            n_shards = threads if lines >= threads and width == fan_out and alike else 1
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
                 row_stride = self._apart((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, width)

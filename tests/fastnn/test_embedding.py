@@ -332,6 +332,23 @@ def test_any_number_of_threads_gives_the_same_bits(batch_size, optimizer, dtype,
     assert shared
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch_size", [32, 200])
+@pytest.mark.parametrize(
+    "layer", [Scale(), BatchNorm(), Residual(Dense(27, "tanh")), Residual(Scale(), Residual(Scale()))], ids=repr
+)
+def test_what_follows_tables_neuron_by_neuron_is_not_shared(layer, batch_size, dtype, shared):
+    """Every worker computes all of the tables' outputs, so it needs all of the delta that such a layer hands down."""
+    X, y, _ = samples(400, dtype)
+    found = set()
+    for count in (1, 2, 3):
+        model = network([TABLES, layer, Dense(200, "relu")], dtype=dtype)
+        model.fit(X, y, epochs=2, batch_size=batch_size, threads=count)
+        found.add((bits(model), tuple(model.history.loss)))
+    assert len(found) == 1
+    assert shared
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_a_fit_in_two_parts(name, short_calls):
     """And in calls of a block each."""
