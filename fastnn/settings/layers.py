@@ -414,6 +414,15 @@ def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
         scalars.choice(name, value, allowed)
 
 
+_WITH_TENSORS: tuple[AnyLayer, ...] = Dense(1), Scale(), LayerNorm(), BatchNorm(), Embedding((0,), (1,))
+_TRAINED = {type(each).__name__: [t.kind for t in each._kind.tensors(1) if t.trains] for each in _WITH_TENSORS}
+# The kinds of tensors that train, then the same behind their kinds of layers.
+TENSOR_NAMES = (
+    *dict.fromkeys(itertools.chain(*_TRAINED.values())),
+    *(f"{layer}.{name}" for layer, names in _TRAINED.items() for name in names),
+)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """All of a model but the numbers that training changes. It is checked when it is made."""

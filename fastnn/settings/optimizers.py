@@ -5,7 +5,7 @@ A further fit with an equal optimizer goes on from that state. A fit with anothe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -13,6 +13,7 @@ from ..checks import scalars
 from ..checks.scalars import shown
 from . import learning_rates
 from .each import Each, number_or_array
+from .layers import TENSOR_NAMES
 from .learning_rates import LearningRate
 
 _Config = TypeVar("_Config")
@@ -27,13 +28,26 @@ class Optimizer:
     (Pascanu, Mikolov and Bengio 2013). This takes one extra pass over the gradient, on one thread. The two are mutually
     exclusive.
 
-    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member.
+    learning_rate_factors has factors of the learning rate by kinds of tensors, at least 0: {"bias": 0.1} lets biases
+    learn at a tenth of the rate, as a parameter group of PyTorch with its own lr does. A factor of 0 freezes them. A
+    name is that of a tensor, as files have it: "weight", "bias", or "embedding" for the tables. Or it has the kind of
+    layer in front of it, and counts before a name without one: "Dense.weight", "Dense.bias", "Scale.weight",
+    "LayerNorm.weight", "LayerNorm.bias", "BatchNorm.weight", "BatchNorm.bias", "Embedding.embedding". A name that no
+    layer of the model has is ignored. The step of a tensor is the one that learning_rate times its factor gives,
+    decoupled weight decay included. The factors are kept as sorted pairs, and a schedule goes on as without them.
+
+    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member. Members
+    of a sequence of optimizers may have different factors; those whose factors are equal are trained together.
     """
 
     learning_rate: float | LearningRate
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
+    learning_rate_factors: Mapping[str, float] | tuple[tuple[str, float], ...] | None = field(
+        default=None, kw_only=True
+    )
 
+    decay_biases: ClassVar[bool] = True  # a field where there is a weight decay
     _rates: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1)
     _kernel: ClassVar[str] = ""
 
@@ -52,13 +66,47 @@ class Optimizer:
                 value = number_or_array(name, value, 0.0, open_low=True)
             elif name == "learning_rate":
                 value = learning_rates.resolve(value)
+            elif name == "learning_rate_factors":
+                value = _checked_factors(value)
+            elif name == "decay_biases":
+                scalars.boolean(name, value)
             object.__setattr__(self, name, value)
         if self.clip_value is not None and self.clip_norm is not None:
             raise ValueError(f"clip_value and clip_norm exclude each other, got {self.clip_value} and {self.clip_norm}")
 
     def __repr__(self) -> str:
-        shown = (each.name for each in fields(self) if not each.kw_only or getattr(self, each.name) is not None)
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+        shown = [each.name for each in fields(self) if not each.kw_only or getattr(self, each.name) != each.default]
+        values = {name: getattr(self, name) for name in shown}
+        if self.learning_rate_factors is not None:
+            values["learning_rate_factors"] = self._factors
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    @property
+    def _factors(self) -> dict[str, float]:
+        """The factors of the learning rate by names, in their order."""
+        return dict(self.learning_rate_factors or ())
+
+    @property
+    def _kinds_of_tensors(self) -> dict[str, Any]:
+        """What the kind of a fit says of tensors that do not all follow alike, see `training_programs.Kind`."""
+        return {"factors": tuple(self._factors), "decay_biases": self.decay_biases}
+
+
+def _checked_factors(value: Any) -> tuple[tuple[str, float], ...] | None:
+    """Factors of the learning rate by names of tensors, sorted; None where there are none."""
+    if value is None:
+        return None
+    expected = f"learning_rate_factors must be factors by names, such as {{'bias': 0.1}}, got {shown(value)}"
+    if not isinstance(value, (Mapping, list, tuple)):
+        raise TypeError(expected)
+    try:
+        found = dict(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(expected) from error
+    for name, factor in found.items():
+        scalars.choice("names in learning_rate_factors", name, TENSOR_NAMES)
+        found[name] = scalars.number(f"learning_rate_factors[{name!r}]", factor, 0.0)
+    return tuple(sorted(found.items())) or None
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +119,8 @@ class SGD(Optimizer):
         Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -83,8 +133,8 @@ class SGD(Optimizer):
 
     @property
     def _kernel(self) -> str:  # type: ignore[override]
-        clipped = self.clip_value is not None or self.clip_norm is not None
-        return "sgd_with_gradient" if clipped else "sgd"
+        options = self.clip_value, self.clip_norm, self.learning_rate_factors
+        return "sgd" if options == (None, None, None) else "sgd_with_gradient"
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +152,8 @@ class Momentum(Optimizer):
         Martens, Dahl and Hinton 2013). Both are scikit-learn's "sgd" solver.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -145,6 +197,8 @@ class Adam(Optimizer):
         section 2), as scikit-learn and Keras do.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -174,7 +228,7 @@ class Adam(Optimizer):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters *= 1 - learning_rate * weight_decay.
 
-    Then the parameters take Adam's step. As in PyTorch, biases shrink too.
+    Then the parameters take Adam's step. As in PyTorch, biases shrink too, unless decay_biases is False.
 
     Parameters
     ----------
@@ -188,6 +242,11 @@ class AdamW(Optimizer):
         At least 0.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+    decay_biases : bool
+        Whether all parameters shrink, as in PyTorch. False lets the weights of dense layers alone shrink, which `l2`
+        penalises too: no biases, no `Scale`, no normalisation, no tables.
 
     Examples
     --------
@@ -201,6 +260,7 @@ class AdamW(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
+    decay_biases: bool = field(default=True, kw_only=True)  # type: ignore[misc]
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     _kernel: ClassVar[str] = "adamw"
@@ -225,6 +285,8 @@ class Nadam(Optimizer):
         At least 0.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -263,6 +325,8 @@ class RMSprop(Optimizer):
         Above 0, at least 1e-30.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -293,6 +357,8 @@ class Adagrad(Optimizer):
         Above 0, at least 1e-30.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -324,6 +390,11 @@ class Lion(Optimizer):
         At least 0.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+    decay_biases : bool
+        Whether all parameters shrink, as in PyTorch. False lets the weights of dense layers alone shrink, which `l2`
+        penalises too: no biases, no `Scale`, no normalisation, no tables.
 
     Examples
     --------
@@ -336,6 +407,7 @@ class Lion(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
+    decay_biases: bool = field(default=True, kw_only=True)  # type: ignore[misc]
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     _kernel: ClassVar[str] = "lion"
@@ -359,6 +431,8 @@ class Rprop(Optimizer):
         Limits of the step sizes, above 0.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : None
+        It takes none, because its learning rate is only where the step sizes begin.
 
     Examples
     --------
@@ -380,6 +454,9 @@ class Rprop(Optimizer):
         super().__post_init__()
         if isinstance(self.learning_rate, LearningRate):
             raise TypeError(f"learning_rate of Rprop must be a number, got {shown(self.learning_rate)}")
+        if self.learning_rate_factors is not None:
+            what = f"{self._factors}, but its learning rate is only where the step sizes begin"
+            raise ValueError(f"learning_rate_factors of Rprop must be None, got {what}")
         for name, low in (("eta_plus", 1.0), ("smallest", 0.0), ("largest", 0.0)):
             value = number_or_array(name, getattr(self, name), low, open_low=True)
             object.__setattr__(self, name, value)

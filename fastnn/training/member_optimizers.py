@@ -25,7 +25,7 @@ def _numbers_of(optimizer: Optimizer) -> dict[str, Any]:
     rate = found["learning_rate"]
     if isinstance(rate, LearningRate):
         found["learning_rate"] = getattr(rate, "learning_rate", 0.0)
-    return {name: value for name, value in found.items() if value is not None and not isinstance(value, bool)}
+    return {name: value for name, value in found.items() if value is not None and not isinstance(value, (bool, tuple))}
 
 
 def _with(optimizer: Optimizer, numbers: dict[str, float]) -> Optimizer:

@@ -159,16 +159,16 @@ class PopulationFit:
             last = min(last, self.stopping.next_rung(done))
         for bucket in self.buckets:
             if bucket.schedule is not None:
-                per_epoch = self._positions(bucket) * max(1, len(bucket.which))
+                per_epoch = int(self._positions(bucket.which, bucket.task.kind.rate_per).max()) * len(bucket.which)
                 last = min(last, done + max(1, RATES_AT_A_TIME // per_epoch))
         return last
 
-    def _positions(self, bucket: Bucket) -> int:
-        """How many learning rates an epoch takes."""
-        if bucket.schedule is None or learning_rates.per_of(bucket.schedule) == "epoch":
-            return 1
-        runs = self.runs[bucket.which]
-        return int((-(-runs["n_samples"] // runs["batch_size"])).max())
+    def _positions(self, which: NDArray[np.int64], per: str) -> NDArray[np.int64]:
+        """How many learning rates an epoch of each of some members takes."""
+        if per == "epoch":
+            return np.ones(len(which), np.int64)
+        runs = self.runs[which]
+        return -(-runs["n_samples"] // runs["batch_size"])
 
     def _reach(self, goal: int, closes: bool) -> None:
         """Train all live members to an epoch, or to their last one before it; engines close if nothing follows."""
@@ -199,11 +199,12 @@ class PopulationFit:
         schedule = bucket.schedule
         if schedule is None:
             return None
-        per = learning_rates.per_of(schedule)
+        per = bucket.task.kind.rate_per
         states, number = self.members.states[which], bucket.task.start["optimizer"][0]
         positions = np.where(states["optimizer"] == number, states["numbers"][:, POSITIONS[per]], 0).astype(np.int64)
-        first, ahead = int(positions.min()), int((goal - self.runs["epoch"][which]).max())
-        most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
+        epochs = np.minimum(self.epochs[which], goal) - self.runs["epoch"][which]
+        first, stop = int(positions.min()), int((positions + epochs * self._positions(which, per)).max())
+        most = stop - first  # no function is asked for a rate behind the last
         firsts, places = np.unique(self._first_rates(bucket)[which], return_inverse=True)
         if hasattr(schedule, "learning_rate"):
             table = schedule.rates_of_members(firsts, first, most)
@@ -330,6 +331,7 @@ def _buckets(
             rules=rules,
             rate_per=learning_rates.per_of(rate),
             summed=request.summed,
+            **optimizer._kinds_of_tensors,
         )
         task = MemberTask(
             which=order[edges[i] : edges[i + 1]],

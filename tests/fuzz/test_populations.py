@@ -25,7 +25,7 @@ from fastnn.kernels.programs.layers.dense import DENSE
 
 from .. import cases
 from ..fastnn.test_population import left
-from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, width
+from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, by_kinds_of_tensors, chance, on_threads, pick, width
 
 # A loss, an output activation that goes with it, and what its targets are.
 LOSSES = (
@@ -137,7 +137,7 @@ def random_numbers(rng, optimizer, n):
             together[name], values = numbers(rng, n, lambda low=low, high=high: float(rng.uniform(low, high)))
             for own, value in zip(alone, values, strict=True):
                 own[name] = value
-    without = replace(optimizer, clip_value=None, clip_norm=None)
+    without = by_kinds_of_tensors(rng, replace(optimizer, clip_value=None, clip_norm=None))
     return replace(without, **together), [replace(without, **own) for own in alone]
 
 
