@@ -228,7 +228,7 @@ class Embedding(_Layer):
     parameter. `biases[0]` is empty. `init` draws a table as the weights of a dense layer with `width` inputs and a
     neuron a category: "scaled" has variance 1/width. Penalties, `max_norm`, dropout and `input_noise` leave tables and
     codes alone. An optimizer updates whole tables in each step, so its time grows with the number of categories; but
-    plain SGD on batches of one block changes the rows of the batch alone.
+    SGD without clipping and factors, on batches of one block, changes the rows of the batch alone.
 
     Training, `evaluate`, `gradients` and `backward` raise ValueError for any other number in a column of codes, before
     anything changes. `predict` and `forward` give NaN for its row, as they do for NaN. Derivatives by codes are zero.

@@ -28,16 +28,16 @@ class Optimizer:
     (Pascanu, Mikolov and Bengio 2013). This takes one extra pass over the gradient, on one thread. The two are mutually
     exclusive.
 
-    learning_rate_factors has factors of the learning rate by kinds of tensors, at least 0: {"bias": 0.1} lets biases
-    learn at a tenth of the rate, as a parameter group of PyTorch with its own lr does. A factor of 0 freezes them. A
-    name is that of a tensor, as files have it: "weight", "bias", or "embedding" for the tables. Or it has the kind of
-    layer in front of it, and counts before a name without one: "Dense.weight", "Dense.bias", "Scale.weight",
-    "LayerNorm.weight", "LayerNorm.bias", "BatchNorm.weight", "BatchNorm.bias", "Embedding.embedding". A name that no
-    layer of the model has is ignored. The step of a tensor is the one that learning_rate times its factor gives,
-    decoupled weight decay included. The factors are kept as sorted pairs, and a schedule goes on as without them.
+    learning_rate_factors multiplies the learning rate of kinds of tensors by numbers of at least 0: {"bias": 0.1} lets
+    biases learn at a tenth of it, like a parameter group of PyTorch with an lr of its own, and 0 freezes them. Names
+    are "weight", "bias" and "embedding", the tables of an `Embedding`. A name may have its kind of layer in front, and
+    then comes before the plain one: "Dense.weight", "Dense.bias", "Scale.weight", "LayerNorm.weight", "LayerNorm.bias",
+    "BatchNorm.weight", "BatchNorm.bias", "Embedding.embedding". Names of layers that a model does not have are ignored.
+    The step of a tensor is that by learning_rate times its factor, weight decay included; schedules, callbacks and
+    `History` have the learning rate itself. The factors are kept as sorted pairs.
 
-    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member. Members
-    of a sequence of optimizers may have different factors; those whose factors are equal are trained together.
+    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member. Factors
+    may differ in a sequence of optimizers: members whose factors are equal are trained together.
     """
 
     learning_rate: float | LearningRate
@@ -120,7 +120,7 @@ class SGD(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class Momentum(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -198,7 +198,7 @@ class Adam(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -243,7 +243,7 @@ class AdamW(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
     decay_biases : bool
         Whether all parameters shrink, as in PyTorch. False lets the weights of dense layers alone shrink, which `l2`
         penalises too: no biases, no `Scale`, no normalisation, no tables.
@@ -286,7 +286,7 @@ class Nadam(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -326,7 +326,7 @@ class RMSprop(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -358,7 +358,7 @@ class Adagrad(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -391,7 +391,7 @@ class Lion(Optimizer):
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
     learning_rate_factors : mapping of str to float, or None
-        Factors of the rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
     decay_biases : bool
         Whether all parameters shrink, as in PyTorch. False lets the weights of dense layers alone shrink, which `l2`
         penalises too: no biases, no `Scale`, no normalisation, no tables.

@@ -304,18 +304,19 @@ class Update:
 
     def add(self, program: Program, layer: Layer, gradient: Vector, worker: Worker) -> None:
         """Add the operations for the rows of a layer that a worker updates: one for tensors with the same scalars."""
-        g = gradient.flat_rows(layer, worker)
-        if g is None:
+        whole = gradient.flat_rows(layer, worker)
+        if whole is None:
             return
         if self.clip_value is not None:
-            program.add("clip", x=g, bound=self.clip_value)
-        vectors = {"p": self.parameters, "g": gradient, **self.vectors}
+            program.add("clip", x=whole, bound=self.clip_value)
         tensors, stop = (tensor for tensor in layer.tensors if tensor.trains), 0
         for scalars, alike in itertools.groupby(tensors, functools.partial(self.scalars, layer)):
             first, stop = stop, stop + sum(tensor.rows for tensor in alike)
-            places = {name: vector.flat_rows(layer, worker, first, stop) for name, vector in vectors.items()}
-            if places["p"] is not None:
-                program.add(self.name, scalars=scalars, **places)
+            rows = layer, worker, first, stop
+            p, g = self.parameters.flat_rows(*rows), gradient.flat_rows(*rows)
+            if p is not None:
+                vectors = {name: vector.flat_rows(*rows) for name, vector in self.vectors.items()}
+                program.add(self.name, p=p, g=g, scalars=scalars, **vectors)
 
 
 def gradients(

@@ -184,9 +184,9 @@ class Training:
         }
         for row, pace in enumerate(self._paces[1:], 1):
             name = f"{self.kind.optimizer}_scalars{'' if pace.decays else '_without_decay'}"
-            program.add(name, factor=self._factor(pace), scalars=self.work.scalars(row), **of_step)
+            program.add(name, **of_step, factor=self._factor(pace), scalars=self.work.scalars(row))
         scale, scalars = self.work.field("scale"), self.work.scalars(0)
-        program.add(f"{self.kind.optimizer}_advance", scale=scale, scalars=scalars, **of_step)
+        program.add(f"{self.kind.optimizer}_advance", **of_step, scale=scale, scalars=scalars)
         if self.kind.rules.random:
             program.add("draw_key", state=self._state("noise").address, key=self.work.field("key"))
         for i, (name, sums) in enumerate({"l2": "squares", "l1": "absolute_values"}.items()):

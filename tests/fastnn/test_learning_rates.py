@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import (
     SGD,
     Adam,
@@ -390,3 +391,24 @@ def test_what_is_no_function():
     X, y = samples(60, [5, 9, 3])
     with pytest.raises(TypeError, match=r"learning_rate of step 0 must be a number, got None"):
         Model([5, 9, 3]).fit(X, y, epochs=1, batch_size=7, optimizer=SGD(RateFunction(lambda t: None, per="step")))
+
+
+def slower(step):
+    return 0.1 / (1 + step)
+
+
+def test_what_of_a_function_is_kept(tmp_path):
+    """A pickle has a function of a module, and goes on; a file leaves the optimizer's state out, and says so."""
+    X, y = samples(60, [5, 9, 3])
+    rate = RateFunction(slower, per="step")
+    assert rate == RateFunction(slower, "step") != RateFunction(slower)
+    for made in (Model([5, 9, 3], rng=0), Population([5, 9, 3], 2, rng=0)):
+        made.fit(X, y, epochs=2, batch_size=10, optimizer=Adam(rate))
+        copied, again = pickle.loads(pickle.dumps((made, rate)))
+        with pytest.warns(UserWarning, match="not saved, because (its|a) learning rate is a function"):
+            made.save(tmp_path / "file")
+        loaded = fastnn.load(tmp_path / "file")
+        for each in (made, copied, loaded):
+            each.fit(X, y, epochs=1, batch_size=10, optimizer=Adam(again))
+        np.testing.assert_array_equal(copied.predict(X), made.predict(X))
+        assert (loaded.predict(X) != made.predict(X)).any()
