@@ -271,7 +271,7 @@ class _Trained(Saved, CallbackSupportMixin, BaseMultilayerPerceptron):
             used = optimizer_of(self._optimizer) if "optimizer" in d else None
         if "optimizer" in d:
             settings = {name: d["optimizer"][name] for name in ("name", "settings")}
-            if used is None or optimizers.restored(settings) != used:
+            if used is None or optimizers.described(used) != settings:
                 raise ValueError(f"the optimizer must be that of the last fit, got {shown(settings)}")
         best = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("best.")}
         rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("best.")}

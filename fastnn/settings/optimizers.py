@@ -134,7 +134,7 @@ class SGD(Optimizer):
     @property
     def _kernel(self) -> str:  # type: ignore[override]
         options = self.clip_value, self.clip_norm, self.learning_rate_factors
-        return "sgd" if options == (None, None, None) else "sgd_with_gradient"
+        return "sgd" if all(each is None for each in options) else "sgd_with_gradient"
 
 
 @dataclass(frozen=True, repr=False)
@@ -540,11 +540,17 @@ class LBFGS(FullBatch):
         object.__setattr__(self, "tolerance", scalars.number("tolerance", self.tolerance, 0.0))
 
 
+# What fields are that the first files do not have: a file has others alone, so that one without them stays as it was.
+_LATER: dict[str, Any] = {"learning_rate_factors": None, "decay_biases": True}
+
+
 def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
     """What a file holds of an optimizer or a schedule; None where it contains a function or a class of the user."""
     if type(config) not in _KNOWN.values():
         return None
-    settings = dict(vars(config))
+    settings = {name: value for name, value in vars(config).items() if name not in _LATER or value != _LATER[name]}
+    if isinstance(config, Optimizer) and config._factors:
+        settings["learning_rate_factors"] = config._factors
     rate = settings["learning_rate"]
     if isinstance(rate, LearningRate):
         settings["learning_rate"] = rate = described(rate)
