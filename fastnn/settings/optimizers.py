@@ -540,7 +540,7 @@ class LBFGS(FullBatch):
         object.__setattr__(self, "tolerance", scalars.number("tolerance", self.tolerance, 0.0))
 
 
-# What fields are that the first files do not have: a file has others alone, so that one without them stays as it was.
+# Fields that files of before do not have, and what they are there. A file has one only where it is something else.
 _LATER: dict[str, Any] = {"learning_rate_factors": None, "decay_biases": True}
 
 
