@@ -51,6 +51,7 @@ KINDS = {
         "InverseScaling",
         "CosineDecay",
         "OneCycle",
+        "RateFunction",
         "find_learning_rate",
     ),
     "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),

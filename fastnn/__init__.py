@@ -55,6 +55,7 @@ _HOME = {
     "PopulationHistory": "reports.population_history",
     "Quantile": "settings.losses",
     "RMSprop": "settings.optimizers",
+    "RateFunction": "settings.learning_rates",
     "ReduceOnPlateau": "reports.callbacks",
     "Residual": "settings.layers",
     "Rprop": "settings.optimizers",

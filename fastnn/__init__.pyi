@@ -47,6 +47,7 @@ from .settings.learning_rates import CosineDecay as CosineDecay
 from .settings.learning_rates import ExponentialDecay as ExponentialDecay
 from .settings.learning_rates import InverseScaling as InverseScaling
 from .settings.learning_rates import OneCycle as OneCycle
+from .settings.learning_rates import RateFunction as RateFunction
 from .settings.learning_rates import StepDecay as StepDecay
 from .settings.losses import Huber as Huber
 from .settings.losses import Quantile as Quantile

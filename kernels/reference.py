@@ -608,6 +608,20 @@ OPTIMIZERS = {
 }
 
 
+def own_settings(settings, layer, i, rate_factors=(), decay_biases=True):
+    """An optimizer's settings for array i of those of a layer that train; the first one is the learning rate.
+
+    rate_factors has those of the learning rate by names, "bias" or "Dense.bias", which counts first. Without
+    decay_biases the last setting, a weight decay, is for weights of dense layers alone.
+    """
+    kind, factors = "Dense" if type(layer) is tuple else type(layer).__name__, dict(rate_factors or ())
+    name = "embedding" if kind == "Embedding" else ("weight", "bias")[i]
+    rate, *rest = settings
+    if not decay_biases and (kind, name) != ("Dense", "weight"):
+        rest[-1] = 0.0
+    return rate * factors.get(f"{kind}.{name}", factors.get(name, 1.0)), *rest
+
+
 def _by_rules(rules, network, x, y, key, first):
     """(samples, targets, factors of the layers' outputs) of a batch whose first sample is `first` in its epoch."""
     if rules is None:
@@ -642,6 +656,8 @@ def train(
     seed=0,
     batch_means=False,
     rates=None,
+    rate_factors=(),
+    decay_biases=True,
 ):
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
@@ -650,12 +666,14 @@ def train(
     names in `memory.settings_dtype`, or is a list of these for each epoch; `seed` is the state of the generator of
     their keys. With batch_means the mean loss is that of the batches' means. Where there are rates, they are the
     learning rates of all steps, in place of settings[0], or (steps, k) numbers in place of the first k settings.
+    rate_factors and decay_biases: see `own_settings`.
     """
     losses, t, network = [], 0, copy.deepcopy(network)
     each_rules = rules if isinstance(rules, list) else [rules] * len(order)
     draws = any(each is not None and bool(each.input_noise or any(each.dropout)) for each in each_rules)
-    arrays = [trained(layer) for layer in numbered(network)]  # changed in place
-    dense = [type(layer) is tuple for layer in numbered(network)]  # whose weights have penalties
+    layers = list(numbered(network))
+    arrays = [trained(layer) for layer in layers]  # changed in place
+    dense = [type(layer) is tuple for layer in layers]  # whose weights have penalties
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in arrays]
     for indices, rules in zip(order, each_rules, strict=True):
         total, counted = 0.0, 0.0
@@ -684,9 +702,10 @@ def train(
             t += 1
             now = () if rates is None else np.atleast_1d(rates[t - 1])
             settings = (*now, *settings[len(now) :])
-            for layer, gradient, state in zip(arrays, summed, vectors, strict=True):
-                for i, (p, g) in enumerate(zip(layer, gradient, strict=True)):
-                    p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *settings)
+            for layer, its, gradient, state in zip(layers, arrays, summed, vectors, strict=True):
+                for i, (p, g) in enumerate(zip(its, gradient, strict=True)):
+                    own = own_settings(settings, layer, i, rate_factors, decay_biases)
+                    p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *own)
             for w, _ in itertools.compress(arrays, dense) if rules and rules.max_norm else ():
                 w *= np.minimum(1, rules.max_norm / np.linalg.norm(w, axis=0))
         losses.append(total / counted)

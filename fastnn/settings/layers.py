@@ -261,7 +261,7 @@ class Embedding(_Layer):
     parameter. `biases[0]` is empty. `init` draws a table as the weights of a dense layer with `width` inputs and a
     neuron a category: "scaled" has variance 1/width. Penalties, `max_norm`, dropout and `input_noise` leave tables and
     codes alone. An optimizer updates whole tables in each step, so its time grows with the number of categories; but
-    plain SGD on batches of one block changes the rows of the batch alone.
+    SGD without clipping and factors, on batches of one block, changes the rows of the batch alone.
 
     Training, `evaluate`, `gradients` and `backward` raise ValueError for any other number in a column of codes, before
     anything changes. `predict` and `forward` give NaN for its row, as they do for NaN. Derivatives by codes are zero.
@@ -445,6 +445,22 @@ def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
     """Raise where a value is neither one of the allowed names nor a user's own activation."""
     if not isinstance(value, Activation):
         scalars.choice(name, value, allowed)
+
+
+_WITH_TENSORS: tuple[AnyLayer, ...] = (
+    Dense(1),
+    Scale(),
+    PReLU(),
+    LayerNorm(),
+    BatchNorm(),
+    Embedding((0,), (1,)),
+)
+_TRAINED = {type(each).__name__: [t.kind for t in each._kind.tensors(1) if t.trains] for each in _WITH_TENSORS}
+# The kinds of tensors that train, then the same behind their kinds of layers.
+TENSOR_NAMES = (
+    *dict.fromkeys(itertools.chain(*_TRAINED.values())),
+    *(f"{layer}.{name}" for layer, names in _TRAINED.items() for name in names),
+)
 
 
 @dataclass(frozen=True)

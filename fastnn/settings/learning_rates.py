@@ -304,24 +304,45 @@ class Constant(LearningRate):
 
 
 @dataclass(frozen=True)
-class FromFunction(LearningRate):
-    """The rate of an argument, `name`, by a function of the position, an int. A callable becomes one, per epoch.
+class RateFunction(LearningRate):
+    """A learning rate by a function of your own, of how many epochs or steps the optimizer has done, as LambdaLR.
 
-    The function may be called again for an epoch. A model that trained with it can be pickled where the function can.
+    PyTorch's LambdaLR takes a factor, this one the rate. A function given as `learning_rate` becomes a `RateFunction`
+    that counts epochs. It may be called several times for an epoch or a step, and is not called while the compiled
+    code trains. A model that trained with it can be pickled where the function can; `save` leaves the optimizer's state
+    out, with a warning. Equal ones have the same function.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an int, from 0 on, and gives the rate, a finite number of at least 0. Any other ends the fit with a
+        ValueError or TypeError that names the epoch or step; the model keeps its last finished epoch.
+    per : str
+        Whether it takes the number of the "epoch" or of the "step", one for each batch.
+    name : str
+        What errors call the rate: a function may give a weight decay or a dropout too.
 
     Examples
     --------
     >>> import fastnn
-    >>> fastnn.SGD(lambda epoch: 0.5 / (1 + epoch)).learning_rate.rates(0, 2).tolist()
-    [0.5, 0.25]
+    >>> rate = fastnn.RateFunction(lambda step: 0.5 / (1 + step), per="step")
+    >>> fastnn.SGD(rate).learning_rate.rates(0, 4).round(3).tolist()
+    [0.5, 0.25, 0.167, 0.125]
     """
 
     function: Callable[[int], float]
     per: str = "epoch"
     name: str = "learning_rate"
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(
+                f"function must be callable with the number of an epoch or step, got {shown(self.function)}"
+            )
+        super().__post_init__()
+
     def _at(self, t: NDArray[np.float64]) -> Any:
-        below, positions = BELOW.get(self.name, np.inf), [int(i) for i in t]
+        below, positions = BELOW.get(self.name, np.inf), t.astype(np.int64).tolist()
         return [scalars.number(f"{self.name} of {self.per} {i}", self.function(i), 0.0, below) for i in positions]
 
 
@@ -345,7 +366,7 @@ def by_epoch(name: str, value: Any, check: Callable[..., Any] = scalars.number) 
     if not changes(value):
         return check(name, value, 0.0, BELOW.get(name, np.inf))
     if not isinstance(value, LearningRate):
-        return FromFunction(value, name=name)
+        return RateFunction(value, name=name)
     if per_of(value) != "epoch":
         raise ValueError(f"{name} must change by epoch, per='epoch', got {shown(value)}")
     return value
@@ -356,5 +377,5 @@ def resolve(value: Any) -> Any:
     if isinstance(value, LearningRate):
         return value
     if callable(value):
-        return FromFunction(value)
+        return RateFunction(value)
     return number_or_array("learning_rate", value, 0.0, open_low=True)

@@ -115,6 +115,8 @@ class MemberValues:
         for kind in range(len(optimizers.kinds)):
             some, found = optimizers.which[:n] == kind, optimizers.settings(kind)[:n]
             settings["optimizer"][some, : found.shape[1]] = found[some]
+            for i, factor in enumerate(optimizers.kinds[kind]._factors.values()):
+                settings["factors"][some, i] = factor
             for name in ("clip_value", "clip_norm"):
                 if getattr(optimizers.kinds[kind], name) is not None:
                     settings[name][some] = optimizers.column(kind, name)[:n][some]

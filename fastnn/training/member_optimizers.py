@@ -22,7 +22,7 @@ def _numbers_of(optimizer: Optimizer) -> dict[str, Any]:
     """The numbers of an optimizer by the names of their fields; of a schedule its `learning_rate`, if it has one."""
     found = {each.name: getattr(optimizer, each.name) for each in fields(optimizer)}
     found |= {name: getattr(schedule, "learning_rate", 0.0) for name, schedule in schedules(optimizer).items()}
-    return {name: value for name, value in found.items() if value is not None and not isinstance(value, bool)}
+    return {name: value for name, value in found.items() if value is not None and not isinstance(value, (bool, tuple))}
 
 
 def _with(optimizer: Optimizer, numbers: dict[str, float]) -> Optimizer:

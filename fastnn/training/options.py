@@ -92,7 +92,8 @@ class Options:
     def write(self, settings: NDArray[Any]) -> None:
         """Write all values that the programs of this fit read to a record of settings."""
         numbers = optimizer_settings(self.optimizer)
-        write_settings(settings, numbers, self.l2, self.l1, self.rules, self.n_means)
+        factors = self.optimizer._factors
+        write_settings(settings, numbers, self.l2, self.l1, self.rules, self.n_means, [*factors.values()])
 
     @property
     def by_epoch(self) -> bool:
@@ -131,12 +132,15 @@ def write_settings(
     l1: Sequence[float] = NO_PENALTY,
     rules: RuleValues = NO_RULES,
     n_means: int = 1,
+    factors: Sequence[float] = (),
 ) -> None:
     """Write an optimizer's numbers and the values of what is on to a record of settings, an array of one.
 
     The loss's parameter stays: it belongs to the network.
     """
     settings["optimizer"][0, : len(optimizer)] = optimizer
+    if factors:
+        settings["factors"][0, : len(factors)] = factors
     if l2 != NO_PENALTY or l1 != NO_PENALTY:
         settings["l2"], settings["l1"] = (*l2, n_means / 2), (*l1, n_means)
     if rules is not NO_RULES:

@@ -86,7 +86,7 @@ class ThreadPrograms:
             pairs = [(self.buffers.parameters, other.buffers.parameters), (self.buffers.vectors, other.buffers.vectors)]
         if within_a_batch:
             pairs.append((self.gradient, other.gradient))
-            other.work.step[...] = self.work.step
+            other.work.take_step(self.work)
         for array, out in pairs:
             for vector, place in zip(array.reshape(-1, here), out.reshape(-1, there), strict=True):
                 self.layout.convert(vector, other.layout, place)
@@ -362,6 +362,7 @@ def kind_of(options: Options, samples: Samples) -> training_programs.Kind:
         rules=options.rules.kinds,
         rate_per=options.rate_per or "",
         partial=options.partial and bool(options.rate_per),  # else it makes no difference
+        **options.optimizer._kinds_of_tensors,
     )
 
 

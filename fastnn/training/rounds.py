@@ -166,14 +166,15 @@ class PopulationFit:
 
     def _epochs_of_rates(self, bucket: Bucket) -> int:
         """For how many epochs learning rates are computed at a time."""
-        return max(1, RATES_AT_A_TIME // (self._positions(bucket) * max(1, len(bucket.which))))
+        per_epoch = self._positions(bucket.which, bucket.task.kind.rate_per)
+        return max(1, RATES_AT_A_TIME // (int(per_epoch.max(initial=1)) * max(1, len(per_epoch))))
 
-    def _positions(self, bucket: Bucket) -> int:
-        """How many learning rates an epoch takes."""
-        if bucket.task.kind.rate_per != "step":
-            return 1
-        runs = self.runs[bucket.which]
-        return int((-(-runs["n_samples"] // runs["batch_size"])).max())
+    def _positions(self, which: NDArray[np.int64], per: str) -> NDArray[np.int64]:
+        """How many learning rates an epoch of each of some members takes."""
+        if per == "epoch":
+            return np.ones(len(which), np.int64)
+        runs = self.runs[which]
+        return -(-runs["n_samples"] // runs["batch_size"])
 
     def _reach(self, goal: int, closes: bool) -> None:
         """Train all live members to an epoch, or to their last one before it; engines close if nothing follows."""
@@ -210,10 +211,10 @@ class PopulationFit:
             last = int(self.epochs[which].max())
             goal = max(goal, min(last, int(done.min()) + self._epochs_of_rates(bucket)))
         positions = self._done(bucket, which, per)
-        first, ahead = int(positions.min()), int((goal - done).max())
-        most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
+        ends = positions + (np.minimum(self.epochs[which], goal) - done) * self._positions(which, per)
+        first = int(positions.min())
         firsts, places = np.unique(self._numbers(bucket, "learning_rate")[which], return_inverse=True)
-        table = bucket.schedule._rates_of_members(firsts, "learning_rate", per, first, most)
+        table = bucket.schedule._rates_of_members(firsts, "learning_rate", per, first, int(ends.max()) - first)
         self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
         bucket.rates, bucket.rates_until = table, goal
 
@@ -347,6 +348,7 @@ def _buckets(
             rules=rules,
             rate_per=per,
             summed=request.summed,
+            **optimizer._kinds_of_tensors,
         )
         task = MemberTask(
             which=order[edges[i] : edges[i + 1]],

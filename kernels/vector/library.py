@@ -216,6 +216,10 @@ def _state_formulas(found: _Functions) -> None:
         if optimizer.update:
             signature = elementwise.update_signature(optimizer.vectors)
             state(name, elementwise.update, optimizer.update, optimizer.n_scalars, signature=signature)
+            given = optimizer.advance, optimizer.settings, len(optimizer.state)
+            state(f"{name}_scalars", elementwise.scalars_by_factor, *given, True)
+            if "weight_decay" in optimizer.settings:
+                state(f"{name}_scalars_without_decay", elementwise.scalars_by_factor, *given, False)
 
 
 def _by_sample() -> dict[str, tuple[Any, ...]]:

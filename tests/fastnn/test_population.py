@@ -586,7 +586,7 @@ def test_patience_is_that_of_a_single_fit():
 
 @pytest.mark.parametrize("named", [False, True])
 def test_rates_of_rounds(named):
-    """Members are scored after each epoch, and rates change; a function is asked for one epoch more at most."""
+    """Members are scored after each epoch, and rates change; a function is asked for no later epoch."""
     X, y = data()
     asked = []
 
@@ -600,7 +600,7 @@ def test_rates_of_rounds(named):
     population.fit(X, y, optimizer=SGD(schedule), stopping=Patience(2, min_delta=1e-3), **common)
     longest = int(population.history.epochs.max())
     assert longest < 25
-    assert named or sorted({*asked}) == list(range(longest + 1))
+    assert named or sorted({*asked}) == list(range(longest))
     for model in models:
         stop = EarlyStopping(patience=2, min_delta=1e-3)
         model.fit(X, y, optimizer=SGD(schedule), callbacks=[stop], threads=1, **common)

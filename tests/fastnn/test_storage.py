@@ -127,6 +127,7 @@ OPTIMIZERS = [fastnn.SGD(0.1, clip_norm=0.1), *cases.OPTIMIZERS.values()]
 OPTIMIZERS += [fastnn.Adam(rate) for rate in (fastnn.CosineDecay(0.02, 9, warmup=2), fastnn.OneCycle(0.1, 200))]
 OPTIMIZERS += [fastnn.Momentum(fastnn.StepDecay(0.1, 2)), fastnn.Momentum(fastnn.InverseScaling(0.1), nesterov=True)]
 OPTIMIZERS += [fastnn.Nadam(fastnn.ExponentialDecay(0.01, 0.9, per="step"), clip_value=0.1)]
+OPTIMIZERS += [fastnn.Lion(0.01, learning_rate_factors={"bias": 0.1, "Dense.weight": 2}, decay_biases=False)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)

@@ -1,6 +1,7 @@
 """Formulas and defaults against PyTorch's, in float64, where it is installed (the extra `bench`)."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -428,6 +429,48 @@ def test_steps_of_kinds_of_layers(kinds, name, how, orientation):
     network.eval()
     outputs = torch.softmax(network(torch.tensor(X)), dim=1).detach()
     np.testing.assert_allclose(model.predict(X), outputs, atol=1e-9)
+
+
+# Adagrad's steps follow signs where a gradient is only rounding, as of a bias in front of a normalisation.
+BY_GROUPS = {
+    **{name: mine for name, (mine, _) in OPTIMIZERS.items() if name != "adagrad"},
+    "adamw without biases": AdamW(0.003, weight_decay=0.2, decay_biases=False),
+    "momentum": Momentum(0.01, 0.6),
+}
+GROUPS = {"bias": 0.1, "Scale.weight": 6.0, "BatchNorm.weight": 0.5, "LayerNorm.weight": 0.0}
+
+
+def in_groups(network, optimizer):
+    """PyTorch's optimizer with a parameter group of its own for each parameter."""
+    groups, rate = [], optimizer.learning_rate
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            kind = {"Linear": "Dense", "Factor": "Scale", "BatchNorm1d": "BatchNorm"}.get(type(module).__name__)
+            factor = GROUPS.get(f"{kind or 'LayerNorm'}.{name}", GROUPS.get(name, 1.0))
+            groups.append({"params": [parameter], "lr": rate * factor})
+            if not optimizer.decay_biases and (kind, name) != ("Dense", "weight"):
+                groups[-1]["weight_decay"] = 0.0
+    made = {"AdamW": lambda: optim.AdamW(groups, weight_decay=optimizer.weight_decay)}
+    made["Momentum"] = lambda: optim.SGD(groups, momentum=optimizer.momentum)
+    kind = type(optimizer).__name__
+    return made[kind]() if kind in made else getattr(optim, {"Nadam": "NAdam"}.get(kind, kind))(groups)
+
+
+@pytest.mark.parametrize("name", BY_GROUPS)
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_factors_are_parameter_groups(kinds, name, how, orientation):
+    """Each with a rate of its own, and with no weight decay where only weights of dense layers decay."""
+    orientation(how)
+    model, network, X, y = kinds()
+    ours, theirs = replace(BY_GROUPS[name], learning_rate_factors=GROUPS), in_groups(network, BY_GROUPS[name])
+    model.fit(X, y, epochs=2, batch_size=16, shuffle=False, optimizer=ours)
+    network.train()
+    for first in (0, 16, 32, 48) * 2:
+        rows = slice(first, first + 16)
+        theirs.zero_grad()
+        F.cross_entropy(network(torch.tensor(X[rows])), torch.tensor(y[rows])).backward()
+        theirs.step()
+    states_equal(model, network)
 
 
 # ---- gradients from outside, derivatives by the inputs ----

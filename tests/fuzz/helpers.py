@@ -45,6 +45,7 @@ from fastnn import (
 )
 from fastnn.kernels.programs import strategy
 from fastnn.network import network, threads
+from fastnn.settings.layers import TENSOR_NAMES
 from fastnn.training import thread_tuner
 
 from .. import cases
@@ -235,6 +236,17 @@ def random_optimizer(rng, sizes, dtype):
     return Momentum(rate / 10, float(rng.uniform(0.3, 0.95)), nesterov=kind == "nesterov")
 
 
+def by_kinds_of_tensors(rng, optimizer):
+    """The optimizer; some have factors of the learning rate, and a weight decay of dense weights alone."""
+    settings = {"learning_rate_factors": None}
+    if chance(rng, 0.3):
+        names = [name for name in TENSOR_NAMES if chance(rng, 0.3)]
+        settings["learning_rate_factors"] = {name: float(pick(rng, [0, 0.1, 1, rng.uniform(0, 1.5)])) for name in names}
+    if "weight_decay" in vars(optimizer):
+        settings["decay_biases"] = chance(rng, 0.5)
+    return replace(optimizer, **settings)
+
+
 def random_problem(rng, largest=400, most_samples=300):
     """A network of any kind that can be trained, and samples."""
     n_layers = int(pick(rng, [1, 2, 2, 2, 3, 3, 4, 5]))
@@ -260,7 +272,7 @@ def random_problem(rng, largest=400, most_samples=300):
     if weights is not None:
         weights[0] = 1
     batch_size = pick(rng, [1, 2, 3, 8, 10, 32, n, max(1, n - 1), n + 1, int(rng.integers(1, n + 1))])
-    optimizer = random_optimizer(rng, widths, dtype)
+    optimizer = by_kinds_of_tensors(rng, random_optimizer(rng, widths, dtype))
     return Problem([widths[0], *layers, widths[-1]], options, frozen, X, y, weights, batch_size, optimizer)
 
 
@@ -314,7 +326,7 @@ def with_everything(rng, problem):
     if any(layer.activation in ("sigmoid", "tanh") for layer in layers[lowest:]):
         more["min_derivative"] = pick(rng, [0.0, 0.2])
     sizes, settings = [problem.sizes[0], *layers, problem.sizes[-1]], {"clip_value": None, "clip_norm": None} | clip
-    optimizer = replace(pick(rng, OPTIMIZERS), learning_rate=rate, **settings)
+    optimizer = by_kinds_of_tensors(rng, replace(pick(rng, OPTIMIZERS), learning_rate=rate, **settings))
     return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 import fastnn
-from fastnn import Adam, DivergenceError, Embedding
+from fastnn import DivergenceError, Embedding
 from fastnn.kernels import reference
 from fastnn.kernels.formulas import loss_functions
 from fastnn.kernels.programs import strategy
 
-from .. import twin
+from .. import cases, twin
 from ..kernels.kernel_calls import twin_of
 from .helpers import (
     attack,
@@ -191,15 +191,6 @@ def test_kinds_of_layers_against_the_reference(rng):
         raise AssertionError(f"{error!r}: {problem}") from error
 
 
-def settings_of(optimizer):
-    """(its name in `reference`, its settings there)."""
-    if isinstance(optimizer, fastnn.SGD):
-        return "sgd", (optimizer.learning_rate,)
-    if isinstance(optimizer, Adam):
-        return "adam", (optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon)
-    return ("nesterov" if optimizer.nesterov else "momentum"), (optimizer.learning_rate, optimizer.momentum)
-
-
 def arrays_of(layer):
     """The arrays of a layer of the reference: a list."""
     if isinstance(layer, reference.Embedding):
@@ -228,10 +219,12 @@ def compare_with_the_reference(rng, problem):
             for got, want in zip(pair, parts, strict=False):
                 check_close(got.T, want / len(X), tolerance, f"gradient of layer {i}")
     order = np.array([rng.permutation(len(X)) for _ in range(int(rng.integers(1, 4)))])
-    kind, settings = settings_of(problem.optimizer)
+    optimizer = problem.optimizer
+    settings = cases.settings_of(optimizer)
 
     def trained(network):
-        given = {"loss_name": name, "optimizer": kind, "weights": weights}
+        given = {"loss_name": name, "optimizer": optimizer._kernel, "weights": weights}
+        given |= cases.kinds_of_tensors(optimizer)
         losses, network = reference.train(network, X, Y, order, min(problem.batch_size, len(X)), *settings, **given)
         outputs = reference.forward(network, X)[-1]
         return [losses, outputs, *(array for layer in reference.numbered(network) for array in arrays_of(layer))]

@@ -27,7 +27,17 @@ from fastnn.kernels.programs import strategy
 
 from .. import cases
 from ..fastnn.test_population import left, takes_lanes
-from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, random_codes, width
+from .helpers import (
+    ALL_HIDDEN,
+    OPTIMIZERS,
+    attack,
+    by_kinds_of_tensors,
+    chance,
+    on_threads,
+    pick,
+    random_codes,
+    width,
+)
 
 # A loss, an output activation that goes with it, and what its targets are.
 LOSSES = (
@@ -149,7 +159,7 @@ def random_numbers(rng, optimizer, n):
                 together[name], values = by_epoch(rng, together[name], values)
             for own, value in zip(alone, values, strict=True):
                 own[name] = value
-    without = replace(optimizer, clip_value=None, clip_norm=None)
+    without = by_kinds_of_tensors(rng, replace(optimizer, clip_value=None, clip_norm=None))
     return replace(without, **together), [replace(without, **own) for own in alone]
 
 

@@ -166,6 +166,9 @@ def test_updates_and_advances(name, dtype, target):
     same_bits(dtype, target, f"{name}_advance", {}, numbers)
     if rule.update is None:
         return
+    by_factor = {key: value for key, value in numbers.items() if key != "scale"} | {"factor": lambda i: [0.1 * i]}
+    for ending in ("", "_without_decay") if "weight_decay" in rule.settings else ("",):
+        same_bits(dtype, target, f"{name}_scalars{ending}", {}, by_factor)
     _, after = both(dtype, target, f"{name}_advance", {}, numbers)
     arrays = {"p": normal(21), "g": normal(21)} | {each: lambda i: rng.uniform(0.1, 1, 21) for each in rule.vectors}
     same_bits(dtype, target, name, arrays, {"scalars": lambda i: after["scalars"][:, i]})

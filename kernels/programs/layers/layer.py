@@ -34,6 +34,11 @@ class Tensor:
     least: float = -math.inf  # that an element may be
     cols: int | None = None  # how wide the rows of a table are
 
+    @property
+    def kind(self) -> str:
+        """What all tables of a layer are called, else its name."""
+        return self.name if self.cols is None else self.name.rpartition("_")[0]
+
     def size(self, fan_out: int) -> int:
         """How many numbers it has in a layer of so many neurons."""
         return self.rows * (fan_out if self.cols is None else self.cols)
