@@ -24,6 +24,7 @@ from fastnn import (
     Model,
     Momentum,
     Population,
+    PReLU,
     Residual,
     Rprop,
     Scale,
@@ -48,6 +49,7 @@ BY_BATCHES = {name: each for name, each in OPTIMIZERS.items() if name not in WHO
 NETS = {
     "dense": [Dense(9, "tanh"), Dense(18, "sigmoid")],
     "kinds": [Scale(), Dense(17, "tanh"), Residual(LayerNorm(), Dense(17, "gelu")), Scale()],
+    "slopes": [Dense(9, "identity"), PReLU()],
     "batch norm": [BatchNorm(activation="tanh"), Dense(9, "tanh")],
     "embedding": [Embedding([1, 3], [7, 30], [5, 3]), Scale(), Dense(8, "tanh")],
 }
