@@ -19,6 +19,8 @@ from importlib.util import find_spec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from fastnn import TabularClassifier, TabularRegressor
+
 from . import tables_methods
 from .machine import environment, load, print_host
 from .tables_data import CLASSES, HALVES, TABLES, half_of, tables
@@ -34,11 +36,13 @@ METHODS = {
     "realmlp": tables_methods.realmlp,
 }
 PACKAGES = {"realmlp": "pytabkit"}
+SPEED_ROWS, SPEED_COLUMNS = 20_000, 20
 FIGURES = "score", "loss", "seconds"
 OPTIONS = {
     "--half": {"choices": (*HALVES, "all"), "default": HALVES[0], "help": "which sets (default %(default)s)"},
     "--set": {"nargs": "+", "choices": [table.name for table in TABLES], "metavar": "NAME", "help": "only these sets"},
     "--keep": {"metavar": "FILE", "help": "a JSON file of figures: those in it count, those missing are added"},
+    "--speed": {"action": "store_true", "help": "only fits of 20,000 rows of 20 columns, on one thread and two"},
     "--cpu": {"action": "store_true", "help": "seconds are those of CPU time: for a machine that is busy"},
     "--method": {"nargs": "+", "choices": METHODS, "default": list(METHODS), "help": f"of {', '.join(METHODS)}"},
 }
@@ -132,6 +136,18 @@ def paired(ours, other):
     return difference.mean(), difference.std(ddof=1) / np.sqrt(len(difference))
 
 
+def print_speed(quick):
+    """Print the seconds of fits on SPEED_ROWS rows of seeded normal numbers, by the number of threads."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((SPEED_ROWS // (100 if quick else 1), SPEED_COLUMNS))
+    y = X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2]) + X[:, 3:6].sum(axis=1) + 0.3 * rng.standard_normal(len(X))
+    _row("seconds of a fit", ["1 thread", "2 threads"])
+    for name, kind, target in (("numbers", TabularRegressor, y), ("classes", TabularClassifier, y > 0)):
+        kind(random_state=0).fit(X[:WARM_ROWS], target[:WARM_ROWS])
+        taken = [seconds(partial(kind(random_state=0, threads=n).fit, X, target)) for n in (1, 2)]
+        _row(name, [f"{each:.2f}" for each in taken])
+
+
 def _row(label, cells):
     print(f"{label:16}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 
@@ -165,6 +181,9 @@ def print_differences(results, methods):
 def run(options):
     """Print the tables."""
     print_host(["scikit-learn", *(["pytabkit"] if find_spec("pytabkit") else [])])
+    if options.speed:
+        print_speed(options.quick)
+        return
     methods = [name for name in options.method if name not in PACKAGES or find_spec(PACKAGES[name])]
     for name in sorted(set(options.method) - set(methods)):
         print(f"{name}: skipped, {PACKAGES[name]} is not installed")

@@ -9,7 +9,18 @@ from pathlib import Path
 import fastnn
 
 KINDS = {
-    "The model": ("Model", "load", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm", "Embedding", "Activation"),
+    "The model": (
+        "Model",
+        "load",
+        "Dense",
+        "PReLU",
+        "Residual",
+        "Scale",
+        "LayerNorm",
+        "BatchNorm",
+        "Embedding",
+        "Activation",
+    ),
     "Many models": (
         "Population",
         "PopulationHistory",
@@ -40,6 +51,7 @@ KINDS = {
         "InverseScaling",
         "CosineDecay",
         "OneCycle",
+        "RateFunction",
         "find_learning_rate",
     ),
     "Callbacks": ("EarlyStopping", "ReduceOnPlateau", "ModelCheckpoint", "CSVLogger", "TimeLimit", "TargetReached"),

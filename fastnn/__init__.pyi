@@ -42,12 +42,14 @@ from .settings.layers import BatchNorm as BatchNorm
 from .settings.layers import Dense as Dense
 from .settings.layers import Embedding as Embedding
 from .settings.layers import LayerNorm as LayerNorm
+from .settings.layers import PReLU as PReLU
 from .settings.layers import Residual as Residual
 from .settings.layers import Scale as Scale
 from .settings.learning_rates import CosineDecay as CosineDecay
 from .settings.learning_rates import ExponentialDecay as ExponentialDecay
 from .settings.learning_rates import InverseScaling as InverseScaling
 from .settings.learning_rates import OneCycle as OneCycle
+from .settings.learning_rates import RateFunction as RateFunction
 from .settings.learning_rates import StepDecay as StepDecay
 from .settings.losses import Huber as Huber
 from .settings.losses import Quantile as Quantile

@@ -290,7 +290,7 @@ def _python_keys(keys: list[NDArray[Any]]) -> list[Any]:
 
 def _plain_rows(X: Any, features: list[Any]) -> NDArray[np.float64]:
     """X as rows of features, float64: an array, or the columns of a frame."""
-    if isinstance(X, Mapping) or hasattr(X, "columns") or hasattr(X, "column_names"):
+    if frames.is_mapping(X) or hasattr(X, "columns") or hasattr(X, "column_names"):
         frames.check_columns("X", "X", features, X)
         return np.stack([frames.numbers("X", X, label).astype(np.float64) for label in features], axis=1)
     found = arrays.numeric("X", X)
@@ -492,7 +492,9 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
 
 
 def _holds_arrays(value: Any) -> bool:
-    """Whether a value, or a field of an object of settings, is an array of numbers for members."""
+    """Whether a value, an item of it, or a field of an object of settings, is an array of numbers for members."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_arrays, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return any(_holds_arrays(getattr(value, field.name)) for field in dataclasses.fields(value))
     return is_array(value)

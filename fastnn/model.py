@@ -36,7 +36,7 @@ from .settings.layers import AnyLayer, Dense, architecture
 from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
-from .training.arguments import AnyMetric
+from .training.arguments import AnyMetric, Dropout
 from .training.fit import Fit, Rate
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
@@ -50,8 +50,8 @@ class Model(Derivatives, Exportable):
     ----------
     sizes_or_layers : sequence of int or layers
         The number of inputs, then one entry a layer: `[784, 30, 10]` or `[784, Dense(30, "tanh"), 10]`. Layers are
-        `Dense`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`, and first of all `Embedding`; the last one is
-        `Dense`, and a number stands for one.
+        `Dense`, `PReLU`, `Residual`, `Scale`, `LayerNorm` and `BatchNorm`, and first of all `Embedding`; the last one
+        is `Dense`, and a number stands for one.
     activation, output : str or Activation
         Activation of hidden layers and of the last one where an entry is an int, see `Dense`; of the last one also
         "softmax", with the loss "cross_entropy".
@@ -306,7 +306,7 @@ class Model(Derivatives, Exportable):
         l2: float = 0.0,
         l1: float = 0.0,
         max_norm: float | None = None,
-        dropout: float | Sequence[float] = 0.0,
+        dropout: Dropout | Sequence[Dropout] = 0.0,
         input_noise: float = 0.0,
         label_smoothing: float = 0.0,
         min_derivative: float = 0.0,
@@ -365,10 +365,12 @@ class Model(Derivatives, Exportable):
         max_norm : float or None
             After each step, a neuron of a dense layer whose weights have a larger Euclidean norm gets them scaled to
             it (Srivastava et al. 2014). This takes one extra pass over the weights that train, on one thread.
-        dropout : float or sequence of float
+        dropout : float, schedule, callable or sequence of these
             The share of the outputs of each hidden dense layer that becomes zero while it trains, in [0, 1), or one
             share for each. The others are divided by 1 - dropout (Srivastava et al. 2014, scaled as in PyTorch), so
-            that prediction needs nothing. Each batch draws others; which ones follows from the seed.
+            that prediction needs nothing. Each batch draws others; which ones follows from the seed. Or how the share
+            changes: a schedule such as `CosineDecay`, or a function of the epoch. The epochs count from 0, those of
+            `history` included.
         input_noise : float
             The standard deviation of normal noise that is added to the samples, after input_shift and input_scale, at
             least 0.
@@ -648,8 +650,8 @@ class Model(Derivatives, Exportable):
         One unpadded tensor an array ("layers.0.weight" (fan_out, fan_in), "layers.0.bias"); the architecture, the
         states of the generators, a format version and a checksum in the header. With `optimizer`, what the optimizer
         that trained last keeps too ("optimizer.m.layers.0.weight"), which may be as large as the parameters or twice
-        as large: so a fit of the loaded model goes on as if it had not been saved. Not where its learning rate is a
-        function of the user's: then a warning says so. The file appears whole or not at all,
+        as large: so a fit of the loaded model goes on as if it had not been saved. Not where its learning rate or its
+        weight decay is a function of the user's: then a warning says so. The file appears whole or not at all,
         even if the process or the machine stops meanwhile. An existing file is replaced and keeps its permission bits;
         a symbolic link stays, and its target is replaced. Of an `Activation` or a `Loss` of your own it holds the name.
 

@@ -267,7 +267,8 @@ class Population(PopulationDerivatives, Exportable):
             Each member sets its own share aside, which follows from its seed.
         sample_weight : array or None
             (rows,), (n, rows), or for (data, indptr) those of all rows.
-        dropout : number, sequence of one a layer, array (n,) or (n, hidden layers)
+        dropout : number, schedule, callable, sequence of one of these a layer, array (n,) or (n, hidden layers)
+            A schedule counts the epochs of this fit from 0. Its learning rate may be an array.
         max_norm : number, array (n,) or None
             NaN in an array is no limit.
         shuffle : bool or array (epochs, rows)

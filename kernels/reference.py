@@ -276,6 +276,13 @@ class Scale(NamedTuple):
     activation: str = "identity"
 
 
+class PReLU(NamedTuple):
+    """x where x > 0, else weight * x."""
+
+    weight: Any
+    activation: str = "identity"
+
+
 class LayerNorm(NamedTuple):
     """f(weight * x' + bias), x' being x normalised over the neurons of each sample."""
 
@@ -325,6 +332,16 @@ def _dense(layer, x, _):
 
 def _scale(layer, x, _):
     return x * layer.weight, lambda d: (d * layer.weight, [((x * d).sum(axis=0),)])
+
+
+def sloped(y, x, slope):
+    """y where x > 0, else y * slope, a number a neuron."""
+    return np.where(x > 0, y, y * slope)
+
+
+def _prelu(layer, x, _):
+    gradient = lambda d: [((np.minimum(x, 0) * d).sum(axis=0),)]  # noqa: E731
+    return sloped(x, x, layer.weight), lambda d: (sloped(d, x, layer.weight), gradient(d))
 
 
 def normalise(x, axis, epsilon):
@@ -402,7 +419,7 @@ def _embedding(layer, x, _):
 
 
 KINDS = {tuple: _dense, Scale: _scale, LayerNorm: _layer_norm, BatchNorm: _batch_norm, Residual: _residual}
-KINDS |= {Embedding: _embedding}
+KINDS |= {Embedding: _embedding, PReLU: _prelu}
 
 
 def _through(layers, x, how):
@@ -458,7 +475,7 @@ def trained(layer):
     """The arrays of a layer that train."""
     if isinstance(layer, Embedding):
         return layer.tables
-    return layer[: 1 if isinstance(layer, Scale) else 2]
+    return layer[: 1 if isinstance(layer, (Scale, PReLU)) else 2]
 
 
 def forward(network, x):
@@ -591,6 +608,20 @@ OPTIMIZERS = {
 }
 
 
+def own_settings(settings, layer, i, rate_factors=(), decay_biases=True):
+    """An optimizer's settings for array i of those of a layer that train; the first one is the learning rate.
+
+    rate_factors has those of the learning rate by names, "bias" or "Dense.bias", which counts first. Without
+    decay_biases the last setting, a weight decay, is for weights of dense layers alone.
+    """
+    kind, factors = "Dense" if type(layer) is tuple else type(layer).__name__, dict(rate_factors or ())
+    name = "embedding" if kind == "Embedding" else ("weight", "bias")[i]
+    rate, *rest = settings
+    if not decay_biases and (kind, name) != ("Dense", "weight"):
+        rest[-1] = 0.0
+    return rate * factors.get(f"{kind}.{name}", factors.get(name, 1.0)), *rest
+
+
 def _by_rules(rules, network, x, y, key, first):
     """(samples, targets, factors of the layers' outputs) of a batch whose first sample is `first` in its epoch."""
     if rules is None:
@@ -625,21 +656,26 @@ def train(
     seed=0,
     batch_means=False,
     rates=None,
+    rate_factors=(),
+    decay_biases=True,
 ):
     """(mean loss of each epoch, the network after them); order is (epochs, n), settings the optimizer's.
 
     weights (n,) are the samples', one each if there are none. l2[0] / 2 times the sum of W^2 is added to the mean loss
     of a batch, l2[1] / 2 times it to the sum; l1 times the sum of |W|. rules has the values of the rules, by the
-    names in `memory.settings_dtype`; `seed` is the state of the generator of their keys. With batch_means the mean
-    loss is that of the batches' means. Where there are rates, they are the learning rates of all steps, in place of
-    settings[0].
+    names in `memory.settings_dtype`, or is a list of these for each epoch; `seed` is the state of the generator of
+    their keys. With batch_means the mean loss is that of the batches' means. Where there are rates, they are the
+    learning rates of all steps, in place of settings[0], or (steps, k) numbers in place of the first k settings.
+    rate_factors and decay_biases: see `own_settings`.
     """
     losses, t, network = [], 0, copy.deepcopy(network)
-    draws = rules is not None and bool(rules.input_noise or any(rules.dropout))
-    arrays = [trained(layer) for layer in numbered(network)]  # changed in place
-    dense = [type(layer) is tuple for layer in numbered(network)]  # whose weights have penalties
+    each_rules = rules if isinstance(rules, list) else [rules] * len(order)
+    draws = any(each is not None and bool(each.input_noise or any(each.dropout)) for each in each_rules)
+    layers = list(numbered(network))
+    arrays = [trained(layer) for layer in layers]  # changed in place
+    dense = [type(layer) is tuple for layer in layers]  # whose weights have penalties
     vectors = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in arrays]
-    for indices in order:
+    for indices, rules in zip(order, each_rules, strict=True):
         total, counted = 0.0, 0.0
         for first in range(0, len(indices), batch_size):
             batch = indices[first : first + batch_size]
@@ -664,10 +700,12 @@ def train(
             share = len(batch) / count if batch_means else 1
             total, counted = total + share * value, counted + share * count
             t += 1
-            settings = settings if rates is None else (rates[t - 1], *settings[1:])
-            for layer, gradient, state in zip(arrays, summed, vectors, strict=True):
-                for i, (p, g) in enumerate(zip(layer, gradient, strict=True)):
-                    p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *settings)
+            now = () if rates is None else np.atleast_1d(rates[t - 1])
+            settings = (*now, *settings[len(now) :])
+            for layer, its, gradient, state in zip(layers, arrays, summed, vectors, strict=True):
+                for i, (p, g) in enumerate(zip(its, gradient, strict=True)):
+                    own = own_settings(settings, layer, i, rate_factors, decay_biases)
+                    p[...], state[i] = OPTIMIZERS[optimizer](p, g / count, t, state[i], *own)
             for w, _ in itertools.compress(arrays, dense) if rules and rules.max_norm else ():
                 w *= np.minimum(1, rules.max_norm / np.linalg.norm(w, axis=0))
         losses.append(total / counted)

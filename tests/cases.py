@@ -36,6 +36,11 @@ def settings_of(optimizer):
     return tuple(getattr(optimizer, name) for name in UPDATE_RULES[optimizer._kernel].settings)
 
 
+def kinds_of_tensors(optimizer):
+    """What of an optimizer differs by kinds of tensors, as `reference` takes it."""
+    return {"rate_factors": optimizer.learning_rate_factors, "decay_biases": optimizer.decay_biases}
+
+
 SETTINGS = {name: settings_of(optimizer) for name, optimizer in OPTIMIZERS.items()}
 
 # Activations by what tests may do with them: a derivative that is continuous, one that jumps, and none that trains

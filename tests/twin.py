@@ -6,7 +6,7 @@ from fastnn import SGD
 from fastnn.kernels import reference
 from fastnn.kernels.formulas import loss_functions
 
-from .cases import settings_of
+from .cases import kinds_of_tensors, settings_of
 
 
 class Twin:
@@ -72,7 +72,8 @@ class Twin:
         for l, (layer, found, kept) in enumerate(zip(self.layers, gradients, self.vectors, strict=True)):
             if l not in self.frozen:
                 for i, (p, g) in enumerate(zip(layer, found, strict=True)):
-                    p[...], kept[i] = rule(p, g, self.steps, kept[i], *settings)
+                    own = reference.own_settings(settings, layer, i, **kinds_of_tensors(self.optimizer))
+                    p[...], kept[i] = rule(p, g, self.steps, kept[i], *own)
 
     def sgd(self, X, Y, order, batch_size, learning_rate, frozen=()):
         """`train` by plain SGD."""

@@ -103,12 +103,20 @@ def number(name: str, value: Any, low: float, high: float = np.inf, *, open_low:
     return result
 
 
-def dropout(value: Any, n_hidden: int) -> tuple[float, ...]:
-    """The share of each layer's outputs that is dropped, from a number or one a hidden layer; () where none is."""
+def share(name: str, value: Any) -> float:
+    """value as a float in [0, 1)."""
+    return number(name, value, 0.0, 1.0)
+
+
+def dropout(value: Any, n_hidden: int, check: Callable[[str, Any], Any] = share) -> tuple[Any, ...]:
+    """The share of each layer's outputs that is dropped, from a number or one a hidden layer; () where none is.
+
+    `check` gives a share for what stands for it.
+    """
     given = [value] * n_hidden if isinstance(value, Real) else items("dropout", value, "a number or a sequence of them")
     if len(given) != n_hidden:
         raise ValueError(f"dropout must be a number, or one a hidden layer, {n_hidden}, got {shown(value)}")
-    rates = [number("dropout", rate, 0.0, 1.0) for rate in given]
+    rates = [check("dropout", rate) for rate in given]
     return (*rates, 0.0) if any(rates) else ()
 
 

@@ -87,7 +87,14 @@ def _train(command: argparse.ArgumentParser) -> None:
 
 def _predict(command: argparse.ArgumentParser) -> None:
     _files(command)
-    command.add_argument("--proba", action="store_true", help="the probability of each class too")
+    further = command.add_mutually_exclusive_group()
+    further.add_argument("--proba", action="store_true", help="the probability of each class too")
+    further.add_argument(
+        "--interval",
+        metavar="COVERAGE",
+        type=_coverage,
+        help="the ends of intervals too, in which this share of true values lies, such as 0.9; of a TabularRegressor",
+    )
     command.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
     _shared(command)
 
@@ -194,6 +201,14 @@ def _seconds(text: str) -> float:
     value = _number(text, "a number above 0")
     if value <= 0:
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def _coverage(text: str) -> float:
+    expected = "a number above 0 and below 1"
+    value = _number(text, expected)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
     return value
 
 

@@ -18,10 +18,12 @@ def run(options: Any) -> int:
     name = reading.name_of(options.data)
     frame = reading.frame_of(reading.content_of(options.data), options.data, options.separator)
     try:
-        found = answers.answer(model, answers.inputs_of(model, frame, name), options.threads)
+        inputs = answers.inputs_of(model, frame, name)
+        found = answers.answer(model, inputs, options.threads)
     except (ValueError, TypeError) as error:
         raise Failure(f"{name}: {as_options(error)}") from None
-    columns = columns_of(found)
+    ends = {} if options.interval is None else _interval(model, inputs, options)
+    columns = columns_of(found.values, ends)
     if options.proba:
         if found.probabilities is None:
             raise usage(f"--proba needs a model that gives probabilities of classes, and {options.model} gives none")
@@ -33,11 +35,25 @@ def run(options: Any) -> int:
     return 0
 
 
-def columns_of(found: answers.Answer) -> dict[str, list[Any]]:
-    """The columns of predictions: one, or one for each target."""
-    if found.values.ndim == 1:
-        return {"prediction": writing.column(found.values)}
-    return {f"prediction {i}": writing.column(values) for i, values in enumerate(found.values.T)}
+def _interval(model: Any, inputs: Any, options: Any) -> dict[str, Any]:
+    """The ends of intervals by name, each of the shape of predictions."""
+    if not hasattr(model, "predict_interval"):
+        raise usage(f"--interval needs a TabularRegressor, and {options.model} holds a {type(model).__name__}")
+    try:
+        return dict(zip(("lower", "upper"), model.predict_interval(inputs, options.interval), strict=True))
+    except ValueError as error:  # the rows are fine: they have been predicted
+        raise usage(f"--interval of {options.model}: {error}") from None
+
+
+def columns_of(values: Any, ends: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns of predictions (n,) or (n, n_targets): one for each target, and behind it its ends."""
+    single = values.ndim == 1
+    columns = {}
+    for i in range(1 if single else values.shape[1]):
+        name = "prediction" if single else f"prediction {i}"
+        for end, found in {"": values, **ends}.items():
+            columns[f"{name} {end}".rstrip()] = writing.column(found if single else found[:, i])
+    return columns
 
 
 def _same(one: str, other: str) -> bool:

@@ -10,6 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from numbers import Integral, Number
 from typing import Any, NamedTuple
 
@@ -228,6 +229,8 @@ def _is_missing(value: Any) -> bool:
         return False
     if arrays.is_missing(kind) or kind.__name__ == "NaTType":
         return True
+    if isinstance(value, Decimal):
+        return value.is_nan()  # a signalling one raises where it is compared
     return isinstance(value, (Number, np.datetime64)) and bool(value != value)
 
 

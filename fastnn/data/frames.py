@@ -19,9 +19,14 @@ from . import arrays
 FRAMES = "a frame of pandas or polars, a pyarrow table, or a dict of arrays"
 
 
+def is_mapping(frame: Any) -> bool:
+    """Whether it is a mapping of arrays. One of SciPy's kinds of sparse matrices is a mapping of single numbers."""
+    return isinstance(frame, Mapping) and not arrays.is_sparse(frame)
+
+
 def labels(name: str, frame: Any) -> list[Any]:
     """What the columns of a frame are called; raises TypeError for anything else."""
-    if isinstance(frame, Mapping):
+    if is_mapping(frame):
         return list(frame)
     if hasattr(type(frame), "collect"):
         raise TypeError(f"{name} must be {FRAMES}, got a {type(frame).__name__}; its collect() is one")
@@ -44,7 +49,7 @@ def check_columns(name: str, what: str, wanted: Iterable[Any], frame: Any) -> No
 
 def rows_of(name: str, frame: Any) -> int:
     """How many rows a frame has; raises where the arrays of a mapping have different lengths."""
-    if not isinstance(frame, Mapping):
+    if not is_mapping(frame):
         return len(frame)
     for label, array in frame.items():
         if not hasattr(array, "__len__"):

@@ -38,6 +38,18 @@ MAX_SEED = 2**31 - 1
 REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile", "gaussian")
 SOLVERS = set(optimizers.BY_NAME) - {"lbfgs", "levenberg_marquardt"}
 
+
+class _Threads(Interval):  # type: ignore[misc]
+    """A number of threads, at least 1. True is 1 for `Interval`, but not for the networks."""
+
+    def __init__(self) -> None:
+        super().__init__(Integral, 1, None, closed="left")
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
+
+
+THREADS = [_Threads(), None]
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 _NOT_NEGATIVE, _POSITIVE = [Interval(Real, 0, None, closed="left")], [Interval(Real, 0, None, closed="neither")]
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -60,7 +72,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "l1": _NOT_NEGATIVE,
     "max_norm": [*_POSITIVE, None],
     "progress": ["boolean"],
-    "threads": [*_COUNT, None],
+    "threads": THREADS,
     "max_time": [*_POSITIVE, None],
 }
 

@@ -174,8 +174,12 @@ class _Trained(Saved, CallbackSupportMixin, BaseMultilayerPerceptron):
         return engine
 
     def _lend(self, engine: Engine) -> None:
-        """Make the coefficients views of the network's memory."""
+        """Make the coefficients views of the network's memory; the best ones too, where they are the same lists."""
+        held = vars(self)
+        same = "coefs_" in held and held.get("_best_coefs") is held["coefs_"]
         self.coefs_, self.intercepts_ = list(engine.coefs), list(engine.intercepts)
+        if same:
+            self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
         engine.lent, engine.wider, self._engine = True, False, engine
 
     def __getstate__(self) -> dict[str, Any]:

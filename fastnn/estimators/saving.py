@@ -131,9 +131,6 @@ class SavedPopulation(Saved):
     def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
         if solver:
             raise ValueError(f"an ensemble must have no solver of a last fit, got {sorted(solver)}")
-        threads: Any = vars(self)["threads"]
-        if threads is not None:
-            scalars.integer("threads", threads, 1)  # True is an integer for scikit-learn
         history = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
         rest = {name: tensor for name, tensor in tensors.items() if name not in history}
         contents = population_file.read(d, rest, custom)

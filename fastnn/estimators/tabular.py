@@ -30,7 +30,7 @@ from ..settings.learning_rates import CosineDecay
 from ..settings.optimizers import AdamW
 from ..settings.stopping import Patience
 from . import saving
-from .ensembles import MAX_SEED, finite_members, store
+from .ensembles import MAX_SEED, THREADS, finite_members, store
 from .saving import SavedPopulation
 from .tabular_recipe import FEWEST_ROWS, Recipe, recipe
 
@@ -53,7 +53,7 @@ CONSTRAINTS: dict[str, Any] = {
     "refit": ["boolean"],
     "max_time": [*_POSITIVE, None],
     "random_state": ["random_state"],
-    "threads": [*_COUNT, None],
+    "threads": THREADS,
     "verbose": ["verbose"],
     "progress": ["boolean", None],
 }

@@ -10,7 +10,7 @@ from ..checks.scalars import shown
 
 FEWEST_ROWS = 20  # with fewer no row is held out
 FEWEST_FOLDS, MOST_FOLDS = 5, 10
-SMALL_ROWS, FEW_ROWS, MANY_ROWS = 1000, 1500, 100_000
+SMALL_ROWS, FEW_ROWS, LARGE_ROWS, MANY_ROWS = 1000, 1500, 50_000, 100_000
 
 
 class Recipe(NamedTuple):
@@ -61,7 +61,7 @@ def recipe(rows: int, classes: bool) -> Recipe:
     if rows > MANY_ROWS:
         epochs = 15
     return Recipe(
-        hidden_layer_sizes=(64,) if rows > SMALL_ROWS else (32,),
+        hidden_layer_sizes=(32,) if rows <= SMALL_ROWS else (64,) if rows <= LARGE_ROWS else (64, 64),
         activation="relu",
         epochs=epochs,
         patience=max(5, epochs // 4),
@@ -71,5 +71,5 @@ def recipe(rows: int, classes: bool) -> Recipe:
         weight_decay=0.0,
         dropout=0.0,
         label_smoothing=0.0,
-        n_members=6 if rows <= SMALL_ROWS else 8 if rows <= 50_000 else 4 if rows <= 200_000 else 2,
+        n_members=6 if rows <= SMALL_ROWS else 8 if rows <= LARGE_ROWS else 4 if rows <= 200_000 else 2,
     )

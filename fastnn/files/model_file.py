@@ -18,11 +18,12 @@ from ..kernels.formulas.update_rules import MAX_NUMBERS, OPTIMIZERS, POSITIONS
 from ..network.network import Network
 from ..settings import losses, optimizers
 from ..settings.custom import Activation, Loss
-from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
+from ..settings.layers import AnyLayer, Architecture, BatchNorm, Dense, Embedding, LayerNorm, PReLU, Residual, Scale
 from ..settings.optimizers import Optimizer
 
 MAX_STEPS = 2**48  # that an optimizer has done: a microsecond each, they take nine years
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Dense, Scale, LayerNorm, BatchNorm, Embedding, Residual)}
+_ALL = Dense, PReLU, Scale, LayerNorm, BatchNorm, Embedding, Residual
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in _ALL}
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -50,8 +51,9 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
         used, vectors, numbers = state
         settings = optimizers.described(used)
         if settings is None:
-            what = f"{type(used).__name__}'s state is not saved, because its learning rate is a function"
-            warnings.warn(f"{what}; optimizer=False leaves it out without a warning", stacklevel=3)
+            what, why = f"{type(used).__name__}'s state", "its learning rate or weight decay is a function"
+            without = "optimizer=False leaves it out without a warning"
+            warnings.warn(f"{what} is not saved, because {why}; {without}", stacklevel=3)
         else:
             description["optimizer"] = {**settings, "numbers": numbers.ravel().tolist()}
             names = OPTIMIZERS[used._kernel].vectors

@@ -24,7 +24,7 @@ from .model_file import MAX_STEPS, Tensors
 
 MAX_MEMBERS = 2**40
 _HALF = np.uint64(2**32)
-NOT_SAVED = "the optimizers' state is not saved, because a learning rate is a function"
+NOT_SAVED = "the optimizers' state is not saved, because a learning rate or a weight decay is a function"
 
 
 class Contents(NamedTuple):

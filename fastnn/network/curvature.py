@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..kernels.programs.layers.layer import INPUTS
-from ..settings.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
+from ..settings.layers import BatchNorm, Dense, Embedding, LayerNorm, PReLU, Residual, Scale
 from .network import Network
 
 Array = NDArray[np.float64]
@@ -191,7 +191,7 @@ class _Pass:
         else:
             factor = self._factor(i)
             shift = tensors["bias"] - factor * tensors["running_mean"] if isinstance(layer, BatchNorm) else 0.0
-            z, of_z = factor * x + shift, factor * of_x
+            z, of_z = factor * x + shift, factor[..., None, :] * of_x
         if layer._kernel == "softmax":
             e = np.exp(z - z.max(1, keepdims=True))
             a, slopes = e / e.sum(1, keepdims=True), (z, z)
@@ -204,8 +204,10 @@ class _Pass:
         self.slopes.append(slopes)
 
     def _factor(self, i: int) -> Array:
-        """What a layer without products multiplies each neuron by."""
+        """What a layer without products multiplies each neuron by; of `PReLU` it depends on the row."""
         node, tensors = self.layers[i]
+        if isinstance(node.layer, PReLU):
+            return np.where(self.a[self.reads[i][0]] > 0, 1.0, tensors["weight"])
         if isinstance(node.layer, BatchNorm):
             return tensors["weight"] / np.sqrt(tensors["running_variance"] + node.layer.epsilon)
         assert isinstance(node.layer, Scale)

@@ -32,6 +32,8 @@ class _Monitor:
     value, NaN, does not count then.
     """
 
+    keep_last = False  # whether the last of equally good epochs is the best one, not the first
+
     def __init__(self, monitor: str, min_delta: float, mode: str | None):
         if not isinstance(monitor, str):
             raise TypeError(f"monitor must be a string, got {shown(monitor)}")
@@ -65,7 +67,7 @@ class _Monitor:
     def _take(self, value: float, sign: int) -> bool:
         """Take in the next epoch's value; gives whether it is better than the best by min_delta, and so the best."""
         better = not sign * value >= sign * self.best - self.min_delta and not math.isnan(value)
-        if better:
+        if better or (self.keep_last and value == self.best):
             self.best, self.best_epoch = value, len(self._seen) + 1
         self._seen.append(value)  # last: after Ctrl-C above, the value is taken again
         return better
@@ -81,6 +83,11 @@ class _Monitor:
 
     def _count(self, better: bool) -> None:
         """Count the epochs without improvement, in a callback that needs their number."""
+
+    @property
+    def _is_best(self) -> bool:
+        """Whether the latest epoch is the best one."""
+        return self.best_epoch == len(self._seen) > 0
 
     def _improves(self, model: Any) -> bool:
         """Whether the latest value is better than the best by min_delta; then it is the best."""
@@ -115,6 +122,9 @@ class EarlyStopping(_Monitor):
     restore_best : bool
         Give the model the parameters of the best epoch when the fit ends, also when it ends by itself. The optimizer's
         state stays that of the last epoch.
+    keep_last : bool
+        Of epochs whose values equal the best one exactly, the last is the best epoch, not the first. Patience does not
+        count such an epoch as an improvement.
 
     A fit that goes on with a History (`Model.fit(history=...)`) goes on with best and patience too. With a new object,
     as after a restart of the process, they follow from the values in the History. But a new object does not know the
@@ -148,9 +158,11 @@ class EarlyStopping(_Monitor):
         min_delta: float = 0.0,
         mode: str | None = None,
         restore_best: bool = True,
+        keep_last: bool = False,
     ):
         self.patience = scalars.integer("patience", patience, 1)
         self.restore_best = scalars.boolean("restore_best", restore_best)
+        self.keep_last = scalars.boolean("keep_last", keep_last)
         super().__init__(monitor, min_delta, mode)
 
     def _begin(self, history: History | None) -> None:
@@ -160,15 +172,14 @@ class EarlyStopping(_Monitor):
 
     def __call__(self, model: Any) -> bool:
         """What `Model.fit` calls after each epoch: whether to end."""
-        better = self._improves(model)
-        self._count(better)
-        if better:
+        self._count(self._improves(model))
+        if self._is_best:
             self._keep(model)
         return self._waited >= self.patience
 
     def _count(self, better: bool) -> None:
         self._waited = 0 if better else self._waited + 1
-        if better:
+        if self._is_best:
             self._parameters = None  # they were those of an epoch that is no longer the best
 
     def _keep(self, model: Any) -> None:
@@ -195,12 +206,13 @@ class ModelCheckpoint(_Monitor):
     path : str or path object
         Where `Model.save` writes to. "{epoch}" in it stands for the number of the epoch, counted from 1, also as
         "{epoch:03}"; without it a file is replaced by the next one. Other braces are doubled, "{{" and "}}".
-    monitor, min_delta, mode
+    monitor, min_delta, mode, keep_last
         As in `EarlyStopping`: they say which epoch is the best.
     save_best_only : bool
         False saves every epoch, and watches nothing.
 
-    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History.
+    A fit that goes on with a History (`Model.fit(history=...)`) saves an epoch that is better than all in the History,
+    with `keep_last` also one that is as good as the best.
     So does a new object, as after a restart of the process. Any other fit begins afresh.
 
     Attributes
@@ -230,10 +242,12 @@ class ModelCheckpoint(_Monitor):
         min_delta: float = 0.0,
         mode: str | None = None,
         save_best_only: bool = True,
+        keep_last: bool = False,
     ):
         self.path = file_paths.path(path)
         self.saved: Path | None = None
         self.save_best_only = scalars.boolean("save_best_only", save_best_only)
+        self.keep_last = scalars.boolean("keep_last", keep_last)
         try:
             self._path_of(1)
         except (KeyError, IndexError, ValueError, AttributeError, TypeError):
@@ -245,7 +259,9 @@ class ModelCheckpoint(_Monitor):
 
     def __call__(self, model: Any) -> None:
         """What `Model.fit` calls after each epoch."""
-        if not self.save_best_only or self._improves(model):
+        if self.save_best_only:
+            self._improves(model)
+        if not self.save_best_only or self._is_best:
             path = self._path_of(len(model.history.loss))
             model.save(path)
             self.saved = path

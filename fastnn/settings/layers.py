@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from ..checks import scalars
 from ..checks.scalars import MAX_UNITS, shown
 from ..kernels.formulas.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formula
 from ..kernels.formulas.loss_functions import LOSSES, LossFormula, TargetsKind
-from ..kernels.programs.layers import batch_norm, embedding, layer_norm, residual, scale
+from ..kernels.programs.layers import batch_norm, embedding, layer_norm, prelu, residual, scale
 from ..kernels.programs.layers.dense import DENSE
 from ..kernels.programs.layers.layer import Kind, Tensor
 from . import input_map
@@ -118,6 +119,38 @@ class Scale(_Layer):
     @property
     def _kind(self) -> Kind:
         return scale.Scale()
+
+
+@dataclass(frozen=True)
+class PReLU(_Layer):
+    """A trained slope below zero for each neuron: a = x where x > 0, else weight * x (He, Zhang, Ren and Sun 2015).
+
+    x is what the layer below gives, such as a `Dense` with "identity". At zero the derivative is the slope, as in
+    PyTorch. `weights[l]` is (units,), and `biases[l]` is empty. Penalties and `max_norm` leave slopes alone; the
+    weight decay of `AdamW` and `Lion` is of all parameters. Dropout of the layer below drops the outputs of this one
+    too, because it gives 0 for 0.
+
+    Parameters
+    ----------
+    init : float
+        What all slopes begin with, finite in the model's dtype. The default is PyTorch's; with 0 it begins as "relu".
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.Model([4, fastnn.Dense(3, "identity"), fastnn.PReLU(), fastnn.Dense(1, "identity")])
+    >>> model.weights[1]
+    array([0.25, 0.25, 0.25], dtype=float32)
+    """
+
+    init: float = 0.25
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "init", scalars.number("init", self.init, -math.inf, open_low=True))
+
+    @property
+    def _kind(self) -> Kind:
+        return prelu.PReLU(self.init)
 
 
 @dataclass(frozen=True)
@@ -228,7 +261,7 @@ class Embedding(_Layer):
     parameter. `biases[0]` is empty. `init` draws a table as the weights of a dense layer with `width` inputs and a
     neuron a category: "scaled" has variance 1/width. Penalties, `max_norm`, dropout and `input_noise` leave tables and
     codes alone. An optimizer updates whole tables in each step, so its time grows with the number of categories; but
-    plain SGD on batches of one block changes the rows of the batch alone.
+    SGD without clipping and factors, on batches of one block, changes the rows of the batch alone.
 
     Training, `evaluate`, `gradients` and `backward` raise ValueError for any other number in a column of codes, before
     anything changes. `predict` and `forward` give NaN for its row, as they do for NaN. Derivatives by codes are zero.
@@ -295,7 +328,7 @@ class Residual(_Layer):
 
     Parameters
     ----------
-    layers : Dense, Scale, LayerNorm, BatchNorm or Residual
+    layers : Dense, PReLU, Scale, LayerNorm, BatchNorm or Residual
         At least one, in their order.
     activation : str or Activation
         f of the sum, see `Dense`; not "softmax".
@@ -331,7 +364,7 @@ class Residual(_Layer):
         return self._described()
 
 
-AnyLayer = Dense | Scale | LayerNorm | BatchNorm | Embedding | Residual
+AnyLayer = Dense | PReLU | Scale | LayerNorm | BatchNorm | Embedding | Residual
 
 
 @dataclass(frozen=True)
@@ -414,6 +447,22 @@ def check_activation(name: str, value: object, allowed: Iterable[str]) -> None:
         scalars.choice(name, value, allowed)
 
 
+_WITH_TENSORS: tuple[AnyLayer, ...] = (
+    Dense(1),
+    Scale(),
+    PReLU(),
+    LayerNorm(),
+    BatchNorm(),
+    Embedding((0,), (1,)),
+)
+_TRAINED = {type(each).__name__: [t.kind for t in each._kind.tensors(1) if t.trains] for each in _WITH_TENSORS}
+# The kinds of tensors that train, then the same behind their kinds of layers.
+TENSOR_NAMES = (
+    *dict.fromkeys(itertools.chain(*_TRAINED.values())),
+    *(f"{layer}.{name}" for layer, names in _TRAINED.items() for name in names),
+)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """All of a model but the numbers that training changes. It is checked when it is made."""
@@ -457,18 +506,21 @@ class Architecture:
 
     def _check_layers(self) -> None:
         number, first = np.finfo(self.dtype), self.layers[0]
+        least, most = float(number.tiny), float(number.max)
         if any(isinstance(each, Embedding) for each in _each(self.layers[not isinstance(first, Residual) :])):
             raise ValueError(f"Embedding must be the first layer, because it reads columns of X, got {first!r} there")
         if not isinstance(self.layers[-1], Dense):
             raise ValueError(f"the last layer must be Dense, got {shown(self.layers[-1])}")
         output = self.head
-        if abs(output._formula.threshold) > float(number.max):
+        if abs(output._formula.threshold) > most:
             raise ValueError(f"the range of the output must lie within {self.dtype}'s, got {output.activation!r}")
         if any(node.layer._kernel in ROW_WISE for node in self.nodes[:-1]):
             raise ValueError('"softmax" is an activation of the last layer only')
-        for layer in (node.layer for node in self.nodes if isinstance(node.layer, (LayerNorm, BatchNorm))):
-            if not float(number.tiny) <= layer.epsilon <= float(number.max):
+        for layer in (node.layer for node in self.nodes):
+            if isinstance(layer, (LayerNorm, BatchNorm)) and not least <= layer.epsilon <= most:
                 raise ValueError(f"epsilon must be a normal number in {self.dtype}, got {layer.epsilon!r}")
+            if isinstance(layer, PReLU) and abs(layer.init) > most:
+                raise ValueError(f"init of PReLU must be a finite number in {self.dtype}, got {layer.init!r}")
         if output.activation == "softmax" and output.units == 1:
             raise ValueError(
                 '"softmax" needs at least two outputs, got 1; use "sigmoid" for two classes with one output'

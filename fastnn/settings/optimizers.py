@@ -5,7 +5,7 @@ A further fit with an equal optimizer goes on from that state. A fit with anothe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -13,6 +13,7 @@ from ..checks import scalars
 from ..checks.scalars import shown
 from . import learning_rates
 from .each import Each, number_or_array
+from .layers import TENSOR_NAMES
 from .learning_rates import LearningRate
 
 _Config = TypeVar("_Config")
@@ -27,13 +28,27 @@ class Optimizer:
     (Pascanu, Mikolov and Bengio 2013). This takes one extra pass over the gradient, on one thread. The two are mutually
     exclusive.
 
-    For `Population.fit` each number, of a schedule the learning rate, may be an array of one for each member.
+    learning_rate_factors multiplies the learning rate of kinds of tensors by numbers of at least 0: {"bias": 0.1} lets
+    biases learn at a tenth of it, like a parameter group of PyTorch with an lr of its own, and 0 freezes them. Names
+    are "weight", "bias" and "embedding", the tables of an `Embedding`. A name may have its kind of layer in front, and
+    then comes before the plain one: "Dense.weight", "Dense.bias", "Scale.weight", "PReLU.weight", "LayerNorm.weight",
+    "LayerNorm.bias", "BatchNorm.weight", "BatchNorm.bias", "Embedding.embedding". Names of layers that a model does not
+    have are ignored.
+    The step of a tensor is that by learning_rate times its factor, weight decay included; schedules, callbacks and
+    `History` have the learning rate itself. The factors are kept as sorted pairs.
+
+    For `Population.fit` each number, of a schedule its `learning_rate`, may be an array of one for each member. Factors
+    may differ in a sequence of optimizers: members whose factors are equal are trained together.
     """
 
     learning_rate: float | LearningRate
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
+    learning_rate_factors: Mapping[str, float] | tuple[tuple[str, float], ...] | None = field(
+        default=None, kw_only=True
+    )
 
+    decay_biases: ClassVar[bool] = True  # a field where there is a weight decay
     _rates: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1)
     _kernel: ClassVar[str] = ""
 
@@ -46,19 +61,55 @@ class Optimizer:
                 value = number_or_array(name, value, 0.0, 1.0)
             elif name == "epsilon":
                 value = number_or_array(name, value, 1e-30)
-            elif name in ("weight_decay", "momentum_decay"):
+            elif name == "momentum_decay":
                 value = number_or_array(name, value, 0.0)
+            elif name == "weight_decay":
+                value = learning_rates.by_epoch(name, value, number_or_array)
             elif name in ("clip_value", "clip_norm") and value is not None:
                 value = number_or_array(name, value, 0.0, open_low=True)
             elif name == "learning_rate":
                 value = learning_rates.resolve(value)
+            elif name == "learning_rate_factors":
+                value = _checked_factors(value)
+            elif name == "decay_biases":
+                scalars.boolean(name, value)
             object.__setattr__(self, name, value)
         if self.clip_value is not None and self.clip_norm is not None:
             raise ValueError(f"clip_value and clip_norm exclude each other, got {self.clip_value} and {self.clip_norm}")
 
     def __repr__(self) -> str:
-        shown = (each.name for each in fields(self) if not each.kw_only or getattr(self, each.name) is not None)
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+        shown = [each.name for each in fields(self) if not each.kw_only or getattr(self, each.name) != each.default]
+        values = {name: getattr(self, name) for name in shown}
+        if self.learning_rate_factors is not None:
+            values["learning_rate_factors"] = self._factors
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    @property
+    def _factors(self) -> dict[str, float]:
+        """The factors of the learning rate by names, in their order."""
+        return dict(self.learning_rate_factors or ())
+
+    @property
+    def _kinds_of_tensors(self) -> dict[str, Any]:
+        """What the kind of a fit says of tensors that do not all follow alike, see `training_programs.Kind`."""
+        return {"factors": tuple(self._factors), "decay_biases": self.decay_biases}
+
+
+def _checked_factors(value: Any) -> tuple[tuple[str, float], ...] | None:
+    """Factors of the learning rate by names of tensors, sorted; None where there are none."""
+    if value is None:
+        return None
+    expected = f"learning_rate_factors must be factors by names, such as {{'bias': 0.1}}, got {shown(value)}"
+    if not isinstance(value, (Mapping, list, tuple)):
+        raise TypeError(expected)
+    try:
+        found = dict(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(expected) from error
+    for name, factor in found.items():
+        scalars.choice("names in learning_rate_factors", name, TENSOR_NAMES)
+        found[name] = scalars.number(f"learning_rate_factors[{name!r}]", factor, 0.0)
+    return tuple(sorted(found.items())) or None
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +122,8 @@ class SGD(Optimizer):
         Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -83,8 +136,8 @@ class SGD(Optimizer):
 
     @property
     def _kernel(self) -> str:  # type: ignore[override]
-        clipped = self.clip_value is not None or self.clip_norm is not None
-        return "sgd_with_gradient" if clipped else "sgd"
+        options = self.clip_value, self.clip_norm, self.learning_rate_factors
+        return "sgd" if all(each is None for each in options) else "sgd_with_gradient"
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +155,8 @@ class Momentum(Optimizer):
         Martens, Dahl and Hinton 2013). Both are scikit-learn's "sgd" solver.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -145,6 +200,8 @@ class Adam(Optimizer):
         section 2), as scikit-learn and Keras do.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -174,7 +231,7 @@ class Adam(Optimizer):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): parameters *= 1 - learning_rate * weight_decay.
 
-    Then the parameters take Adam's step. As in PyTorch, biases shrink too.
+    Then the parameters take Adam's step. As in PyTorch, biases shrink too, unless decay_biases is False.
 
     Parameters
     ----------
@@ -184,10 +241,15 @@ class AdamW(Optimizer):
         Decay of the two means, in [0, 1).
     epsilon : float
         Above 0, at least 1e-30.
-    weight_decay : float
-        At least 0.
+    weight_decay : float, schedule or callable
+        At least 0. Or how it changes with each epoch, as the learning rate does.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+    decay_biases : bool
+        Whether all parameters shrink, as in PyTorch. False lets the weights of dense layers alone shrink, which `l2`
+        penalises too: no biases, no `Scale` or `PReLU`, no normalisation, no tables.
 
     Examples
     --------
@@ -200,7 +262,8 @@ class AdamW(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    weight_decay: float | LearningRate = 0.01
+    decay_biases: bool = field(default=True, kw_only=True)  # type: ignore[misc]
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     _kernel: ClassVar[str] = "adamw"
@@ -225,6 +288,8 @@ class Nadam(Optimizer):
         At least 0.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -263,6 +328,8 @@ class RMSprop(Optimizer):
         Above 0, at least 1e-30.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -293,6 +360,8 @@ class Adagrad(Optimizer):
         Above 0, at least 1e-30.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
 
     Examples
     --------
@@ -320,10 +389,15 @@ class Lion(Optimizer):
         Step size, above 0. Or how it changes: a schedule such as `CosineDecay`, or a function of the epoch.
     beta1, beta2 : float
         Decay of the means, in [0, 1).
-    weight_decay : float
-        At least 0.
+    weight_decay : float, schedule or callable
+        At least 0. Or how it changes with each epoch, as the learning rate does.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : mapping of str to float, or None
+        Factors of the learning rate by kinds of tensors, such as {"bias": 0.1}, see `Optimizer`.
+    decay_biases : bool
+        Whether all parameters shrink, as in PyTorch. False lets the weights of dense layers alone shrink, which `l2`
+        penalises too: no biases, no `Scale` or `PReLU`, no normalisation, no tables.
 
     Examples
     --------
@@ -335,7 +409,8 @@ class Lion(Optimizer):
     learning_rate: float | LearningRate = 0.0001
     beta1: float = 0.9
     beta2: float = 0.99
-    weight_decay: float = 0.0
+    weight_decay: float | LearningRate = 0.0
+    decay_biases: bool = field(default=True, kw_only=True)  # type: ignore[misc]
 
     _rates: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     _kernel: ClassVar[str] = "lion"
@@ -359,6 +434,8 @@ class Rprop(Optimizer):
         Limits of the step sizes, above 0.
     clip_value, clip_norm : float or None
         Limit each element of the gradient, or its norm, see `Optimizer`.
+    learning_rate_factors : None
+        It takes none, because its learning rate is only where the step sizes begin.
 
     Examples
     --------
@@ -380,6 +457,9 @@ class Rprop(Optimizer):
         super().__post_init__()
         if isinstance(self.learning_rate, LearningRate):
             raise TypeError(f"learning_rate of Rprop must be a number, got {shown(self.learning_rate)}")
+        if self.learning_rate_factors is not None:
+            what = f"{self._factors}, but its learning rate is only where the step sizes begin"
+            raise ValueError(f"learning_rate_factors of Rprop must be None, got {what}")
         for name, low in (("eta_plus", 1.0), ("smallest", 0.0), ("largest", 0.0)):
             value = number_or_array(name, getattr(self, name), low, open_low=True)
             object.__setattr__(self, name, value)
@@ -463,30 +543,59 @@ class LBFGS(FullBatch):
         object.__setattr__(self, "tolerance", scalars.number("tolerance", self.tolerance, 0.0))
 
 
+# Fields that files of before do not have, and what they are there. A file has one only where it is something else.
+_LATER: dict[str, Any] = {"learning_rate_factors": None, "decay_biases": True}
+
+
 def described(config: Optimizer | LearningRate) -> dict[str, Any] | None:
     """What a file holds of an optimizer or a schedule; None where it contains a function or a class of the user."""
     if type(config) not in _KNOWN.values():
         return None
-    settings = dict(vars(config))
-    rate = settings["learning_rate"]
-    if isinstance(rate, LearningRate):
-        settings["learning_rate"] = rate = described(rate)
-    return None if rate is None else {"name": type(config).__name__, "settings": settings}
+    settings = {name: value for name, value in vars(config).items() if name not in _LATER or value != _LATER[name]}
+    if isinstance(config, Optimizer) and config._factors:
+        settings["learning_rate_factors"] = config._factors
+    changing = {name: described(schedule) for name, schedule in schedules(config).items()}
+    if None in changing.values():
+        return None
+    return {"name": type(config).__name__, "settings": settings | changing}
 
 
 def restored(description: dict[str, Any]) -> Any:
     """The optimizer or schedule that `described` describes."""
     made, settings = _KNOWN[scalars.choice("name", description["name"], _KNOWN)], dict(description["settings"])
-    if isinstance(settings["learning_rate"], dict):
-        settings["learning_rate"] = restored(settings["learning_rate"])
+    for name, value in settings.items():
+        if isinstance(value, dict) and name != "learning_rate_factors":
+            settings[name] = restored(value)
     return made(**settings)
 
 
 def arrays_of(config: Optimizer | LearningRate) -> list[str]:
     """The names of the numbers that are arrays of one for each member of a population."""
     found = [name for name, value in vars(config).items() if type(value) is Each]
-    rate = vars(config)["learning_rate"] if isinstance(config, Optimizer) else None
-    return found + arrays_of(rate) if isinstance(rate, LearningRate) else found
+    return found + [name for schedule in schedules(config).values() for name in arrays_of(schedule)]
+
+
+def check_no_arrays(config: Optimizer | LearningRate) -> None:
+    """Raise where one of the numbers is an array of one for each member."""
+    if found := arrays_of(config):
+        what = f"{found[0]} of {type(config).__name__}"
+        raise ValueError(f"{what} must be a number here, got an array; Population.fit takes arrays")
+
+
+def schedules(config: Optimizer | LearningRate) -> dict[str, LearningRate]:
+    """The numbers that change, by their names."""
+    return {name: value for name, value in vars(config).items() if isinstance(value, LearningRate)}
+
+
+def per_of(optimizer: Optimizer) -> str:
+    """What the numbers of an optimizer change with: "step" where one does, else "epoch"; "" where none changes."""
+    return learning_rates.per_of(optimizer.learning_rate) or ("epoch" if decay_schedule(optimizer) else "")
+
+
+def decay_schedule(optimizer: Optimizer) -> LearningRate | None:
+    """The schedule of the weight decay; None where it is constant, or there is none."""
+    decay = getattr(optimizer, "weight_decay", None)
+    return decay if isinstance(decay, LearningRate) else None
 
 
 def as_it_is(optimizer: _Config) -> _Config:
@@ -507,9 +616,7 @@ _KNOWN: dict[str, Any] = {each.__name__: each for each in _CLASSES}
 def resolve(optimizer: Optimizer | str) -> Optimizer:
     """The optimizer object for a name or an object; it must take steps by batches, and hold no arrays."""
     if isinstance(optimizer, Optimizer):
-        if found := arrays_of(optimizer):
-            what = f"{found[0]} of {type(optimizer).__name__}"
-            raise ValueError(f"{what} must be a number here, got an array; Population.fit takes arrays")
+        check_no_arrays(optimizer)
         return optimizer
     if isinstance(optimizer, LBFGS):
         raise ValueError("optimizer LBFGS takes no steps by batches: use it in fit")

@@ -27,21 +27,25 @@ class Patience:
     restore_best : bool
         Give each member the parameters of its best epoch when the fit ends, also where no member stopped before. The
         state of the optimizer stays that of the last epoch. Default True.
+    keep_last : bool
+        Of epochs whose losses equal the least one exactly, the last is the best epoch, not the first. Such an epoch is
+        no improvement: the member does not train longer. Default False.
 
-    A member stops where `Model.fit` with `EarlyStopping(monitor, patience=epochs)` stops. Raises ValueError or
-    TypeError for numbers that cannot be used.
+    A member stops where `Model.fit` with `EarlyStopping(monitor, patience=epochs)` stops, which has the other settings
+    too, and has the same best epoch. Raises ValueError or TypeError for numbers that cannot be used.
 
     Examples
     --------
     >>> import fastnn
     >>> fastnn.Patience(5)
-    Patience(epochs=5, monitor=None, min_delta=0.0, restore_best=True)
+    Patience(epochs=5, monitor=None, min_delta=0.0, restore_best=True, keep_last=False)
     """
 
     epochs: Any = 5
     monitor: str | None = None
     min_delta: float = 0.0
     restore_best: bool = True
+    keep_last: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.epochs, (np.ndarray, Each)):
@@ -55,6 +59,7 @@ class Patience:
             scalars.choice("monitor", self.monitor, ("val_loss", "loss"))
         object.__setattr__(self, "min_delta", scalars.number("min_delta", self.min_delta, 0.0))
         scalars.boolean("restore_best", self.restore_best)
+        scalars.boolean("keep_last", self.keep_last)
 
 
 @dataclass(frozen=True)

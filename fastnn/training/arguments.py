@@ -25,14 +25,16 @@ from ..reports import metrics
 from ..reports.history import History
 from ..reports.metrics import Metric
 from ..reports.scoring import Labelled, Scored, out_of_reach, two_numbers
-from ..settings import optimizers
+from ..settings import learning_rates, optimizers
 from ..settings.layers import Architecture, Dense
+from ..settings.learning_rates import LearningRate
 from ..settings.optimizers import FullBatch, LevenbergMarquardt, Optimizer, Rprop
 from .options import AS_IS, DRAWN, GIVEN, NO_PENALTY, NO_RULES, Options, Penalty, RuleValues
 from .plan import MAX_ROWS
 
 MAX_EPOCHS = 10**8  # a float64 of history each
 AnyMetric = str | Metric | Callable[..., float]
+Dropout = float | LearningRate | Callable[[int], float]
 
 
 class FitArguments(NamedTuple):
@@ -50,7 +52,7 @@ class FitArguments(NamedTuple):
     l2: float
     l1: float
     max_norm: float | None
-    dropout: float | Sequence[float]
+    dropout: Dropout | Sequence[Dropout]
     input_noise: float
     label_smoothing: float
     min_derivative: float
@@ -132,6 +134,7 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     ordered, order = sample_order(arguments.shuffle, epochs, n)
     if order is not None and data.weights is not None and not all(data.weights[row].any() for row in order):
         raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
+    history = History() if arguments.history is None else arguments.history
     options: Options | WholeSetOptions
     if isinstance(optimizer, FullBatch):
         options = WholeSetOptions(epochs, optimizer, strengths[0].of_mean)
@@ -146,13 +149,13 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
             l2=strengths[0],
             l1=strengths[1],
             rules=rules,
+            first_epoch=len(history.loss),
         )
     scored = _scored(subject, arguments, data, held)
     chunks = None
     if stream is not None:
         chunks = functools.partial(stream._chunks, functools.partial(_samples_of, check), batch_size)
     _warn(subject, arguments, data, held)
-    history = History() if arguments.history is None else arguments.history
     return Request(data, columns, chunks, options, scored, callbacks, history)
 
 
@@ -325,9 +328,12 @@ def _rules(subject: Subject, arguments: FitArguments) -> RuleValues:
     label_smoothing = scalars.number("label_smoothing", arguments.label_smoothing, 0.0, 1.0)
     min_derivative = scalars.number("min_derivative", arguments.min_derivative, 0.0, 1.0)
     check_rules(architecture, subject.network.layout, label_smoothing, min_derivative)
-    max_norm = arguments.max_norm
+    max_norm, dropout = arguments.max_norm, dropout_of_fit(architecture, arguments.dropout)
+    for rate in dropout:
+        if isinstance(rate, LearningRate):
+            optimizers.check_no_arrays(rate)
     return RuleValues(
-        dropout=dropout_rates(architecture, arguments.dropout),
+        dropout=dropout,
         input_noise=scalars.number("input_noise", arguments.input_noise, 0.0),
         label_smoothing=label_smoothing,
         max_norm=None if max_norm is None else scalars.number("max_norm", max_norm, 0.0, open_low=True),
@@ -346,12 +352,21 @@ def check_rules(architecture: Architecture, layout: Layout, label_smoothing: flo
         )
 
 
-def dropout_rates(architecture: Architecture, dropout: float | Sequence[float]) -> tuple[float, ...]:
+def dropout_rates(
+    architecture: Architecture, dropout: Any, check: Callable[[str, Any], Any] = scalars.share
+) -> tuple[Any, ...]:
     """The rate of each layer that the kernels walk: hidden layers are the dense ones but the last; () where none is."""
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
-    rates = iter(scalars.dropout(dropout, sum(dense) - 1))
+    rates = iter(scalars.dropout(dropout, sum(dense) - 1, check))
     found = tuple(next(rates, 0.0) if is_dense else 0.0 for is_dense in dense)
     return found if any(found) else ()
+
+
+def dropout_of_fit(architecture: Architecture, dropout: Any) -> tuple[float | LearningRate, ...]:
+    """As `dropout_rates`, where each may change by epoch."""
+    if learning_rates.changes(dropout):
+        dropout = [dropout] * (sum(isinstance(node.layer, Dense) for node in architecture.nodes) - 1)
+    return dropout_rates(architecture, dropout, learning_rates.by_epoch)
 
 
 def check_batches(layout: Layout, n: int | None, batch_size: int) -> None:

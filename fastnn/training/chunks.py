@@ -65,7 +65,8 @@ class Chunks(Trainer):
                 batch_size = min(batch_size, len(samples.inputs))
             if last:
                 check_batches(self.network.layout, rows, batch_size)
-            options = replace(self.options, epochs=1, batch_size=batch_size, partial=not last)
+            first_epoch = self.options.first_epoch + self.epoch
+            options = replace(self.options, epochs=1, batch_size=batch_size, partial=not last, first_epoch=first_epoch)
             total += weight * self._train(samples, options)
             count += weight
         if not count:

@@ -13,7 +13,7 @@ from ..checks import scalars
 from ..network.network import Network
 from ..reports.history import DivergenceError, Recorder
 from ..reports.scoring import Scored
-from ..settings import learning_rates
+from ..settings.learning_rates import LearningRate
 from ..settings.optimizers import Optimizer
 
 
@@ -29,7 +29,7 @@ class Rate:
     def of(cls, optimizer: Optimizer) -> Rate:
         """The rate before the first step."""
         rate = optimizer.learning_rate
-        return cls(np.nan, False) if isinstance(rate, learning_rates.LearningRate) else cls(rate, True)
+        return cls(np.nan, False) if isinstance(rate, LearningRate) else cls(rate, True)
 
     def request(self, value: float) -> None:
         """Take another rate from now on."""

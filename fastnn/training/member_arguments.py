@@ -20,10 +20,11 @@ from ..network.network import loss_parameter
 from ..reports.scoring import out_of_reach
 from ..settings.each import Each, is_array, numbers
 from ..settings.layers import Architecture, Dense
+from ..settings.learning_rates import LearningRate
 from ..settings.optimizers import Rprop
 from ..settings.stopping import Halving, Patience
 from . import arguments as model_arguments
-from .arguments import MAX_EPOCHS, check_batches, check_rules, dropout_rates
+from .arguments import MAX_EPOCHS, check_batches, check_rules, dropout_of_fit
 from .member_data import MemberData, check_weights, data_of, numbers_of, rest_of, split, with_class_weights
 from .member_optimizers import MemberOptimizers
 from .options import AS_IS
@@ -71,7 +72,10 @@ class Crew(NamedTuple):
 
 @dataclass(frozen=True)
 class MemberValues:
-    """The values of a fit for each member: a number, or float64 (n,), where they differ; dropout has a row a layer."""
+    """The values of a fit for each member: a number, or float64 (n,), where they differ.
+
+    Dropout has an entry for each layer, which may also be a schedule.
+    """
 
     l2: Any
     l1: Any
@@ -85,7 +89,7 @@ class MemberValues:
     def rules(self) -> Rules:
         """Which rules are on for a member: all of one fit are of one kind, but for max_norm; a value of 0 is none."""
         return Rules(
-            dropped=tuple(i for i, rate in enumerate(self.dropout) if np.any(rate)),
+            dropped=tuple(i for i, rate in enumerate(self.dropout) if isinstance(rate, LearningRate) or np.any(rate)),
             input_noise=bool(np.any(self.input_noise)),
             label_smoothing=bool(np.any(self.label_smoothing)),
             min_derivative=bool(np.any(self.min_derivative)),
@@ -95,18 +99,24 @@ class MemberValues:
         """Which members draw no random numbers beside the order, though others may."""
         found = np.broadcast_to(np.asarray(self.input_noise) == 0, n).copy()
         for rate in self.dropout:
-            found &= np.asarray(rate) == 0
+            found &= False if isinstance(rate, LearningRate) else np.asarray(rate) == 0
         return found
 
     def settings(self, layout: Layout, optimizers: MemberOptimizers, loss: Any) -> NDArray[Any]:
-        """The records of settings: one for each member, or a single one where all are equal."""
+        """The records of settings: one for each member, or a single one where all are equal and none changes.
+
+        Where one changes it is NaN, until `write_dropout` or the like writes it.
+        """
         values = self.l2, self.l1, self.max_norm, self.input_noise, self.label_smoothing, self.min_derivative
         alone = len(optimizers.kinds) == 1 and (optimizers.numbers == optimizers.numbers[0]).all()
+        alone = alone and not (self.changes or optimizers.changes)
         n = 1 if alone and not any(np.ndim(value) for value in (*values, *self.dropout)) else len(optimizers)
         settings = aligned_zeros(n * layout.settings_dtype.itemsize, layout.settings_dtype)
         for kind in range(len(optimizers.kinds)):
             some, found = optimizers.which[:n] == kind, optimizers.settings(kind)[:n]
             settings["optimizer"][some, : found.shape[1]] = found[some]
+            for i, factor in enumerate(optimizers.kinds[kind]._factors.values()):
+                settings["factors"][some, i] = factor
             for name in ("clip_value", "clip_norm"):
                 if getattr(optimizers.kinds[kind], name) is not None:
                     settings[name][some] = optimizers.column(kind, name)[:n][some]
@@ -116,9 +126,21 @@ class MemberValues:
             settings[name] = getattr(self, name)
         settings["max_norm"] = np.nan_to_num(self.max_norm)
         for i, rate in enumerate(self.dropout):
-            settings["dropout"][:, i] = rate
+            settings["dropout"][:, i] = np.nan if isinstance(rate, LearningRate) else rate
         settings["loss_parameter"] = loss_parameter(layout, loss)
         return settings
+
+    @property
+    def changes(self) -> bool:
+        """Whether dropout changes by epoch."""
+        return any(isinstance(rate, LearningRate) for rate in self.dropout)
+
+    def write_dropout(self, settings: NDArray[Any], which: NDArray[np.int64], epoch: int) -> None:
+        """Write the dropout of members `which` (m,) in an epoch, counted from 0, to their records of settings."""
+        for i, rate in enumerate(self.dropout):
+            if isinstance(rate, LearningRate):
+                firsts = np.broadcast_to(np.asarray(getattr(rate, "learning_rate", 0.0)), len(settings))[which]
+                settings["dropout"][which, i] = rate._rates_of_members(firsts, "dropout", "epoch", epoch, 1)[:, 0]
 
 
 class Held(NamedTuple):
@@ -354,7 +376,11 @@ def _values(crew: Crew, arguments: PopulationArguments) -> MemberValues:
 def _dropout(architecture: Architecture, dropout: Any, n: int) -> list[Any]:
     """The rates of the layers that the kernels walk, a number or (n,) each; none where no member drops any."""
     if not is_array(dropout):
-        return list(dropout_rates(architecture, dropout))
+        of_layers = list(dropout_of_fit(architecture, dropout))
+        for rate in of_layers:
+            if isinstance(first := getattr(rate, "learning_rate", None), Each):
+                numbers(f"learning_rate of {type(rate).__name__}", first, 0.0, n=n)
+        return of_layers
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
     hidden = sum(dense) - 1
     if dropout.ndim == 1:

@@ -13,33 +13,27 @@ from ..checks.scalars import shown
 from ..kernels.formulas.update_rules import OPTIMIZERS
 from ..settings import optimizers
 from ..settings.each import Each
-from ..settings.learning_rates import LearningRate
-from ..settings.optimizers import FullBatch, Optimizer
+from ..settings.optimizers import FullBatch, Optimizer, schedules
 
 MAX_FIELDS = 8  # numbers that an optimizer has
 
 
 def _numbers_of(optimizer: Optimizer) -> dict[str, Any]:
-    """The numbers of an optimizer by the names of their fields; of a schedule its learning rate, if it has one."""
+    """The numbers of an optimizer by the names of their fields; of a schedule its `learning_rate`, if it has one."""
     found = {each.name: getattr(optimizer, each.name) for each in fields(optimizer)}
-    rate = found["learning_rate"]
-    if isinstance(rate, LearningRate):
-        found["learning_rate"] = getattr(rate, "learning_rate", 0.0)
-    return {name: value for name, value in found.items() if value is not None and not isinstance(value, bool)}
+    found |= {name: getattr(schedule, "learning_rate", 0.0) for name, schedule in schedules(optimizer).items()}
+    return {name: value for name, value in found.items() if value is not None and not isinstance(value, (bool, tuple))}
 
 
 def _with(optimizer: Optimizer, numbers: dict[str, float]) -> Optimizer:
     """A copy of an optimizer with other numbers, which were checked."""
     made = optimizers.as_it_is(optimizer)
-    values = dict(numbers)
-    rate = optimizer.learning_rate
-    if isinstance(rate, LearningRate):
-        first = values.pop("learning_rate")
-        if hasattr(rate, "learning_rate"):
-            rate = optimizers.as_it_is(rate)
-            vars(rate)["learning_rate"] = first
-        values["learning_rate"] = rate  # type: ignore[assignment]
-    vars(made).update(values)
+    vars(made).update(numbers)
+    for name, schedule in schedules(optimizer).items():
+        if hasattr(schedule, "learning_rate"):
+            schedule = optimizers.as_it_is(schedule)
+            vars(schedule)["learning_rate"] = numbers[name]
+        vars(made)[name] = schedule
     return made
 
 
@@ -113,6 +107,11 @@ class MemberOptimizers:
         """The most vectors that one of the kinds has."""
         return max(len(OPTIMIZERS[kind._kernel].vectors) for kind in self.kinds)
 
+    @property
+    def changes(self) -> bool:
+        """Whether a weight decay changes by epoch."""
+        return any(optimizers.decay_schedule(kind) for kind in self.kinds)
+
     def take(self, which: NDArray[np.int64]) -> MemberOptimizers:
         """The optimizers of some members."""
         return MemberOptimizers(self.kinds, self.which[which], self.numbers[which])
@@ -127,10 +126,11 @@ class MemberOptimizers:
         return self.numbers[:, list(_numbers_of(self.kinds[kind])).index(name)]
 
     def settings(self, kind: int) -> NDArray[np.float64]:
-        """The numbers (n, settings) as the kernel of a kind takes them; NaN for a rate that changes."""
+        """The numbers (n, settings) as the kernel of a kind takes them; NaN for one that changes."""
         optimizer, columns = self.kinds[kind], []
+        changing = schedules(optimizer)
         for name in OPTIMIZERS[optimizer._kernel].settings:
-            if name == "learning_rate" and isinstance(optimizer.learning_rate, LearningRate):
+            if name in changing:
                 columns.append(np.full(len(self), np.nan))
             elif name.startswith("_"):  # what follows from a number, by Python's arithmetic
                 columns.append(self._derived(kind, name))
@@ -142,10 +142,9 @@ class MemberOptimizers:
         """Raise where the numbers of members of a kind are none that such an optimizer takes."""
         optimizer = self.kinds[kind]
         values: dict[str, Any] = {name: self.column(kind, name)[which] for name in _numbers_of(optimizer)}
-        rate = optimizer.learning_rate
-        if isinstance(rate, LearningRate):
-            first = values.pop("learning_rate")
-            values["learning_rate"] = replace(rate, learning_rate=first) if hasattr(rate, "learning_rate") else rate  # type: ignore[type-var]
+        for name, schedule in schedules(optimizer).items():
+            first = values.pop(name)
+            values[name] = replace(schedule, learning_rate=first) if hasattr(schedule, "learning_rate") else schedule  # type: ignore[type-var]
         replace(optimizer, **values)
 
     def _derived(self, kind: int, name: str) -> NDArray[np.float64]:

@@ -71,4 +71,6 @@ def _bind(fit: PopulationFit, samples: MemberSamples) -> None:
     for name in ("inputs", "targets"):
         fit.samples.places[name] = samples.places[name]
     fit.used = samples  # as long as their addresses are bound
+    for bucket in fit.buckets:
+        bucket.rates_until = 0
     fit.runs[...], fit.losses[...] = runs_of(fit.request), 0.0

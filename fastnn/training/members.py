@@ -220,7 +220,7 @@ class MemberTask:
     loading: Loading  # of the inputs
     kind: Kind  # of one thread
     members: Members
-    settings: NDArray[Any]  # (n,) records `layout.settings_dtype`, or one for all; nothing is written here
+    settings: NDArray[Any]  # (n,) records `layout.settings_dtype`, or one for all; an engine writes nothing here
     runs: NDArray[Any]  # (n,) records records.RUN
     losses: NDArray[np.float64]  # (n, most epochs)
     samples: MemberSamples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ from ..kernels.formulas.update_rules import OPTIMIZERS
 from ..kernels.programs import block_programs
 from ..kernels.programs.block_programs import Rules
 from ..kernels.running import records
-from ..settings import learning_rates
-from ..settings.optimizers import Optimizer
+from ..settings import optimizers
+from ..settings.learning_rates import LearningRate
+from ..settings.optimizers import Optimizer, decay_schedule
 
 AS_IS, DRAWN, GIVEN = records.AS_IS, records.DRAWN, records.GIVEN
 
@@ -32,7 +33,7 @@ NO_PENALTY = Penalty()
 class RuleValues(NamedTuple):
     """The values of the rules of a fit, see `block_programs.Rules`; all are off by default."""
 
-    dropout: tuple[float, ...] = ()  # the share of each layer's outputs that becomes zero; empty: no dropout
+    dropout: tuple[float | LearningRate, ...] = ()  # the share of each layer's outputs that becomes zero; empty: none
     input_noise: float = 0.0  # the standard deviation of the noise that is added to the samples
     label_smoothing: float = 0.0  # the share of each target that is spread over all classes
     max_norm: float | None = None  # the largest norm of a neuron's weights after a step
@@ -78,11 +79,12 @@ class Options:
     any_rows: bool = False  # whether fits on other numbers of samples follow
     in_place: bool = False  # whether the network's own memory is trained, see Plan
     fresh: bool = False  # whether the optimizer starts afresh, also where an equal one has trained
-    rate_per: str | None = None  # see `learning_rates.per_of`, which is asked once
+    rate_per: str | None = None  # see `optimizers.per_of`, which is asked once
+    first_epoch: int = 0  # where a schedule of dropout begins: the epochs of the History before
 
     def __post_init__(self) -> None:
         if self.rate_per is None:
-            object.__setattr__(self, "rate_per", learning_rates.per_of(self.optimizer.learning_rate))
+            object.__setattr__(self, "rate_per", optimizers.per_of(self.optimizer))
         clips = self.optimizer.clip_value, self.optimizer.clip_norm
         if clips != (self.rules.clip_value, self.rules.clip_norm):
             object.__setattr__(self, "rules", self.rules._replace(clip_value=clips[0], clip_norm=clips[1]))
@@ -90,13 +92,37 @@ class Options:
     def write(self, settings: NDArray[Any]) -> None:
         """Write all values that the programs of this fit read to a record of settings."""
         numbers = optimizer_settings(self.optimizer)
-        write_settings(settings, numbers, self.l2, self.l1, self.rules, self.n_means)
+        factors = self.optimizer._factors
+        write_settings(settings, numbers, self.l2, self.l1, self.rules, self.n_means, [*factors.values()])
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether `write_epoch` has to write something."""
+        return any(isinstance(each, LearningRate) for each in (decay_schedule(self.optimizer), *self.rules.dropout))
+
+    def write_epoch(self, settings: NDArray[Any], epoch: int, position: int) -> None:
+        """Write what changes by epoch, for the next one: so many are done in the fit, and by the optimizer."""
+        write_weight_decay(settings, self.optimizer, position)
+        for i, rate in enumerate(self.rules.dropout):
+            if isinstance(rate, LearningRate):
+                settings["dropout"][0, i] = rate._checked_rates("dropout", "epoch", self.first_epoch + epoch, 1)[0]
 
 
 def optimizer_settings(optimizer: Optimizer) -> list[float]:
-    """The numbers of an optimizer as its kernel takes them; NaN for a rate that changes."""
-    values = [getattr(optimizer, name) for name in OPTIMIZERS[optimizer._kernel].settings]
-    return [np.nan if isinstance(value, learning_rates.LearningRate) else value for value in values]
+    """The numbers of an optimizer as its kernel takes them; NaN for one that changes."""
+    return _constants(getattr(optimizer, name) for name in OPTIMIZERS[optimizer._kernel].settings)
+
+
+def _constants(values: Iterable[float | LearningRate]) -> list[float]:
+    return [np.nan if isinstance(value, LearningRate) else value for value in values]
+
+
+def write_weight_decay(settings: NDArray[Any], optimizer: Optimizer, position: int) -> None:
+    """Write the weight decay of an epoch of the optimizer, counted from 0, where it changes."""
+    decay = decay_schedule(optimizer)
+    if decay is not None:
+        place = OPTIMIZERS[optimizer._kernel].settings.index("weight_decay")
+        settings["optimizer"][0, place] = decay._checked_rates("weight_decay", "epoch", position, 1)[0]
 
 
 def write_settings(
@@ -106,15 +132,18 @@ def write_settings(
     l1: Sequence[float] = NO_PENALTY,
     rules: RuleValues = NO_RULES,
     n_means: int = 1,
+    factors: Sequence[float] = (),
 ) -> None:
     """Write an optimizer's numbers and the values of what is on to a record of settings, an array of one.
 
     The loss's parameter stays: it belongs to the network.
     """
     settings["optimizer"][0, : len(optimizer)] = optimizer
+    if factors:
+        settings["factors"][0, : len(factors)] = factors
     if l2 != NO_PENALTY or l1 != NO_PENALTY:
         settings["l2"], settings["l1"] = (*l2, n_means / 2), (*l1, n_means)
     if rules is not NO_RULES:
         for name, value in zip(rules._fields, rules, strict=True):
             if value:
-                settings[name] = value
+                settings[name] = _constants(rules.dropout) if name == "dropout" else value

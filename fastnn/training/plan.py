@@ -39,7 +39,7 @@ from ..kernels.vector.matrix import Symbol
 from ..network.input_loading import Loading
 from ..network.network import Network
 from ..network.threads import forks
-from ..settings import learning_rates
+from ..settings.learning_rates import LearningRate
 from ..settings.optimizers import Optimizer
 from .options import AS_IS, DRAWN, NO_PENALTY, Options
 from .thread_tuner import ThreadTuner
@@ -86,7 +86,7 @@ class ThreadPrograms:
             pairs = [(self.buffers.parameters, other.buffers.parameters), (self.buffers.vectors, other.buffers.vectors)]
         if within_a_batch:
             pairs.append((self.gradient, other.gradient))
-            other.work.step[...] = self.work.step
+            other.work.take_step(self.work)
         for array, out in pairs:
             for vector, place in zip(array.reshape(-1, here), out.reshape(-1, there), strict=True):
                 self.layout.convert(vector, other.layout, place)
@@ -255,11 +255,15 @@ class Plan:
         if LOSSES[self.layout.loss].parameter is not None:
             self.settings["loss_parameter"] = network.settings["loss_parameter"]
 
-    def bind_rates(self, learning_rate: learning_rates.LearningRate, most: int) -> None:
+    def position(self, per: str) -> int:
+        """How many steps or epochs the optimizer has done, where they count."""
+        return int(self.buffers.state["numbers"][0, POSITIONS[per]])
+
+    def bind_rates(self, learning_rate: LearningRate, most: int) -> None:
         """The learning rates of as many steps or epochs as a call can do."""
         per = self.kind.rate_per
-        position = int(self.buffers.state["numbers"][0, POSITIONS[per]])
-        self.rates = rates = rates_from(learning_rate, per, position, most)
+        position = self.position(per)
+        self.rates = rates = learning_rate._checked_rates("learning_rate", per, position, most)
         bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
 
     def load(self, network: Network, optimizer: Optimizer, fresh: bool = False) -> None:
@@ -321,18 +325,6 @@ class Plan:
         return True
 
 
-def rates_from(learning_rate: learning_rates.LearningRate, per: str, position: int, n: int) -> NDArray[np.float64]:
-    """The rates of n steps or epochs; raises ValueError for one that cannot be used."""
-    rates = np.array(learning_rate.rates(position, n), np.float64)  # nobody may change them now
-    if rates.shape != (n,):
-        raise ValueError(f"learning_rate must give {n} rates, got shape {rates.shape} from {learning_rate!r}")
-    wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
-    if len(wrong):
-        where = f"{rates[wrong[0]]} for {per} {position + wrong[0]}"
-        raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {learning_rate!r}")
-    return rates
-
-
 def _mailbox() -> NDArray[Any]:
     return aligned_zeros(MAILBOX.itemsize, MAILBOX)
 
@@ -370,6 +362,7 @@ def kind_of(options: Options, samples: Samples) -> training_programs.Kind:
         rules=options.rules.kinds,
         rate_per=options.rate_per or "",
         partial=options.partial and bool(options.rate_per),  # else it makes no difference
+        **options.optimizer._kinds_of_tensors,
     )
 
 

@@ -20,7 +20,7 @@ from ..network.input_loading import Loading
 from ..network.network import Programs
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress
-from ..settings import learning_rates
+from ..settings import learning_rates, optimizers
 from ..settings.each import Each
 from ..settings.layers import Architecture
 from ..settings.learning_rates import LearningRate
@@ -40,7 +40,8 @@ class Bucket:
     """The members of a fit that are of one kind, and the engine that trains them, while they train."""
 
     task: MemberTask
-    schedule: LearningRate | None
+    schedule: LearningRate | None  # of the learning rate, where it changes or weight decay does
+    weight_decay: LearningRate | None  # where it changes
     engine: Engine | None = None
     rates: NDArray[np.float64] | None = None  # of the schedule, until an epoch
     rates_until: int = 0
@@ -74,6 +75,7 @@ class PopulationFit:
         self.stopped = np.zeros(n, np.bool_)
         self.best, self.best_epoch = np.full(n, np.nan), np.zeros(n, np.int64)
         self.settings = request.values.settings(layout, request.optimizers, architecture.loss)
+        self.by_epoch = request.values.changes or request.optimizers.changes  # whether settings change
         loading = Loading.of(architecture, layout, members.affines)
         array, rounded = request.data.inputs.array, loading
         if most > 1:
@@ -155,7 +157,8 @@ class PopulationFit:
     def _next_round(self, done: int, live: NDArray[np.bool_]) -> int:
         """The epoch that live members train to, all of which have done as many."""
         last = int(self.epochs[live].max())
-        if self.request.held is not None or isinstance(self.stopping, Patience) or self.end is not None:
+        looks = self.request.held is not None or isinstance(self.stopping, Patience) or self.end is not None
+        if looks or self.by_epoch:
             return done + 1
         if isinstance(self.stopping, Halving):
             last = min(last, self.stopping.next_rung(done))
@@ -163,24 +166,28 @@ class PopulationFit:
 
     def _epochs_of_rates(self, bucket: Bucket) -> int:
         """For how many epochs learning rates are computed at a time."""
-        return max(1, RATES_AT_A_TIME // (self._positions(bucket) * max(1, len(bucket.which))))
+        per_epoch = self._positions(bucket.which, bucket.task.kind.rate_per)
+        return max(1, RATES_AT_A_TIME // (int(per_epoch.max(initial=1)) * max(1, len(per_epoch))))
 
-    def _positions(self, bucket: Bucket) -> int:
-        """How many learning rates an epoch takes."""
-        if bucket.schedule is None or learning_rates.per_of(bucket.schedule) == "epoch":
-            return 1
-        runs = self.runs[bucket.which]
-        return int((-(-runs["n_samples"] // runs["batch_size"])).max())
+    def _positions(self, which: NDArray[np.int64], per: str) -> NDArray[np.int64]:
+        """How many learning rates an epoch of each of some members takes."""
+        if per == "epoch":
+            return np.ones(len(which), np.int64)
+        runs = self.runs[which]
+        return -(-runs["n_samples"] // runs["batch_size"])
 
     def _reach(self, goal: int, closes: bool) -> None:
         """Train all live members to an epoch, or to their last one before it; engines close if nothing follows."""
         until, live = np.minimum(self.epochs, goal), self.live
+        if self.request.values.changes:
+            self.request.values.write_dropout(self.settings, np.flatnonzero(live), goal - 1)
         for bucket in self.buckets:
             which = self._pending(bucket.which[live[bucket.which]], until)
             if not len(which):
                 continue
             if bucket.engine is None:
                 bucket.engine = engine_for(bucket.task, min(self.request.threads, len(which)))
+            self._write_weight_decay(bucket, which)
             self._bind_rates(bucket, which, goal)
             while len(which):
                 bucket.engine.advance(which, until[which], calls.CALL_SECONDS)
@@ -197,33 +204,39 @@ class PopulationFit:
 
     def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> None:
         """Compute the learning rates that members take until an epoch; those of a user's function no further."""
-        schedule = bucket.schedule
-        if schedule is None or goal <= bucket.rates_until:
+        if bucket.schedule is None or goal <= bucket.rates_until:
             return
-        per, done = learning_rates.per_of(schedule), self.runs["epoch"][which]
-        if isinstance(schedule, learning_rates.NAMED):
+        per, done = bucket.task.kind.rate_per, self.runs["epoch"][which]
+        if isinstance(bucket.schedule, learning_rates.NAMED):
             last = int(self.epochs[which].max())
             goal = max(goal, min(last, int(done.min()) + self._epochs_of_rates(bucket)))
-        states, number = self.members.states[which], bucket.task.start["optimizer"][0]
-        positions = np.where(states["optimizer"] == number, states["numbers"][:, POSITIONS[per]], 0).astype(np.int64)
-        first, ahead = int(positions.min()), int((goal - done).max())
-        most = int(positions.max()) - first + ahead * self._positions(bucket) + 1
-        firsts, places = np.unique(self._first_rates(bucket)[which], return_inverse=True)
-        if hasattr(schedule, "learning_rate"):
-            table = schedule.rates_of_members(firsts, first, most)
-        else:
-            table, places = schedule.rates(first, most)[None], np.zeros(len(which), np.int64)
-        wrong = np.argwhere(~(np.isfinite(table) & (table >= 0)))
-        if len(wrong):
-            where = f"{table[tuple(wrong[0])]} for {per} {first + wrong[0][1]}"
-            used = self.request.optimizers[int(which[(places == wrong[0][0]).argmax()])].learning_rate
-            raise ValueError(f"learning_rate must be finite and at least 0, got {where} from {used!r}")
+        positions = self._done(bucket, which, per)
+        ends = positions + (np.minimum(self.epochs[which], goal) - done) * self._positions(which, per)
+        first = int(positions.min())
+        firsts, places = np.unique(self._numbers(bucket, "learning_rate")[which], return_inverse=True)
+        table = bucket.schedule._rates_of_members(firsts, "learning_rate", per, first, int(ends.max()) - first)
         self.samples.places["rates"][which] = table.ctypes.data + table.strides[0] * places - 8 * first
         bucket.rates, bucket.rates_until = table, goal
 
-    def _first_rates(self, bucket: Bucket) -> NDArray[np.float64]:
-        kind = int(self.request.optimizers.which[bucket.which[0]])
-        return self.request.optimizers.column(kind, "learning_rate")
+    def _write_weight_decay(self, bucket: Bucket, which: NDArray[np.int64]) -> None:
+        """Write the weight decay of the epoch that is each member's next one, where it changes."""
+        if bucket.weight_decay is None:
+            return
+        place = OPTIMIZERS[bucket.task.kind.optimizer].settings.index("weight_decay")
+        positions, firsts = self._done(bucket, which, "epoch"), self._numbers(bucket, "weight_decay")[which]
+        for position in np.unique(positions).tolist():
+            some = positions == position
+            rates = bucket.weight_decay._rates_of_members(firsts[some], "weight_decay", "epoch", position, 1)
+            self.settings["optimizer"][which[some], place] = rates[:, 0]
+
+    def _done(self, bucket: Bucket, which: NDArray[np.int64], per: str) -> NDArray[np.int64]:
+        """How many steps or epochs the optimizers of members have done."""
+        states, number = self.members.states[which], bucket.task.start["optimizer"][0]
+        return np.where(states["optimizer"] == number, states["numbers"][:, POSITIONS[per]], 0).astype(np.int64)
+
+    def _numbers(self, bucket: Bucket, name: str) -> NDArray[np.float64]:
+        """A number of the optimizers, of which those of the bucket's members mean something."""
+        return self.request.optimizers.column(int(self.request.optimizers.which[bucket.which[0]]), name)
 
     def close(self) -> None:
         """Close the engines."""
@@ -255,12 +268,13 @@ class PopulationFit:
     ) -> None:
         """Note which members improve, and stop those that have not for some epochs."""
         better = ~(values >= self.best[which] - patience.min_delta) & ~np.isnan(values)
-        improved = which[better]
+        kept = better | (values == self.best[which]) if patience.keep_last else better
+        some = which[kept]
         if patience.restore_best:
             if self.best_vectors is None:
                 self.best_vectors = self.members.vectors.copy()
-            self.best_vectors[improved] = self.members.vectors[improved]
-        self.best[improved], self.best_epoch[improved] = values[better], epochs[better]
+            self.best_vectors[some] = self.members.vectors[some]
+        self.best[some], self.best_epoch[some] = values[kept], epochs[kept]
         self.waited[which] = np.where(better, 0, self.waited[which] + 1)
         most = patience.epochs.values[which] if isinstance(patience.epochs, Each) else patience.epochs
         self.stopped[which] = self.waited[which] >= most
@@ -318,7 +332,7 @@ def _buckets(
     buckets = []
     for i, (batch_size, last_batch, kind, limit) in enumerate(found.tolist()):
         optimizer = request.optimizers.kinds[kind]
-        rule, rate = OPTIMIZERS[optimizer._kernel], optimizer.learning_rate
+        rule, per = OPTIMIZERS[optimizer._kernel], optimizers.per_of(optimizer)
         start = aligned_zeros(STATE.itemsize, STATE)
         start["optimizer"], start["numbers"][0, : len(rule.state)] = number, list(rule.state.values())
         rules = request.values.rules._replace(
@@ -332,8 +346,9 @@ def _buckets(
             l2=bool(np.any(request.values.l2)),
             l1=bool(np.any(request.values.l1)),
             rules=rules,
-            rate_per=learning_rates.per_of(rate),
+            rate_per=per,
             summed=request.summed,
+            **optimizer._kinds_of_tensors,
         )
         task = MemberTask(
             which=order[edges[i] : edges[i + 1]],
@@ -350,6 +365,6 @@ def _buckets(
             n_vectors=len(rule.vectors),
             order=request.order if request.ordered == GIVEN else None,
         )
-        schedule = rate if isinstance(rate, LearningRate) else None
-        buckets.append(Bucket(task, schedule))
+        schedule = learning_rates.schedule_of(optimizer.learning_rate) if per else None
+        buckets.append(Bucket(task, schedule, optimizers.decay_schedule(optimizer)))
     return buckets

@@ -97,7 +97,7 @@ def first_step(subject: Subject, X: Any, y: Any, requested: Optimizer | str, sam
     inputs = inputs_of(subject.architecture, X, subject.feature_names)
     check_rows(network.layout, len(inputs))
     other = network.optimizer != optimizer  # if the step diverges, the old one's state must stay
-    sparse, varies = arrays.is_sparse(X), not isinstance(optimizer.learning_rate, float)
+    sparse, varies = arrays.is_sparse(X), bool(optimizers.per_of(optimizer))
     if other or sparse or varies or 3 * len(inputs) * network.layout.multiply_adds > LONG_STEP:
         return _whole_step(subject, X if sparse else inputs, y, optimizer)
     targets = targets_of(subject.architecture, y, len(inputs)).array

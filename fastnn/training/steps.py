@@ -15,7 +15,7 @@ from ..kernels.running import records
 from ..network.network import Network
 from ..reports.history import History, Recorder
 from ..reports.scoring import Scored
-from ..settings import learning_rates
+from ..settings.learning_rates import LearningRate, schedule_of
 from .fit import Rate, Trainer, check_after_callbacks, diverged
 from .options import Options
 from .plan import Plan, plan_for
@@ -40,6 +40,7 @@ class Steps(Trainer):
             inputs, self.loading = self.loading.rounded(network.layout, samples.inputs)
             samples = samples._replace(inputs=inputs)
         self.network, self.samples, self.options, self.epochs = network, samples, options, options.epochs
+        self.by_epoch = options.by_epoch
         self.losses = np.zeros(1)  # the epochs' losses; `advance` makes it longer
         self.plan = self._bound_plan(network, options.order)
         self.run_record = record = self.plan.run
@@ -76,8 +77,11 @@ class Steps(Trainer):
         return int(epoch * self.blocks_per_epoch + step * self.blocks_per_batch + row // rows)
 
     def advance(self, until: int) -> None:
-        """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`."""
+        """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`, nor past one that changes."""
         plan, position = self.plan, self.position
+        if self.by_epoch:
+            until = min(until, self.epoch + 1)
+            self.options.write_epoch(plan.settings, self.epoch, plan.position("epoch"))
         before, begun = self._blocks(), (self.epoch, position(STEP) + bool(position(ROW)))
         if self.rate.requested is not None:
             plan.optimizer_settings[0] = self.rate.requested
@@ -95,12 +99,12 @@ class Steps(Trainer):
         if threads != plan.tuner.last:
             plan.tuner.switch_seconds = start - switched
         blocks = max(1, int(self.length.blocks * part))
-        learning_rate = self.options.optimizer.learning_rate
-        if isinstance(learning_rate, learning_rates.LearningRate):
+        if plan.kind.rate_per:
             most = min(until - self.epoch, blocks // self.blocks_per_epoch + 2)
             if plan.kind.rate_per == "step":  # the rate of a batch that has begun was taken
                 most = min(blocks, (until - self.epoch) * self.steps_per_epoch - begun[1])
-            plan.bind_rates(learning_rate, most)
+            constant, learning_rate = self.rate.constant, self.options.optimizer.learning_rate
+            plan.bind_rates(schedule_of(float(rate) if constant else learning_rate), most)
         plan.train(self.losses, blocks)
         seconds = time.perf_counter() - start
         self._note_rates(*begun, rate)
@@ -136,7 +140,7 @@ class Steps(Trainer):
         """Note the rates of the epochs that a call ended. Before it so many epochs and steps had begun, at `rate`."""
         ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
         self.rate.now = float(self.plan.optimizer_settings[0])
-        if not isinstance(learning_rate, learning_rates.LearningRate):
+        if not isinstance(learning_rate, LearningRate):
             self.recorder.rates(self.epoch, [float(rate)] * ended)
         elif self.plan.kind.rate_per == "epoch":
             self.recorder.rates(self.epoch, self.plan.rates[:ended].tolist())

@@ -39,11 +39,11 @@ from ..kernels.vector.matrix import Symbol
 from ..network.network import Network
 from ..reports.history import DivergenceError
 from ..settings import optimizers
-from ..settings.learning_rates import LearningRate
+from ..settings.learning_rates import schedule_of
 from ..settings.optimizers import Optimizer
 from .arguments import Subject, check_rows, check_trainable, inputs_of
-from .options import Options
-from .plan import Buffers, kind_of, rates_from
+from .options import Options, write_weight_decay
+from .plan import Buffers, kind_of
 
 KEPT_ROWS = 8  # fewer rows go forward again in less time than it takes to see that they are the same
 MAX_TAPES = 4  # of a thread and a network: of other kinds of samples, or with other layers that drop outputs
@@ -274,10 +274,11 @@ class Tape:
             network.start(optimizer, made.vectors, made.state)
         in_place = Buffers(network.parameters, network.vectors_for(optimizer), network.state)
         self._serve(made)
-        rate, per = optimizer.learning_rate, self.rate_per
-        if isinstance(rate, LearningRate):
-            position = int(made.state["numbers"][0, POSITIONS[per]])
-            rates = rates_from(rate, per, position, 1)
+        per = self.rate_per
+        if per:
+            epoch, position = (int(made.state["numbers"][0, POSITIONS[each]]) for each in ("epoch", per))
+            write_weight_decay(self.settings, optimizer, epoch)
+            rates = schedule_of(optimizer.learning_rate)._checked_rates("learning_rate", per, position, 1)
             position += per == "epoch"  # KEEP, which a step begins with, counts an epoch
             bind(self.bindings, RATES, rates.ctypes.data - 8 * position)
         status = 0
@@ -408,7 +409,7 @@ def step(subject: Subject, X: Any, dA: Any, requested: Optimizer | str) -> None:
     network, optimizer = subject.network, optimizers.resolve(requested)
     samples, d_a = _checked(subject, X, dA)
     check_trainable(subject.architecture)
-    other, varies = network.optimizer != optimizer, not isinstance(optimizer.learning_rate, float)
+    other, varies = network.optimizer != optimizer, bool(optimizers.per_of(optimizer))
     if other:
         network.forget_stepper()
     rows = _plain(samples)

@@ -177,7 +177,7 @@ _ADAM: dict[str, Any] = {
 }
 OPTIMIZERS = {
     "sgd": UpdateRule(("learning_rate",), _sgd_advance),
-    "sgd_with_gradient": UpdateRule(("learning_rate",), _constant, _descent, n_scalars=1),  # for clipping
+    "sgd_with_gradient": UpdateRule(("learning_rate",), _constant, _descent, n_scalars=1),  # for clipping and factors
     "momentum": UpdateRule(update=_momentum, **_MOMENTUM),
     "nesterov": UpdateRule(update=_nesterov, **_MOMENTUM),
     "adam": UpdateRule(advance=_adam_advance, **_ADAM),

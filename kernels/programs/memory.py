@@ -32,6 +32,7 @@ from .layers.dense import DENSE
 from .layers.layer import INPUTS, ColumnShard, Kind, Layer
 
 MAX_SHARDS, SHARD_SAMPLES = 8, 128  # a feature-major block has at most so many shards, of at least so many samples
+MAX_FACTORS = 16  # of learning rates by kinds of tensors
 COLUMN_LOSS_VECTORS = 6  # up to so many vectors of outputs a sample, a loss of whole samples goes column by column
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS, BLOCK_BYTES = 256, 1024, 2**17
 
@@ -85,6 +86,7 @@ def settings_dtype(n_layers: int) -> Any:
             *((rule, "f8") for rule in rules),  # see `block_programs.Rules`
             ("loss_parameter", "f8"),
             ("dropout", "f8", (n_layers,)),  # the share of each layer's outputs that becomes zero
+            ("factors", "f8", (MAX_FACTORS,)),  # of the learning rate, see `training_programs.Pace`
         ]
     )
 
@@ -170,12 +172,17 @@ class Layout:
         self.frozen, self.target, self.itemsize = frozenset(frozen), target, ITEMSIZE[self.dtype]
         self.kinds = tuple(kinds) or (DENSE,) * len(self.activations)
         self.orientation = "row-major" if any(kind.row_major for kind in self.kinds) else orientation
-        per_line, layers, offset = LINE_BYTES // self.itemsize, [], 0
+        per_line, offset = LINE_BYTES // self.itemsize, 0
+        layers: list[Layer] = []
         for index, ((fan_in, fan_out), kind) in enumerate(zip(itertools.pairwise(self.sizes), self.kinds, strict=True)):
             n_bytes, last = padded(fan_out * self.itemsize), index == len(self.sizes) - 2
-            width, n_rows = kind.row_width(fan_out), sum(tensor.rows for tensor in kind.tensors(fan_in))
+            width, tensors = kind.row_width(fan_out), kind.tensors(fan_in)
+            n_rows = sum(tensor.rows for tensor in tensors)
             lines, shards = padded(width * self.itemsize) // LINE_BYTES, []
-            n_shards = threads if lines >= threads and width == fan_out else 1
+            # Tables are not shared. Nor is a layer that passes deltas neuron by neuron to one that is not.
+            read = [] if kind.mixes else [i for i in (index - 1, *kind.skips) if i != INPUTS]
+            apart = any(tensor.cols for tensor in tensors) or not all(layers[i].is_shared for i in read)
+            n_shards = 1 if apart or lines < threads else threads
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
                 row_stride = self._apart((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, width)
@@ -379,10 +386,13 @@ class Vector:
         n_bytes, dtype = self.layout.n_bytes, self.layout.dtype
         return Matrix.row_major(self.address, 1, n_bytes // self.layout.itemsize, n_bytes, dtype, self.name or "all")
 
-    def flat_rows(self, layer: Layer, worker: Worker) -> Matrix | None:
-        """The memory that a worker updates of a layer, as one row; None where nothing is left for it."""
+    def flat_rows(self, layer: Layer, worker: Worker, first: int = 0, stop: int | None = None) -> Matrix | None:
+        """The memory that a worker updates of some rows of a layer, as one row; None where nothing is left for it."""
         rows = layer.updated(worker)
-        return None if rows is None else self.trained(layer, layer.shard(worker))[slice(*rows), :].flat()
+        if rows is None:
+            return None
+        first, stop = max(first, rows[0]), rows[1] if stop is None else min(stop, rows[1])
+        return self.trained(layer, layer.shard(worker))[first:stop, :].flat() if first < stop else None
 
 
 @dataclass(frozen=True)
@@ -508,6 +518,24 @@ class Workspace:
     def field(self, name: str, cols: int = 1) -> Matrix:
         """A field of what the operations of a step share."""
         return field(self.step, name, cols, self.layout.networks)
+
+    def scalars(self, row: int) -> Matrix:
+        """A row of the scalars of updates: row 0 is for tensors that have no factor, see `training_programs.Pace`."""
+        if row == 0:
+            return self.field("scalars", MAX_NUMBERS)
+        networks = self.layout.networks
+        place = self.further_scalars.ctypes.data + 8 * networks * MAX_NUMBERS * (row - 1)
+        return field_at(place, f"scalars{row}", MAX_NUMBERS, networks)
+
+    @functools.cached_property
+    def further_scalars(self) -> NDArray[np.float64]:
+        """The rows behind row 0: one for each factor, and one for none, of tensors that decay and of others."""
+        return aligned_zeros(8 * self.layout.networks * MAX_NUMBERS * 2 * (MAX_FACTORS + 1), np.float64)
+
+    def take_step(self, other: Workspace) -> None:
+        """Copy what the operations of a step of another workspace share."""
+        self.step[...] = other.step
+        self.further_scalars[...] = other.further_scalars
 
     def rows_of(self, name: str) -> dict[str, int]:
         """Where the rows of a batch lie for each network of a group: arguments of the functions that gather them."""

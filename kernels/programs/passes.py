@@ -7,6 +7,7 @@ takes three fused operations, each behind one `if`.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from ..formulas.activations import ACTIVATIONS, ROW_WISE
 from ..formulas.loss_functions import LOSSES
 from ..vector.barriers import Worker
 from ..vector.matrix import Matrix, networks_of
-from .layers.layer import INPUTS, RUNNING, Delta, Gradient, Layer, Step
+from .layers.layer import INPUTS, RUNNING, Delta, Gradient, Layer, Step, Tensor
 from .matmul import WHOLE, TileRange, no_epilogue
 from .memory import Block, Layout, Vector
 from .program import Operation, Program, elementwise
@@ -101,7 +102,7 @@ def tangents(program: Program, parameters: Vector, block: Block) -> None:
     for layer in layers:
         inputs = tuple(block.dx if read == INPUTS else block.d[read] for read in layer.reads)
         step = step_of(program, parameters, block, worker, layer)
-        layer.kind.tangent(replace(step, inputs=inputs, z=block.d[layer.index]))
+        layer.kind.tangent(replace(step, inputs=inputs, point=step.inputs, z=block.d[layer.index]))
         if layer is not layers[-1]:
             backward(program, layer.activation, None, block.d[layer.index], block.z[layer.index], WHOLE)
 
@@ -292,23 +293,30 @@ class Decay:
 class Update:
     """An optimizer's update of the parameters, from a gradient and with the optimizer's own vectors by name.
 
-    `clip_value` limits each element of the gradient first, if it is there.
+    `clip_value` limits each element of the gradient first, if it is there. `scalars` gives those of a tensor.
     """
 
     name: str
     parameters: Vector
     vectors: dict[str, Vector]
-    scalars: Matrix
+    scalars: Callable[[Layer, Tensor], Matrix]
     clip_value: Matrix | None = None
 
     def add(self, program: Program, layer: Layer, gradient: Vector, worker: Worker) -> None:
-        """Add the operation for the rows of a layer that a worker updates."""
-        p, g = self.parameters.flat_rows(layer, worker), gradient.flat_rows(layer, worker)
-        if p is not None:
-            vectors = {name: vector.flat_rows(layer, worker) for name, vector in self.vectors.items()}
-            if self.clip_value is not None:
-                program.add("clip", x=g, bound=self.clip_value)
-            program.add(self.name, p=p, g=g, scalars=self.scalars, **vectors)
+        """Add the operations for the rows of a layer that a worker updates: one for tensors with the same scalars."""
+        whole = gradient.flat_rows(layer, worker)
+        if whole is None:
+            return
+        if self.clip_value is not None:
+            program.add("clip", x=whole, bound=self.clip_value)
+        tensors, stop = (tensor for tensor in layer.tensors if tensor.trains), 0
+        for scalars, alike in itertools.groupby(tensors, functools.partial(self.scalars, layer)):
+            first, stop = stop, stop + sum(tensor.rows for tensor in alike)
+            rows = layer, worker, first, stop
+            p, g = self.parameters.flat_rows(*rows), gradient.flat_rows(*rows)
+            if p is not None:
+                vectors = {name: vector.flat_rows(*rows) for name, vector in self.vectors.items()}
+                program.add(self.name, p=p, g=g, scalars=scalars, **vectors)
 
 
 def gradients(

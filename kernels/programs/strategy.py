@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ..cpu.target import LINE_BYTES
 from ..formulas.activations import ROW_WISE, formula
 from ..vector.matrix import padded
-from .layers.dense import DENSE
 from .layers.layer import Count
 from .matmul import L1_BYTES, TRANSPOSE
 from .memory import MAX_SHARDS, SHARD_SAMPLES, Layout
@@ -79,14 +78,14 @@ def lanes_pay(layout: Layout, batch_size: int) -> bool:
     comes from the L2 cache where they are many.
     """
     rows = min(batch_size, layout.block_rows)
-    if batch_size > layout.block_rows or not all(kind == DENSE for kind in layout.kinds):
+    costs = [cost for layer in layout.layers if (cost := layer.kind.group_cost(layer)) is not None]
+    if batch_size > layout.block_rows or len(costs) < len(layout.layers):
         return False
     if layout.orientation or rows * layout.group.block_bytes // layout.block_rows > MAX_GROUP_BYTES:
         return False
     of_group = 0
-    for layer in layout.layers:
-        products = (3 if layer.index else 2) * layer.fan_in
-        of_group += rows * (formula(layer.activation).cost + products) * layer.fan_out
+    for layer, cost in zip(layout.layers, costs, strict=True):
+        of_group += rows * (formula(layer.activation).cost * layer.fan_out + cost)
     if layout.group.n_bytes > L1_BYTES:
         of_group += layout.n_parameters * LINE_LOADS
     vectors = layout.group.networks * layout.itemsize / layout.target.vector_bytes

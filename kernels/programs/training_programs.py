@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..vector.barriers import Worker
 from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol
 from . import strategy
 from .block_programs import NO_RULES, Rules, Task, block_program
-from .layers.layer import ColumnShard, Layer
+from .layers.layer import ColumnShard, Layer, Tensor
 from .memory import STATE, Layout, Trainable, Vector, Workspace, field_at
 from .passes import Decay, Destination, Update
 from .program import Program
@@ -48,6 +49,19 @@ class Kind(NamedTuple):
     rate_per: str = ""  # whether the learning rate changes with each "step" or "epoch"
     partial: bool = False  # whether more samples of the epoch follow these
     summed: bool = False  # whether a step descends the sum of a batch's losses, not their mean
+    factors: tuple[str, ...] = ()  # the names under which learning rates have factors, see `Pace`
+    decay_biases: bool = True  # whether an optimizer's weight decay shrinks tensors without penalties too
+
+
+class Pace(NamedTuple):
+    """How fast a tensor follows the optimizer: tensors that go alike share the scalars of a step.
+
+    A factor stands under a kind of tensor, "bias", or under one of a kind of layer, "Scale.weight", which comes first.
+    The values are in the record of settings, in the order of `Kind.factors`.
+    """
+
+    factor: str = ""  # the name under which the learning rate has one
+    decays: bool = True  # whether the optimizer's weight decay applies
 
 
 @dataclass(frozen=True)
@@ -100,9 +114,8 @@ class Training:
             return None
         named = zip(optimizer.vectors, self.live.vectors[1:], strict=True)
         vectors = {name: replace(vector, name=f"{name}.") for name, vector in named}
-        scalars = self.work.field("scalars", MAX_NUMBERS)
         clip_value = self.layout.setting("clip_value") if self.kind.rules.clip_value else None
-        return Update(self.kind.optimizer, self.parameters, vectors, scalars, clip_value)
+        return Update(self.kind.optimizer, self.parameters, vectors, self._scalars, clip_value)
 
     def programs(self, threads: int = 1) -> list[list[Program]]:
         """For each worker the programs of training, BEGIN_EPOCH to KEEP, then those of the different blocks."""
@@ -164,19 +177,43 @@ class Training:
 
     def _advance(self, program: Program) -> None:
         """Add what goes on to the next step: the optimizer, the random key, the penalties."""
-        program.add(
-            f"{self.kind.optimizer}_advance",
-            settings=self.layout.setting("optimizer"),
-            state=self._state("numbers", MAX_NUMBERS),
-            count=self.work.one if self.kind.summed else self.work.field("count"),
-            scale=self.work.field("scale"),
-            scalars=self.work.field("scalars", MAX_NUMBERS),
-        )
+        of_step = {
+            "settings": self.layout.setting("optimizer"),
+            "state": self._state("numbers", MAX_NUMBERS),
+            "count": self.work.one if self.kind.summed else self.work.field("count"),
+        }
+        for row, pace in enumerate(self._paces[1:], 1):
+            name = f"{self.kind.optimizer}_scalars{'' if pace.decays else '_without_decay'}"
+            program.add(name, **of_step, factor=self._factor(pace), scalars=self.work.scalars(row))
+        scale, scalars = self.work.field("scale"), self.work.scalars(0)
+        program.add(f"{self.kind.optimizer}_advance", **of_step, scale=scale, scalars=scalars)
         if self.kind.rules.random:
             program.add("draw_key", state=self._state("noise").address, key=self.work.field("key"))
         for i, (name, sums) in enumerate({"l2": "squares", "l1": "absolute_values"}.items()):
             if getattr(self.kind, name):
                 self._penalise(program, name, sums, self.work.field("decay", 2)[:, i : i + 1])
+
+    @cached_property
+    def _paces(self) -> tuple[Pace, ...]:
+        """The different paces, that of `advance` first; the scalars of each have a row of `Workspace.scalars`."""
+        tensors = ((layer, tensor) for layer in self.layout.trained for tensor in layer.tensors if tensor.trains)
+        return tuple(dict.fromkeys([Pace(), *(self._pace(*each) for each in tensors)]))
+
+    def _pace(self, layer: Layer, tensor: Tensor) -> Pace:
+        names = f"{type(layer.kind).__name__}.{tensor.kind}", tensor.kind
+        factor = next((name for name in names if name in self.kind.factors), "")
+        return Pace(factor, tensor.decays or self.kind.decay_biases)
+
+    def _factor(self, pace: Pace) -> Matrix:
+        """What a learning rate is multiplied by."""
+        if not pace.factor:
+            return self.work.one
+        i = self.kind.factors.index(pace.factor)
+        return self.layout.setting("factors")[:, i : i + 1]
+
+    def _scalars(self, layer: Layer, tensor: Tensor) -> Matrix:
+        """The scalars of a tensor's update."""
+        return self.work.scalars(self._paces.index(self._pace(layer, tensor)))
 
     def _state(self, name: str, cols: int = 1) -> Matrix:
         """A field of STATE."""

@@ -253,6 +253,24 @@ def advance(code, function, n_settings, n_state):
             s.store(value if isinstance(value, Vec) else s.const(value), place, i * s.lanes)
 
 
+@vector_function("settings:r*[1,k] state:r*[1,s] count:r*[1,1] factor:r*[1,1] scalars:w*[1,m]")
+def scalars_by_factor(code, function, names, n_state, decays):
+    """The scalars of the step that `advance` is about to take, with the learning rate, settings[0], times a factor.
+
+    Nothing else changes. `names` are those of the settings; without `decays` the weight decay counts as zero.
+    """
+    s = code.double()
+    settings, state, count, factor, scalars = code.arguments
+    values = {name: s.load(settings, i * s.lanes) for i, name in enumerate(names)}
+    values["learning_rate"] *= s.load(factor)
+    if not decays:
+        values["weight_decay"] = s.const(0.0)
+    numbers = [s.load(state, i * s.lanes) for i in range(n_state)]
+    *_, results = function(s, s.load(count), *values.values(), *numbers)
+    for i, value in enumerate(results):
+        s.store(value if isinstance(value, Vec) else s.const(value), scalars, i * s.lanes)
+
+
 @vector_function("rates position:r*[1,1] rate:w*[1,1]")
 def take_rate(code):
     """rate = number `position` of the numbers at the address `rates`; all are float64."""

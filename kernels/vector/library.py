@@ -151,7 +151,9 @@ def _state_layers(found: _Functions) -> None:
         state(f"scaled{suffix}", normalisation.scaled, columns, signature=normalisation.SCALED)
         shifted = normalisation.SCALED_AND_SHIFTED
         state(f"scaled_and_shifted{suffix}", normalisation.scaled, columns, signature=shifted)
+        state(f"sloped{suffix}", normalisation.sloped, columns)
         state(f"sums_of_products{suffix}", normalisation.sums_of_products, columns)
+        state(f"sums_below_zero{suffix}", normalisation.sums_of_products, columns, normalisation.below_zero)
         for over, across in (("neurons", columns), ("samples", not columns)):
             state(f"normalise_over_{over}{suffix}", normalisation.normalise, across)
             state(f"normalise_over_{over}_backward{suffix}", normalisation.normalise_backward, across)
@@ -214,6 +216,10 @@ def _state_formulas(found: _Functions) -> None:
         if optimizer.update:
             signature = elementwise.update_signature(optimizer.vectors)
             state(name, elementwise.update, optimizer.update, optimizer.n_scalars, signature=signature)
+            given = optimizer.advance, optimizer.settings, len(optimizer.state)
+            state(f"{name}_scalars", elementwise.scalars_by_factor, *given, True)
+            if "weight_decay" in optimizer.settings:
+                state(f"{name}_scalars_without_decay", elementwise.scalars_by_factor, *given, False)
 
 
 def _by_sample() -> dict[str, tuple[Any, ...]]:

@@ -43,21 +43,23 @@ class _Sum:
 def _vectors(code, n):
     """A loop over the vectors of n elements, to the end of the last line: gives (offset in bytes, which lanes count).
 
-    A line may hold several vectors, and what lies behind the last element must be zero to its end.
+    A line may hold several vectors, and what lies behind the last element must be zero to its end. An element of a
+    group is a line, so that all lanes count: then the second is None.
     """
     b, s = code.b, code.simd()
+    size = int64(s.itemsize * code.networks)
 
     @contextlib.contextmanager
     def loop():
-        stop = b.and_(b.add(b.mul(n, int64(s.itemsize)), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
+        stop = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
         with cgutils.for_range_slice(b, int64(0), stop, int64(s.vector_bytes), I64) as (j, _):
-            yield j, s.lanes_below(b.sub(n, b.sdiv(j, int64(s.itemsize))))
+            yield j, None if code.per_network else s.lanes_below(b.sub(n, b.sdiv(j, size)))
 
     return loop()
 
 
 def _only(s, inside, value):
-    return s.select(inside, value, s.const(0.0))
+    return value if inside is None else s.select(inside, value, s.const(0.0))
 
 
 def _store_number(s, value, start, i):
@@ -109,19 +111,35 @@ def scaled(code, columns):
             s.store(_only(s, inside, value), b.add(b.add(out, b.mul(row.index, out_row)), j))
 
 
+@vector_function(f"rows=out.rows n=out.cols {_OUT} y:r[r,c] y.row_stride x:r[r,c] x.row_stride slope:r*[1,m]")
+def sloped(code, columns):
+    """out = y where x > 0, else y * slope, a number a neuron. The lanes behind the last become zero; out may be y."""
+    b, s = code.b, code.simd()
+    rows, n, out, out_row, y, y_row, x, x_row, slopes = code.arguments
+    with cgutils.for_range(b, rows, intp=I64) as row:
+        of_row = s.splat_element(slopes, row.index) if columns else None
+        with _vectors(code, n) as (j, inside):
+            slope = of_row or s.load(b.add(slopes, j))
+            py, px, po = (b.add(b.add(p, b.mul(row.index, q)), j) for p, q in ((y, y_row), (x, x_row), (out, out_row)))
+            value = s.load(py)
+            value = s.select(s.less(s.const(0.0), s.load(px)), value, value * slope)
+            s.store(_only(s, inside, value), po)
+
+
 _PRODUCTS = "rows=x.rows n=x.cols x:r[r,c] x.row_stride d:r[r,c] d.row_stride out:w*[1,m]"
 
 
 @vector_function(_PRODUCTS)
-def sums_of_products(code, columns):
-    """out[j] = the sum of x * d over the samples, of neuron j; zeros behind the last one, to the end of the line."""
+def sums_of_products(code, columns, of_x=lambda s, x: x):
+    """out[j] = the sum of of_x(simd, x) * d over the samples, of neuron j; zeros behind the last, to the line's end."""
     b, s = code.b, code.simd()
     rows, n, x, x_row, d, d_row, out = code.arguments
     summed = _Sum(s)
 
     def add(row, j, inside):
         values = (s.load(b.add(b.add(p, b.mul(row, q)), j)) for p, q in ((x, x_row), (d, d_row)))
-        summed.add_product(*(_only(s, inside, value) for value in values))
+        of_sample, delta = (_only(s, inside, value) for value in values)
+        summed.add_product(of_x(s, of_sample), delta)
 
     if columns:
         with cgutils.for_range(b, rows, intp=I64) as row:
@@ -136,6 +154,11 @@ def sums_of_products(code, columns):
         with cgutils.for_range(b, rows, intp=I64) as row:
             add(row.index, j, inside)
         s.store(summed.value, b.add(out, j))
+
+
+def below_zero(s, x):
+    """min(x, 0); NaN stays."""
+    return s.select(s.less(s.const(0.0), x), s.const(0.0), x)
 
 
 _NUMBERS = "mean:w*[1,m] variance:w*[1,m] root:w*[1,m] epsilon:float"

@@ -415,6 +415,64 @@ def test_a_checkpoint_whose_folder_is_gone(tmp_path, blobs):
     assert load(tmp_path / "here").parameters.tobytes() == model.parameters.tobytes()
 
 
+# ---- the last of equally good epochs ----
+
+LESS = np.nextafter(0.5, 0)
+EQUAL = {  # values, then (best epoch, epochs done) where the first, and where the last of equally good epochs is kept
+    "equal ones count for patience": ([0.2, 0.5, 0.5, 0.4, 0.5, 0.5, 0.1, 0.6], (2, 5), (5, 5)),
+    "until a better one": ([0.5, 0.5, 0.5, 0.6, 0.6, 0.1, 0.2, 0.6], (4, 7), (5, 7)),
+    "not what is merely near": ([LESS, 0.5, LESS, 0.5, LESS, 0.5], (2, 5), (4, 5)),
+    "NaN": ([np.nan, 0.5, np.nan, 0.5, 0.3, 0.5], (2, 5), (4, 5)),
+    "none is equal": ([0.1, 0.2, 0.3, 0.2, 0.1, 0.0], (3, 6), (3, 6)),
+}
+
+
+@pytest.mark.parametrize("less", [False, True])
+@pytest.mark.parametrize("name", EQUAL)
+def test_the_last_of_equally_good_epochs(name, less, tmp_path):
+    """What is restored, and saved, is the last of them; how long the fit goes on is the same."""
+    values, *expected = EQUAL[name]
+    monitor = "val_score_error" if less else "val_score"
+    for keep_last, (best_epoch, done) in zip((False, True), expected, strict=True):
+        given, kept = Given(values), []
+        stopping = EarlyStopping(monitor, patience=3, keep_last=keep_last)
+        saving = ModelCheckpoint(tmp_path / "best", monitor, keep_last=keep_last)
+        callbacks = [stopping, saving, lambda m, kept=kept: kept.append(m.parameters.copy())]
+        history = given.fit(len(values), callbacks)
+        assert (stopping.best_epoch, len(history.loss)) == (best_epoch, done)
+        assert saving.best_epoch == best_epoch
+        best = kept[best_epoch - 1].tobytes()
+        assert given.model.parameters.tobytes() == best == load(tmp_path / "best").parameters.tobytes()
+
+
+def test_an_equal_value_is_the_best_one_exactly():
+    """A better value that is no improvement, by min_delta, is not kept; nor one that equals it."""
+    for keep_last, best_epoch in ((False, 1), (True, 4)):
+        given = Given([0.5, 0.55, 0.55, 0.5, 0.55])
+        stopping = EarlyStopping("val_score", patience=9, min_delta=0.1, keep_last=keep_last)
+        given.fit(5, [stopping])
+        assert (stopping.best, stopping.best_epoch) == (0.5, best_epoch)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_resumed_fit_keeps_the_last_of_equally_good_epochs(at, tmp_path):
+    values = [0.5, 0.2, 0.5, 0.5, 0.3, 0.2]
+    callback, history, kept, model = resumed(values, at, lambda: EarlyStopping("val_score", patience=5, keep_last=True))
+    assert (callback.best, callback.best_epoch, len(history.loss)) == (0.5, 4, 6)
+    before = Given(values)
+    before.fit(4, [])
+    want = before.model.parameters if at == 4 else kept[3 - at if at < 4 else -1]
+    np.testing.assert_array_equal(model.parameters, want)
+    saving, _, _, _ = resumed(values, at, lambda: ModelCheckpoint(tmp_path / "best", "val_score", keep_last=True))
+    assert (saving.saved is not None) == (at < 4)
+
+
+@pytest.mark.parametrize("make", [EarlyStopping, lambda keep_last: ModelCheckpoint("path", keep_last=keep_last)])
+def test_keep_last_is_true_or_false(make):
+    with pytest.raises(TypeError, match="keep_last must be True or False, got 1"):
+        make(keep_last=1)
+
+
 # ---- what is known from a History alone ----
 
 

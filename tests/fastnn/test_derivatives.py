@@ -19,6 +19,7 @@ from fastnn import (
     ExponentialDecay,
     LayerNorm,
     Model,
+    PReLU,
     Residual,
     Scale,
 )
@@ -623,6 +624,7 @@ SECOND = {
     "no hidden layer": [Dense(3, "softmax")],
     "kinds": [Dense(6, "tanh"), LayerNorm(0.1), Residual(Dense(6, "silu"), LayerNorm(0.01, "tanh")), Dense(3, "tanh")],
     "kinds at the inputs": [Residual(Dense(5, "gelu"), Dense(4)), LayerNorm(0.3, "exp"), Scale(), Dense(3, "softmax")],
+    "prelu": [PReLU(), Dense(7, "identity"), PReLU(), Residual(Dense(7, "tanh"), PReLU()), Dense(3, "softmax")],
     "batch": [BatchNorm(), Dense(6, "tanh"), BatchNorm(activation="silu"), Dense(3, "softmax")],
 }
 
@@ -648,14 +650,14 @@ def test_second_derivatives_equal_central_differences_of_first_ones(name):
         ends = [(model.jacobian(X + e)[:, k], model.jacobian(X - e)[:, k]) for e in h * np.eye(4)]
         want = np.stack([(above - below) / (2 * h) for above, below in ends], axis=2)
         far = np.abs(got - want) > 1e-8 * max(1, np.abs(want).max())
-        kinked = any(each in name.split() for each in cases.KINKED)
+        kinked = any(each in name.split() for each in (*cases.KINKED, "prelu"))
         assert far.any(axis=(1, 2)).sum() <= (2 if kinked else 0)
         np.testing.assert_allclose(got, np.swapaxes(got, 1, 2), atol=1e-13 * max(1, np.abs(got).max()))
         diagonal = model.hessian(X, output=k, diagonal=True)
         np.testing.assert_allclose(diagonal, np.einsum("nii->ni", got), atol=1e-13 * max(1, np.abs(got).max()))
 
 
-@pytest.mark.parametrize("name", ["tanh", "kinds", "batch"])
+@pytest.mark.parametrize("name", ["tanh", "kinds", "prelu", "batch"])
 def test_second_derivatives_in_float32_and_in_pieces(name, monkeypatch):
     model, exact = of_second(name, "float32"), of_second(name)
     exact.vector = model.vector

@@ -22,6 +22,7 @@ from fastnn import (
     Model,
     Momentum,
     Population,
+    PReLU,
     Residual,
     Scale,
     Stream,
@@ -330,6 +331,50 @@ def test_any_number_of_threads_gives_the_same_bits(batch_size, optimizer, dtype,
         padding_is_zero(model, model.parameters)
     assert found[1] == found[2] == found[3]
     assert shared
+
+
+WIDE = Embedding([1, 4, 2], [7, 40, 2], [60, 60, 1])
+ON_TABLES = {  # layers of as many neurons, which threads could share
+    "scale": [Scale()],
+    "prelu": [PReLU(0.1)],
+    "batch norm": [BatchNorm(activation="tanh")],
+    "layer norm": [LayerNorm(0.1)],
+    "residual": [Residual(Dense(124, "tanh")), Scale()],
+    "residual without products": [Residual(PReLU(), activation="tanh"), Dense(90, "tanh")],
+}
+
+
+@pytest.mark.parametrize("name", ON_TABLES)
+def test_threads_share_what_stands_on_tables(name, shared):
+    """Every worker computes all outputs of an Embedding, which belong to no thread alone."""
+    X, y, _ = samples(300)
+    found = []
+    for count in (1, 2, 3):
+        model = network([WIDE, *ON_TABLES[name], Dense(90, "tanh")])
+        model.fit(X, y, epochs=2, batch_size=32, optimizer="adam", threads=count, shuffle=False)
+        found.append((bits(model), tuple(model.history.loss)))
+    assert found[0] == found[1] == found[2]
+    assert shared
+    order = np.tile(np.arange(300), (2, 1))
+    exact = twin_of(network([WIDE, *ON_TABLES[name], Dense(90, "tanh")]))
+    given = {"optimizer": "adam", "loss_name": "softmax_cross_entropy"}
+    losses, _ = reference.train(exact, X, np.eye(N_OUT)[y], order, 32, 0.001, 0.9, 0.999, 1e-8, **given)
+    np.testing.assert_allclose(found[0][1], losses, rtol=1e-9)
+
+
+def test_threads_share_no_columns_of_a_table_as_wide_as_its_layer(shared):
+    codes, y = np.random.default_rng(0).integers(0, 50, (300, 1)), np.arange(300) % 3
+    found = []
+    for count in (1, 2, 3):
+        layers = [1, Embedding([0], [50], [70]), Dense(90, "tanh"), Dense(3, "softmax")]
+        model = Model(layers, loss="cross_entropy", dtype="float64", rng=0)
+        before = model.tensors[0]["embedding_0"].copy()
+        model.fit(codes, y, epochs=2, batch_size=32, threads=count)
+        found.append(bits(model))
+    assert found[0] == found[1] == found[2]
+    assert shared
+    moved = (model.tensors[0]["embedding_0"] != before).all(axis=1)
+    assert moved.sum() == len(np.unique(codes))
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -226,6 +226,7 @@ def test_ctrl_c_leaves_what_the_last_finished_epochs_left(monkeypatch):
         ({"dropout": 1.0}, "'dropout' parameter"),
         ({"learning_rate_init": 0}, "'learning_rate_init' parameter"),
         ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
+        ({"threads": True}, "'threads' parameter"),
     ],
 )
 def test_wrong_parameters(parameters, message):

@@ -1244,6 +1244,24 @@ def test_a_copy_goes_on(how, kind, solver, random_state, tmp_path):
     follow(mine, theirs, "fit", X, y, 1e-5 if solver == "lbfgs" else 1e-9)
 
 
+@pytest.mark.parametrize("how", [*COPIES, "from_sklearn"])
+@pytest.mark.parametrize(("solver", "rate"), [("sgd", 0.3), ("adam", 0.05)])
+def test_a_copy_goes_on_with_early_stopping(how, solver, rate):
+    """Where no further epoch is better, scikit-learn keeps the last one, because its best coefficients are these."""
+    X, y = samples("binary")
+    mine, theirs = pair("binary", solver=solver, learning_rate_init=rate, early_stopping=True, warm_start=True)
+    for each in (mine, theirs):
+        attempt(each.fit, X, y)
+    mine = fastnn.MLPClassifier.from_sklearn(theirs) if how == "from_sklearn" else COPIES[how](mine)
+    best = theirs.best_validation_score_
+    for each in (mine, theirs):
+        each.set_params(max_iter=3)
+    opposite = y.max() + y.min() - y
+    for _ in range(2):
+        follow(mine, theirs, "fit", X, opposite)
+        assert theirs.best_validation_score_ == best
+
+
 def test_a_clone_has_only_the_parameters():
     mine, theirs = pair("binary", hidden_layer_sizes=(4, 2), alpha=0.5)
     attempt(mine.fit, *samples("binary"))

@@ -339,6 +339,7 @@ WRONG = [
     ({"optimizer": Adam(CosineDecay(np.array([0.1, 0.2]), 5))}, "optimizer must be the same for all groups"),
     ({"optimizer": ["adam", "sgd"]}, "optimizer must be the same for all groups"),
     ({"stopping": Halving()}, "stopping must be a Patience or None"),
+    ({"dropout": [CosineDecay(np.array([0.1, 0.2]), 3)]}, "dropout must be the same for all groups"),
     ({"rows": None}, "unexpected keyword argument 'rows'"),
     ({"l2": -1}, "l2 must be a finite number at least 0, got -1"),
     ({"min_rows": 1}, "min_rows must be at least 2, got 1"),

@@ -1,4 +1,4 @@
-"""Residual, Scale, LayerNorm and BatchNorm in whole networks: against the reference and by central differences."""
+"""Kinds of layers but Embedding in whole networks: against the reference and by central differences."""
 
 import copy
 import itertools
@@ -12,11 +12,11 @@ import safetensors
 import scipy.sparse
 
 import fastnn
-from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, RMSprop, Scale, Stream
+from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, PReLU, Residual, RMSprop, Scale, Stream
 from fastnn.checks import calls
 from fastnn.kernels import reference
 from fastnn.kernels.programs import strategy
-from fastnn.kernels.programs.layers import batch_norm, layer_norm, residual, scale
+from fastnn.kernels.programs.layers import batch_norm, layer_norm, prelu, residual, scale
 from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.kernels.running import entry, pool, records
 from fastnn.network import threads
@@ -33,6 +33,8 @@ NETS = {
     "nested": [Dense(9, "tanh"), Residual(Residual(Dense(9, "gelu")), Dense(9, "tanh"), activation="silu")],
     "nested at once": [Residual(Residual(Residual(Dense(6, "tanh"))), Dense(6, "gelu")), Dense(20, "tanh")],
     "scale": [Scale(), Dense(17, "tanh"), Scale()],
+    "prelu": [PReLU(), Dense(17, "identity"), PReLU(-0.5), Dense(9, "tanh"), PReLU()],
+    "prelu in a residual": [Residual(PReLU(), Residual(PReLU(0.0), activation="tanh"), Dense(6, "identity")), PReLU()],
     "layer norm": [LayerNorm(), Dense(17, "identity"), LayerNorm(0.1, "gelu")],
     "batch norm": [BatchNorm(), Dense(17, "identity"), BatchNorm(0.3, 0.1, "tanh")],
     "norms in a residual": [Residual(LayerNorm(), Scale(), Dense(20, "tanh"), Dense(6, "identity")), LayerNorm()],
@@ -41,6 +43,7 @@ NETS = {
         BatchNorm(activation="softplus"),
         Residual(LayerNorm(), Dense(33, "sigmoid"), Residual(Scale(), BatchNorm()), Dense(9, "identity")),
         Scale(),
+        PReLU(),
     ],
     "layers without products": [Scale(), Residual(LayerNorm(activation="sigmoid")), Residual(Scale(), Scale())],
 }
@@ -157,9 +160,9 @@ def test_a_relu_after_the_sum(how):
 def any_network(width, dtype, target, how):
     """Every kind in the kernels' memory, with activations that are not zero at zero."""
     kinds = [scale.Scale(), DENSE, residual.Residual((-1,)), layer_norm.LayerNorm(0.1), DENSE]
-    kinds += [batch_norm.BatchNorm(0.1, 0.2), DENSE, residual.Residual((4,)), DENSE]
-    names = ["identity", "tanh", "tanh", "exp", "tanh", "sigmoid", "tanh", "softplus", "identity"]
-    return Net([*[width] * 5, *[width + 1] * 4, 2], names, dtype, width, target=target, orientation=how, kinds=kinds)
+    kinds += [batch_norm.BatchNorm(0.1, 0.2), DENSE, residual.Residual((4,)), prelu.PReLU(0.25), DENSE]
+    names = ["identity", "tanh", "tanh", "exp", "tanh", "sigmoid", "tanh", "softplus", "identity", "identity"]
+    return Net([*[width] * 5, *[width + 1] * 5, 2], names, dtype, width, target=target, orientation=how, kinds=kinds)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -231,7 +234,7 @@ def test_fits_equal_the_reference(name, optimizer, how):
         same(model, want, 1e-9)
 
 
-@pytest.mark.parametrize("name", ["nested", "all", "layer norm"])
+@pytest.mark.parametrize("name", ["nested", "all", "layer norm", "prelu"])
 def test_float32_fits_equal_the_reference(name, how):
     model = network(NETS[name], dtype="float32")
     X, y, rows = samples(128, dtype="float32")
@@ -259,8 +262,11 @@ RULES = {
 }
 
 
+RULED = [("all", "sgd"), ("nested", "adam"), ("norms in a residual", "sgd"), ("prelu", "adam")]
+
+
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("name", "optimizer"), [("all", "sgd"), ("nested", "adam"), ("norms in a residual", "sgd")])
+@pytest.mark.parametrize(("name", "optimizer"), RULED)
 def test_rules_equal_the_reference(name, rule, optimizer, how):
     """Penalties and limits of norms are of the weights of dense layers alone."""
     n, batch_size = 63, 20
@@ -309,11 +315,13 @@ WIDE = {
         Residual(LayerNorm(), Dense(200, "gelu"), Scale(), Dense(200, "identity"), activation="tanh"),
     ],
     "wide and narrow": [
-        Residual(Dense(90, "tanh"), LayerNorm(), Dense(40, "identity")),
+        PReLU(),
+        Residual(Dense(90, "tanh"), LayerNorm(), PReLU(), Dense(40, "identity")),
         Dense(7, "tanh"),
         Residual(Dense(70, "tanh"), Residual(Scale(), LayerNorm()), Dense(7, "identity")),
         Dense(130, "identity"),
         LayerNorm(activation="silu"),
+        PReLU(),
     ],
 }
 
@@ -486,7 +494,7 @@ def test_levenberg_marquardt_refuses_it():
 
 def test_levenberg_marquardt_takes_the_other_kinds():
     """It takes the derivatives of each output in each sample by the parameters."""
-    layers = [Dense(5, "tanh"), Residual(LayerNorm(), Scale(), Dense(5, "tanh"))]
+    layers = [Dense(5, "tanh"), Residual(LayerNorm(), Scale(), Dense(5, "tanh")), PReLU()]
     model = network(layers, loss="quadratic")
     X, _, _ = samples(40)
     outputs, exact, inference = model.predict(X), twin_of(model), model._network.inference
@@ -617,6 +625,46 @@ def test_an_interrupted_fit_keeps_those_of_the_last_epoch(monkeypatch):
     assert bits(models[0]) == bits(models[1])
 
 
+# ---- PReLU ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slopes_of_any_sign(dtype, how):
+    """What a neuron gives does not tell then which side it is on. At zero it gives zero and has the slope."""
+    model = network([PReLU(), Dense(20, "identity"), PReLU(), Dense(9, "tanh")], dtype=dtype)
+    r, tolerance = np.random.default_rng(4), 2000 * EPS[dtype]
+    for i in (0, 2):
+        model.weights[i][...] = r.normal(size=model.weights[i].shape)
+        model.weights[i][:2] = 0, -1
+    exact = twin_of(model)
+    for n in (1, 5, 33, 300):
+        X, y, rows = samples(n, dtype=dtype)
+        X[::3, 1:4] = 0
+        want = reference.input_gradients(exact, X.astype("f8"))
+        np.testing.assert_allclose(model.input_gradients(X), want, atol=tolerance)
+        V = r.normal(size=X.shape).astype(dtype)
+        np.testing.assert_allclose(model.jvp(X, V), np.einsum("nij,nj->ni", want, V), atol=tolerance)
+        _, want = reference.gradients(exact, X.astype("f8"), rows, "softmax_cross_entropy")
+        for got, parts in zip(model.gradients(X, y), want, strict=True):
+            np.testing.assert_allclose(got[0].T, parts[0] / n, atol=tolerance)
+        d_a = r.normal(size=(n, 3)).astype(dtype)
+        outputs, d_x, _ = reference.backward(exact, X.astype("f8"), d_a.astype("f8"))
+        np.testing.assert_allclose(model.forward(X), outputs, atol=tolerance)
+        _, got = model.backward(X, d_a, inputs=True)
+        np.testing.assert_allclose(got, d_x, atol=tolerance)
+
+
+def test_a_slope_that_is_no_number_shows(how):
+    model = network([Dense(9, "identity"), PReLU(), Dense(9, "tanh")])
+    X, y, _ = samples(40)
+    below = model.hidden_activations(X)[0][:, 3] <= 0
+    model.weights[1][3] = np.nan
+    outputs = model.predict(X)
+    np.testing.assert_array_equal(np.isnan(outputs), np.tile(below[:, None], 3))
+    with pytest.raises(fastnn.DivergenceError):
+        model.fit(X, y, epochs=1, batch_size=40)
+
+
 # ---- the model ----
 
 EVERY = [  # each kind, with its settings
@@ -625,6 +673,7 @@ EVERY = [  # each kind, with its settings
     Residual(LayerNorm(1e-3, "tanh"), Residual(Scale(), Dense(9, "silu")), activation="relu"),
     LayerNorm(),
     Scale(),
+    PReLU(0.1),
 ]
 
 
@@ -636,7 +685,7 @@ def names_of(layers):
             found += names_of(layer.layers)
         else:
             running = ["running_mean", "running_variance"] * isinstance(layer, BatchNorm)
-            found.append(["weight", *(["bias"] * (not isinstance(layer, Scale))), *running])
+            found.append(["weight", *(["bias"] * (not isinstance(layer, (Scale, PReLU)))), *running])
     return found
 
 
@@ -705,7 +754,10 @@ def test_the_repr_makes_such_a_model():
     model = network(EVERY)
     again = Model([6, *model.layers], loss="cross_entropy", dtype="float64")
     assert repr(again) == repr(model)
-    named = {name: getattr(fastnn, name) for name in ("Model", "Dense", "Residual", "Scale", "LayerNorm", "BatchNorm")}
+    named = {
+        name: getattr(fastnn, name)
+        for name in ("Model", "Dense", "PReLU", "Residual", "Scale", "LayerNorm", "BatchNorm")
+    }
     evaluated = eval(repr(model), named)
     assert evaluated.layers == model.layers
     assert (evaluated.dtype, evaluated.loss_name, evaluated.sizes) == ("float64", "cross_entropy", model.sizes)
@@ -714,8 +766,8 @@ def test_the_repr_makes_such_a_model():
 def test_summary_and_sizes():
     model = network(EVERY)
     model.freeze([1, -1])
-    assert model.sizes == (6, 9, 9, 9, 9, 9, 9, 9, 3)
-    trained = 6 * 9 + 9 + 9 * 2 + 9 * 2 + 9 + 9 * 9 + 9 + 9 * 2 + 9 + 9 * 3 + 3
+    assert model.sizes == (6, 9, 9, 9, 9, 9, 9, 9, 9, 3)
+    trained = 6 * 9 + 9 + 9 * 2 + 9 * 2 + 9 + 9 * 9 + 9 + 9 * 2 + 9 + 9 + 9 * 3 + 3
     assert model.n_parameters == trained
     assert model.summary().splitlines() == [
         "layer  units  activation       parameters  trains",
@@ -728,14 +780,15 @@ def test_summary_and_sizes():
         "           9  Residual, relu            0",
         "    5      9  LayerNorm                18  yes",
         "    6      9  Scale                     9  yes",
-        "    7      3  softmax                  30  frozen",
+        "    7      9  PReLU                     9  yes",
+        "    8      3  softmax                  30  frozen",
         "6 inputs, loss cross_entropy, float64",
-        f"{trained} parameters, of which {trained - 18 - 30} train; 4.0 KiB with their padding",
+        f"{trained} parameters, of which {trained - 18 - 30} train; 4.1 KiB with their padding",
     ]
     assert "Residual, relu" in model._repr_html_()
 
 
-@pytest.mark.parametrize("frozen", [[0], [1], [2, 3], [4], [0, 1, 2, 3], [5, 6, 7], [0, 2, 4, 6]])
+@pytest.mark.parametrize("frozen", [[0], [1], [2, 3], [4], [0, 1, 2, 3], [5, 6, 8], [7], [0, 2, 4, 6]])
 def test_frozen_layers_stay(frozen, how):
     """Whatever kind they are of; the others have the gradients of the network where all train."""
     model, free = network(EVERY), network(EVERY)
@@ -767,11 +820,11 @@ def test_frozen_below_a_residual_that_begins_at_the_inputs(how):
 
 def test_another_head():
     model = network(EVERY)
-    model.freeze([1, 7])
+    model.freeze([1, 8])
     X, _, _ = samples(20)
     before, tensors = model.hidden_activations(X), [dict(each) for each in model.tensors]
     model.replace_head(5, rng=3)
-    assert model.sizes == (6, 9, 9, 9, 9, 9, 9, 9, 5)
+    assert model.sizes == (6, 9, 9, 9, 9, 9, 9, 9, 9, 5)
     assert model.frozen == {1}
     for kept, now in zip(tensors[:-1], model.tensors, strict=False):
         assert all(np.array_equal(kept[name], now[name]) for name in kept)
@@ -789,7 +842,7 @@ def test_hidden_activations_have_the_sums():
     np.testing.assert_array_equal(summed, np.maximum(first + scaled, 0))
 
 
-@pytest.mark.parametrize("name", ["residual of the inputs", "layer norm", "batch norm", "scale", "all"])
+@pytest.mark.parametrize("name", ["residual of the inputs", "layer norm", "batch norm", "scale", "prelu", "all"])
 def test_samples_of_all_kinds(name):
     """Bytes with a scale, sparse rows, float32 in a float64 model, a stream: the bits of the same numbers."""
     r = np.random.default_rng(0)
@@ -831,13 +884,14 @@ def test_a_batch_of_no_weight_changes_no_running_statistics():
 def test_initial_parameters():
     """Names draw the weights of dense layers, as in a network without the other kinds."""
     plain = Model([6, Dense(9, "tanh"), 3], init="normal", rng=5)
-    model = Model([6, Scale(), Dense(9, "tanh"), BatchNorm(), LayerNorm(), 3], init="normal", rng=5)
-    for i, j in ((0, 1), (1, 4)):
+    model = Model([6, Scale(), Dense(9, "tanh"), BatchNorm(), LayerNorm(), PReLU(-0.5), 3], init="normal", rng=5)
+    for i, j in ((0, 1), (1, 5)):
         np.testing.assert_array_equal(model.weights[j], plain.weights[i])
         np.testing.assert_array_equal(model.biases[j], plain.biases[i])
     for i in (0, 2, 3):
         for name, tensor in model.tensors[i].items():
             assert (tensor == (1 if name in ("weight", "running_variance") else 0)).all()
+    assert (model.weights[4] == -0.5).all()
     pair = np.full(9, 2.0), np.full(9, 3.0)
     given = [(np.arange(6), []), "zeros", pair, "scaled", "scaled"]
     model = Model([6, Scale(), Dense(9, "tanh"), BatchNorm(), LayerNorm(), 3], init=given, rng=5)
@@ -870,6 +924,15 @@ ERRORS = {
     ),
     "softmax of a sum": (lambda: Residual(Dense(6), activation="softmax"), ValueError, "activation must be one of"),
     "softmax of a norm": (lambda: LayerNorm(activation="softmax"), ValueError, "activation must be one of"),
+    "slope NaN": (lambda: PReLU(np.nan), ValueError, "init must be a finite number, got nan"),
+    "slope infinite": (lambda: PReLU(-np.inf), ValueError, "init must be a finite number, got -inf"),
+    "slope a string": (lambda: PReLU("zeros"), TypeError, "init must be a number, got 'zeros'"),
+    "slope for float32": (
+        lambda: Model([6, Residual(PReLU(1e39)), 1]),
+        ValueError,
+        r"init of PReLU must be a finite number in float32, got 1e\+39",
+    ),
+    "slopes last": (lambda: Model([6, Dense(3), PReLU()]), ValueError, r"the last layer must be Dense, got PReLU\(ini"),
     "epsilon zero": (lambda: LayerNorm(0.0), ValueError, "epsilon must be"),
     "epsilon NaN": (lambda: BatchNorm(epsilon=np.nan), ValueError, "epsilon must be"),
     "epsilon a string": (lambda: LayerNorm("tanh"), TypeError, "epsilon must be"),

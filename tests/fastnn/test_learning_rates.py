@@ -7,7 +7,20 @@ import pickle
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, CosineDecay, ExponentialDecay, InverseScaling, Model, Momentum, OneCycle, StepDecay
+import fastnn
+from fastnn import (
+    SGD,
+    Adam,
+    CosineDecay,
+    ExponentialDecay,
+    InverseScaling,
+    Model,
+    Momentum,
+    OneCycle,
+    Population,
+    RateFunction,
+    StepDecay,
+)
 from fastnn.kernels import reference
 from fastnn.kernels.programs import strategy
 from fastnn.kernels.running import entry
@@ -32,7 +45,8 @@ SCHEDULES = {
     "inverse scaling": InverseScaling(0.02, per="step"),
     "cosine": CosineDecay(0.02, length=5, warmup=2, final=0.001),
     "one cycle": OneCycle(0.02, length=40),
-    "function": learning_rates.FromFunction(lambda epoch: 0.02 / (1 + epoch)),
+    "function": RateFunction(lambda epoch: 0.02 / (1 + epoch)),
+    "function of the step": RateFunction(lambda step: 0.02 / (1 + step / 9), per="step"),
 }
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
 
@@ -66,6 +80,15 @@ def test_cosine_with_warm_up():
     assert rates[8] == pytest.approx(0.45)  # half way
     assert (np.diff(rates[4:13]) < 0).all()
     assert rates[12:].tolist() == [0.1] * 3
+
+
+def test_cosine_that_holds_its_top():
+    """Flat, then half a cosine; the cosine is that of a shorter schedule that begins later."""
+    rates = CosineDecay(0.8, length=10, warmup=2, hold=3, final=0.1).rates(0, 12)
+    np.testing.assert_allclose(rates[:6], [0.4, 0.8, 0.8, 0.8, 0.8, 0.8])
+    np.testing.assert_array_equal(rates[5:], CosineDecay(0.8, length=5, final=0.1).rates(0, 7))
+    flat = [1.0] * 8 + [0.5 * (1 + math.cos(math.pi * (2 * t / 16 - 1))) for t in range(8, 16)]  # RealMLP's flat_cos
+    np.testing.assert_allclose(CosineDecay(1.0, 16, hold=8).rates(0, 17), [*flat, 0.0], atol=1e-12)
 
 
 def test_one_cycle():
@@ -129,7 +152,7 @@ def test_two_fits_are_one_longer_fit(name, optimizer, calls_are, short_calls):
     if calls_are == "of one step":
         short_calls()
     twice.fit(X, y, epochs=2, batch_size=7, optimizer=made)
-    if name != "function":
+    if not name.startswith("function"):
         twice, made = pickle.loads(pickle.dumps((twice, made)))
     twice.fit(X, y, epochs=3, batch_size=7, optimizer=made)
     np.testing.assert_array_equal(once.parameters, twice.parameters)
@@ -192,6 +215,8 @@ def test_a_rate_of_zero_changes_nothing():
         (lambda: ExponentialDecay(0.1, -1), "gamma must be a finite number above 0, got -1"),
         (lambda: InverseScaling(0.1, 0), "power must be a finite number above 0, got 0"),
         (lambda: CosineDecay(0.1, 5, warmup=5), "warmup must be at most 4, got 5"),
+        (lambda: CosineDecay(0.1, 5, warmup=2, hold=3), "hold must be at most 2, got 3"),
+        (lambda: CosineDecay(0.1, 5, hold=-1), "hold must be at least 0, got -1"),
         (lambda: CosineDecay(0.1, 5, final=-1), "final must be a finite number at least 0, got -1"),
         (lambda: OneCycle(0.1, 2), "length must be at least 3, got 2"),
         (lambda: OneCycle(0.1, 5, rise=1.0), "rise must be a finite number above 0 and below 1, got 1.0"),
@@ -214,7 +239,7 @@ def test_a_function_that_gives_no_rate(rate, shown):
     def stop_chunks(model):
         next(seen)
 
-    with pytest.raises(ValueError, match=f"learning_rate must be a finite number at least 0, got {shown}"):
+    with pytest.raises(ValueError, match=f"learning_rate of epoch 3 must be a finite number at least 0, got {shown}"):
         model.fit(
             X,
             y,
@@ -241,7 +266,7 @@ def test_no_rate_is_asked_for_behind_the_last(per, callbacks):
         return rates[t]
 
     Model([5, 9, 3], rng=0).fit(
-        X, y, epochs=3, batch_size=7, optimizer=SGD(learning_rates.FromFunction(rate, per)), callbacks=callbacks
+        X, y, epochs=3, batch_size=7, optimizer=SGD(RateFunction(rate, per)), callbacks=callbacks
     )
     assert set(seen) == set(range(n))
 
@@ -299,3 +324,102 @@ def test_rates_that_change_after_they_were_checked(blobs, monkeypatch):
     monkeypatch.undo()
     twin.fit(X, y, epochs=3, batch_size=10, optimizer=SGD(0.05))
     np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
+# ---- functions of one's own ----
+
+
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_members_by_a_function_are_models(per):
+    """In fits that go on, of members that take different numbers of steps. No rate behind the last is asked for."""
+    X, y = samples(61, [5, 9, 3])
+    seen, batches = [], np.array([7, 7, 31])
+    optimizer, noted = (
+        Momentum(RateFunction(function, per))
+        for function in (lambda t: 0.05 / (1 + t), lambda t: seen.append(t) or 0.05 / (1 + t))
+    )
+    population = Population([5, 9, 3], 3, dtype="float64", rng=0)
+    models = [Model([5, 9, 3], dtype="float64", rng=i) for i in range(3)]
+    for epochs in (np.array([2, 1, 3]), np.array([0, 3, 2])):
+        population.fit(X, y, epochs=epochs, batch_size=batches, optimizer=noted)
+        for model, n, size in zip(models, epochs.tolist(), batches.tolist(), strict=True):
+            model.fit(X, y, epochs=n, batch_size=size, optimizer=optimizer)
+    assert set(seen) == set(range({"epoch": 5, "step": 4 * 9}[per]))
+    for i, model in enumerate(models):
+        np.testing.assert_allclose(population[i].parameters, model.parameters, rtol=1e-9, atol=1e-12)
+
+
+def test_a_function_of_the_step_goes_on_from_fit_to_fit():
+    """As a plain fit whose rates are those of a schedule with the same formula."""
+    X, y = samples(61, [5, 9, 3])
+    one, other = Model([5, 9, 3], rng=0), Model([5, 9, 3], rng=0)
+    rate = RateFunction(lambda step: 0.6 / (step + 1) ** 0.5, per="step")
+    for epochs in (1, 3, 2):
+        one.fit(X, y, epochs=epochs, batch_size=7, optimizer=SGD(rate))
+    other.fit(X, y, epochs=6, batch_size=7, optimizer=SGD(InverseScaling(0.6, per="step")))
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+@pytest.mark.parametrize("rate", [-0.5, np.nan])
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_rate_that_is_none_names_where_it_is(per, rate):
+    """Of a model, of a population, and of a step on a gradient from outside; nothing changes by then."""
+    X, y = samples(60, [5, 9, 3])
+    at = {"epoch": 2, "step": 2 * 6}[per]
+    optimizer = SGD(RateFunction(lambda t: 0.1 if t < at else rate, per))
+    message = f"learning_rate of {per} {at} must be a finite number at least 0, got {rate}"
+    model, twin = Model([5, 9, 3], rng=0), Model([5, 9, 3], rng=0)
+    for each, epochs in ((model, 2), (twin, 2)):
+        each.fit(X, y, epochs=epochs, batch_size=10, optimizer=optimizer)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, y, epochs=1, batch_size=10, optimizer=optimizer)
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    population = Population.from_models([twin, twin])
+    with pytest.raises(ValueError, match=message):
+        population.fit(X, y, epochs=1, batch_size=10, optimizer=optimizer)
+    np.testing.assert_array_equal(population[1].parameters, twin.parameters)
+
+
+def test_steps_from_outside_by_a_function_of_the_step():
+    X, _ = samples(60, [5, 9, 3])
+    model, twin = Model([5, 9, 3], dtype="float64", rng=0), Model([5, 9, 3], dtype="float64", rng=0)
+    population = Population.from_models([twin])
+    optimizer = SGD(RateFunction(lambda step: 0.1 / (1 + step), per="step"))
+    for t in range(3):
+        d_a = model.forward(X) / 60
+        gradient, before = model.backward(X, d_a), model.vector.copy()
+        model.step(X, d_a, optimizer=optimizer)
+        np.testing.assert_allclose(model.vector, before - 0.1 / (1 + t) * gradient, rtol=1e-12)
+        population.step(X, d_a[None], optimizer=optimizer)
+        np.testing.assert_allclose(population[0].vector, model.vector, rtol=1e-12)
+
+
+def test_what_is_no_function():
+    with pytest.raises(TypeError, match=r"function must be callable with the number of an epoch or step, got 0.1"):
+        RateFunction(0.1)
+    with pytest.raises(ValueError, match=r"per must be one of 'epoch', 'step', got 'batch'"):
+        RateFunction(lambda t: 0.1, per="batch")
+    X, y = samples(60, [5, 9, 3])
+    with pytest.raises(TypeError, match=r"learning_rate of step 0 must be a number, got None"):
+        Model([5, 9, 3]).fit(X, y, epochs=1, batch_size=7, optimizer=SGD(RateFunction(lambda t: None, per="step")))
+
+
+def slower(step):
+    return 0.1 / (1 + step)
+
+
+def test_what_of_a_function_is_kept(tmp_path):
+    """A pickle has a function of a module, and goes on; a file leaves the optimizer's state out, and says so."""
+    X, y = samples(60, [5, 9, 3])
+    rate = RateFunction(slower, per="step")
+    assert rate == RateFunction(slower, "step") != RateFunction(slower)
+    for made in (Model([5, 9, 3], rng=0), Population([5, 9, 3], 2, rng=0)):
+        made.fit(X, y, epochs=2, batch_size=10, optimizer=Adam(rate))
+        copied, again = pickle.loads(pickle.dumps((made, rate)))
+        with pytest.warns(UserWarning, match="not saved, because (its|a) learning rate"):
+            made.save(tmp_path / "file")
+        loaded = fastnn.load(tmp_path / "file")
+        for each in (made, copied, loaded):
+            each.fit(X, y, epochs=1, batch_size=10, optimizer=Adam(again))
+        np.testing.assert_array_equal(copied.predict(X), made.predict(X))
+        assert (loaded.predict(X) != made.predict(X)).any()

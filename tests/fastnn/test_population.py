@@ -29,12 +29,13 @@ from fastnn import (
     OneCycle,
     Patience,
     Population,
+    PReLU,
     Residual,
     RMSprop,
     Rprop,
     Scale,
+    StepDecay,
 )
-from fastnn.kernels.programs.layers.dense import DENSE
 
 from ..cases import DTYPES
 
@@ -46,13 +47,18 @@ SIZES = [5, 7, 1]
 ENGINES = {"one by one": ("train_members", "one_by_one"), "in lanes": ("train_groups", "lanes")}
 
 
+def takes_lanes(layout):
+    """Whether programs can be written for a network in each lane."""
+    return all(layer.kind.group_cost(layer) is not None for layer in layout.layers)
+
+
 @pytest.fixture(autouse=True, params=ENGINES)
 def engine(request, monkeypatch):
     """Members train one after another, or in lanes. Then models compute row-major, whose sums have the same order."""
     in_lanes = request.param == "in lanes"
 
     def lanes_pay(layout, batch_size):
-        return in_lanes and batch_size <= layout.block_rows and all(kind == DENSE for kind in layout.kinds)
+        return in_lanes and batch_size <= layout.block_rows and takes_lanes(layout)
 
     monkeypatch.setattr("fastnn.kernels.programs.strategy.lanes_pay", lanes_pay)
     if in_lanes:
@@ -166,6 +172,9 @@ def slower(epoch):
         lambda r: Momentum(r, nesterov=True),
         lambda r: Adam(0.01, beta1=r, beta2=r, epsilon=r, epsilon_hat=True),
         lambda r: AdamW(r, weight_decay=r),
+        lambda r: AdamW(r, weight_decay=StepDecay(r, every=2, gamma=0.5)),
+        lambda r: AdamW(CosineDecay(r, length=18, per="step"), weight_decay=slower),
+        lambda r: Lion(CosineDecay(0.01, length=4), weight_decay=CosineDecay(r, length=4, hold=1), clip_value=r),
         lambda r: Nadam(0.01, momentum_decay=r),
         lambda r: RMSprop(r, clip_norm=r),
         lambda r: Lion(0.01, beta1=r),
@@ -185,6 +194,80 @@ def test_every_number_of_an_optimizer_may_be_an_array(optimizer):
         alone = {"optimizer": [optimizer(number) for number in numbers.tolist()]}
         fitted(models, alone, X, y, epochs=epochs, batch_size=20)
         same(population, models)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch_size", [16, 75])
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        lambda r: StepDecay(r, every=2, gamma=0.5),
+        lambda r: [CosineDecay(r, length=4, hold=1), 0.3],
+        lambda r: [0.0, lambda epoch: 0.6 / (1 + epoch)],
+        lambda r: lambda epoch: 0.4 * (epoch % 2),
+    ],
+)
+def test_dropout_and_weight_decay_may_change_by_epoch(dropout, batch_size, dtype):
+    """In populations whose members stop at other epochs, with optimizers of several kinds; a further fit goes on."""
+    sizes, numbers = [5, 7, 6, 1], np.array([0.05, 0.3, 0.2, 0.6, 0.1])
+    X, y = data(dtype=dtype)
+
+    def optimizers(numbers):
+        made = [AdamW(0.01, weight_decay=StepDecay(r, every=2)) for r in numbers]
+        return [*made[:3], Lion(0.01, weight_decay=slower), Adam(0.01)]
+
+    population, models = Population(sizes, 5, dtype=dtype, rng=0), models_of(5, sizes, dtype=dtype)
+    epochs = np.array([4, 2, 5, 3, 4])
+    for _ in range(2):
+        options = {"batch_size": batch_size, "threads": 2}
+        made = optimizers(numbers.tolist())
+        population.fit(X, y, epochs=epochs, optimizer=made, dropout=dropout(numbers), **options)
+        alone = {"epochs": epochs.tolist(), "optimizer": made}
+        fitted(
+            models, alone | {"dropout": [dropout(number) for number in numbers.tolist()]}, X, y, batch_size=batch_size
+        )
+        same(population, models)
+        joined = Population.from_models([*models[:2], *population[2:]])
+        assert joined.vectors.tobytes() == population.vectors.tobytes()
+        population = joined
+
+
+def test_weight_decay_goes_on_where_each_member_stands(tmp_path):
+    """After a file: members that have done other numbers of epochs have other weight decays in one round."""
+    X, y = data()
+    population, models = Population(SIZES, 4, rng=0), models_of(4)
+    made = AdamW(0.02, weight_decay=CosineDecay(np.array([0.9, 0.5, 0.7, 0.2]), length=7))
+    alone = [AdamW(0.02, weight_decay=CosineDecay(first, length=7)) for first in (0.9, 0.5, 0.7, 0.2)]
+    epochs = [3, 0, 5, 2]
+    population.fit(X, y, epochs=np.array(epochs), batch_size=16, optimizer=made)
+    population.save(tmp_path / "file")
+    pickled, population = pickle.loads(pickle.dumps(population)), fastnn.load(tmp_path / "file")
+    population.fit(X, y, epochs=4, batch_size=16, optimizer=made)
+    pickled.fit(X, y, epochs=4, batch_size=16, optimizer=made)
+    for model, optimizer, before in zip(models, alone, epochs, strict=True):
+        for more in (before, 4):
+            model.fit(X, y, epochs=more, batch_size=16, optimizer=optimizer, threads=1)
+    same(population, models)
+    same(pickled, models)
+    population.fit(X, y, epochs=1, batch_size=16, optimizer=AdamW(weight_decay=slower))
+    with pytest.warns(UserWarning, match="because a learning rate or a weight decay is a function"):
+        population.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize("count", [2, 9, 17])
+def test_weight_decay_goes_on_after_ctrl_c(count, interrupt_after, engine):
+    """Each member does the epochs that it lacks: all have the bits of a fit without Ctrl-C."""
+    X, y = data()
+    made = AdamW(0.02, weight_decay=CosineDecay(np.array([0.9, 0.5, 0.7, 0.2]), length=5))
+    population, whole = Population(SIZES, 4, rng=0), Population(SIZES, 4, rng=0)
+    options = {"batch_size": 16, "optimizer": made, "threads": 1}
+    whole.fit(X, y, epochs=5, **options)
+    with interrupt_after(count, name=ENGINES[engine][0]):
+        population.fit(X, y, epochs=5, **options)
+    done = population.history.epochs
+    assert done.max() < 5
+    population.fit(X, y, epochs=5 - done, **options)
+    assert [left(model) for model in population] == [left(model) for model in whole]
 
 
 def test_rules_batches_and_epochs_may_differ():
@@ -222,6 +305,32 @@ def test_every_kind_of_layer(how, orientation, engine):
     population.fit(X, y, epochs=3, batch_size=25, optimizer=Adam(np.geomspace(1e-3, 0.1, 5)), threads=2)
     alone = {"optimizer": [Adam(rate) for rate in np.geomspace(1e-3, 0.1, 5).tolist()]}
     same(population, fitted(models_of(5, layers), alone, X, y, epochs=3, batch_size=25))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_slopes_below_zero(how, dtype, orientation, engine, tmp_path):
+    """Of networks in lanes too, with a layer that is frozen, rules and weights of samples; and from a file."""
+    skip_where_sums_have_another_order(engine, how)
+    orientation(how)
+    X, y = data(75, 8, dtype)
+    layers = [8, PReLU(), Dense(16, "identity"), PReLU(0.0), Dense(5, "identity"), PReLU(-1.0), 1]
+    rates, common = np.geomspace(1e-3, 0.1, 20), {"epochs": 3, "batch_size": 32, "dropout": 0.2, "max_norm": 2.0}
+    common["sample_weight"] = rng.uniform(0.5, 2, 75).astype(dtype)
+    models = models_of(20, layers, dtype=dtype)
+    for model in models:
+        model.freeze([2])
+    population = Population.from_models(models)
+    population.fit(X, y, optimizer=Adam(rates), l2=rates, threads=2, **common)
+    alone = {"optimizer": [Adam(rate) for rate in rates.tolist()], "l2": rates.tolist()}
+    same(population, fitted(models, alone, X, y, **common))
+    for member in population:
+        assert (member.weights[0] != 0.25).all()
+        assert (member.weights[2] == 0).all()
+    population.save(tmp_path / "members")
+    loaded = fastnn.load(tmp_path / "members")
+    assert loaded[3].layers == models[3].layers
+    assert [left(member) for member in loaded] == [left(member) for member in population]
 
 
 @pytest.mark.parametrize("shuffle", [False, "given"])
@@ -477,7 +586,7 @@ def test_patience_is_that_of_a_single_fit():
 
 @pytest.mark.parametrize("named", [False, True])
 def test_rates_of_rounds(named):
-    """Members are scored after each epoch, and rates change; a function is asked for one epoch more at most."""
+    """Members are scored after each epoch, and rates change; a function is asked for no later epoch."""
     X, y = data()
     asked = []
 
@@ -491,11 +600,39 @@ def test_rates_of_rounds(named):
     population.fit(X, y, optimizer=SGD(schedule), stopping=Patience(2, min_delta=1e-3), **common)
     longest = int(population.history.epochs.max())
     assert longest < 25
-    assert named or sorted({*asked}) == list(range(longest + 1))
+    assert named or sorted({*asked}) == list(range(longest))
     for model in models:
         stop = EarlyStopping(patience=2, min_delta=1e-3)
         model.fit(X, y, optimizer=SGD(schedule), callbacks=[stop], threads=1, **common)
     same(population, models, val=True)
+
+
+@pytest.mark.parametrize("restore", [True, False])
+@pytest.mark.parametrize("keep_last", [False, True])
+def test_patience_keeps_the_first_or_the_last_of_equally_good_epochs(keep_last, restore):
+    """The weight trains, the bias has a gradient of zero, and the validation set shows the bias alone."""
+    X = np.array([[-1.0], [1.0]], np.float32)
+    y = 2 * X
+    rates, patience = [0.1, 0.2, 0.05], [3, 5, 30]
+    population, models = Population([1, 1], 3, output="identity", rng=0), models_of(3, [1, 1], output="identity")
+    common = {"epochs": 20, "batch_size": 2, "validation_data": (np.zeros((1, 1), np.float32), np.ones((1, 1)))}
+    vectors = population.vectors
+    vectors[:, 1] = 0  # the biases, whose gradient is zero
+    population.vectors = vectors
+    for model in models:
+        model.biases[0][...] = 0
+    stopping = Patience(np.array(patience), restore_best=restore, keep_last=keep_last)
+    history = population.fit(X, y, optimizer=SGD(np.array(rates)), stopping=stopping, **common)
+    for model, rate, epochs in zip(models, rates, patience, strict=True):
+        stop = EarlyStopping(patience=epochs, restore_best=restore, keep_last=keep_last)
+        model.fit(X, y, optimizer=SGD(rate), callbacks=[stop], threads=1, **common)
+    same(population, models, val=True)
+    assert history.epochs.tolist() == [4, 6, 20]
+    assert history.best_epoch.tolist() == ([4, 6, 20] if keep_last else [1, 1, 1])
+    assert (history.val_loss[:, :4] == 0.5).all()
+    steps = [4, 6, 20] if keep_last or not restore else [1, 1, 1]
+    want = 2 + (vectors[:, 0] - 2) * (1 - np.array(rates)) ** steps
+    np.testing.assert_allclose(population.vectors[:, 0], want, rtol=1e-5)
 
 
 def test_patience_on_the_training_loss_without_restoring():
@@ -894,7 +1031,7 @@ def test_members_take_little_memory():
         ([3, 4, 4], "orthogonal"),
         ([3, 2], "zeros"),
         ([4, 7, 1], ["lecun_uniform", (np.ones((1, 7)), np.ones(1))]),
-        ([5, Dense(6), BatchNorm(), Residual(LayerNorm(), Dense(6)), Scale(), 2], "he_normal"),
+        ([5, Dense(6), BatchNorm(), Residual(LayerNorm(), Dense(6)), Scale(), PReLU(0.1), 2], "he_normal"),
         ([5, Embedding([3, 0], [40, 1000], [3, 9]), Dense(6), 2], "normal"),
     ],
 )
@@ -1116,6 +1253,7 @@ def test_a_model_takes_no_arrays():
         (lambda: Patience(0), ValueError, "epochs must be at least 1"),
         (lambda: Patience(np.array([1.5])), TypeError, "epochs of Patience must be integers"),
         (lambda: Patience(monitor="accuracy"), ValueError, "monitor must be one of 'val_loss', 'loss'"),
+        (lambda: Patience(keep_last=1), TypeError, "keep_last must be True or False, got 1"),
         (lambda: Halving(eta=1), ValueError, "eta must be at least 2"),
         (lambda: Adam(np.array([0.1, -1])), ValueError, r"learning_rate\[1\] must be a finite number above 0, got -1"),
         (lambda: Adam(np.zeros((2, 2))), TypeError, "learning_rate must be a number, or an array"),
@@ -1164,6 +1302,7 @@ def test_what_a_fit_tells(capsys):
     ("sizes", "batch_size", "arguments"),
     [
         ([8, Dense(16, "tanh"), 1], 32, {"output": "identity"}),
+        ([8, Dense(16, "identity"), PReLU(), 1], 32, {"output": "identity"}),
         ([5, Dense(6, "relu"), 3], 8, {"output": "softmax", "loss": "cross_entropy"}),
         ([3, Dense(4, "silu"), 2], 1, {"output": "identity", "loss": "gaussian"}),
     ],

@@ -19,13 +19,14 @@ from fastnn import (
     Model,
     Momentum,
     Population,
+    PReLU,
     Residual,
     Rprop,
 )
-from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.training import lanes, one_by_one
 
 from ..cases import DTYPES
+from .test_population import takes_lanes
 
 rng = np.random.default_rng(0)
 NETS = {
@@ -34,6 +35,7 @@ NETS = {
     "softmax": ([5, 9, 3], {"activation": "silu", "output": "softmax", "loss": "cross_entropy"}),
     "residual": ([5, Dense(8, "tanh"), Residual(Dense(8, "gelu"), Dense(8, "identity")), Dense(2, "tanh")], {}),
     "batch norm": ([5, Dense(8, "identity"), BatchNorm(activation="tanh"), Dense(2, "identity")], {}),
+    "prelu": ([5, PReLU(), Dense(8, "identity"), PReLU(), Dense(2, "identity")], {}),
     "layer norm": ([5, Dense(8, "identity"), LayerNorm(), Dense(2, "identity")], {}),
     "many outputs": ([5, 19], {"output": "sigmoid"}),
 }
@@ -53,8 +55,8 @@ def engine(request, monkeypatch):
     """Members take their steps one after another, or in lanes."""
 
     def lanes_pay(layout, batch_size):
-        plain = not layout.orientation and all(kind == DENSE for kind in layout.kinds)
-        return request.param == "in lanes" and batch_size <= layout.block_rows and plain
+        can = not layout.orientation and takes_lanes(layout)
+        return request.param == "in lanes" and batch_size <= layout.block_rows and can
 
     monkeypatch.setattr("fastnn.kernels.programs.strategy.lanes_pay", lanes_pay)
     return request.param
@@ -231,11 +233,11 @@ def test_frozen_layers_have_no_gradient_and_stay(engine):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["tanh", "relu", "softmax", "residual", "batch norm"])
+@pytest.mark.parametrize("name", ["tanh", "relu", "prelu", "softmax", "residual", "batch norm"])
 def test_steps_agree_with_those_of_the_models(name, dtype, engine):
     """Three of them, the models beginning each with the members' parameters and optimizers' states."""
-    if engine == "in lanes" and name not in ("tanh", "relu"):
-        pytest.skip("only networks of Dense layers, without a softmax, step in lanes")
+    if engine == "in lanes" and name not in ("tanh", "relu", "prelu"):
+        pytest.skip("only networks of Dense and PReLU layers, without a softmax, step in lanes")
     rates = np.geomspace(1e-3, 0.1, 7)
     for n, rows, own, threads in ((7, 33, True, 2), (1, 200, False, 1)):
         population = population_of(name, n, dtype)

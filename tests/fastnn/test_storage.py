@@ -127,6 +127,7 @@ OPTIMIZERS = [fastnn.SGD(0.1, clip_norm=0.1), *cases.OPTIMIZERS.values()]
 OPTIMIZERS += [fastnn.Adam(rate) for rate in (fastnn.CosineDecay(0.02, 9, warmup=2), fastnn.OneCycle(0.1, 200))]
 OPTIMIZERS += [fastnn.Momentum(fastnn.StepDecay(0.1, 2)), fastnn.Momentum(fastnn.InverseScaling(0.1), nesterov=True)]
 OPTIMIZERS += [fastnn.Nadam(fastnn.ExponentialDecay(0.01, 0.9, per="step"), clip_value=0.1)]
+OPTIMIZERS += [fastnn.Lion(0.01, learning_rate_factors={"bias": 0.1, "Dense.weight": 2}, decay_biases=False)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
@@ -164,7 +165,7 @@ def test_a_rate_that_is_a_function_is_not_saved(path, blobs):
     X, y = blobs
     model = Model([6, 3], rng=0)
     model.fit(X, y, epochs=2, batch_size=90, optimizer=fastnn.Adam(lambda epoch: 0.1))
-    with pytest.warns(UserWarning, match="Adam's state is not saved, because its learning rate is a function"):
+    with pytest.warns(UserWarning, match="Adam's state is not saved, because its learning rate or weight decay is"):
         model.save(path)
     assert fastnn.load(path).parameters.tobytes() == model.parameters.tobytes()
     model.save(path, optimizer=False)
@@ -657,6 +658,9 @@ SUM = {"kind": "Residual", "layers": [{"kind": "Scale"}], "activation": "identit
         ({**NORM, "kind": "Conv"}, "kind must be one of"),
         ({**NORM, "kind": ["Dense"]}, "kind must be one of"),
         ({**NORM, "kind": None}, "kind must be one of"),
+        ({"kind": "PReLU"}, "PReLU must have the settings"),
+        ({"kind": "PReLU", "init": None}, "init must be a number, got None"),
+        ({"kind": "PReLU", "init": 1e39}, "init of PReLU must be a finite number in float32"),
         ({**NORM, "kind": "LayerNorm"}, "LayerNorm must have the settings"),
         ({**NORM, "kind": "Dense"}, "Dense must have the settings"),
         ({**NORM, "units": 4}, "BatchNorm must have the settings"),

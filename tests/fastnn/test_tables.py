@@ -178,9 +178,18 @@ def test_a_mean_far_from_zero_loses_no_digits():
 
 
 def test_numbers_of_other_types():
-    values = [Decimal("1.5"), Fraction(1, 2), 3, np.float32(2.5), True, None]
+    values = [Decimal("1.5"), Fraction(1, 2), 3, np.float32(2.5), True, Decimal("sNaN")]
     found = Table.of({"a": values}).transform({"a": values})
     np.testing.assert_array_equal(found, Table.of({"a": [1.5, 0.5, 3, 2.5, 1, None]}).transform({"a": values}))
+
+
+def test_sparse_matrices_are_no_frames():
+    """Also the kind of SciPy that is a mapping."""
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    told = r"X must be a frame of pandas or polars, .*, got <[A-Za-z ]* sparse (array|matrix) "
+    for kind in (sparse.dok_array, sparse.dok_matrix, sparse.csr_array):
+        with pytest.raises(TypeError, match=told):
+            Table.of(kind(np.eye(3)))
 
 
 def test_an_infinite_number_is_refused():

@@ -619,6 +619,7 @@ def test_files_that_do_not_fit(change, message, tmp_path):
         ({"log_target": "yes"}, "'log_target' parameter"),
         ({"categorical": [5]}, "categorical must"),
         ({"max_time": 0}, "'max_time' parameter"),
+        ({"threads": True}, "'threads' parameter"),
     ],
 )
 def test_wrong_parameters(parameters, message):

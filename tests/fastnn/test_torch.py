@@ -1,6 +1,7 @@
 """Formulas and defaults against PyTorch's, in float64, where it is installed (the extra `bench`)."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fastnn import (
     Momentum,
     Nadam,
     OneCycle,
+    PReLU,
     Residual,
     RMSprop,
     Rprop,
@@ -281,6 +283,8 @@ def module_of(layer, tensors, width):
     kept = next(tensors)
     if isinstance(layer, Dense):
         made, width = torch.nn.Linear(width, layer.units), layer.units
+    elif isinstance(layer, PReLU):
+        made = torch.nn.PReLU(width, layer.init)
     elif isinstance(layer, LayerNorm):
         made = torch.nn.LayerNorm(width, eps=layer.epsilon)
     elif isinstance(layer, BatchNorm):
@@ -324,6 +328,7 @@ KINDS = {
     "residual": [Dense(8, "tanh"), Residual(Dense(5, "sigmoid"), Dense(8, "silu"), activation="relu")],
     "nested": [Residual(Scale(), Residual(Dense(6, "gelu")), activation="softplus"), Dense(9, "tanh")],
     "scale": [Scale(), Dense(17, "tanh"), Scale()],
+    "prelu": [PReLU(), Dense(17, "identity"), PReLU(0.1), Residual(Dense(17, "tanh"), PReLU())],
     "layer norm": [LayerNorm(), Dense(17, "identity"), LayerNorm(0.1, "gelu")],
     "batch norm": [BatchNorm(), Dense(17, "identity"), BatchNorm(0.3, 0.1, "tanh")],
     "all": [
@@ -385,6 +390,27 @@ def test_outputs_and_gradients_of_kinds_of_layers(kinds, how, orientation):
         np.testing.assert_allclose(got[:, k], want, atol=1e-9)
 
 
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_slopes_at_zero(how, orientation):
+    """Where PyTorch's derivative is the slope too; of slopes of any sign, and one that is zero."""
+    orientation(how)
+    model = Model([4, PReLU(), Dense(3, "softmax")], loss="cross_entropy", dtype="float64", rng=1)
+    model.weights[0][...] = -0.7, 0, 0.3, 2
+    network = modules_of(model.layers, iter(model.tensors), 4)
+    X, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 3
+    X[::2], X[1::4] = 0.0, -0.0
+    x = torch.tensor(X, requires_grad=True)
+    loss = F.cross_entropy(network(x), torch.tensor(y))
+    loss.backward()
+    assert model.loss(X, y) == pytest.approx(loss.item(), rel=1e-12)
+    np.testing.assert_allclose(model.gradients(X, y)[0][0], network[0][0].weight.grad, atol=1e-14)
+    outputs = torch.softmax(network(x), dim=1)
+    got = model.input_gradients(X)
+    for k in range(3):
+        (want,) = torch.autograd.grad(outputs[:, k].sum(), x, retain_graph=True)
+        np.testing.assert_allclose(got[:, k], want, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
 @pytest.mark.parametrize("how", ["row-major", "feature-major"])
 def test_steps_of_kinds_of_layers(kinds, name, how, orientation):
@@ -403,6 +429,48 @@ def test_steps_of_kinds_of_layers(kinds, name, how, orientation):
     network.eval()
     outputs = torch.softmax(network(torch.tensor(X)), dim=1).detach()
     np.testing.assert_allclose(model.predict(X), outputs, atol=1e-9)
+
+
+# Adagrad's steps follow signs where a gradient is only rounding, as of a bias in front of a normalisation.
+BY_GROUPS = {
+    **{name: mine for name, (mine, _) in OPTIMIZERS.items() if name != "adagrad"},
+    "adamw without biases": AdamW(0.003, weight_decay=0.2, decay_biases=False),
+    "momentum": Momentum(0.01, 0.6),
+}
+GROUPS = {"bias": 0.1, "Scale.weight": 6.0, "BatchNorm.weight": 0.5, "LayerNorm.weight": 0.0}
+
+
+def in_groups(network, optimizer):
+    """PyTorch's optimizer with a parameter group of its own for each parameter."""
+    groups, rate = [], optimizer.learning_rate
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            kind = {"Linear": "Dense", "Factor": "Scale", "BatchNorm1d": "BatchNorm"}.get(type(module).__name__)
+            factor = GROUPS.get(f"{kind or 'LayerNorm'}.{name}", GROUPS.get(name, 1.0))
+            groups.append({"params": [parameter], "lr": rate * factor})
+            if not optimizer.decay_biases and (kind, name) != ("Dense", "weight"):
+                groups[-1]["weight_decay"] = 0.0
+    made = {"AdamW": lambda: optim.AdamW(groups, weight_decay=optimizer.weight_decay)}
+    made["Momentum"] = lambda: optim.SGD(groups, momentum=optimizer.momentum)
+    kind = type(optimizer).__name__
+    return made[kind]() if kind in made else getattr(optim, {"Nadam": "NAdam"}.get(kind, kind))(groups)
+
+
+@pytest.mark.parametrize("name", BY_GROUPS)
+@pytest.mark.parametrize("how", ["row-major", "feature-major"])
+def test_factors_are_parameter_groups(kinds, name, how, orientation):
+    """Each with a rate of its own, and with no weight decay where only weights of dense layers decay."""
+    orientation(how)
+    model, network, X, y = kinds()
+    ours, theirs = replace(BY_GROUPS[name], learning_rate_factors=GROUPS), in_groups(network, BY_GROUPS[name])
+    model.fit(X, y, epochs=2, batch_size=16, shuffle=False, optimizer=ours)
+    network.train()
+    for first in (0, 16, 32, 48) * 2:
+        rows = slice(first, first + 16)
+        theirs.zero_grad()
+        F.cross_entropy(network(torch.tensor(X[rows])), torch.tensor(y[rows])).backward()
+        theirs.step()
+    states_equal(model, network)
 
 
 # ---- gradients from outside, derivatives by the inputs ----

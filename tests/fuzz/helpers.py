@@ -33,16 +33,19 @@ from fastnn import (
     BatchNorm,
     CosineDecay,
     Dense,
+    Embedding,
     ExponentialDecay,
     LayerNorm,
     Model,
     Momentum,
+    PReLU,
     Residual,
     Scale,
     StepDecay,
 )
 from fastnn.kernels.programs import strategy
 from fastnn.network import network, threads
+from fastnn.settings.layers import TENSOR_NAMES
 from fastnn.training import thread_tuner
 
 from .. import cases
@@ -233,6 +236,17 @@ def random_optimizer(rng, sizes, dtype):
     return Momentum(rate / 10, float(rng.uniform(0.3, 0.95)), nesterov=kind == "nesterov")
 
 
+def by_kinds_of_tensors(rng, optimizer):
+    """The optimizer; some have factors of the learning rate, and a weight decay of dense weights alone."""
+    settings = {"learning_rate_factors": None}
+    if chance(rng, 0.3):
+        names = [name for name in TENSOR_NAMES if chance(rng, 0.3)]
+        settings["learning_rate_factors"] = {name: float(pick(rng, [0, 0.1, 1, rng.uniform(0, 1.5)])) for name in names}
+    if "weight_decay" in vars(optimizer):
+        settings["decay_biases"] = chance(rng, 0.5)
+    return replace(optimizer, **settings)
+
+
 def random_problem(rng, largest=400, most_samples=300):
     """A network of any kind that can be trained, and samples."""
     n_layers = int(pick(rng, [1, 2, 2, 2, 3, 3, 4, 5]))
@@ -258,7 +272,7 @@ def random_problem(rng, largest=400, most_samples=300):
     if weights is not None:
         weights[0] = 1
     batch_size = pick(rng, [1, 2, 3, 8, 10, 32, n, max(1, n - 1), n + 1, int(rng.integers(1, n + 1))])
-    optimizer = random_optimizer(rng, widths, dtype)
+    optimizer = by_kinds_of_tensors(rng, random_optimizer(rng, widths, dtype))
     return Problem([widths[0], *layers, widths[-1]], options, frozen, X, y, weights, batch_size, optimizer)
 
 
@@ -312,12 +326,34 @@ def with_everything(rng, problem):
     if any(layer.activation in ("sigmoid", "tanh") for layer in layers[lowest:]):
         more["min_derivative"] = pick(rng, [0.0, 0.2])
     sizes, settings = [problem.sizes[0], *layers, problem.sizes[-1]], {"clip_value": None, "clip_norm": None} | clip
-    optimizer = replace(pick(rng, OPTIMIZERS), learning_rate=rate, **settings)
+    optimizer = by_kinds_of_tensors(rng, replace(pick(rng, OPTIMIZERS), learning_rate=rate, **settings))
     return replace(problem, sizes=sizes, optimizer=optimizer, more=more)
 
 
+def random_codes(rng, X):
+    """(X with codes in some columns, the layer that reads them)."""
+    n_inputs = X.shape[1]
+    columns = rng.permutation(n_inputs)[: rng.integers(1, min(n_inputs, 4) + 1)].tolist()
+    categories = [int(pick(rng, [1, 2, 7, rng.integers(1, 60)])) for _ in columns]
+    widths = pick(rng, [None, 1, [int(rng.integers(1, 9)) for _ in columns]])
+    X = X.copy()
+    for column, n in zip(columns, categories, strict=True):
+        X[..., column] = rng.integers(0, n, X.shape[:-1])
+    return X, Embedding(columns, categories, widths)
+
+
+def with_codes(rng, problem):
+    """(the same problem with codes among its inputs, the layer that reads them)."""
+    X, layer = random_codes(rng, problem.X)
+    scale = problem.options["input_scale"]
+    if scale is not None:
+        scale = np.full(X.shape[1], scale)
+        scale[[*layer.columns]] = 1
+    return replace(problem, X=X, options=problem.options | {"input_scale": scale}), layer
+
+
 def with_kinds(rng, problem):
-    """The same problem with layers of other kinds between the dense ones."""
+    """The same problem with layers of other kinds between the dense ones, and seldom one that reads codes."""
     n, size = len(problem.X), min(problem.batch_size, len(problem.X))
     batches = 4 <= size <= problem.batch_size <= 256 >= n and (n % size == 0 or n % size >= 4)  # few become mere signs
 
@@ -330,12 +366,18 @@ def with_kinds(rng, problem):
                 yield Residual(*inner, Dense(width, pick(rng, HIDDEN)), activation=activation)
             elif kind < 0.55 and batches:
                 yield BatchNorm(float(rng.uniform(0, 1)), float(rng.uniform(0.01, 0.3)), activation)
-            elif kind < 0.8 and width > 4:
+            elif kind < 0.75 and width > 4:
                 yield LayerNorm(float(rng.uniform(0.01, 0.3)), activation)
-            else:
+            elif kind < 0.88:
                 yield Scale()
+            else:
+                yield PReLU(float(rng.uniform(-0.5, 1)))
 
-    layers = [*others(problem.sizes[0])]
+    layers = []
+    if chance(rng, 0.4):
+        problem, first = with_codes(rng, problem)
+        layers.append(first)
+    layers += others(Model([problem.sizes[0], *layers, 1]).sizes[-2])
     for layer in problem.sizes[1:-1]:
         layers += [layer, *others(layer.units)]
     more, options = dict(problem.more), problem.options
@@ -363,6 +405,9 @@ def check_whole(model):
     """Raise where the model's parts do not fit each other, or something is not finite."""
     arrays = [tensor for tensors in model.tensors for tensor in tensors.values()]
     for (fan_in, units), tensors in zip(itertools.pairwise(model.sizes), model.tensors, strict=True):
+        if any(name.startswith("embedding_") for name in tensors):
+            assert sum(tensor.shape[1] for tensor in tensors.values()) + fan_in - len(tensors) == units
+            continue
         of_dense = tensors["weight"].ndim == 2
         shapes = {name: (units, fan_in) if of_dense and name == "weight" else (units,) for name in tensors}
         assert {name: tensor.shape for name, tensor in tensors.items()} == shapes, "other shapes than the sizes"

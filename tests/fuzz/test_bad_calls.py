@@ -127,6 +127,11 @@ def contents(value):
     return np.asarray(value).tobytes() if plain else None
 
 
+def holds_functions(value):
+    """Whether a value is a function, or a list of some: an error may be theirs."""
+    return callable(value) or (isinstance(value, (list, tuple)) and any(map(callable, value)))
+
+
 def try_call(function, kind, wrong):
     """Call a function with wrong values among right ones, and check what it does."""
     if kind is None:
@@ -153,7 +158,7 @@ def try_call(function, kind, wrong):
     except ALLOWED as raised:
         error = raised
     if error is not None:
-        of_its_own = function in ("fit", "evaluate") and callable(made.get("metric"))  # the error may be the metric's
+        of_its_own = function in ("fit", "evaluate") and any(map(holds_functions, map(made.get, ("metric", "dropout"))))
         if not of_its_own:
             check_error(error, arguments_of(function))
         assert sorted(os.listdir()) == files, "files were left"

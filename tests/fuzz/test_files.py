@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 
 import fastnn
-from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Residual, Scale
+from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, PReLU, Residual, Scale
 from fastnn.files import storage
 
 from .helpers import attack, chance, check_whole, little_memory, pick
@@ -67,7 +67,7 @@ def model_files():
         Model([2, 1], rng=0),
         Model([4, Dense(7, "relu"), 3], output="softmax", loss="cross_entropy", dtype="float64", rng=0),
         Model([5, 8, Dense(6, "gelu"), 2], input_scale=1 / 255, output="tanh", rng=0),
-        Model([3, BatchNorm(), Residual(LayerNorm(activation="tanh"), Scale(), Dense(3, "gelu")), 2], rng=0),
+        Model([3, BatchNorm(), Residual(LayerNorm(activation="tanh"), Scale(), Dense(3, "gelu")), PReLU(), 2], rng=0),
         Model([3, Embedding([2, 0], [5, 3], [2, 1]), Dense(4, "tanh"), 2], rng=0),
     ]
     models[2].freeze([0, 1])
@@ -182,16 +182,31 @@ def joined(header, tensors):
 
 
 def mutated_estimator(rng, content):
-    """A file whose description of an estimator is another one, with a right checksum."""
+    """A file whose description of an estimator or of its table is another one, with a right checksum."""
     header, tensors = parts(content)
     metadata = header["__metadata__"]
     description = json.loads(metadata["model"])
     for _ in range(pick(rng, [1, 1, 2, 3])):
-        part = pick(rng, ["parameters", "attributes", "solver"])
-        description["estimator"][part] = mutated_value(rng, description["estimator"][part])
+        part = pick(rng, ["parameters", "attributes", "solver", *({"table", "targets"} & {*description})])
+        whole = description if part in description else description["estimator"]
+        whole[part] = mutated_value(rng, whole[part])
     metadata["model"] = json.dumps(description)
     metadata["sha256"] = storage.checksum(metadata["model"], safetensors.numpy.load(content))
     return joined(header, tensors)
+
+
+def mutated_tensors(rng, content):
+    """A file some of whose numbers are others, with a right checksum."""
+    found = {name: tensor.copy() for name, tensor in safetensors.numpy.load(content).items()}
+    header, _ = parts(content)
+    for _ in range(pick(rng, [1, 2, 5])):
+        name = pick(rng, sorted(found))
+        if found[name].dtype.kind == "f" and found[name].size:
+            numbers = [np.nan, np.inf, -1.0, 1e30, 0.0, -0.0, 1e-45]
+            found[name].flat[rng.integers(found[name].size)] = pick(rng, numbers)
+    metadata = header["__metadata__"]
+    metadata["sha256"] = storage.checksum(metadata["model"], found)
+    return safetensors.numpy.save(found, metadata)
 
 
 def taken(read, path):
@@ -322,6 +337,71 @@ def test_mutated_files_of_estimators(rng):
             with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError):
                 found.partial_fit(X, predicted)
             assert found.predict(X).shape == predicted.shape
+
+
+def mixed_table(n=40):
+    """A table of columns of all kinds, with gaps; one of them becomes codes."""
+    rows = np.arange(n)
+    frame = {"number": rows * 0.25, "gaps": np.where(rows % 3, rows, np.nan), "large": 2**60 + rows % 20}
+    frame |= {"town": np.array(["x", "y", "z"])[rows % 3], "code": np.char.add("c", (rows % 15).astype(str))}
+    frame |= {"day": np.datetime64("2024-01-01") + rows, "span": rows * np.timedelta64(1, "h"), "lift": rows % 2 == 0}
+    return frame | {"none": [None] * n}
+
+
+@functools.cache
+def table_files():
+    """[bytes of a file of an estimator of tables]."""
+    frame, y = mixed_table(), np.arange(40) % 7 * 1.0
+    small = {"n_members": 2, "epochs": 2, "hidden_layer_sizes": 3, "random_state": 0}
+    estimators = [
+        fastnn.TabularClassifier(**small).fit(frame, y > 3),
+        fastnn.TabularClassifier(**small, drop=["code"], class_weight="balanced").fit(
+            frame, np.array(["a", "b"])[y.astype(int) % 2]
+        ),
+        fastnn.TabularRegressor(**small, log_target=True).fit(frame, y + 1),
+        fastnn.TabularRegressor(**small, categorical=["large"], refit=True).fit(frame, np.stack([y, -y], axis=1)),
+        fastnn.TabularRegressor(**small).fit({name: frame[name][:15] for name in ("number", "town", "day")}, y[:15]),
+    ]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for estimator in estimators:
+            estimator.save(Path(folder, "estimator"))
+            found.append(Path(folder, "estimator").read_bytes())
+    return found
+
+
+@attack(cases=200, share=1)
+def test_mutated_files_of_tables(rng):
+    """A file is refused, or gives an estimator that predicts a table, or refuses the table."""
+    original = pick(rng, table_files())
+    mutate = pick(rng, [mutated_bytes, mutated_header, mutated_tensors, mutated_estimator, mutated_estimator])
+    content = mutate(rng, original)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = Path(folder, "estimator")
+        path.write_bytes(content)
+        found = taken(fastnn.load, path)
+        if found is None:
+            assert content != original, "an unchanged file is refused"
+            return
+        if isinstance(found, (Model, fastnn.Population)):  # its description lost what it says of an estimator
+            return
+        found.save(path)
+        description = storage.read(path)[0]
+        fastnn.load(path).save(path)
+        assert storage.read(path)[0] == description
+        warnings.simplefilter("ignore", UserWarning)  # of columns that the table had not
+        frame = mixed_table(6)
+        with little_memory(), contextlib.suppress(ValueError, TypeError):  # a column of another kind than in the table
+            predicted = found.predict(frame)
+            assert len(predicted) == 6
+            if hasattr(found, "classes_"):
+                assert found.predict_proba(frame).shape == (6, len(found.classes_))
+                return
+            lower, upper = found.predict_interval(frame, 0.5)
+            assert lower.shape == upper.shape == predicted.shape
+            assert (lower <= predicted).all()
+            assert (predicted <= upper).all()
 
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, Residual, Scale
+from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, PReLU, Residual, Scale
 
 from .helpers import attack, chance, check_history, check_whole, on_threads, pick, run_child, snapshot
 
@@ -116,7 +116,7 @@ class Training:
         self.batch_size = pick(rng, [1, 7, n])
         if chance(rng, 0.3):
             norm = BatchNorm() if self.batch_size > 1 != n % self.batch_size else LayerNorm()
-            self.sizes[1:2] = [Residual(Dense(5, "tanh"), norm), Dense(self.sizes[1], "tanh"), Scale()]
+            self.sizes[1:2] = [Residual(Dense(5, "tanh"), norm), Dense(self.sizes[1], "tanh"), Scale(), PReLU()]
         self.threads = pick(rng, [1, 2, 3])
         self.validation = {"validation_data": (self.X, self.y)} if chance(rng, 0.5) else {}
         self.callbacks = [lambda model: None] if chance(rng, 0.5) else []

@@ -13,19 +13,31 @@ from fastnn import (
     Dense,
     DivergenceError,
     EarlyStopping,
+    Embedding,
     ExponentialDecay,
     Huber,
     Model,
     Patience,
     Population,
+    PReLU,
     Quantile,
+    StepDecay,
 )
 from fastnn.kernels.programs import strategy
-from fastnn.kernels.programs.layers.dense import DENSE
 
 from .. import cases
-from ..fastnn.test_population import left
-from .helpers import ALL_HIDDEN, OPTIMIZERS, attack, chance, on_threads, pick, width
+from ..fastnn.test_population import left, takes_lanes
+from .helpers import (
+    ALL_HIDDEN,
+    OPTIMIZERS,
+    attack,
+    by_kinds_of_tensors,
+    chance,
+    on_threads,
+    pick,
+    random_codes,
+    width,
+)
 
 # A loss, an output activation that goes with it, and what its targets are.
 LOSSES = (
@@ -101,7 +113,7 @@ def numbers(rng, n, draw):
 
 
 def random_network(rng):
-    """(arguments of Population and Model, the kind of targets)."""
+    """(arguments of Population and Model, the kind of targets), seldom with codes among the inputs."""
     loss, output, targets = pick(rng, LOSSES)
     widths = [min(width(rng), 100) for _ in range(pick(rng, [2, 3, 3, 3, 4]))]
     widths[0] = max(widths[0], pick(rng, [1, 2, 2, 2]))
@@ -109,7 +121,9 @@ def random_network(rng):
         widths[-1] = max(2, widths[-1])
     if loss == "gaussian":
         widths[-1] *= 2
-    layers = [widths[0], *(Dense(units, pick(rng, ALL_HIDDEN)) for units in widths[1:-1]), widths[-1]]
+    tables = [random_codes(rng, np.zeros((1, widths[0])))[1]] if chance(rng, 0.2) else []
+    hidden = [[Dense(units, pick(rng, ALL_HIDDEN)), *[PReLU()] * chance(rng, 0.2)] for units in widths[1:-1]]
+    layers = [widths[0], *tables, *itertools.chain(*hidden), widths[-1]]
     dtype = pick(rng, cases.DTYPES)
     return {"sizes_or_layers": layers, "output": output, "loss": loss, "dtype": dtype}, targets
 
@@ -121,6 +135,12 @@ def random_optimizer(rng, n):
         own = [random_numbers(rng, pick(rng, kinds), 1)[1][0] for _ in range(n)]
         return own, own
     return random_numbers(rng, pick(rng, OPTIMIZERS), n)
+
+
+def by_epoch(rng, given, values):
+    """Numbers as schedules that begin with them."""
+    schedule = pick(rng, [lambda r: CosineDecay(r, length=4, hold=1), lambda r: StepDecay(r, every=2)])
+    return schedule(given), [schedule(value) for value in values]
 
 
 def random_numbers(rng, optimizer, n):
@@ -135,15 +155,17 @@ def random_numbers(rng, optimizer, n):
     for name, (low, high) in RANGES.items():
         if name in clips or (hasattr(optimizer, name) and not name.startswith("clip")):
             together[name], values = numbers(rng, n, lambda low=low, high=high: float(rng.uniform(low, high)))
+            if name == "weight_decay" and chance(rng, 0.3):
+                together[name], values = by_epoch(rng, together[name], values)
             for own, value in zip(alone, values, strict=True):
                 own[name] = value
-    without = replace(optimizer, clip_value=None, clip_norm=None)
+    without = by_kinds_of_tensors(rng, replace(optimizer, clip_value=None, clip_norm=None))
     return replace(without, **together), [replace(without, **own) for own in alone]
 
 
 def random_rules(rng, n, network, targets):
     """(what a population's fit takes, what each model's takes) of epochs, batch sizes, penalties and noise."""
-    hidden = [layer.activation for layer in network["sizes_or_layers"][1:-1]]
+    hidden = [layer.activation for layer in network["sizes_or_layers"][1:-1] if isinstance(layer, Dense)]
     drawn = {
         "epochs": lambda: int(rng.integers(0, 6)),
         "batch_size": lambda: pick(rng, [1, 2, 7, 16, 32, 100]),
@@ -165,6 +187,10 @@ def random_rules(rng, n, network, targets):
             together[name], values = numbers(rng, n, draw)
             for own, value in zip(alone, values, strict=True):
                 own[name] = value
+    if hidden and chance(rng, 0.15):
+        together["dropout"], values = by_epoch(rng, *numbers(rng, n, lambda: float(rng.uniform(0.01, 0.6))))
+        for own, value in zip(alone, values, strict=True):
+            own["dropout"] = value
     return together, alone
 
 
@@ -174,6 +200,7 @@ class Drawer:
     def __init__(self, rng, network, targets):
         self.rng, self.targets = rng, targets
         layers = network["sizes_or_layers"]
+        self.tables = layers[1] if isinstance(layers[1], Embedding) else None
         self.n_in, self.n_out = layers[0], layers[-1] // (2 if network["loss"] == "gaussian" else 1)
         self.classes = targets == "probabilities" and chance(rng, 0.5)
         self.weighted = chance(rng, 0.3)
@@ -182,6 +209,9 @@ class Drawer:
         """(X, y, weights or None): arrays whose first axes are these."""
         rng = self.rng
         X = rng.normal(size=(*shape, self.n_in)) / np.sqrt(self.n_in)
+        if self.tables is not None:
+            for column, n in zip(self.tables.columns, self.tables.categories, strict=True):
+                X[..., column] = rng.integers(0, n, shape)
         y = rng.uniform(0.1, 0.9, (*shape, self.n_out))
         if self.classes:
             y = rng.integers(0, self.n_out, shape)
@@ -265,9 +295,10 @@ def random_fits(rng):
     if chance(rng, 0.25):
         monitor = "val_loss" if "validation_data" in samples or "validation_fraction" in samples else "loss"
         restore, (given, values) = chance(rng, 0.5), numbers(rng, n, lambda: int(rng.integers(1, 3)))
-        together["stopping"] = Patience(given, restore_best=restore)
+        kept = {"restore_best": restore, "keep_last": chance(rng, 0.5)}
+        together["stopping"] = Patience(given, **kept)
         for own, patience in zip(alone, values, strict=True):
-            own["callbacks"] = [EarlyStopping(monitor, patience=patience, restore_best=restore)]
+            own["callbacks"] = [EarlyStopping(monitor, patience=patience, **kept)]
     seeds = rng.integers(2**32, size=n).tolist()
     return Fits(network, seeds, together, alone, chance(rng, 0.5), chance(rng, 0.5))
 
@@ -280,7 +311,7 @@ def lanes_by_force():
     """Members train in lanes wherever they can."""
 
     def lanes_pay(layout, batch_size):
-        return batch_size <= layout.block_rows and all(kind == DENSE for kind in layout.kinds)
+        return batch_size <= layout.block_rows and takes_lanes(layout)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strategy, "lanes_pay", lanes_pay)

@@ -164,8 +164,9 @@ def twin_of(model):
             return reference.Embedding([array.T for array in arrays], each.columns)
         if isinstance(each, Dense):
             return *arrays, each.activation
-        settings = {name: getattr(each, name) for name in each.__dataclass_fields__}
-        return getattr(reference, type(each).__name__)(*arrays, **settings)
+        kind = getattr(reference, type(each).__name__)
+        settings = {name: getattr(each, name) for name in kind._fields if name in each.__dataclass_fields__}
+        return kind(*arrays, **settings)
 
     return [layer(each) for each in model.layers]
 
@@ -214,7 +215,8 @@ class Net:
                 made = *arrays, layer.activation
             else:
                 kind = getattr(reference, type(layer.kind).__name__)
-                made = kind(*arrays, activation=layer.activation, **vars(layer.kind))
+                settings = {name: value for name, value in vars(layer.kind).items() if name in kind._fields}
+                made = kind(*arrays, activation=layer.activation, **settings)
             found.append((first, made))
         return [made for _, made in found]
 

@@ -252,6 +252,31 @@ def test_steps_of_optimizers_match_the_reference(name, n, dtype, target):
         np.testing.assert_allclose(state[:2], [0.8**4, 0.95**4], rtol=1e-15)
 
 
+@pytest.mark.pairs
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("factor", [0.0, 1.0, 0.3])
+@pytest.mark.parametrize(("target", "name"), on_targets([name for name, rule in OPTIMIZERS.items() if rule.update]))
+def test_scalars_by_a_factor_are_those_of_another_rate(name, factor, dtype, target):
+    """Of the third step; state and settings stay. Without decay they are those of a weight decay of zero."""
+    rule, settings = OPTIMIZERS[name], SETTINGS[name]
+    numbers, state = np.zeros(MAX_NUMBERS), np.zeros(MAX_NUMBERS)
+    state[: len(rule.state)] = [value**3 / 2 for value in rule.state.values()]
+    numbers[: len(settings)] = settings
+    endings = {"": True, "_without_decay": False} if "weight_decay" in rule.settings else {"": True}
+    for ending, decays in endings.items():
+        scalars, before = np.full(MAX_NUMBERS, 7.0), (numbers.copy(), state.copy())
+        given = {"settings": numbers, "state": state, "count": np.array([4.0]), "factor": np.array([factor])}
+        call(dtype, f"{name}_scalars{ending}", target, scalars=scalars, **given)
+        np.testing.assert_array_equal((numbers, state), before)
+        other, want = numbers.copy(), np.full(MAX_NUMBERS, 7.0)
+        other[0] *= factor
+        if not decays:
+            other[rule.settings.index("weight_decay")] = 0
+        given = {"settings": other, "state": state.copy(), "count": np.array([4.0]), "scale": np.zeros(1)}
+        call(dtype, f"{name}_advance", target, scalars=want, **given)
+        np.testing.assert_array_equal(scalars, want)
+
+
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_spread_shows_a_number_that_is_not_finite(dtype, target):

@@ -143,6 +143,18 @@ def test_activations(name, dtype, target):
 
 @pytest.mark.pairs
 @ONE_DTYPE
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_slopes_below_zero(target, dtype):
+    """Each network has slopes of its own. Sums are those of a single network, for either adds sample after sample."""
+    for rows, cols in ((1, 1), (3, 5), (17, 33)):
+        x, y = normal(rows, cols), normal(rows, cols)
+        matrices = {"out": y, "y": y, "x": x, "slope": normal(cols)}
+        same_bits(dtype, target, "sloped", matrices)
+        same_bits(dtype, target, "sums_below_zero", {"x": x, "d": y, "out": normal(cols)})
+
+
+@pytest.mark.pairs
+@ONE_DTYPE
 @pytest.mark.parametrize(("target", "name"), on_targets(sorted(CASES), ["adam"]))
 def test_updates_and_advances(name, dtype, target):
     rule = OPTIMIZERS[name]
@@ -154,6 +166,9 @@ def test_updates_and_advances(name, dtype, target):
     same_bits(dtype, target, f"{name}_advance", {}, numbers)
     if rule.update is None:
         return
+    by_factor = {key: value for key, value in numbers.items() if key != "scale"} | {"factor": lambda i: [0.1 * i]}
+    for ending in ("", "_without_decay") if "weight_decay" in rule.settings else ("",):
+        same_bits(dtype, target, f"{name}_scalars{ending}", {}, by_factor)
     _, after = both(dtype, target, f"{name}_advance", {}, numbers)
     arrays = {"p": normal(21), "g": normal(21)} | {each: lambda i: rng.uniform(0.1, 1, 21) for each in rule.vectors}
     same_bits(dtype, target, name, arrays, {"scalars": lambda i: after["scalars"][:, i]})

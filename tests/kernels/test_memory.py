@@ -10,7 +10,9 @@ from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
 from fastnn.kernels.formulas.update_rules import OPTIMIZERS
 from fastnn.kernels.programs.layers.batch_norm import BatchNorm
 from fastnn.kernels.programs.layers.dense import DENSE
+from fastnn.kernels.programs.layers.embedding import Embedding
 from fastnn.kernels.programs.layers.layer_norm import LayerNorm
+from fastnn.kernels.programs.layers.prelu import PReLU
 from fastnn.kernels.programs.layers.residual import Residual
 from fastnn.kernels.programs.layers.scale import Scale
 from fastnn.kernels.programs.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
@@ -124,6 +126,17 @@ def test_workers_update_each_row_once():
     assert flat[2].address + flat[2].row_bytes == layout.n_bytes + 2**20
     few = layout_of([7, 5], threads=3).layers[0]  # no more workers than four rows each allow
     assert [few.updated(worker) is None for worker in workers] == [False, True, True]
+
+
+def test_threads_share_no_tables_and_nothing_that_passes_deltas_to_them():
+    """Neuron by neuron. What mixes neurons is shared, and so is a layer without products on top of it."""
+    kinds = [Embedding((0,), (5,), (70,)), Scale(), PReLU(0.25), Residual((0,)), DENSE, PReLU(0.25), LayerNorm(1e-5)]
+    sizes = [1, *[70] * len(kinds), 3]
+    layout = Layout(sizes, ["identity"] * 8, "quadratic", "float32", threads=2, kinds=[*kinds, DENSE])
+    assert [layer.is_shared for layer in layout.layers] == [False] * 4 + [True] * 3 + [False]
+    kinds[0] = Scale()
+    layout = Layout([70, *sizes[1:]], ["identity"] * 8, "quadratic", "float32", threads=2, kinds=[*kinds, DENSE])
+    assert [layer.is_shared for layer in layout.layers] == [True] * 7 + [False]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -58,7 +58,7 @@ def operands(request):
 
 
 def close(got, want, dtype, factor=8):
-    np.testing.assert_allclose(got, want, atol=factor * EPS[dtype] * max(1.0, np.abs(want).max()))
+    np.testing.assert_allclose(got, want, atol=factor * EPS[dtype] * max(1.0, np.nanmax(np.abs(want))))
 
 
 @pytest.mark.parametrize(("target", "case"), ON_ALL)
@@ -93,6 +93,45 @@ def test_sums_of_products_over_the_samples(target, case, operands):
     call(o.dtype, f"sums_of_products{o.ending}", target, x=o.matrix(x), d=o.matrix(d), out=out)
     close(out[0], (x.astype("f8") * d).sum(axis=0), o.dtype, 8 * len(x) ** 0.5)
     assert not behind(out).any()
+
+
+@pytest.mark.parametrize(("target", "case"), ON_ALL)
+def test_slopes_below_zero(target, case, operands):
+    """At zero the slope counts. NaN stays: of y whatever x is, and of the slope where x is not above zero."""
+    how, shape = case
+    o = operands(target, how)
+    x, y, slope = drawn(*shape, dtype=o.dtype), drawn(*shape, dtype=o.dtype), drawn(shape[1], dtype=o.dtype)
+    x[0, 0] = 0
+    for values in (y, x):
+        want = reference.sloped(values, x, slope)
+        out = o("sloped", out=o.matrix(x * np.nan), y=o.matrix(values), x=o.matrix(x), slope=o.row(slope))
+        np.testing.assert_array_equal(out, want)
+    there = o.matrix(y)
+    np.testing.assert_array_equal(
+        o("sloped", out=there, y=there, x=o.matrix(x), slope=o.row(slope)), reference.sloped(y, x, slope)
+    )
+    x[-1, -1], y[-1, 0], slope[0] = np.nan, np.nan, np.nan
+    for values in (y, x):
+        want = reference.sloped(values, x, slope)
+        out = o("sloped", out=o.matrix(x * 0), y=o.matrix(values), x=o.matrix(x), slope=o.row(slope))
+        np.testing.assert_array_equal(out, want)
+    assert np.isnan(out[0, 0])
+    assert np.isnan(out[-1, -1])
+
+
+@pytest.mark.parametrize(("target", "case"), ON_ALL)
+def test_sums_below_zero_over_the_samples(target, case, operands):
+    """The gradient of slopes; NaN stays."""
+    how, shape = case
+    o = operands(target, how)
+    x, d = drawn(*shape, dtype=o.dtype), drawn(*shape, dtype=o.dtype)
+    x[:, -1] = np.nan if shape[1] > 1 else x[:, -1]
+    out = o.row(np.full(shape[1], 7))
+    behind(out)[...] = 7
+    call(o.dtype, f"sums_below_zero{o.ending}", target, x=o.matrix(x), d=o.matrix(d), out=out)
+    close(out[0], (np.minimum(x.astype("f8"), 0) * d).sum(axis=0), o.dtype, 8 * len(x) ** 0.5)
+    assert not behind(out).any()
+    assert np.isnan(out[0, -1]) == (shape[1] > 1)
 
 
 @pytest.mark.parametrize("over", ["neurons", "samples"])

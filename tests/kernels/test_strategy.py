@@ -10,6 +10,8 @@ from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
 from fastnn.kernels.programs import strategy
 from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.kernels.programs.layers.layer_norm import LayerNorm
+from fastnn.kernels.programs.layers.prelu import PReLU
+from fastnn.kernels.programs.layers.scale import Scale
 from fastnn.kernels.programs.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
 from fastnn.kernels.running import records
 
@@ -163,7 +165,7 @@ def test_lanes_hold_small_networks(sizes, batch_size, expected):
     assert strategy.lanes_pay(layout, batch_size) == expected
 
 
-def test_lanes_hold_dense_layers_alone():
-    kinds = [DENSE, LayerNorm(1e-5), DENSE]
-    layout = Layout([8, 16, 16, 1], ["tanh", "identity", "identity"], "quadratic", "float32", kinds=kinds)
-    assert not strategy.lanes_pay(layout, 32)
+@pytest.mark.parametrize(("kind", "expected"), [(LayerNorm(1e-5), False), (Scale(), False), (PReLU(0.25), True)])
+def test_lanes_hold_few_kinds_of_layers(kind, expected):
+    layout = Layout([8, 16, 16, 1], ["identity"] * 3, "quadratic", "float32", target=AVX512, kinds=[DENSE, kind, DENSE])
+    assert strategy.lanes_pay(layout, 32) == expected

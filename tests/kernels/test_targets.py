@@ -14,7 +14,7 @@ EACH = pytest.mark.parametrize("target", [AVX512, AVX2, SSE, NEON], ids=lambda t
 # Of every module that writes vector code.
 WATCHED = ["copy", "sigmoid", "tanh", "relu_backward", "quadratic", "adam", "finite_check", "zero", "ger"]
 WATCHED += ["sigmoid_gemv", "tanh_gemv_backward", "inner", "transpose", "gather", "gather_uint8", "gather_columns"]
-WATCHED += ["one_hot", "total", "scaled", "scaled_and_shifted_columns", "sums_of_products", "follow", "fold"]
+WATCHED += ["one_hot", "total", "scaled", "scaled_and_shifted_columns", "sums_of_products", "sloped", "follow", "fold"]
 WATCHED += ["normalise_over_neurons", "normalise_over_neurons_backward_columns", "normalise_over_samples_backward"]
 
 

@@ -66,3 +66,8 @@ def test_figures_that_are_kept_are_not_measured_again(tmp_path, capsys):
     main(arguments)
     assert re.search(r"digits +0\.1250\n", capsys.readouterr().out)
     assert json.loads(path.read_text()) == {name: [0.125, 7.0, 3.0] for name in kept}
+
+
+def test_the_speed_of_large_tables(capsys):
+    main(["tables", "--quick", "--speed"])
+    assert re.search(r"numbers( +\d+\.\d\d){2}\nclasses( +\d+\.\d\d){2}\n", capsys.readouterr().out)

@@ -5,12 +5,15 @@ import contextlib
 import csv
 import gzip
 import hashlib
+import html
 import io
 import itertools
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -214,6 +217,12 @@ def test_the_page_names_every_option():
         ),
         (["predict", "numbers.safetensors", "numbers.csv", "--proba"], "needs a model that gives probabilities"),
         (["predict", "numbers.safetensors", "numbers.csv", "-o", "numbers.csv"], "--output must differ from the data"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "1"], "above 0 and below 1, got '1'"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "nan"], "above 0 and below 1, got 'nan'"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "0.5", "--proba"], "not allowed with argument"),
+        (["predict", "houses.safetensors", "houses.csv", "--interval", "0.99"], "must be at most 0.987654 with 80"),
+        (["predict", "cheap.safetensors", "cheap.csv", "--interval", "0.9"], "holds a TabularClassifier"),
+        (["predict", "numbers.safetensors", "numbers.csv", "--interval", "0.9"], "numbers.safetensors holds a Model"),
     ],
 )
 def test_wrong_usage(arguments, told, folder, capsys):
@@ -298,21 +307,32 @@ def rows_of(text):
 # ---- train ----
 
 
-def test_the_commands_one_after_the_other(tmp_path, run_python):
-    """In processes of their own, in an empty folder, without a terminal."""
-    path = tmp_path / "elsewhere"
-    houses().to_csv(path / "houses.csv", index=False)
+@pytest.fixture
+def command(tmp_path, run_python):
+    """A function: run a command in a process of its own, in an empty folder, `elsewhere`, without a terminal.
 
-    def command(*arguments, stdin=None):
-        env = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "", "TERM": "xterm"}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "fastnn", *arguments], cwd=path, env=env, input=stdin,
-            capture_output=True, timeout=300,
-        )  # fmt: skip
+    It gives (exit code, standard output, standard error), or with `wait=False` the process.
+    """
+
+    def run(*arguments, stdin=None, wait=True):
+        how = {
+            "cwd": tmp_path / "elsewhere",
+            "env": os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "", "TERM": "xterm"},
+        }
+        words = [sys.executable, "-W", "error", "-m", "fastnn", *arguments]
+        if not wait:
+            return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+        done = subprocess.run(words, input=stdin, capture_output=True, timeout=300, **how)
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"\r" not in done.stdout + done.stderr
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
+    return run
+
+
+def test_the_commands_one_after_the_other(tmp_path, command):
+    path = tmp_path / "elsewhere"
+    houses().to_csv(path / "houses.csv", index=False)
     code, out, err = command("train", "houses.csv", "--target", "price", *FAST)
     assert code == 0
     assert [row["metric"] for row in rows_of(out)] == ["r2", "rmse", "mae"]
@@ -331,6 +351,65 @@ def test_the_commands_one_after_the_other(tmp_path, run_python):
         3,
         "fastnn: error: there is no file missing.safetensors\n",
     )
+
+
+@pytest.mark.slow
+def test_parquet_and_npy_in_processes(tmp_path, command):
+    """From the table of a run in one file, to the same bytes of model and predictions by others."""
+    path = tmp_path / "elsewhere"
+    frame = houses().assign(built=lambda given: pd.to_datetime(given["built"]), lift=np.arange(80) % 3 == 0)
+    frame.to_parquet(path / "houses.parquet")
+    frame.iloc[::-1, ::-1].assign(more="x").to_parquet(path / "backwards.parquet")
+    code, out, _ = command("train", "houses.parquet", "--target", "lift", *FAST, "--json")
+    found = json.loads(out)
+    assert (code, found["task"], len(found["scores"]["accuracy"]["folds"])) == (0, "classification", 2)
+    before = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").unlink()
+    assert command("train", "--config", "model.toml", "--json", "--threads", "2")[:2] == (0, out)
+    assert (path / "model.safetensors").read_bytes() == before
+    code, out, err = command("predict", "model.safetensors", "houses.parquet", "--proba", "--json")
+    assert (code, err) == (0, "")
+    model = fastnn.load(path / "model.safetensors")
+    assert [row["prediction"] for row in json.loads(out)] == model.predict(frame.drop(columns="lift")).tolist()
+    code, again, err = command("predict", "model.safetensors", "backwards.parquet", "--proba", "--json")
+    assert (code, err, json.loads(again)[::-1]) == (0, "", json.loads(out))
+    assert command("predict", "model.safetensors", "houses.parquet", "--interval", "0.5")[:2] == (2, "")
+
+    table = np.stack([np.arange(80) % 7, np.arange(80) % 5, np.arange(80) % 7 + 0.5], axis=1)
+    np.save(path / "table.npy", table)
+    np.save(path / "new.npy", table[:4, :2])
+    code, out, _ = command("train", "table.npy", "--target", "x2", *FAST, "-o", "array.safetensors")
+    assert (code, [row["metric"] for row in rows_of(out)]) == (0, ["r2", "rmse", "mae"])
+    code, out, err = command("predict", "array.safetensors", "new.npy", "--interval", "0.9")
+    assert (code, err) == (0, "")
+    model, X = fastnn.load(path / "array.safetensors"), pd.DataFrame(table[:4, :2], columns=["x0", "x1"])
+    expected = np.stack([model.predict(X), *model.predict_interval(X, 0.9)], axis=1)
+    np.testing.assert_array_equal([[float(each) for each in row.values()] for row in rows_of(out)], expected)
+    code, out, _ = command("info", "array.safetensors", "--json")
+    assert (code, list(json.loads(out)["column"])) == (0, ["x0", "x1"])
+
+
+@pytest.mark.slow
+def test_a_process_that_is_interrupted_saves_the_best_epoch(tmp_path, command):
+    """SIGINT, as a terminal sends it for Ctrl-C, after some epochs, however fast the machine is."""
+    r = np.random.default_rng(0)
+    x = r.normal(size=(20_000, 6))
+    frame = pd.DataFrame(x, columns=[*"abcdef"]).assign(y=np.sin(x).sum(axis=1) + r.normal(size=len(x)))
+    frame.to_csv(tmp_path / "elsewhere" / "waves.csv", index=False)
+    saved = tmp_path / "elsewhere" / "model.safetensors"
+    for seconds in (4, 16, 64):
+        process = command("train", "waves.csv", "--target", "y", "--hidden", "256,256,256", wait=False)
+        assert process.stderr.readline().startswith(b"fastnn: regression: ")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, out) == (130, b"")
+        if saved.exists():
+            break
+        assert err.decode() == "fastnn: stopped before the first epoch had ended; nothing is saved\n"
+    assert err.decode() == "fastnn: stopped; the best epoch so far is in model.safetensors\n"
+    assert command("evaluate", "model.safetensors", "waves.csv", "--target", "y", "--min", "r2=0.1")[0] == 0
 
 
 def test_what_train_prints(trained):
@@ -550,6 +629,35 @@ def test_predictions_as_json_are_those_of_csv(folder, capsys, standard_input):
     standard_input((folder / "houses.csv").read_bytes())
     found = json.loads(ran(capsys, "predict", "houses.safetensors", "-", "--json")[1])
     assert [each["prediction"] for each in found] == [float(row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize("targets", [["price"], ["price", "area"]])
+def test_intervals(targets, folder, capsys):
+    """Of each target, behind its prediction; as CSV, as JSON and in a file."""
+    frame = pd.read_csv("houses.csv").fillna({"area": 50.0})
+    model = fastnn.TabularRegressor(n_members=2, epochs=3, random_state=0)
+    model.fit(frame[["town"]], frame[targets] if len(targets) > 1 else frame["price"])
+    model.save("towns.safetensors")
+    arguments = ("predict", "towns.safetensors", "houses.csv", "--interval", "0.8")
+    code, out, err = ran(capsys, *arguments)
+    assert (code, err) == (0, "")
+    lower, upper = model.predict_interval(frame[["town"]], 0.8)
+    expected = np.stack([model.predict(frame[["town"]]), lower, upper], axis=-1).reshape(len(frame), -1)
+    names = ["prediction"] if len(targets) == 1 else ["prediction 0", "prediction 1"]
+    assert [*rows_of(out)[0]] == [f"{name}{end}" for name in names for end in ("", " lower", " upper")]
+    np.testing.assert_array_equal([[float(each) for each in row.values()] for row in rows_of(out)], expected)
+    found = json.loads(ran(capsys, *arguments, "--json")[1])
+    np.testing.assert_array_equal([list(row.values()) for row in found], expected)
+    assert ran(capsys, *arguments, "-o", "out.csv") == (0, "", "")
+    assert (folder / "out.csv").read_text() == out
+
+
+def test_a_model_without_held_out_rows_has_no_interval(folder, capsys):
+    frame = pd.read_csv("houses.csv")[:15]
+    fastnn.TabularRegressor(n_members=2, epochs=2).fit(frame[["town"]], frame["price"]).save("few.safetensors")
+    code, out, err = ran(capsys, "predict", "few.safetensors", "houses.csv", "--interval", "0.5")
+    assert (code, out) == (2, "")
+    assert "--interval of few.safetensors: predict_interval needs held-out rows" in err
 
 
 @pytest.mark.parametrize(
@@ -948,13 +1056,73 @@ def test_the_report(name, folder):
         assert {row.name, row.becomes} <= {*page.texts}
 
 
-HEADINGS = ["Command", "Validation", "Errors", "Training", "Importances", "Columns", "Model"]
+HEADINGS = ["Command", "Validation", "Errors", "Importances", "Training", "Columns", "Model", "Options"]
+
+
+def texts_of(text):
+    return [each for each in Page(text).texts if each]
 
 
 def test_the_confusion_matrix():
-    true, predicted = np.array(["a", "a", "b<"]), np.array(["a", "b<", "b<"])
-    page = Page(html_report._confusion(np.array(["a", "b<"]), true, predicted))
-    assert [each for each in page.texts if each] == ["true \\ predicted", "a", "b<", "a", "1", "1", "b<", "0", "1"]
+    """Counts, shares of the true class, and the rows of it; in the order of the classes."""
+    true, predicted = np.array(["9", "9", "9", "10<"]), np.array(["9", "10<", "9", "10<"])
+    found = texts_of(html_report._confusion(np.array(["9", "10<"]), true, predicted))
+    assert found[1:] == [
+        *("predicted", "true", "9", "10<", "rows"),
+        *("9", "2", "67%", "1", "33%", "3"),
+        *("10<", "0", "1", "100%", "1"),
+    ]
+    shares = [texts_of(html_report._share(*each))[1] for each in ((1, 1000), (999, 1000), (1, 2))]
+    assert shares == ["<1%", ">99%", "50%"]
+
+
+def test_only_the_most_frequent_classes_are_shown(monkeypatch):
+    monkeypatch.setattr(html_report, "MOST_CLASSES", 2)
+    true = np.array(["a", "b", "b", "c", "c"])
+    found = texts_of(html_report._confusion(np.array(["a", "b", "c"]), true, true))
+    assert found[0].endswith("Shown are the 2 most frequent of 3 classes.")
+    assert found[2:] == ["true", "b", "c", "rows", "b", "2", "100%", "0", "2", "c", "0", "2", "100%", "2"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([99.03, 15.5, -120.27], ["99.0", "15.5", "-120.3"]),
+        ([0.9, 0.0347, -0.00001], ["0.9000", "0.0347", "0.0000"]),
+        ([1.0, math.nan], ["1.000", "nan"]),
+        ([2e7, 1.0], ["2e+07", "1"]),
+        ([0.0], ["0"]),
+    ],
+)
+def test_numbers_have_the_same_decimals(values, shown):
+    assert html_report._numbers(values) == shown
+
+
+def test_importances_are_sorted_and_the_least_are_folded_away(folder, monkeypatch):
+    model = fastnn.load("houses.safetensors")
+    model.feature_importances_ = np.array([0.25, -0.125, 0.5])
+    monkeypatch.setattr(html_report, "MOST_BARS", 2)
+    run = html_report.Run("", None, {}, None, False, None)
+    text = html_report._importances(model, run)
+    assert texts_of(text)[1:] == [
+        *("column", "rise", "built", "0.5000", "area", "0.2500"),
+        *("1 more", "column", "rise", "town", "-0.1250"),
+    ]
+    widths = [found["style"] for tag, found in Page(text).elements if found.get("class") == "bar"]
+    assert widths == ["width: 100.0%", "width: 50.0%", "width: 0.0%"]
+
+
+@pytest.mark.parametrize("target", ["价格", "a $b$ < c" * 9])
+def test_the_report_of_a_few_rows(target, folder, capsys):
+    """No row is held out, there are no importances, and no font of ours has the letters."""
+    frame = pd.DataFrame({"area": np.arange(16), target: np.arange(16) + 0.5})
+    frame.to_csv("few.csv", index=False)
+    code, _, err = ran(capsys, "train", "few.csv", "--target", target, *FAST, "--report")
+    assert (code, len(err.splitlines())) == (0, 3)
+    text = (folder / "report.html").read_text()
+    assert [each for each in Page(text).texts if each in HEADINGS] == [each for each in HEADINGS if each[0] != "I"]
+    assert "best epochs" not in text
+    assert f"true - predicted {html.escape(target[:20], quote=False)}" in text
 
 
 def test_without_matplotlib_nothing_is_trained(folder, monkeypatch, capsys):

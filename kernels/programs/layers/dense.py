@@ -114,5 +114,8 @@ class Dense(Kind):
             count.rows * layer.fan_in * count.vectors(layer.fan_out),
         )
 
+    def group_cost(self, layer: Layer) -> int:
+        return (3 if layer.index else 2) * layer.fan_in * layer.fan_out
+
 
 DENSE = Dense()

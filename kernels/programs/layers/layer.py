@@ -34,6 +34,11 @@ class Tensor:
     least: float = -math.inf  # that an element may be
     cols: int | None = None  # how wide the rows of a table are
 
+    @property
+    def kind(self) -> str:
+        """What all tables of a layer are called, else its name."""
+        return self.name if self.cols is None else self.name.rpartition("_")[0]
+
     def size(self, fan_out: int) -> int:
         """How many numbers it has in a layer of so many neurons."""
         return self.rows * (fan_out if self.cols is None else self.cols)
@@ -159,6 +164,7 @@ class Step:
     ones: Matrix
     sums: Matrix
     pack_buffer: Matrix
+    point: tuple[Matrix, ...] = ()  # where a derivative along a direction is taken: `inputs` of the forward pass
 
     @property
     def shard(self) -> ColumnShard:
@@ -284,7 +290,7 @@ class Kind:
         return (fan_out,)
 
     def row_width(self, fan_out: int) -> int:
-        """How many numbers a row of its tensors has. Threads share the columns of those with one a neuron alone."""
+        """How many numbers a row of its tensors has: one a neuron, unless they are tables."""
         return fan_out
 
     def numbers(self, fan_in: int) -> tuple[slice, ...]:
@@ -305,7 +311,7 @@ class Kind:
     def tangent(self, step: Step) -> None:
         """Compute z's derivative along a direction, of those of what it reads: `z` and `inputs` of the step.
 
-        A kind that is a linear function does what it does forward.
+        It is taken at `point`. A kind that is a linear function does what it does forward.
         """
         self.forward(step, no_epilogue, "identity")
 
@@ -327,3 +333,7 @@ class Kind:
     def prediction_cost(self, layer: Layer, count: Count) -> tuple[int, int]:
         """Vector operations of a prediction, likewise."""
         return count.samples * layer.fan_out, count.rows * count.vectors(layer.fan_out)
+
+    def group_cost(self, layer: Layer) -> int | None:
+        """Vector operations of a sample's step where each lane is a network; None where no lanes hold such networks."""
+        return None
