@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,33 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..settings.custom import Activation
-from . import numpy_steps
+from . import numpy_columns, numpy_steps
 
 INPUTS = 0  # the value that stands for the inputs; step i gives value i + 1
 # What predictions are: numbers; the class of the largest output, or of one output above a threshold; or a label for
 # each output above it.
 NUMBERS, CLASSES, LABELS = "numbers", "classes", "labels"
 # The functions that read inputs of float64 as they are, those of the columns of a table; and whose value stays float64.
-OF_COLUMNS = ("numbers", "contrast", "one_hot", "codes", "missing", "date_parts", "cycle")
+OF_COLUMNS = tuple(name for name, each in vars(numpy_columns).items() if inspect.isfunction(each))
 EXACT, KEPT = ("shifted", *OF_COLUMNS), ("date_parts",)
+
+
+def function_of(name: str) -> Callable[..., NDArray[Any]]:
+    """What a step does, by the name of its function."""
+    found: Callable[..., NDArray[Any]] = getattr(numpy_columns if name in OF_COLUMNS else numpy_steps, name)
+    return found
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the function of `numpy_steps` that says what it does, the values it reads, and its operands by name."""
+    """A step: its function in `numpy_steps` or `numpy_columns`, the values it reads, and its operands by name."""
 
     function: str
     reads: tuple[int, ...]
     width: int  # of its value, (rows, width)
     operands: dict[str, Any] = field(default_factory=dict)  # arrays in the computation's dtype, indices and numbers
-    own: Activation | None = None  # a user's function, which `numpy_steps` has not
+    own: Activation | None = None  # a user's function
 
     def value(self, *read: NDArray[Any]) -> NDArray[Any]:
         """What the step gives for the values that it reads."""
         if self.own is not None:
             function = np.vectorize(self.own.value, otypes=[np.float64])
             return function(*read).astype(read[0].dtype)
-        found: NDArray[Any] = getattr(numpy_steps, self.function)(*read, **self.operands)
+        found: NDArray[Any] = function_of(self.function)(*read, **self.operands)
         return found
 
 
@@ -152,7 +159,7 @@ class Steps:
     def add(self, function: str, *reads: int, width: int | None = None, **operands: Any) -> int:
         """Add a step; gives the number of its value, which is as wide as what it reads unless something is said."""
         found = {name: self._operand(function, value) for name, value in operands.items()}
-        names = list(inspect.signature(getattr(numpy_steps, function)).parameters)[-len(found) :] if found else []
+        names = list(inspect.signature(function_of(function)).parameters)[-len(found) :] if found else []
         assert sorted(names) == sorted(found), function
         return self._append(Step(function, reads, self.widths[reads[0]] if width is None else width, found))
 

@@ -18,7 +18,7 @@ from ..data.tables import Table
 from ..kernels.formulas.loss_functions import LEAST_VARIANCE
 from ..model import Model
 from ..population import Population
-from ..settings.layers import Architecture, BatchNorm, Dense, Embedding, LayerNorm, Residual, Scale
+from ..settings.layers import Architecture, BatchNorm, Dense, Embedding, LayerNorm, PReLU, Residual, Scale
 from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Input, Step, Steps
 
 Tensors = list[dict[str, NDArray[Any]]]  # of each numbered layer, by their names
@@ -59,6 +59,8 @@ def add_network(steps: Steps, architecture: Architecture, tensors: Tensors, read
             value = steps.add("dense", below, width=node.units, weight=found["weight"], bias=found["bias"])
         elif isinstance(layer, Scale):
             value = steps.add("affine", below, factor=found["weight"], shift=np.zeros_like(found["weight"]))
+        elif isinstance(layer, PReLU):
+            value = steps.add("sloped", below, slope=found["weight"])
         elif isinstance(layer, BatchNorm):
             factor, shift = layer.folded(found)
             value = steps.add("affine", below, factor=factor, shift=shift)

@@ -61,6 +61,9 @@ def export(
     path = file_paths.path(path)
     form = format_of(path)
     computation = computation_of(what, labels)
+    if computation.inputs:
+        kind = type(what).__name__
+        raise TypeError(f"what is exported must have inputs of numbers alone, got {kind}, which reads a table")
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))

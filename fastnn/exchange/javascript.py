@@ -45,6 +45,7 @@ FUNCTIONS = {
   return x.map((v) => (v - middle) / scale);
 }""",
     "added": "(x, y) => x.map((v, i) => v + y[i])",
+    "sloped": "(x, slope) => x.map((v, i) => (v > 0 ? v : v * slope[i]))",
     "mean": "(...x) => x[0].map((_, i) => x.reduce((sum, each) => sum + each[i], 0) / x.length)",
     "clipped": "(x, least, most) => x.map((v, i) => Math.min(Math.max(v, least[i]), most[i]))",
     "deviations": "(x, least) => x.map((v) => Math.sqrt(Math.exp(v) + least))",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from ..checks import file_paths
 from ..checks.scalars import shown
 from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..settings.custom import FAR, POINTS, Activation
+from . import verifying
 from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Step
 from .self_test import SelfTest
 
@@ -103,9 +106,8 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: di
     inputs = Output(INPUT_NAME, INPUT_NAME, graph.dtype, computation.n_inputs)
     model = graph.model(name, [inputs.info], [each.info for each in outputs])
     version = model.producer_version = import_module(__package__.rpartition(".")[0]).__version__
-    _onnx().helper.set_model_props(
-        model, {"producer": "fastnn", "fastnn_version": version, **_described(computation, test)}
-    )
+    said = {"producer": "fastnn", "fastnn_version": version, **_described(computation, test)}
+    _onnx().helper.set_model_props(model, {**said, "checksum": _checksum(model, said)})
     return model.SerializeToString(deterministic=True)
 
 
@@ -214,6 +216,10 @@ def _added(graph: Graph, x: str, y: str) -> str:
     return graph.add("Add", x, y)
 
 
+def _sloped(graph: Graph, x: str, slope: Any) -> str:
+    return graph.add("Where", graph.add("Greater", x, 0), x, graph.add("Mul", x, slope))
+
+
 def _mean(graph: Graph, *x: str) -> str:
     return graph.add("Div", graph.add("Sum", *x), len(x))
 
@@ -267,7 +273,7 @@ def _softplus(graph: Graph, x: str) -> str:
 
 
 def _leaky_relu(graph: Graph, x: str) -> str:
-    return graph.add("Where", graph.add("Greater", x, 0), x, graph.add("Mul", x, LEAK))
+    return _sloped(graph, x, LEAK)
 
 
 def _elu(graph: Graph, x: str, alpha: float = 1.0) -> str:
@@ -307,6 +313,7 @@ WRITERS: dict[str, Writer] = {
     "affine": _affine,
     "normalised": _normalised,
     "added": _added,
+    "sloped": _sloped,
     "mean": _mean,
     "clipped": _clipped,
     "deviations": _deviations,
@@ -382,6 +389,39 @@ def _described(computation: Computation, test: SelfTest) -> dict[str, str]:
         "tolerance": test.tolerance,
     }
     return {key: json.dumps(value) for key, value in found.items()}
+
+
+def _checksum(model: Any, said: dict[str, str]) -> str:
+    """SHA-256 of a model without metadata, and of what these say."""
+    bare = type(model)()
+    bare.CopyFrom(model)
+    bare.ClearField("metadata_props")
+    content = bare.SerializeToString(deterministic=True) + json.dumps(dict(sorted(said.items()))).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def verify(path: Path) -> verifying.Verification:
+    """What a file computes for the rows in it."""
+    test = self_test(path)
+    found = run(path, test.inputs)
+    labels = found.pop("label", None)
+    outputs = np.concatenate(list(found.values()), axis=1)
+    if outputs.shape[1] == test.outputs.shape[1] + 1:  # the probabilities of two classes by a single output
+        outputs = outputs[:, 1:]
+    error, ulp = verifying.errors(outputs, test.outputs)
+    wrong = 0 if labels is None else int((labels != test.predictions).reshape(len(labels), -1).any(axis=1).sum())
+    intact = _is_intact(path)
+    passed = error <= test.tolerance and not wrong and intact
+    return verifying.Verification(len(test.inputs), error, ulp, wrong, intact, passed)
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether a file has the checksum that was written; True where onnx is not there to tell."""
+    if not find_spec("onnx"):
+        return True
+    model = _onnx().load_from_string(path.read_bytes())
+    said = {each.key: each.value for each in model.metadata_props}
+    return said.pop("checksum", None) == _checksum(model, said)
 
 
 def _numbers(array: NDArray[Any]) -> list[list[float]]:

@@ -35,6 +35,7 @@ OPERANDS = {
     "affine": (1, N, {"factor": numbers(N), "shift": numbers(N)}),
     "normalised": (1, N, {"epsilon": 1e-5}),
     "added": (2, N, {}),
+    "sloped": (1, N, {"slope": numbers(N)}),
     "mean": (3, N, {}),
     "clipped": (1, N, {"least": numbers(N) - 2, "most": numbers(N) + 2}),
     "deviations": (1, N, {"least": 1e-6}),

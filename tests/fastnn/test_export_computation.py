@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
 
 import fastnn
-from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, Residual, Scale
+from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, PReLU, Residual, Scale
 from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS
 from fastnn.exchange.describing import computation_of
 from fastnn.settings.layers import HIDDEN
@@ -21,6 +21,7 @@ NETWORKS = {
     "scale in front": [Scale(), Dense(9, "gelu")],
     "scale behind": [Dense(9, "identity"), Scale(), Dense(7, "silu")],
     "batch norm": [Dense(9, "identity"), BatchNorm(activation="relu"), Dense(4, "tanh"), BatchNorm()],
+    "slopes": [Dense(9, "identity"), PReLU(0.3), PReLU(-0.5)],
     "batch norm first": [BatchNorm(), Dense(5, "mish")],
     "layer norm": [Dense(9, "identity"), LayerNorm(activation="elu"), LayerNorm(), Dense(4, "selu")],
     "residual": [Dense(8, "relu"), Residual(LayerNorm(), Dense(12, "relu"), Dense(8, "identity"), activation="tanh")],
@@ -171,6 +172,12 @@ def test_labels_and_numbers_of_estimators():
     )
     computation = computation_of(named)
     np.testing.assert_allclose(computation.predictions(computation.outputs(X)), named.predict(X), atol=2e-6)
+
+
+def test_tables_are_refused_by_files(tmp_path):
+    classifier = fastnn.TabularClassifier(n_members=1, epochs=1).fit(rng.standard_normal((30, 2)), np.arange(30) % 2)
+    with pytest.raises(TypeError, match="inputs of numbers alone, got TabularClassifier, which reads a table"):
+        classifier.export(tmp_path / "net.py")
 
 
 def test_labels_of_models():

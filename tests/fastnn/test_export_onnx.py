@@ -121,6 +121,7 @@ OPERANDS = {
     "dense": {"weight": np.arange(6.0).reshape(2, 3) / 3, "bias": np.array([0.5, -1])},
     "affine": {"factor": np.array([0.5, 1, 2]), "shift": np.array([3, 0.1, -1])},
     "normalised": {"epsilon": 1e-5},
+    "sloped": {"slope": np.array([0.25, -1, 2])},
     "clipped": {"least": np.array([-1, -2, 0.5]), "most": np.array([0.5, 1, 2])},
     "deviations": {"least": 1e-6},
 }
@@ -492,3 +493,45 @@ def test_other_files(monkeypatch):
         onnx_file.run(3, np.zeros((1, 3)))
     with pytest.raises(FileNotFoundError):
         onnx_file.self_test("no such file.onnx")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_verify_finds_changes(dtype, tmp_path):
+    """A bit of a weight, swapped labels and swapped columns; also names, which no row can tell."""
+    path = tmp_path / "net.onnx"
+    model = Model([3, Dense(6, "tanh"), Dense(3, "softmax")], loss="cross_entropy", dtype=dtype, rng=0)
+    model.export(path, labels=["ash", "birch", "cedar"])
+    found = fastnn.verify(path)
+    assert (found.rows, found.wrong_labels, found.intact, found.passed) == (16, 0, True, True)
+    assert found.error <= {"float32": 1e-6, "float64": 1e-12}[dtype]
+    content = path.read_bytes()
+    weight = model.weights[0].tobytes()
+    assert content.count(weight) == 1
+    flipped, swapped = (np.frombuffer(weight, dtype).copy() for _ in range(2))
+    flipped[4] *= 1.002
+    rows = swapped.reshape(6, 3)
+    rows[:, [0, 1]] = rows[:, [1, 0]]
+    for changed in (flipped, swapped):
+        path.write_bytes(content.replace(weight, changed.tobytes()))
+        found = fastnn.verify(path)
+        assert (found.passed, found.intact) == (False, False)
+        assert found.error > 1e-5
+    onnx_model = onnx.load_from_string(content)
+    (labels,) = (each for each in onnx_model.graph.initializer if each.data_type == onnx.TensorProto.STRING)
+    labels.string_data[:] = [labels.string_data[i] for i in (1, 0, 2)]
+    path.write_bytes(onnx_model.SerializeToString())
+    found = fastnn.verify(path)
+    assert found.wrong_labels > 0
+    assert (found.error, found.passed) == (fastnn.verify(path).error, False)
+    said = onnx.load_from_string(content)
+    next(each for each in said.metadata_props if each.key == "classes").value = '["ash", "cedar", "birch"]'
+    path.write_bytes(said.SerializeToString())
+    assert fastnn.verify(path)[3:] == (0, False, False)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_verify_of_deviations_and_two_classes(single, tmp_path):
+    path = tmp_path / "net.onnx"
+    head, loss = (Dense(1, "sigmoid"), "cross_entropy") if single else (Dense(4, "identity"), "gaussian")
+    Model([3, 5, head], loss=loss, rng=0).export(path)
+    assert fastnn.verify(path).passed
