@@ -133,7 +133,7 @@ static inline real @sqrt(real x)
 {
     real y = @of_bits((@bits(x) >> 1) + ROOT_BITS);
     for (int i = 0; i < ROOT_STEPS; i++) y = 0.5 * (y + x / y);
-    return x > 0.0 && x <= MOST ? y : x;
+    return 0.5 * x < x ? y : x; /* 0 and infinity as they are */
 }
 """,
     "tanh": """
@@ -301,7 +301,6 @@ def _constants(dtype: str) -> dict[str, str]:
         "LOG2_HIGH": high,
         "LOG2_LOW": low,
         "EXP_LIMIT": 746.0 if double else 104.5,
-        "MOST": float(2**exponent * (2 - 2.0**-fraction)),
         "SELU_SCALE": SCALE,
         "SELU_ALPHA": ALPHA,
         "LEAK": LEAK,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..checks.scalars import shown
 from . import c_functions
-from .c_functions import FUNCTIONS, OFFERED, WRITERS, Call, Place, looped, needed, number, translated
+from .c_functions import FUNCTIONS, OFFERED, WRITERS, Call, Place, needed, number, translated
 from .c_memory import GATHERED, Plan
 from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Step
 from .self_test import SelfTest
@@ -110,7 +110,9 @@ class _Header:
                 writer = c_functions.each(f"@{self.own[step.own.name][0]}(x)")
                 yield writer.text(Call(reads, places[value], {}))
             elif step.function == "mean":
-                yield WRITERS["mean"].text(Call((places[value],), places[value], {"count": number(len(reads), self.dtype)}))
+                yield WRITERS["mean"].text(
+                    Call((places[value],), places[value], {"count": number(len(reads), self.dtype)})
+                )
             elif step.function not in GATHERED:
                 yield WRITERS[step.function].text(Call(reads, places[value], self._operands(step)))
             yield from self._taken(value)
@@ -227,11 +229,12 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
             compared += [f"for (int32_t j = 0; j < {n}; j++) {{"]
             compared += [f"    const int32_t decided = {name}_test_decisions[i * {n} + j];"]
             compared += [f"    if (decided >= 0 && decided != {found}) disagreeing++;", "}"]
+        right = " && disagreeing == 0" if compared else ""
         text = f"""
 int main(void)
 {{
     real largest = 0.0;
-    int disagreeing = 0;
+{"    int disagreeing = 0;" if compared else ""}
     for (int32_t i = 0; i < {rows}; i++) {{
         real y[{macro}_OUTPUTS];
         @predict(@test_inputs + i * {macro}_INPUTS, y);
@@ -244,10 +247,11 @@ int main(void)
 {textwrap.indent(chr(10).join(compared), " " * 8)}
     }}
     printf("largest_error=%.9g tolerance=%.9g rows=%d disagreeing=%d\\n",
-           (double)largest, (double)TOLERANCE, {rows}, disagreeing);
-    return largest <= TOLERANCE && disagreeing == 0 ? 0 : 1;
+           (double)largest, (double)TOLERANCE, {rows}, {"disagreeing" if compared else "0"});
+    return largest <= TOLERANCE{right} ? 0 : 1;
 }}"""
-        text = translated(text, name, self.dtype).replace("TOLERANCE", number(test.tolerance, self.dtype))
+        text = re.sub(r"\n+(?=\n)", "", translated(text, name, self.dtype))
+        text = text.replace("TOLERANCE", number(test.tolerance, self.dtype))
         return "\n\n".join([f"#ifdef {macro}_SELFTEST\n#include <stdio.h>", *tables, text.strip(), "#endif"])
 
     def _of_test(self, what: str, array: NDArray[Any]) -> str:

@@ -18,7 +18,9 @@ class Plan:
     def __init__(self, computation: Computation):
         self._steps, self._widths = computation.steps, computation.widths
         n = len(self._steps)
-        self._readers = [[i for i, step in enumerate(self._steps) for read in step.reads if read == v] for v in range(n + 1)]
+        self._readers = [
+            [i for i, step in enumerate(self._steps) for read in step.reads if read == v] for v in range(n + 1)
+        ]
         self._inside = {v: found for v in range(1, n) if (found := self._owner(v)) is not None}
         self.places = [Place("x", 0, self._widths[INPUTS])] * (n + 1)
         self.size = 0
