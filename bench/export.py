@@ -33,19 +33,23 @@ CORTEX = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
 TOLERANCE = {"fastnn": 1e-6, "emlearn": 1e-4}
 # What gives the outputs y of a row x.
 CALLS = {
-    "fastnn": '#include "fastnn_net.h"\n#define PREDICT(x, y) fastnn_net_predict(x, y)',
-    "emlearn": '#include "emlearn_net.h"\n#define PREDICT(x, y) eml_net_predict_proba(&emlearn_net, x, INPUTS, y, OUTPUTS)',
+    "fastnn": "fastnn_net_predict(x, y)",
+    "emlearn": "eml_net_predict_proba(&emlearn_net, x, INPUTS, y, OUTPUTS)",
 }
 PROGRAM = """
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-%s
+#include "%s_net.h"
 #define INPUTS %d
 #define OUTPUTS %d
 #define ROWS %d
-static float x[ROWS * INPUTS], y[ROWS * OUTPUTS];
+static float rows[ROWS * INPUTS], outputs[ROWS * OUTPUTS];
+static void predict(const float *x, float *y)
+{
+    %s;
+}
 static double now(void)
 {
     struct timespec t;
@@ -56,15 +60,15 @@ int main(int count, char **arguments)
 {
     double best = 1e30;
     FILE *file = fopen("rows", "rb");
-    if (count != 2 || !file || fread(x, sizeof x, 1, file) != 1) return 1;
+    if (count != 2 || !file || fread(rows, sizeof rows, 1, file) != 1) return 1;
     for (int repeat = atoi(arguments[1]); repeat > 0; repeat--) {
         const double start = now();
-        for (int i = 0; i < ROWS; i++) PREDICT(x + i * INPUTS, y + i * OUTPUTS);
+        for (int i = 0; i < ROWS; i++) predict(rows + i * INPUTS, outputs + i * OUTPUTS);
         const double taken = (now() - start) / ROWS;
         if (taken < best) best = taken;
     }
     printf("%%.17g\\n", best);
-    for (int i = 0; i < ROWS * OUTPUTS; i++) printf("%%.9g\\n", (double)y[i]);
+    for (int i = 0; i < ROWS * OUTPUTS; i++) printf("%%.9g\\n", (double)outputs[i]);
     return 0;
 }
 """
@@ -109,7 +113,7 @@ def headers(folder, python):
 def program(folder, side, includes, flag):
     """The path of a side's program."""
     source, made = folder / f"{side}.c", folder / f"{side}-{flag}"
-    source.write_text(PROGRAM % (CALLS[side], SIZES[0], SIZES[-1], ROWS))
+    source.write_text(PROGRAM % (side, SIZES[0], SIZES[-1], ROWS, CALLS[side]))
     _ran("gcc", f"-{flag}", *includes, source, "-o", made, "-lm", cwd=folder)
     return made
 
@@ -149,8 +153,8 @@ def print_sizes(folder, model, sides):
     print(f"\n{'Cortex-M4, -Os':22}{'text':>8}{'data':>8}{'bss':>8}   target {4 * model.n_parameters + 1229}")
     for side, includes in sides.items():
         source = folder / f"{side}-size.c"
-        text = f"#define INPUTS {SIZES[0]}\n#define OUTPUTS {SIZES[-1]}\n{CALLS[side]}\n"
-        source.write_text(f"{text}void predict(const float *x, float *y)\n{{\n    PREDICT(x, y);\n}}\n")
+        text = f'#include "{side}_net.h"\n#define INPUTS {SIZES[0]}\n#define OUTPUTS {SIZES[-1]}\n'
+        source.write_text(f"{text}void predict(const float *x, float *y)\n{{\n    {CALLS[side]};\n}}\n")
         _ran("arm-none-eabi-gcc", "-Os", *CORTEX, *includes, "-c", source, "-o", "size.o", cwd=folder)
         sizes = _ran("arm-none-eabi-size", "size.o", cwd=folder).splitlines()[1].split()[:3]
         print(f"{side:22}" + "".join(f"{size:>8}" for size in sizes), flush=True)

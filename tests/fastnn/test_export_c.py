@@ -565,7 +565,9 @@ def test_the_same_bits_everywhere(everything, tmp_path):
     (tmp_path / "bits.c").write_text("\n".join([*lines, f"int main(void) {{ {calls} return 0; }}\n"]))
     said = {}
     for way, (name, options) in {**WAYS, "Cortex-M4 -O3": ("arm-none-eabi-gcc", ["-O3"])}.items():
-        if way != "sanitizers" and shutil.which(COMPILERS[name][0]) is not None:
+        # Arithmetic of doubles in software is not always rounded right there: 1 - 0x1.01d8242f9b803p-33 is not.
+        software = name.startswith("arm") and dtype == "float64"
+        if way != "sanitizers" and not software and shutil.which(COMPILERS[name][0]) is not None:
             exactly = [*options, *([] if name == "tcc" else ["-ffp-contract=off"])]
             said[way] = ran(name, exactly, tmp_path / "bits.c", tmp_path, folder)
     assert len(said) > 1
