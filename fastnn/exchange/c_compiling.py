@@ -39,4 +39,7 @@ def verify(path: Path) -> tuple[float, int]:
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{Path(command[0]).name} of the self test took longer than {SECONDS} s") from None
