@@ -435,7 +435,8 @@ def _mixture(call: Call) -> str:
     return f"{{\n    {members}\n    @mixture(members, {len(call.reads)}, {call.to.pointer}, {call.to.width // 2});\n}}"
 
 
-# By the names of `numpy_steps`. What `joined` and `mean` read is taken before, see `c_memory`.
+# By the names of `numpy_steps`: a new function there is an entry here. What `joined` and `mean` read is taken before,
+# see `c_memory`.
 WRITERS = {
     "shifted": each("((x - high[j]) - low[j]) * scale[j]"),
     "columns": Writer(_columns),

@@ -99,6 +99,7 @@ class _Header:
     def _own(self, name: str, expression: str) -> str:
         """A function of a user, which may call some functions of the header."""
         called = re.sub(rf"\b({'|'.join(OFFERED)})(?=\s*\()", r"@\1", expression)
+        called = re.sub(r"(?<=\d)\.(?![\w.])", ".0", called)
         return f"static inline real @{name}(real x)\n{{\n    return {called};\n}}"
 
     def _statements(self) -> Iterator[str]:
@@ -216,6 +217,8 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
 
     def _self_test(self, test: SelfTest) -> str:
         """A program that compares what the functions give with the rows of the test."""
+        if not np.isfinite(test.outputs).all():
+            raise ValueError("rows must give finite outputs, because a self test compares them")
         name, macro, decision, rows = self.name, self.macro, self.computation.decision, len(test.inputs)
         tables = [self._of_test("inputs", test.inputs), self._of_test("outputs", test.outputs)]
         compared = list[str]()

@@ -384,7 +384,7 @@ def test_functions_of_a_user(tmp_path):
     model = trained([6, Dense(5, own), Dense(4, own), Dense(3, swish)])
     with pytest.raises(ValueError, match="expressions must have 'softsign'"):
         model.export(tmp_path / "net.h")
-    written = {"softsign": "x / (1.0 + fabs(x))", "my swish": "x * sigmoid(x) * 1e0"}
+    written = {"softsign": "x / (1.0 + fabs(x))", "my swish": "x * sigmoid(x) * 1e0 / 1. + 0 * exp (x / 9)"}
     model.export(tmp_path / "net.h", expressions=written)
     computation = computation_of(model)
     X = rng.normal(0, 3, (100, 6))
@@ -397,6 +397,9 @@ def test_what_cannot_be_written(tmp_path):
     model.weights[0][0, 0] = np.inf
     with pytest.raises(ValueError, match="all numbers in a C header must be finite, got inf"):
         model.export(tmp_path / "net.h")
+    growing = trained([6, Dense(1, "exp")])
+    with pytest.raises(ValueError, match="rows must give finite outputs"):
+        growing.export(tmp_path / "net.h", rows=np.full((1, 6), 1e3) * np.sign(growing.weights[0]))
     steps = Steps(6, "float32")
     steps.add("tanh", INPUTS)
     computation = Computation("float32", 6, tuple(steps.made), Decision(NUMBERS))
@@ -607,6 +610,26 @@ def test_what_is_changed_fails_its_self_test(tmp_path):
     path.write_text("int x;\n")
     with pytest.raises(ValueError, match="is no C header of fastnn: it has no self test"):
         c_compiling.verify(path)
+
+
+def test_the_tolerance_is_that_of_the_networks_sums(tmp_path):
+    """Of large numbers that cancel, rounding leaves more."""
+    if not any(map(shutil.which, c_compiling.COMPILERS)):
+        pytest.skip("needs a compiler")
+    assert SelfTest.of(computation_of(small())).tolerance == TOLERANCE["float32"]
+    model = trained([6, Dense(50, "relu"), Dense(2, "identity")])
+    model.weights[1][:, 25:] = -model.weights[1][:, :25]
+    model.weights[0][25:] = model.weights[0][:25] * 1.001
+    model.weights[0][...] *= 1e3
+    computation = computation_of(model)
+    test = SelfTest.of(computation)
+    terms = np.abs(computation.values(test.inputs, "float64")[-2] @ np.abs(model.weights[1].T))
+    cancelled = (terms / np.maximum(1, np.abs(test.outputs))).max()
+    assert cancelled > 100  # times as large as the outputs
+    assert TOLERANCE["float32"] < test.tolerance < 50 * cancelled * 2**-24
+    error, disagreeing = c_compiling.verify(header(tmp_path, computation))
+    assert error < test.tolerance
+    assert disagreeing == 0
 
 
 def test_no_compiler(tmp_path, monkeypatch):
