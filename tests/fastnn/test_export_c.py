@@ -284,7 +284,7 @@ int main(void)
 def test_labels(labels, kind, tmp_path):
     fitted, X = classifier(LABELLED[labels], kind)
     fitted.export(tmp_path / "net.h")
-    said = answers(tmp_path, tmp_path / "net.h", X, compiler("gcc"))
+    said = answers(tmp_path, tmp_path / "net.h", X, [*compiler("gcc"), "-O3", "-march=native"])
     read = {"text": str, "bool": lambda text: bool(int(text)), "int": int, "float": float}[labels]
     np.testing.assert_array_equal([read(each) for each in said], fitted.predict(X))
 
