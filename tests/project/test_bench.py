@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from bench import (
     calls,
     cases,
     children,
+    export,
     fann,
     halving,
     machine,
@@ -326,6 +328,8 @@ ANSWERS = {  # what each line of a table is, by its command
     r"|predict [\d-]+, (10,000|1) rows, [a-z ]+ +\d+\.\d us +\d+\.\d\d|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
+    "export --flags O3": r"gcc +header .*|-O3 +\w+ +[1-9]\d* +\d+\.\d\d +\d.*|Cortex-M4, -Os .* target 10869"
+    r"|\w+ +[1-9]\d*( +\d+){2}|without sizes: .*|",
     "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
     "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
     "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 epoch +[1-9].*|  its engine / it +1.00",
@@ -337,6 +341,7 @@ MARKS = {
     "threads": TWO_CPUS,
     "search": pytest.mark.slow,
     "groups": pytest.mark.slow,
+    "export": pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),
 }
 
 
@@ -803,6 +808,14 @@ def test_the_time_to_an_accuracy(monkeypatch):
         assert len(runs) == 2
         assert all(seconds > 0 and accuracy > 0.85 for seconds, accuracy in runs)
     assert "fastnn" in found
+
+
+def test_headers_that_differ_from_the_model_are_an_error():
+    expected = np.full((2, 3), 0.5)
+    assert export.check("fastnn", np.full(6, 0.5 + 1e-7), expected) == pytest.approx(1e-7)
+    for wrong in (0.6, np.nan):
+        with pytest.raises(ArithmeticError, match="the outputs of fastnn's header differ from the model's by"):
+            export.check("fastnn", np.full(6, wrong), expected)
 
 
 def test_the_table_of_fann_has_a_line_for_each_way(tmp_path, capsys):
