@@ -6,19 +6,27 @@ import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 from pathlib import Path
 
+from . import verifying
+
 COMPILERS = ("cc", "gcc", "clang", "tcc")
-SECONDS = 300  # for the compiler, and for the program
+CHECKSUM = re.compile(r"/\* checksum ([0-9a-f]{8}) \*/\n\Z")  # the last line of a header: the CRC-32 of all others
 
 
-def verify(path: Path) -> tuple[float, int]:
-    """(largest error, disagreeing decisions) of the self test of a C header, by the compiler that is there.
+def with_checksum(text: str) -> str:
+    """The text of a header with its last line."""
+    return f"{text}/* checksum {zlib.crc32(text.encode()):08x} */\n"
 
-    This runs the program in the file. Errors are relative to outputs above 1 in size. Raises ValueError for a file that
-    is no such header or does not compile, and FileNotFoundError where there is no compiler.
+
+def verify(path: Path) -> verifying.Verification:
+    """What the self test of a C header says, by the compiler that is there.
+
+    This runs the program in the file. Raises ValueError for a file that is no such header or does not compile, and
+    FileNotFoundError where there is no compiler.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_bytes().decode(errors="replace")
     macro = re.search(r"^#ifdef (\w+_SELFTEST)$", text, re.M)
     if macro is None:
         raise ValueError(f"{path} is no C header of fastnn: it has no self test")
@@ -28,18 +36,18 @@ def verify(path: Path) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "test.c"), Path(folder, "test")
         source.write_text(f"#define {macro[1]}\n{text}", encoding="utf-8")
-        made = _run(compiler, str(source), "-o", str(program))
-        if made.returncode:
-            raise ValueError(f"{path} does not compile: {made.stderr.strip()[:500]}")
-        ran = _run(str(program))
-    found = re.search(r"^largest_error=(\S+) .*disagreeing=(\d+)$", ran.stdout, re.M)
-    if found is None:
-        raise ValueError(f"the self test of {path} ended with status {ran.returncode} and said nothing")
-    return float(found[1]), int(found[2])
+        _compile(path, compiler, str(source), "-o", str(program))
+        found = verifying.of_command([str(program)], path)
+    last = CHECKSUM.search(text)
+    intact = last is not None and with_checksum(text[: last.start()]) == text
+    return found._replace(intact=intact, passed=found.passed and intact)
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _compile(path: Path, *command: str) -> None:
+    """Run a compiler; raises where it fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+        made = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=verifying.SECONDS)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{Path(command[0]).name} of the self test took longer than {SECONDS} s") from None
+        raise ValueError(f"{path} does not compile in {verifying.SECONDS} s") from None
+    if made.returncode:
+        raise ValueError(f"{path} does not compile: {made.stderr.strip()[:500]}")

@@ -446,6 +446,7 @@ WRITERS = {
     "affine": each("x * factor[j] + shift[j]"),
     "normalised": stated("@normalise(x, to, m, epsilon);", in_place=True),
     "added": each("x + y"),
+    "sloped": each("@either(x > 0.0, x, x * slope[j])"),
     "mean": each("x / count"),
     "clipped": each("x < least[j] ? least[j] : x > most[j] ? most[j] : x"),
     "deviations": each("@sqrt(@exp(x) + least)"),

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks.scalars import shown
-from . import c_functions
+from . import c_compiling, c_functions
+from .c_compiling import verify as verify
 from .c_functions import FUNCTIONS, OFFERED, WRITERS, Call, Place, needed, number, translated
 from .c_memory import GATHERED, Plan
 from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Step
+from .scripts import LINE
 from .self_test import SelfTest
 
 LINE = 8  # numbers of a line
@@ -62,7 +64,7 @@ class _Header:
             self._self_test(test),
             f"#endif /* {guard} */",
         ]
-        return "\n\n".join(parts) + "\n"
+        return c_compiling.with_checksum("\n\n".join(parts) + "\n")
 
     # ---- tables ----
 
@@ -233,10 +235,11 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
             compared += [f"    const int32_t decided = {name}_test_decisions[i * {n} + j];"]
             compared += [f"    if (decided >= 0 && decided != {found}) disagreeing++;", "}"]
         right = " && disagreeing == 0" if compared else ""
+        line = LINE.format(rows=rows, error="%.3g", ulp="%.3g", wrong="%d")
         text = f"""
 int main(void)
 {{
-    real largest = 0.0;
+    real largest = 0.0, ulp = 0.0;
 {"    int disagreeing = 0;" if compared else ""}
     for (int32_t i = 0; i < {rows}; i++) {{
         real y[{macro}_OUTPUTS];
@@ -245,16 +248,24 @@ int main(void)
             const real right = @test_outputs[i * {macro}_OUTPUTS + j];
             const real size = right < 0.0 ? -right : right, apart = y[j] < right ? right - y[j] : y[j] - right;
             const real error = size > 1.0 ? apart / size : apart; /* relative to outputs above 1 */
+            real unit = SMALLEST;
+            while (unit * 2.0 <= size) unit *= 2.0;
             if (error > largest || error != error) largest = error;
+            if (!(apart / unit * PRECISION <= ulp)) ulp = apart / unit * PRECISION;
         }}
 {textwrap.indent(chr(10).join(compared), " " * 8)}
     }}
-    printf("largest_error=%.9g tolerance=%.9g rows=%d disagreeing=%d\\n",
-           (double)largest, (double)TOLERANCE, {rows}, {"disagreeing" if compared else "0"});
+    printf("{line}\\n", (double)largest, (double)ulp, {"disagreeing" if compared else "0"});
     return largest <= TOLERANCE{right} ? 0 : 1;
 }}"""
         text = re.sub(r"\n+(?=\n)", "", translated(text, name, self.dtype))
-        text = text.replace("TOLERANCE", number(test.tolerance, self.dtype))
+        facts = np.finfo(self.dtype)
+        for constant, value in (
+            ("TOLERANCE", test.tolerance),
+            ("SMALLEST", facts.tiny),
+            ("PRECISION", 2.0**facts.nmant),
+        ):
+            text = text.replace(constant, number(float(value), self.dtype))
         return "\n\n".join([f"#ifdef {macro}_SELFTEST\n#include <stdio.h>", *tables, text.strip(), "#endif"])
 
     def _of_test(self, what: str, array: NDArray[Any]) -> str:

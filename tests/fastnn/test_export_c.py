@@ -43,6 +43,7 @@ OPERANDS = {
     "columns": {"which": np.array([4, 0, 5, 1])},
     "looked_up": {"column": 2, "table": np.linspace(-1, 1, 12).reshape(4, 3)},
     "joined": {},
+    "sloped": {"slope": np.linspace(-1, 2, 6)},
     "dense": {"weight": np.sin(np.arange(42.0)).reshape(7, 6), "bias": np.cos(np.arange(7.0))},
     "affine": {"factor": np.linspace(-1, 1, 6), "shift": np.cos(np.arange(6.0))},
     "normalised": {"epsilon": 1e-5},
@@ -539,7 +540,7 @@ def test_self_tests_pass(way, everything, tmp_path):
     calls = " | ".join(f"main_{each}()" for each in cases)
     (tmp_path / "tests.c").write_text("\n".join([*lines, f"int main(void)\n{{\n    return {calls};\n}}\n"]))
     said = ran(name, options, tmp_path / "tests.c", tmp_path, folder)
-    assert len(re.findall(r"^largest_error=\S+ tolerance=\S+ rows=16 disagreeing=0$", said, re.M)) == len(cases)
+    assert len(re.findall(r"^16 rows, largest error \S+, \S+ ulp, 0 labels differ$", said, re.M)) == len(cases)
 
 
 @pytest.mark.slow
@@ -593,17 +594,22 @@ def test_what_is_changed_fails_its_self_test(tmp_path):
     if not any(map(shutil.which, c_compiling.COMPILERS)):
         pytest.skip("needs a compiler")
     path = header(tmp_path, computation_of(small()))
-    error, disagreeing = c_compiling.verify(path)
-    assert 0 < error < 1e-6
-    assert disagreeing == 0
+    found = fastnn.verify(path)
+    assert 0 < found.error < 1e-6
+    assert 0.5 <= found.ulp < 20
+    assert (found.rows, found.wrong_labels, found.intact, found.passed) == (16, 0, True, True)
     text = path.read_text()
     number = re.search(r"net_weight0\[30\] = \{\s+(\S+)f,", text)[1]
     path.write_text(text.replace(f"{number}f,", f"{float(number) * 1.01:.9g}f,", 1))
-    assert c_compiling.verify(path)[0] > 1e-6
+    found = fastnn.verify(path)
+    assert found.error > 1e-6
+    assert (found.intact, found.passed) == (False, False)
     decided = re.search(r"net_test_decisions\[16\] = \{\s+([^}]*)\}", text)[1]
     swapped = decided.translate(str.maketrans("012", "120")).replace("-2", "-1")
     path.write_text(text.replace(decided, swapped))
-    assert c_compiling.verify(path)[1] > 8
+    assert fastnn.verify(path).wrong_labels > 8
+    path.write_text(text.replace(" * ", " *  ", 1))  # a comment
+    assert fastnn.verify(path)[3:] == (0, False, False)
     path.write_text(text.replace("static inline", "static inlin", 1))
     with pytest.raises(ValueError, match=r"net\.h does not compile: "):
         c_compiling.verify(path)
@@ -627,9 +633,9 @@ def test_the_tolerance_is_that_of_the_networks_sums(tmp_path):
     cancelled = (terms / np.maximum(1, np.abs(test.outputs))).max()
     assert cancelled > 100  # times as large as the outputs
     assert TOLERANCE["float32"] < test.tolerance < 50 * cancelled * 2**-24
-    error, disagreeing = c_compiling.verify(header(tmp_path, computation))
-    assert error < test.tolerance
-    assert disagreeing == 0
+    found = c_compiling.verify(header(tmp_path, computation))
+    assert found.error < test.tolerance
+    assert found.passed
 
 
 def test_no_compiler(tmp_path, monkeypatch):
