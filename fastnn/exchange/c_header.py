@@ -20,7 +20,7 @@ from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Step
 from .scripts import LINE
 from .self_test import SelfTest
 
-LINE = 8  # numbers of a line
+PER_LINE = 8  # numbers
 ITEM_BYTES = {"uint16_t": 2, "uint32_t": 4, "float": 4, "double": 8}
 
 
@@ -290,7 +290,7 @@ def _decided(computation: Computation, test: SelfTest) -> NDArray[np.int32]:
 def _table(kind: str, name: str, count: str, numbers: Iterable[str], width: int | None = None) -> str:
     """An array of constants, of texts of a width if there is one."""
     found = list(numbers)
-    lines = [", ".join(found[i : i + LINE]) for i in range(0, len(found), LINE)]
+    lines = [", ".join(found[i : i + PER_LINE]) for i in range(0, len(found), PER_LINE)]
     size = f"[{count}]" + (f"[{width}]" if width else "")
     return f"static const {kind} {name}{size} = {{\n    " + ",\n    ".join(lines) + "\n};"
 
