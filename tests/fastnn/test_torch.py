@@ -437,7 +437,7 @@ BY_GROUPS = {
     "adamw without biases": AdamW(0.003, weight_decay=0.2, decay_biases=False),
     "momentum": Momentum(0.01, 0.6),
 }
-GROUPS = {"bias": 0.1, "Scale.weight": 6.0, "BatchNorm.weight": 0.5, "LayerNorm.weight": 0.0}
+GROUPS = {"bias": 0.1, "Scale.weight": 6.0, "BatchNorm.weight": 0.5, "LayerNorm.weight": 0.0, "PReLU.weight": 3.0}
 
 
 def in_groups(network, optimizer):
@@ -446,7 +446,8 @@ def in_groups(network, optimizer):
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             kind = {"Linear": "Dense", "Factor": "Scale", "BatchNorm1d": "BatchNorm"}.get(type(module).__name__)
-            factor = GROUPS.get(f"{kind or 'LayerNorm'}.{name}", GROUPS.get(name, 1.0))
+            kind = kind or ("PReLU" if isinstance(module, torch.nn.PReLU) else "LayerNorm")
+            factor = GROUPS.get(f"{kind}.{name}", GROUPS.get(name, 1.0))
             groups.append({"params": [parameter], "lr": rate * factor})
             if not optimizer.decay_biases and (kind, name) != ("Dense", "weight"):
                 groups[-1]["weight_decay"] = 0.0
