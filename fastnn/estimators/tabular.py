@@ -675,7 +675,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         if len(outputs):
             true, found = (targets.back(each).reshape(len(each), -1) for each in (samples.targets, outputs))
             means = (np.average(each, axis=0, weights=samples.weights) for each in (true, found))
-            shift = np.where(targets.logarithms, np.log(np.divide(*means)) / targets.deviations, shift)
+            logarithms = [np.log(np.where(targets.logarithms, each, 1.0)) for each in means]
+            shift = np.subtract(*logarithms) / targets.deviations
         found = np.clip(outputs + shift, *self._limits)
         if len(found):
             score = float(r2_score(true, targets.back(found), sample_weight=samples.weights))

@@ -380,6 +380,16 @@ def test_logarithms_of_targets(monkeypatch, weighted):
         TabularRegressor(**QUICK, log_target=True).fit(X, y - y.max())
 
 
+def test_means_of_both_signs_warn_of_nothing(monkeypatch):
+    """Of targets without logarithms predictions are not shifted, whatever their means are."""
+    X, y = numbers()
+    y = y - y.mean() + 0.01
+    held_out = tabular.HeldOut.outputs
+    monkeypatch.setattr(tabular.HeldOut, "outputs", lambda *given: held_out(*given) - 1)
+    made = TabularRegressor(**QUICK).fit(X, y)
+    assert made._shift.tolist() == [0.0]
+
+
 def test_predictions_stay_in_the_range_of_the_targets():
     X, y = numbers()
     made = TabularRegressor(**{**QUICK, "epochs": 60}, log_target=False).fit(X, y)
