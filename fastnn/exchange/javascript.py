@@ -140,11 +140,10 @@ READERS = {
 }""",
     "duration": '(v) => (typeof v === "number" ? v : NaN)',
     "category": """(v, places, ofText) => {
-  if (typeof v === "object") return NaN;
-  if (ofText === (typeof v === "string")) return places.get(ofText ? v : Number(v)) ?? 0;
-  if (ofText) return places.get(v === true ? "True" : v === false ? "False" : String(v)) ?? NaN;
   const number = readers.number(v);
-  return Number.isNaN(number) ? NaN : places.get(number) ?? 0;
+  if (!ofText) return Math.abs(number) <= 1e300 ? places.get(number) ?? 0 : NaN;
+  if (typeof v === "string") return places.get(v) ?? 0;
+  return places.get(v === true ? "True" : v === false ? "False" : String(number)) ?? NaN;
 }""",
 }
 READ_ROW = Template("""\

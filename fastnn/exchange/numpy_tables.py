@@ -54,6 +54,8 @@ def column_of(table: Any, key: Any) -> Any:
 
 def cells(key: Any, column: Any) -> NDArray[Any]:
     """The values (rows,) of a column, as an array of NumPy's own kinds or of objects."""
+    if np.ma.is_masked(column):
+        raise ValueError(f"column {key!r} must hold no masked value")
     if isinstance(getattr(column, "dtype", None), np.dtype):
         values = np.asarray(column)
     else:
@@ -90,7 +92,11 @@ def is_missing(value: Any) -> bool:
 
 def number(value: Any) -> float:
     """A number, a truth value, or text of a number."""
-    found = float("nan" if isinstance(value, (np.datetime64, np.timedelta64)) else value)
+    if isinstance(value, (bytes, np.datetime64, np.timedelta64)):
+        raise TypeError(value)
+    if isinstance(value, str) and ("_" in value or not value.isascii()):  # which Python alone takes
+        raise ValueError(value)
+    found = float(value)
     if not abs(found) <= 1e300:
         raise ValueError(value)
     return found
@@ -131,13 +137,17 @@ def category(value: Any, places: Mapping[Any, int]) -> float:
 
     A number among known texts must be the text of one of them: "007" is lost in numbers.
     """
-    of_text = isinstance(next(iter(places)), str)
-    if isinstance(value, str) == of_text:
-        return places.get(value, 0)
-    if not of_text:
-        return places.get(number(value), 0)
+    if not isinstance(next(iter(places)), str):
+        if isinstance(value, (datetime.timedelta, np.timedelta64)):
+            return places.get(duration(value), 0)
+        found = number(value)
+        return places.get(found if isinstance(value, str) else value, 0)
+    if isinstance(value, str) or type(value).__name__ in ("Interval", "Period"):
+        return places.get(str(value), 0)
     if isinstance(value, (datetime.date, np.datetime64)):
         return places.get(str(moment(value).item()), 0)
-    if isinstance(value, (bool, int, float, np.bool_, np.number)):
-        return places[str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)]
-    return places.get(str(value), 0)
+    found = number(value)
+    if isinstance(value, (bool, np.bool_)):
+        return places[str(bool(value))]
+    whole = isinstance(value, (int, np.integer)) or found.is_integer()
+    return places[str(int(value) if whole else found)]
