@@ -270,7 +270,7 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
         "n_outputs": computation.n_outputs,
         "n_parameters": f"{computation.n_parameters:,}",
         "n_rows": len(test.inputs),
-        "rounding": "; inputs and outputs are float32" if single else "",
+        "rounding": f"; {'' if computation.inputs else 'inputs and '}outputs are float32" if single else "",
         "array": "Float32Array" if single else "Float64Array",
         "parameters": script.parameters,
         "rows": script.rows,
@@ -314,6 +314,8 @@ def _of_inputs(computation: Computation, script: Script) -> dict[str, Any]:
             "checked_texts": [",".join(names or ())],
         }
     columns, n = [[each.key, each.kind, list(each.values)] for each in computation.inputs], computation.n_positions
+    if len({str(each.key) for each in computation.inputs}) < len(columns):
+        raise ValueError(f"JavaScript takes columns whose names differ as text, got {[key for key, *_ in columns]}")
     kinds = {each.kind for each in computation.inputs}
     kinds |= {"number"} if "category" in kinds else set()
     takes = f"an array of {n} values" if n else "an object of columns"

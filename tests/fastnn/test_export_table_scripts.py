@@ -371,6 +371,17 @@ def test_rows_that_are_wrong(tmp_path):
     assert not path.exists()
 
 
+def test_names_that_are_the_same_in_javascript(tmp_path):
+    frame = pd.DataFrame({0: rng.normal(size=30), "0": rng.normal(size=30)})
+    regressor = fastnn.TabularRegressor(n_members=1, epochs=2, random_state=0).fit(frame, rng.uniform(1, 2, 30))
+    regressor.export(tmp_path / "net.py", rows=frame)
+    found = runpy.run_path(str(tmp_path / "net.py"))["predict"](frame)
+    np.testing.assert_allclose(found, regressor.predict(frame), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"JavaScript takes columns whose names differ as text, got \[0, '0'\]"):
+        regressor.export(tmp_path / "net.mjs")
+    assert not (tmp_path / "net.mjs").exists()
+
+
 def test_categories_that_are_numbers():
     """As text and as truth values too; and dates and intervals whose text is known."""
     made = Table.of({"a": [7, 8, 1, 7.5]}, categorical=["a"])
