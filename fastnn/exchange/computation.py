@@ -75,6 +75,7 @@ class Input:
     name: str
     kind: str  # "number", "boolean", "date", "duration" or "category"
     values: tuple[Any, ...] = ()  # all strings, or all numbers
+    key: str | int = ""  # what finds the column: its name in training, or its position where columns had no names
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ class Computation:
     decision: Decision
     feature_names: tuple[str, ...] | None = None
     inputs: tuple[Input, ...] = ()  # the columns of a table, which the matrix of inputs holds as float64; else none
+    n_positions: int = 0  # how many columns a table has whose columns are found by their positions; else 0
+
+    @property
+    def input_dtype(self) -> str:
+        """The dtype of the matrix of inputs."""
+        return "float64" if self.inputs else self.dtype
 
     @property
     def n_outputs(self) -> int:
@@ -120,8 +127,8 @@ class Computation:
         """The inputs and what each step gives, for rows X (rows, n_inputs), in a dtype or its own."""
         dtype = dtype or self.dtype
         inputs = np.asarray(X)
-        found = [inputs.astype(dtype)]
         with np.errstate(all="ignore"):
+            found = [inputs.astype(dtype)]
             for step in self.steps:
                 exact = step.function in EXACT and step.reads == (INPUTS,)  # float64 is subtracted before it is rounded
                 value = step.value(*([inputs] if exact else [found[i] for i in step.reads]))

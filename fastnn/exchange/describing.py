@@ -137,9 +137,9 @@ def add_table(steps: Steps, table: Table) -> tuple[int, tuple[Input, ...]]:
     """Add the steps that make a table's matrix of its columns; (the number of that value, what the columns are)."""
     inputs, parts = list[Input](), list[int]()
     order = [encoding for encoding in table.encodings if encoding.suffixes()]
-    labels = [row.name for row, encoding in zip(table.summary, table.encodings, strict=True) if encoding.suffixes()]
-    for column, encoding in enumerate(order):
-        inputs.append(Input(labels[column], *_kind_of(encoding)))
+    for i, (row, encoding) in enumerate(zip(table.summary, table.encodings, strict=True)):
+        if encoding.suffixes():
+            inputs.append(Input(row.name, *_kind_of(encoding), i if table.labels is None else table.labels[i]))
     for column in sorted(range(len(order)), key=lambda i: order[i].n_codes > 0):
         encoding = order[column]
         parts += _encoded(steps, encoding, column)
@@ -198,9 +198,9 @@ def _categories(steps: Steps, encoding: Categories, column: int) -> list[int]:
     return [steps.add("one_hot", INPUTS, width=width, column=column, places=places)]
 
 
-def matrix_of(table: Table, X: Any) -> NDArray[np.float64]:
-    """The columns of a table as the matrix of inputs (rows, columns), see `Input`."""
-    n_rows, found = table.read(X)
+def matrix_of(table: Table, X: Any, name: str = "X") -> NDArray[np.float64]:
+    """The columns of a table as the matrix of inputs (rows, columns), see `Input`. Errors call X by the name."""
+    n_rows, found = table.read(X, name=name)
     out = np.empty((n_rows, len(found)))
     for j, (i, column) in enumerate(found.items()):
         read, values = _as_numbers(table.encodings[i], column)
@@ -282,7 +282,8 @@ def _of_tabular(estimator: Any) -> Computation:
         outputs = steps.add("affine", outputs, factor=np.ones_like(targets.means), shift=estimator._shift)
         outputs = steps.add("clipped", outputs, least=estimator._limits[0], most=estimator._limits[1])
         outputs = _in_units(steps, outputs, targets)
-    return replace(_made(steps, outputs, decision, None), inputs=inputs)
+    n_positions = len(table.encodings) if table.labels is None else 0
+    return replace(_made(steps, outputs, decision, None), inputs=inputs, n_positions=n_positions)
 
 
 def _in_units(steps: Steps, read: int, targets: Standardised) -> int:

@@ -1,6 +1,7 @@
 """Python out: one file that needs NumPy alone.
 
-It has the text of those functions of `numpy_steps` that the network uses, each of which stands alone.
+It has the text of those functions of `numpy_steps` and `numpy_columns` that the network uses, each of which stands
+alone, and where it reads a table the text of `numpy_tables`.
 """
 
 from __future__ import annotations
@@ -16,27 +17,28 @@ from typing import Any
 
 import numpy as np
 
-from . import numpy_steps, verifying
-from .computation import CLASSES, LABELS, NUMBERS, Computation, Decision
+from . import numpy_tables, verifying
+from .computation import CLASSES, LABELS, NUMBERS, Computation, Decision, function_of
 from .scripts import CHANGED, LINE, Script, plain_labels
 from .self_test import SelfTest
 
 FILE = Template('''\
 """$name: a trained network of $n_inputs inputs, $n_outputs outputs and $n_parameters parameters, which fastnn wrote.
 
-It needs NumPy alone. `predict` and the others take rows X (rows, $n_inputs). They compute in float64, and round what
-they give to $dtype. When this file runs, it computes the rows that are recorded in it, and compares.
+It needs NumPy alone. `predict` and the others take $takes.
+They compute in float64, and round what they give to $dtype. When this file runs, it computes the rows that are recorded
+in it, and compares.
 """
 
 import base64
-import math
+${datetime}import math
 import sys
 import zlib
 
 import numpy as np
 
 __all__ = $public
-feature_names = $features
+${columns}feature_names = $features
 $classes
 # ---- functions of arrays (rows, width) ----
 
@@ -47,12 +49,12 @@ $functions
 # ---- the network ----
 
 
-def _floats(text):
-    return np.frombuffer(base64.b64decode(text), "$stored")
+def _floats(text, dtype):
+    return np.frombuffer(base64.b64decode(text), dtype)
 
 
-def _arrays(shapes):
-    numbers, found = _floats(PARAMETERS).astype(np.float64), []
+def _arrays(text, dtype, shapes):
+    numbers, found = _floats(text, dtype).astype(np.float64), []
     for shape in shapes:
         n = math.prod(shape)
         found.append(numbers[:n].reshape(shape))
@@ -61,13 +63,13 @@ def _arrays(shapes):
 
 
 PARAMETERS = "$parameters"
-w = _arrays($shapes)
+w = _arrays(PARAMETERS, "$stored", $shapes)
+${statistics}
+
+$read
 
 
-def _outputs(X):
-    x = np.asarray(X, np.float64)
-    if x.ndim != 2 or x.shape[1] != $n_inputs:
-        raise ValueError(f"X must have shape (rows, $n_inputs), got {x.shape}")
+def _outputs(x):
     with np.errstate(all="ignore"):
 $calls
         return $last.astype("$dtype")
@@ -86,9 +88,9 @@ $errors
 
 def self_test():
     """Print how far the recorded rows are from what the network gave; True where that is rounding alone."""
-    inputs, expected = np.split(_floats(ROWS), [$n_rows * $n_inputs])
-    inputs, expected = inputs.reshape($n_rows, $n_inputs), expected.reshape($n_rows, $n_outputs)
-    error, ulp = errors(_outputs(inputs), expected)
+    inputs, expected = np.split(_floats(ROWS, "$recorded"), [$n_rows * $n_inputs])
+    found = _outputs(inputs.reshape($n_rows, $n_inputs).astype(np.float64))
+    error, ulp = errors(found, expected.reshape($n_rows, $n_outputs).astype("$dtype"))
     wrong = $wrong
     intact = zlib.crc32(repr($checked).encode()) == $checksum
     line = f"$line"
@@ -99,25 +101,34 @@ def self_test():
 if __name__ == "__main__":
     sys.exit(0 if self_test() else 1)
 ''')
+READ_ROWS = Template("""\
+def _inputs(X):
+    x = np.asarray(X, np.float64)
+    if x.ndim != 2 or x.shape[1] != $n_inputs:
+        raise ValueError(f"X must have shape (rows, $n_inputs), got {x.shape}")
+    return x""")
+READ_TABLE = Template("""\
+def _inputs(table):
+    return matrix(table, columns_read, $n_positions)""")
 PREDICT = Template('''\
-def predict(X):
+def predict($rows):
     """Outputs $shape."""
-    return _outputs(X)$part''')
+    return _outputs(_inputs($rows))$part''')
 PREDICT_DEVIATIONS = Template('''\
-def predict(X, return_std=False):
+def predict($rows, return_std=False):
     """Means $shape, and with return_std standard deviations $shape too."""
-    found = _outputs(X)
+    found = _outputs(_inputs($rows))
     mean, std = found[:, $means], found[:, $deviations]
     return (mean, std) if return_std else mean''')
 PREDICT_PROBA = Template('''\
-def predict_proba(X):
+def predict_proba($rows):
     """Probabilities (rows, $n_classes) of the classes."""
-    found = _outputs(X)
+    found = _outputs(_inputs($rows))
     return $probabilities''')
 CLASSIFY = Template('''\
-def classify(X):
+def classify($rows):
     """$what."""
-    found = _outputs(X)
+    found = _outputs(_inputs($rows))
     return $decided''')
 
 
@@ -130,16 +141,17 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
     rounded = "x" if computation.dtype == "float64" else 'x.astype("float32").astype(np.float64)'
     steps = [f"v0 = {rounded}"] if script.reads_rounded else []
     steps += [f"v{i} = {call}" for i, call in enumerate(script.calls, 1)]
-    functions = [_source(getattr(numpy_steps, each)) for each in script.functions]
+    functions = [_source(each) for each in _readers(computation)]
+    functions += [_source(function_of(each)) for each in script.functions]
     functions += [f"def {each}(x):\n    return {text}" for each, text in script.own.items()]
-    checked: list[Any] = [script.parameters, computation.feature_names]
-    facts: dict[str, Any] = {"checked": "[PARAMETERS, feature_names]", "classes": "", "labels": "", "wrong": "0"}
+    facts = _of_inputs(computation, script)
+    checked = {"PARAMETERS": script.parameters, **facts.pop("checked")}
+    facts |= {"classes": "", "labels": "", "wrong": "0"}
     if decision.labels is not None:
-        checked.append(plain_labels(decision.labels))
-        facts["checked"] = "[PARAMETERS, feature_names, classes.tolist()]"
+        checked["classes.tolist()"] = plain_labels(decision.labels)
         facts["classes"] = f"classes = {_array(decision.labels)}\n"
         facts["labels"] = f"LABELS = {_array(test.predictions)}\n"
-        facts["wrong"] = "int((classify(inputs) != LABELS).reshape(len(LABELS), -1).any(axis=1).sum())"
+        facts["wrong"] = f"int(({_decided(computation)} != LABELS).reshape(len(LABELS), -1).any(axis=1).sum())"
     facts |= {
         "name": name,
         "n_inputs": computation.n_inputs,
@@ -149,7 +161,7 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
         "dtype": computation.dtype,
         "stored": np.dtype(computation.dtype).newbyteorder("<").str,
         "public": [*predictions, "feature_names", *(["classes"] if decision.n_classes else [])],
-        "features": computation.feature_names,
+        "recorded": np.dtype(computation.input_dtype).newbyteorder("<").str,
         "functions": "\n\n\n".join(functions),
         "parameters": script.parameters,
         "shapes": script.shapes,
@@ -158,7 +170,8 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
         "predictions": "\n\n\n".join(predictions.values()),
         "rows": script.rows,
         "errors": _source(verifying.errors),
-        "checksum": zlib.crc32(repr(checked).encode()),
+        "checked": f"[{', '.join(checked)}]",
+        "checksum": zlib.crc32(repr([*checked.values()]).encode()),
         "line": LINE.format(rows=len(test.inputs), error="{error:.3g}", ulp="{ulp:.3g}", wrong="{wrong}"),
         "changed": CHANGED,
         "tolerance": test.tolerance,
@@ -185,6 +198,38 @@ def _source(function: Callable[..., Any]) -> str:
 def _array(labels: Any) -> str:
     """The text of an array."""
     return f"np.array({labels.tolist()!r}, dtype={labels.dtype.newbyteorder('=').str!r})"
+
+
+# ---- rows ----
+
+
+def _of_inputs(computation: Computation, script: Script) -> dict[str, Any]:
+    """What a file says of its rows; "checked" are values by their expressions, which the checksum is of."""
+    if not computation.inputs:
+        names, n = computation.feature_names, computation.n_inputs
+        facts = {"takes": f"rows X (rows, {n})", "read": READ_ROWS.substitute(n_inputs=n), "features": names}
+        return {
+            **facts,
+            **dict.fromkeys(("datetime", "columns", "statistics"), ""),
+            "checked": {"feature_names": names},
+        }
+    columns, n = [(each.key, each.kind, each.values) for each in computation.inputs], computation.n_positions
+    return {
+        "takes": f"a table of {n} columns" if n else "a table with the columns `feature_names`",
+        "datetime": "import datetime\n",
+        "columns": f"columns_read = {columns!r}\n",
+        "features": None if n else "tuple(name for name, _, _ in columns_read)",
+        "statistics": f'STATISTICS = "{script.statistics}"\nc = _arrays(STATISTICS, "<f8", {script.column_shapes})\n',
+        "read": READ_TABLE.substitute(n_positions=n),
+        "checked": {"STATISTICS": script.statistics, "columns_read": columns},
+    }
+
+
+def _readers(computation: Computation) -> list[Callable[..., Any]]:
+    """The functions that read a table, where there is one."""
+    module = numpy_tables.__name__
+    every = vars(numpy_tables).values() if computation.inputs else ()
+    return [each for each in every if inspect.isfunction(each) and each.__module__ == module]
 
 
 # ---- expressions for a user's own functions ----
@@ -222,30 +267,33 @@ def _check_own(computation: Computation, test: SelfTest, expressions: Mapping[st
 
 def _predictions(computation: Computation) -> dict[str, str]:
     """The public functions: their names and texts."""
-    decision, n = computation.decision, computation.n_outputs
+    decision, n, rows = computation.decision, computation.n_outputs, "table" if computation.inputs else "X"
     if decision.deviations:
         means, deviations = ("0", "1") if decision.single else (f":{n // 2}", f"{n // 2}:")
-        facts = {"shape": _shape(decision, n // 2), "means": means, "deviations": deviations}
+        facts = {"rows": rows, "shape": _shape(decision, n // 2), "means": means, "deviations": deviations}
         return {"predict": PREDICT_DEVIATIONS.substitute(facts)}
     part = "[:, 0]" if decision.single else ""
-    found = {"predict": PREDICT.substitute(shape=_shape(decision, n), part=part)}
+    found = {"predict": PREDICT.substitute(rows=rows, shape=_shape(decision, n), part=part)}
     if decision.kind == NUMBERS:
         return found
-    one = decision.kind == CLASSES and n == 1
     if decision.probabilities:
-        probabilities = "np.hstack([1 - found, found])" if one else "found"
-        text = PREDICT_PROBA.substitute(n_classes=decision.n_classes, probabilities=probabilities)
+        probabilities = "np.hstack([1 - found, found])" if decision.kind == CLASSES and n == 1 else "found"
+        text = PREDICT_PROBA.substitute(rows=rows, n_classes=decision.n_classes, probabilities=probabilities)
         found["predict_proba"] = text
-    if decision.kind == LABELS:
-        what = f"1 for each label in `classes` that a row has, else 0, {_shape(decision, n)}"
-        decided = f"(found > {decision.threshold!r}).astype(np.int64)"
-    else:
-        what = "Labels (rows,)"
-        decided = (
-            f"classes[(found[:, 0] > {decision.threshold!r}).astype(int)]" if one else "classes[found.argmax(axis=1)]"
-        )
-    found["classify"] = CLASSIFY.substitute(what=what, decided=decided)
+    several = f"1 for each label in `classes` that a row has, else 0, {_shape(decision, n)}"
+    what = several if decision.kind == LABELS else "Labels (rows,)"
+    found["classify"] = CLASSIFY.substitute(rows=rows, what=what, decided=_decided(computation))
     return found
+
+
+def _decided(computation: Computation) -> str:
+    """The expression of what outputs `found` decide."""
+    decision = computation.decision
+    if decision.kind == LABELS:
+        return f"(found > {decision.threshold!r}).astype(np.int64)"
+    if computation.n_outputs == 1:
+        return f"classes[(found[:, 0] > {decision.threshold!r}).astype(int)]"
+    return "classes[found.argmax(axis=1)]"
 
 
 def _shape(decision: Decision, n: int) -> str:

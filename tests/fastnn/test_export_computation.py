@@ -1,5 +1,7 @@
 """What a network computes, as steps: its outputs and predictions are those of the network."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import fastnn
 from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, PReLU, Residual, Scale
 from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS
 from fastnn.exchange.describing import computation_of
+from fastnn.exchange.exporting import FORMATS, OF_TABLES
 from fastnn.settings.layers import HIDDEN
 
 from ..cases import DTYPES
@@ -174,10 +177,13 @@ def test_labels_and_numbers_of_estimators():
     np.testing.assert_allclose(computation.predictions(computation.outputs(X)), named.predict(X), atol=2e-6)
 
 
-def test_tables_are_refused_by_files(tmp_path):
+@pytest.mark.parametrize("suffix", [each for each in FORMATS if each not in OF_TABLES])
+def test_tables_are_refused_by_files(suffix, tmp_path):
     classifier = fastnn.TabularClassifier(n_members=1, epochs=1).fit(rng.standard_normal((30, 2)), np.arange(30) % 2)
-    with pytest.raises(TypeError, match="inputs of numbers alone, got TabularClassifier, which reads a table"):
-        classifier.export(tmp_path / "net.py")
+    told = r"path must end in one of .* for TabularClassifier, which reads a table, got '.*net"
+    with pytest.raises(ValueError, match=told + re.escape(suffix)):
+        classifier.export(tmp_path / f"net{suffix}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_labels_of_models():
@@ -250,6 +256,21 @@ def new_rows(frame):
     return other
 
 
+def fitted_to_table(frame, kind, columns=None):
+    """An estimator of what follows from some columns of a table, or from all."""
+    area = frame["area"].fillna(50).to_numpy()
+    y = {
+        "classes": np.where(area > 60, "large", "small"),
+        "numbers": area + 10 * (frame["town"] == "Oslo").to_numpy(),
+        "logarithms": np.exp(area / 25),
+        "several": np.stack([area, np.exp(area / 25)], axis=1),
+    }[kind]
+    estimator = (fastnn.TabularClassifier if kind == "classes" else fastnn.TabularRegressor)(
+        n_members=2, epochs=4, random_state=0
+    )
+    return estimator.fit(frame if columns is None else frame[columns], y)
+
+
 @pytest.mark.parametrize("ranked", [False, True])
 def test_columns_of_tables(ranked):
     from fastnn.data.tables import Table
@@ -272,17 +293,7 @@ def test_tabular_estimators(kind):
     from fastnn.exchange.describing import matrix_of
 
     frame = table()
-    area = frame["area"].fillna(50).to_numpy()
-    y = {
-        "classes": np.where(area > 60, "large", "small"),
-        "numbers": area + 10 * (frame["town"] == "Oslo").to_numpy(),
-        "logarithms": np.exp(area / 25),
-        "several": np.stack([area, np.exp(area / 25)], axis=1),
-    }[kind]
-    estimator = (fastnn.TabularClassifier if kind == "classes" else fastnn.TabularRegressor)(
-        n_members=2, epochs=4, random_state=0
-    )
-    estimator.fit(frame, y)
+    estimator = fitted_to_table(frame, kind)
     computation = computation_of(estimator)
     rows = new_rows(frame)
     outputs = computation.outputs(matrix_of(estimator.table_, rows))

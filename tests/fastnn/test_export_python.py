@@ -20,7 +20,7 @@ from fastnn.exchange.self_test import SelfTest
 
 from ..cases import DTYPES
 from .exports import EVERYTHING, FUNCTIONS, OPERANDS, N, close, computation, network, ordinary, outputs_of, rows
-from .test_export_computation import LABELLED, trained
+from .test_export_computation import LABELLED, fitted_to_table, new_rows, table, trained
 
 rng = np.random.default_rng(0)
 # Imports files in a process that has nothing but NumPy, calls functions of them, and saves what they give.
@@ -174,6 +174,28 @@ def test_labels_and_numbers_of_estimators(tmp_path, alone):
     expected = [ensemble.predict(x), *ensemble.predict(x, return_std=True)]
     for each, by_hand in zip((found, *pair), expected, strict=True):
         np.testing.assert_allclose(each, by_hand, atol=2e-6)
+
+
+def test_tables(tmp_path, alone):
+    """Without pandas: columns of lists and of NumPy's arrays, rows, no row at all."""
+    frame, path = table(), tmp_path / "net.py"
+    classifier = fitted_to_table(frame, "classes")
+    classifier.export(path)
+    given = new_rows(frame)
+    columns = {name: given[name].astype(object).where(given[name].notna(), None).tolist() for name in given}
+    columns["built"] = given["built"].to_numpy()
+    columns["wait"] = given["wait"].to_numpy()
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    dates = [None if each is pd.NaT else each.isoformat() for each in given["built"]]
+    text = [{**row, "built": each} for row, each in zip(rows, dates, strict=True)]
+    calls = [(path, "predict_proba", (each,), {}) for each in (columns, rows, text, [])]
+    expected = classifier.predict_proba(given)
+    *found, none, labels, passed = alone(*calls, (path, "classify", (columns,), {}), (path, "self_test", (), {}))
+    for each in found:
+        np.testing.assert_allclose(each, expected, atol=3e-6)
+    assert none.shape == (0, 2)
+    np.testing.assert_array_equal(labels, classifier.predict(given))
+    assert passed is True
 
 
 def test_nan_and_wrong_rows(tmp_path, alone):

@@ -836,6 +836,8 @@ def saved(tmp_path_factory):
         "regressor": (fastnn.MLPRegressor(**how), frame["b"]),
         "classifiers": (fastnn.MLPEnsembleClassifier(2, **how), y),
         "regressors": (fastnn.MLPEnsembleRegressor(2, **how), frame["b"]),
+        "table": (fastnn.TabularClassifier(n_members=1, epochs=2, random_state=0), y),
+        "numbers": (fastnn.TabularRegressor(n_members=1, epochs=2, random_state=0), frame["b"]),
     }
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         for name, (estimator, target) in kinds.items():
@@ -855,7 +857,7 @@ def networks(saved, tmp_path, monkeypatch):
 
 def test_every_kind_of_file_is_exported_and_verified(networks, capsys):
     files = sorted(path.name for path in networks.glob("*.safetensors"))
-    assert len(files) == 6
+    assert len(files) == 8
     for file in files:
         rows = [] if file.startswith("population") else ["--rows", "rows.csv"]
         code, out, err = ran(capsys, "export", file, file.replace("safetensors", "py"), *rows)
@@ -903,6 +905,23 @@ def test_rows_of_a_table_are_the_self_test(networks, capsys):
     recorded = re.search('ROWS = "(.*)"', Path("net.py").read_text())[1]
     found = np.frombuffer(base64.b64decode(recorded), np.float32)[: 16 * 3].reshape(16, 3)
     np.testing.assert_array_equal(found, pd.read_csv("rows.csv")[["a", "b", "c"]].to_numpy(np.float32)[:16])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_rows_with_text_and_dates_are_the_self_test(networks, capsys):
+    frame = pd.DataFrame({"area": [50.5, None, 71] * 10, "town": ["Oslo", "Bern", None, "Rome", "Bern"] * 6})
+    frame["built"] = pd.to_datetime(["1950-05-01", "1999-12-31"] * 15)
+    regressor = fastnn.TabularRegressor(n_members=1, epochs=2, random_state=0).fit(frame, np.arange(30.0))
+    regressor.save("tables.safetensors")
+    frame.iloc[::-1].assign(more=1).to_csv("mixed.csv", index=False)
+    with warnings.catch_warnings(action="error"):
+        assert ran(capsys, "export", "tables.safetensors", "net.mjs", "--rows", "mixed.csv")[0] == 0
+    recorded = re.search('ROWS = "(.*)"', Path("net.mjs").read_text())[1]
+    found = np.frombuffer(base64.b64decode(recorded), np.float64)[: 16 * 3].reshape(16, 3)
+    places = frame["town"].map({"Bern": 1, "Oslo": 2, "Rome": 3})
+    days = (frame["built"] - pd.Timestamp(0)).dt.days
+    np.testing.assert_array_equal(found, np.stack([frame["area"], places, days], axis=1)[::-1][:16])
+    assert ran(capsys, "verify", "net.mjs")[0] == 0
 
 
 @pytest.mark.parametrize(
