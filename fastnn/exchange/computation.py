@@ -92,6 +92,11 @@ class Computation:
     inputs: tuple[Input, ...] = ()  # the columns of a table, which the matrix of inputs holds as float64; else none
 
     @property
+    def input_dtype(self) -> str:
+        """The dtype of the matrix of inputs."""
+        return "float64" if self.inputs else self.dtype
+
+    @property
     def n_outputs(self) -> int:
         """How many outputs there are."""
         return self.steps[-1].width
@@ -120,8 +125,8 @@ class Computation:
         """The inputs and what each step gives, for rows X (rows, n_inputs), in a dtype or its own."""
         dtype = dtype or self.dtype
         inputs = np.asarray(X)
-        found = [inputs.astype(dtype)]
         with np.errstate(all="ignore"):
+            found = [inputs.astype(dtype)]
             for step in self.steps:
                 exact = step.function in EXACT and step.reads == (INPUTS,)  # float64 is subtracted before it is rounded
                 value = step.value(*([inputs] if exact else [found[i] for i in step.reads]))

@@ -12,12 +12,13 @@ from ..checks import file_paths
 from ..checks.scalars import shown
 from ..files import storage
 from .computation import Computation
-from .describing import computation_of
+from .describing import computation_of, matrix_of
 from .self_test import SelfTest, name_of
 
 # By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes, and
 # whose `verify(path)` runs the self test of a file, see `verifying.Verification`.
 FORMATS = {".onnx": "onnx_file", ".h": "c_header", ".mjs": "javascript", ".py": "python_file"}
+OF_TABLES = (".h",)  # whose files read tables
 
 
 def export(
@@ -41,7 +42,7 @@ def export(
         Ending in ".onnx" (ONNX), ".h" (C99 and C++11), ".mjs" (JavaScript) or ".py" (Python with NumPy alone).
     labels : sequence of n_classes
         Names of the classes of a model or population; estimators have theirs. None numbers them.
-    rows : array (n, n_inputs)
+    rows : array (n, n_inputs), or a table as `predict` takes it
         The first 16 of these, and what the network gives for them, are the file's self test. None draws some.
     name : str
         What functions in the file are called, letters, digits and underscores. None is the file's name.
@@ -62,8 +63,10 @@ def export(
     form = format_of(path)
     computation = computation_of(what, labels)
     if computation.inputs:
-        kind = type(what).__name__
-        raise TypeError(f"what is exported must have inputs of numbers alone, got {kind}, which reads a table")
+        if path.suffix not in OF_TABLES:
+            told = f"{type(what).__name__}, which reads a table, got {str(path)!r}"
+            raise ValueError(f"path must end in one of {', '.join(OF_TABLES)} for {told}")
+        rows = None if rows is None else matrix_of(what.table_, rows)
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))

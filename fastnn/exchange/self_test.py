@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from ..checks import scalars
 from ..data import arrays
-from .computation import Computation
+from .computation import INPUTS, Computation, Step
 
 ROWS = 16
+MISSING = 0.1  # of the drawn values of a table
+YEARS, DAYS = 60, 365.2425  # since 1970, which dates are drawn from; of a year
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}  # of outputs, relative to those above 1 in size, at least
 
 
@@ -20,7 +22,7 @@ TOLERANCE = {"float32": 1e-6, "float64": 1e-12}  # of outputs, relative to those
 class SelfTest:
     """Rows of inputs, and what the network gives for them."""
 
-    inputs: NDArray[Any]  # (rows, n_inputs), in the computation's dtype
+    inputs: NDArray[Any]  # (rows, n_inputs), in the computation's dtype of inputs
     outputs: NDArray[Any]  # (rows, n_outputs), in the computation's dtype
     predictions: NDArray[Any]  # (rows,) or (rows, n_outputs), see `Computation.predictions`
     tolerance: float
@@ -29,17 +31,22 @@ class SelfTest:
     def of(cls, computation: Computation, rows: Any = None) -> SelfTest:
         """The first ROWS of some rows (n, n_inputs), or drawn ones where there are none.
 
-        Drawn ones are normal numbers, in the units of inputs that are shifted and scaled, and codes that there are.
+        Drawn ones are normal numbers, in the units of inputs that are shifted and scaled, and codes that there are. Of
+        a table, whose rows are the matrix of inputs, they are as in training, with unknown and missing values.
         """
         n, dtype = computation.n_inputs, computation.dtype
-        if rows is None:
+        if rows is None and computation.inputs:
+            given = _drawn_table(computation)
+        elif rows is None:
             given = _drawn(computation)
         else:
             found = np.asarray(rows)
             if found.ndim != 2 or not len(found):
                 raise ValueError(f"rows must have shape (n, {n}) with at least one row, got {found.shape}")
-            given = arrays.parameters("rows", found[:ROWS], (min(len(found), ROWS), n), dtype)
-        inputs = np.ascontiguousarray(given, dtype)
+            given = found[:ROWS]
+            if not computation.inputs:  # else NaN is a missing value
+                given = arrays.parameters("rows", given, (len(given), n), dtype)
+        inputs = np.ascontiguousarray(given, computation.input_dtype)
         exact, rounded = computation.outputs(inputs, "float64"), computation.outputs(inputs)
         with np.errstate(all="ignore"):  # of infinite outputs
             apart = np.abs(rounded - exact) / np.maximum(np.abs(exact), 1)  # what rounding does in any order of sums
@@ -57,6 +64,35 @@ def _drawn(computation: Computation) -> NDArray[np.float64]:
         if step.function == "looked_up":
             codes = np.random.default_rng(step.operands["column"]).integers(0, len(step.operands["table"]), ROWS)
             found[:, step.operands["column"]] = codes
+    return found
+
+
+def _drawn_table(computation: Computation) -> NDArray[np.float64]:
+    """Numbers and dates around those of the training, places of known values and 0, and some NaN in each column."""
+    rng = np.random.default_rng(0)
+    found = rng.standard_normal((ROWS, computation.n_inputs))
+    dates = dict[int, int]()  # the columns of the values that are parts of dates
+    for j, each in enumerate(computation.inputs):
+        if each.kind in ("boolean", "category"):
+            found[:, j] = rng.integers(0, max(2, len(each.values) + 1), ROWS)
+        elif each.kind == "date":
+            found[:, j] = rng.uniform(0, YEARS * DAYS, ROWS)  # where all dates have one year
+    for i, step in enumerate(computation.steps, 1):
+        if step.function == "date_parts":
+            dates[i] = step.operands["column"]
+        elif step.function == "numbers" and step.reads[0] in dates:
+            found[:, dates[step.reads[0]]] = (_around(step, rng) - 1970) * DAYS
+        elif step.function == "numbers" and step.reads == (INPUTS,):
+            found[:, step.operands["column"]] = _around(step, rng)
+    found[rng.random(found.shape) < MISSING] = np.nan
+    return found
+
+
+def _around(step: Step, rng: Any) -> NDArray[np.float64]:
+    """Numbers (ROWS,) around those that a column of numbers had in training."""
+    cuts, scale = step.operands["cuts"], step.operands["scale"]
+    middle = rng.choice(cuts, ROWS) if len(cuts) else step.operands["centre"]
+    found: NDArray[np.float64] = middle + scale * rng.standard_normal(ROWS) / (4 if len(cuts) else 1)
     return found
 
 
