@@ -18,7 +18,7 @@ from .self_test import SelfTest, name_of
 # By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes, and
 # whose `verify(path)` runs the self test of a file, see `verifying.Verification`.
 FORMATS = {".onnx": "onnx_file", ".h": "c_header", ".mjs": "javascript", ".py": "python_file"}
-OF_TABLES = (".h",)  # whose files read tables
+OF_TABLES = (".onnx", ".h")  # whose files read tables
 
 
 def export(

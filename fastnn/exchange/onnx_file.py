@@ -19,12 +19,12 @@ from ..checks import file_paths
 from ..checks.scalars import shown
 from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..settings.custom import FAR, POINTS, Activation
-from . import verifying
-from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Step
+from . import onnx_columns, verifying
+from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, Computation, Decision, Step
 from .self_test import SelfTest
 
 IR_VERSION = 8
-OPSET, GELU_OPSET = 18, 20  # of the standard operators: the second one has Gelu
+OPSET, LATER_OPSET = 18, 20  # of the standard operators: the second one has Gelu, and Equal of text
 INPUT_NAME, ROWS = "X", "N"  # what the inputs and their number of rows are called
 LEAST = -1000.0  # what gelu, silu and mish take for less, so that they give 0 for minus infinity
 
@@ -43,7 +43,7 @@ def _onnx() -> Any:
 class Graph:
     """Nodes and constants in the making. A value is known by its name."""
 
-    dtype: np.dtype[Any]  # of the computation
+    dtype: np.dtype[Any]  # of numbers among constants
     nodes: list[Any] = field(default_factory=list)
     constants: list[Any] = field(default_factory=list)
     opset: int = OPSET
@@ -56,6 +56,10 @@ class Graph:
         )
         self.nodes.append(_onnx().helper.make_node(operator, reads, [name], name, **attributes))
         return name
+
+    def cast(self, value: str, dtype: Any) -> str:
+        """Add what turns a value into a dtype."""
+        return self.add("Cast", value, to=_onnx().helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def halves(self, value: str) -> tuple[str, str]:
         """Two values, of half the columns each."""
@@ -79,7 +83,7 @@ class Graph:
         )
 
     def _constant(self, name: str, value: Any) -> str:
-        """A constant: a number has the computation's dtype, an array its own."""
+        """A constant: a number has the graph's dtype, an array its own."""
         array = value if isinstance(value, np.ndarray) else np.array(value, self.dtype)
         self.constants.append(_onnx().numpy_helper.from_array(array, name))
         return name
@@ -92,21 +96,31 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: di
     that does not compute its activation, for gelu in float64, which ONNX Runtime has not, and for labels of a dtype
     that ONNX has not.
     """
-    graph = Graph(np.dtype(computation.dtype))
-    values = [INPUT_NAME]
+    graph, dtype = Graph(np.dtype(computation.input_dtype)), np.dtype(computation.dtype)
+    columns = onnx_columns.given(computation)
+    inputs = list(_inputs(computation, columns))
+    if any(each.dtype.kind == "O" for each in columns):
+        graph.opset = LATER_OPSET
+    values = [onnx_columns.matrix(graph, columns) if columns else INPUT_NAME]
     for step in computation.steps:
         reads = [values[i] for i in step.reads]
+        of_columns = step.own is None and step.function in OF_COLUMNS
+        graph.dtype = np.dtype(np.float64) if of_columns else dtype
         if step.own is None:
-            values.append(WRITERS[step.function](graph, *reads, **step.operands))
+            value = WRITERS[step.function](graph, *reads, **step.operands)
+            if of_columns and step.function not in KEPT and graph.dtype != dtype:
+                value = graph.cast(value, dtype)
         else:
-            _check_own(step.own, expressions[step.own.name], graph.dtype)
-            values.append(_own(graph, expressions[step.own.name], *reads))
+            _check_own(step.own, expressions[step.own.name], dtype)
+            value = _own(graph, expressions[step.own.name], *reads)
+        values.append(value)
+    graph.dtype = dtype
     outputs = list(_outputs(graph, computation, values[-1]))
     graph.rename({each.value: each.name for each in outputs})
-    inputs = Output(INPUT_NAME, INPUT_NAME, graph.dtype, computation.n_inputs)
-    model = graph.model(name, [inputs.info], [each.info for each in outputs])
+    _check_names(graph, inputs)
+    model = graph.model(name, [each.info for each in inputs], [each.info for each in outputs])
     version = model.producer_version = import_module(__package__.rpartition(".")[0]).__version__
-    said = {"producer": "fastnn", "fastnn_version": version, **_described(computation, test)}
+    said = {"producer": "fastnn", "fastnn_version": version, **_described(computation, columns, test)}
     _onnx().helper.set_model_props(model, {**said, "checksum": _checksum(model, said)})
     return model.SerializeToString(deterministic=True)
 
@@ -128,6 +142,25 @@ class Output(NamedTuple):
         helper, text = _onnx().helper, self.dtype.kind == "O"
         type_ = _onnx().TensorProto.STRING if text else helper.np_dtype_to_tensor_dtype(self.dtype)
         return helper.make_tensor_value_info(self.name, type_, [ROWS] if self.width is None else [ROWS, self.width])
+
+
+def _inputs(computation: Computation, columns: list[onnx_columns.Given]) -> Iterator[Output]:
+    """The columns of a table one by one, or a matrix."""
+    if not columns:
+        yield Output(INPUT_NAME, INPUT_NAME, np.dtype(computation.dtype), computation.n_inputs)
+    for each in columns:
+        yield Output(each.column.name, each.column.name, each.dtype, None)
+        if each.flag is not None:
+            yield Output(each.flag, each.flag, np.dtype(bool), None)
+
+
+def _check_names(graph: Graph, inputs: list[Output]) -> None:
+    """Raise where an input is called as another value: a name stands for one of them alone."""
+    taken = {"", *(name for node in graph.nodes for name in node.output), *(each.name for each in graph.constants)}
+    for each in inputs:
+        if each.name in taken:
+            raise ValueError(f"columns must have names that nothing else in an ONNX file has, got {shown(each.name)}")
+        taken.add(each.name)
 
 
 def _outputs(graph: Graph, computation: Computation, value: str) -> Iterator[Output]:
@@ -291,7 +324,7 @@ def _gelu(graph: Graph, x: str) -> str:
             "the activation 'gelu' must be in a float32 network for ONNX, got float64: "
             "ONNX Runtime has neither Gelu nor Erf in double precision"
         )
-    graph.opset = GELU_OPSET
+    graph.opset = LATER_OPSET
     return graph.add("Gelu", graph.add("Max", x, LEAST))
 
 
@@ -303,7 +336,8 @@ def _mish(graph: Graph, x: str) -> str:
     return graph.add("Mul", graph.add("Max", x, LEAST), graph.add("Tanh", _softplus(graph, x)))
 
 
-# By the name of a function of `numpy_steps`: what writes it. It takes the graph, then the function's own arguments.
+# By the name of a function of `numpy_steps` or `numpy_columns`: what writes it. It takes the graph, then the function's
+# own arguments.
 WRITERS: dict[str, Writer] = {
     "shifted": _shifted,
     "columns": _columns,
@@ -332,6 +366,7 @@ WRITERS: dict[str, Writer] = {
     "silu": _silu,
     "mish": _operator("Mish", _mish, LEAST),
     "softmax": _operator("Softmax", axis=1),
+    **onnx_columns.WRITERS,
 }
 
 
@@ -373,11 +408,13 @@ def _check_own(activation: Activation, expression: str, dtype: np.dtype[Any]) ->
 # ---- what travels along, and files that run here ----
 
 
-def _described(computation: Computation, test: SelfTest) -> dict[str, str]:
+def _described(computation: Computation, columns: list[onnx_columns.Given], test: SelfTest) -> dict[str, str]:
     """What a file says beside its graph, in JSON."""
     found: dict[str, Any] = {}
     if computation.feature_names is not None:
         found["feature_names"] = computation.feature_names
+    if columns:
+        found["columns"] = [each.described() for each in columns]
     if computation.decision.labels is not None:
         found["classes"] = computation.decision.labels.tolist()
     found["self_test"] = {
@@ -424,16 +461,17 @@ def _is_intact(path: Path) -> bool:
     return said.pop("checksum", None) == _checksum(model, said)
 
 
-def _numbers(array: NDArray[Any]) -> list[list[float]]:
-    """Rows of numbers with as many digits as their dtype needs."""
-    return [[float(str(number)) for number in row] for row in array]
+def _numbers(array: NDArray[Any]) -> list[list[float | None]]:
+    """Rows of numbers with as many digits as their dtype needs; None for NaN, which JSON has not."""
+    return [[None if np.isnan(number) else float(str(number)) for number in row] for row in array]
 
 
 def self_test(file: str | os.PathLike[str] | bytes) -> SelfTest:
     """The rows that travel in a file of fastnn's, given by its path or its bytes; raises ValueError for another one."""
     try:
-        test = json.loads(_opened(file).metadata["self_test"])
-        inputs, outputs = (np.array(test[key], test["dtype"]) for key in ("inputs", "outputs"))
+        opened = _opened(file)
+        test = json.loads(opened.metadata["self_test"])
+        inputs, outputs = np.array(test["inputs"], opened.dtype), np.array(test["outputs"], test["dtype"])
         return SelfTest(inputs, outputs, np.array(test["predictions"], test["prediction_dtype"]), test["tolerance"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{_EXPECTED}, got {_shown(file)}, whose self test cannot be read") from error
@@ -442,6 +480,7 @@ def self_test(file: str | os.PathLike[str] | bytes) -> SelfTest:
 def run(file: str | os.PathLike[str] | bytes, X: Any) -> dict[str, NDArray[Any]]:
     """The outputs, by name, of a file of fastnn's for rows X (rows, n_inputs), which are rounded to the file's dtype.
 
+    Of a table, rows are the matrix of inputs, see `Computation`.
     ONNX Runtime computes them, or the reference implementation of onnx where that is not installed. Labels of text have
     NumPy's dtype for it. Raises ValueError for another file.
     """
@@ -457,7 +496,7 @@ class _Opened(NamedTuple):
     """A file that can run."""
 
     metadata: dict[str, str]
-    dtype: str  # of the inputs
+    dtype: str  # of rows
     outputs: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
@@ -481,24 +520,31 @@ def _by_runtime(content: bytes) -> _Opened:
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
-    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}[session.get_inputs()[0].type]
     metadata = session.get_modelmeta().custom_metadata_map
-    return _Opened(metadata, dtype, lambda X: dict(zip(names, session.run(names, {INPUT_NAME: X}), strict=True)))
+    kind = "tensor(double)" if "columns" in metadata else session.get_inputs()[0].type
+    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}[kind]
+    return _Opened(metadata, dtype, lambda X: dict(zip(names, session.run(names, _fed(metadata, X)), strict=True)))
 
 
 def _by_reference(content: bytes) -> _Opened:
     onnx = _onnx()
     model = onnx.load_from_string(content)
     evaluator = import_module("onnx.reference").ReferenceEvaluator(model)
-    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type))
     metadata = {each.key: each.value for each in model.metadata_props}
+    kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    dtype = "float64" if "columns" in metadata else str(kind)
     names = evaluator.output_names
 
     def outputs(X: NDArray[Any]) -> dict[str, NDArray[Any]]:
         with np.errstate(all="ignore"):
-            return dict(zip(names, evaluator.run(names, {INPUT_NAME: X}), strict=True))
+            return dict(zip(names, evaluator.run(names, _fed(metadata, X)), strict=True))
 
     return _Opened(metadata, dtype, outputs)
+
+
+def _fed(metadata: dict[str, str], X: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The inputs of a file for rows."""
+    return onnx_columns.fed(json.loads(metadata["columns"]), X) if "columns" in metadata else {INPUT_NAME: X}
 
 
 def _shown(file: Any) -> str:
