@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from ..checks.scalars import shown
 from ..data.encodings import EXACT, FAR, MOST_RANK
 from .computation import INPUTS, Computation, Input
-
-if TYPE_CHECKING:
-    from .onnx_file import Graph
+from .onnx_graph import Graph
 
 
 class Given(NamedTuple):

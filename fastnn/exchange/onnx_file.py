@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,72 +20,14 @@ from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..settings.custom import FAR, POINTS, Activation
 from . import onnx_columns, verifying
 from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, Computation, Decision, Step
+from .onnx_graph import LATER_OPSET, Graph
+from .onnx_graph import _onnx as _onnx
 from .self_test import SelfTest
 
-IR_VERSION = 8
-OPSET, LATER_OPSET = 18, 20  # of the standard operators: the second one has Gelu, and Equal of text
 INPUT_NAME, ROWS = "X", "N"  # what the inputs and their number of rows are called
 LEAST = -1000.0  # what gelu, silu and mish take for less, so that they give 0 for minus infinity
 
 Writer = Callable[..., str]
-
-
-def _onnx() -> Any:
-    """The package onnx, or an error that says how to get it."""
-    try:
-        return import_module("onnx")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("ONNX files need onnx: pip install 'fastnn-numba[onnx]'") from error
-
-
-@dataclass
-class Graph:
-    """Nodes and constants in the making. A value is known by its name."""
-
-    dtype: np.dtype[Any]  # of numbers among constants
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
-    opset: int = OPSET
-
-    def add(self, operator: str, *reads: Any, **attributes: Any) -> str:
-        """Add a node, and a constant for each number or array that it reads; gives the name of its value."""
-        name = f"{operator}_{len(self.nodes) + 1}"
-        reads = tuple(
-            read if isinstance(read, str) else self._constant(f"{name}_{i}", read) for i, read in enumerate(reads)
-        )
-        self.nodes.append(_onnx().helper.make_node(operator, reads, [name], name, **attributes))
-        return name
-
-    def cast(self, value: str, dtype: Any) -> str:
-        """Add what turns a value into a dtype."""
-        return self.add("Cast", value, to=_onnx().helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-    def halves(self, value: str) -> tuple[str, str]:
-        """Two values, of half the columns each."""
-        first = self.add("Split", value, axis=1, num_outputs=2)
-        second = f"{first}_second"
-        self.nodes[-1].output.append(second)
-        return first, second
-
-    def rename(self, names: dict[str, str]) -> None:
-        """Give values other names."""
-        for node in self.nodes:
-            node.input[:] = [names.get(name, name) for name in node.input]
-            node.output[:] = [names.get(name, name) for name in node.output]
-
-    def model(self, name: str, inputs: list[Any], outputs: list[Any]) -> Any:
-        """The whole as a model."""
-        helper = _onnx().helper
-        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
-        return helper.make_model(
-            graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="fastnn"
-        )
-
-    def _constant(self, name: str, value: Any) -> str:
-        """A constant: a number has the graph's dtype, an array its own."""
-        array = value if isinstance(value, np.ndarray) else np.array(value, self.dtype)
-        self.constants.append(_onnx().numpy_helper.from_array(array, name))
-        return name
 
 
 def written(computation: Computation, test: SelfTest, name: str, expressions: dict[str, str]) -> bytes:
@@ -172,7 +113,7 @@ def _outputs(graph: Graph, computation: Computation, value: str) -> Iterator[Out
     elif decision.kind == LABELS:
         above = graph.add("Greater", value, decision.threshold)
         integers = np.dtype(np.int64)
-        yield Output(graph.add("Cast", above, to=_onnx().TensorProto.INT64), "label", integers, n)
+        yield Output(graph.cast(above, integers), "label", integers, n)
     elif decision.deviations:
         for half, name in zip(graph.halves(value), ("prediction", "deviation"), strict=True):
             yield Output(half, name, graph.dtype, n // 2)
@@ -189,7 +130,7 @@ def _class(graph: Graph, decision: Decision, n: int, value: str) -> str:
     if n > 1:
         return graph.add("ArgMax", value, axis=1, keepdims=0)
     column = graph.add("Gather", value, np.array(0), axis=1)
-    return graph.add("Cast", graph.add("Greater", column, decision.threshold), to=_onnx().TensorProto.INT64)
+    return graph.cast(graph.add("Greater", column, decision.threshold), np.int64)
 
 
 def _labels(decision: Decision) -> NDArray[Any]:
@@ -221,7 +162,7 @@ def _looked_up(graph: Graph, x: str, column: int, table: Any) -> str:
     codes = graph.add("Gather", x, np.array(column), axis=1)
     known = graph.add("And", graph.add("GreaterOrEqual", codes, 0), graph.add("Less", codes, len(table)))
     known = graph.add("And", known, graph.add("Equal", codes, graph.add("Floor", codes)))
-    rows = graph.add("Cast", graph.add("Where", known, codes, len(table)), to=_onnx().TensorProto.INT64)
+    rows = graph.cast(graph.add("Where", known, codes, len(table)), np.int64)
     return graph.add("Gather", np.vstack([table, np.full_like(table[:1], np.nan)]), rows)
 
 
@@ -292,7 +233,7 @@ def _operator(name: str, in_float64: Writer | None = None, least: float | None =
 
 
 def _step(graph: Graph, x: str) -> str:
-    above = graph.add("Cast", graph.add("Greater", x, 0), to=_onnx().helper.np_dtype_to_tensor_dtype(graph.dtype))
+    above = graph.cast(graph.add("Greater", x, 0), graph.dtype)
     return graph.add("Where", graph.add("IsNaN", x), x, above)
 
 
