@@ -66,9 +66,10 @@ def _number(graph: Graph, column: Given) -> str:
     x = graph.add("Unsqueeze", column.column.name, np.array([1]))
     if not column.column.values:
         return x
-    values = np.array(column.column.values, column.dtype)
-    places = np.arange(1.0, 1 + len(values))
-    found = graph.add("MatMul", graph.cast(graph.add("Equal", x, values[None]), np.float64), places[:, None])
+    same = graph.add("Equal", x, np.array(column.column.values, column.dtype)[None])
+    first = graph.add("ArgMax", graph.cast(same, np.uint8), axis=1)
+    known = graph.add("GatherElements", same, first, axis=1)
+    found = graph.add("Where", known, graph.add("Add", graph.cast(first, np.float64), 1), 0)
     if column.dtype.kind == "f":
         return graph.add("Where", graph.add("IsNaN", x), np.nan, found)
     if column.flag is None:

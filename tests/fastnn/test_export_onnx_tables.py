@@ -103,7 +103,10 @@ def test_estimators(kind, tmp_path):
             np.testing.assert_allclose(found[1], estimator.predict_proba(rows), atol=3e-6)
         else:
             np.testing.assert_allclose(computation.predictions(found[0]), estimator.predict(rows), rtol=1e-5)
-    assert found[-1].dtype == np.float32
+        assert found[-1].dtype == np.float32
+    for n in (0, 1, 7):
+        few = session.run(None, {name: given[name][:n] for name in names})[-1]
+        np.testing.assert_allclose(few, of_columns[-1][:n], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
