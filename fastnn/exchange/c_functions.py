@@ -281,6 +281,11 @@ def number(value: float, dtype: str) -> str:
     return (text if re.search("[.e]", text) else f"{text}.0") + ("f" if dtype == "float32" else "")
 
 
+def in_comment(text: str) -> str:
+    """A text that neither ends a comment nor begins one."""
+    return re.sub(r"\*(?=/)|/(?=\*)", r"\g<0> ", text).replace("??", "? ?")
+
+
 def _horner(x: str, coefficients: Iterable[float], dtype: str) -> str:
     """A polynomial of x, the highest power first."""
     found, *others = [number(each, dtype) for each in coefficients]
@@ -340,14 +345,14 @@ def translated(text: str, name: str, dtype: str) -> str:
     return text.replace("@", f"{name}_")
 
 
-def needed(text: str) -> list[str]:
+def needed(text: str, functions: Mapping[str, str] = FUNCTIONS) -> list[str]:
     """The functions that a text calls, and those that they call, in their order."""
     found, waiting = set[str](), [text]
     while waiting:
-        calls = {each for each in re.findall(r"@(\w+)", waiting.pop()) if each in FUNCTIONS}
-        waiting += [FUNCTIONS[each] for each in calls - found]
+        calls = {each for each in re.findall(r"@(\w+)", waiting.pop()) if each in functions}
+        waiting += [functions[each] for each in calls - found]
         found |= calls
-    return [each for each in FUNCTIONS if each in found]
+    return [each for each in functions if each in found]
 
 
 # ---- steps ----

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks.scalars import shown
-from . import c_compiling, c_functions
+from . import c_columns, c_compiling, c_functions
 from .c_compiling import verify as verify
-from .c_functions import FUNCTIONS, OFFERED, WRITERS, Call, Place, needed, number, translated
-from .c_memory import GATHERED, Plan
-from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Step
+from .c_functions import FUNCTIONS, OFFERED, Call, Place, needed, number, translated
+from .c_memory import GATHERED, WRITERS, Plan
+from .computation import CLASSES, INPUTS, LABELS, NUMBERS, OF_COLUMNS, Computation, Step
 from .scripts import LINE
 from .self_test import SelfTest
 
@@ -39,6 +39,7 @@ class _Header:
             raise ValueError(f"a C header has no {sorted(unknown)[0]!r}, a function of this network")
         self.computation, self.name, self.dtype = computation, name, computation.dtype
         self.real = "double" if self.dtype == "float64" else "float"
+        self.given = "double" if computation.inputs else "real"  # the type of inputs
         self.macro = name.upper()
         self.plan = Plan(computation)
         self.tables = dict[tuple[str, bytes], tuple[str, str]]()  # names and texts by types and numbers
@@ -51,6 +52,7 @@ class _Header:
         predict = self._predict()
         own = [self._own(*each) for each in self.own.values()]
         calls = "\n".join([predict, *own])
+        columns = [c_columns.FUNCTIONS[each].strip() for each in self._of_columns(calls)]
         functions = [FUNCTIONS[each].strip() for each in needed(calls)]
         code = "\n\n".join([*functions, *own, predict, self._rows(), *self._decision()])
         guard = f"{self.macro}_H_INCLUDED"
@@ -60,18 +62,25 @@ class _Header:
             self._sizes(),
             *(text for _, text in self.tables.values()),
             *self._labels(),
+            *([c_columns.in_c("\n\n".join(columns), self.name, self.dtype)] if columns else []),
             translated(code, self.name, self.dtype),
             self._self_test(test),
             f"#endif /* {guard} */",
         ]
         return c_compiling.with_checksum("\n\n".join(parts) + "\n")
 
+    def _of_columns(self, calls: str) -> list[str]:
+        """The functions of columns that a text calls; days are for whoever has dates."""
+        dates = "@days(" if any(each.kind == "date" for each in self.computation.inputs) else ""
+        return needed(calls + dates, c_columns.FUNCTIONS)
+
     # ---- tables ----
 
-    def _table(self, what: str, array: NDArray[Any]) -> str:
-        """The name of a table with some numbers, which is written once."""
+    def _table(self, what: str, array: NDArray[Any], dtype: str) -> str:
+        """The name of a table with some numbers, which is written once. Floats are of a dtype."""
         if array.dtype.kind == "f":
-            kind, numbers = self.real, [number(value, self.dtype) for value in array.ravel().tolist()]
+            kind = "double" if dtype == "float64" else "float"
+            numbers = [number(value, dtype) for value in array.ravel().tolist()]
         else:
             kind = "uint16_t" if array.max(initial=0) < 2**16 else "uint32_t"
             numbers = [str(value) for value in array.ravel().tolist()]
@@ -84,15 +93,18 @@ class _Header:
 
     def _operands(self, step: Step) -> dict[str, str]:
         """The operands of a step in C: names of tables, and numbers."""
-        found = dict[str, str]()
-        for operand, value in step.operands.items():
+        found, dtype = dict[str, str](), self.dtype
+        operands = step.operands
+        if step.function in OF_COLUMNS:
+            dtype, operands = "float64", c_columns.operands(step)
+        for operand, value in operands.items():
             if not isinstance(value, np.ndarray):
                 found[operand] = str(value) if isinstance(value, int) else number(value, self.dtype)
             elif step.function == "columns" and (np.diff(value) == 1).all():
                 found[operand] = str(value[0])
             else:
                 transposed = step.function == "dense" and operand == "weight"  # (fan_in, width): read from one end
-                found[operand] = self._table(operand, np.ascontiguousarray(value.T if transposed else value))
+                found[operand] = self._table(operand, np.ascontiguousarray(value.T if transposed else value), dtype)
                 found[f"{operand}_rows"] = str(len(value))
         return found
 
@@ -137,7 +149,8 @@ class _Header:
                 first += widths[read] if joined else 0
 
     def _predict(self) -> str:
-        statements = [f"real work[{self.plan.size}];"] if self.plan.size else []
+        kinds = {"work": "real", "parts": "double"}
+        statements = [f"{kinds[array]} {array}[{size}];" for array, size in self.plan.sizes.items() if size]
         statements += self._statements()
         body = textwrap.indent("\n".join(statements), "    ")
         outputs = f"y[{self.macro}_OUTPUTS]"
@@ -145,12 +158,12 @@ class _Header:
             outputs += ", means and then deviations,"
         return (
             f"/* The outputs {outputs} for inputs x[{self.macro}_INPUTS]; the arrays must not overlap. */\n"
-            f"static inline void @predict(const real *x, real *y)\n{{\n{body}\n}}"
+            f"static inline void @predict(const {self.given} *x, real *y)\n{{\n{body}\n}}"
         )
 
     def _rows(self) -> str:
         return f"""/* The same for n rows, one after another. */
-static inline void @predict_rows(const real *x, real *y, int32_t n)
+static inline void @predict_rows(const {self.given} *x, real *y, int32_t n)
 {{
     for (; n > 0; n--) {{
         @predict(x, y);
@@ -180,7 +193,7 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
         return [
             f"/* {what}, by the outputs of {self.name}_predict. */\n"
             f"static inline {done} @decide(const real *y{to})\n{{\n    {body}\n}}",
-            f"/* The same by inputs. */\nstatic inline {done} @classify(const real *x{to})\n{{\n"
+            f"/* The same by inputs. */\nstatic inline {done} @classify(const {self.given} *x{to})\n{{\n"
             f"    real y[{macro}_OUTPUTS];\n    @predict(x, y);\n    {call};\n}}",
         ]
 
@@ -195,14 +208,17 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
         sizes = {"INPUTS": self.computation.n_inputs, "OUTPUTS": self.computation.n_outputs}
         if self.computation.decision.labels is not None:
             sizes["CLASSES"] = self.computation.decision.n_classes
-        return "\n".join(f"#define {self.macro}_{what} {size}" for what, size in sizes.items())
+        lines = [f"#define {self.macro}_{what} {size}" for what, size in sizes.items()]
+        taken = [f"{self.macro}_{what}" for what in (*sizes, "CLASSES", "SELFTEST", "H_INCLUDED")]
+        lines += c_columns.codes(self.computation.inputs, self.macro, taken)
+        return "\n".join(lines)
 
     # ---- the comment and the self test ----
 
     def _comment(self) -> str:
         computation, decision = self.computation, self.computation.decision
         version = import_module(__package__.partition(".")[0]).__version__
-        stack = self.plan.size * (8 if self.dtype == "float64" else 4)
+        stack = self.plan.sizes["work"] * ITEM_BYTES[self.real] + 8 * self.plan.sizes["parts"]
         lines = [
             f"{self.name}: a neural network as C99 and C++11, written by fastnn {version}.",
             "",
@@ -212,10 +228,21 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
             f"cc -D{self.macro}_SELFTEST on a file that includes this one gives a program that tests it.",
             "",
             *_listed("Inputs", computation.feature_names),
+            *self._columns(),
             *_listed("Classes", None if decision.labels is None else decision.labels.tolist()),
             "This file is the work of whoever exported the network: fastnn claims no right in it.",
         ]
         return "/*\n" + "\n".join(f" * {line}".rstrip() for line in lines) + "\n */"
+
+    def _columns(self) -> list[str]:
+        """Lines of the comment on the columns of a table."""
+        if not self.computation.inputs:
+            return []
+        lines = ["Inputs are the columns of a table, double, NaN where a value is missing:"]
+        lines += c_columns.told(self.computation.inputs)
+        if any(each.kind == "date" for each in self.computation.inputs):
+            lines += [f"{self.name}_days(year, month, day) gives the days of a date."]
+        return [*lines, ""]
 
     def _self_test(self, test: SelfTest) -> str:
         """A program that compares what the functions give with the rows of the test."""
@@ -223,6 +250,12 @@ static inline void @predict_rows(const real *x, real *y, int32_t n)
             raise ValueError("rows must give finite outputs, because a self test compares them")
         name, macro, decision, rows = self.name, self.macro, self.computation.decision, len(test.inputs)
         tables = [self._of_test("inputs", test.inputs), self._of_test("outputs", test.outputs)]
+        read = [f"{name}_predict({name}_test_inputs + i * {macro}_INPUTS, y);"]
+        if self.computation.inputs:
+            read = [f"double x[{macro}_INPUTS];", f"for (int32_t j = 0; j < {macro}_INPUTS; j++) {{"]
+            read += [f"    const double value = {name}_test_inputs[i * {macro}_INPUTS + j];"]
+            read += ["    x[j] = value + value * 10 * 0; /* NaN where the largest power of ten stands for it */", "}"]
+            read += [f"{name}_predict(x, y);"]
         compared = list[str]()
         if decision.kind != NUMBERS:
             kept, found = _decided(self.computation, test), f"{name}_decide(y)"
@@ -243,7 +276,7 @@ int main(void)
 {"    int disagreeing = 0;" if compared else ""}
     for (int32_t i = 0; i < {rows}; i++) {{
         real y[{macro}_OUTPUTS];
-        @predict(@test_inputs + i * {macro}_INPUTS, y);
+{textwrap.indent(chr(10).join(read), " " * 8)}
         for (int32_t j = 0; j < {macro}_OUTPUTS; j++) {{
             const real right = @test_outputs[i * {macro}_OUTPUTS + j];
             const real size = right < 0.0 ? -right : right, apart = y[j] < right ? right - y[j] : y[j] - right;
@@ -269,8 +302,10 @@ int main(void)
         return "\n\n".join([f"#ifdef {macro}_SELFTEST\n#include <stdio.h>", *tables, text.strip(), "#endif"])
 
     def _of_test(self, what: str, array: NDArray[Any]) -> str:
-        numbers = [number(value, self.dtype) for value in array.ravel().tolist()]
-        return _table(self.real, f"{self.name}_test_{what}", str(array.size), numbers)
+        """A table of inputs or outputs."""
+        kind = "double" if array.dtype == np.float64 else "float"
+        numbers = [c_columns.MISSING if np.isnan(each) else number(each, str(array.dtype)) for each in array.ravel()]
+        return _table(kind, f"{self.name}_test_{what}", str(array.size), numbers)
 
 
 def _decided(computation: Computation, test: SelfTest) -> NDArray[np.int32]:
@@ -324,5 +359,5 @@ def _listed(what: str, names: Iterable[Any] | None) -> list[str]:
     if names is None:
         return []
     shown_names = [name if isinstance(name, str) and name.isprintable() else repr(name) for name in names]
-    text = re.sub(r"\*(?=/)|/(?=\*)", r"\g<0> ", f"{what}: {', '.join(shown_names)}.").replace("??", "? ?")
+    text = c_functions.in_comment(f"{what}: {', '.join(shown_names)}.")
     return [*textwrap.wrap(text, 110, break_long_words=False, break_on_hyphens=False), ""]

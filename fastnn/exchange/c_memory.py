@@ -1,19 +1,22 @@
 """Where the values of a computation lie in C: on the stack, in as little of it as the times allow in which they live.
 
+Numbers of the network's type lie in the array `work`, the parts of dates of a table, which are double, in `parts`.
 Step i takes place at time i and gives value i + 1. Steps of `GATHERED` take each value that they read as soon as it is
 there, so that of many networks whose outputs are averaged one is in memory at a time.
 """
 
 from __future__ import annotations
 
-from .c_functions import WRITERS, Place
-from .computation import INPUTS, Computation
+from . import c_columns, c_functions
+from .c_functions import Place
+from .computation import INPUTS, KEPT, Computation
 
 GATHERED = ("joined", "mean")
+WRITERS = c_functions.WRITERS | c_columns.WRITERS
 
 
 class Plan:
-    """Where each value lies, the inputs first, and how many numbers the array `work` has for those in between."""
+    """Where each value lies, the inputs first, and how many numbers the arrays have for those in between."""
 
     def __init__(self, computation: Computation):
         self._steps, self._widths = computation.steps, computation.widths
@@ -23,7 +26,7 @@ class Plan:
         ]
         self._inside = {v: found for v in range(1, n) if (found := self._owner(v)) is not None}
         self.places = [Place("x", 0, self._widths[INPUTS])] * (n + 1)
-        self.size = 0
+        self.sizes = {"work": 0, "parts": 0}
         self._place(n)
 
     def _owner(self, value: int) -> tuple[int, int] | None:
@@ -61,16 +64,17 @@ class Plan:
             outer, _ = self._outermost(value)
             (born, gone), (first, last) = self._life(value), lives.get(outer, (n, -1))
             lives[outer] = min(born, first), max(gone, last)
-        starts = dict[int, int]()
+        starts, arrays = dict[int, int](), dict[int, str]()
         for value in sorted(lives.keys() - {n}, key=lambda value: -self._widths[value]):  # the largest first
+            array = arrays[value] = "parts" if self._steps[value - 1].function in KEPT else "work"
             meanwhile = [v for v in starts if lives[v][0] <= lives[value][1] and lives[value][0] <= lives[v][1]]
             start = 0
-            for other in sorted(meanwhile, key=starts.__getitem__):
+            for other in sorted((v for v in meanwhile if arrays[v] == array), key=starts.__getitem__):
                 if starts[other] < start + self._widths[value]:
                     start = max(start, starts[other] + self._widths[other])
             starts[value] = start
-            self.size = max(self.size, start + self._widths[value])
+            self.sizes[array] = max(self.sizes[array], start + self._widths[value])
         for value in range(1, n + 1):
             outer, first = self._outermost(value)
-            array = "y" if outer == n else "work"
+            array = arrays.get(outer, "y")
             self.places[value] = Place(array, first + starts.get(outer, 0), self._widths[value])

@@ -18,7 +18,6 @@ from .self_test import SelfTest, name_of
 # By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes, and
 # whose `verify(path)` runs the self test of a file, see `verifying.Verification`.
 FORMATS = {".onnx": "onnx_file", ".h": "c_header", ".mjs": "javascript", ".py": "python_file"}
-OF_TABLES = (".mjs", ".py")  # whose files read tables
 
 
 def export(
@@ -62,11 +61,8 @@ def export(
     path = file_paths.path(path)
     form = format_of(path)
     computation = computation_of(what, labels)
-    if computation.inputs:
-        if path.suffix not in OF_TABLES:
-            told = f"{type(what).__name__}, which reads a table, got {str(path)!r}"
-            raise ValueError(f"path must end in one of {', '.join(OF_TABLES)} for {told}")
-        rows = None if rows is None else matrix_of(what.table_, rows, "rows")
+    if computation.inputs and rows is not None:
+        rows = matrix_of(what.table_, rows, "rows")
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))

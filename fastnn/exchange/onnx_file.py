@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,70 +18,16 @@ from ..checks import file_paths
 from ..checks.scalars import shown
 from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..settings.custom import FAR, POINTS, Activation
-from . import verifying
-from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Step
+from . import onnx_columns, verifying
+from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, Computation, Decision, Step
+from .onnx_graph import LATER_OPSET, Graph
+from .onnx_graph import _onnx as _onnx
 from .self_test import SelfTest
 
-IR_VERSION = 8
-OPSET, GELU_OPSET = 18, 20  # of the standard operators: the second one has Gelu
 INPUT_NAME, ROWS = "X", "N"  # what the inputs and their number of rows are called
 LEAST = -1000.0  # what gelu, silu and mish take for less, so that they give 0 for minus infinity
 
 Writer = Callable[..., str]
-
-
-def _onnx() -> Any:
-    """The package onnx, or an error that says how to get it."""
-    try:
-        return import_module("onnx")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("ONNX files need onnx: pip install 'fastnn-numba[onnx]'") from error
-
-
-@dataclass
-class Graph:
-    """Nodes and constants in the making. A value is known by its name."""
-
-    dtype: np.dtype[Any]  # of the computation
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
-    opset: int = OPSET
-
-    def add(self, operator: str, *reads: Any, **attributes: Any) -> str:
-        """Add a node, and a constant for each number or array that it reads; gives the name of its value."""
-        name = f"{operator}_{len(self.nodes) + 1}"
-        reads = tuple(
-            read if isinstance(read, str) else self._constant(f"{name}_{i}", read) for i, read in enumerate(reads)
-        )
-        self.nodes.append(_onnx().helper.make_node(operator, reads, [name], name, **attributes))
-        return name
-
-    def halves(self, value: str) -> tuple[str, str]:
-        """Two values, of half the columns each."""
-        first = self.add("Split", value, axis=1, num_outputs=2)
-        second = f"{first}_second"
-        self.nodes[-1].output.append(second)
-        return first, second
-
-    def rename(self, names: dict[str, str]) -> None:
-        """Give values other names."""
-        for node in self.nodes:
-            node.input[:] = [names.get(name, name) for name in node.input]
-            node.output[:] = [names.get(name, name) for name in node.output]
-
-    def model(self, name: str, inputs: list[Any], outputs: list[Any]) -> Any:
-        """The whole as a model."""
-        helper = _onnx().helper
-        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
-        return helper.make_model(
-            graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="fastnn"
-        )
-
-    def _constant(self, name: str, value: Any) -> str:
-        """A constant: a number has the computation's dtype, an array its own."""
-        array = value if isinstance(value, np.ndarray) else np.array(value, self.dtype)
-        self.constants.append(_onnx().numpy_helper.from_array(array, name))
-        return name
 
 
 def written(computation: Computation, test: SelfTest, name: str, expressions: dict[str, str]) -> bytes:
@@ -92,21 +37,31 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: di
     that does not compute its activation, for gelu in float64, which ONNX Runtime has not, and for labels of a dtype
     that ONNX has not.
     """
-    graph = Graph(np.dtype(computation.dtype))
-    values = [INPUT_NAME]
+    graph, dtype = Graph(np.dtype(computation.input_dtype)), np.dtype(computation.dtype)
+    columns = onnx_columns.given(computation)
+    inputs = list(_inputs(computation, columns))
+    if any(each.dtype.kind == "O" for each in columns):
+        graph.opset = LATER_OPSET
+    values = [onnx_columns.matrix(graph, columns) if columns else INPUT_NAME]
     for step in computation.steps:
         reads = [values[i] for i in step.reads]
+        of_columns = step.own is None and step.function in OF_COLUMNS
+        graph.dtype = np.dtype(np.float64) if of_columns else dtype
         if step.own is None:
-            values.append(WRITERS[step.function](graph, *reads, **step.operands))
+            value = WRITERS[step.function](graph, *reads, **step.operands)
+            if of_columns and step.function not in KEPT and graph.dtype != dtype:
+                value = graph.cast(value, dtype)
         else:
-            _check_own(step.own, expressions[step.own.name], graph.dtype)
-            values.append(_own(graph, expressions[step.own.name], *reads))
+            _check_own(step.own, expressions[step.own.name], dtype)
+            value = _own(graph, expressions[step.own.name], *reads)
+        values.append(value)
+    graph.dtype = dtype
     outputs = list(_outputs(graph, computation, values[-1]))
     graph.rename({each.value: each.name for each in outputs})
-    inputs = Output(INPUT_NAME, INPUT_NAME, graph.dtype, computation.n_inputs)
-    model = graph.model(name, [inputs.info], [each.info for each in outputs])
+    _check_names(graph, inputs)
+    model = graph.model(name, [each.info for each in inputs], [each.info for each in outputs])
     version = model.producer_version = import_module(__package__.rpartition(".")[0]).__version__
-    said = {"producer": "fastnn", "fastnn_version": version, **_described(computation, test)}
+    said = {"producer": "fastnn", "fastnn_version": version, **_described(computation, columns, test)}
     _onnx().helper.set_model_props(model, {**said, "checksum": _checksum(model, said)})
     return model.SerializeToString(deterministic=True)
 
@@ -130,6 +85,25 @@ class Output(NamedTuple):
         return helper.make_tensor_value_info(self.name, type_, [ROWS] if self.width is None else [ROWS, self.width])
 
 
+def _inputs(computation: Computation, columns: list[onnx_columns.Given]) -> Iterator[Output]:
+    """The columns of a table one by one, or a matrix."""
+    if not columns:
+        yield Output(INPUT_NAME, INPUT_NAME, np.dtype(computation.dtype), computation.n_inputs)
+    for each in columns:
+        yield Output(each.column.name, each.column.name, each.dtype, None)
+        if each.flag is not None:
+            yield Output(each.flag, each.flag, np.dtype(bool), None)
+
+
+def _check_names(graph: Graph, inputs: list[Output]) -> None:
+    """Raise where an input is called as another value: a name stands for one of them alone."""
+    taken = {"", *(name for node in graph.nodes for name in node.output), *(each.name for each in graph.constants)}
+    for each in inputs:
+        if each.name in taken:
+            raise ValueError(f"columns must have names that nothing else in an ONNX file has, got {shown(each.name)}")
+        taken.add(each.name)
+
+
 def _outputs(graph: Graph, computation: Computation, value: str) -> Iterator[Output]:
     """What a prediction is, and the numbers that it follows from."""
     decision, n = computation.decision, computation.n_outputs
@@ -139,7 +113,7 @@ def _outputs(graph: Graph, computation: Computation, value: str) -> Iterator[Out
     elif decision.kind == LABELS:
         above = graph.add("Greater", value, decision.threshold)
         integers = np.dtype(np.int64)
-        yield Output(graph.add("Cast", above, to=_onnx().TensorProto.INT64), "label", integers, n)
+        yield Output(graph.cast(above, integers), "label", integers, n)
     elif decision.deviations:
         for half, name in zip(graph.halves(value), ("prediction", "deviation"), strict=True):
             yield Output(half, name, graph.dtype, n // 2)
@@ -156,7 +130,7 @@ def _class(graph: Graph, decision: Decision, n: int, value: str) -> str:
     if n > 1:
         return graph.add("ArgMax", value, axis=1, keepdims=0)
     column = graph.add("Gather", value, np.array(0), axis=1)
-    return graph.add("Cast", graph.add("Greater", column, decision.threshold), to=_onnx().TensorProto.INT64)
+    return graph.cast(graph.add("Greater", column, decision.threshold), np.int64)
 
 
 def _labels(decision: Decision) -> NDArray[Any]:
@@ -188,7 +162,7 @@ def _looked_up(graph: Graph, x: str, column: int, table: Any) -> str:
     codes = graph.add("Gather", x, np.array(column), axis=1)
     known = graph.add("And", graph.add("GreaterOrEqual", codes, 0), graph.add("Less", codes, len(table)))
     known = graph.add("And", known, graph.add("Equal", codes, graph.add("Floor", codes)))
-    rows = graph.add("Cast", graph.add("Where", known, codes, len(table)), to=_onnx().TensorProto.INT64)
+    rows = graph.cast(graph.add("Where", known, codes, len(table)), np.int64)
     return graph.add("Gather", np.vstack([table, np.full_like(table[:1], np.nan)]), rows)
 
 
@@ -259,7 +233,7 @@ def _operator(name: str, in_float64: Writer | None = None, least: float | None =
 
 
 def _step(graph: Graph, x: str) -> str:
-    above = graph.add("Cast", graph.add("Greater", x, 0), to=_onnx().helper.np_dtype_to_tensor_dtype(graph.dtype))
+    above = graph.cast(graph.add("Greater", x, 0), graph.dtype)
     return graph.add("Where", graph.add("IsNaN", x), x, above)
 
 
@@ -291,7 +265,7 @@ def _gelu(graph: Graph, x: str) -> str:
             "the activation 'gelu' must be in a float32 network for ONNX, got float64: "
             "ONNX Runtime has neither Gelu nor Erf in double precision"
         )
-    graph.opset = GELU_OPSET
+    graph.opset = LATER_OPSET
     return graph.add("Gelu", graph.add("Max", x, LEAST))
 
 
@@ -303,7 +277,8 @@ def _mish(graph: Graph, x: str) -> str:
     return graph.add("Mul", graph.add("Max", x, LEAST), graph.add("Tanh", _softplus(graph, x)))
 
 
-# By the name of a function of `numpy_steps`: what writes it. It takes the graph, then the function's own arguments.
+# By the name of a function of `numpy_steps` or `numpy_columns`: what writes it. It takes the graph, then the function's
+# own arguments.
 WRITERS: dict[str, Writer] = {
     "shifted": _shifted,
     "columns": _columns,
@@ -332,6 +307,7 @@ WRITERS: dict[str, Writer] = {
     "silu": _silu,
     "mish": _operator("Mish", _mish, LEAST),
     "softmax": _operator("Softmax", axis=1),
+    **onnx_columns.WRITERS,
 }
 
 
@@ -373,11 +349,13 @@ def _check_own(activation: Activation, expression: str, dtype: np.dtype[Any]) ->
 # ---- what travels along, and files that run here ----
 
 
-def _described(computation: Computation, test: SelfTest) -> dict[str, str]:
+def _described(computation: Computation, columns: list[onnx_columns.Given], test: SelfTest) -> dict[str, str]:
     """What a file says beside its graph, in JSON."""
     found: dict[str, Any] = {}
     if computation.feature_names is not None:
         found["feature_names"] = computation.feature_names
+    if columns:
+        found["columns"] = [each.described() for each in columns]
     if computation.decision.labels is not None:
         found["classes"] = computation.decision.labels.tolist()
     found["self_test"] = {
@@ -424,16 +402,17 @@ def _is_intact(path: Path) -> bool:
     return said.pop("checksum", None) == _checksum(model, said)
 
 
-def _numbers(array: NDArray[Any]) -> list[list[float]]:
-    """Rows of numbers with as many digits as their dtype needs."""
-    return [[float(str(number)) for number in row] for row in array]
+def _numbers(array: NDArray[Any]) -> list[list[float | None]]:
+    """Rows of numbers with as many digits as their dtype needs; None for NaN, which JSON has not."""
+    return [[None if np.isnan(number) else float(str(number)) for number in row] for row in array]
 
 
 def self_test(file: str | os.PathLike[str] | bytes) -> SelfTest:
     """The rows that travel in a file of fastnn's, given by its path or its bytes; raises ValueError for another one."""
     try:
-        test = json.loads(_opened(file).metadata["self_test"])
-        inputs, outputs = (np.array(test[key], test["dtype"]) for key in ("inputs", "outputs"))
+        opened = _opened(file)
+        test = json.loads(opened.metadata["self_test"])
+        inputs, outputs = np.array(test["inputs"], opened.dtype), np.array(test["outputs"], test["dtype"])
         return SelfTest(inputs, outputs, np.array(test["predictions"], test["prediction_dtype"]), test["tolerance"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{_EXPECTED}, got {_shown(file)}, whose self test cannot be read") from error
@@ -442,6 +421,7 @@ def self_test(file: str | os.PathLike[str] | bytes) -> SelfTest:
 def run(file: str | os.PathLike[str] | bytes, X: Any) -> dict[str, NDArray[Any]]:
     """The outputs, by name, of a file of fastnn's for rows X (rows, n_inputs), which are rounded to the file's dtype.
 
+    Of a table, rows are the matrix of inputs, see `Computation`.
     ONNX Runtime computes them, or the reference implementation of onnx where that is not installed. Labels of text have
     NumPy's dtype for it. Raises ValueError for another file.
     """
@@ -457,7 +437,7 @@ class _Opened(NamedTuple):
     """A file that can run."""
 
     metadata: dict[str, str]
-    dtype: str  # of the inputs
+    dtype: str  # of rows
     outputs: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
@@ -481,24 +461,31 @@ def _by_runtime(content: bytes) -> _Opened:
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
-    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}[session.get_inputs()[0].type]
     metadata = session.get_modelmeta().custom_metadata_map
-    return _Opened(metadata, dtype, lambda X: dict(zip(names, session.run(names, {INPUT_NAME: X}), strict=True)))
+    kind = "tensor(double)" if "columns" in metadata else session.get_inputs()[0].type
+    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}[kind]
+    return _Opened(metadata, dtype, lambda X: dict(zip(names, session.run(names, _fed(metadata, X)), strict=True)))
 
 
 def _by_reference(content: bytes) -> _Opened:
     onnx = _onnx()
     model = onnx.load_from_string(content)
     evaluator = import_module("onnx.reference").ReferenceEvaluator(model)
-    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type))
     metadata = {each.key: each.value for each in model.metadata_props}
+    kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    dtype = "float64" if "columns" in metadata else str(kind)
     names = evaluator.output_names
 
     def outputs(X: NDArray[Any]) -> dict[str, NDArray[Any]]:
         with np.errstate(all="ignore"):
-            return dict(zip(names, evaluator.run(names, {INPUT_NAME: X}), strict=True))
+            return dict(zip(names, evaluator.run(names, _fed(metadata, X)), strict=True))
 
     return _Opened(metadata, dtype, outputs)
+
+
+def _fed(metadata: dict[str, str], X: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The inputs of a file for rows."""
+    return onnx_columns.fed(json.loads(metadata["columns"]), X) if "columns" in metadata else {INPUT_NAME: X}
 
 
 def _shown(file: Any) -> str:

@@ -95,9 +95,11 @@ class Compiled:
         wrappers = []
         for path in paths:
             text, name = path.read_text(), path.stem
-            real = re.search(r"_predict\(const (\w+) \*x", text)[1]
+            given, real = re.search(r"_predict\(const (\w+) \*x, (\w+) \*y", text).groups()
             wrappers += [f'#include "{path}"']
-            wrappers += [f"void rows_{name}(const {real} *x, {real} *y, int32_t n) {{ {name}_predict_rows(x, y, n); }}"]
+            wrappers += [
+                f"void rows_{name}(const {given} *x, {real} *y, int32_t n) {{ {name}_predict_rows(x, y, n); }}"
+            ]
         source, library = folder / "library.c", folder / f"library-{command[0]}{len(options)}.so"
         source.write_text("\n".join(wrappers) + "\n")
         run(*command, *options, "-shared", "-fPIC", source, "-o", library)
@@ -105,7 +107,7 @@ class Compiled:
 
     def outputs(self, name, computation, X):
         """The outputs (rows, n_outputs) of a header for rows X."""
-        X = np.ascontiguousarray(X, computation.dtype)
+        X = np.ascontiguousarray(X, computation.input_dtype)
         found = np.full((len(X), computation.n_outputs), 7, computation.dtype)
         address = ctypes.c_void_p
         getattr(self._library, f"rows_{name}")(address(X.ctypes.data), address(found.ctypes.data), len(X))
@@ -705,7 +707,7 @@ def test_the_stack_of_a_chain(layers):
     computation = computation_of(Model([13, *(Dense(n, "tanh") for n in layers), Dense(2, "identity")], rng=0))
     plan = c_header.Plan(computation)
     pairs = [a + b for a, b in itertools.pairwise(sizes[1:])]
-    assert max(pairs) <= plan.size <= 1.05 * sum(sorted(layers)[-2:])
+    assert max(pairs) <= plan.sizes["work"] <= 1.05 * sum(sorted(layers)[-2:])
     assert {place.array for place in plan.places} == {"x", "work", "y"}
 
 

@@ -1,7 +1,5 @@
 """What a network computes, as steps: its outputs and predictions are those of the network."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ import fastnn
 from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, PReLU, Residual, Scale
 from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS
 from fastnn.exchange.describing import computation_of
-from fastnn.exchange.exporting import FORMATS, OF_TABLES
 from fastnn.settings.layers import HIDDEN
 
 from ..cases import DTYPES
@@ -175,15 +172,6 @@ def test_labels_and_numbers_of_estimators():
     )
     computation = computation_of(named)
     np.testing.assert_allclose(computation.predictions(computation.outputs(X)), named.predict(X), atol=2e-6)
-
-
-@pytest.mark.parametrize("suffix", [each for each in FORMATS if each not in OF_TABLES])
-def test_tables_are_refused_by_files(suffix, tmp_path):
-    classifier = fastnn.TabularClassifier(n_members=1, epochs=1).fit(rng.standard_normal((30, 2)), np.arange(30) % 2)
-    told = r"path must end in one of .* for TabularClassifier, which reads a table, got '.*net"
-    with pytest.raises(ValueError, match=told + re.escape(suffix)):
-        classifier.export(tmp_path / f"net{suffix}")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_labels_of_models():

@@ -18,7 +18,7 @@ import onnx
 import fastnn
 from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, Residual, Scale
 from fastnn.exchange import numpy_steps, onnx_file
-from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS, Computation, Decision, Step
+from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS, OF_COLUMNS, Computation, Decision, Step
 from fastnn.exchange.describing import computation_of
 from fastnn.exchange.self_test import TOLERANCE, SelfTest
 from fastnn.settings.layers import HIDDEN
@@ -130,7 +130,7 @@ FUNCTIONS = [name for name, each in inspect.getmembers(numpy_steps, inspect.isfu
 
 
 def test_every_function_has_a_writer():
-    assert sorted(onnx_file.WRITERS) == sorted(FUNCTIONS)
+    assert sorted(onnx_file.WRITERS) == sorted([*FUNCTIONS, *OF_COLUMNS])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
