@@ -99,11 +99,6 @@ class Computation:
         return "float64" if self.inputs else self.dtype
 
     @property
-    def input_dtype(self) -> str:
-        """The dtype of the matrix of inputs."""
-        return "float64" if self.inputs else self.dtype
-
-    @property
     def n_outputs(self) -> int:
         """How many outputs there are."""
         return self.steps[-1].width
