@@ -494,7 +494,7 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
 def _holds_arrays(value: Any) -> bool:
     """Whether a value, an item of it, or a field of an object of settings, is an array of numbers for members."""
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_arrays, value))
+        return any(_holds_arrays(each) for each in value if not isinstance(each, (list, tuple)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return any(_holds_arrays(getattr(value, field.name)) for field in dataclasses.fields(value))
     return is_array(value)
