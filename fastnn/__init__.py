@@ -70,6 +70,7 @@ _HOME = {
     "export": "exchange.exporting",
     "find_learning_rate": "rate_search",
     "fit_groups": "group_models",
+    "from_torch": "exchange.from_torch",
     "load": "loading",
     "load_digits": "data.idx",
     "load_idx": "data.idx",
