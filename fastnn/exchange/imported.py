@@ -54,6 +54,7 @@ class Imported:
     def add(self, layer: AnyLayer, **tensors: Array) -> None:
         """Add a layer whose tensors have fastnn's names and shapes."""
         self.flush()
+        self._goes_on()
         if self.width is None:
             raise Unfit("nothing before it says how many inputs there are")
         self.layers.append(layer)
@@ -69,7 +70,9 @@ class Imported:
         self.reads(block.n_inputs)
         if block.width != self.width:
             raise Unfit(f"it adds {block.width} numbers to {self.width}")
+        block._goes_on()
         self.flush()
+        self._goes_on()
         self.layers.append(Residual(*block.layers))
         self.tensors += block.tensors
 
@@ -121,6 +124,11 @@ class Imported:
             raise Unfit("it adds an offset where no dense layer is beside it")
         assert self.width is not None
         self.add(Scale(), weight=np.broadcast_to(factor, (self.width,)))
+
+    def _goes_on(self) -> None:
+        """Raise where nothing may follow."""
+        if self.layers and self.layers[-1].activation == "softmax":
+            raise Unfit("it follows a softmax, which must be the last one")
 
     def model(self, output: str | None, loss: AnyLoss | None, dtype: str, rng: Any) -> Model:
         """The model, with an activation more for its outputs and a loss; None stands for none and for the usual one."""
