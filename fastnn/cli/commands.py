@@ -132,7 +132,7 @@ def _export(command: argparse.ArgumentParser) -> None:
 
 def _import(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("network", metavar="IN", help="a file of a network of another system, which ends in .onnx")
+    add("network", metavar="IN", type=_ending(".onnx"), help="a network of another system, a file that ends in .onnx")
     add("output", metavar="OUT", type=_ending(".safetensors"), help="the model's file")
     add("--activation", metavar="NAME", help="of the outputs, which the file leaves to its loss, such as softmax")
     add("--loss", metavar="NAME", help="of the model; default: by the activation of the outputs")

@@ -21,6 +21,7 @@ LINEAR = 1e-12  # relative error of an affine map
 NEAR = np.concatenate([np.linspace(-20, 20, 161), np.linspace(-1, 1, 38), np.geomspace(21, 60, 9)])
 FAR = np.array([1e2, 3e2, 1e3, 1e5, 1e10, 1e30])  # where formulas may overflow, which a network does not reach
 POINTS = np.concatenate([NEAR, -NEAR[-9:], FAR, -FAR])
+POINTS.flags.writeable = False
 
 
 def _clip(attributes: Attributes, x: Array, least: Any = None, most: Any = None) -> Array:
@@ -46,8 +47,14 @@ def _divided(x: Array, y: Array) -> Array:
 
 
 def _of(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that has no attributes."""
-    return lambda attributes, *x: function(*x)
+    """A function that has no attributes. NumPy's take a further argument, which they would write into."""
+
+    def value(attributes: Attributes, *x: Any) -> Any:
+        if len(x) != getattr(function, "nin", len(x)):
+            raise TypeError(f"it reads {len(x)} values")
+        return function(*x)
+
+    return value
 
 
 def _folded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,7 +82,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Less": _of(np.less),
     "LessOrEqual": _of(np.less_equal),
     "Equal": _of(np.equal),
-    "Where": _of(np.where),
+    "Where": lambda a, condition, x, y: np.where(condition, x, y),
     "Add": _of(np.add),
     "Sub": _of(np.subtract),
     "Mul": _of(np.multiply),
@@ -133,15 +140,19 @@ def recognised(found: Array) -> str | None:
 def slopes(found: Array) -> Array | None:
     """The slopes (columns,) below zero of what is x above it, or None where found (points, columns) is not that."""
     x = POINTS[:, None]
-    below = -found[np.flatnonzero(POINTS == -1)[0]]
-    return below if _close(found, np.where(x > 0, x, x * below), TOLERANCE) else None
+    with np.errstate(all="ignore"):
+        below = -found[np.flatnonzero(POINTS == -1)[0]]
+        expected = np.where(x > 0, x, x * below)
+    return below if _close(found, expected, TOLERANCE) else None
 
 
 def affine(found: Array) -> tuple[Array, Array] | None:
     """(factor, offset), each (columns,), of an affine map, or None where found (points, columns) is none."""
     below, middle, above = (found[np.flatnonzero(x == POINTS)[0]] for x in (-1, 0, 1))
-    factor = (above - below) / 2
-    return (factor, middle) if _close(found, POINTS[:, None] * factor + middle, LINEAR) else None
+    with np.errstate(all="ignore"):
+        factor = (above - below) / 2
+        expected = POINTS[:, None] * factor + middle
+    return (factor, middle) if _close(found, expected, LINEAR) else None
 
 
 def _close(found: Array, expected: Array, tolerance: float) -> bool:

@@ -22,7 +22,7 @@ from . import onnx_operators
 from .imported import Array, Imported, Unfit
 from .onnx_file import _onnx
 from .onnx_operators import ELEMENTWISE, POINTS, REASONS
-from .onnx_values import Core, Label, Unknown, Values, View, named
+from .onnx_values import MALFORMED, Core, Label, Unknown, Values, View, named
 
 LARGEST = 2**31  # bytes of a file, as ONNX allows them
 LONGEST = 40  # parts of a function that may be one activation
@@ -332,11 +332,14 @@ def _values(part: Sequence[Core], below: Core, columns: slice) -> Array:
 
     with np.errstate(all="ignore"):
         for core in part:
-            if core.node.op_type in ELEMENTWISE:
-                known[core] = ELEMENTWISE[core.node.op_type](core.attributes, *map(operand, core.reads))
-            else:
+            if core.affine is not None:
                 value = known[core.cores[0]]
-                for factor, offset in core.affine or ():
+                for factor, offset in core.affine:
                     value = value * operand(factor) + operand(offset)
                 known[core] = value
+                continue
+            try:
+                known[core] = ELEMENTWISE[core.node.op_type](core.attributes, *map(operand, core.reads))
+            except MALFORMED as error:
+                raise _refused(core.node, f"it cannot be computed: {error}") from None
     return np.asarray(known[part[-1]], np.float64) * np.ones((len(POINTS), 1))

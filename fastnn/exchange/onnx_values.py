@@ -22,6 +22,8 @@ MOST_NODES = 10_000
 SPARE = 2**16  # numbers that constants may have beside those of the file
 FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
 NUMBERS = (*FLOATS, "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
+# What NumPy and Python raise for a node that is none.
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 ALIASES = ("Identity", "Dropout", "ZipMap")
 _SCALER = (("offset", 0.0), ("scale", 1.0))  # the attributes of a Scaler, and what they are where they are left out
 
@@ -97,7 +99,7 @@ def named(node: Any) -> str:
     """A node in a message."""
     name = node.name or (node.output[0] if node.output else "")
     domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
-    return f"node {shown(name)} ({shown(domain + node.op_type)[1:-1]})"
+    return f"node {shown(name)} ({shown(f'{domain}{node.op_type}')[1:-1]})"
 
 
 class Values:
@@ -220,6 +222,8 @@ class Values:
             value = self._value(node, position)
         except Unfit as error:
             value = Unknown(node, str(error))
+        except MALFORMED as error:  # an attribute of another type, too few inputs
+            value = Unknown(node, f"it cannot be read: {error}")
         for name in node.output:
             self.known[name] = value
 
@@ -294,9 +298,9 @@ class Values:
                 if operator == "Unsqueeze":
                     return np.expand_dims(first, axes or [])
                 return np.squeeze(first, None if axes is None else tuple(axes))
-        except (ValueError, TypeError, IndexError, OverflowError, KeyError) as error:
-            if isinstance(error, Unfit):
-                raise
+        except Unfit:
+            raise
+        except MALFORMED as error:
             raise Unfit(f"its constants do not go together: {error}") from None
         raise Unfit("no network of fastnn has this operator")
 

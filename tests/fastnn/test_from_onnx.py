@@ -567,6 +567,9 @@ WRONG = {
     "NaN": (lambda f: dense(f, "X", W1 * np.nan), r"\(Gemm\): its parameters must be finite"),
     "no value": (lambda f: [dense(f), f.add("Relu", "nothing")][1], r"\(Relu\): it reads 'nothing', which no node"),
     "outputs of constants": (lambda f: f.add("Identity", W1), "does not follow from the inputs"),
+    "too many inputs": (lambda f: f.add("Exp", x := dense(f), x), r"\(Exp\): it cannot be computed: it reads 2 values"),
+    "comparisons": (lambda f: f.add("Sigmoid", f.add("Greater", dense(f), 0.0)), r"\(Sigmoid\): it cannot be computed"),
+    "an attribute": (lambda f: f.add("Softmax", dense(f), axis="1"), r"\(Softmax\): it cannot be read"),
     "columns": (lambda f: f.add("Gather", dense(f), np.array([0, 1]), axis=1), r"\(Gather\): no network"),
     "nothing": (lambda f: [dense(f), f.add("Identity", "X")][1], "does not follow from the inputs"),
     "one output": (lambda f: f.add("Softmax", dense(f, "X", W1[:1], B1[:1])), r"\(Softmax\): a softmax must follow"),
@@ -668,3 +671,37 @@ def test_tensors_elsewhere_are_not_read(location, tmp_path):
     (folder / "net.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match="must be in a file in the same folder"):
         fastnn.from_onnx(folder / "net.onnx")
+
+
+# ---- what PyTorch writes ----
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's exporters
+@pytest.mark.parametrize("by_dynamo", [False, True])
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        *((name, None) for name in ("ReLU", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Mish", "Softplus")),
+        *((name, None) for name in ("Sigmoid", "Tanh", "Hardsigmoid", "PReLU")),
+        ("Hardtanh", "Clip"),
+        ("ReLU6", "Clip"),
+        ("Hardswish", "HardSwish"),
+    ],
+)
+def test_what_pytorch_exports(module, expected, normalised, by_dynamo, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is in the extras torch and bench")
+    if by_dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    nn = torch.nn
+    layers = [nn.Flatten(), nn.Linear(6, 8, bias=not normalised), *([nn.BatchNorm1d(8)] if normalised else [])]
+    layers += [getattr(nn, module)(), nn.Dropout(0.3), nn.Linear(8, 3), nn.Softmax(dim=1)]
+    network = nn.Sequential(*layers).eval()
+    torch.onnx.export(network, (torch.zeros(2, 6),), tmp_path / "net.onnx", dynamo=by_dynamo)
+    if expected is not None:
+        with pytest.raises(ValueError, match=rf"\({expected}\)"):
+            fastnn.from_onnx(tmp_path / "net.onnx")
+        return
+    found, X = fastnn.from_onnx(tmp_path / "net.onnx"), torch.randn(40, 6)
+    np.testing.assert_allclose(found.predict(X.numpy()), network(X).detach().numpy(), 1e-5, 1e-6)
