@@ -120,13 +120,13 @@ class Values:
             raise Unfit(f"it must have at most {MOST_NODES} nodes, got {len(graph.node)}")
         if graph.sparse_initializer:
             raise Unfit("it has sparse initializers")
-        self.budget = SPARE + 4 * len(content)  # numbers that constants may still have
+        self.n_bytes = len(content)  # with those of other files that hold tensors
         self.is_double = False
         self.known: dict[str, Value] = {each.name: self._tensor(each) for each in graph.initializer}
-        self.n_numbers = sum(math.prod(each.dims) for each in graph.initializer)
-        for node in graph.node:
-            for attribute in node.attribute:
-                self.n_numbers += math.prod(attribute.t.dims) if attribute.HasField("t") else 0
+        tensors = [each.t for node in graph.node for each in node.attribute if each.HasField("t")]
+        for location in {self._location(each) for each in (*graph.initializer, *tensors) if self._is_external(each)}:
+            self.n_bytes += location.stat().st_size
+        self.budget = SPARE + 4 * self.n_bytes  # numbers that constants and layers may still have
         self.known |= self._inputs()
         for i, node in enumerate(graph.node, 1):
             self._add(node, i)
@@ -152,8 +152,8 @@ class Values:
         if not shape or min(shape) < 1:
             raise Unfit(f"{name} must have a declared number of features, got the shape {shown(sizes)}")
         width = math.prod(shape)
-        if width > self.n_numbers:
-            raise Unfit(f"{name} has {width} features, and the file has {self.n_numbers} parameters")
+        if width > self.n_bytes:  # a network has a weight for each of them
+            raise Unfit(f"{name} has {width} features, and the file has {self.n_bytes} bytes")
         node = self.onnx.helper.make_node("Input", [], [given[0].name])
         return {given[0].name: View(Core(node, "inputs", (), width, 0), shape, rows)}
 
@@ -172,7 +172,7 @@ class Values:
         if name not in NUMBERS or any(n < 0 for n in tensor.dims):
             raise Unfit(f"the tensor {shown(tensor.name)} must be numbers, got {name} {shown(list(tensor.dims))}")
         itemsize = np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-        if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+        if self._is_external(tensor):
             copy = type(tensor)()
             copy.CopyFrom(tensor)
             copy.ClearField("data_location")
@@ -193,19 +193,27 @@ class Values:
             raise Unfit(f"the tensor {shown(tensor.name)} cannot be read: {error}") from None
         return found.astype(np.float32) if name in ("FLOAT16", "BFLOAT16") else found
 
-    def _external(self, tensor: Any, size: int) -> bytes:
-        """The bytes of a tensor in a file beside this one."""
+    def _is_external(self, tensor: Any) -> bool:
+        return bool(tensor.data_location == self.onnx.TensorProto.EXTERNAL)
+
+    def _location(self, tensor: Any) -> Path:
+        """The file beside this one that holds a tensor."""
         said = {each.key: each.value for each in tensor.external_data}
-        location = said.get("location", "")
-        name = f"the tensor {shown(tensor.name)}"
+        location = str(said.get("location", ""))
         path = self.folder / location
         if not location or Path(location).name != location or path.is_symlink() or not path.is_file():
-            raise Unfit(f"{name} must be in a file in the same folder, got {shown(location)}")
-        offset = int(said["offset"]) if said.get("offset", "").isdecimal() else 0
-        if offset + size > path.stat().st_size:
-            raise Unfit(f"{name} must have {size} bytes in {shown(location)}, which is too short")
+            raise Unfit(f"the tensor {shown(tensor.name)} must be in a file in the same folder, got {shown(location)}")
+        return path
+
+    def _external(self, tensor: Any, size: int) -> bytes:
+        """The bytes of a tensor in another file."""
+        path = self._location(tensor)
+        offset = next((each.value for each in tensor.external_data if each.key == "offset"), "0")
+        start = int(offset) if str(offset).isdecimal() else 0
+        if start + size > path.stat().st_size:
+            raise Unfit(f"the tensor {shown(tensor.name)} must have {size} bytes in {path.name!r}, which is too short")
         with path.open("rb") as file:
-            file.seek(offset)
+            file.seek(start)
             return file.read(size)
 
     def _name(self, data_type: int) -> str:
@@ -268,21 +276,21 @@ class Values:
         first, sizes = given[0], [each.size for each in given]
         try:
             if operator in ELEMENTWISE:
-                self._spend(math.prod(np.broadcast_shapes(*(each.shape for each in given))))
+                self.spend(math.prod(np.broadcast_shapes(*(each.shape for each in given))))
                 if operator == "Cast":
                     return first.astype(self._dtype(attributes))
                 with np.errstate(all="ignore"):
                     return np.asarray(ELEMENTWISE[operator](attributes, *reads))
             if operator == "ConstantOfShape":
                 value = self._array(attributes["value"]) if "value" in attributes else np.zeros(1, np.float32)
-                self._spend(math.prod(map(int, first)))
+                self.spend(math.prod(map(int, first)))
                 return np.full(first, value.flat[0])
             if operator == "Concat":
-                self._spend(sum(sizes))
+                self.spend(sum(sizes))
                 return np.concatenate(given, attributes.get("axis", 1))
             if operator == "Gather":
                 axis = attributes.get("axis", 0)
-                self._spend(sizes[1] * (sizes[0] // max(first.shape[axis], 1)))
+                self.spend(sizes[1] * (sizes[0] // max(first.shape[axis], 1)))
                 return np.take(first, given[1], axis)
             if operator in ALIASES:
                 return first
@@ -304,11 +312,11 @@ class Values:
             raise Unfit(f"its constants do not go together: {error}") from None
         raise Unfit("no network of fastnn has this operator")
 
-    def _spend(self, size: int) -> None:
-        """Count numbers of constants; raises where a small file makes large ones."""
+    def spend(self, size: int) -> None:
+        """Count numbers of constants and layers; raises where a small file makes many, by using few again and again."""
         self.budget -= size
         if self.budget < 0 or size < 0:
-            raise Unfit("its constants are much larger than the file")
+            raise Unfit("its numbers are many more than those of the file")
 
     def _dtype(self, attributes: dict[str, Any]) -> Any:
         name = self._name(attributes.get("to", 0))
@@ -371,6 +379,7 @@ class Call:
             array = np.asarray(numbers, np.float64)
             if array.size not in (1, width):
                 raise Unfit(f"it has {array.size} numbers for {width} neurons")
+            self.values.spend(array.size)
             return array.ravel() if array.size > 1 else array.reshape(())
 
         maps = tuple((flat(factor), flat(offset)) for factor, offset in pairs)
@@ -378,6 +387,7 @@ class Call:
 
 
 def _dense(call: Call, view: View, weight: Array, bias: Array, shape: tuple[int, ...]) -> View:
+    call.values.spend(weight.size)
     call.values.is_double |= weight.dtype == np.float64
     units = len(weight)
     bias = np.asarray(bias)
@@ -459,6 +469,7 @@ def _elementwise(call: Call) -> Value:
     roots = {id(each.root): each.root for each in cores}
     width = widest.core.width
     if len(roots) > 1:
+        call.values.spend(width)
         kind = "sum" if operator in ("Add", "Sum") and len(cores) == len(reads) == 2 else "joined"
         return View(call.core(kind, reads, width), shape, widest.rows)
     (root,) = roots.values()
@@ -484,6 +495,7 @@ def _spread(call: Call, array: Array, view: View) -> tuple[Array, tuple[int, ...
         spread = np.broadcast_to(array, full)
     except ValueError:
         raise Unfit(f"it joins features of shape {shape} with a constant of shape {array.shape}") from None
+    call.values.spend(spread.size)
     return spread.ravel(), shape
 
 
