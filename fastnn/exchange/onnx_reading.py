@@ -7,6 +7,7 @@ by its values with fastnn's activations, so that it does not matter of which ope
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import file_paths, scalars
+from ..data import arrays
 from ..model import Model
 from ..settings import losses
 from ..settings.layers import NAMES, LayerNorm
@@ -74,7 +76,9 @@ def from_onnx(
         outputs = _outputs(values)
         network = Imported(_inputs(outputs).width)
         add(network, outputs, None)
-        return network.model(output, loss, "float64" if values.is_double else "float32", rng)
+        model = network.model(output, loss, "float64" if values.is_double else "float32", rng)
+        model._feature_names = _feature_names(values, model.sizes[0])
+        return model
     except RecursionError:
         reason = "its sums are nested too deeply"
     except ValueError as error:
@@ -100,6 +104,17 @@ def _outputs(values: Values) -> Core:
         names = [each.name for each in values.model.graph.output]
         raise Unfit(f"it must have one output beside labels, got {scalars.shown(names)}")
     return outputs[0]
+
+
+def _feature_names(values: Values, n_inputs: int) -> tuple[str, ...] | None:
+    """The names of the inputs, which a file of fastnn has."""
+    said = {each.key: each.value for each in values.model.metadata_props}
+    if said.get("producer") != "fastnn" or "feature_names" not in said:
+        return None
+    try:
+        return arrays.feature_names(json.loads(said["feature_names"]), n_inputs)
+    except TypeError as error:
+        raise Unfit(str(error)) from None
 
 
 def _inputs(core: Core) -> Core:

@@ -135,6 +135,25 @@ def test_inputs_keep_their_precision(tmp_path):
     assert fastnn.from_onnx(tmp_path / "net.onnx").input_scale == 1 / 256
 
 
+def test_names_of_columns_come_back(tmp_path):
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pd.DataFrame(ROWS, columns=["a", "b", "c", "d"])
+    model = Model([4, Dense(1, "identity")], rng=0)
+    model.fit(frame, ROWS[:, 0], epochs=1, batch_size=10)
+    model.export(tmp_path / "net.onnx")
+    found = fastnn.from_onnx(tmp_path / "net.onnx")
+    assert found.feature_names == ("a", "b", "c", "d")
+    with pytest.raises(ValueError, match="column"):
+        found.predict(frame[["b", "a", "c", "d"]])
+    content = onnx.load(tmp_path / "net.onnx")
+    for wrong in ("[1, 2]", '["a"]', "{"):
+        for each in content.metadata_props:
+            each.value = wrong if each.key == "feature_names" else each.value
+        onnx.save(content, tmp_path / "net.onnx")
+        with pytest.raises(ValueError, match="path must name an ONNX file"):
+            fastnn.from_onnx(tmp_path / "net.onnx")
+
+
 def test_training_goes_on(tmp_path):
     model = Model([4, Dense(5, "tanh"), Dense(3, "softmax")], loss="cross_entropy", dtype="float64", rng=0)
     X, y = rng.normal(size=(40, 4)), rng.integers(0, 3, 40)
