@@ -70,6 +70,8 @@ _HOME = {
     "export": "exchange.exporting",
     "find_learning_rate": "rate_search",
     "fit_groups": "group_models",
+    "from_onnx": "exchange.onnx_reading",
+    "from_torch": "exchange.from_torch",
     "load": "loading",
     "load_digits": "data.idx",
     "load_idx": "data.idx",

@@ -15,6 +15,8 @@ from .estimators.estimators import MLPRegressor as MLPRegressor
 from .estimators.tabular import TabularClassifier as TabularClassifier
 from .estimators.tabular import TabularRegressor as TabularRegressor
 from .exchange.exporting import export as export
+from .exchange.from_torch import from_torch as from_torch
+from .exchange.onnx_reading import from_onnx as from_onnx
 from .exchange.verifying import verify as verify
 from .group_models import GroupModel as GroupModel
 from .group_models import GroupModels as GroupModels

@@ -130,6 +130,14 @@ def _export(command: argparse.ArgumentParser) -> None:
     add("--name", metavar="NAME", help="what functions in the file are called; default: the name of OUT")
 
 
+def _import(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("network", metavar="IN", type=_ending(".onnx"), help="a network of another system, a file that ends in .onnx")
+    add("output", metavar="OUT", type=_ending(".safetensors"), help="the model's file")
+    add("--activation", metavar="NAME", help="of the outputs, which the file leaves to its loss, such as softmax")
+    add("--loss", metavar="NAME", help="of the model; default: by the activation of the outputs")
+
+
 def _verify(command: argparse.ArgumentParser) -> None:
     command.add_argument("files", metavar="FILE", nargs="+", help="a file that export wrote. It runs, so trust it")
     command.add_argument("--json", action="store_true", help="JSON instead of CSV")
@@ -157,6 +165,7 @@ _COMMANDS: dict[str, tuple[str, Any]] = {
     "evaluate": ("score a model on a table that has the target", _evaluate),
     "info": ("tell what a file of a model holds", _info),
     "export": ("write a network for another system: ONNX, C, JavaScript or Python", _export),
+    "import": ("save a network of another system as a model", _import),
     "verify": ("run exported files: whether they compute what the network computed", _verify),
     "warmup": ("compile the kernels now, so that no later process waits", _warmup),
 }

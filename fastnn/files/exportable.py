@@ -1,4 +1,4 @@
-"""`export`, a method of all that is trained. What it calls is a wing, which is found by its public name."""
+"""`export`, a method of all that is trained, and `to_torch`. What they call is a wing, which is found by its name."""
 
 from __future__ import annotations
 
@@ -23,3 +23,33 @@ class Exportable:
         """
         package = __package__.rpartition(".")[0]
         import_module(package).export(self, path, **options)
+
+
+class TorchExportable(Exportable):
+    """What has a method `to_torch` too."""
+
+    def to_torch(self) -> Any:
+        """The network as a `torch.nn.Sequential` in evaluation mode, which computes what `predict` computes.
+
+        Its parameters are copies, in the model's dtype; those of frozen layers do not require gradients. It can be
+        trained further after `.train()`, and `fastnn.from_torch` makes a model of it. A `Residual`, a `Scale`, an
+        `Embedding`, "exp", "step", and shifts and scales of inputs are modules of `fastnn.exchange.torch_modules`.
+        Codes of an `Embedding` must be known ones. With the loss "gaussian" it gives all outputs, means and logarithms
+        of variances.
+
+        Raises ValueError for an activation of your own, and ModuleNotFoundError where PyTorch is not installed.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> fastnn.Model([4, fastnn.Dense(16, "relu"), 1], rng=0).to_torch()  # doctest: +SKIP
+        Sequential(
+          (0): Linear(in_features=4, out_features=16, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=16, out_features=1, bias=True)
+          (3): Sigmoid()
+        )
+        """
+        package = __package__.rpartition(".")[0]
+        import_module(f"{package}.exchange.from_torch").torch()
+        return import_module(f"{package}.exchange.torch_modules").module_of(self)

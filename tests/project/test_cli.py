@@ -185,7 +185,7 @@ assert not {"numpy", "numba", "pandas", "sklearn", "matplotlib", "safetensors"} 
     said = run_python(source).stdout
     assert all(
         name in said
-        for name in ("train", "predict", "evaluate", "info", "export", "verify", "warmup", "--target COLUMN")
+        for name in ("train", "predict", "evaluate", "info", "export", "import", "verify", "warmup", "--target COLUMN")
     )
     assert said.endswith(f"fastnn {fastnn.__version__}\n")
 
@@ -210,6 +210,8 @@ def test_the_page_names_every_option():
         (["train", "houses.csv", "--target", "price", "--max-time", "0"], "a number above 0, got '0'"),
         (["train", "--report", "houses.csv", "--target", "price"], "must end in .html, got 'houses.csv'"),
         (["train", "houses.csv", "--target", "price", "-o", "houses.csv"], "must end in .safetensors"),
+        (["import", "net.h5", "net.safetensors"], "must end in .onnx, got 'net.h5'"),
+        (["import", "net.onnx", "net.onnx"], "must end in .safetensors, got 'net.onnx'"),
         (["evaluate", "numbers.safetensors", "numbers.csv", "--min", "r2"], "must be a metric and a value"),
         (
             ["evaluate", "numbers.safetensors", "numbers.csv", "--min", "f1=1"],
@@ -944,6 +946,40 @@ def test_what_cannot_be_exported_or_verified(arguments, told, networks, capsys):
     before = sorted(os.listdir())
     code, out, err = ran(capsys, *arguments)
     assert (code, out, len(err.splitlines())) == (3, "", 1)
+    assert told in err
+    assert sorted(os.listdir()) == before
+
+
+def test_a_network_of_an_onnx_file_is_saved(networks, capsys):
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    model = fastnn.load("model.safetensors")
+    model.export("net.onnx")
+    code, out, err = ran(capsys, "import", "net.onnx", "again.safetensors")
+    assert (code, out, err) == (0, "", "fastnn: the model is in again.safetensors\n")
+    X = pd.read_csv("rows.csv")[["a", "b", "c"]].to_numpy(np.float32)
+    found = fastnn.load("again.safetensors")
+    np.testing.assert_array_equal(found.predict(X), model.predict(X))
+    assert found.loss_name == "cross_entropy"
+    fastnn.Model([3, fastnn.Dense(2, "identity")], rng=0).export("net.onnx")
+    how = ["--activation", "sigmoid", "--loss", "quadratic"]
+    assert ran(capsys, "import", "net.onnx", "again.safetensors", *how)[0] == 0
+    assert repr(fastnn.load("again.safetensors")) == repr(fastnn.Model([3, 2]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["missing.onnx", "again.safetensors"], "missing.onnx: No such file"),
+        (["bad.onnx", "again.safetensors"], "path must name an ONNX file of a network that fastnn has, got 'bad.onnx'"),
+        (["bad.onnx", "again.safetensors", "--loss", "mse"], "loss must be one of"),
+    ],
+)
+def test_what_cannot_be_imported(arguments, told, networks, capsys):
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    Path("bad.onnx").write_text("no network")
+    before = sorted(os.listdir())
+    code, out, err = ran(capsys, "import", *arguments)
+    assert (code, out) == (3, "")
     assert told in err
     assert sorted(os.listdir()) == before
 
