@@ -70,6 +70,7 @@ _HOME = {
     "export": "exchange.exporting",
     "find_learning_rate": "rate_search",
     "fit_groups": "group_models",
+    "from_keras": "exchange.keras_import",
     "load": "loading",
     "load_digits": "data.idx",
     "load_idx": "data.idx",

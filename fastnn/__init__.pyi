@@ -15,6 +15,7 @@ from .estimators.estimators import MLPRegressor as MLPRegressor
 from .estimators.tabular import TabularClassifier as TabularClassifier
 from .estimators.tabular import TabularRegressor as TabularRegressor
 from .exchange.exporting import export as export
+from .exchange.keras_import import from_keras as from_keras
 from .exchange.verifying import verify as verify
 from .group_models import GroupModel as GroupModel
 from .group_models import GroupModels as GroupModels

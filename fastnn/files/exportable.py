@@ -23,3 +23,28 @@ class Exportable:
         """
         package = __package__.rpartition(".")[0]
         import_module(package).export(self, path, **options)
+
+
+class ConvertibleNetwork(Exportable):
+    """A single network, which can become a model of another package too."""
+
+    def to_keras(self) -> Any:
+        """A Sequential model of Keras 3 that predicts the same, with the numbers of this model as they are now.
+
+        It is not compiled. Layers that are frozen here do not train there. Shifts and scales of inputs become a
+        `Normalization` or a `Rescaling`, which compute in the model's dtype. Keras' `BatchNormalization` follows the
+        biased variance of batches, fastnn's the unbiased one. `fastnn.from_keras` is the way back.
+
+        Raises ModuleNotFoundError without Keras; ValueError, which names the layer, for what Keras has not: `Scale`,
+        `Residual`, `Embedding`, "step" and an `Activation` of your own.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> model = fastnn.Model([2, fastnn.Scale(), 1])
+        >>> model.to_keras()
+        Traceback (most recent call last):
+        ValueError: Keras has no layer such as layers[0], Scale
+        """
+        package = __package__.rpartition(".")[0]
+        return import_module(f"{package}.exchange.keras_export").to_keras(self)
