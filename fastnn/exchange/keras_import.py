@@ -184,7 +184,7 @@ class _Network:
         for variable in found[: len(shapes)]:
             self.take(variable.n_bytes)
             with np.errstate(over="ignore"):
-                values = np.asarray(variable.read()).astype(self.dtype)
+                values = np.asarray(variable.read()).astype(self.dtype, copy=False)
             if not np.isfinite(values).all():
                 raise ValueError(f"its variables must be finite in {self.dtype}")
             arrays.append(values)
@@ -576,7 +576,8 @@ def _read_by(nodes: Any) -> str:
         raise ValueError(f"fastnn has layers that are used once, got {count} uses")
     node = nodes[0]
     if isinstance(node, dict):  # of Keras 3: arguments, some of them descriptions of values
-        reads, more = [*node.get("args", ())], node.get("kwargs")
+        arguments, more = node.get("args", ()), node.get("kwargs")
+        reads = [value for each in arguments for value in (each if isinstance(each, (list, tuple)) else [each])]
         found = [each["config"]["keras_history"] for each in reads if isinstance(each, dict)]
     else:  # of Keras 2: [["name", 0, 0, {}]]
         found, reads, more = [each[:3] for each in node], node, node[0][3] if len(node[0]) > 3 else {}
