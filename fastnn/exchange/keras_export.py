@@ -51,7 +51,7 @@ def _inputs(keras: Any, model: Model) -> list[Any]:
     if not shift.any():
         return [keras.layers.Rescaling(scale.tolist(), dtype=model.dtype)] if (scale != 1).any() else []
     shift, scale = np.broadcast_arrays(shift, scale)
-    if (scale > 0).all() and (scale <= 1 / LEAST_DEVIATION).all():
+    if (scale >= LEAST_DEVIATION).all() and (scale <= 1 / LEAST_DEVIATION).all():
         numbers = {"mean": shift.tolist(), "variance": (scale**-2.0).tolist()}
         return [keras.layers.Normalization(axis=-1 if shift.ndim else None, **numbers, dtype=model.dtype)]
     return [keras.layers.Rescaling(scale.tolist(), (0 - shift * scale).tolist(), dtype=model.dtype)]

@@ -65,7 +65,7 @@ def opened(path: Path) -> Iterator[KerasModel]:
             if start.startswith(_ZIP):
                 yield _of_archive(h5py, whole, stack)
             elif start == _HDF5:
-                yield _of_hdf5(h5py, stack.enter_context(h5py.File(whole, "r")), whole.size)
+                yield _of_hdf5(h5py, stack.enter_context(h5py.File(whole, "r")), whole)
             else:
                 raise ValueError("it is neither a .keras file nor HDF5")
         except (*_DAMAGES, zipfile.BadZipFile, zlib.error) as error:
@@ -183,6 +183,8 @@ def _of_archive(h5py: Any, whole: _Section, stack: contextlib.ExitStack) -> Kera
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """The bytes of a small file of an archive; of a larger one a few more than the limit."""
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} must be stored as it is, or deflated")
     with archive.open(name) as file:
         return file.read(MAX_CONFIG + 1)
 
@@ -224,26 +226,96 @@ def _snake_case(name: str) -> str:
 # ---- HDF5 ----
 
 
-def _of_hdf5(h5py: Any, file: Any, size: int) -> KerasModel:
+def _of_hdf5(h5py: Any, file: Any, whole: _Section) -> KerasModel:
     if "model_config" not in file.attrs:
         raise ValueError("it has no model_config: a file of weights alone does not say what its layers are")
-    described = _dict("model_config", _json(_text(h5py, file, "model_config")))
-    compiled = _json(_text(h5py, file, "training_config")) if "training_config" in file.attrs else {}
-    version = _text(h5py, file, "keras_version") if "keras_version" in file.attrs else "2"
-    config = described.get("config")
+    texts = _texts(h5py, file, whole)
+    described = _dict("model_config", texts["model_config"])
+    config, compiled = described.get("config"), texts.get("training_config")
     layers: Any = config.get("layers") if isinstance(config, dict) else config
     weights = _child(h5py, file, "model_weights", h5py.Group)
 
     def variables_of(index: int) -> list[Variable]:
-        name = layers[index]["config"]["name"]
-        group = _child(h5py, weights, name, h5py.Group)
-        places = _texts(h5py, group, "weight_names")
-        return [_variable(h5py, group, place) for place in places]
+        group = _child(h5py, weights, layers[index]["config"]["name"], h5py.Group)
+        while len(group) == 1 and isinstance(inner := _child(h5py, group, next(iter(group)), object), h5py.Group):
+            group = inner
+        if len(group) > MAX_VARIABLES:
+            raise ValueError(f"it has {len(group)} variables")
+        places = {name.removesuffix(":0"): name for name in group}
+        if unknown := places.keys() - {*_VARIABLES}:
+            raise ValueError(f"it has other variables than those of Keras' layers: {shown(sorted(unknown))}")
+        return [_variable(h5py, group, places[name]) for name in _VARIABLES if name in places]
 
     loss = compiled.get("loss") if isinstance(compiled, dict) else None
     if isinstance(config, list):  # Sequential, as Keras had it until 2.2
         config = {"layers": config}
-    return KerasModel(described.get("class_name"), config, loss, _major(version), variables_of, size)
+    version = _major(texts.get("keras_version", "2"))
+    return KerasModel(described.get("class_name"), config, loss, version, variables_of, whole.size)
+
+
+# The names of variables, in the order in which layers have them.
+_VARIABLES = (
+    *("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha"),
+    *("mean", "variance", "count"),
+)
+
+
+def _texts(h5py: Any, file: Any, whole: _Section) -> dict[str, Any]:
+    """{name: what an attribute holds}, of descriptions and the version.
+
+    A text of fixed length is read as it is. For one of any length libhdf5 takes as much memory as the file says, before
+    it looks whether that much is there. So such texts are found in the file's heaps by what they hold.
+    """
+    found: dict[str, Any] = {}
+    for name in ("model_config", "training_config", "keras_version"):
+        if name in file.attrs:
+            attribute = h5py.h5a.open(file.id, name.encode())
+            if attribute.shape == () and attribute.dtype.kind == "S" and attribute.dtype.itemsize <= MAX_CONFIG:
+                fixed = bytes(file.attrs[name])
+                found[name] = fixed.decode() if name == "keras_version" else _json(fixed)
+    for text in _heap_texts(whole) if len(found) < 3 else ():
+        value: Any = None
+        if re.fullmatch(rb"\d+\.\d+[\w.]{0,20}", text):
+            name, value = "keras_version", text.decode()
+        elif text.startswith(b"{"):
+            value = _json(text)
+            name = "model_config" if "class_name" in value else "training_config"
+        if value is not None and found.setdefault(name, value) != value:
+            raise ValueError(f"{name} must be in the file once")
+    if "model_config" not in found:
+        raise ValueError("model_config must be a text")
+    return found
+
+
+def _heap_texts(whole: _Section) -> Iterator[bytes]:
+    """The objects in a file's global heaps, at most as many bytes as descriptions may have.
+
+    A heap begins with "GCOL", a version and its size; an object with its number, 0 for what is free, and its size. All
+    begin at multiples of 8 bytes.
+    """
+    left, start, block = MAX_CONFIG, 0, b""
+    while start < whole.size:
+        whole.seek(start)
+        block = whole.read(MAX_CONFIG)
+        at = block.find(b"GCOL\1")
+        if at < 0:
+            start += max(1, len(block) - 8)
+            continue
+        whole.seek(start + at)
+        header = whole.read(16)
+        end = start + at + int.from_bytes(header[8:], "little")
+        start += at + 16
+        while start + 16 <= min(end, whole.size):
+            whole.seek(start)
+            header = whole.read(16)
+            size = int.from_bytes(header[8:], "little")
+            if header[:2] == b"\0\0" or start + 16 + size > whole.size:
+                break
+            left -= size + 16
+            if left < 0:
+                raise ValueError(f"its texts must have at most {MAX_CONFIG} bytes")
+            yield whole.read(size).rstrip(b"\0")
+            start += 16 + size + -size % 8
 
 
 def _major(version: Any) -> int:
@@ -251,31 +323,10 @@ def _major(version: Any) -> int:
     return 2 if isinstance(version, str) and version.startswith(("1", "2")) else 3
 
 
-def _text(h5py: Any, found: Any, name: str) -> str:
-    """A text that is an attribute."""
-    attribute = h5py.h5a.open(found.id, name.encode())
-    if attribute.shape != () or attribute.dtype.itemsize > MAX_CONFIG:
-        raise ValueError(f"{name} must be a text, got {shown(attribute.dtype)} {attribute.shape}")
-    value = found.attrs[name]
-    text = value.decode() if isinstance(value, bytes) else value
-    if not isinstance(text, str):
-        raise ValueError(f"{name} must be a text, got {shown(text)}")
-    return text
-
-
-def _texts(h5py: Any, group: Any, name: str) -> list[str]:
-    """A few texts that are an attribute."""
-    attribute = h5py.h5a.open(group.id, name.encode())
-    n = attribute.shape[0] if len(attribute.shape) == 1 else MAX_VARIABLES + 1
-    if n > MAX_VARIABLES or attribute.dtype.itemsize > MAX_NAME:
-        raise ValueError(f"{name} must be at most {MAX_VARIABLES} names, got {attribute.dtype} {attribute.shape}")
-    return [each.decode() if isinstance(each, bytes) else str(each) for each in group.attrs[name]]
-
-
 def _child(h5py: Any, group: Any, name: Any, kind: Any) -> Any:
     """What a group holds under a name, through no link that leads elsewhere."""
-    for part in str(name).split("/") if kind is h5py.Dataset else [name]:
-        if not isinstance(part, str) or part in ("", ".", "..") or len(part) > MAX_NAME or part not in group:
+    for part in str(name).split("/"):
+        if part in ("", ".", "..") or len(part) > MAX_NAME or not isinstance(group, h5py.Group) or part not in group:
             raise ValueError(f"its file has no {shown(name)} in {shown(group.name)}")
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"{shown(part)} in its file must not be a link")
@@ -295,12 +346,11 @@ def _variable(h5py: Any, group: Any, name: str) -> Variable:
         raise ValueError(f"{shown(name)} in its file must have {found.size} numbers, got {stored} bytes")
 
     def read() -> NDArray[Any]:
-        values = np.asarray(found[()])
-        if found.dtype == np.dtype("V2") and _text(h5py, found, "dtype") == "bfloat16":
-            return (values.view("<u2").astype(np.uint32) << 16).view(np.float32)
-        if values.dtype.kind != "f" or values.dtype.itemsize > 8:
-            raise ValueError(f"{shown(name)} in its file must be floats, got {values.dtype}")
-        return values
+        if found.dtype == np.dtype("V2"):  # bfloat16
+            return (np.asarray(found[()]).view("<u2").astype(np.uint32) << 16).view(np.float32)
+        if found.dtype.kind != "f" or found.dtype.itemsize > 8:
+            raise ValueError(f"{shown(name)} in its file must be floats, got {found.dtype}")
+        return np.asarray(found[()])
 
     return Variable(found.shape, stored, read)
 

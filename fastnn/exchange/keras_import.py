@@ -437,8 +437,8 @@ def _model_of(found: KerasModel, loss: AnyLoss | None) -> Model:
         [network.n_inputs, *(part.layer for part in parts)],
         loss=loss,
         init="zeros",
-        input_shift=_inputs(network.shift, 0.0),
-        input_scale=_inputs(network.scale, 1.0),
+        input_shift=_inputs(network.shift, 0.0, network.n_inputs),
+        input_scale=_inputs(network.scale, 1.0, network.n_inputs),
         dtype=network.dtype,
     )
     for part, tensors in zip(parts, model.tensors, strict=True):
@@ -453,11 +453,11 @@ def _model_of(found: KerasModel, loss: AnyLoss | None) -> Model:
     return model
 
 
-def _inputs(numbers: NDArray[np.float64], neutral: float) -> Any:
+def _inputs(numbers: NDArray[np.float64], neutral: float, n_inputs: int) -> Any:
     """A shift or a scale as `Model` takes it."""
     if (numbers == neutral).all():
         return None
-    return float(numbers) if numbers.ndim == 0 else numbers
+    return float(numbers) if numbers.ndim == 0 else np.broadcast_to(numbers, n_inputs)
 
 
 def _finish(network: _Network) -> None:

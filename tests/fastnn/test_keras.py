@@ -168,6 +168,44 @@ def test_a_file_of_another_making(tmp_path):
     assert read(tmp_path).predict([[10, 100]]).tolist() == [[315, 426]]
 
 
+def test_shifts_and_factors_of_inputs(tmp_path):
+    """One after another, a number or one for each input; then those behind a linear layer."""
+    several = [layer("Rescaling", name="a", scale=[2.0], offset=3.0), layer("Rescaling", name="b", scale=[1.0, -4.0])]
+    several.append(layer("Normalization", name="c", mean=[0.5, 1.0], variance=[4.0, 0.0]))
+    weights = {"dense": WEIGHTS, "dense_1": [np.array([[1.0], [2.0]], "f4"), np.array([3.0], "f4")]}
+    last = [layer("Dense", name="last", units=1), layer("Normalization", name="d", mean=5, variance=9, axis=None)]
+    last.append(layer("Rescaling", name="e", scale={"class_name": "__numpy__", "config": {"value": [10.0]}}))
+    X = np.array([[10.0, 0.25], [1.0, 2.0]])
+    deviation = np.array([2.0, 1e-7])
+    inputs = ((X * 2.0 + 3.0) * [1.0, -4.0] - [0.5, 1.0]) / deviation
+    outputs = ((inputs @ WEIGHTS[0] + WEIGHTS[1]) @ [[1.0], [2.0]] + 3.0 - 5) / 3 * 10
+    model = read(tmp_path, [INPUT, *several, DENSE, *last], weights)
+    assert model.predict(X) == pytest.approx(outputs, rel=1e-6)
+    assert model.sizes == (2, 2, 1)
+
+
+def test_older_sequential_models(tmp_path):
+    """Without a layer for the inputs, and with a list of layers as the whole config."""
+    first = {"class_name": "Dense", "config": {"name": "one", "units": 2, "batch_input_shape": [None, 2]}}
+    for config in ({"layers": [first]}, [first]):
+        with h5py.File(tmp_path / "old.h5", "w") as file:
+            file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+            group = file.create_group("model_weights/one")
+            group["one/kernel:0"], group["one/bias:0"] = WEIGHTS
+        assert fastnn.from_keras(tmp_path / "old.h5").predict([[10, 100]]).tolist() == [[315, 426]]
+
+
+def test_a_link_within_a_name(tmp_path):
+    """No part of a name leads to another file."""
+    (tmp_path / "other.h5").write_bytes(contents()["whole.h5"])
+    first = {"class_name": "Dense", "config": {"name": "far/dense", "units": 2, "batch_input_shape": [None, 2]}}
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": [first]}})
+        file["model_weights/far"] = h5py.ExternalLink("other.h5", "/model_weights")
+    with pytest.raises(ValueError, match=r"'far' in its file must not be a link|has no 'far'"):
+        fastnn.from_keras(tmp_path / "old.h5")
+
+
 def behind(*layers):
     """A network with layers between two Dense ones."""
     return [INPUT, DENSE, *layers, layer("Dense", name="last", units=1)]
@@ -315,25 +353,31 @@ def test_older_files(version, tmp_path):
     layers = [inputs, dense | {"inbound_nodes": call("in")}, leaky | {"inbound_nodes": call("one")}]
     layers.append(last | {"inbound_nodes": call("leaky")})
     config = {"layers": layers, "input_layers": [["in", 0, 0]], "output_layers": [["two", 0, 0]]}
-    with h5py.File(tmp_path / "old.h5", "w") as file:
-        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config}).encode()
-        file.attrs["training_config"] = json.dumps({"loss": "mae"})
-        if version:
-            file.attrs["keras_version"] = version
-        for name, arrays in {"one": WEIGHTS, "two": [np.array([[1.0], [10.0]], "f4")]}.items():
-            group = file.create_group(f"model_weights/{name}")
-            names = [f"{name}/{which}:0" for which in ("kernel", "bias")][: len(arrays)]
-            group.attrs["weight_names"] = np.array(names, "S")
-            for place, array in zip(names, arrays, strict=True):
-                group[place] = array
-    model = fastnn.from_keras(tmp_path / "old.h5")
+
+    def write(text=str.encode):
+        with h5py.File(tmp_path / "old.h5", "w") as file:
+            described = json.dumps({"class_name": "Functional", "config": config})
+            file.attrs["model_config"] = text(described)
+            file.attrs["training_config"] = text(json.dumps({"loss": "mae"}))
+            if version:
+                file.attrs["keras_version"] = text(version)
+            for name, arrays in {"one": WEIGHTS, "two": [np.array([[1.0], [10.0]], "f4")]}.items():
+                for which, array in zip(("kernel", "bias"), arrays, strict=False):
+                    file[f"model_weights/{name}/{name}/{which}:0"] = array
+
     z = np.array([[1.0, -2.0]]) @ WEIGHTS[0] + WEIGHTS[1]
-    assert np.allclose(model.predict([[1.0, -2.0]]), np.where(z > 0, z, 0.01 * z) @ [[1.0], [10.0]])
-    assert model.loss_name == "absolute_error"
-    with h5py.File(tmp_path / "old.h5", "a") as file:
-        config["layers"][1]["config"]["activation"] = "hard_sigmoid"
-        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+    for text in (str, str.encode, np.bytes_):  # of any length, and of a fixed one
+        write(text)
+        model = fastnn.from_keras(tmp_path / "old.h5")
+        assert np.allclose(model.predict([[1.0, -2.0]]), np.where(z > 0, z, 0.01 * z) @ [[1.0], [10.0]])
+        assert model.loss_name == "absolute_error"
+    layers[1]["config"]["activation"] = "hard_sigmoid"
+    write()
     with pytest.raises(ValueError, match="layer 'one' of class 'Dense': hard_sigmoid of Keras 2"):
+        fastnn.from_keras(tmp_path / "old.h5")
+    with h5py.File(tmp_path / "old.h5", "a") as file:
+        file.attrs["model_config_2"] = json.dumps({"class_name": "Functional", "config": {}})
+    with pytest.raises(ValueError, match="model_config must be in the file once"):
         fastnn.from_keras(tmp_path / "old.h5")
 
 
@@ -345,6 +389,14 @@ def test_a_file_of_weights_alone(tmp_path):
 
 
 # ---- hostile files ----
+
+
+def test_texts_are_not_read_by_libhdf5(tmp_path, monkeypatch):
+    """For a text of any length it would take the 4 GB that 4 bytes of a file may speak of."""
+    monkeypatch.setattr(h5py.AttributeManager, "__getitem__", lambda self, name: pytest.fail(name))
+    expected = EXPECTED["whole"]
+    model = fastnn.from_keras(put(tmp_path, "whole.h5"))
+    assert model.predict(expected["X"]) == pytest.approx(np.array(expected["outputs"]), abs=2e-6)
 
 
 def stored(make):
@@ -388,6 +440,10 @@ def of_integers(file):
     file["layers/dense/vars/0"] = WEIGHTS[0].astype("i4")
 
 
+def of_any_length(file):
+    file.create_dataset("layers/dense/vars/0", (2, 2), h5py.vlen_dtype(np.float32))[0, 0] = np.ones(5, "f4")
+
+
 def a_group(file):
     file.create_group("layers/dense/vars/0")
 
@@ -396,7 +452,7 @@ def nothing(file):
     file["layers/dense/vars/0"] = h5py.Empty("f4")
 
 
-HOSTILE = (chunked, not_written, elsewhere, virtual, soft, outside, of_integers, a_group, nothing)
+HOSTILE = (chunked, not_written, of_any_length, elsewhere, virtual, soft, outside, of_integers, a_group, nothing)
 
 
 @pytest.mark.parametrize("make", HOSTILE)
@@ -446,6 +502,15 @@ def test_a_compressed_archive(tmp_path):
         archive.writestr("model.weights.h5", b"")
     with pytest.raises(ValueError, match="at most 2097152 bytes"):
         fastnn.from_keras(put(tmp_path, "bomb.keras", bomb.getvalue()))
+
+
+def test_a_description_that_is_packed_otherwise(tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("config.json", "{}", zipfile.ZIP_LZMA)
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(ValueError, match=r"config\.json must be stored as it is, or deflated"):
+        fastnn.from_keras(put(tmp_path, "packed.keras", packed.getvalue()))
 
 
 def test_an_archive_of_very_many_files(tmp_path):

@@ -59,10 +59,10 @@ def read_many(seed, n, folder):
     rng, path, before = np.random.default_rng(seed), Path(folder, "file"), None
     with zipfile.ZipFile(ARCHIVE) as archive:
         contents = [archive.read(name) for name in archive.namelist() if name.endswith((".keras", ".h5"))]
+        whole = archive.read("whole.keras")
     for number in range(n):
         print(number, end=" ", flush=True)
-        content = pick(rng, contents)
-        path.write_bytes(mutated(rng, content) if number else content)
+        path.write_bytes(mutated(rng, pick(rng, contents)) if number else whole)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of losses
             model = taken(from_keras, path)
