@@ -26,7 +26,9 @@ from ..checks.file_paths import naming
 from ..checks.scalars import shown
 
 MAX_CONFIG = 2**21  # bytes of a description, and of the list of an archive's files
+LEAST_HEAP = 2048  # that a heap counts as: HDF5 makes them of 4096 bytes or more
 MAX_VARIABLES = 16  # of a layer
+MAX_DEPTH = 8  # of the groups above variables
 MAX_NAME = 1024  # characters of a variable's name
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"  # what files begin with
 
@@ -237,7 +239,9 @@ def _of_hdf5(h5py: Any, file: Any, whole: _Section) -> KerasModel:
 
     def variables_of(index: int) -> list[Variable]:
         group = _child(h5py, weights, layers[index]["config"]["name"], h5py.Group)
-        while len(group) == 1 and isinstance(inner := _child(h5py, group, next(iter(group)), object), h5py.Group):
+        for _ in range(MAX_DEPTH):  # scopes, one in the other
+            if len(group) != 1 or not isinstance(inner := _child(h5py, group, next(iter(group)), object), h5py.Group):
+                break
             group = inner
         if len(group) > MAX_VARIABLES:
             raise ValueError(f"it has {len(group)} variables")
@@ -293,8 +297,10 @@ def _heap_texts(whole: _Section) -> Iterator[bytes]:
     A heap begins with "GCOL", a version and its size; an object with its number, 0 for what is free, and its size. All
     begin at multiples of 8 bytes.
     """
-    left, start, block = MAX_CONFIG, 0, b""
+    left, start = MAX_CONFIG, 0
     while start < whole.size:
+        if left < 0:
+            raise ValueError(f"its texts must have at most {MAX_CONFIG} bytes")
         whole.seek(start)
         block = whole.read(MAX_CONFIG)
         at = block.find(b"GCOL\1")
@@ -305,6 +311,7 @@ def _heap_texts(whole: _Section) -> Iterator[bytes]:
         header = whole.read(16)
         end = start + at + int.from_bytes(header[8:], "little")
         start += at + 16
+        left -= LEAST_HEAP
         while start + 16 <= min(end, whole.size):
             whole.seek(start)
             header = whole.read(16)
@@ -313,8 +320,8 @@ def _heap_texts(whole: _Section) -> Iterator[bytes]:
                 break
             left -= size + 16
             if left < 0:
-                raise ValueError(f"its texts must have at most {MAX_CONFIG} bytes")
-            yield whole.read(size).rstrip(b"\0")
+                break
+            yield whole.read(size).rstrip(b"\0")  # `left` bounds size
             start += 16 + size + -size % 8
 
 

@@ -195,6 +195,26 @@ def test_older_sequential_models(tmp_path):
         assert fastnn.from_keras(tmp_path / "old.h5").predict([[10, 100]]).tolist() == [[315, 426]]
 
 
+def test_groups_in_a_circle(tmp_path):
+    first = {"class_name": "Dense", "config": {"name": "one", "units": 2, "batch_input_shape": [None, 2]}}
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": [first]}})
+        group = file.create_group("model_weights/one")
+        group["one"] = group
+    with pytest.raises(ValueError, match="layer 'one' of class 'Dense'"):
+        fastnn.from_keras(tmp_path / "old.h5")
+
+
+def test_very_many_heaps(tmp_path):
+    """Each costs a look through a part of the file, so their number is limited."""
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["model_config"] = "{}"
+        file.create_group("model_weights")
+        file["bytes"] = np.frombuffer(b"GCOL\1\0\0\0" * 100_000, "u1")
+    with pytest.raises(ValueError, match="its texts must have at most"):
+        fastnn.from_keras(tmp_path / "old.h5")
+
+
 def test_a_link_within_a_name(tmp_path):
     """No part of a name leads to another file."""
     (tmp_path / "other.h5").write_bytes(contents()["whole.h5"])
