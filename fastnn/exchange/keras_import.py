@@ -79,10 +79,12 @@ def from_keras(path_or_model: Any, *, loss: AnyLoss | None = None) -> Model:
     >>> import numpy as np, fastnn
     >>> class Layer:  # as Keras has it
     ...     name = "dense"
+    ...
     ...     def get_weights(self):
     ...         return [np.array([[1.0], [2.0]]), np.array([3.0])]
     >>> class Sequential:
     ...     layers = [Layer()]
+    ...
     ...     def get_config(self):
     ...         inputs = {"class_name": "InputLayer", "config": {"name": "inputs", "batch_shape": [None, 2]}}
     ...         dense = {"class_name": "Dense", "config": {"name": "dense", "units": 1}}
