@@ -70,6 +70,7 @@ _HOME = {
     "export": "exchange.exporting",
     "find_learning_rate": "rate_search",
     "fit_groups": "group_models",
+    "from_keras": "exchange.keras_import",
     "from_onnx": "exchange.onnx_reading",
     "from_torch": "exchange.from_torch",
     "load": "loading",

@@ -22,7 +22,7 @@ from .data import arrays
 from .data.streams import Stream
 from .derivatives import Derivatives
 from .files import model_file, storage
-from .files.exportable import TorchExportable
+from .files.exportable import ConvertibleNetwork
 from .network.claims import BUSY, Claims
 from .network.network import Network
 from .reports import metrics, summary
@@ -43,7 +43,7 @@ from .training.trainers import trainer_for
 from .uncertainty import How, Pair, stated
 
 
-class Model(Derivatives, TorchExportable):
+class Model(Derivatives, ConvertibleNetwork):
     """A feedforward network, trained by backpropagation.
 
     Parameters

@@ -130,11 +130,20 @@ def _export(command: argparse.ArgumentParser) -> None:
     add("--name", metavar="NAME", help="what functions in the file are called; default: the name of OUT")
 
 
+NETWORKS = (".onnx", ".keras", ".h5", ".hdf5")  # what files of other systems that `import` reads end in
+
+
 def _import(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("network", metavar="IN", type=_ending(".onnx"), help="a network of another system, a file that ends in .onnx")
+    ends = " or ".join(NETWORKS)
+    add(
+        "network",
+        metavar="IN",
+        type=_ending(*NETWORKS),
+        help=f"a network of another system, a file that ends in {ends}",
+    )
     add("output", metavar="OUT", type=_ending(".safetensors"), help="the model's file")
-    add("--activation", metavar="NAME", help="of the outputs, which the file leaves to its loss, such as softmax")
+    add("--activation", metavar="NAME", help="of the outputs, which an ONNX file leaves to its loss, such as softmax")
     add("--loss", metavar="NAME", help="of the model; default: by the activation of the outputs")
 
 
@@ -236,12 +245,12 @@ def _threshold(text: str) -> tuple[str, float]:
     return name, _number(value, "a metric and a number, such as accuracy=0.9")
 
 
-def _ending(suffix: str) -> Any:
-    """A function that reads a file's name with a suffix, so that no option replaces a file of data."""
+def _ending(*suffixes: str) -> Any:
+    """A function that reads a file's name with one of some suffixes, so that no option replaces a file of data."""
 
     def read(text: str) -> str:
-        if not text.endswith(suffix):
-            raise argparse.ArgumentTypeError(f"must end in {suffix}, got {text!r}")
+        if not text.endswith(suffixes):
+            raise argparse.ArgumentTypeError(f"must end in {' or '.join(suffixes)}, got {text!r}")
         return text
 
     return read

@@ -1,4 +1,4 @@
-"""`export`, a method of all that is trained, and `to_torch`. What they call is a wing, which is found by its name."""
+"""`export`, a method of all that is trained. What it calls is a wing, which is found by its public name."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Exportable:
         import_module(package).export(self, path, **options)
 
 
-class TorchExportable(Exportable):
-    """What has a method `to_torch` too."""
+class ConvertibleNetwork(Exportable):
+    """A single network, which can become a model of another package too."""
 
     def to_torch(self) -> Any:
         """The network as a `torch.nn.Sequential` in evaluation mode, which computes what `predict` computes.
@@ -53,3 +53,24 @@ class TorchExportable(Exportable):
         package = __package__.rpartition(".")[0]
         import_module(f"{package}.exchange.from_torch").torch()
         return import_module(f"{package}.exchange.torch_modules").module_of(self)
+
+    def to_keras(self) -> Any:
+        """A Sequential model of Keras 3 that predicts the same, with the numbers of this model as they are now.
+
+        It is not compiled. Layers that are frozen here do not train there. Shifts and scales of inputs become a
+        `Normalization` or a `Rescaling`, which compute in the model's dtype. Keras' `BatchNormalization` follows the
+        biased variance of batches, fastnn's the unbiased one. `fastnn.from_keras` is the way back.
+
+        Raises ModuleNotFoundError without Keras; ValueError, which names the layer, for what Keras has not: `Scale`,
+        `Residual`, `Embedding`, "step" and an `Activation` of your own.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> model = fastnn.Model([2, fastnn.Scale(), 1])
+        >>> model.to_keras()
+        Traceback (most recent call last):
+        ValueError: Keras has no layer such as layers[0], Scale
+        """
+        package = __package__.rpartition(".")[0]
+        return import_module(f"{package}.exchange.keras_export").to_keras(self)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -210,7 +211,8 @@ def test_the_page_names_every_option():
         (["train", "houses.csv", "--target", "price", "--max-time", "0"], "a number above 0, got '0'"),
         (["train", "--report", "houses.csv", "--target", "price"], "must end in .html, got 'houses.csv'"),
         (["train", "houses.csv", "--target", "price", "-o", "houses.csv"], "must end in .safetensors"),
-        (["import", "net.h5", "net.safetensors"], "must end in .onnx, got 'net.h5'"),
+        (["import", "net.pt", "net.safetensors"], "must end in .onnx or .keras or .h5 or .hdf5, got 'net.pt'"),
+        (["import", "net.keras", "net.safetensors", "--activation", "softmax"], "--activation is for ONNX files"),
         (["import", "net.onnx", "net.onnx"], "must end in .safetensors, got 'net.onnx'"),
         (["evaluate", "numbers.safetensors", "numbers.csv", "--min", "r2"], "must be a metric and a value"),
         (
@@ -964,6 +966,19 @@ def test_a_network_of_an_onnx_file_is_saved(networks, capsys):
     how = ["--activation", "sigmoid", "--loss", "quadratic"]
     assert ran(capsys, "import", "net.onnx", "again.safetensors", *how)[0] == 0
     assert repr(fastnn.load("again.safetensors")) == repr(fastnn.Model([3, 2]))
+
+
+@pytest.mark.parametrize("name", ["float64.keras", "float64.h5"])
+def test_a_network_of_a_file_of_keras_is_saved(name, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("h5py", reason="the extra keras is not installed")
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(ROOT / "tests" / "fastnn" / "keras_files.zip") as files:
+        files.extract(name)
+    code, out, err = ran(capsys, "import", name, "model.safetensors", "--loss", "quadratic")
+    assert (code, out, err) == (0, "", "fastnn: the model is in model.safetensors\n")
+    found, expected = fastnn.load("model.safetensors"), fastnn.from_keras(name, loss="quadratic")
+    assert found.parameters.tobytes() == expected.parameters.tobytes()
+    assert (found.loss_name, found.dtype) == ("quadratic", "float64")
 
 
 @pytest.mark.parametrize(
