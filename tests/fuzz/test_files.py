@@ -306,6 +306,22 @@ def estimator_files():
     return found
 
 
+def estimator_of(path, content, original):
+    """The estimator of a file, which is the same after it is saved again; None where there is none."""
+    path.write_bytes(content)
+    found = taken(fastnn.load, path)
+    if found is None:
+        assert content != original, "an unchanged file is refused"
+        return None
+    if isinstance(found, (Model, fastnn.Population)):  # its description lost what it says of an estimator
+        return None
+    found.save(path)
+    description = storage.read(path)[0]
+    fastnn.load(path).save(path)
+    assert storage.read(path)[0] == description
+    return found
+
+
 @attack(cases=200, share=1)
 def test_mutated_files_of_estimators(rng):
     """A file is refused, or gives an estimator that predicts, and that trains or refuses to."""
@@ -315,18 +331,9 @@ def test_mutated_files_of_estimators(rng):
     content = pick(rng, [mutated_bytes, mutated_header, mutated_estimator, mutated_estimator])(rng, original)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
-        path = Path(folder, "estimator")
-        path.write_bytes(content)
-        found = taken(fastnn.load, path)
+        found = estimator_of(Path(folder, "estimator"), content, original)
         if found is None:
-            assert content != original, "an unchanged file is refused"
             return
-        if isinstance(found, (Model, fastnn.Population)):  # its description lost what it says of an estimator
-            return
-        found.save(path)
-        description = storage.read(path)[0]
-        fastnn.load(path).save(path)
-        assert storage.read(path)[0] == description
         warnings.simplefilter("ignore")  # of names of features, and of what a fit finds
         X = np.random.default_rng(0).normal(size=(8, found.n_features_in_))
         predicted = found.predict(X)
@@ -378,18 +385,9 @@ def test_mutated_files_of_tables(rng):
     content = mutate(rng, original)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
-        path = Path(folder, "estimator")
-        path.write_bytes(content)
-        found = taken(fastnn.load, path)
+        found = estimator_of(Path(folder, "estimator"), content, original)
         if found is None:
-            assert content != original, "an unchanged file is refused"
             return
-        if isinstance(found, (Model, fastnn.Population)):  # its description lost what it says of an estimator
-            return
-        found.save(path)
-        description = storage.read(path)[0]
-        fastnn.load(path).save(path)
-        assert storage.read(path)[0] == description
         warnings.simplefilter("ignore", UserWarning)  # of columns that the table had not
         frame = mixed_table(6)
         with little_memory(), contextlib.suppress(ValueError, TypeError):  # a column of another kind than in the table
