@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..settings.custom import Activation
 from . import numpy_columns, numpy_steps
 
+OWN = "own"  # the function of a step that is a user's, whatever name the user gave it
 INPUTS = 0  # the value that stands for the inputs; step i gives value i + 1
 # What predictions are: numbers; the class of the largest output, or of one output above a threshold; or a label for
 # each output above it.
@@ -175,7 +176,7 @@ class Steps:
         if activation == "identity":
             return read
         if isinstance(activation, Activation):
-            return self._append(Step(activation.name, (read,), self.widths[read], own=activation))
+            return self._append(Step(OWN, (read,), self.widths[read], own=activation))
         return self.add(activation, read)
 
     def _append(self, step: Step) -> int:

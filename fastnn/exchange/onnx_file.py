@@ -19,7 +19,7 @@ from ..checks.scalars import shown
 from ..kernels.formulas.activations import ALPHA, LEAK, SCALE
 from ..settings.custom import FAR, POINTS, Activation
 from . import onnx_columns, verifying
-from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, Computation, Decision, Step
+from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, OWN, Computation, Decision, Step
 from .onnx_graph import LATER_OPSET, Graph
 from .onnx_graph import _onnx as _onnx
 from .self_test import SelfTest
@@ -339,7 +339,7 @@ def _check_own(activation: Activation, expression: str, dtype: np.dtype[Any]) ->
     if got.shape != x.shape:
         raise ValueError(f"{said}, got {shown(expression)}, whose y has shape {got.shape} for x of shape {x.shape}")
     with np.errstate(all="ignore"):
-        want = Step(activation.name, (INPUTS,), 1, own=activation).value(x)
+        want = Step(OWN, (INPUTS,), 1, own=activation).value(x)
         wrong = np.flatnonzero(~np.isclose(got, want, 1e-4, 1e-4, equal_nan=True))
     if len(wrong):
         at, other, one = (values.flat[wrong[0]] for values in (x, got, want))

@@ -1,5 +1,7 @@
 """What a network computes, as steps: its outputs and predictions are those of the network."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -210,6 +212,26 @@ def test_functions_of_a_user_are_a_step_of_their_own():
     assert computation.functions == {"dense"}
     X = rng.standard_normal((20, 6))
     same(computation, model.predict(X), X, 2e-6)
+
+
+@pytest.mark.parametrize("name", ["dense", "affine", "mean", "joined", "shifted", "date_parts", "numbers"])
+def test_a_function_of_a_user_may_have_any_name(name, tmp_path):
+    """Also that of a step."""
+
+    def softsign(z):
+        return z / (1 + abs(z))
+
+    def slope(z):
+        return 1 / (1 + abs(z)) ** 2
+
+    own = fastnn.Activation(softsign, slope, name=name)
+    model = trained([6, Dense(5, own), Scale(), Dense(4, own), Dense(1, "identity")])
+    X = rng.standard_normal((20, 6))
+    same(computation_of(model), model.predict(X), X, 2e-6)
+    for suffix, text in ((".py", "x / (1 + abs(x))"), (".h", "x / (1.0 + fabs(x))"), (".mjs", "x / (1 + Math.abs(x))")):
+        model.export(tmp_path / f"net{suffix}", rows=X, expressions={name: text})
+        if suffix == ".py" or shutil.which({".h": "cc", ".mjs": "node"}[suffix]):
+            assert fastnn.verify(tmp_path / f"net{suffix}").passed
 
 
 def table(n=400, ranked=True):
