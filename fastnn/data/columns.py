@@ -127,7 +127,8 @@ def _of_pandas(what: str, given: Any) -> Column:
     if type(dtype).__name__ == "CategoricalDtype":
         return _of_categories(what, given.astype(object).tolist())
     if type(dtype).__name__ == "DatetimeTZDtype":
-        return _of_array(what, given.dt.tz_localize(None).to_numpy())  # as its clocks show it
+        dates = getattr(given, "dt", given)  # an index has none
+        return _of_array(what, dates.tz_localize(None).to_numpy())  # as its clocks show it
     if dtype.kind in "biuf" and hasattr(dtype, "numpy_dtype"):
         values = given.to_numpy(dtype=dtype.numpy_dtype, na_value=False if dtype.kind == "b" else 0)
         return _of_array(what, values, given.isna().to_numpy())

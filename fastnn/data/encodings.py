@@ -165,7 +165,8 @@ class Numbers(Encoding):
             return [self.scaled(values)] if self.scale else []
         x, edges = difference(values, self.origin), self.edges
         rank = MOST_RANK * np.interp(x, self.cuts, np.linspace(-1, 1, len(self.cuts)))
-        pieces = [np.clip((x - low) / (high - low), 0, 1) for low, high in itertools.pairwise(edges.tolist())]
+        with np.errstate(over="ignore"):
+            pieces = [np.clip((x - low) / (high - low), 0, 1) for low, high in itertools.pairwise(edges.tolist())]
         return [self.scaled(values), rank, *pieces]
 
     def scaled(self, values: NDArray[Any]) -> NDArray[np.float64]:

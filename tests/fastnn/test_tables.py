@@ -359,6 +359,14 @@ def test_dates_are_parts_of_the_year_and_the_day():
     assert not found[-1].any()
 
 
+def test_numbers_of_very_different_sizes():
+    """A number far beyond tiny pieces fills them, without a warning."""
+    values = np.linspace(1, 2, 50) * 1e-200
+    found = Table.of({"x": values}, ranked=True).transform({"x": [1e300, -1e300]}, "float64")
+    np.testing.assert_array_equal(found[:, 2:], [[1.0] * 8, [0.0] * 8])
+    np.testing.assert_allclose(found[:, 1], [1.7, -1.7])
+
+
 def test_years_have_ranks_and_pieces_as_numbers_have():
     days = [datetime.datetime(2020, 1, 1) + datetime.timedelta(days=int(day)) for day in rng.integers(0, 3000, 60)]
     table = Table.of({"t": days}, ranked=True)
@@ -387,6 +395,7 @@ def test_times_are_those_of_their_time_zone():
     expected = as_bits(table, {"t": local.iloc[:5].to_numpy()})
     assert as_bits(table, pd.DataFrame({"t": zoned})) == expected
     assert as_bits(table, {"t": zoned.tolist()}) == expected
+    assert as_bits(table, {"t": pd.DatetimeIndex(zoned)}) == expected
     pl = pytest.importorskip("polars", reason="polars is not installed")
     column = pl.Series(local.iloc[:5].tolist()).dt.replace_time_zone("Europe/Rome")
     assert as_bits(table, pl.DataFrame({"t": column})) == expected
