@@ -203,13 +203,23 @@ class PopulationFit:
         return which[(runs["epoch"][which] < until[which]) & (runs["status"][which] == records.RUNNING)]
 
     def _bind_rates(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> None:
-        """Compute the learning rates that members take until an epoch; those of a user's function no further."""
+        """Compute the learning rates that members take until an epoch, or further; those of a user's function not."""
         if bucket.schedule is None or goal <= bucket.rates_until:
             return
-        per, done = bucket.task.kind.rate_per, self.runs["epoch"][which]
+        further = goal
         if isinstance(bucket.schedule, learning_rates.NAMED):
-            last = int(self.epochs[which].max())
-            goal = max(goal, min(last, int(done.min()) + self._epochs_of_rates(bucket)))
+            done = int(self.runs["epoch"][which].min())
+            further = max(goal, min(int(self.epochs[which].max()), done + self._epochs_of_rates(bucket)))
+        try:
+            self._bind_rates_until(bucket, which, further)
+        except ValueError:
+            if further == goal:
+                raise
+            self._bind_rates_until(bucket, which, goal)  # the wrong rate is that of an epoch which may never come
+
+    def _bind_rates_until(self, bucket: Bucket, which: NDArray[np.int64], goal: int) -> None:
+        assert bucket.schedule is not None
+        per, done = bucket.task.kind.rate_per, self.runs["epoch"][which]
         positions = self._done(bucket, which, per)
         ends = positions + (np.minimum(self.epochs[which], goal) - done) * self._positions(which, per)
         first = int(positions.min())

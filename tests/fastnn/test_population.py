@@ -635,6 +635,18 @@ def test_patience_keeps_the_first_or_the_last_of_equally_good_epochs(keep_last, 
     np.testing.assert_allclose(population.vectors[:, 0], want, rtol=1e-5)
 
 
+def test_a_rate_of_an_epoch_that_never_comes_is_no_error():
+    """1000^103 is infinite, and all members have stopped before."""
+    X, y = data()
+    population = Population(SIZES, 3, rng=0)
+    growing = SGD(ExponentialDecay(1e-6, gamma=1e3))
+    with pytest.raises(ValueError, match="learning_rate must be finite and at least 0, got inf for epoch 103"):
+        population.fit(X, y, epochs=200, batch_size=16, optimizer=growing)
+    stopping = Patience(2, min_delta=1e3)
+    history = population.fit(X, y, epochs=200, batch_size=16, optimizer=growing, stopping=stopping)
+    assert history.epochs.tolist() == [3, 3, 3]
+
+
 def test_patience_on_the_training_loss_without_restoring():
     X, y = data()
     population, models = Population(SIZES, 3, rng=0), models_of(3)
