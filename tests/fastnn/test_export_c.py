@@ -17,6 +17,7 @@ import fastnn
 from fastnn import Dense, Embedding, Model, Population
 from fastnn.exchange import c_compiling, c_header, numpy_steps
 from fastnn.exchange.c_functions import WRITERS
+from fastnn.exchange.c_text import Header
 from fastnn.exchange.computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Steps
 from fastnn.exchange.describing import computation_of
 from fastnn.exchange.self_test import TOLERANCE, SelfTest
@@ -654,9 +655,9 @@ def test_decisions_that_rounding_could_turn_are_not_compared():
     outputs = np.array([[0.5, 0.5 + 1e-7], [0.5, 0.6], [0.7, 0.6]], np.float32)
     test = SelfTest(outputs, outputs, np.zeros(3), 1e-6)
     several = Computation("float32", 2, tuple(steps.made), Decision(CLASSES, np.arange(2)))
-    assert c_header._decided(several, test).tolist() == [[-1], [1], [0]]
+    assert Header(several, "net").decided(test).tolist() == [[-1], [1], [0]]
     each = Computation("float32", 2, tuple(steps.made), Decision(LABELS, np.arange(2)))
-    assert c_header._decided(each, test).tolist() == [[-1, -1], [-1, 1], [1, 1]]
+    assert Header(each, "net").decided(test).tolist() == [[-1, -1], [-1, 1], [1, 1]]
 
 
 # ---- what is in the file, and how large it is ----
