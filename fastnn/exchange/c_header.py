@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from . import c_columns, c_functions
 from .c_compiling import verify as verify
 from .c_functions import FUNCTIONS, OFFERED, Call, Place, needed, number, translated
+from .c_integers import IntegerHeader
 from .c_memory import GATHERED, WRITERS, Plan
 from .c_text import ITEM_BYTES, Header
-from .computation import CLASSES, INPUTS, LABELS, OF_COLUMNS, Computation, Step
+from .computation import INPUTS, OF_COLUMNS, Computation, Step
+from .quantizing import Quantized
 from .self_test import SelfTest
 
 
@@ -23,6 +25,11 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: Ma
     """The bytes of the header."""
     header = _Header(computation, name, expressions)
     return header.text(test).encode()
+
+
+def quantized(network: Quantized, rows: Any, name: str, expressions: Mapping[str, str]) -> bytes:
+    """The bytes of the header of a network of integers, whose activations are tables."""
+    return IntegerHeader(network, name).text(network.self_test(rows, exactly=True)).encode()
 
 
 class _Header(Header):
@@ -44,7 +51,7 @@ class _Header(Header):
         calls = "\n".join([predict, *own])
         columns = [c_columns.FUNCTIONS[each].strip() for each in self._of_columns(calls)]
         functions = [FUNCTIONS[each].strip() for each in needed(calls)]
-        code = "\n\n".join([*functions, *own, predict, self._rows(), *self._decision()])
+        code = "\n\n".join([*functions, *own, predict, self._rows(), *self._decisions()])
         of_columns = [c_columns.in_c("\n\n".join(columns), self.name, self.dtype)] if columns else []
         computation, sizes = self.computation, self.plan.sizes
         stack = sizes["work"] * ITEM_BYTES[self.real] + sizes["parts"] * ITEM_BYTES["double"]
@@ -142,30 +149,10 @@ static inline void @predict_rows(const {self.given} *x, real *y, int32_t n)
     }}
 }}"""
 
-    # ---- what predictions are ----
-
-    def _decision(self) -> list[str]:
-        """The functions that decide."""
-        decision, macro = self.computation.decision, self.macro
-        threshold = number(decision.threshold, self.dtype)
-        if decision.kind == LABELS:
-            what, to, done = "found[i] is 1 where output i is for its label, else 0", ", uint8_t *found", "void"
-            body = f"for (int32_t j = 0; j < {macro}_OUTPUTS; j++) found[j] = (uint8_t)(y[j] > {threshold});"
-            call = "@decide(y, found)"
-        elif decision.kind == CLASSES:
-            what, to, done = f"The index of the class in {self.name}_labels", "", "int32_t"
-            body, call = f"return y[0] > {threshold};", "return @decide(y)"
-            if self.computation.n_outputs > 1:
-                best = f"for (int32_t j = 1; j < {macro}_OUTPUTS; j++) best = y[j] > y[best] ? j : best;"
-                body = f"int32_t best = 0;\n    {best}\n    return best;"
-        else:
-            return []
-        return [
-            f"/* {what}, by the outputs of {self.name}_predict. */\n"
-            f"static inline {done} @decide(const real *y{to})\n{{\n    {body}\n}}",
-            f"/* The same by inputs. */\nstatic inline {done} @classify(const {self.given} *x{to})\n{{\n"
-            f"    real y[{macro}_OUTPUTS];\n    @predict(x, y);\n    {call};\n}}",
-        ]
+    def _decisions(self) -> list[str]:
+        threshold = number(self.computation.decision.threshold, self.dtype)
+        lines = [f"real y[{self.macro}_OUTPUTS];", "@predict(x, y);"]
+        return self.decisions("y", "real", f"the outputs of {self.name}_predict", threshold, lines)
 
 
 def _type_of(array: NDArray[Any], dtype: str) -> str:

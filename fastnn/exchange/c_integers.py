@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import c_functions
 from .c_functions import needed, translated
 from .c_text import Header
-from .computation import CLASSES, LABELS
+from .computation import LABELS
 from .integer_steps import FIXED_MOST, FRACTION, LEAST, MOST, PER_LOG2, POWERS, UNIT
 from .quantizing import Layer, Quantized
 from .self_test import SelfTest
@@ -174,13 +174,15 @@ class IntegerHeader(Header):
 
     def text(self, test: SelfTest) -> str:
         """The whole file."""
-        parts = [self._quantize(), self._sums(), self._outputs(), *self._predict(), *self._decision()]
+        parts = [self._quantize(), self._sums(), self._outputs(), *self._predict(), *self._decisions()]
         code = "\n\n".join([*(FUNCTIONS[each].strip() for each in needed("\n".join(parts), FUNCTIONS)), *parts])
         layers = self.network.layers
-        weights = sum(layer.weight.size for layer in layers)
-        stack = self.computation.n_inputs + sum(layer.weight.shape[0] for layer in layers[:-1]) + 4 * len(layers[-1].bias)
+        weights, biases = sum(layer.weight.size for layer in layers), sum(len(layer.bias) for layer in layers)
+        stack = (
+            self.computation.n_inputs + sum(layer.weight.shape[0] for layer in layers[:-1]) + 4 * len(layers[-1].bias)
+        )
         comment = [
-            f"{weights + sum(len(layer.bias) for layer in layers):,} parameters, {weights:,} multiply-adds a row, int8.",
+            f"{weights + biases:,} parameters, {weights:,} multiply-adds a row, int8.",
             f"{self.table_bytes:,} bytes of tables, which are constant; {stack:,} bytes of numbers on the stack.",
             "All arithmetic is of integers: the functions take float and give float by the bits of it.",
         ]
@@ -213,7 +215,11 @@ static inline void @quantize(const float *x, int8_t *q)
     def _operands(self, layer: Layer) -> str:
         """The arguments of a layer's function up to its shifts."""
         weight = self.table("weight", layer.weight, "int8_t")
-        arrays = [("bias", layer.bias, "int32_t"), ("multiplier", layer.multiplier, "int32_t"), ("shift", layer.shift, "uint8_t")]
+        arrays = [
+            ("bias", layer.bias, "int32_t"),
+            ("multiplier", layer.multiplier, "int32_t"),
+            ("shift", layer.shift, "uint8_t"),
+        ]
         return ", ".join([str(layer.weight.shape[1]), weight, *(self.table(*each) for each in arrays)])
 
     def _statements(self) -> Iterator[str]:
@@ -241,7 +247,9 @@ static inline void @quantize(const float *x, int8_t *q)
     def _outputs(self) -> str:
         network, n = self.network, f"{self.macro}_OUTPUTS"
         function, bits = network.head.function, network.fixed_outputs(np.zeros((1, 1), np.int64))[1]
-        each = {"sigmoid": f"@sigmoid(z[j], {network.bits})", "relu": "z[j] < 0 ? 0 : z[j]", "step": "z[j] > 0"}.get(function)
+        each = {"sigmoid": f"@sigmoid(z[j], {network.bits})", "relu": "z[j] < 0 ? 0 : z[j]", "step": "z[j] > 0"}.get(
+            function
+        )
         if network.curve is not None:
             curve = network.curve
             table = self.table("curve", curve.table, "int32_t")
@@ -275,29 +283,18 @@ static inline void @predict_rows(const float *x, float *y, int32_t n)
 }}""",
         ]
 
-    def _decision(self) -> list[str]:
+    def _decisions(self) -> list[str]:
         """The functions that decide."""
-        decision, macro, threshold = self.computation.decision, self.macro, self.network.threshold
-        if decision.kind == LABELS:
-            what, to, done = "found[i] is 1 where output i is for its label, else 0", ", uint8_t *found", "void"
-            body = f"for (int32_t j = 0; j < {macro}_OUTPUTS; j++) found[j] = (uint8_t)(z[j] > {threshold});"
-            call = "@decide(z, found)"
-        elif decision.kind == CLASSES:
-            what, to, done = f"The index of the class in {self.name}_labels", "", "int32_t"
-            body, call = f"return z[0] > {threshold};", "return @decide(z)"
-            if self.computation.n_outputs > 1:
-                best = f"for (int32_t j = 1; j < {macro}_OUTPUTS; j++) best = z[j] > z[best] ? j : best;"
-                body = f"int32_t best = 0;\n    {best}\n    return best;"
-        else:
-            return []
-        activate = "" if self.network.decides_by_sums else "    @activate(z);\n"
-        by = "the sums" if self.network.decides_by_sums else "outputs, as integers"
-        return [
-            f"/* {what}, by {by}. */\nstatic inline {done} @decide(const int32_t *z{to})\n{{\n    {body}\n}}",
-            f"/* The same by inputs. */\nstatic inline {done} @classify(const float *x{to})\n{{\n"
-            f"    int8_t q[{macro}_INPUTS];\n    int32_t z[{macro}_OUTPUTS];\n    @quantize(x, q);\n    @sums(q, z);\n"
-            f"{activate}    {call};\n}}",
+        by_sums = self.network.decides_by_sums
+        lines = [
+            f"int8_t q[{self.macro}_INPUTS];",
+            f"int32_t z[{self.macro}_OUTPUTS];",
+            "@quantize(x, q);",
+            "@sums(q, z);",
         ]
+        lines += [] if by_sums else ["@activate(z);"]
+        by = f"the sums of {self.name}_sums" if by_sums else f"sums after {self.name}_activate"
+        return self.decisions("z", "int32_t", by, str(self.network.threshold), lines)
 
     def decided(self, test: SelfTest) -> NDArray[np.int32]:
         """All decisions of the self test, none of which rounding can turn."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..checks.scalars import shown
 from . import c_columns, c_compiling, c_functions
 from .c_functions import number, translated
-from .computation import LABELS, NUMBERS, Computation
+from .computation import CLASSES, LABELS, NUMBERS, Computation
 from .scripts import LINE
 from .self_test import SelfTest
 
@@ -110,6 +110,29 @@ class Header:
             return []
         kind, texts, size = labels_in_c(labels)
         return [table(kind, f"{self.name}_labels", f"{self.macro}_CLASSES", texts, size)]
+
+    def decisions(self, value: str, kind: str, by: str, threshold: str, lines: Iterable[str]) -> list[str]:
+        """The functions that decide: by a value of a type, which lines make of the inputs x."""
+        decision, macro = self.computation.decision, self.macro
+        if decision.kind == LABELS:
+            what, to, done = "found[i] is 1 where output i is for its label, else 0", ", uint8_t *found", "void"
+            body = f"for (int32_t j = 0; j < {macro}_OUTPUTS; j++) found[j] = (uint8_t)({value}[j] > {threshold});"
+            call = f"@decide({value}, found)"
+        elif decision.kind == CLASSES:
+            what, to, done = f"The index of the class in {self.name}_labels", "", "int32_t"
+            body, call = f"return {value}[0] > {threshold};", f"return @decide({value})"
+            if self.computation.n_outputs > 1:
+                best = f"best = {value}[j] > {value}[best] ? j : best;"
+                best = f"for (int32_t j = 1; j < {macro}_OUTPUTS; j++) {best}"
+                body = f"int32_t best = 0;\n    {best}\n    return best;"
+        else:
+            return []
+        made = "\n".join(f"    {line}" for line in lines)
+        return [
+            f"/* {what}, by {by}. */\nstatic inline {done} @decide(const {kind} *{value}{to})\n{{\n    {body}\n}}",
+            f"/* The same by inputs. */\nstatic inline {done} @classify(const {self.given} *x{to})\n"
+            f"{{\n{made}\n    {call};\n}}",
+        ]
 
     # ---- the self test ----
 

@@ -8,15 +8,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..checks import file_paths
+from ..checks import file_paths, scalars
 from ..checks.scalars import shown
 from ..files import storage
 from .computation import Computation
 from .describing import computation_of, matrix_of
+from .quantizing import QuantizationReport, Quantized, quantized
 from .self_test import SelfTest, name_of
 
 # By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes, and
 # whose `verify(path)` runs the self test of a file, see `verifying.Verification`.
+QUANTIZED = (".h", ".onnx")  # which have `quantized(network, rows, name, expressions)` too
 FORMATS = {".onnx": "onnx_file", ".h": "c_header", ".mjs": "javascript", ".py": "python_file"}
 
 
@@ -28,7 +30,10 @@ def export(
     rows: Any = None,
     name: str | None = None,
     expressions: Mapping[str, str] | None = None,
-) -> None:
+    quantize: str | None = None,
+    calibrate: Any = None,
+    least_agreement: float = 0.98,
+) -> QuantizationReport | None:
     """Write a trained network to a file that other systems read: the suffix of the path chooses the format.
 
     The file computes what `predict` computes, up to rounding, and holds rows that prove it.
@@ -46,7 +51,19 @@ def export(
     name : str
         What functions in the file are called, letters, digits and underscores. None is the file's name.
     expressions : dict
-        For each `Activation` of your own, by its name, what it is in that format: an expression of x.
+        For each `Activation` of your own, by its name, what it is in that format: an expression of x. A header of
+        "int8" needs none.
+    quantize : "int8" or None
+        For ".h" and ".onnx": compute with integers of 8 bits, for a CPU without floats or with little memory.
+    calibrate : array (n, n_inputs), n >= 20
+        For `quantize`: rows as `predict` takes them, such as those of training, whose values the integers' ranges hold.
+    least_agreement : float in [0, 1]
+        For `quantize`: which share of the predictions of these rows must stay the same; of numbers, R2 between both.
+
+    Returns
+    -------
+    QuantizationReport or None
+        For `quantize`: what integers do to each layer. `print` shows a table.
 
     Raises ValueError or TypeError, before anything is written, for what the format cannot hold.
 
@@ -61,11 +78,33 @@ def export(
     path = file_paths.path(path)
     form = format_of(path)
     computation = computation_of(what, labels)
+    if quantize is not None:
+        named = name_of(name, path)
+        network, report = _quantized(computation, path, quantize, calibrate, least_agreement)
+        checked = {} if path.suffix == ".h" else _expressions(computation, expressions)
+        storage.put(path, form.quantized(network, calibrate if rows is None else rows, named, checked))
+        return report
+    if calibrate is not None:
+        raise ValueError("calibrate is for quantize='int8', got quantize=None")
     if computation.inputs and rows is not None:
         rows = matrix_of(what.table_, rows, "rows")
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))
+    return None
+
+
+def _quantized(
+    computation: Computation, path: Path, quantize: Any, calibrate: Any, least_agreement: Any
+) -> tuple[Quantized, QuantizationReport]:
+    """The network of integers; raises for wrong arguments."""
+    if quantize != "int8":
+        raise ValueError(f"quantize must be 'int8' or None, got {shown(quantize)}")
+    if path.suffix not in QUANTIZED:
+        raise ValueError(f"path must end in {' or '.join(QUANTIZED)} for quantize='int8', got {str(path)!r}")
+    if calibrate is None:
+        raise ValueError("calibrate must be rows of inputs for quantize='int8', got None")
+    return quantized(computation, calibrate, scalars.number("least_agreement", least_agreement, 0, 1))
 
 
 def format_of(path: Path) -> Any:

@@ -22,6 +22,7 @@ from . import onnx_columns, verifying
 from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, OWN, Computation, Decision, Step
 from .onnx_graph import LATER_OPSET, Graph
 from .onnx_graph import _onnx as _onnx
+from .quantizing import Quantized, Scale
 from .self_test import SelfTest
 
 INPUT_NAME, ROWS = "X", "N"  # what the inputs and their number of rows are called
@@ -39,7 +40,6 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: di
     """
     graph, dtype = Graph(np.dtype(computation.input_dtype)), np.dtype(computation.dtype)
     columns = onnx_columns.given(computation)
-    inputs = list(_inputs(computation, columns))
     if any(each.dtype.kind == "O" for each in columns):
         graph.opset = LATER_OPSET
     values = [onnx_columns.matrix(graph, columns) if columns else INPUT_NAME]
@@ -47,16 +47,58 @@ def written(computation: Computation, test: SelfTest, name: str, expressions: di
         reads = [values[i] for i in step.reads]
         of_columns = step.own is None and step.function in OF_COLUMNS
         graph.dtype = np.dtype(np.float64) if of_columns else dtype
-        if step.own is None:
-            value = WRITERS[step.function](graph, *reads, **step.operands)
-            if of_columns and step.function not in KEPT and graph.dtype != dtype:
-                value = graph.cast(value, dtype)
-        else:
-            _check_own(step.own, expressions[step.own.name], dtype)
-            value = _own(graph, expressions[step.own.name], *reads)
+        value = _step_of(graph, step, reads, expressions)
+        if of_columns and step.function not in KEPT and graph.dtype != dtype:
+            value = graph.cast(value, dtype)
         values.append(value)
     graph.dtype = dtype
-    outputs = list(_outputs(graph, computation, values[-1]))
+    return _file(graph, computation, columns, values[-1], test, name)
+
+
+def quantized(network: Quantized, rows: Any, name: str, expressions: dict[str, str]) -> bytes:
+    """A network of integers as an ONNX file, whose nodes give real numbers that integers stand for ("QDQ").
+
+    A runtime takes the products of them as products of integers.
+    """
+    graph = Graph(np.dtype(np.float32), opset=LATER_OPSET)
+    inputs = network.inputs
+    high = inputs.middle.astype(np.float32)
+    factor = np.divide(1, inputs.step, out=np.zeros_like(inputs.step), where=inputs.step > 0).astype(np.float32)
+    value = _shifted(graph, INPUT_NAME, high, (inputs.middle - high).astype(np.float32), factor)
+    value, scale = _as_integers(graph, value, Scale(1.0, 0)), 1.0
+    for layer in network.layers:
+        scales = [each.astype(np.float32) for each in (layer.scale / scale, layer.scale)]
+        weight = graph.add("DequantizeLinear", layer.weight.astype(np.int8), scales[0], axis=0)
+        bias = graph.add("DequantizeLinear", layer.offset.astype(np.int32), scales[1], axis=0)
+        value = graph.add("Gemm", value, weight, bias, transB=1)
+        if layer.sums is not None:
+            value = _as_integers(graph, value, layer.sums)
+        if layer.step is not None:
+            value = _step_of(graph, layer.step, [value], expressions)
+        if layer.given is not None:
+            value, scale = _as_integers(graph, value, layer.given), layer.given.scale
+    return _file(graph, network.computation, [], value, network.self_test(rows, exactly=False), name)
+
+
+def _as_integers(graph: Graph, value: str, scale: Scale) -> str:
+    """A value as the real numbers that int8 stands for."""
+    how = np.array(scale.scale, np.float32), np.array(scale.zero, np.int8)
+    return graph.add("DequantizeLinear", graph.add("QuantizeLinear", value, *how), *how)
+
+
+def _step_of(graph: Graph, step: Step, reads: list[str], expressions: dict[str, str]) -> str:
+    """Add a step."""
+    if step.own is None:
+        return WRITERS[step.function](graph, *reads, **step.operands)
+    _check_own(step.own, expressions[step.own.name], graph.dtype)
+    return _own(graph, expressions[step.own.name], *reads)
+
+
+def _file(
+    graph: Graph, computation: Computation, columns: list[onnx_columns.Given], value: str, test: SelfTest, name: str
+) -> bytes:
+    """The file of a graph whose outputs are a value."""
+    inputs, outputs = list(_inputs(computation, columns)), list(_outputs(graph, computation, value))
     graph.rename({each.value: each.name for each in outputs})
     _check_names(graph, inputs)
     model = graph.model(name, [each.info for each in inputs], [each.info for each in outputs])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 IR_VERSION = 8
-OPSET, LATER_OPSET = 18, 20  # of the standard operators: the second one has Gelu, and Equal of text
+OPSET, LATER_OPSET = 18, 20  # of the standard operators: the second one has Gelu, Equal of text and QuantizeLinear
 
 
 def _onnx() -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks.scalars import shown
+from ..data import arrays
 from . import integer_steps
 from .computation import INPUTS, LABELS, NUMBERS, OWN, Computation, Step
 from .integer_steps import LEAST, MOST, UNIT
@@ -25,7 +25,8 @@ FEWEST_ROWS = 20  # that show the range of values
 LEVELS = MOST - LEAST + 0.06  # steps between the ends of a range: no whole number, so that few values lie between two
 SUM_MOST = 2**31 - 1
 WEIGHT_MOST, BIAS_MOST, SHIFT_MOST = 127, 2**29, 62
-BITS_MOST = 60  # of outputs in fixed point
+BITS_MOST, UNIT_BITS_MOST = 100, 30  # of outputs in fixed point, and where a curved function reads them
+LARGEST = 2.0**120  # of outputs
 CURVE = 8  # 2^CURVE pieces have curved outputs
 TRIED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)  # shares of a range, of which the best one is taken
 BALANCES = 10  # rounds in which steps of features and scales of weights follow each other
@@ -115,7 +116,7 @@ class Inputs:
         """The same before it is rounded, in float64."""
         return np.divide(X - self.middle, self.step, out=np.zeros(X.shape), where=self.step > 0)
 
-    def values(self, q: Array) -> Array:
+    def values(self, q: Array | int) -> Array:
         """What integers stand for."""
         return self.middle + q * self.step
 
@@ -142,7 +143,7 @@ class Scale:
         """int8 of numbers."""
         return integer_steps.clipped(np.floor(self.exact(x) + 0.5).astype(np.int64))
 
-    def values(self, q: Array) -> Array:
+    def values(self, q: Array | int) -> Any:
         """What integers stand for."""
         return self.scale * (q - self.zero)
 
@@ -154,7 +155,6 @@ class Layer:
     weight: Array  # (units, fan_in) int8
     bias: Array  # (units,) int32
     offset: Array  # the bias where inputs would have no zero
-    weight_scale: Array
     scale: Array
     multiplier: Array  # and shift: what takes sums to int8, or to outputs in fixed point
     shift: Array
@@ -299,13 +299,11 @@ def quantized(computation: Computation, calibrate: Any, least_agreement: float) 
 
     Raises ValueError for what int8 cannot hold, and where predictions agree less than `least_agreement`.
     """
-    n = computation.n_inputs
     X = np.asarray(calibrate)
-    if X.ndim != 2 or X.shape[1] != n or len(X) < FEWEST_ROWS or X.dtype.kind not in "fiub":
-        raise ValueError(f"calibrate must have shape (n, {n}) with n >= {FEWEST_ROWS}, got {shown(calibrate)}")
-    X = X.astype(np.float64)
-    if not np.isfinite(X).all():
-        raise ValueError("calibrate must have finite numbers, got NaN or infinity")
+    expected = f"calibrate must have shape (n, {computation.n_inputs}) with n >= {FEWEST_ROWS}"
+    if X.ndim != 2 or len(X) < FEWEST_ROWS:
+        raise ValueError(f"{expected}, got {X.shape}")
+    X = arrays.parameters("calibrate", X, (len(X), computation.n_inputs), "float64")
     shift, scale, found = _chain(computation)
     values = computation.values(X, "float64")
     inputs = Inputs.of(X, found[0][0].operands["weight"].astype(np.float64) * scale)
@@ -415,7 +413,7 @@ def _layer(weight: Array, bias: Array, zero: int, means: Array, activation: Step
     if (np.abs(integers).sum(axis=1) * -LEAST + np.abs(total) > SUM_MOST).any():
         raise ValueError(f"int8 takes layers whose sums fit in 32 bits, got one of {weight.shape[1]} inputs")
     none = np.zeros(0, np.int64)
-    return Layer(integers, total, offset, scale, scale, none, none, function, activation)
+    return Layer(integers, total, offset, scale, none, none, function, activation)
 
 
 def _hidden(layer: Layer, sums: Array, values: Array) -> Layer:
@@ -448,9 +446,10 @@ def _activated(step: Step | None, x: Array) -> Array:
 def _head(layer: Layer) -> tuple[Layer, int]:
     """The last layer, whose sums come in fixed point, and the bits of it."""
     largest = (layer.scale * (np.abs(layer.weight).sum(axis=1) * -LEAST + np.abs(layer.bias))).max()
-    bits = min(BITS_MOST, 30 - int(np.frexp(largest)[1]))
-    if bits < 0 and layer.function != "identity":
-        raise ValueError(f"int8 takes sums below 2^30 for {layer.function!r}, got up to {largest:g}")
+    most = BITS_MOST if layer.function in STRAIGHT else UNIT_BITS_MOST
+    bits = min(most, 30 - int(np.frexp(largest)[1]))
+    if largest > LARGEST or (bits < 0 and layer.function not in STRAIGHT):
+        raise ValueError(f"int8 takes smaller sums for {layer.function!r} as the last layer, got up to {largest:g}")
     multiplier, shift = _multipliers(np.ldexp(layer.scale, bits))
     return replace(layer, multiplier=multiplier, shift=shift), bits
 
@@ -467,7 +466,7 @@ def _curve(head: Layer, sums: Array, bits: int) -> Curve | None:
     first = max(first, -SUM_MOST)
     points = np.ldexp(float(first) + np.arange(2**CURVE + 1.0) * 2.0**shift, -bits)
     values = _activated(head.step, points)
-    out = min(BITS_MOST, 30 - int(np.frexp(np.abs(values).max(initial=1e-9))[1]))
+    out = min(UNIT_BITS_MOST, 30 - int(np.frexp(np.abs(values).max(initial=1e-9))[1]))
     return Curve(np.rint(np.ldexp(values, out)).astype(np.int64), first, shift, out)
 
 

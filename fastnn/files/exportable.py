@@ -10,7 +10,7 @@ from typing import Any
 class Exportable:
     """What has a method `export`."""
 
-    def export(self, path: str | os.PathLike[str], **options: Any) -> None:
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write the network to a file that other systems read, see `fastnn.export`, whose options these are.
 
         Examples
@@ -22,7 +22,7 @@ class Exportable:
         ['net.py']
         """
         package = __package__.rpartition(".")[0]
-        import_module(package).export(self, path, **options)
+        return import_module(package).export(self, path, **options)
 
 
 class ConvertibleNetwork(Exportable):
