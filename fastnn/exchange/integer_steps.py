@@ -15,7 +15,7 @@ Array = NDArray[Any]
 LEAST, MOST = -128, 127  # of int8
 FIXED_MOST = 2**30  # of an input in fixed point
 UNIT = 30  # the bits of numbers from 0 to 1
-FRACTION = 20  # the bits of the fraction of an exponent
+FRACTION = 24  # the bits of the fraction of an exponent
 PER_LOG2 = 1549082005  # 2^UNIT / log(2)
 # 2^-r for 0 <= r <= 1, from the constant on, in UNIT bits: the polynomial of the smallest largest error, 5e-8.
 POWERS = (1073741767, -744256916, 257891330, -59379090, 9891919, -1018155)

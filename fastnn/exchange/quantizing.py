@@ -29,8 +29,15 @@ BITS_MOST, UNIT_BITS_MOST = 100, 30  # of outputs in fixed point, and where a cu
 LARGEST = 2.0**120  # of outputs
 CURVE = 8  # 2^CURVE pieces have curved outputs
 TRIED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)  # shares of a range, of which the best one is taken
+BEYOND = (
+    0,
+    1e-4,
+    1e-3,
+    1e-2,
+)  # shares of a feature's values that may be clipped at each end, of which the best is taken
+NEARLY = 1.25  # times the least error: as good, where less is clipped
 BALANCES = 10  # rounds in which steps of features and scales of weights follow each other
-SAMPLE = 20_000  # values of a layer, and rows of a feature times 20, that tell which one is the best
+SAMPLE = 20_000  # values that tell which one is the best
 TIE = 1e-4  # of a step: how near to the middle of two integers other systems may round otherwise
 
 STRAIGHT = ("identity", "relu", "step")  # activations that need no table
@@ -86,20 +93,20 @@ class Inputs:
     shift: Array
 
     @classmethod
-    def of(cls, X: Array, weight: Array) -> Inputs:
-        """Those that hold rows X (rows, n_inputs) float64 best, which a weight (units, n_inputs) multiplies.
+    def of(cls, X: Array, weight: Array, beyond: float) -> Inputs:
+        """Those of rows X (rows, n_inputs) float64, but for a share beyond each end, that a weight multiplies.
 
         A feature with rare large values has large weights, beside which those of others are rounded away. So others
         have longer steps than their ranges ask for: the rounding of x and that of its weight are in balance.
         """
-        low, high = np.array([_range(column, most=SAMPLE // 20) for column in X.T]).T
+        low, high = np.quantile(X, [beyond, 1 - beyond], axis=0)
         step = shortest = (high - low) / LEVELS
         of_steps, of_weights = np.square(weight).sum(axis=0), X.var(axis=0)
         for _ in range(BALANCES):
             rounding = np.square(np.abs(weight * step).max(axis=1) / WEIGHT_MOST).sum()
             ratio = np.divide(of_weights * rounding, of_steps, out=np.zeros_like(step), where=of_steps > 0)
             step = np.where(shortest > 0, np.maximum(shortest, ratio**0.25), 0)
-        middle = low - LEAST * step
+        middle = (low + high + step) / 2  # of -128 and 127
         most = np.maximum(np.abs(low), np.abs(high))
         bits = np.where(most > 0, 28 - np.frexp(most)[1], 0).clip(-100, 155).astype(np.int64)
         zero = np.rint(np.ldexp(middle, bits)).astype(np.int64)
@@ -130,8 +137,7 @@ class Scale:
 
     @classmethod
     def of(cls, low: float, high: float) -> Scale:
-        """That of a range, which is extended to hold zero."""
-        low, high = min(low, 0.0), max(high, 0.0)
+        """That of a range, which holds zero."""
         scale = (high - low) / LEVELS or 1.0
         return cls(scale, int(np.clip(round(LEAST - low / scale), LEAST, MOST)))
 
@@ -306,7 +312,7 @@ def quantized(computation: Computation, calibrate: Any, least_agreement: float) 
     X = arrays.parameters("calibrate", X, (len(X), computation.n_inputs), "float64")
     shift, scale, found = _chain(computation)
     values = computation.values(X, "float64")
-    inputs = Inputs.of(X, found[0][0].operands["weight"].astype(np.float64) * scale)
+    inputs = _inputs(computation, X, values[-1], found[0][0].operands["weight"].astype(np.float64) * scale)
     layers = list[Layer]()
     factor, offset = scale * inputs.step, (inputs.middle - shift) * scale  # q * factor + offset is what weights read
     read, zero = inputs.integers(X.astype(np.float32)), 0
@@ -323,7 +329,7 @@ def quantized(computation: Computation, calibrate: Any, least_agreement: float) 
     curve = _curve(head, values[dense_value(found[-1][2], found[-1][1])], bits)
     whole = Quantized(replace(computation, dtype="float32"), inputs, (*layers[:-1], head), bits, curve)
     report = _report(whole, computation, X, values, [INPUTS, *(value for _, _, value in found)])
-    if report.agreement < least_agreement:
+    if least_agreement > 0 and report.agreement < least_agreement:
         raise ValueError(
             f"int8 must keep {least_agreement:.0%} of the predictions, got {report.agreement:.1%}; least_agreement=0 "
             f"takes it all the same:\n{report}"
@@ -359,34 +365,35 @@ def _chain(computation: Computation) -> tuple[Array, Array, list[tuple[Step, Ste
         at += 2 if activation else 1
     if not layers:
         raise ValueError("int8 takes dense layers, this network has none")
-    for _, activation, value in layers[:-1]:
-        if activation is not None and activation.function == "softmax":
-            raise ValueError(f"int8 takes softmax as the last step alone, this network has it as step {value}")
     return shift, scale, layers
+
+
+def _inputs(computation: Computation, X: Array, outputs: Array, weight: Array) -> Inputs:
+    """The inputs' integers: of the shares that could lie beyond their ranges, that which changes outputs the least."""
+    tried = [Inputs.of(X, weight, beyond) for beyond in BEYOND]
+    rows = X.astype(np.float32)
+    found = [_continued(computation, each.values(each.integers(rows)), INPUTS) for each in tried]
+    lost = np.array([np.square(each - outputs).mean() for each in found])
+    return tried[int(np.flatnonzero(lost <= NEARLY * lost.min())[0])]
 
 
 def _named(step: Step) -> str:
     return step.function if step.own is None else step.own.name
 
 
-def _range(
-    values: Array, lost: Callable[[Array, Array], Array] | None = None, most: int = SAMPLE
-) -> tuple[float, float]:
-    """The part of the range of some values that loses the least, by the mean square of what int8 makes of them."""
-    low, high = float(values.min()), float(values.max())
-    values = values[:: max(1, values.size // most)]
-    middle = min(max(0.0, low), high)  # towards which a range shrinks
-    best, found = np.inf, (low, high)
+def _range(values: Array, lost: Callable[[Array, Array], Array] | None = None) -> tuple[float, float]:
+    """The part of the range of values that loses the least, by the mean square of what int8 makes; it holds 0."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    values = values[:: max(1, values.size // SAMPLE)]
+    least, found = np.inf, (low, high)
     for below in TRIED:
         for above in TRIED:
-            ends = middle + (low - middle) * below, middle + (high - middle) * above
-            step = (ends[1] - ends[0]) / LEVELS
-            if step <= 0:
-                continue
-            q = np.rint((np.clip(values, *ends) - ends[0]) / step) * step + ends[0]
-            error = float(np.square(q - values if lost is None else lost(q, values)).mean())
-            if error < best:
-                best, found = error, ends
+            ends = low * below, high * above
+            step = (ends[1] - ends[0]) / LEVELS or 1.0
+            near = np.rint((np.clip(values, *ends) - ends[0]) / step) * step + ends[0]
+            error = float(np.square(near - values if lost is None else lost(near, values)).mean())
+            if error < least:
+                least, found = error, ends
     return found
 
 

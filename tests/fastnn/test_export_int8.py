@@ -1,0 +1,601 @@
+"""Networks of integers: the C code has the bits of the arithmetic in NumPy, which does what real numbers do, nearly."""
+
+import math
+import re
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+
+import fastnn
+from fastnn import Dense, Model
+from fastnn.exchange import c_header, integer_steps, quantizing
+from fastnn.exchange.computation import LABELS, NUMBERS
+from fastnn.exchange.describing import computation_of
+from fastnn.exchange.integer_steps import UNIT
+from fastnn.settings.layers import HIDDEN
+
+from .test_export_c import COMPILERS, CORTEX, Compiled, compiler, ran, run
+
+rng = np.random.default_rng(0)
+SOFT = ["-mcpu=cortex-m0", "-mthumb", "-mfloat-abi=soft"]
+N = 7  # inputs
+
+
+def bent(x):
+    return math.sin(x) + 0.1 * x
+
+
+def slope(x):
+    return math.cos(x) + 0.1
+
+
+BENT = fastnn.Activation(bent, slope)
+HEADS = {
+    "classes": (Dense(4, "softmax"), {"loss": "cross_entropy"}),
+    "two classes": (Dense(1, "sigmoid"), {"loss": "cross_entropy"}),
+    "one of two": (Dense(2, "softmax"), {"loss": "cross_entropy"}),
+    "sigmoids": (Dense(3, "sigmoid"), {}),
+    "number": (Dense(1, "identity"), {}),
+    "numbers": (Dense(3, "identity"), {}),
+    "counts": (Dense(2, "exp"), {"loss": "poisson"}),
+    "signs": (Dense(1, "identity"), {"loss": "hinge"}),
+    "scores": (Dense(3, "tanh"), {}),
+    **{
+        f"head of {name}": (Dense(2, name), {}) for name in HIDDEN if name not in ("identity", "sigmoid", "tanh", "exp")
+    },
+    "own head": (Dense(2, BENT), {}),
+}
+
+
+def rows(n=300, scale=1.0, shift=0.0):
+    return (rng.normal(0, 1, (n, N)) * scale + shift).astype(np.float32)
+
+
+def network(hidden=("tanh",), head="classes", X=None, seed=0, units=9, **how):
+    """(a computation, its network of integers, the rows that it was calibrated with)."""
+    X = rows() if X is None else X
+    last, more = HEADS[head]
+    layers = [X.shape[1], *(Dense(units + i, each) for i, each in enumerate(hidden)), last]
+    scaler = {"input_shift": X.mean(axis=0, dtype=np.float64), "input_scale": 1 / X.std(axis=0, dtype=np.float64)}
+    model = Model(layers, rng=seed, **scaler, **more, **how)
+    for bias in model.biases:
+        bias[...] = rng.normal(0, 0.5, bias.shape)
+    computation = computation_of(model)
+    return computation, quantizing.quantized(computation, X, 0)[0], X
+
+
+def hard(X):
+    """Rows like X, and others with values at the ends of float32 and what is no number."""
+    ends = [0, -0.0, 1e-45, -1e-40, 1e-38, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e9, -1e9, 0.5, -0.5, 1, 2**24, 127.5]
+    odd = rng.choice(np.array(ends, np.float32), (200, X.shape[1]))
+    with np.errstate(over="ignore"):
+        near = (X * rng.choice([0.5, 1, 2, 10], (len(X), 1))).astype(np.float32)
+    return np.concatenate([X, odd, near])
+
+
+class Headers:
+    """Headers of several networks as one library."""
+
+    def __init__(self, folder, networks, command, *options):
+        paths = []
+        for name, (_, whole, X) in networks.items():
+            paths.append(folder / f"{name}.h")
+            paths[-1].write_bytes(c_header.quantized(whole, X, name, {}))
+        self.library = Compiled(folder, paths, command, *options)
+        self.networks = networks
+
+    def check(self):
+        for name, (_, whole, X) in self.networks.items():
+            X = hard(X)
+            found = self.library.outputs(name, whole.computation, X)
+            expected = whole.outputs(whole.integers(X)[-1])
+            assert np.isfinite(expected).all()
+            np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32), err_msg=name)
+
+
+CASES = {
+    **{f"hidden_{name}": ((name, name), "numbers") for name in HIDDEN},
+    "hidden_own": ((BENT, "relu"), "numbers"),
+    "no_hidden": ((), "classes"),
+    "deep": (("relu", "tanh", "silu", "step", "gelu"), "classes"),
+    **{re.sub(r"\W", "_", f"head_{name}"): (("tanh",), name) for name in HEADS},
+}
+
+
+def cases():
+    found = {name: network(*how) for name, how in CASES.items()}
+    for power in (-38, -30, -10, 8, 20, 37):  # inputs of all sizes
+        found[f"scale_{power + 40}"] = network(("tanh",), "numbers", rows(scale=10.0**power))
+    for ratio in (1e3, 1e6):
+        found[f"shift_{ratio:.0f}"] = network(("tanh",), "numbers", rows(shift=ratio))
+    constant = rows()
+    constant[:, [1, 4]] = 0, 1e5
+    model = Model([N, Dense(5, "relu"), 2], rng=0)
+    computation = computation_of(model)
+    found["constant"] = computation, quantizing.quantized(computation, constant, 0)[0], constant
+    wide = Model([300, Dense(63, "relu"), Dense(1, "identity")], rng=0)
+    X = rng.exponential(1, (100, 300)).astype(np.float32)
+    found["wide"] = computation_of(wide), quantizing.quantized(computation_of(wide), X, 0)[0], X
+    double = network(("tanh",), "classes", dtype="float64")
+    return {**found, "double": double}
+
+
+@pytest.fixture(scope="module")
+def networks():
+    with warnings.catch_warnings():
+        return cases()
+
+
+WAYS = {
+    "gcc -O0": ("gcc", ["-O0"]),
+    "gcc -O3": ("gcc", ["-O3", "-march=native"]),
+    "clang": ("clang", ["-O2"]),
+    "tcc": ("tcc", []),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_bits_of_the_arithmetic_in_numpy(way, networks, tmp_path):
+    name, options = WAYS[way]
+    Headers(tmp_path, networks, compiler(name), *options).check()
+
+
+@pytest.mark.slow
+def test_random_networks(tmp_path):
+    """Of odd sizes, with weights and inputs of all scales."""
+    found = {}
+    for i in range(60):
+        local = np.random.default_rng(i)
+        n, depth = int(local.integers(1, 40)), int(local.integers(0, 4))
+        X = (local.standard_normal((40, n)) * 10.0 ** local.integers(-6, 7, n)).astype(np.float32)
+        hidden = [Dense(int(local.integers(1, 70)), str(local.choice(HIDDEN))) for _ in range(depth)]
+        head, how = HEADS[str(local.choice(list(HEADS)))]
+        model = Model([n, *hidden, head], rng=i, input_scale=1 / X.std(axis=0, dtype=np.float64), **how)
+        for weight in model.weights:
+            weight *= local.choice([0.3, 1, 3])
+        computation = computation_of(model)
+        found[f"random{i}"] = computation, quantizing.quantized(computation, X, 0)[0], X
+    Headers(tmp_path, found, compiler("gcc"), "-O2").check()
+
+
+# ---- arithmetic ----
+
+
+def test_exponentials():
+    """Of a polynomial: the largest error is 1e-7."""
+    for bits in (0, 5, 20, 30):
+        x = np.unique(np.concatenate([np.arange(2000), rng.integers(0, 2**30, 5000)]))
+        found = integer_steps.exponential(x, bits) / 2**UNIT
+        np.testing.assert_allclose(found, np.exp(-x / 2.0**bits), rtol=0, atol=1.1e-7)
+
+
+def test_inverses():
+    x = np.concatenate([2**UNIT + np.arange(100), rng.integers(2**UNIT, 2**44, 5000), [2 ** (UNIT + 1)]])
+    y, shift = integer_steps.inverse(x)
+    np.testing.assert_allclose(y / 2.0 ** (UNIT + shift), 2.0**UNIT / x, rtol=1e-8)
+
+
+def test_probabilities():
+    z = rng.normal(0, 5, (500, 6))
+    z[:, 0] *= rng.choice([0, 1, 100], 500)
+    fixed = np.rint(z * 2**16).astype(np.int64)
+    real = fixed / 2**16
+    e = np.exp(real - real.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(integer_steps.softmax(fixed, 16) / 2**UNIT, e / e.sum(axis=1, keepdims=True), atol=3e-7)
+    expected = np.exp(-np.logaddexp(0, -real))
+    np.testing.assert_allclose(integer_steps.sigmoid(fixed, 16) / 2**UNIT, expected, atol=3e-7)
+
+
+def test_fixed_point_and_back():
+    x = np.concatenate([rng.normal(0, 10.0**p, 200) for p in range(-10, 8)]).astype(np.float32)
+    for bits in (-3, 0, 8, 20):
+        exact = np.clip(x.astype(np.float64) * 2.0**bits, -(2**30), 2**30)
+        found = integer_steps.fixed(x, bits)
+        assert np.abs(found - exact).max() <= 0.5
+        np.testing.assert_array_equal(integer_steps.numbers(found, bits), (found * 2.0**-bits).astype(np.float32))
+    assert integer_steps.fixed(np.array([np.nan, np.inf, -np.inf], np.float32), 3).tolist() == [0, 2**30, -(2**30)]
+    assert integer_steps.fixed(np.array([0.25, -0.25, 0.75], np.float32), 1).tolist() == [1, -1, 2]
+
+
+def test_scaling_rounds_halves_up():
+    x = np.array([-3, -2, -1, 0, 1, 2, 3])
+    assert integer_steps.scaled(x, 2**30, 31).tolist() == [-1, -1, 0, 0, 1, 1, 2]
+
+
+def test_tables_are_interpolated():
+    x = np.arange(-40, 400)
+    table = np.array([0, 10, -10, 70])
+    expected = np.floor(np.interp(x, [0, 64, 128, 192], table) + 1e-9)
+    found = integer_steps.interpolated(x, table, 0, 6)
+    assert np.abs(found - expected)[x < 192].max() <= 1
+    assert (found[x >= 192] == found[x == 191]).all()
+
+
+# ---- how well it does ----
+
+
+@pytest.mark.parametrize("name", ["digits", "iris", "wine", "breast_cancer"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_classes_agree_on_rows_that_calibration_has_not_seen(name, activation):
+    """99% of them. Rows are as they come from the set: the network scales them, or integers do."""
+    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    there, other, labels, _ = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
+    model = Model(
+        [X.shape[1], Dense(32, activation), Dense(int(y.max()) + 1, "softmax")],
+        loss="cross_entropy",
+        rng=0,
+        **dict(zip(("input_shift", "input_scale"), fastnn.standardize(there), strict=True)),
+    )
+    model.fit(there, labels, epochs=60, batch_size=16, optimizer=fastnn.Adam(2e-3))
+    computation = computation_of(model)
+    whole, report = quantizing.quantized(computation, there, 0.98)
+    found = whole.predictions(whole.integers(other)[-1])
+    assert report.agreement >= 0.99
+    assert (found == model.predict(other).argmax(axis=1)).mean() >= 0.99
+
+
+def test_numbers_lose_little():
+    X, y = datasets.load_diabetes(return_X_y=True)
+    there, other, targets, expected = train_test_split(X, y, test_size=0.3, random_state=0)
+    model = Model([10, Dense(32, "tanh"), 1], rng=0, input_scale=1 / there.std(axis=0))
+    model = Model([10, Dense(32, "tanh"), Dense(1, "identity")], rng=0, input_scale=1 / there.std(axis=0))
+    mean, deviation = targets.mean(), targets.std()
+    model.fit(there, ((targets - mean) / deviation)[:, None], epochs=60, batch_size=16, optimizer=fastnn.Adam(2e-3))
+    whole, _ = quantizing.quantized(computation_of(model), there, 0.98)
+
+    def r2(outputs):
+        wanted = (expected - mean) / deviation
+        return 1 - ((outputs[:, 0] - wanted) ** 2).sum() / ((wanted - wanted.mean()) ** 2).sum()
+
+    assert abs(r2(whole.outputs(whole.integers(other)[-1])) - r2(model.predict(other))) <= 0.005
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_each_layer_is_near_its_real_values(name):
+    """Of two layers: within a hundredth of the range; units of "step" are 0 or 1, nearly all of them rightly."""
+    X = rows()
+    model = Model([N, Dense(9, name), Dense(10, name), Dense(3, "identity")], rng=3)
+    model.weights[1][...] *= 0.1 if name == "exp" else 1
+    computation = computation_of(model)
+    whole, _ = quantizing.quantized(computation, X, 0)
+    values, integers = computation.values(X, "float64"), whole.integers(X)
+    names = [step.function for step in computation.steps]
+    places = [i + 1 for i, each in enumerate(names) if each == name]
+    places = places or [i + 1 for i, each in enumerate(names) if each == "dense"][:-1]  # of "identity"
+    assert len(places) == 2
+    for layer, q, place in zip(whole.layers, integers[1:], places, strict=False):
+        found, exact = layer.given.values(q), values[place]
+        if name == "step":
+            assert set(np.unique(found.round(12))) == {0.0, 1.0}
+            assert (found.round() == exact).mean() > 0.97
+        else:
+            assert np.sqrt(np.square(found - exact).mean()) < 0.01 * np.ptp(exact)
+
+
+def test_a_rare_large_value_does_not_take_the_place_of_others():
+    """Without the balance of steps and weights, and the bias that takes up what rounding does, errors are larger."""
+    X = rows(500)
+    X[:, 0] = 0
+    X[::250, 0] = 40
+    computation, whole, _ = network(("tanh",), "numbers", X)
+    exact = computation.values(X, "float64")
+    found = whole.layers[0].given.values(whole.integers(X)[1])
+    assert np.sqrt(np.square(found - exact[3]).mean()) < 0.02
+
+
+# ---- the report ----
+
+
+def test_the_report():
+    X = rows()
+    computation, whole, _ = network(("tanh", "relu"), "classes", X)
+    _, report = quantizing.quantized(computation, X, 0)
+    assert [each.layer for each in report.layers] == ["inputs", "1: 9, tanh", "2: 10, relu", "3: 4, softmax"]
+    values, integers = computation.values(X, "float64"), whole.integers(X)
+    back = X.astype(np.float64) * 0 + whole.inputs.middle + whole.inputs.step * integers[0]
+    apart = back - values[0]
+    assert report.layers[0].error == pytest.approx(np.sqrt((apart**2).sum() / (values[0] ** 2).sum()))
+    assert report.layers[0].clipped == pytest.approx((np.abs(apart) > 1.5 * whole.inputs.step).mean(), abs=1e-3)
+    classes = whole.outputs(integers[-1]).argmax(axis=1)
+    assert report.agreement == report.layers[-1].agreement == (classes == values[-1].argmax(axis=1)).mean()
+    for layer, step in ((1, 3), (2, 5)):  # the rest in real numbers
+        h = whole.layers[layer - 1].given.values(integers[layer])
+        for dense in [each for each in computation.steps[step:] if each.function == "dense"]:
+            h = h @ dense.operands["weight"].T.astype(np.float64) + dense.operands["bias"]
+            h = np.maximum(h, 0) if dense is not computation.steps[-2] else h
+        assert report.layers[layer].agreement == (h.argmax(axis=1) == values[-1].argmax(axis=1)).mean()
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["layer", "error", "clipped", "agreement"]
+    assert len(lines) == 5
+
+
+def test_clipped_values_are_counted():
+    X = rows(2000)
+    X[:, 2] = rng.standard_t(1.5, 2000)  # a long tail
+    _, report = quantizing.quantized(network(X=X)[0], X, 0)
+    assert 0 < report.layers[0].clipped < 0.05
+    assert report.agreement > 0.99
+
+
+def test_agreement_of_numbers_is_r2(tmp_path):
+    X = rows()
+    model = Model([N, Dense(9, "tanh"), Dense(2, "identity")], rng=0)
+    report = model.export(tmp_path / "net.h", quantize="int8", calibrate=X)
+    whole, _ = quantizing.quantized(computation_of(model), X, 0)
+    exact, found = model.predict(X).astype(np.float64), whole.outputs(whole.integers(X)[-1])
+    r2 = 1 - ((found - exact) ** 2).sum(axis=0) / ((exact - exact.mean(axis=0)) ** 2).sum(axis=0)
+    assert report.agreement == pytest.approx(r2.min(), abs=1e-6)
+
+
+def test_too_little_agreement_is_an_error(tmp_path):
+    """Of outputs that hardly differ, the class is a matter of rounding."""
+    model = Model([N, Dense(30, "tanh"), Dense(30, "tanh"), Dense(10, "softmax")], loss="cross_entropy", rng=0)
+    model.weights[-1][...] *= 1e-3
+    model.weights[-1][:, :] = model.weights[-1][:1] + 1e-6 * rng.standard_normal(model.weights[-1].shape)
+    path = tmp_path / "net.h"
+    with pytest.raises(
+        ValueError, match=r"int8 must keep 98% of the predictions, got \d+\.\d%; least_agreement=0 takes"
+    ):
+        model.export(path, quantize="int8", calibrate=rows())
+    assert not path.exists()
+    report = model.export(path, quantize="int8", calibrate=rows(), least_agreement=0)
+    assert 0 < report.agreement < 0.98
+    assert path.exists()
+
+
+# ---- what is refused ----
+
+REFUSED = {
+    "a mean": (fastnn.Population([N, 4, 2], 2, rng=0), "values that several steps read"),
+    "codes": (Model([N, fastnn.Embedding([0], [5]), Dense(2)], rng=0), "values that several steps read"),
+    "a sum": (Model([N, Dense(N), fastnn.Residual(Dense(N)), 2], rng=0), "values that several steps read"),
+    "rows' means": (Model([N, Dense(5), fastnn.LayerNorm(), 2], rng=0), "this network has 'normalised'"),
+    "slopes": (Model([N, Dense(5, "identity"), fastnn.PReLU(), 2], rng=0), "this network has 'sloped'"),
+    "deviations": (Model([N, Dense(4, "identity")], loss="gaussian", rng=0), "values that several steps read"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_integers_cannot_hold(name, tmp_path):
+    what, told = REFUSED[name]
+    with pytest.raises(ValueError, match=f"^int8 takes .*{told}"):
+        fastnn.export(what, tmp_path / "net.h", quantize="int8", calibrate=rows())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments(tmp_path):
+    model, X = Model([N, 2], rng=0), rows()
+    for how, told in (
+        ({"quantize": "int4", "calibrate": X}, "quantize must be 'int8' or None, got 'int4'"),
+        ({"quantize": "int8"}, "calibrate must be rows of inputs for quantize='int8', got None"),
+        ({"calibrate": X}, "calibrate is for quantize='int8', got quantize=None"),
+        ({"quantize": "int8", "calibrate": X[:19]}, r"calibrate must have shape \(n, 7\) with n >= 20, got \(19, 7\)"),
+        ({"quantize": "int8", "calibrate": X[:, 0]}, r"calibrate must have shape \(n, 7\) with n >= 20, got \(300,\)"),
+        ({"quantize": "int8", "calibrate": X[:, :3]}, r"calibrate must have shape \(300, 7\), got \(300, 3\)"),
+        ({"quantize": "int8", "calibrate": X * np.nan}, "calibrate must be finite"),
+        ({"quantize": "int8", "calibrate": X, "least_agreement": 2}, "least_agreement must be .*, got 2"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            model.export(tmp_path / "net.h", **how)
+    with pytest.raises(ValueError, match=r"path must end in \.h or \.onnx for quantize='int8', got"):
+        model.export(tmp_path / "net.py", quantize="int8", calibrate=X)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sums_that_32_bits_cannot_hold():
+    model = Model([140_000, Dense(1, "identity")], rng=0)
+    model.weights[0][...] = 1
+    with pytest.raises(ValueError, match="whose sums fit in 32 bits, got one of 140000 inputs"):
+        quantizing.quantized(computation_of(model), np.repeat([[-1.0], [1.0]], 10, axis=0) + np.zeros(140_000), 0)
+
+
+# ---- files ----
+
+
+def estimator():
+    X, y = datasets.load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])
+    found = fastnn.MLPClassifier(hidden_layer_sizes=(16,), max_iter=400, learning_rate_init=0.01, random_state=0, tol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return found.fit(X, names[y]), X
+
+
+def test_an_estimator(tmp_path):
+    classifier, X = estimator()
+    report = classifier.export(tmp_path / "iris.h", quantize="int8", calibrate=X)
+    assert report.agreement >= 0.99
+    text = (tmp_path / "iris.h").read_text()
+    assert '"versicolor"' in text
+    assert "131 parameters, 112 multiply-adds a row, int8." in text
+    if not any(map(shutil.which, ("cc", "gcc"))):
+        pytest.skip("needs a compiler")
+    found = fastnn.verify(tmp_path / "iris.h")
+    assert found == (16, 0.0, 0.0, 0, True, True)
+    weight = re.search(r"iris_weight\d+\[64\] = \{\s+(-?\d+),", text)[1]
+    (tmp_path / "iris.h").write_text(text.replace(f"{{\n    {weight},", f"{{\n    {int(weight) ^ 64},", 1))
+    assert not fastnn.verify(tmp_path / "iris.h").passed
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if "head" not in name])
+def test_classes_in_c(head, tmp_path):
+    """The self test of each header compares them; it runs with the sanitizers of undefined behaviour."""
+    computation, whole, X = network(("tanh",), head)
+    path = tmp_path / "net.h"
+    path.write_bytes(c_header.quantized(whole, hard(X), "net", {}))
+    kind = computation.decision.kind
+    assert ("net_classify" in path.read_text()) == (kind != NUMBERS)
+    (tmp_path / "test.c").write_text('#define NET_SELFTEST\n#include "net.h"\n')
+    options = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    assert ran("gcc", options, tmp_path / "test.c", tmp_path, tmp_path).startswith(
+        "16 rows, largest error 0, 0 ulp, 0 l"
+    )
+    outputs = whole.outputs(whole.integers(X)[-1])
+    if kind == LABELS:
+        assert (whole.predictions(whole.integers(X)[-1]) == (outputs > 0.5)).all()
+    elif kind != NUMBERS:
+        z = whole.integers(X)[-1]
+        apart = np.abs(np.diff(np.sort(z, axis=1)[:, -2:], axis=1))[:, 0] if z.shape[1] > 1 else np.abs(z[:, 0])
+        sure = apart > 2 ** (whole.bits - 10)
+        expected = computation.predictions(outputs.astype(np.float64))
+        assert (whole.predictions(z) == expected)[sure].all()
+        assert sure.mean() > 0.9
+
+
+def test_another_threshold():
+    """An output is compared with the threshold as an integer."""
+    model = Model([N, Dense(1, "sigmoid")], loss="cross_entropy", rng=0)
+    computation = computation_of(model)
+    object.__setattr__(computation.decision, "threshold", 0.8)
+    whole, report = quantizing.quantized(computation, rows(), 0)
+    z = whole.integers(rows())[-1]
+    assert whole.threshold == math.floor(math.log(4) * 2**whole.bits)
+    assert ((whole.outputs(z)[:, 0] > 0.8) == (whole.predictions(z) == 1)).mean() > 0.999
+    assert report.agreement > 0.98
+
+
+# ---- compilers ----
+
+
+@pytest.fixture(scope="module")
+def sources(networks, tmp_path_factory):
+    """A folder with headers and a source that calls them."""
+    folder, lines = tmp_path_factory.mktemp("int8"), []
+    for name, (_, whole, X) in networks.items():
+        (folder / f"{name}.h").write_bytes(c_header.quantized(whole, hard(X)[-16:], name, {}))
+        call = f"void rows_{name}(const float *x, float *y, int32_t n)"
+        lines += [f'#include "{name}.h"', f"{call};", f"{call}\n{{\n    {name}_predict_rows(x, y, n);\n}}"]
+        if whole.computation.decision.kind not in (NUMBERS, LABELS):
+            call = f"int32_t class_{name}(const float *x)"
+            lines += [f"{call};", f"{call}\n{{\n    return {name}_classify(x);\n}}"]
+    (folder / "all.c").write_text("\n".join(lines) + "\n")
+    tests = ["#include <stdio.h>"]
+    for name in networks:
+        tests += [
+            f"#define {name.upper()}_SELFTEST",
+            f"#define main main_{name}",
+            f'#include "{name}.h"',
+            "#undef main",
+        ]
+    calls = " | ".join(f"main_{name}()" for name in networks)
+    (folder / "tests.c").write_text("\n".join([*tests, f"int main(void)\n{{\n    return {calls};\n}}\n"]))
+    return folder
+
+
+ALLOWED = r"__aeabi_(lmul|llsl|llsr|lasr|uidiv|idiv|uidivmod|idivmod|lcmp|ldivmod|uldivmod)|memcpy|memset"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*COMPILERS, "Cortex-M0"])
+def test_no_warning_and_no_float(name, sources, tmp_path):
+    """Every warning is an error; nothing is needed but what integers of 64 bits take on a CPU that has not got them."""
+    if name == "Cortex-M0":
+        command = compiler("arm-none-eabi-gcc")
+        command = [each for each in command if each not in CORTEX] + SOFT
+    else:
+        command = compiler(name)
+    run(*command, "-Os", "-c", sources / "all.c", "-o", tmp_path / "all.o")
+    nm = compiler("arm-none-eabi-nm" if name.startswith(("arm", "Cortex")) else "nm")
+    symbols = [line.split()[-2:] for line in run(*nm, tmp_path / "all.o").splitlines()]
+    allowed = "TtrRd" if name == "tcc" else "TtrR"
+    left = [symbol for kind, symbol in symbols if kind not in allowed and not symbol.startswith("$")]
+    assert [symbol for symbol in left if name != "Cortex-M0" or not re.fullmatch(ALLOWED, symbol)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["gcc", "g++", "sanitizers", "Cortex-M4"])
+def test_the_same_bits_on_other_machines(way, sources, networks, tmp_path):
+    """All self tests, whose outputs are compared bit for bit."""
+    name, options = {
+        "gcc": ("gcc", ["-O3"]),
+        "g++": ("g++", ["-O2"]),
+        "sanitizers": ("gcc", ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
+        "Cortex-M4": ("arm-none-eabi-gcc", ["-Os"]),
+    }[way]
+    said = ran(name, options, sources / "tests.c", tmp_path, sources)
+    assert len(re.findall(r"^16 rows, largest error 0, 0 ulp, 0 labels differ$", said, re.M)) == len(networks)
+
+
+def test_flash_on_a_cortex_m4(tmp_path):
+    """At most 5 KB of 64-32-10, decisions included."""
+    model = Model([64, Dense(32, "tanh"), Dense(10, "softmax")], loss="cross_entropy", rng=0)
+    X = rng.uniform(0, 16, (100, 64))
+    model.export(tmp_path / "net.h", quantize="int8", calibrate=X, least_agreement=0)
+    (tmp_path / "net.c").write_text(
+        '#include "net.h"\nint32_t classify(const float *x) { return net_classify(x); }\n'
+        "void predict(const float *x, float *y) { net_predict(x, y); }\n"
+    )
+    run(*compiler("arm-none-eabi-gcc"), "-Os", "-c", "net.c", "-o", "net.o", cwd=tmp_path)
+    text, data, bss = map(int, run("arm-none-eabi-size", tmp_path / "net.o").splitlines()[1].split()[:3])
+    assert (data, bss) == (0, 0)
+    assert text <= 5 * 1024
+
+
+# ---- ONNX ----
+
+
+def onnx_values(content, X):
+    """By the names of operators: what all nodes of a file give for rows, by ONNX Runtime."""
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    names = [node.output[0] for node in model.graph.node if node.op_type in ("QuantizeLinear", "Gemm")]
+    for name in names:
+        if name not in {each.name for each in model.graph.output}:
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, {"X": X}), strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_onnx_has_the_same_integers(name, tmp_path):
+    """Within one; nearly all are equal. The file verifies itself, by ONNX Runtime as it comes."""
+    from fastnn.exchange import onnx_file
+
+    how = CASES[name]
+    _, whole, X = network(*how)
+    if any(layer.step is not None and layer.step.own is not None for layer in whole.layers):
+        expressions = {"bent": "s = Sin(x) c = Constant<value = float {0.1}>() t = Mul(x, c) y = Add(s, t)"}
+    else:
+        expressions = {}
+    content = onnx_file.quantized(whole, X, "net", expressions)
+    values, integers = onnx_values(content, X), whole.integers(X)
+    found = [each for each in values.values() if each.dtype == np.int8]
+    kept = [found[0]]
+    place = 1
+    for layer in whole.layers[:-1]:
+        place += 1 if layer.sums is not None else 0
+        kept.append(found[place])
+        place += 1
+    for each, expected in zip(kept, integers[:-1], strict=True):
+        apart = np.abs(each.astype(int) - expected)
+        assert apart.max() <= 1 or "step" in name or name == "deep"  # a sum that is 0 here may be 1e-9 there
+        assert (apart > 0).mean() < 0.01
+    (tmp_path / "net.onnx").write_bytes(content)
+    verified = fastnn.verify(tmp_path / "net.onnx")
+    assert verified.passed
+    assert verified.rows == 16
+
+
+def test_onnx_of_an_estimator(tmp_path):
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    classifier, X = estimator()
+    path = tmp_path / "iris.onnx"
+    report = classifier.export(path, quantize="int8", calibrate=X)
+    assert report.agreement >= 0.99
+    assert fastnn.verify(path).passed
+    from fastnn.exchange import onnx_file
+
+    found = onnx_file.run(path, X)
+    assert (found["label"] == classifier.predict(X)).mean() >= 0.99
+    assert np.abs(found["probabilities"] - classifier.predict_proba(X)).max() < 0.05
