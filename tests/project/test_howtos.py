@@ -16,7 +16,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+import fastnn
 
 from .test_docs import BLOCKS, ROOT, execute, same_output
 
@@ -53,7 +57,7 @@ def shell(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     if NODE_MODULES.is_dir():
         Path("node_modules").symlink_to(NODE_MODULES)
-    paths = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    paths = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     paths["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def run(text):
@@ -113,3 +117,36 @@ def test_section(page, heading, shell):
     needed = SECTIONS[page, heading]
     skip_without("bash", *needed)
     run_section(page, heading, shell)
+
+
+def passengers(n, seed, ports):
+    """A table of text and gaps, as of the Titanic."""
+    rng = np.random.default_rng(seed)
+    found = {
+        "pclass": rng.choice([1, 2, 3], n),
+        "sex": rng.choice(["male", "female"], n).astype(object),
+        "age": rng.uniform(1, 70, n).round(1),
+        "fare": rng.gamma(2, 20, n).round(2),
+        "embarked": rng.choice(ports, n).astype(object),
+    }
+    sure = 2 * (found["sex"] == "female") - 0.6 * found["pclass"] - 0.02 * found["age"] + rng.normal(0, 0.5, n)
+    found["survived"] = np.where(sure > np.median(sure), "yes", "no")
+    frame = pd.DataFrame(found)
+    frame.loc[::5, "age"], frame.loc[3::17, "embarked"], frame.loc[7::31, "sex"] = np.nan, None, None
+    return frame
+
+
+@pytest.mark.slow
+def test_from_a_table_to_c(shell):
+    """The program and Python predict the same of each row, those with gaps and with an unknown port among them."""
+    skip_without("bash", "cc")
+    old, new = passengers(600, 0, ["C", "Q", "S"]), passengers(400, 1, ["C", "Q", "S", "unknown"])
+    old.to_csv("titanic.csv", index=False)
+    new.drop(columns="survived").to_csv("new.csv", index=False)
+    run_section("command-line", "From a table to C", shell)
+    expected = fastnn.load("titanic.safetensors").predict(pd.read_csv("new.csv"))
+    assert shell("./titanic < new.csv").split() == ["prediction", *expected]
+    assert 0.7 < (expected == new["survived"]).mean() < 1
+    path = ROOT / "docs" / "command-line.md"
+    commands = [text for language, text in blocks(path.stem, "From a table to C")[0] if language == "sh"]
+    assert [len(each.splitlines()) for each in commands] == [5]
