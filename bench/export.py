@@ -2,7 +2,8 @@
 
 64-32-10 (tanh, then softmax), float32, with random parameters, on one CPU and one thread:
 
-- in C the header, XX
+- in C the header, beside emlearn's of the same parameters, which it prints with six decimals; gcc compiles both,
+  without -ffast-math;
 - in ONNX Runtime the ONNX file, beside skl2onnx's of scikit-learn's MLPClassifier with the same parameters;
 - in node the JavaScript module, beside the ONNX file in onnxruntime-web;
 - in NumPy the Python file.
