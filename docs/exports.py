@@ -23,7 +23,7 @@ import fastnn
 from fastnn.settings.layers import HIDDEN
 
 PAGE = Path(__file__).with_name("export.md")
-BEGIN, END = "<!-- written by docs/exports.py -->\n", "<!-- until here -->\n"
+BEGIN, END = "<!-- written by docs/exports.py -->\n\n", "\n<!-- until here -->\n"
 COLUMNS = [(suffix, dtype) for suffix in (".onnx", ".h", ".mjs", ".py") for dtype in ("float32", "float64")]
 LEAST = {"float32": 1e-7, "float64": 1e-16}  # smaller errors are shown as this
 N_INPUTS, N_ROWS, N_TRAINED = 6, 1000, 300
