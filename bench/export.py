@@ -275,15 +275,16 @@ class Sides:
         """The ONNX file."""
         import onnxruntime
 
-        self.runtime = size_of(Path(onnxruntime.__file__).parent)
-        self.found["ONNX Runtime", "fastnn"] = self.of_python(self.export("fastnn_net.onnx"), self.runtime)
+        runtime = size_of(Path(onnxruntime.__file__).parent)
+        self.found["ONNX Runtime", "fastnn"] = self.of_python(self.export("fastnn_net.onnx"), runtime)
 
     def skl2onnx(self):
         """That of skl2onnx."""
-        if ("ONNX Runtime", "fastnn") not in self.found:
+        ours = self.found.get(("ONNX Runtime", "fastnn"))
+        if ours is None:
             raise ChildProcessError("there is no ONNX Runtime")
         _ran(self.options.skl2onnx, "-c", SKL2ONNX, cwd=self.folder)
-        self.found["ONNX Runtime", "skl2onnx"] = self.of_python(self.folder / "skl2onnx_net.onnx", self.runtime)
+        self.found["ONNX Runtime", "skl2onnx"] = self.of_python(self.folder / "skl2onnx_net.onnx", ours.runtime)
 
     def of_node(self, path, runtime=None):
         """The side of a file that node runs."""
