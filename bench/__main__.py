@@ -18,7 +18,7 @@ QUESTIONS = {
     "groups": "How long does a network for each of 100,000 groups take, and an ensemble, and in what memory?",
     "training": "What does each activation, loss, optimizer and rule cost?",
     "calls": "What does a small call cost, and the first fit of a process?",
-    "export": "How long does an exported C header take for a row beside emlearn's, and how large is it?",
+    "export": "How long do exported files take for a row, beside what others write, and how large are they?",
     "outside": "What do a minibatch of PPO and derivatives by the inputs cost, here and in PyTorch?",
     "threads": "What does a second thread give, alone and beside a busy loop?",
     "steps": "Where does the time of a training step go, and which orientation is faster?",

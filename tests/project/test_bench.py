@@ -328,8 +328,8 @@ ANSWERS = {  # what each line of a table is, by its command
     r"|predict [\d-]+, (10,000|1) rows, [a-z ]+ +\d+\.\d us +\d+\.\d\d|10 networks, .* \d\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
-    "export --flags O3": r"gcc +header .*|-O3 +\w+ +[1-9]\d* +\d+\.\d\d +\d.*|Cortex-M4, -Os .* target 10869"
-    r"|\w+ +[1-9]\d*( +\d+){2}|without sizes: .*|",
+    "export --flags O3": r"run by +written by .*|[\w -]+( +[\d.e+]+ +\d+\.\d\d){2} +\S+e-0\d +[\d,]+ +[\d,-]+"
+    r"|Cortex-M4, -Os .* target 10869|\w+ +[1-9]\d*( +\d+){2}|without \w[\w -]*: .*|",
     "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
     "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
     "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 epoch +[1-9].*|  its engine / it +1.00",
@@ -810,12 +810,41 @@ def test_the_time_to_an_accuracy(monkeypatch):
     assert "fastnn" in found
 
 
-def test_headers_that_differ_from_the_model_are_an_error():
+def test_exported_files_that_differ_from_the_model_are_an_error():
     expected = np.full((2, 3), 0.5)
     assert export.check("fastnn", np.full(6, 0.5 + 1e-7), expected) == pytest.approx(1e-7)
-    for wrong in (0.6, np.nan):
-        with pytest.raises(ArithmeticError, match="the outputs of fastnn's header differ from the model's by"):
+    assert export.check("emlearn", np.full(6, 0.5 + 1e-5), expected) == pytest.approx(1e-5)
+    for wrong in (0.5 + 1e-5, np.nan):
+        with pytest.raises(ArithmeticError, match="the outputs of fastnn's file differ from the model's by"):
             export.check("fastnn", np.full(6, wrong), expected)
+
+
+def test_figures_of_exported_files(tmp_path, capsys):
+    """Of programs that say what they took: medians of the rounds, and ratios to the first of those run alike."""
+    sides, expected = {}, np.array([[0.25, 0.75]])
+    taken = [("C", "fastnn", 1e-6, 2e-3), ("C", "emlearn", 3e-6, 1e-3), ("node", "fastnn", 5e-6, 4e-3)]
+    for *name, row, rows in taken:
+        file = tmp_path / f"{name[1]}.file"
+        file.write_bytes(bytes(1234))
+        said = f"print({row}, {rows}, 0.25, 0.75 + {1e-7 if name[0] == 'node' else 0})"
+        sides[tuple(name)] = export.Side([sys.executable, "-c", said], file, 7000000 if name[0] == "node" else None)
+    export.print_times(tmp_path, sides, expected, 2, 0.0)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert lines == [
+        ["C", "fastnn", "1", "1.00", "2e+03", "1.00", "0.0e+00", "1,234", "-"],
+        ["C", "emlearn", "3", "3.00", "1e+03", "0.50", "0.0e+00", "1,234", "-"],
+        ["node", "fastnn", "5", "1.00", "4e+03", "1.00", "1.0e-07", "1,234", "7,000,000"],
+    ]
+
+
+def test_what_is_absent_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    model, _ = export.network(tmp_path)
+    _, options = parsed(["export", "--emlearn", "no-python", "--skl2onnx", "no-python", "--web", str(tmp_path)])
+    assert {name for _, name in export.Sides(tmp_path, model, options).found} == {"fastnn"}
+    said = capsys.readouterr().out
+    for name in ("emlearn", "skl2onnx", "node", "onnxruntime-web"):
+        assert re.search(f"^without {name}: .", said, re.M), name
 
 
 def test_the_table_of_fann_has_a_line_for_each_way(tmp_path, capsys):

@@ -164,13 +164,23 @@ def test_page_has_blocks(page):
     assert BLOCKS[page]
 
 
+def prose(page: Path) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, by GitHub's rule for anchors."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_within_a_page(page):
-    """`[text](#some-heading)` names a heading of the page, by GitHub's rule for anchors."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    headings = re.findall(r"^#+ (.*)$", text, re.M)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
+def test_links_to_headings(page):
+    """`[text](#some-heading)` names a heading of the page, `[text](other.md#some-heading)` one of another page."""
+    for other, anchor in re.findall(r"\]\(([\w/.-]*)#([^)]*)\)", prose(page)):
+        if not other.startswith("http"):
+            assert anchor in anchors((page.parent / other).resolve() if other else page), f"{other}#{anchor}"
 
 
 @pytest.mark.parametrize("batch_size", [8, 16])
