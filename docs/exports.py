@@ -25,7 +25,8 @@ from fastnn.settings.layers import HIDDEN
 PAGE = Path(__file__).with_name("export.md")
 BEGIN, END = "<!-- written by docs/exports.py -->\n\n", "\n<!-- until here -->\n"
 COLUMNS = [(suffix, dtype) for suffix in (".onnx", ".h", ".mjs", ".py") for dtype in ("float32", "float64")]
-LEAST = {"float32": 1e-7, "float64": 1e-16}  # smaller errors are shown as this
+COLUMNS += [(".onnx", "int8"), (".h", "int8")]
+LEAST = {"float32": 1e-7, "float64": 1e-16, "int8": 1e-3}  # smaller errors are shown as this
 N_INPUTS, N_ROWS, N_TRAINED = 6, 1000, 300
 rng = np.random.default_rng(0)
 
@@ -331,9 +332,11 @@ def apart(found, expected):
     return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
 
 
-def measured(case, suffix, folder):
+def measured(case, suffix, dtype, folder):
     """The error of a case in a format, or the reason why the format refuses it."""
     path, options = Path(folder, f"net{suffix}"), dict(case.options)
+    if dtype == "int8":
+        options |= {"quantize": "int8", "calibrate": case.X, "least_agreement": 0}
     if "expressions" in options:
         options["expressions"] = {OWN.name: options["expressions"][suffix]}
     try:
@@ -343,7 +346,7 @@ def measured(case, suffix, folder):
     if not fastnn.verify(path).passed:
         raise AssertionError(f"{path} does not pass its own rows")
     outputs, predictions = RUNNERS[suffix](path, case)
-    if case.predictions is not None and predictions != case.predictions.tolist():
+    if dtype != "int8" and case.predictions is not None and predictions != case.predictions.tolist():
         raise AssertionError(f"{path} gives other labels")
     return apart(outputs, case.outputs)
 
@@ -357,10 +360,10 @@ def figures():
             with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
                 warnings.simplefilter("ignore")  # a few epochs are not enough to converge
                 with contextlib.redirect_stdout(io.StringIO()):  # what a file prints
-                    of_dtype = {dtype: made(dtype) for dtype in LEAST}
+                    of_dtype = {dtype: made(dtype) for dtype in ("float32", "float64")}
                     for suffix, dtype in COLUMNS:
-                        case = of_dtype[dtype]
-                        row[suffix, dtype] = None if case is None else measured(case, suffix, folder)
+                        case = of_dtype["float32" if dtype == "int8" else dtype]
+                        row[suffix, dtype] = None if case is None else measured(case, suffix, dtype, folder)
             print(f"{group}, {name}: {[*row.values()]}", file=sys.stderr)
     return found
 
@@ -373,7 +376,9 @@ def cell(value, dtype, reasons):
         reasons.setdefault(value, len(reasons) + 1)
         return f"no ({reasons[value]})"
     digits, exponent = f"{max(value, LEAST[dtype]):.2e}".split("e")
-    return f"{math.ceil(float(digits)) * 10.0 ** int(exponent):.0e}".replace("e-0", "e-")  # rounded up
+    return f"{math.ceil(float(digits)) * 10.0 ** int(exponent):.0e}".replace("e-0", "e-").replace(
+        "e+00", ""
+    )  # rounded up
 
 
 def text(found):

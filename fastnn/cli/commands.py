@@ -126,6 +126,10 @@ def _export(command: argparse.ArgumentParser) -> None:
     add("output", metavar="OUT", help="the file to write, which ends in .onnx, .h, .mjs or .py")
     add("--labels", metavar="LABELS", type=_names, help="names of the classes of a network, with commas between them")
     add("--rows", metavar="DATA", help="a table whose first 16 rows are the self test of the file; default: random")
+    add("--quantize", choices=["int8"], help="compute with integers, in .h and .onnx; needs --calibrate")
+    add("--calibrate", metavar="DATA", help="a table, such as that of training, whose values the integers hold")
+    help_ = "which share of its predictions integers must keep, from 0 to 1; default: 0.98"
+    add("--least-agreement", metavar="SHARE", type=_share, default=0.98, help=help_)
     add("--separator", metavar="CHARACTER", help="between the fields of a CSV file; default: a comma")
     add("--name", metavar="NAME", help="what functions in the file are called; default: the name of OUT")
 
@@ -226,6 +230,14 @@ def _coverage(text: str) -> float:
     expected = "a number above 0 and below 1"
     value = _number(text, expected)
     if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    expected = "a number from 0 to 1"
+    value = _number(text, expected)
+    if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
     return value
 

@@ -305,12 +305,12 @@ def quantized(computation: Computation, calibrate: Any, least_agreement: float) 
 
     Raises ValueError for what int8 cannot hold, and where predictions agree less than `least_agreement`.
     """
+    shift, scale, found = _chain(computation)
     X = np.asarray(calibrate)
     expected = f"calibrate must have shape (n, {computation.n_inputs}) with n >= {FEWEST_ROWS}"
     if X.ndim != 2 or len(X) < FEWEST_ROWS:
         raise ValueError(f"{expected}, got {X.shape}")
     X = arrays.parameters("calibrate", X, (len(X), computation.n_inputs), "float64")
-    shift, scale, found = _chain(computation)
     values = computation.values(X, "float64")
     inputs = _inputs(computation, X, values[-1], found[0][0].operands["weight"].astype(np.float64) * scale)
     layers = list[Layer]()

@@ -329,7 +329,8 @@ ANSWERS = {  # what each line of a table is, by its command
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
     "export --flags O3": r"run by +written by .*|[\w -]+( +[\d.e+]+ +\d+\.\d\d){2} +\S+e-0\d +[\d,]+ +[\d,-]+"
-    r"|Cortex-M4, -Os .* target 10869|\w+ +[1-9]\d*( +\d+){2}|without \w[\w -]*: .*|",
+    r"|Cortex-M4, -Os .* target 10869|\w+ +[1-9]\d*( +\d+){2}|without \w[\w -]*: .*|"
+    r"|the same class( +\w+){5}|\w+( +(R2 )?[\d.]+, [\d.]+){5}",
     "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
     "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
     "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 epoch +[1-9].*|  its engine / it +1.00",
@@ -341,7 +342,7 @@ MARKS = {
     "threads": TWO_CPUS,
     "search": pytest.mark.slow,
     "groups": pytest.mark.slow,
-    "export": pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),
+    "export": [pytest.mark.slow, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")],
 }
 
 

@@ -928,9 +928,26 @@ def test_rows_with_text_and_dates_are_the_self_test(networks, capsys):
     assert ran(capsys, "verify", "net.mjs")[0] == 0
 
 
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang", "tcc"))), reason="there is no C compiler")
+def test_integers(networks, capsys):
+    """The report goes to standard error."""
+    how = ["--quantize", "int8", "--calibrate", "rows.csv", "--least-agreement", "0.5"]
+    code, out, err = ran(capsys, "export", "model.safetensors", "net.h", *how)
+    assert (code, out) == (0, "")
+    lines = err.splitlines()
+    assert lines[0].split() == ["layer", "error", "clipped", "agreement"]
+    assert lines[-1] == "fastnn: the network is in net.h"
+    assert "multiply-adds a row, int8." in Path("net.h").read_text()
+    assert ran(capsys, "verify", "net.h")[0] == 0
+    code, out, err = ran(capsys, "export", "model.safetensors", "other.h", "--calibrate", "rows.csv")
+    assert (code, out, err) == (2, "", "fastnn: error: --calibrate goes with --quantize\n")
+    assert not Path("other.h").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["export", "model.safetensors", "net.h", "--quantize", "int8"], "calibrate must be rows of inputs"),
         (["export", "model.safetensors", "net.txt"], "path must end in one of .onnx, .h, .mjs, .py, got 'net.txt'"),
         (["export", "model.safetensors", "no/net.py"], "path must lie in a folder that exists, got 'no/net.py'"),
         (["export", "missing.safetensors", "net.py"], "there is no file missing.safetensors"),
