@@ -17,7 +17,7 @@ from ..data import arrays
 from . import integer_steps
 from .computation import INPUTS, LABELS, NUMBERS, OWN, Computation, Step
 from .integer_steps import LEAST, MOST, UNIT
-from .self_test import ROWS, SelfTest
+from .self_test import ROWS, SelfTest, matrix
 
 Array = NDArray[Any]
 
@@ -277,7 +277,9 @@ class Quantized:
 
         Where they are not computed exactly, rows are taken in which no number lies between two integers.
         """
-        X = np.asarray(X, np.float32)
+        n = self.computation.n_inputs
+        X = matrix("rows", X, n)
+        X = arrays.parameters("rows", X, (len(X), n), "float32")
         if not exactly:
             order = np.argsort(-self._distances(X), kind="stable")
             far = int((self._distances(X) > TIE).sum())
@@ -306,11 +308,9 @@ def quantized(computation: Computation, calibrate: Any, least_agreement: float) 
     Raises ValueError for what int8 cannot hold, and where predictions agree less than `least_agreement`.
     """
     shift, scale, found = _chain(computation)
-    X = np.asarray(calibrate)
-    expected = f"calibrate must have shape (n, {computation.n_inputs}) with n >= {FEWEST_ROWS}"
-    if X.ndim != 2 or len(X) < FEWEST_ROWS:
-        raise ValueError(f"{expected}, got {X.shape}")
-    X = arrays.parameters("calibrate", X, (len(X), computation.n_inputs), "float64")
+    n = computation.n_inputs
+    X = matrix("calibrate", calibrate, n, FEWEST_ROWS)
+    X = arrays.parameters("calibrate", X, (len(X), n), "float64")
     values = computation.values(X, "float64")
     inputs = _inputs(computation, X, values[-1], found[0][0].operands["weight"].astype(np.float64) * scale)
     layers = list[Layer]()

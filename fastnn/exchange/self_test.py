@@ -40,10 +40,7 @@ class SelfTest:
         elif rows is None:
             given = _drawn(computation)
         else:
-            found = np.asarray(rows)
-            if found.ndim != 2 or not len(found):
-                raise ValueError(f"rows must have shape (n, {n}) with at least one row, got {found.shape}")
-            given = found[:ROWS]
+            given = matrix("rows", rows, n)[:ROWS]
             if not computation.inputs:  # else NaN is a missing value
                 given = arrays.parameters("rows", given, (len(given), n), dtype)
         inputs = np.ascontiguousarray(given, computation.input_dtype)
@@ -52,6 +49,14 @@ class SelfTest:
             apart = np.abs(rounded - exact) / np.maximum(np.abs(exact), 1)  # what rounding does in any order of sums
             outputs = exact.astype(dtype)
         return cls(inputs, outputs, computation.predictions(outputs), max(TOLERANCE[dtype], 4 * float(apart.max())))
+
+
+def matrix(name: str, X: Any, n_inputs: int, fewest: int = 1) -> NDArray[Any]:
+    """Rows that the user gives as an array (n, n_inputs); raises where they are too few."""
+    found = np.asarray(X)
+    if found.ndim != 2 or found.shape[1] != n_inputs or len(found) < fewest:
+        raise ValueError(f"{name} must have shape (n, {n_inputs}) with n >= {fewest}, got {found.shape}")
+    return found
 
 
 def _drawn(computation: Computation) -> NDArray[np.float64]:

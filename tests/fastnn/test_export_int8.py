@@ -378,8 +378,12 @@ def test_wrong_arguments(tmp_path):
         ({"calibrate": X}, "calibrate is for quantize='int8', got quantize=None"),
         ({"quantize": "int8", "calibrate": X[:19]}, r"calibrate must have shape \(n, 7\) with n >= 20, got \(19, 7\)"),
         ({"quantize": "int8", "calibrate": X[:, 0]}, r"calibrate must have shape \(n, 7\) with n >= 20, got \(300,\)"),
-        ({"quantize": "int8", "calibrate": X[:, :3]}, r"calibrate must have shape \(300, 7\), got \(300, 3\)"),
+        (
+            {"quantize": "int8", "calibrate": X[:, :3]},
+            r"calibrate must have shape \(n, 7\) with n >= 20, got \(300, 3\)",
+        ),
         ({"quantize": "int8", "calibrate": X * np.nan}, "calibrate must be finite"),
+        ({"quantize": "int8", "calibrate": X, "rows": X[:, :2]}, r"rows must have shape \(n, 7\) with n >= 1, got"),
         ({"quantize": "int8", "calibrate": X, "least_agreement": 2}, "least_agreement must be .*, got 2"),
     ):
         with pytest.raises(ValueError, match=told):

@@ -363,7 +363,7 @@ def test_rows_that_are_wrong(tmp_path):
     for rows, told in (
         (frame.drop(columns="town"), "rows must have the columns of the training, got none called 'town'"),
         (frame.assign(area="x"), "column 'area' of rows must hold numbers, got 'x' in row 0"),
-        (frame[:0], r"rows must have shape \(n, 9\) with at least one row, got \(0, 9\)"),
+        (frame[:0], r"rows must have shape \(n, 9\) with n >= 1, got \(0, 9\)"),
         (frame.to_numpy()[:, :3], "rows must have 10 columns, as in training, got 3"),
     ):
         with pytest.raises(ValueError, match=told):
