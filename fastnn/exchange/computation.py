@@ -70,11 +70,12 @@ class Input:
     """A column of a table: in the matrix that steps read it is a number, NaN where a value is missing.
 
     The number of a truth value is 0 or 1, of a date its days since 1970, of a time delta its seconds, of a category its
-    place among `values`, counted from 1, and 0 for another one.
+    place among `values`, counted from 1, and 0 for another one. Files that read values themselves refuse another one of
+    a known category, and a missing one where that is not known.
     """
 
     name: str
-    kind: str  # "number", "boolean", "date", "duration" or "category"
+    kind: str  # "number", "boolean", "date", "duration", "category", "known category", "known category or nothing"
     values: tuple[Any, ...] = ()  # all strings, or all numbers
     key: str | int = ""  # what finds the column: its name in training, or its position where columns had no names
 

@@ -57,7 +57,7 @@ class SelfTest:
 def _drawn(computation: Computation) -> NDArray[np.float64]:
     found = np.random.default_rng(0).standard_normal((ROWS, computation.n_inputs))
     for step in computation.steps:
-        if step.function == "shifted":
+        if step.function == "shifted" and step.reads == (INPUTS,):
             scale = step.operands["scale"].astype(np.float64)
             shift = step.operands["high"] + step.operands["low"].astype(np.float64)
             return found / np.where(scale == 0, 1, scale) + shift
@@ -75,6 +75,8 @@ def _drawn_table(computation: Computation) -> NDArray[np.float64]:
     for j, each in enumerate(computation.inputs):
         if each.kind in ("boolean", "category"):
             found[:, j] = rng.integers(0, max(2, len(each.values) + 1), ROWS)
+        elif each.values:
+            found[:, j] = rng.integers(1, len(each.values) + 1, ROWS)
         elif each.kind == "date":
             found[:, j] = rng.uniform(0, YEARS * DAYS, ROWS)  # where all dates have one year
     for i, step in enumerate(computation.steps, 1):
@@ -84,7 +86,14 @@ def _drawn_table(computation: Computation) -> NDArray[np.float64]:
             found[:, dates[step.reads[0]]] = (_around(step, rng) - 1970) * DAYS
         elif step.function == "numbers" and step.reads == (INPUTS,):
             found[:, step.operands["column"]] = _around(step, rng)
-    found[rng.random(found.shape) < MISSING] = np.nan
+        elif step.function == "shifted_columns":
+            which, shift, scale = (step.operands[name] for name in ("which", "shift", "scale"))
+            found[:, which] = shift + rng.standard_normal((ROWS, len(which))) / np.where(scale == 0, 1, scale)
+    missing = rng.random(found.shape) < MISSING
+    for j, each in enumerate(computation.inputs):  # and where a missing value gives no NaN
+        row = np.where(np.arange(len(computation.inputs)) == j, np.nan, found[:1])
+        missing[:, j] &= each.kind != "known category" and not np.isnan(computation.outputs(row)).any()
+    found[missing] = np.nan
     return found
 
 

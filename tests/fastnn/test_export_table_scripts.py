@@ -25,6 +25,7 @@ from fastnn.exchange.describing import add_table, computation_of, matrix_of
 from fastnn.exchange.numpy_tables import matrix
 from fastnn.exchange.self_test import SelfTest
 
+from .exports import numbers
 from .test_export_computation import fitted_to_table, new_rows, table
 
 rng = np.random.default_rng(0)
@@ -89,6 +90,7 @@ def of_columns():
         ("numbers", 1, {**how, "cuts": cuts[:0], "edges": cuts[:0]}),
         ("numbers", 2, {**how, "cuts": cuts, "edges": cuts[:0]}),
         ("numbers", 5, {**how, "cuts": cuts, "edges": cuts[[0, 3, 5, 8]]}),
+        ("shifted_columns", 3, {"which": np.array([3, 0, 3]), "shift": 1e6 * numbers(3), "scale": numbers(3)}),
         ("contrast", 1, {"column": 2, "low": 1.0, "high": 2.0}),
         ("one_hot", 3, {"column": 2, "places": np.array([1.0, 2.0, 0.0])}),
         ("codes", 1, {"column": 2}),
