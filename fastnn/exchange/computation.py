@@ -172,6 +172,13 @@ class Steps:
         assert sorted(names) == sorted(found), function
         return self._append(Step(function, reads, self.widths[reads[0]] if width is None else width, found))
 
+    def shift(self, read: int, shift: NDArray[np.float64], scale: NDArray[np.float64]) -> int:
+        """Add (x - shift) * scale, each (width,), where that changes something: the shift is in two numbers."""
+        if not shift.any() and (scale == 1).all():
+            return read
+        high = shift.astype(self.dtype)
+        return self.add("shifted", read, high=high, low=shift - high, scale=scale)
+
     def activate(self, activation: str | Activation, read: int) -> int:
         """Add an activation."""
         if activation == "identity":

@@ -12,7 +12,7 @@ from ..checks import file_paths
 from ..checks.scalars import shown
 from ..files import storage
 from .computation import Computation
-from .describing import computation_of, matrix_of
+from .describing import computation_of, rows_of
 from .self_test import SelfTest, name_of
 
 # By the suffix of a path: the module here whose `written(computation, test, name, expressions)` gives the bytes, and
@@ -61,8 +61,8 @@ def export(
     path = file_paths.path(path)
     form = format_of(path)
     computation = computation_of(what, labels)
-    if computation.inputs and rows is not None:
-        rows = matrix_of(what.table_, rows, "rows")
+    if rows is not None:
+        rows = rows_of(what, computation, rows)
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))
