@@ -61,16 +61,16 @@ def from_sklearn(fitted: Any, *, loss: AnyLoss | None = None, rng: Any = None) -
     for each in steps:
         pipelines.check_fitted(*each)
     network = Imported(last.n_features_in_)
-    for path, step in steps[:-1]:
+    for inner, step in steps[:-1]:
         try:
             _add_scaler(network, step)
         except Unfit as error:
-            raise pipelines.refused(path, step, error) from None
+            raise pipelines.refused(inner, step, error) from None
     ((architecture, tensors),) = networks_of(ours(last))
-    for layer, found in zip(architecture.layers, tensors, strict=True):
-        network.add(layer, **found)
     loss = LOSSES.get(architecture.loss_name, architecture.loss) if loss is None else loss
     try:
+        for layer, found in zip(architecture.layers, tensors, strict=True):
+            network.add(layer, **found)
         model = network.model(None, loss, architecture.dtype, rng)
     except Unfit as error:
         raise pipelines.refused(path, last, error) from None

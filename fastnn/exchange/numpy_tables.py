@@ -72,8 +72,10 @@ def cells(key: Any, column: Any) -> NDArray[Any]:
 
 def as_numbers(key: Any, kind: str, values: Any, reader: Any, places: list[Any]) -> NDArray[Any]:
     """Values (rows,) as numbers, NaN where one is missing."""
-    if kind == "number" and values.dtype.kind in "biuf" and not (np.abs(values) > 1e300).any():
-        return np.asarray(values, np.float64)
+    if kind == "number" and values.dtype.kind in "biuf":
+        numbers = np.asarray(values, np.float64)
+        if not (np.abs(numbers) > 1e300).any():
+            return numbers
     found = np.full(len(values), np.nan)
     what = kind if kind.startswith("known") else f"{kind} or nothing"
     for i, value in enumerate(values if values.dtype.kind in "mM" else values.tolist()):

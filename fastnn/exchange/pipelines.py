@@ -19,7 +19,7 @@ from .computation import INPUTS, Computation, Input, Steps
 from .imported import Unfit
 
 Floats = NDArray[np.float64]
-EXPECTED = "a pipeline must have steps that can be exported"
+EXPECTED = "a pipeline must have steps that fastnn has"
 LARGEST_WHOLE = 2**53  # up to which floats hold all integers
 # What a column of categories may be, the strictest one last, see `Input`.
 KINDS = ("category", "known category or nothing", "known category")
@@ -246,7 +246,7 @@ class Preparation:
                 raise Unfit("categories of a column must be all text or all numbers")
             fill = _category(column.changes[0].operands[0]) if column.changes else None
             if fill is not None and None in values:
-                raise Unfit("a missing value must be no category where gaps are filled before")
+                raise Unfit("None must be no category where NaN is filled: files do not tell them apart")
             strictness = 0 if step.handle_unknown != "error" else 1 if fill in values else 2
             kind = self._kinds.get(column.source, KINDS[0])
             self._kinds[column.source] = KINDS[max(KINDS.index(kind), strictness)]
