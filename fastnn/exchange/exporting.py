@@ -35,8 +35,9 @@ def export(
 
     Parameters
     ----------
-    what : Model, Population or fitted estimator
-        Of several networks it is the mean of the outputs.
+    what : Model, Population, fitted estimator or Pipeline
+        Of several networks it is the mean of the outputs. scikit-learn's MLPClassifier and MLPRegressor are taken too,
+        and its Pipelines of scalers, SimpleImputer, OneHotEncoder and ColumnTransformer that end in an MLP.
     path : str or path
         Ending in ".onnx" (ONNX), ".h" (C99 and C++11), ".mjs" (JavaScript) or ".py" (Python with NumPy alone).
     labels : sequence of n_classes

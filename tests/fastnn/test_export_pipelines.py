@@ -264,6 +264,23 @@ def test_a_column_that_is_read_twice(tmp_path):
     check(onto_frame(transformer).fit(X, classes(X)), X, tmp_path)
 
 
+def test_frames_between_steps(tmp_path):
+    """Columns of what another step gives, by the names that it gives them."""
+    rows = frame()
+    first = ColumnTransformer(
+        [("numbers", StandardScaler(), ["rooms", "rent"]), ("town", OneHotEncoder(sparse_output=False), ["town"])]
+    )
+    second = ColumnTransformer(
+        [("some", MinMaxScaler(), ["town__town_Oslo", "numbers__rent"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    )
+    pipeline = make_pipeline(first, second).set_output(transform="pandas")
+    pipeline.steps.append(("mlp", mlp()))
+    pipeline.fit(rows, classes(rows))
+    check(pipeline, rows, tmp_path)
+
+
 # ---- categories ----
 
 
@@ -547,7 +564,7 @@ def test_labels(kind, scaled, tmp_path):
     y = np.array(values)[np.argsort(np.argsort(X[:, 0])) * len(values) // 90]
     fitted = (make_pipeline(StandardScaler(), mlp()) if scaled else mlp()).fit(X, y)
     assert len({*fitted.predict(X).tolist()}) > 1
-    for suffix, outputs, found in of_files(fitted, X, tmp_path, verified=True):
+    for suffix, outputs, found in of_files(fitted, X, tmp_path, verified=scaled):
         np.testing.assert_allclose(outputs, fitted.predict_proba(X), 0, 1e-12)
         assert np.asarray(found).tolist() == fitted.predict(X).tolist()
         if suffix in (".py", ".onnx"):
@@ -623,7 +640,7 @@ def drawn_columns(draw, rows):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 30))])
 def test_mixtures(seed, dtype, tmp_path):
     """Random transformers of random columns of a frame or an array, on rows with gaps and unknown values."""
     draw, rows = np.random.default_rng(seed), frame()

@@ -352,6 +352,14 @@ def test_both_languages_read_the_same(tmp_path):
             assert 2 < sum(isinstance(each, list) for each in both[0]) < len(values)
 
 
+def test_numbers_of_single_precision():
+    """They are taken as they are, large ones too."""
+    given = np.array([0.1, -3e38, np.nan], np.float32)
+    np.testing.assert_array_equal(matrix({"a": given}, [("a", "number", ())], 0)[:, 0], given.astype(float))
+    with pytest.raises(ValueError, match="column 'a' must hold a number or nothing, got inf in row 1"):
+        matrix({"a": np.array([0.1, np.inf], np.float32)}, [("a", "number", ())], 0)
+
+
 def test_masked_values_are_refused():
     given = {"a": np.ma.array([1.0, 2.0], mask=[False, True])}
     with pytest.raises(ValueError, match="column 'a' must hold no masked value"):
