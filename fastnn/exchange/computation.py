@@ -176,6 +176,9 @@ class Steps:
         """Add (x - shift) * scale, each (width,), where that changes something: the shift is in two numbers."""
         if not shift.any() and (scale == 1).all():
             return read
+        largest = float(np.abs([shift, scale]).max())
+        if largest > float(np.finfo(self.dtype).max):
+            raise ValueError(f"shifts and scales of inputs must be finite in {self.dtype}, got {largest:.6g}")
         high = shift.astype(self.dtype)
         return self.add("shifted", read, high=high, low=shift - high, scale=scale)
 
