@@ -739,7 +739,7 @@ def test_columns_and_categories_that_are_refused(tmp_path):
 def test_a_scale_that_single_precision_cannot_hold(tmp_path):
     X = rng.normal(size=(60, 2)).astype(np.float32) * np.array([1, 1e-42], np.float32)
     pipeline = make_pipeline(StandardScaler(), mlp()).fit(X, classes(X))
-    with pytest.raises(ValueError, match="shifts and scales of inputs must be finite in float32, got 1"):
+    with pytest.raises(ValueError, match=r"shifts and scales of inputs must be finite in float32, got \d"):
         fastnn.export(pipeline, tmp_path / "net.py")
     assert [*tmp_path.iterdir()] == []
     fastnn.export(in_dtype(pipeline, "float64"), tmp_path / "net.py")
