@@ -281,7 +281,8 @@ class Preparation:
             if source in self._known and source in numbers:
                 path, step = self._encoders[source]
                 raise refused(path, step, f"column {name!r} must be no number for another step")
-            kind, values = self._kinds.get(source, "number"), tuple(self._known.get(source, ()))
+            values = tuple(self._known.get(source, ()))
+            kind = self._kinds[source] if values else "number"  # of one that is always missing too
             inputs.append(Input(name, kind, values, source if names is None else name))
         return {"inputs": tuple(inputs), "n_positions": self._n if names is None else 0}
 
@@ -292,20 +293,19 @@ class Preparation:
         known = {places[source]: values for source, values in self._known.items() if source in places}
         chosen = None if self._of_table else _in_matrix(steps, columns)
         parts, at = list[int](), 0
-        for is_flag, run in groupby(columns, lambda column: column.flag is not None):
-            for _, same in groupby(run, _of_flag if is_flag else _of_number):
-                group, first = list(same), at
-                at += len(group)
-                if is_flag:
-                    parts.append(_flags(steps, group, known.get(group[0].source, [])))
-                    continue
-                if chosen is None:
-                    value = _of_columns(steps, group)
-                elif len(group) == len(columns):
-                    value = chosen
-                else:
-                    value = steps.add("columns", chosen, width=len(group), which=np.arange(first, at))
-                parts.append(_changed(steps, value, [column.in_order[1:] for column in group]))
+        for _, same in groupby(columns, _alike):
+            group, first = list(same), at
+            at += len(group)
+            if group[0].flag is not None:
+                parts.append(_flags(steps, group, known.get(group[0].source, [])))
+                continue
+            if chosen is None:
+                value = _of_columns(steps, group)
+            elif len(group) == len(columns):
+                value = chosen
+            else:
+                value = steps.add("columns", chosen, width=len(group), which=np.arange(first, at))
+            parts.append(_changed(steps, value, [column.in_order[1:] for column in group]))
         return parts[0] if len(parts) == 1 else steps.add("joined", *parts, width=len(columns))
 
 
@@ -351,12 +351,9 @@ def _category(value: Any) -> Any:
 # ---- steps ----
 
 
-def _of_flag(column: Column) -> Any:
-    return column.source
-
-
-def _of_number(column: Column) -> Any:
-    return [change.function for change in column.in_order]
+def _alike(column: Column) -> Any:
+    """What columns that are made together share: flags their source, numbers the functions of their changes."""
+    return column.source if column.flag is not None else [change.function for change in column.in_order]
 
 
 def _first(columns: Sequence[Column]) -> tuple[Floats, Floats]:

@@ -88,7 +88,9 @@ def _drawn_table(computation: Computation) -> NDArray[np.float64]:
             found[:, step.operands["column"]] = _around(step, rng)
         elif step.function == "shifted_columns":
             which, shift, scale = (step.operands[name] for name in ("which", "shift", "scale"))
-            found[:, which] = shift + rng.standard_normal((ROWS, len(which))) / np.where(scale == 0, 1, scale)
+            drawn = shift + rng.standard_normal((ROWS, len(which))) / np.where(scale == 0, 1, scale)
+            tells = (shift != 0) | (scale != 1)
+            found[:, which[tells]] = drawn[:, tells]
     missing = rng.random(found.shape) < MISSING
     for j, each in enumerate(computation.inputs):  # and where a missing value gives no NaN
         row = np.where(np.arange(len(computation.inputs)) == j, np.nan, found[:1])

@@ -486,6 +486,15 @@ def test_gaps_of_categories(fill, strategy, tmp_path):
     assert kinds["town"] == ("known category or nothing" if fill == "Rome" else "category")
 
 
+def test_a_column_that_is_always_missing(tmp_path):
+    """Its encoder has one category, NaN."""
+    rows = frame().assign(empty=np.nan)
+    for handle_unknown in ("error", "ignore"):
+        columns = [("encode", OneHotEncoder(handle_unknown=handle_unknown), ["empty", "town"])]
+        pipeline = onto_frame(ColumnTransformer(columns)).fit(rows, classes(rows))
+        check(pipeline, rows, tmp_path)
+
+
 def test_an_indicator_of_text(tmp_path):
     """It comes behind the text that an encoder takes."""
     rows = with_gaps(frame())
