@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn.settings.layers import HIDDEN
@@ -119,6 +122,14 @@ def estimator(kind, classes, **how):
     return made
 
 
+def pipeline(dtype):
+    """The case of a Pipeline of a scaler and scikit-learn's MLP, which is of the dtype of its rows."""
+    X, new = rows(dtype, N_TRAINED), rows(dtype)
+    y = np.array(["low", "mïd", "high"])[X[:, :3].argmax(axis=1)]
+    found = make_pipeline(StandardScaler(), MLPClassifier(8, max_iter=3, random_state=0)).fit(X, y)
+    return Case(found, new, found.predict_proba(new), found.predict(new))
+
+
 def table(n, gap):
     """Columns of numbers, text and dates. Every seventh number and every ninth text is missing, and a town is new."""
     area, town = rng.uniform(20, 120, n).round(), rng.choice(["Bern", "Oslo", "São Paulo"], n).astype(object)
@@ -201,6 +212,7 @@ ROWS = {
     "estimator": {
         "`MLPClassifier`": estimator(fastnn.MLPClassifier, "text"),
         "`MLPRegressor`": estimator(fastnn.MLPRegressor, "numbers"),
+        "`Pipeline` of a scaler and scikit-learn's MLP": pipeline,
         "`TabularClassifier`": tabular(fastnn.TabularClassifier, classes=True),
         "`TabularRegressor`": tabular(fastnn.TabularRegressor, classes=False),
     },

@@ -72,6 +72,7 @@ _HOME = {
     "fit_groups": "group_models",
     "from_keras": "exchange.keras_import",
     "from_onnx": "exchange.onnx_reading",
+    "from_sklearn": "exchange.from_sklearn",
     "from_torch": "exchange.from_torch",
     "load": "loading",
     "load_digits": "data.idx",

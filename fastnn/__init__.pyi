@@ -15,6 +15,7 @@ from .estimators.estimators import MLPRegressor as MLPRegressor
 from .estimators.tabular import TabularClassifier as TabularClassifier
 from .estimators.tabular import TabularRegressor as TabularRegressor
 from .exchange.exporting import export as export
+from .exchange.from_sklearn import from_sklearn as from_sklearn
 from .exchange.from_torch import from_torch as from_torch
 from .exchange.keras_import import from_keras as from_keras
 from .exchange.onnx_reading import from_onnx as from_onnx

@@ -207,7 +207,14 @@ class _Trained(Saved, CallbackSupportMixin, BaseMultilayerPerceptron):
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> Any:
-        """An estimator like a fitted one of scikit-learn: it predicts the same and goes on training the same."""
+        """An estimator like a fitted one of scikit-learn: it predicts the same and goes on training the same.
+
+        Raises TypeError for what is none of scikit-learn's class. `fastnn.from_sklearn` makes a `Model` of a Pipeline.
+        """
+        original = originals.MLPClassifier if issubclass(cls, originals.MLPClassifier) else originals.MLPRegressor
+        if not isinstance(fitted, original):
+            told = "fastnn.from_sklearn makes a Model of a Pipeline"
+            raise TypeError(f"fitted must be scikit-learn's {original.__name__}, got {shown(fitted)}; {told}")
         made = cls(**fitted.get_params(deep=False))
         made.__dict__.update(copy.deepcopy(vars(fitted)))
         if hasattr(fitted, "_optimizer"):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..data.encodings import MOST_RANK
-from .c_functions import Call, Writer, in_comment, translated
+from .c_functions import Call, Writer, column, in_comment, looped, translated
 from .computation import Input, Step
 
 MISSING = "1e308"  # stands for NaN in tables, which have no constant for it
@@ -128,6 +128,8 @@ def operands(step: Step) -> dict[str, Any]:
     if step.function == "numbers":
         found["scaling"] = np.array([found.pop(each) for each in ("centre", "scale", "limit")], np.float64)
         return {name: each for name, each in found.items() if np.size(each)}
+    if step.function == "shifted_columns":
+        return found
     return {name: each.astype(np.int64) if isinstance(each, np.ndarray) else int(each) for name, each in found.items()}
 
 
@@ -145,6 +147,11 @@ def _numbers(call: Call) -> str:
     return "\n".join(lines)
 
 
+def _shifted_columns(call: Call) -> str:
+    shift, scale = call.operands["shift"], call.operands["scale"]
+    return looped(call.to, f"(real)(({column(call)} - {shift}[j]) * {scale}[j])")
+
+
 def _contrast(call: Call) -> str:
     low, high = (f"({_x(call)} == {call.operands[each]})" for each in ("low", "high"))
     return f"{call.to.at('0')} = (real)({high} - {low});"
@@ -153,6 +160,7 @@ def _contrast(call: Call) -> str:
 # By the names of `numpy_columns`.
 WRITERS = {
     "numbers": Writer(_numbers),
+    "shifted_columns": Writer(_shifted_columns),
     "contrast": Writer(_contrast),
     "one_hot": Writer(
         lambda call: f"@one_hot({_x(call)}, {call.operands['places']}, {call.to.pointer}, {call.to.width});"
@@ -172,6 +180,8 @@ _TOLD = {
     "date": "a date, in days since 1970-01-01",
     "duration": "a time delta, in seconds",
     "category": "a category, by its number: 0 for a value that is not listed",
+    "known category": "a category, by its number, never missing",
+    "known category or nothing": "a category, by its number",
 }
 
 

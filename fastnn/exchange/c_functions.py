@@ -423,10 +423,10 @@ def stated(statement: str, in_place: bool = False) -> Writer:
     return Writer(text, in_place)
 
 
-def _columns(call: Call) -> str:
+def column(call: Call) -> str:
+    """Number `which[j]` of what a step reads."""
     which = call.operands["which"]  # a table, or the first of columns that follow one another
-    column = f"{which} + j" if which.isdigit() else f"{which}[j]"
-    return looped(call.to, f"0.0 + {call.reads[0].at(column)}")
+    return call.reads[0].at(f"{which} + j" if which.isdigit() else f"{which}[j]")
 
 
 def _looked_up(call: Call) -> str:
@@ -444,7 +444,7 @@ def _mixture(call: Call) -> str:
 # see `c_memory`.
 WRITERS = {
     "shifted": each("((x - high[j]) - low[j]) * scale[j]"),
-    "columns": Writer(_columns),
+    "columns": Writer(lambda call: looped(call.to, f"0.0 + {column(call)}")),
     "looked_up": Writer(_looked_up),
     "joined": each("0.0 + x"),  # of a part; the sum keeps compilers from calling memcpy
     "dense": stated("@dense(x, n, weight, bias, to, m);"),
@@ -454,6 +454,7 @@ WRITERS = {
     "sloped": each("@either(x > 0.0, x, x * slope[j])"),
     "mean": each("x / count"),
     "clipped": each("x < least[j] ? least[j] : x > most[j] ? most[j] : x"),
+    "imputed": each("@either(x != x, fill[j], x)"),
     "deviations": each("@sqrt(@exp(x) + least)"),
     "mixture": Writer(_mixture),
     "sigmoid": each("@sigmoid(x)"),

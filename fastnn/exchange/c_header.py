@@ -77,7 +77,7 @@ class _Header(Header):
         for operand, value in operands.items():
             if not isinstance(value, np.ndarray):
                 found[operand] = str(value) if isinstance(value, int) else number(value, self.dtype)
-            elif step.function == "columns" and (np.diff(value) == 1).all():
+            elif operand == "which" and (np.diff(value) == 1).all():
                 found[operand] = str(value[0])
             else:
                 transposed = step.function == "dense" and operand == "weight"  # (fan_in, width): read from one end

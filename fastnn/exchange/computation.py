@@ -70,11 +70,12 @@ class Input:
     """A column of a table: in the matrix that steps read it is a number, NaN where a value is missing.
 
     The number of a truth value is 0 or 1, of a date its days since 1970, of a time delta its seconds, of a category its
-    place among `values`, counted from 1, and 0 for another one.
+    place among `values`, counted from 1, and 0 for another one. Files that read values themselves refuse another one of
+    a known category, and a missing one where that is not known.
     """
 
     name: str
-    kind: str  # "number", "boolean", "date", "duration" or "category"
+    kind: str  # "number", "boolean", "date", "duration", "category", "known category", "known category or nothing"
     values: tuple[Any, ...] = ()  # all strings, or all numbers
     key: str | int = ""  # what finds the column: its name in training, or its position where columns had no names
 
@@ -170,6 +171,16 @@ class Steps:
         names = list(inspect.signature(function_of(function)).parameters)[-len(found) :] if found else []
         assert sorted(names) == sorted(found), function
         return self._append(Step(function, reads, self.widths[reads[0]] if width is None else width, found))
+
+    def shift(self, read: int, shift: NDArray[np.float64], scale: NDArray[np.float64]) -> int:
+        """Add (x - shift) * scale, each (width,), where that changes something: the shift is in two numbers."""
+        if not shift.any() and (scale == 1).all():
+            return read
+        largest = float(np.abs([shift, scale]).max())
+        if largest > float(np.finfo(self.dtype).max):
+            raise ValueError(f"shifts and scales of inputs must be finite in {self.dtype}, got {largest:.6g}")
+        high = shift.astype(self.dtype)
+        return self.add("shifted", read, high=high, low=shift - high, scale=scale)
 
     def activate(self, activation: str | Activation, read: int) -> int:
         """Add an activation."""

@@ -19,26 +19,36 @@ from ..kernels.formulas.loss_functions import LEAST_VARIANCE
 from ..model import Model
 from ..population import Population
 from ..settings.layers import Architecture, BatchNorm, Dense, Embedding, LayerNorm, PReLU, Residual, Scale
+from . import pipelines
 from .computation import CLASSES, INPUTS, LABELS, NUMBERS, Computation, Decision, Input, Step, Steps
+from .pipelines import kind_of
 
 Tensors = list[dict[str, NDArray[Any]]]  # of each numbered layer, by their names
+OURS = __package__.partition(".")[0]
+# Estimators of one network or of several, and of tables, by their packages and classes.
+OF_SKLEARN = ("sklearn.MLPClassifier", "sklearn.MLPRegressor")
+ESTIMATORS = tuple(
+    f"{OURS}.{name}" for name in ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor")
+)
+TABULAR = tuple(f"{OURS}.{name}" for name in ("TabularClassifier", "TabularRegressor"))
 
 
 def computation_of(what: Any, labels: Any = None) -> Computation:
-    """The computation of a `Model`, a `Population`, whose outputs are averaged, or a fitted estimator.
+    """The computation of a `Model`, a `Population`, whose outputs are averaged, or a fitted estimator or pipeline.
 
     labels (n_classes,) name the classes of a model or a population. Raises TypeError for anything else.
     """
     if isinstance(what, (Model, Population)):
         return _of_networks(what, labels)
-    kind = type(what).__name__
     if labels is not None:
-        raise TypeError(f"labels are those of the estimator, got labels={shown(labels)} for {kind}")
-    if kind in ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor"):
-        return _of_estimator(what)
-    if kind in ("TabularClassifier", "TabularRegressor"):
+        raise TypeError(f"labels are those of the estimator, got labels={shown(labels)} for {type(what).__name__}")
+    kind = kind_of(what)
+    if kind in TABULAR:
         return _of_tabular(what)
-    raise TypeError(f"what is exported must be a Model, a Population or an estimator of fastnn, got {shown(what)}")
+    if kind in ("sklearn.Pipeline", *ESTIMATORS, *OF_SKLEARN):
+        return _of_pipeline(what)
+    expected = "a Model, a Population, an estimator of fastnn, or an MLP or a Pipeline of scikit-learn"
+    raise TypeError(f"what is exported must be {expected}, got {shown(what)}")
 
 
 # ---- layers ----
@@ -46,10 +56,7 @@ def computation_of(what: Any, labels: Any = None) -> Computation:
 
 def add_network(steps: Steps, architecture: Architecture, tensors: Tensors, read: int) -> int:
     """Add the steps of a network; gives the number of its outputs."""
-    shift, scale = architecture.affine
-    if shift.any() or (scale != 1).any():
-        high = shift.astype(steps.dtype)
-        read = steps.add("shifted", read, high=high, low=shift - high, scale=scale)
+    read = steps.shift(read, *architecture.affine)
     values = list[int]()
     for node in architecture.nodes:
         below, skipped = values[-1] if values else read, [values[i] if i >= 0 else read for i in node.kind.skips]
@@ -198,6 +205,13 @@ def _categories(steps: Steps, encoding: Categories, column: int) -> list[int]:
     return [steps.add("one_hot", INPUTS, width=width, column=column, places=places)]
 
 
+def rows_of(what: Any, computation: Computation, rows: Any) -> Any:
+    """Rows as `predict` takes them as those of a computation."""
+    if kind_of(what) in TABULAR:
+        return matrix_of(what.table_, rows, "rows")
+    return pipelines.matrix_of(computation, rows) if kind_of(what) == "sklearn.Pipeline" else rows
+
+
 def matrix_of(table: Table, X: Any, name: str = "X") -> NDArray[np.float64]:
     """The columns of a table as the matrix of inputs (rows, columns), see `Input`. Errors call X by the name."""
     n_rows, found = table.read(X, name=name)
@@ -297,26 +311,53 @@ def _in_units(steps: Steps, read: int, targets: Standardised) -> int:
     return parts[0] if len(parts) == 1 else steps.add("joined", *parts, width=len(parts))
 
 
-def _of_estimator(estimator: Any) -> Computation:
-    from ..estimators import saving
+def ours(estimator: Any) -> Any:
+    """An estimator of fastnn's own class that computes what an estimator of one network does."""
+    from ..estimators.estimators import MLPClassifier, MLPRegressor
 
+    if kind_of(estimator) not in OF_SKLEARN:
+        return estimator
+    return (MLPClassifier if kind_of(estimator) == OF_SKLEARN[0] else MLPRegressor).from_sklearn(estimator)
+
+
+def networks_of(estimator: Any) -> list[tuple[Architecture, Tensors]]:
+    """The networks of one of ESTIMATORS."""
     _, tensors, architecture = estimator._written(False)
     population = getattr(estimator, "population_", None)
-    steps = Steps(architecture.n_inputs, architecture.dtype)
-    if population is None:
-        numbered = range(len(architecture.numbered))
-        each = [{n: tensors[f"layers.{i}.{n}"] for n in ("weight", "bias")} for i in numbered]
-        found = [add_network(steps, architecture, each, INPUTS)]
-    else:
-        found = [add_network(steps, member._network.architecture, member.tensors, INPUTS) for member in population]
+    if population is not None:
+        return [(member._network.architecture, member.tensors) for member in population]
+    numbered = range(len(architecture.numbered))
+    return [(architecture, [{n: tensors[f"layers.{i}.{n}"] for n in ("weight", "bias")} for i in numbered])]
+
+
+def _of_pipeline(what: Any) -> Computation:
+    """Of a pipeline, or of an estimator of one network or of several alone."""
+    steps = list(pipelines.flattened(what))
+    if not steps or kind_of(steps[-1][1]) not in (*ESTIMATORS, *OF_SKLEARN):
+        raise pipelines.refused(*(steps or [("", what)])[-1], "the last step must be an MLP of fastnn or scikit-learn")
+    (_, first), (path, last) = steps[0], steps[-1]
+    preparation = pipelines.Preparation(getattr(first, "n_features_in_", 0), pipelines.names_of(first))
+    for each in steps[:-1]:
+        preparation.feed(*each)
+    pipelines.check_fitted(path, last)
+    preparation.check_width(path, last)
+    estimator = ours(last)
+    networks = networks_of(estimator)
+    made = Steps(preparation.n_inputs, networks[0][0].dtype)
+    read = preparation.add(made)
+    decision = _of_labels(estimator, networks[0][0])
+    outputs = _joined(made, [add_network(made, *each, read) for each in networks], decision)
+    return replace(_made(made, outputs, decision, None), **preparation.facts())
+
+
+def _of_labels(estimator: Any, architecture: Architecture) -> Decision:
+    """What the outputs of an estimator stand for."""
     gaussian = architecture.loss_name == "gaussian"
     if hasattr(estimator, "classes_"):
         several = getattr(estimator, "_label_binarizer", None)
         kind = LABELS if several is not None and several.y_type_ == "multilabel-indicator" else CLASSES
         if len(estimator.classes_) < 2:
             raise ValueError(f"an exported classifier must have two classes, got {shown(estimator.classes_)}")
-        decision = Decision(kind, np.asarray(estimator.classes_))
-    else:
-        single = estimator._one_axis if population is not None else architecture.head.units == 1
-        decision = Decision(NUMBERS, single=bool(single), deviations=gaussian)
-    return _made(steps, _joined(steps, found, decision), decision, saving.names_of(estimator))
+        return Decision(kind, np.asarray(estimator.classes_))
+    single = getattr(estimator, "_one_axis", architecture.head.units == 1)
+    return Decision(NUMBERS, single=bool(single), deviations=gaussian)

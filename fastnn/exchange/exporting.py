@@ -12,7 +12,7 @@ from ..checks import file_paths, scalars
 from ..checks.scalars import shown
 from ..files import storage
 from .computation import Computation
-from .describing import computation_of, matrix_of
+from .describing import computation_of, rows_of
 from .quantizing import QuantizationReport, Quantized, quantized
 from .self_test import SelfTest, name_of
 
@@ -40,8 +40,9 @@ def export(
 
     Parameters
     ----------
-    what : Model, Population or fitted estimator
-        Of several networks it is the mean of the outputs.
+    what : Model, Population, fitted estimator or Pipeline
+        Of several networks it is the mean of the outputs. scikit-learn's MLPClassifier and MLPRegressor are taken too,
+        and its Pipelines of scalers, SimpleImputer, OneHotEncoder and ColumnTransformer that end in an MLP.
     path : str or path
         Ending in ".onnx" (ONNX), ".h" (C99 and C++11), ".mjs" (JavaScript) or ".py" (Python with NumPy alone).
     labels : sequence of n_classes
@@ -78,6 +79,7 @@ def export(
     path = file_paths.path(path)
     form = format_of(path)
     computation = computation_of(what, labels)
+    rows, calibrate = (None if each is None else rows_of(what, computation, each) for each in (rows, calibrate))
     if quantize is not None:
         named = name_of(name, path)
         network, report = _quantized(computation, path, quantize, calibrate, least_agreement)
@@ -86,8 +88,6 @@ def export(
         return report
     if calibrate is not None:
         raise ValueError("calibrate is for quantize='int8', got quantize=None")
-    if computation.inputs and rows is not None:
-        rows = matrix_of(what.table_, rows, "rows")
     checked = _expressions(computation, expressions)
     test = SelfTest.of(computation, rows)
     storage.put(path, form.written(computation, test, name_of(name, path), checked))

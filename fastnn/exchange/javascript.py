@@ -48,6 +48,7 @@ FUNCTIONS = {
     "sloped": "(x, slope) => x.map((v, i) => (v > 0 ? v : v * slope[i]))",
     "mean": "(...x) => x[0].map((_, i) => x.reduce((sum, each) => sum + each[i], 0) / x.length)",
     "clipped": "(x, least, most) => x.map((v, i) => Math.min(Math.max(v, least[i]), most[i]))",
+    "imputed": "(x, fill) => x.map((v, i) => (Number.isNaN(v) ? fill[i] : v))",
     "deviations": "(x, least) => x.map((v) => Math.sqrt(Math.exp(v) + least))",
     "mixture": """(...x) => {
   const n = x[0].length / 2, mean = (of) => x.reduce((sum, y) => sum + of(y), 0) / x.length;
@@ -103,6 +104,7 @@ FUNCTIONS_OF_COLUMNS = {
   for (let i = 1; i < edges.length; i++) parts.push(within((v - edges[i - 1]) / (edges[i] - edges[i - 1]), 0, 1));
   return Float64Array.from(parts, (part) => (gone ? 0 : part));
 }""",
+    "shifted_columns": "(x, which, shift, scale) => Float64Array.from(which, (i, j) => (x[i] - shift[j]) * scale[j])",
     "contrast": "(x, column, low, high) => Float64Array.of((x[column] === high) - (x[column] === low))",
     "one_hot": "(x, column, places) => Float64Array.from(places, (place) => (x[column] === place ? 1 : 0))",
     "codes": "(x, column) => Float64Array.of(x[column] || 0)",
@@ -146,6 +148,8 @@ READERS = {
   return places.get(v === true ? "True" : v === false ? "False" : String(number)) ?? NaN;
 }""",
 }
+READERS["known category"] = "(v, places, ofText) => readers.category(v, places, ofText) || NaN"
+READERS["known category or nothing"] = READERS["known category"]
 READ_ROW = Template("""\
 function read(row) {
   if (row?.length !== $n) throw new RangeError("a row must have $n numbers, got " + row?.length);
@@ -162,10 +166,12 @@ function read(row) {
   return Float64Array.from(COLUMNS, ([key, kind, known], i) => {
     if (!(key in row)) throw new RangeError("a row must have the column " + JSON.stringify(key));
     const v = row[key];
-    if (v === null || v === undefined || (v instanceof Date ? Number.isNaN(v.getTime()) : Number.isNaN(v))) return NaN;
-    const found = readers[kind](v, places[i], typeof known[0] === "string");
+    const gone = v === null || v === undefined || (v instanceof Date ? Number.isNaN(v.getTime()) : Number.isNaN(v));
+    if (gone && kind !== "known category") return NaN;
+    const found = gone ? NaN : readers[kind](v, places[i], typeof known[0] === "string");
     if (Math.abs(found) <= 1e300) return found;
-    throw new RangeError("column " + JSON.stringify(key) + " must hold a " + kind + " or nothing, got " + String(v));
+    const what = kind.startsWith("known") ? kind : kind + " or nothing";
+    throw new RangeError("column " + JSON.stringify(key) + " must hold a " + what + ", got " + String(v));
   });
 }""")
 
@@ -317,7 +323,7 @@ def _of_inputs(computation: Computation, script: Script) -> dict[str, Any]:
     if len({str(each.key) for each in computation.inputs}) < len(columns):
         raise ValueError(f"JavaScript takes columns whose names differ as text, got {[key for key, *_ in columns]}")
     kinds = {each.kind for each in computation.inputs}
-    kinds |= {"number"} if "category" in kinds else set()
+    kinds |= {"category", "number"} if any("category" in kind for kind in kinds) else set()
     takes = f"an array of {n} values" if n else "an object of columns"
     return {
         "takes": takes,
@@ -327,7 +333,7 @@ def _of_inputs(computation: Computation, script: Script) -> dict[str, Any]:
         "recorded_kind": ", Float64Array",
         "features": "null" if n else "COLUMNS.map(([key]) => key)",
         "read": READ_COLUMNS.substitute(
-            readers="\n".join(f"  {each}: {text}," for each, text in READERS.items() if each in kinds),
+            readers="\n".join(f"  {json.dumps(each)}: {text}," for each, text in READERS.items() if each in kinds),
             wrong=f"row?.length !== {n}" if n else 'row === null || typeof row !== "object"',
             expected=takes,
             found="row?.length" if n else "row",

@@ -27,6 +27,11 @@ def numbers(x: Array, column: int, centre: float, scale: float, limit: float, cu
     return np.where(np.isnan(x[:, [column]]), 0, np.stack(parts, axis=1))
 
 
+def shifted_columns(x: Array, which: Array, shift: Array, scale: Array) -> Array:
+    """(v - shift) * scale of some columns, each (width,); NaN where a value is missing."""
+    return (x[:, which] - shift) * scale
+
+
 def contrast(x: Array, column: int, low: float, high: float) -> Array:
     """-1 for the value low, 1 for high, else 0."""
     v = x[:, [column]]

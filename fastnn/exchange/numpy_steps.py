@@ -75,6 +75,11 @@ def clipped(x: Array, least: Array, most: Array) -> Array:
     return np.minimum(np.maximum(x, least), most)
 
 
+def imputed(x: Array, fill: Array) -> Array:
+    """x, or fill (width,) where x is NaN."""
+    return np.where(np.isnan(x), fill, x)
+
+
 def deviations(x: Array, least: float) -> Array:
     """sqrt(e^x + least), of logarithms of variances."""
     return np.sqrt(np.exp(x) + x.dtype.type(least))

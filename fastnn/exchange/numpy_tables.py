@@ -20,6 +20,7 @@ def matrix(table: Any, columns: Sequence[Any], n_positions: int) -> NDArray[np.f
     rows.
     """
     readers = {"number": number, "boolean": boolean, "date": date, "duration": duration, "category": category}
+    readers |= dict.fromkeys(("known category", "known category or nothing"), known_category)
     table = by_position(table, n_positions) if n_positions else table
     found = []
     for key, kind, known in columns:
@@ -71,15 +72,18 @@ def cells(key: Any, column: Any) -> NDArray[Any]:
 
 def as_numbers(key: Any, kind: str, values: Any, reader: Any, places: list[Any]) -> NDArray[Any]:
     """Values (rows,) as numbers, NaN where one is missing."""
-    if kind == "number" and values.dtype.kind in "biuf" and not (np.abs(values) > 1e300).any():
-        return np.asarray(values, np.float64)
+    if kind == "number" and values.dtype.kind in "biuf":
+        numbers = np.asarray(values, np.float64)
+        if not (np.abs(numbers) > 1e300).any():
+            return numbers
     found = np.full(len(values), np.nan)
+    what = kind if kind.startswith("known") else f"{kind} or nothing"
     for i, value in enumerate(values if values.dtype.kind in "mM" else values.tolist()):
         try:
-            if not is_missing(value):
+            if kind == "known category" or not is_missing(value):
                 found[i] = reader(value, *places)
         except (ValueError, TypeError, LookupError, ArithmeticError):
-            raise ValueError(f"column {key!r} must hold a {kind} or nothing, got {value!r} in row {i}") from None
+            raise ValueError(f"column {key!r} must hold a {what}, got {value!r} in row {i}") from None
     return found
 
 
@@ -130,6 +134,14 @@ def duration(value: Any) -> float:
         raise TypeError(value)
     delta = value if isinstance(value, np.timedelta64) else np.timedelta64(value, "us")
     return float(delta / np.timedelta64(1, "s"))
+
+
+def known_category(value: Any, places: Mapping[Any, int]) -> float:
+    """The place of a value, which must be a known one."""
+    found = 0.0 if is_missing(value) else category(value, places)
+    if found == 0:
+        raise ValueError(value)
+    return found
 
 
 def category(value: Any, places: Mapping[Any, int]) -> float:

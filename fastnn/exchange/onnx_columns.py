@@ -128,6 +128,10 @@ def _numbers(
     return graph.add("Where", missing, 0, found)
 
 
+def _shifted_columns(graph: Graph, x: str, which: Any, shift: Any, scale: Any) -> str:
+    return graph.add("Mul", graph.add("Sub", graph.add("Gather", x, which, axis=1), shift), scale)
+
+
 def _contrast(graph: Graph, x: str, column: int, low: float, high: float) -> str:
     v = _column(graph, x, column)
     return graph.add("Sub", *(graph.cast(graph.add("Equal", v, each), np.float64) for each in (high, low)))
@@ -192,6 +196,7 @@ def _cycle(graph: Graph, x: str, column: int) -> str:
 # By the names of `numpy_columns`, as `onnx_file.WRITERS`.
 WRITERS: dict[str, Callable[..., str]] = {
     "numbers": _numbers,
+    "shifted_columns": _shifted_columns,
     "contrast": _contrast,
     "one_hot": _one_hot,
     "codes": _codes,

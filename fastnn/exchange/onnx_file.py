@@ -244,6 +244,10 @@ def _clipped(graph: Graph, x: str, least: Any, most: Any) -> str:
     return graph.add("Min", graph.add("Max", x, least), most)
 
 
+def _imputed(graph: Graph, x: str, fill: Any) -> str:
+    return graph.add("Where", graph.add("IsNaN", x), fill, x)
+
+
 def _deviations(graph: Graph, x: str, least: float) -> str:
     return graph.add("Sqrt", graph.add("Add", graph.add("Exp", x), least))
 
@@ -333,6 +337,7 @@ WRITERS: dict[str, Writer] = {
     "sloped": _sloped,
     "mean": _mean,
     "clipped": _clipped,
+    "imputed": _imputed,
     "deviations": _deviations,
     "mixture": _mixture,
     "sigmoid": _operator("Sigmoid"),

@@ -62,7 +62,7 @@ def matrix(name: str, X: Any, n_inputs: int, fewest: int = 1) -> NDArray[Any]:
 def _drawn(computation: Computation) -> NDArray[np.float64]:
     found = np.random.default_rng(0).standard_normal((ROWS, computation.n_inputs))
     for step in computation.steps:
-        if step.function == "shifted":
+        if step.function == "shifted" and step.reads == (INPUTS,):
             scale = step.operands["scale"].astype(np.float64)
             shift = step.operands["high"] + step.operands["low"].astype(np.float64)
             return found / np.where(scale == 0, 1, scale) + shift
@@ -80,6 +80,8 @@ def _drawn_table(computation: Computation) -> NDArray[np.float64]:
     for j, each in enumerate(computation.inputs):
         if each.kind in ("boolean", "category"):
             found[:, j] = rng.integers(0, max(2, len(each.values) + 1), ROWS)
+        elif each.values:
+            found[:, j] = rng.integers(1, len(each.values) + 1, ROWS)
         elif each.kind == "date":
             found[:, j] = rng.uniform(0, YEARS * DAYS, ROWS)  # where all dates have one year
     for i, step in enumerate(computation.steps, 1):
@@ -89,7 +91,16 @@ def _drawn_table(computation: Computation) -> NDArray[np.float64]:
             found[:, dates[step.reads[0]]] = (_around(step, rng) - 1970) * DAYS
         elif step.function == "numbers" and step.reads == (INPUTS,):
             found[:, step.operands["column"]] = _around(step, rng)
-    found[rng.random(found.shape) < MISSING] = np.nan
+        elif step.function == "shifted_columns":
+            which, shift, scale = (step.operands[name] for name in ("which", "shift", "scale"))
+            drawn = shift + rng.standard_normal((ROWS, len(which))) / np.where(scale == 0, 1, scale)
+            tells = (shift != 0) | (scale != 1)
+            found[:, which[tells]] = drawn[:, tells]
+    missing = rng.random(found.shape) < MISSING
+    for j, each in enumerate(computation.inputs):  # and where a missing value gives no NaN
+        row = np.where(np.arange(len(computation.inputs)) == j, np.nan, found[:1])
+        missing[:, j] &= each.kind != "known category" and not np.isnan(computation.outputs(row)).any()
+    found[missing] = np.nan
     return found
 
 

@@ -38,6 +38,7 @@ OPERANDS = {
     "sloped": (1, N, {"slope": numbers(N)}),
     "mean": (3, N, {}),
     "clipped": (1, N, {"least": numbers(N) - 2, "most": numbers(N) + 2}),
+    "imputed": (1, N, {"fill": numbers(N)}),
     "deviations": (1, N, {"least": 1e-6}),
     "mixture": (3, N, {}),
 }

@@ -49,6 +49,7 @@ OPERANDS = {
     "affine": {"factor": np.linspace(-1, 1, 6), "shift": np.cos(np.arange(6.0))},
     "normalised": {"epsilon": 1e-5},
     "clipped": {"least": np.linspace(-1, 0, 6), "most": np.linspace(0.5, 1, 6)},
+    "imputed": {"fill": np.linspace(-1, 1, 6)},
     "deviations": {"least": 1e-6},
 }
 OF_INPUTS = ("shifted", "looked_up")  # which read nothing else

@@ -49,6 +49,35 @@ def of_dates(dtype):
     return Computation(dtype, 1, tuple(steps.made), Decision(NUMBERS), inputs=(Input("when", "date"),))
 
 
+def of_shifted(dtype):
+    """The computation of columns that follow one another, and of others, with gaps filled."""
+    steps, numbers = Steps(4, dtype), np.linspace(-1e6, 1e6, 3)
+    parts = [
+        steps.add("shifted_columns", INPUTS, width=3, which=np.array(which), shift=numbers, scale=1 / (1 + numbers**2))
+        for which in ([1, 2, 3], [3, 0, 3])
+    ]
+    parts[1] = steps.add("imputed", parts[1], fill=np.array([0.5, -1, 2]))
+    steps.add("joined", *parts, width=6)
+    inputs = tuple(Input(name, "number") for name in "abcd")
+    return Computation(dtype, 4, tuple(steps.made), Decision(NUMBERS), inputs=inputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shifted_columns(dtype, tmp_path):
+    """They are subtracted from as doubles, whatever the network's type is."""
+    computation = of_shifted(dtype)
+    X = rng.normal([0, -1e6, 0, 1e6], 1, (300, 4))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    found = Compiled(tmp_path, [header(tmp_path, computation)], compiler("gcc"), "-O2").outputs("net", computation, X)
+    shift = np.array([-1e6, 0, 1e6])
+    scale = 1 / (1 + shift**2)
+    filled = (X[:, [3, 0, 3]] - shift) * scale
+    filled = np.where(np.isnan(filled), [0.5, -1, 2], filled)
+    expected = np.hstack([(X[:, 1:] - shift) * scale, filled])
+    bound = {"float32": 2e-7, "float64": 1e-15}[dtype]
+    np.testing.assert_allclose(found, expected, rtol=bound, atol=0)
+
+
 def test_every_function_can_be_written():
     assert set(OF_COLUMNS) == c_columns.WRITERS.keys()
 
@@ -230,7 +259,7 @@ def tables(request, tmp_path_factory):
     """(a folder with headers, a source that calls them, their names)."""
     folder, dtype = tmp_path_factory.mktemp("tables"), request.param
     real = {"float32": "float", "float64": "double"}[dtype]
-    cases = {"dates": of_dates(dtype), "columns": columns_alone(table(), dtype, True)[1]}
+    cases = {"dates": of_dates(dtype), "columns": columns_alone(table(), dtype, True)[1], "shifted": of_shifted(dtype)}
     if dtype == "float32":
         cases |= {kind: computation_of(fitted_to_table(table(), kind)) for kind in KINDS}
     lines = list[str]()

@@ -123,6 +123,7 @@ OPERANDS = {
     "normalised": {"epsilon": 1e-5},
     "sloped": {"slope": np.array([0.25, -1, 2])},
     "clipped": {"least": np.array([-1, -2, 0.5]), "most": np.array([0.5, 1, 2])},
+    "imputed": {"fill": np.array([0.25, -1, 2])},
     "deviations": {"least": 1e-6},
 }
 READS = {"joined": 3, "added": 2, "mean": 3, "mixture": 2}  # the others read one value

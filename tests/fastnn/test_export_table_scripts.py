@@ -25,6 +25,7 @@ from fastnn.exchange.describing import add_table, computation_of, matrix_of
 from fastnn.exchange.numpy_tables import matrix
 from fastnn.exchange.self_test import SelfTest
 
+from .exports import numbers
 from .test_export_computation import fitted_to_table, new_rows, table
 
 rng = np.random.default_rng(0)
@@ -89,6 +90,7 @@ def of_columns():
         ("numbers", 1, {**how, "cuts": cuts[:0], "edges": cuts[:0]}),
         ("numbers", 2, {**how, "cuts": cuts, "edges": cuts[:0]}),
         ("numbers", 5, {**how, "cuts": cuts, "edges": cuts[[0, 3, 5, 8]]}),
+        ("shifted_columns", 3, {"which": np.array([3, 0, 3]), "shift": 1e6 * numbers(3), "scale": numbers(3)}),
         ("contrast", 1, {"column": 2, "low": 1.0, "high": 2.0}),
         ("one_hot", 3, {"column": 2, "places": np.array([1.0, 2.0, 0.0])}),
         ("codes", 1, {"column": 2}),
@@ -348,6 +350,14 @@ def test_both_languages_read_the_same(tmp_path):
             ]
             assert both[0] == both[1], [each for each in zip(values, *both, strict=True) if each[1] != each[2]]
             assert 2 < sum(isinstance(each, list) for each in both[0]) < len(values)
+
+
+def test_numbers_of_single_precision():
+    """They are taken as they are, large ones too."""
+    given = np.array([0.1, -3e38, np.nan], np.float32)
+    np.testing.assert_array_equal(matrix({"a": given}, [("a", "number", ())], 0)[:, 0], given.astype(float))
+    with pytest.raises(ValueError, match="column 'a' must hold a number or nothing, got inf in row 1"):
+        matrix({"a": np.array([0.1, np.inf], np.float32)}, [("a", "number", ())], 0)
 
 
 def test_masked_values_are_refused():
