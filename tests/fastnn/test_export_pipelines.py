@@ -793,7 +793,7 @@ def test_rows_that_are_wrong(tmp_path):
     for wrong, told in (
         (rows.drop(columns="town"), "rows must be a table as the pipeline takes it: table must have the column 'town'"),
         (rows.assign(rent="x"), "rows must be a table as the pipeline takes it: column 'rent' must hold a number"),
-        (rows[:0], r"rows must have shape \(n, 3\) with at least one row, got \(0, 3\)"),
+        (rows[:0], r"rows must have shape \(n, 3\) with n >= 1, got \(0, 3\)"),
     ):
         with pytest.raises(ValueError, match=told):
             fastnn.export(pipeline, tmp_path / "net.py", rows=wrong)
