@@ -410,6 +410,24 @@ def test_a_fixed_batch_and_many_axes(tmp_path):
     agree(found, model, ROWS[:1], 1e-5, ROWS[0].reshape(1, 1, 1, 4))
 
 
+@pytest.mark.parametrize("scales", [5, 1])
+def test_normalised_columns(scales, tmp_path):
+    """A fixed batch of one, and Transposes around BatchNormalization, as an older converter of Keras wrote them.
+
+    ONNX has one channel there; that converter gives scales for all features.
+    """
+    file = File(opset=7, shape=(1, 4))
+    x = file.add("Transpose", file.add("Gemm", "X", W1.T, B1))
+    of = [np.full(scales, 0.5) + rng.random(scales) for _ in range(4)]
+    x = file.add("Relu", file.add("Transpose", file.add("BatchNormalization", x, *of)))
+    found = file.read(tmp_path, file.add("Softmax", file.add("Gemm", x, W2.T, B2), axis=-1))
+    assert found.layers == (Dense(5, "relu"), Dense(3, "softmax"))
+    factor, offset, mean, variance = (each.astype(np.float32).astype(float) for each in of)
+    hidden = np.maximum((ROWS @ W1.T + B1 - mean) / np.sqrt(variance + 1e-5) * factor + offset, 0)
+    want = np.exp(hidden @ W2.T + B2)
+    np.testing.assert_allclose(found.predict(ROWS), want / want.sum(axis=1, keepdims=True), 1e-5, 1e-5)
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 def test_weights_on_the_left(shape, tmp_path):
     """Of a vector or a column: W x + b."""
@@ -574,6 +592,11 @@ WRONG = {
         lambda f: dense(f, f.add("Softmax", dense(f)), W2, B2),
         r"'v2' \(Gemm\): it follows a softmax",
     ),
+    "a shape of features": (lambda f: f.add("ConstantOfShape", dense(f)), r"\(ConstantOfShape\): it reads no value"),
+    "a normalised row": (
+        lambda f: f.add("BatchNormalization", f.add("Reshape", dense(f), np.array([0, 1, 5])), *np.ones((4, 5))),
+        r"\(BatchNormalization\): its channels must be all features",
+    ),
     "a softmax over rows": (lambda f: f.add("Softmax", dense(f), axis=0), r"\(Softmax\): its axis must be"),
     "products of values": (lambda f: f.add("MatMul", dense(f), dense(f)), r"\(MatMul\): its weights must be constants"),
     "a gate": (lambda f: f.add("Mul", dense(f), dense(f)), r"\(Mul\): it joins values"),
@@ -584,6 +607,10 @@ WRONG = {
     "mixed rows": (lambda f: f.add("Reshape", dense(f), np.array([5, -1])), r"\(Reshape\): it must keep rows"),
     "scaled outputs": (lambda f: f.add("Add", f.add("Tanh", dense(f)), 1.0), "it adds an offset where no dense layer"),
     "NaN": (lambda f: dense(f, "X", W1 * np.nan), r"\(Gemm\): its parameters must be finite"),
+    "NaN as an integer": (
+        lambda f: f.add("Reshape", dense(f), f.add("Cast", np.array([np.nan, 7]), to=TensorProto.INT64)),
+        r"\(Reshape\): it must keep rows",
+    ),
     "no value": (lambda f: [dense(f), f.add("Relu", "nothing")][1], r"\(Relu\): it reads 'nothing', which no node"),
     "outputs of constants": (lambda f: f.add("Identity", W1), "does not follow from the inputs"),
     "too many inputs": (lambda f: f.add("Exp", x := dense(f), x), r"\(Exp\): it cannot be computed: it reads 2 values"),
@@ -599,6 +626,19 @@ WRONG = {
 def test_what_fastnn_has_not_is_named(name, tmp_path):
     write, message = WRONG[name]
     refused(tmp_path, write, message, opset=20)
+
+
+@pytest.mark.parametrize("shape", [("N", 2, 2), ("N", 500, 500)])
+def test_convolutions_are_named(shape, tmp_path):
+    """Not the axes that are moved before them, nor how many inputs there are, nor what follows."""
+    refused(
+        tmp_path,
+        lambda f: f.add(
+            "MaxPool", f.add("Conv", f.add("Transpose", "X", perm=[0, 2, 1]), np.ones((3, 2, 1))), kernel_shape=[2]
+        ),
+        r"'v1' \(Conv\): no network of fastnn has this operator",
+        shape=shape,
+    )
 
 
 @pytest.mark.parametrize("opset", [5, 29])
