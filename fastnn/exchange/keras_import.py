@@ -188,13 +188,14 @@ class _Network(Imported):
 def _dense(network: _Network, source: KerasLayer) -> None:
     source.must_lack("quantization_config", "lora_rank")
     width = network.row()
-    units = scalars.integer("units", source.config.get("units"), 1, MAX_UNITS)
-    with_bias = source.flag("use_bias", True)
+    config = source.config
+    units = scalars.integer("units", config.get("units", config.get("output_dim")), 1, MAX_UNITS)  # or as of Keras 1
+    with_bias = source.flag("use_bias", config.get("bias", True))
     kernel, *biases = network.read(source, [(width, units), *[(units,)] * with_bias])
     bias = biases[0] if biases else network.filled(0.0, units)
     network.dense(kernel.T, bias)
     network.shape = (units,)
-    network.activate(_activation(source.config.get("activation"), source.version))
+    network.activate(_activation(config.get("activation"), source.version))
 
 
 def _gains(source: KerasLayer, width: int) -> list[tuple[int, ...]]:

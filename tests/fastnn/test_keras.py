@@ -221,6 +221,19 @@ def test_older_sequential_models(tmp_path):
         assert fastnn.from_keras(tmp_path / "old.h5").predict([[10, 100]]).tolist() == [[315, 426]]
 
 
+def test_files_of_keras_1(tmp_path):
+    first = {"name": "one", "output_dim": 2, "bias": True, "activation": "relu", "batch_input_shape": [None, 2]}
+    last = {"name": "two", "output_dim": 1, "bias": False, "activation": "linear", "input_dim": 2}
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        config = [{"class_name": "Dense", "config": each} for each in (first, last)]
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+        file.attrs["keras_version"] = "1.2.1"
+        file["model_weights/one/one_W"], file["model_weights/one/one_b"] = WEIGHTS
+        file["model_weights/two/two_W"] = np.array([[1.0], [10.0]], "f4")
+    hidden = np.maximum(np.array([[1.0, -2.0]]) @ WEIGHTS[0] + WEIGHTS[1], 0)
+    assert np.allclose(fastnn.from_keras(tmp_path / "old.h5").predict([[1.0, -2.0]]), hidden @ [[1.0], [10.0]])
+
+
 def test_groups_in_a_circle(tmp_path):
     first = {"class_name": "Dense", "config": {"name": "one", "units": 2, "batch_input_shape": [None, 2]}}
     with h5py.File(tmp_path / "old.h5", "w") as file:
