@@ -417,12 +417,13 @@ def _product(call: Call, left: Value, right: Value, bias: Any) -> View:
         if not isinstance(right, Constant):
             raise Unfit("its weights must be constants")
         view, kernel = left, right.array()
-        if kernel.ndim < 2 or math.prod(kernel.shape[:-2]) != 1:
+        if kernel.ndim < 1 or math.prod(kernel.shape[:-2]) != 1:
             raise Unfit(f"its weights must be a matrix, got the shape {kernel.shape}")
-        weight: Array = kernel.reshape(kernel.shape[-2:]).T
+        weight: Array = kernel.reshape(kernel.shape[-2:]).T if kernel.ndim > 1 else kernel[None]
         if not view.shape or view.shape[-1] != view.core.width or weight.shape[1] != view.core.width:
             raise Unfit(f"it multiplies features of shape {view.shape} by weights of shape {weight.T.shape}")
-        return _dense(call, view, weight, bias, (*view.shape[:-1], len(weight)))
+        units = (len(weight),) if kernel.ndim > 1 else ()  # a vector of weights gives a number without an axis
+        return _dense(call, view, weight, bias, (*view.shape[:-1], *units))
     if not isinstance(left, Constant) or not isinstance(right, View):
         raise Unfit("its weights must be constants")
     view = right

@@ -205,8 +205,7 @@ REFUSED = {
     "test_matmul_4d": "its weights must be a matrix",
     "test_matmul_bcast": "its weights must be a matrix",
     "test_matmul_1d_3d": "its weights must be a matrix",
-    "test_matmul_4d_1d": "its weights must be a matrix",
-    "test_matmul_1d_1d": "its weights must be a matrix",
+    "test_matmul_4d_1d": "it multiplies features of shape",
 }
 
 
@@ -450,6 +449,20 @@ def test_weights_on_the_left(shape, tmp_path):
     found = file.read(tmp_path, file.add("Add", B2.reshape(3, *tail), file.add("MatMul", W2, x)))
     want = np.maximum(ROWS @ W1.T + B1, 0) @ W2.T + B2
     np.testing.assert_allclose(found.predict(ROWS), want, 1e-5, 1e-5)
+
+
+def test_weights_of_a_single_output(tmp_path):
+    """A vector, behind whose product there is no axis; a later one may be put back."""
+    file = File()
+    x = file.add("Tanh", file.add("Add", file.add("MatMul", "X", W1[0]), B1[:1].reshape(())))
+    for axes in ((), ([1],)):
+        for each in axes:
+            x = file.add("Unsqueeze", x, np.array(each))
+        found = file.read(tmp_path, x)
+        assert found.layers == (Dense(1, "tanh"),)
+        np.testing.assert_allclose(found.predict(ROWS)[:, 0], np.tanh(ROWS @ W1[0] + B1[0]), 1e-5, 1e-6)
+    found = file.read(tmp_path, file.add("Gemm", x, W2[:, :1], B2, transB=1))
+    agree(found, file.model(file.nodes[-1].output[0]), ROWS, 1e-5)
 
 
 def test_rows_by_the_shape_of_the_inputs(tmp_path):

@@ -72,7 +72,7 @@ REFUSED = {
 
 
 PRODUCTS = [f"test_gemm_{each}" for each in ("C1", "C1_transB", "C1x1", "C1xN", "CN", "CN_transB")]
-PRODUCTS += [f"test_matmul_{each}" for each in ("2x3_3x4", "3_3x4", "precision")]
+PRODUCTS += [f"test_matmul_{each}" for each in ("2x3_3x4", "3_3", "3_3x4", "3x4_4", "precision")]
 
 
 def found(name):
