@@ -59,9 +59,9 @@ def from_torch(module: Any, *, output: str | None = None, loss: AnyLoss | None =
         raise TypeError(f"module must be a torch.nn.Module, got {shown(module)}")
     network, leaves = Imported(), list(_leaves(nn, module, ""))
     dtype = _dtype(leaves)
-    for i, (path, each) in enumerate(leaves):
+    for path, each in leaves:
         try:
-            _add(nn, network, each, last=i == len(leaves) - 1)
+            _add(nn, network, each)
         except ValueError as error:
             raise ValueError(f"{_EXPECTED}, got {_named(path, each)}: {error}") from None
     try:
@@ -123,7 +123,7 @@ def _array(tensor: Any, default: float, size: int) -> Array:
     return found
 
 
-def _add(nn: Any, network: Imported, module: Any, last: bool) -> None:
+def _add(nn: Any, network: Imported, module: Any) -> None:
     """Add what a module does to a network. Only modules of PyTorch's own types: others may compute something else."""
     kind = type(module)
     if _hooks(module):
@@ -131,7 +131,7 @@ def _add(nn: Any, network: Imported, module: Any, last: bool) -> None:
     if kind is nn.Linear:
         network.dense(_array(module.weight, 0, 0), _array(module.bias, 0, module.out_features))
     elif kind is nn.BatchNorm1d:
-        _add_batch_norm(network, module, last)
+        _add_batch_norm(network, module)
     elif kind is nn.LayerNorm:
         if len(module.normalized_shape) != 1:
             raise Unfit(f"normalized_shape must be the number of neurons, got {module.normalized_shape}")
@@ -142,8 +142,6 @@ def _add(nn: Any, network: Imported, module: Any, last: bool) -> None:
     elif kind is nn.PReLU:
         network.prelu(_array(module.weight, 0, 0))
     elif kind is nn.Softmax:
-        if not last:
-            raise Unfit("a softmax must be the last module")
         if module.dim not in (1, -1):
             raise Unfit(f"dim must be 1 or -1, the outputs of a row, got {module.dim}")
         network.activate("softmax")
@@ -196,8 +194,8 @@ def _other(name: str, value: Any, ours: Any) -> str:
     return "" if value == ours else f"{name} must be {ours!r}, as fastnn has it, got {value!r}"
 
 
-def _add_batch_norm(network: Imported, module: Any, last: bool) -> None:
-    """Add a batch normalisation; the last one is folded, because a model ends with a dense layer."""
+def _add_batch_norm(network: Imported, module: Any) -> None:
+    """Add a batch normalisation."""
     units = module.num_features
     if module.running_mean is None:
         raise Unfit("track_running_stats must be True: fastnn predicts by running statistics")
@@ -210,11 +208,7 @@ def _add_batch_norm(network: Imported, module: Any, last: bool) -> None:
         "running_mean": _array(module.running_mean, 0, units),
         "running_variance": _array(module.running_var, 1, units),
     }
-    layer = BatchNorm(module.momentum, module.eps)
-    if last:
-        network.affine(*layer.folded(tensors))
-    else:
-        network.add(layer, **tensors)
+    network.add(BatchNorm(module.momentum, module.eps), **tensors)
 
 
 def _add_own(nn: Any, network: Imported, module: Any) -> None:
@@ -230,7 +224,7 @@ def _add_own(nn: Any, network: Imported, module: Any) -> None:
         block, leaves = Imported(network.width, inner=True), list(_leaves(nn, module.inner, "inner"))
         for path, each in leaves:
             try:
-                _add(nn, block, each, last=False)
+                _add(nn, block, each)
             except ValueError as error:
                 raise Unfit(f"{_named(path, each)}: {error}") from None
         network.add_residual(block)

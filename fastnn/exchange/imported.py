@@ -97,6 +97,8 @@ class Imported:
         if activation == "identity":
             return
         self.flush()
+        if activation == "softmax":
+            self._fold_norm()
         last = self.layers[-1] if self.layers else None
         if not isinstance(last, (Dense, LayerNorm, BatchNorm, Residual)):
             raise Unfit(f"fastnn has {activation} after a dense layer, a normalisation or a Residual alone")
@@ -130,16 +132,30 @@ class Imported:
         if self.layers and self.layers[-1].activation == "softmax":
             raise Unfit("it follows a softmax, which must be the last one")
 
-    def model(self, output: str | None, loss: AnyLoss | None, dtype: str, rng: Any) -> Model:
-        """The model, with an activation more for its outputs and a loss; None stands for none and for the usual one."""
+    def _fold_norm(self) -> None:
+        """Fold a batch normalisation at the end into the dense layer below it, because a network ends with one."""
+        *_, below, last = None, None, *self.layers
+        if isinstance(last, BatchNorm) and isinstance(below, Dense) and below.activation == "identity":
+            self.layers.pop()
+            self.affine(*last.folded(self.tensors.pop()))
+            self.activate(last.activation)
+
+    def end(self, output: str | None = None) -> Dense:
+        """The last layer, a dense one, with an activation more; raises where it is another one."""
         if self.width is None:
             raise Unfit("it has no dense layer")
         if output is not None:
             self.activate(output)
         self.flush()
+        self._fold_norm()
         last = self.layers[-1] if self.layers else None
         if not isinstance(last, Dense):
             raise Unfit("the last layer must be a dense one")
+        return last
+
+    def model(self, output: str | None, loss: AnyLoss | None, dtype: str, rng: Any) -> Model:
+        """The model, with an activation more for its outputs and a loss; None stands for none and for the usual one."""
+        last = self.end(output)
         assert self.n_inputs is not None
         made = Model(
             [self.n_inputs, *self.layers],

@@ -238,14 +238,15 @@ def _of_hdf5(h5py: Any, file: Any, whole: _Section) -> KerasModel:
     weights = _child(h5py, file, "model_weights", h5py.Group)
 
     def variables_of(index: int) -> list[Variable]:
-        group = _child(h5py, weights, layers[index]["config"]["name"], h5py.Group)
+        layer = layers[index]["config"]["name"]
+        group = _child(h5py, weights, layer, h5py.Group)
         for _ in range(MAX_DEPTH):  # scopes, one in the other
             if len(group) != 1 or not isinstance(inner := _child(h5py, group, next(iter(group)), object), h5py.Group):
                 break
             group = inner
         if len(group) > MAX_VARIABLES:
             raise ValueError(f"it has {len(group)} variables")
-        places = {name.removesuffix(":0"): name for name in group}
+        places = {_OF_KERAS_1.get(name.removeprefix(f"{layer}_"), name.removesuffix(":0")): name for name in group}
         if unknown := places.keys() - {*_VARIABLES}:
             raise ValueError(f"it has other variables than those of Keras' layers: {shown(sorted(unknown))}")
         return [_variable(h5py, group, places[name]) for name in _VARIABLES if name in places]
@@ -262,6 +263,7 @@ _VARIABLES = (
     *("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "alpha"),
     *("mean", "variance", "count"),
 )
+_OF_KERAS_1 = {"W": "kernel", "b": "bias"}  # behind the name of the layer
 
 
 def _texts(h5py: Any, file: Any, whole: _Section) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from ..checks.scalars import MAX_UNITS, shown
 from ..kernels.formulas.activations import LEAK
 from ..model import Model
 from ..settings import losses
-from ..settings.layers import AnyLayer, BatchNorm, Dense, LayerNorm, PReLU
+from ..settings.layers import BatchNorm, Dense, LayerNorm
 from ..settings.losses import AnyLoss, Huber
 from . import keras_files
+from .imported import Imported
 from .keras_files import KerasModel, Variable
 
 LEAST_DEVIATION = 1e-7  # what Keras divides by at least where it normalises inputs
@@ -59,9 +60,9 @@ def from_keras(path_or_model: Any, *, loss: AnyLoss | None = None) -> Model:
 
     Read are a `.keras` file of Keras 3, the older HDF5 files (`.h5`), both with h5py alone and without Keras, and a
     model of Keras in memory. Nothing in a file runs. Sequential models and Functional ones that are a single chain of
-    layers: `Dense`, `BatchNormalization`, `LayerNormalization`, `PReLU`, activations, `Flatten`; and in front of all,
-    or behind a linear `Dense`, `Normalization` and `Rescaling`. Layers for training alone, such as `Dropout`, are left
-    out. Layers that do not train are frozen. Numbers of 16 bits become float32. The optimizer stays behind.
+    layers: `Dense`, `BatchNormalization`, `LayerNormalization`, `PReLU`, activations, `Flatten`, `Normalization` and
+    `Rescaling`. Layers for training alone, such as `Dropout`, are left out. Layers that do not train are frozen.
+    Numbers of 16 bits become float32. The optimizer stays behind.
 
     Parameters
     ----------
@@ -105,15 +106,6 @@ def from_keras(path_or_model: Any, *, loss: AnyLoss | None = None) -> Model:
 # ---- layers in the making ----
 
 
-@dataclass
-class _Part:
-    """A layer of fastnn and its tensors."""
-
-    source: KerasLayer
-    layer: Any  # of fastnn
-    tensors: dict[str, NDArray[Any]]
-
-
 @dataclass(frozen=True)
 class KerasLayer:
     """A layer as Keras describes it."""
@@ -146,23 +138,15 @@ class KerasLayer:
                 raise ValueError(f"fastnn has no {key}, got {shown(self.config[key])}")
 
 
-@dataclass
-class _Network:
-    """A network of fastnn in the making."""
+class _Network(Imported):
+    """A network in the making, whose values have axes until they are flattened."""
 
-    dtype: str
-    n_bytes: float  # of arrays that may still be made
-    shape: tuple[int, ...]  # of the values at the end, without their rows
-    n_inputs: int = field(init=False)
-    parts: list[_Part] = field(default_factory=list)
-    shift: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
-    scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(()))
+    def __init__(self, shape: tuple[int, ...], dtype: str, n_bytes: float):
+        super().__init__(scalars.integer("the number of inputs", math.prod(shape), 1, MAX_UNITS))
+        self.shape, self.dtype = shape, dtype
+        self.n_bytes = n_bytes  # of arrays that may still be made
 
-    def __post_init__(self) -> None:
-        self.n_inputs = scalars.integer("the number of inputs", math.prod(self.shape), 1, MAX_UNITS)
-
-    @property
-    def width(self) -> int:
+    def row(self) -> int:
         """How many numbers a row has."""
         if len(self.shape) != 1:
             raise ValueError(f"it reads values of shape {self.shape}, fastnn has rows of numbers: Flatten them first")
@@ -197,53 +181,21 @@ class _Network:
         self.take(width * np.dtype(self.dtype).itemsize)
         return np.full(width, value, self.dtype)
 
-    def add(self, source: KerasLayer, layer: AnyLayer, **tensors: NDArray[Any]) -> None:
-        self.parts.append(_Part(source, layer, tensors))
-
-    def activate(self, name: str) -> None:
-        """Put an activation behind the last layer."""
-        if name == "identity":
-            return
-        if not self.parts:
-            raise ValueError(f"fastnn has no activation of inputs, got {name!r} in front of all layers")
-        part = self.parts[-1]
-        if isinstance(part.layer, PReLU) or part.layer.activation != "identity":
-            of = part.source.name
-            raise ValueError(f"fastnn has one activation a layer, got {name!r} behind the activation of {shown(of)}")
-        part.layer = replace(part.layer, activation=name)
-
-    def move(self, shift: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
-        """Let the values become (x - shift) * scale, where both are numbers, or one for each value of a row."""
-        if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
-            raise ValueError("its shifts and factors must be finite, and factors not zero")
-        if shift.ndim or scale.ndim:
-            width = self.width
-            if any(each.shape not in ((), (1,), (width,)) for each in (shift, scale)):
-                raise ValueError(f"it must have a number, or {width}, got {shift.shape} and {scale.shape}")
-        if not self.parts:
-            self.shift, self.scale = self.shift + shift / self.scale, self.scale * scale
-            return
-        part = self.parts[-1]
-        if not isinstance(part.layer, Dense) or part.layer.activation != "identity":
-            raise ValueError("fastnn has shifts and scales in front of all layers, and behind a linear Dense")
-        weight, bias = (part.tensors[name].astype(np.float64) for name in ("weight", "bias"))
-        part.tensors["weight"] = (weight * np.reshape(scale, (-1, 1))).astype(self.dtype)
-        part.tensors["bias"] = ((bias - shift) * scale).astype(self.dtype)
-
 
 # ---- what each class of layers becomes ----
 
 
 def _dense(network: _Network, source: KerasLayer) -> None:
     source.must_lack("quantization_config", "lora_rank")
-    width = network.width
-    units = scalars.integer("units", source.config.get("units"), 1, MAX_UNITS)
-    with_bias = source.flag("use_bias", True)
+    width = network.row()
+    config = source.config
+    units = scalars.integer("units", config.get("units", config.get("output_dim")), 1, MAX_UNITS)  # or as of Keras 1
+    with_bias = source.flag("use_bias", config.get("bias", True))
     kernel, *biases = network.read(source, [(width, units), *[(units,)] * with_bias])
     bias = biases[0] if biases else network.filled(0.0, units)
-    network.add(source, Dense(units, "identity"), weight=kernel.T, bias=bias)
+    network.dense(kernel.T, bias)
     network.shape = (units,)
-    network.activate(_activation(source.config.get("activation"), source.version))
+    network.activate(_activation(config.get("activation"), source.version))
 
 
 def _gains(source: KerasLayer, width: int) -> list[tuple[int, ...]]:
@@ -256,69 +208,70 @@ def _gains(source: KerasLayer, width: int) -> list[tuple[int, ...]]:
 def _with_gains(network: _Network, source: KerasLayer, found: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """A normalisation's weight and bias, of which a layer of Keras may lack one or both; takes them from `found`."""
     return {
-        name: found.pop(0) if source.flag(key, True) else network.filled(neutral, network.width)
+        name: found.pop(0) if source.flag(key, True) else network.filled(neutral, network.row())
         for name, key, neutral in (("weight", "scale", 1.0), ("bias", "center", 0.0))
     }
 
 
 def _batch_norm(network: _Network, source: KerasLayer) -> None:
     source.must_lack("renorm", "virtual_batch_size")
-    width = network.width
+    width = network.row()
     found = network.read(source, [*_gains(source, width), (width,), (width,)])
     gains = _with_gains(network, source, found)
     mean, variance = found
     if (variance < 0).any():
         raise ValueError("its moving variance must not be negative")
     layer = BatchNorm(1.0 - source.number("momentum", 0.99), source.number("epsilon", 1e-3))
-    network.add(source, layer, **gains, running_mean=mean, running_variance=variance)
+    network.add(layer, **gains, running_mean=mean, running_variance=variance)
 
 
 def _layer_norm(network: _Network, source: KerasLayer) -> None:
     source.must_lack("rms_scaling")
-    found = network.read(source, _gains(source, network.width))
-    network.add(source, LayerNorm(source.number("epsilon", 1e-3)), **_with_gains(network, source, found))
+    found = network.read(source, _gains(source, network.row()))
+    network.add(LayerNorm(source.number("epsilon", 1e-3)), **_with_gains(network, source, found))
 
 
 def _prelu(network: _Network, source: KerasLayer) -> None:
     source.must_lack("shared_axes")
-    (slopes,) = network.read(source, [(network.width,)])
-    network.add(source, PReLU(), weight=slopes)
+    (slopes,) = network.read(source, [(network.row(),)])
+    network.prelu(slopes)
 
 
 def _normalization(network: _Network, source: KerasLayer) -> None:
     axis = source.config.get("axis", -1)
     if axis not in (-1, 1, [-1], [1], (-1,), (1,), None, [], ()):
         raise ValueError(f"axis must be -1 or None, got {shown(axis)}")
-    shape = () if axis in (None, [], ()) else (network.width,)
+    shape = () if axis in (None, [], ()) else (network.row(),)
     mean, variance = (source.config.get(name) for name in ("mean", "variance"))
     if mean is None:
         mean, variance = network.read(source, [shape, shape], further=1)
-    mean, variance = _numbers("mean", mean), _numbers("variance", variance)
+    mean, variance = _numbers(network, "mean", mean), _numbers(network, "variance", variance)
     if (variance < 0).any():
         raise ValueError("its variance must not be negative")
     deviation = np.maximum(np.sqrt(variance), LEAST_DEVIATION)
     if source.flag("invert", False):
-        network.move(-mean / deviation, deviation)
+        network.affine(deviation, mean)
     else:
-        network.move(mean, 1 / deviation)
+        network.affine(1.0, -mean)
+        network.affine(1 / deviation, 0.0)
 
 
 def _rescaling(network: _Network, source: KerasLayer) -> None:
-    scale = _numbers("scale", source.config.get("scale"))
-    offset = _numbers("offset", source.config.get("offset", 0.0))
-    if not scale.all():
-        raise ValueError("its factors must not be zero")
-    network.move(0.0 - offset / scale, scale)
+    scale = _numbers(network, "scale", source.config.get("scale"))
+    network.affine(scale, _numbers(network, "offset", source.config.get("offset", 0.0)))
 
 
-def _numbers(name: str, value: Any) -> NDArray[np.float64]:
-    """A number or several of a config."""
+def _numbers(network: _Network, name: str, value: Any) -> NDArray[np.float64]:
+    """A number of a config, (), or one for each value of a row."""
     if isinstance(value, dict) and value.get("class_name") == "__numpy__":
         value = value["config"]["value"]
     try:
-        return np.array(value, np.float64)
+        found = np.array(value, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a number or a list of them, got {shown(value)}") from None
+    if found.size != 1 and found.shape != (network.row(),):
+        raise ValueError(f"{name} must be a number, or {network.row()}, got the shape {found.shape}")
+    return found.reshape(()) if found.size == 1 else found
 
 
 def _flatten(network: _Network, source: KerasLayer) -> None:
@@ -427,65 +380,25 @@ _LAYERS: dict[str, Callable[[_Network, KerasLayer], None]] = {
 def _model_of(found: KerasModel, loss: AnyLoss | None) -> Model:
     """The model of Keras' description and variables."""
     sources, shape = _chain(found)
-    network = _Network(_dtype(sources), found.n_bytes + 2**20, shape)
+    network = _Network(shape, _dtype(sources), found.n_bytes + 2**20)
+    of_layers = list[KerasLayer]()
     for source in sources:
         with source.named():
             if source.kind not in _LAYERS:
                 raise ValueError("fastnn has no such layer")
             _LAYERS[source.kind](network, source)
-    _finish(network)
-    parts, loss = network.parts, _loss(found.loss, network.parts[-1].layer) if loss is None else loss
-    model = Model(
-        [network.n_inputs, *(part.layer for part in parts)],
-        loss=loss,
-        init="zeros",
-        input_shift=_inputs(network.shift, 0.0, network.n_inputs),
-        input_scale=_inputs(network.scale, 1.0, network.n_inputs),
-        dtype=network.dtype,
-    )
-    for part, tensors in zip(parts, model.tensors, strict=True):
-        for name, place in tensors.items():
-            with part.source.named(), np.errstate(all="ignore"):
-                place[...] = part.tensors[name]
-                if not np.isfinite(place).all():
-                    raise ValueError(f"its {name} must be finite in {network.dtype}")
-    frozen = [i for i, part in enumerate(parts) if not part.source.flag("trainable", True)]
+        n = len(network.layers)  # a softmax may fold the normalisation before it
+        of_layers = of_layers[:n] + [source] * (n - len(of_layers))
+    if not of_layers:
+        raise ValueError("it has no layer Dense")
+    with of_layers[-1].named():
+        head = network.end()
+    loss = _loss(found.loss, head) if loss is None else loss
+    model = network.model(None, loss, network.dtype, None)
+    frozen = [i for i in range(len(model.layers)) if not of_layers[i].flag("trainable", True)]
     if frozen:
         model.freeze(frozen)
     return model
-
-
-def _inputs(numbers: NDArray[np.float64], neutral: float, n_inputs: int) -> Any:
-    """A shift or a scale as `Model` takes it."""
-    if (numbers == neutral).all():
-        return None
-    return float(numbers) if numbers.ndim == 0 else np.broadcast_to(numbers, n_inputs)
-
-
-def _finish(network: _Network) -> None:
-    """Let the last layer be a Dense one, and raise where it cannot be, or softmax stands elsewhere."""
-    parts = network.parts
-    if not parts:
-        raise ValueError("it has no layer Dense")
-    last = parts[-1]
-    if isinstance(last.layer, BatchNorm) and len(parts) > 1 and parts[-2].layer == Dense(network.width, "identity"):
-        wide = {name: tensor.astype(np.float64) for name, tensor in last.tensors.items()}
-        factor, shift = last.layer.folded(wide)
-        parts.pop()
-        dense = parts[-1]
-        dense.tensors["weight"] = (dense.tensors["weight"] * factor[:, None]).astype(network.dtype)
-        dense.tensors["bias"] = (dense.tensors["bias"] * factor + shift).astype(network.dtype)
-        dense.layer = replace(dense.layer, activation=last.layer.activation)
-        last = dense
-    with last.source.named():
-        if not isinstance(last.layer, Dense):
-            raise ValueError("the last layer with variables must be Dense")
-        if last.layer == Dense(1, "softmax"):
-            raise ValueError("softmax of one output is always 1")
-    for part in parts[:-1]:
-        with part.source.named():
-            if part.layer.activation == "softmax":
-                raise ValueError("fastnn has softmax as the activation of the last layer alone")
 
 
 def _chain(found: KerasModel) -> tuple[list[KerasLayer], tuple[int, ...]]:
@@ -611,7 +524,7 @@ def _dtype(sources: Sequence[KerasLayer]) -> str:
 # ---- the loss ----
 
 
-def _loss(compiled: Any, head: AnyLayer) -> AnyLoss:
+def _loss(compiled: Any, head: Dense) -> AnyLoss:
     """The loss that a network was compiled with, where fastnn has it for the output; else a default."""
     default = "cross_entropy" if head.activation == "softmax" else "quadratic"
     if compiled is None:

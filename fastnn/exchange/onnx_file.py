@@ -213,6 +213,7 @@ def _joined(graph: Graph, *x: str) -> str:
 
 
 def _dense(graph: Graph, x: str, weight: Any, bias: Any) -> str:
+    """Not by MatMul and Add, which tract could run in float64: ONNX Runtime 1.30 joins factors to it in float32."""
     return graph.add("Gemm", x, weight, bias, transB=1)
 
 

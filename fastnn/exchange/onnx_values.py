@@ -25,6 +25,8 @@ NUMBERS = (*FLOATS, "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT3
 # What NumPy and Python raise for a node that is none.
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 ALIASES = ("Identity", "Dropout", "ZipMap")
+OF_CONSTANTS = ("Constant", "ConstantOfShape")  # operators that read nothing but constants
+NO_OPERATOR = "no network of fastnn has this operator"
 _SCALER = (("offset", 0.0), ("scale", 1.0))  # the attributes of a Scaler, and what they are where they are left out
 
 
@@ -90,6 +92,9 @@ class Unknown:
 
     node: Any
     reason: str
+    no_operator: bool = (
+        False  # whether fastnn has not the operator: that says more of a network than anything before it
+    )
 
 
 Value = View | Constant | Label | Unknown | None
@@ -100,6 +105,14 @@ def named(node: Any) -> str:
     name = node.name or (node.output[0] if node.output else "")
     domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
     return f"node {shown(name)} ({shown(f'{domain}{node.op_type}')[1:-1]})"
+
+
+def _missing(node: Any) -> str:
+    """Why fastnn has not the operator of a node, or ""."""
+    if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
+        return "its operator is none of ONNX's own"
+    has = any(node.op_type in each for each in (ELEMENTWISE, HANDLERS, ALIASES, OF_CONSTANTS))
+    return "" if has else NO_OPERATOR
 
 
 class Values:
@@ -152,9 +165,9 @@ class Values:
         if not shape or min(shape) < 1:
             raise Unfit(f"{name} must have a declared number of features, got the shape {shown(sizes)}")
         width = math.prod(shape)
-        if width > self.n_bytes:  # a network has a weight for each of them
-            raise Unfit(f"{name} has {width} features, and the file has {self.n_bytes} bytes")
         node = self.onnx.helper.make_node("Input", [], [given[0].name])
+        if width > self.n_bytes:  # a network has a weight for each of them
+            return {given[0].name: Unknown(node, f"it has {width} features, and the file has {self.n_bytes} bytes")}
         return {given[0].name: View(Core(node, "inputs", (), width, 0), shape, rows)}
 
     def _weights_stand_on_the_left(self) -> bool:
@@ -236,28 +249,29 @@ class Values:
             self.known[name] = value
 
     def _value(self, node: Any, position: int) -> Value:
-        if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
-            raise Unfit("its operator is none of ONNX's own")
         reads: list[Value] = []
         for name in node.input:
             if name and name not in self.known:
                 raise Unfit(f"it reads {shown(name)}, which no node before it gives")
             reads.append(self.known[name] if name else None)
-        for kind in (Unknown, Label):
-            if first := next((each for each in reads if isinstance(each, kind)), None):
-                return first
+        missing = _missing(node)
+        unknown = next((each for each in reads if isinstance(each, Unknown)), None)
+        if unknown is not None and (unknown.no_operator or not missing):
+            return unknown
+        label = next((each for each in reads if isinstance(each, Label)), None)
+        if unknown is None and label is not None:
+            return label
+        if missing:
+            return Unknown(node, missing, no_operator=True)
         attributes = {each.name: self.onnx.helper.get_attribute_value(each) for each in node.attribute}
-        if not any(isinstance(each, View) for each in reads):
+        if node.op_type in OF_CONSTANTS or not any(isinstance(each, View) for each in reads):
             constants = [each.array() if isinstance(each, Constant) else None for each in reads]
             array = self._constant(node.op_type, attributes, constants)
             return _constant_of(array)
         call = Call(self, node, attributes, reads, position)
         if node.op_type in ALIASES:
             return reads[0]
-        handler = HANDLERS.get(node.op_type) or (_elementwise if node.op_type in ELEMENTWISE else None)
-        if handler is None:
-            raise Unfit("no network of fastnn has this operator")
-        return handler(call)
+        return HANDLERS.get(node.op_type, _elementwise)(call)
 
     # ---- constants ----
 
@@ -277,9 +291,9 @@ class Values:
         try:
             if operator in ELEMENTWISE:
                 self.spend(math.prod(np.broadcast_shapes(*(each.shape for each in given))))
-                if operator == "Cast":
-                    return first.astype(self._dtype(attributes))
                 with np.errstate(all="ignore"):
+                    if operator == "Cast":
+                        return first.astype(self._dtype(attributes))
                     return np.asarray(ELEMENTWISE[operator](attributes, *reads))
             if operator == "ConstantOfShape":
                 value = self._array(attributes["value"]) if "value" in attributes else np.zeros(1, np.float32)
@@ -310,7 +324,7 @@ class Values:
             raise
         except MALFORMED as error:
             raise Unfit(f"its constants do not go together: {error}") from None
-        raise Unfit("no network of fastnn has this operator")
+        raise Unfit(NO_OPERATOR)
 
     def spend(self, size: int) -> None:
         """Count numbers of constants and layers; raises where a small file makes many, by using few again and again."""
@@ -403,12 +417,13 @@ def _product(call: Call, left: Value, right: Value, bias: Any) -> View:
         if not isinstance(right, Constant):
             raise Unfit("its weights must be constants")
         view, kernel = left, right.array()
-        if kernel.ndim < 2 or math.prod(kernel.shape[:-2]) != 1:
+        if kernel.ndim < 1 or math.prod(kernel.shape[:-2]) != 1:
             raise Unfit(f"its weights must be a matrix, got the shape {kernel.shape}")
-        weight: Array = kernel.reshape(kernel.shape[-2:]).T
+        weight: Array = kernel.reshape(kernel.shape[-2:]).T if kernel.ndim > 1 else kernel[None]
         if not view.shape or view.shape[-1] != view.core.width or weight.shape[1] != view.core.width:
             raise Unfit(f"it multiplies features of shape {view.shape} by weights of shape {weight.T.shape}")
-        return _dense(call, view, weight, bias, (*view.shape[:-1], len(weight)))
+        units = (len(weight),) if kernel.ndim > 1 else ()  # a vector of weights gives a number without an axis
+        return _dense(call, view, weight, bias, (*view.shape[:-1], *units))
     if not isinstance(left, Constant) or not isinstance(right, View):
         raise Unfit("its weights must be constants")
     view = right
@@ -520,8 +535,8 @@ def _batch_norm(call: Call) -> View:
     view = call.view()
     if call.attributes.get("training_mode", 0):
         raise Unfit("training_mode must be 0")
-    channels = view.shape[0] if view.rows and view.shape else 0
-    if channels != view.core.width:
+    # ONNX has channels in axis 1. For a column of features older converters of Keras write those of axis 0.
+    if len(view.dimensions) < 2 or view.core.width not in view.dimensions[:2]:
         raise Unfit(f"its channels must be all features, got the shape {view.shape}")
     scale, bias, mean, variance = (np.asarray(call.given(i), np.float64) for i in range(1, 5))
     with np.errstate(all="ignore"):
@@ -581,7 +596,7 @@ def _gather(call: Call) -> Value:
         return Label(call.view(1))
     view, which = call.view(), call.given(1)
     if view.core.width != 1 or len(view.shape) != 1 or which.size != 1 or which.any():
-        raise Unfit("no network of fastnn has this operator")
+        raise Unfit(NO_OPERATOR)
     return replace(view, shape=view.shape[: which.ndim])
 
 
@@ -609,6 +624,11 @@ def _with_axes(view: View, dimensions: Sequence[int], rows: bool) -> View:
     if math.prod(shape) != view.core.width or any(n < 1 for n in shape):
         raise Unfit(f"it makes features of shape {shape} of {view.shape}")
     return View(view.core, shape, rows)
+
+
+def _sizes(call: Call, view: View) -> list[int]:
+    """All axes, with the number of rows that the file declares, 0 where it declares none."""
+    return [call.values.batch if i == 0 and view.rows else n for i, n in enumerate(view.dimensions)]
 
 
 def _reshape(call: Call) -> View:
@@ -645,7 +665,7 @@ def _flatten(call: Call) -> View:
 def _squeeze(call: Call) -> View:
     view = call.view()
     axes = _axes(call.attributes, [call.given(1)] if len(call.reads) > 1 else [])
-    sizes = [call.values.batch if i == 0 and view.rows else n for i, n in enumerate(view.dimensions)]
+    sizes = _sizes(call, view)
     if axes is None:
         axes = [i for i, n in enumerate(sizes) if n == 1]
     gone = {axis % len(sizes) for axis in axes} if sizes else set()
@@ -674,10 +694,11 @@ def _transpose(call: Call) -> View:
     order = [int(i) for i in call.attributes.get("perm", range(n)[::-1])]
     if sorted(order) != [*range(n)]:
         raise Unfit(f"perm must be an order of {n} axes, got {shown(order)}")
-    large = [i for i in order if view.dimensions[i] != 1]
-    if large != sorted(large) or (view.rows and order[0] != 0):
+    sizes = _sizes(call, view)
+    large = [i for i in order if sizes[i] != 1]
+    if large != sorted(large) or (view.rows and order[0] != 0 and sizes[0] != 1):
         raise Unfit(f"it must move axes of size 1 alone, got perm {shown(order)}")
-    return _with_axes(view, [view.dimensions[i] for i in order], view.rows)
+    return _with_axes(view, [sizes[i] for i in order], view.rows and order[0] == 0)
 
 
 HANDLERS: dict[str, Callable[[Call], Value]] = {

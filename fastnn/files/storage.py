@@ -26,8 +26,10 @@ MAX_HEADER = 10**8  # bytes, as in safetensors
 TYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}  # NumPy lacks some other types
 # What a file system answers where it knows no fsync: network drives, FUSE. Any other error may mean a loss.
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS)
-FORMATS = {  # formats other than safetensors, by the end of a file's name
-    ".onnx": "ONNX",
+# Formats other than safetensors, by the end of a file's name: those that `export` writes, and all.
+EXPORTED = {".onnx": "ONNX", ".h": "C", ".mjs": "JavaScript", ".py": "Python"}
+FORMATS = {
+    **EXPORTED,
     **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
     **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
     ".keras": "Keras'",
@@ -47,9 +49,10 @@ def write(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
     from safetensors.numpy import save as to_bytes
 
     if other := FORMATS.get(path.suffix.lower()):
+        how = "`export` writes such a file, and " if path.suffix.lower() in EXPORTED else ""
         raise ValueError(
             f"path must not end in {path.suffix!r}, {other} format, got {path.name!r}; "
-            f"a model is saved as safetensors: {path.stem + '.safetensors'!r}"
+            f"{how}a model is saved as safetensors: {path.stem + '.safetensors'!r}"
         )
     tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}  # no thread changes the copies
     if found := _not_finite(tensors):

@@ -507,6 +507,8 @@ def test_an_estimator_that_is_not_fitted(kind, path):
     assert not os.listdir(path.parent)
     with pytest.raises(ValueError, match=r"path must not end in '.pkl'"):
         made.save(path.with_suffix(".pkl"))
+    with pytest.raises(ValueError, match=r"path must not end in '.h', C format, .*`export` writes such a file"):
+        made.save(path.with_suffix(".h"))
     with pytest.raises(TypeError, match="path must be a string or a path object, got None"):
         made.save(None)
 

@@ -18,7 +18,7 @@ from fastnn.exchange.computation import INPUTS, NUMBERS, OF_COLUMNS, Computation
 from fastnn.exchange.describing import add_table, computation_of, matrix_of
 
 from ..cases import DTYPES
-from .test_export_c import COMPILERS, TRAPS, WAYS, Compiled, compiler, header, ran, run
+from .test_export_c import COMPILERS, OF_SOFTWARE, TRAPS, WAYS, Compiled, compiler, header, ran, run, symbols
 from .test_export_computation import fitted_to_table, new_rows, table
 
 rng = np.random.default_rng(0)
@@ -276,14 +276,9 @@ def tables(request, tmp_path_factory):
 @pytest.mark.parametrize("name", COMPILERS)
 def test_no_warning_and_nothing_needed(name, options, tables, tmp_path):
     _, source, _ = tables
-    command, nm = compiler(name), compiler("arm-none-eabi-nm" if name.startswith("arm") else "nm")
-    run(*command, options, "-c", source, "-o", tmp_path / "all.o")
-    symbols = [line.split()[-2:] for line in run(*nm, tmp_path / "all.o").splitlines()]
-    allowed = "TtrRd" if name == "tcc" else "TtrR"  # where it puts constants
-    if name.startswith("arm"):  # arithmetic of doubles that the CPU has not
-        symbols = [(kind, symbol) for kind, symbol in symbols if not symbol.startswith("__aeabi_")]
-    assert "rows_dates" in " ".join(symbol for _, symbol in symbols)
-    assert [(kind, symbol) for kind, symbol in symbols if kind not in allowed and not symbol.startswith("$")] == []
+    own, others = symbols(name, options, source, tmp_path)
+    assert "rows_dates" in " ".join(own)
+    assert [each for each in others if not (name.startswith("Cortex") and each.startswith(OF_SOFTWARE))] == []
 
 
 @pytest.mark.slow

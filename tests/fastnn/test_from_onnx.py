@@ -79,12 +79,17 @@ def agree(read, model, X, tolerance=2e-6, rows=None):
 # Where factors and offsets were folded the parameters are other ones, which compute the same.
 FOLDED = ("scale in front", "scale behind", "batch norm", "batch norm first", "two readers")
 FOLDED += ("slopes", "layer norm", "residual")
-NOT_READ = {*exports.POPULATIONS, "deviations", "codes", "residual of inputs"}
-READ = [
-    name
-    for name in exports.EVERYTHING
-    if name not in {*exports.POPULATIONS, "deviations", "codes", "residual of inputs"}
-]
+SEVERAL = r"'Sum_\d+' \(Sum\): it joins values in a way that no network of fastnn has"
+SPLIT = r"'Split_\d+' \(Split\): no network of fastnn has this operator"
+NOT_READ = {
+    "mean": SEVERAL,
+    "shifts": SEVERAL,
+    "mixture": SPLIT,
+    "deviations": SPLIT,
+    "codes": r"'Gather_\d+' \(Gather\): no network of fastnn has this operator",
+    "residual of inputs": r"'Add_\d+' \(Add\): it adds an offset where no dense layer is beside it",
+}
+READ = [name for name in exports.EVERYTHING if name not in NOT_READ]
 
 
 @pytest.mark.parametrize("name", READ)
@@ -100,6 +105,14 @@ def test_what_fastnn_exports_comes_back(name, dtype, tmp_path):
     if name not in FOLDED:
         np.testing.assert_array_equal(found.parameters, model.parameters)
         assert found.layers == model.layers
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_fastnn_exports_and_does_not_read(name, tmp_path):
+    """Means of networks, deviations, tables of codes, shifts in front of a sum: the node and the reason are named."""
+    exports.network(name, "float32").export(tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match=f"net.onnx': node {NOT_READ[name]}$"):
+        fastnn.from_onnx(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("activation", HIDDEN)
@@ -192,8 +205,7 @@ REFUSED = {
     "test_matmul_4d": "its weights must be a matrix",
     "test_matmul_bcast": "its weights must be a matrix",
     "test_matmul_1d_3d": "its weights must be a matrix",
-    "test_matmul_4d_1d": "its weights must be a matrix",
-    "test_matmul_1d_1d": "its weights must be a matrix",
+    "test_matmul_4d_1d": "it multiplies features of shape",
 }
 
 
@@ -410,6 +422,24 @@ def test_a_fixed_batch_and_many_axes(tmp_path):
     agree(found, model, ROWS[:1], 1e-5, ROWS[0].reshape(1, 1, 1, 4))
 
 
+@pytest.mark.parametrize("scales", [5, 1])
+def test_normalised_columns(scales, tmp_path):
+    """A fixed batch of one, and Transposes around BatchNormalization, as an older converter of Keras wrote them.
+
+    ONNX has one channel there; that converter gives scales for all features.
+    """
+    file = File(opset=7, shape=(1, 4))
+    x = file.add("Transpose", file.add("Gemm", "X", W1.T, B1))
+    of = [np.full(scales, 0.5) + rng.random(scales) for _ in range(4)]
+    x = file.add("Relu", file.add("Transpose", file.add("BatchNormalization", x, *of)))
+    found = file.read(tmp_path, file.add("Softmax", file.add("Gemm", x, W2.T, B2), axis=-1))
+    assert found.layers == (Dense(5, "relu"), Dense(3, "softmax"))
+    factor, offset, mean, variance = (each.astype(np.float32).astype(float) for each in of)
+    hidden = np.maximum((ROWS @ W1.T + B1 - mean) / np.sqrt(variance + 1e-5) * factor + offset, 0)
+    want = np.exp(hidden @ W2.T + B2)
+    np.testing.assert_allclose(found.predict(ROWS), want / want.sum(axis=1, keepdims=True), 1e-5, 1e-5)
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 def test_weights_on_the_left(shape, tmp_path):
     """Of a vector or a column: W x + b."""
@@ -419,6 +449,20 @@ def test_weights_on_the_left(shape, tmp_path):
     found = file.read(tmp_path, file.add("Add", B2.reshape(3, *tail), file.add("MatMul", W2, x)))
     want = np.maximum(ROWS @ W1.T + B1, 0) @ W2.T + B2
     np.testing.assert_allclose(found.predict(ROWS), want, 1e-5, 1e-5)
+
+
+def test_weights_of_a_single_output(tmp_path):
+    """A vector, behind whose product there is no axis; a later one may be put back."""
+    file = File()
+    x = file.add("Tanh", file.add("Add", file.add("MatMul", "X", W1[0]), B1[:1].reshape(())))
+    for axes in ((), ([1],)):
+        for each in axes:
+            x = file.add("Unsqueeze", x, np.array(each))
+        found = file.read(tmp_path, x)
+        assert found.layers == (Dense(1, "tanh"),)
+        np.testing.assert_allclose(found.predict(ROWS)[:, 0], np.tanh(ROWS @ W1[0] + B1[0]), 1e-5, 1e-6)
+    found = file.read(tmp_path, file.add("Gemm", x, W2[:, :1], B2, transB=1))
+    agree(found, file.model(file.nodes[-1].output[0]), ROWS, 1e-5)
 
 
 def test_rows_by_the_shape_of_the_inputs(tmp_path):
@@ -574,6 +618,11 @@ WRONG = {
         lambda f: dense(f, f.add("Softmax", dense(f)), W2, B2),
         r"'v2' \(Gemm\): it follows a softmax",
     ),
+    "a shape of features": (lambda f: f.add("ConstantOfShape", dense(f)), r"\(ConstantOfShape\): it reads no value"),
+    "a normalised row": (
+        lambda f: f.add("BatchNormalization", f.add("Reshape", dense(f), np.array([0, 1, 5])), *np.ones((4, 5))),
+        r"\(BatchNormalization\): its channels must be all features",
+    ),
     "a softmax over rows": (lambda f: f.add("Softmax", dense(f), axis=0), r"\(Softmax\): its axis must be"),
     "products of values": (lambda f: f.add("MatMul", dense(f), dense(f)), r"\(MatMul\): its weights must be constants"),
     "a gate": (lambda f: f.add("Mul", dense(f), dense(f)), r"\(Mul\): it joins values"),
@@ -584,6 +633,10 @@ WRONG = {
     "mixed rows": (lambda f: f.add("Reshape", dense(f), np.array([5, -1])), r"\(Reshape\): it must keep rows"),
     "scaled outputs": (lambda f: f.add("Add", f.add("Tanh", dense(f)), 1.0), "it adds an offset where no dense layer"),
     "NaN": (lambda f: dense(f, "X", W1 * np.nan), r"\(Gemm\): its parameters must be finite"),
+    "NaN as an integer": (
+        lambda f: f.add("Reshape", dense(f), f.add("Cast", np.array([np.nan, 7]), to=TensorProto.INT64)),
+        r"\(Reshape\): it must keep rows",
+    ),
     "no value": (lambda f: [dense(f), f.add("Relu", "nothing")][1], r"\(Relu\): it reads 'nothing', which no node"),
     "outputs of constants": (lambda f: f.add("Identity", W1), "does not follow from the inputs"),
     "too many inputs": (lambda f: f.add("Exp", x := dense(f), x), r"\(Exp\): it cannot be computed: it reads 2 values"),
@@ -599,6 +652,19 @@ WRONG = {
 def test_what_fastnn_has_not_is_named(name, tmp_path):
     write, message = WRONG[name]
     refused(tmp_path, write, message, opset=20)
+
+
+@pytest.mark.parametrize("shape", [("N", 2, 2), ("N", 500, 500)])
+def test_convolutions_are_named(shape, tmp_path):
+    """Not the axes that are moved before them, nor how many inputs there are, nor what follows."""
+    refused(
+        tmp_path,
+        lambda f: f.add(
+            "MaxPool", f.add("Conv", f.add("Transpose", "X", perm=[0, 2, 1]), np.ones((3, 2, 1))), kernel_shape=[2]
+        ),
+        r"'v1' \(Conv\): no network of fastnn has this operator",
+        shape=shape,
+    )
 
 
 @pytest.mark.parametrize("opset", [5, 29])

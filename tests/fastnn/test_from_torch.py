@@ -122,6 +122,12 @@ def test_a_last_batch_norm_is_folded():
     model = fastnn.from_torch(module)
     assert model.layers == (Dense(3, "identity"),)
     agree(model, module, rng.normal(size=(50, 5)), 2e-6)
+    assert fastnn.from_torch(module, output="softmax").layers == (Dense(3, "softmax"),)
+    for activation, name in ((nn.Tanh(), "tanh"), (nn.Softmax(dim=1), "softmax")):
+        with_it = nn.Sequential(module, activation, nn.Dropout())
+        model = fastnn.from_torch(with_it)
+        assert model.layers == (Dense(3, name),)
+        agree(model, with_it.eval(), rng.normal(size=(50, 5)), 2e-6)
 
 
 def test_a_single_module():
@@ -198,7 +204,7 @@ REFUSED = {
     "elu": (nn.ELU(0.5), "ELU\\): alpha must be 1"),
     "softplus": (nn.Softplus(2), "Softplus\\): beta must be 1"),
     "softplus threshold": (nn.Softplus(1, 5), "threshold must be at least 20"),
-    "softmax": (nn.Softmax(dim=1), "Softmax\\): a softmax must be the last module"),
+    "softmax": (nn.Softmax(dim=1), "Linear\\): it follows a softmax, which must be the last one"),
     "hardtanh": (nn.Hardtanh(), "'1.0' \\(Hardtanh\\): fastnn has no such layer"),
     "relu6": (nn.ReLU6(), "ReLU6"),
     "log softmax": (nn.LogSoftmax(dim=1), "LogSoftmax"),
@@ -237,7 +243,7 @@ def test_what_fastnn_has_not_is_named(name):
         (nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), "'0' \\(ReLU\\): fastnn has relu after"),
         (nn.Sequential(nn.Linear(3, 1), nn.Softmax(dim=1)), "at least two outputs"),
         (nn.Sequential(nn.Linear(3, 2), nn.Softmax(dim=0)), "dim must be 1 or -1"),
-        (nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.BatchNorm1d(2)), "it adds an offset"),
+        (nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.BatchNorm1d(2)), "the last layer must be a dense one"),
     ],
 )
 def test_what_no_model_ends_or_begins_with(module, message):

@@ -184,6 +184,32 @@ def test_shifts_and_factors_of_inputs(tmp_path):
     assert model.sizes == (2, 2, 1)
 
 
+def test_factors_within(tmp_path):
+    """Behind an activation they become part of the next Dense, and so do factors of zero."""
+    within = [layer("ReLU", name="r"), layer("Rescaling", name="s", scale=[-2.0, 0.0], offset=1.0)]
+    weights = {"dense": WEIGHTS, "dense_1": [np.array([[1.0], [2.0]], "f4"), np.array([3.0], "f4")]}
+    none = layer("Rescaling", name="none", scale=[0.0, 1.0])
+    X = np.array([[10.0, 0.25], [1.0, -5.0]])
+    hidden = np.maximum((X * [0, 1]) @ WEIGHTS[0] + WEIGHTS[1], 0) * [-2, 0] + 1
+    model = read(tmp_path, [INPUT, none, *behind(*within)[1:]], weights)
+    assert model.predict(X) == pytest.approx(hidden @ [[1.0], [2.0]] + 3.0, rel=1e-6)
+    assert [*model.layers] == [Dense(2, "relu"), Dense(1, "identity")]
+
+
+@pytest.mark.parametrize("activation", ["relu", "softmax"])
+def test_a_last_batch_normalization(activation, tmp_path):
+    """It becomes part of the Dense before it, which keeps its activation and does not train where it did not."""
+    norm = [np.array(each, "f4") for each in ([2.0, 3.0], [1.0, -1.0], [0.5, 1.5], [3.0, 8.0])]
+    frozen = layer("Dense", name="dense", units=2, trainable=False)
+    ends = [layer("BatchNormalization", name="b", epsilon=1.0), layer("Activation", name="a", activation=activation)]
+    model = read(tmp_path, [INPUT, frozen, *ends], {"dense": WEIGHTS, "batch_normalization": norm})
+    assert [*model.layers] == [Dense(2, activation)]
+    assert model.frozen == {0}
+    z = (np.array([[0.5, -2.0]]) @ WEIGHTS[0] + WEIGHTS[1] - norm[2]) / [2, 3] * norm[0] + norm[1]
+    expected = np.maximum(z, 0) if activation == "relu" else np.exp(z) / np.exp(z).sum()
+    assert model.predict([[0.5, -2.0]]) == pytest.approx(expected, rel=1e-6)
+
+
 def test_older_sequential_models(tmp_path):
     """Without a layer for the inputs, and with a list of layers as the whole config."""
     first = {"class_name": "Dense", "config": {"name": "one", "units": 2, "batch_input_shape": [None, 2]}}
@@ -193,6 +219,19 @@ def test_older_sequential_models(tmp_path):
             group = file.create_group("model_weights/one")
             group["one/kernel:0"], group["one/bias:0"] = WEIGHTS
         assert fastnn.from_keras(tmp_path / "old.h5").predict([[10, 100]]).tolist() == [[315, 426]]
+
+
+def test_files_of_keras_1(tmp_path):
+    first = {"name": "one", "output_dim": 2, "bias": True, "activation": "relu", "batch_input_shape": [None, 2]}
+    last = {"name": "two", "output_dim": 1, "bias": False, "activation": "linear", "input_dim": 2}
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        config = [{"class_name": "Dense", "config": each} for each in (first, last)]
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+        file.attrs["keras_version"] = "1.2.1"
+        file["model_weights/one/one_W"], file["model_weights/one/one_b"] = WEIGHTS
+        file["model_weights/two/two_W"] = np.array([[1.0], [10.0]], "f4")
+    hidden = np.maximum(np.array([[1.0, -2.0]]) @ WEIGHTS[0] + WEIGHTS[1], 0)
+    assert np.allclose(fastnn.from_keras(tmp_path / "old.h5").predict([[1.0, -2.0]]), hidden @ [[1.0], [10.0]])
 
 
 def test_groups_in_a_circle(tmp_path):
@@ -241,10 +280,10 @@ REFUSED = {  # (layers, what the error names)
     "slope of relu": (behind(layer("ReLU", name="r", negative_slope=0.5)), "'r' of class 'ReLU'.* 0.5"),
     "relu6": (behind(layer("ReLU", name="r", max_value=6)), "'r' of class 'ReLU'.*max_value"),
     "elu": (behind(layer("ELU", name="e", alpha=0.5)), "'e' of class 'ELU'.*alpha 1, got 0.5"),
-    "softmax within": (behind(layer("Softmax", name="s")), "'dense' of class 'Dense'.*softmax"),
-    "softmax of one": ([*behind(), layer("Softmax", name="s")], "'last' of class 'Dense'.*softmax of one"),
-    "two activations": (behind(layer("ReLU", name="r"), layer("ELU", name="e")), "'e' of class 'ELU'.*one activation"),
-    "activation first": ([INPUT, layer("ReLU", name="r"), DENSE], "'r' of class 'ReLU'.*inputs"),
+    "softmax within": (behind(layer("Softmax", name="s")), "'last' of class 'Dense': it follows a softmax"),
+    "softmax of one": ([*behind(), layer("Softmax", name="s")], "'s' of class 'Softmax'.*at least two outputs"),
+    "two activations": (behind(layer("ReLU", name="r"), layer("ELU", name="e")), "'e' of class 'ELU'.*another.*relu"),
+    "activation first": ([INPUT, layer("ReLU", name="r"), DENSE], "'r' of class 'ReLU'.*after a dense layer"),
     "of inputs": ([layer("InputLayer", name="i", batch_shape=[None]), DENSE], "'i' of class 'InputLayer'.*shape"),
     "of text": ([layer("InputLayer", name="i", batch_shape=[None, 2], dtype="string"), DENSE], "'i'.*string"),
     "any length": ([layer("InputLayer", name="i", batch_shape=[None, None, 2]), DENSE], "'i' of class 'InputLayer'"),
@@ -258,14 +297,17 @@ REFUSED = {  # (layers, what the error names)
     ),
     "reshape": ([INPUT, layer("Reshape", name="r", target_shape=[1, 2]), DENSE], "'r' of class 'Reshape'"),
     "int8": ([INPUT, layer("Dense", name="d", units=2, dtype="int8_from_float32")], "'d'.*int8_from_float32"),
-    "ends in a norm": ([INPUT, DENSE, layer("LayerNormalization", name="n", scale=False, center=False)], "'n'.*Dense"),
+    "ends in a norm": ([INPUT, DENSE, layer("LayerNormalization", name="n", scale=False, center=False)], "'n'.*dense"),
     "axis": (behind(layer("BatchNormalization", name="b", axis=0)), "'b'.*axis"),
     "renorm": (behind(layer("BatchNormalization", name="b", renorm=True)), "'b'.*renorm"),
     "rms": (behind(layer("LayerNormalization", name="n", rms_scaling=True)), "'n'.*rms_scaling"),
     "momentum": (behind(layer("BatchNormalization", name="b", momentum=2)), "'b'.*"),
     "shared slopes": (behind(layer("PReLU", name="p", shared_axes=[1])), "'p'.*shared_axes"),
-    "zero factor": ([INPUT, layer("Rescaling", name="r", scale=0.0), DENSE], "'r' of class 'Rescaling'.*zero"),
-    "rescaling within": (behind(layer("ReLU", name="l"), layer("Rescaling", name="r", scale=2.0)), "'r'.*linear Dense"),
+    "no factor": ([INPUT, layer("Rescaling", name="r", offset=2.0), DENSE], "'r' of class 'Rescaling'.*finite"),
+    "offset within": (
+        behind(layer("ReLU", name="r"), layer("Rescaling", name="s", scale=2.0, offset=1.0), layer("PReLU", name="p")),
+        "'p' of class 'PReLU': it adds an offset where no dense layer is beside it",
+    ),
     "three factors": ([INPUT, layer("Rescaling", name="r", scale=[1, 2, 3]), DENSE], "'r'.*or 2"),
     "factors of text": ([INPUT, layer("Rescaling", name="r", scale="a"), DENSE], "'r'.*scale"),
     "variance": ([INPUT, layer("Normalization", name="n", mean=[0, 0], variance=[1, -1]), DENSE], "'n'.*negative"),

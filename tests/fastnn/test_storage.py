@@ -17,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 import fastnn
 from fastnn import Dense, Model
+from fastnn.exchange import exporting
+from fastnn.files import storage
 
 from .. import cases
 
@@ -816,6 +818,17 @@ def test_a_name_of_another_format_is_refused(suffix, tmp_path):
     with pytest.raises(ValueError, match=message):
         Model([2, 1]).save(tmp_path / f"m{suffix}")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", exporting.FORMATS)
+def test_a_name_of_an_export_is_refused(suffix, tmp_path):
+    message = rf"path must not end in '{suffix}', .* format, got 'm{suffix}'; `export` writes such a file, and a model"
+    made = Model([2, 1]), fastnn.Population([2, 1], 2)
+    for each in made:
+        with pytest.raises(ValueError, match=message):
+            each.save(tmp_path / f"m{suffix}")
+    assert os.listdir(tmp_path) == []
+    assert {*storage.EXPORTED} == {*exporting.FORMATS}
 
 
 @pytest.mark.parametrize("name", ["m.safetensors", "m", "m.v2", "pt", ".pt", "m.onnx.d/m"])
