@@ -21,10 +21,9 @@ from fastnn.exchange.describing import computation_of
 from fastnn.exchange.integer_steps import UNIT
 from fastnn.settings.layers import HIDDEN
 
-from .test_export_c import COMPILERS, CORTEX, Compiled, compiler, ran, run
+from .test_export_c import COMPILERS, MACHINES, Compiled, compiler, ran, run, symbols
 
 rng = np.random.default_rng(0)
-SOFT = ["-mcpu=cortex-m0", "-mthumb", "-mfloat-abi=soft"]
 N = 7  # inputs
 
 
@@ -499,35 +498,29 @@ def sources(networks, tmp_path_factory):
     return folder
 
 
-ALLOWED = r"__aeabi_(lmul|llsl|llsr|lasr|uidiv|idiv|uidivmod|idivmod|lcmp|ldivmod|uldivmod)|memcpy|memset"
+ALLOWED = (
+    r"__aeabi_(lmul|llsl|llsr|lasr|uidiv|idiv|uidivmod|idivmod|lcmp|ldivmod|uldivmod)"
+    r"|__(ashl|ashr|lshr)di3|memcpy|memset"
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*COMPILERS, "Cortex-M0"])
+@pytest.mark.parametrize("name", COMPILERS)
 def test_no_warning_and_no_float(name, sources, tmp_path):
     """Every warning is an error; nothing is needed but what integers of 64 bits take on a CPU that has not got them."""
-    if name == "Cortex-M0":
-        command = compiler("arm-none-eabi-gcc")
-        command = [each for each in command if each not in CORTEX] + SOFT
-    else:
-        command = compiler(name)
-    run(*command, "-Os", "-c", sources / "all.c", "-o", tmp_path / "all.o")
-    nm = compiler("arm-none-eabi-nm" if name.startswith(("arm", "Cortex")) else "nm")
-    symbols = [line.split()[-2:] for line in run(*nm, tmp_path / "all.o").splitlines()]
-    allowed = "TtrRd" if name == "tcc" else "TtrR"
-    left = [symbol for kind, symbol in symbols if kind not in allowed and not symbol.startswith("$")]
-    assert [symbol for symbol in left if name != "Cortex-M0" or not re.fullmatch(ALLOWED, symbol)] == []
+    _, others = symbols(name, "-Os", sources / "all.c", tmp_path)
+    assert [each for each in others if name not in ("Cortex-M0", "mips") or not re.fullmatch(ALLOWED, each)] == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["gcc", "g++", "sanitizers", "Cortex-M4"])
+@pytest.mark.parametrize("way", ["gcc", "g++", "sanitizers", *MACHINES])
 def test_the_same_bits_on_other_machines(way, sources, networks, tmp_path):
     """All self tests, whose outputs are compared bit for bit."""
     name, options = {
         "gcc": ("gcc", ["-O3"]),
         "g++": ("g++", ["-O2"]),
         "sanitizers": ("gcc", ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
-        "Cortex-M4": ("arm-none-eabi-gcc", ["-Os"]),
+        **{name: (name, ["-Os"]) for name in MACHINES},
     }[way]
     said = ran(name, options, sources / "tests.c", tmp_path, sources)
     assert len(re.findall(r"^16 rows, largest error 0, 0 ulp, 0 labels differ$", said, re.M)) == len(networks)
@@ -542,7 +535,7 @@ def test_flash_on_a_cortex_m4(tmp_path):
         '#include "net.h"\nint32_t classify(const float *x) { return net_classify(x); }\n'
         "void predict(const float *x, float *y) { net_predict(x, y); }\n"
     )
-    run(*compiler("arm-none-eabi-gcc"), "-Os", "-c", "net.c", "-o", "net.o", cwd=tmp_path)
+    run(*compiler("Cortex-M4"), "-Os", "-c", "net.c", "-o", "net.o", cwd=tmp_path)
     text, data, bss = map(int, run("arm-none-eabi-size", tmp_path / "net.o").splitlines()[1].split()[:3])
     assert (data, bss) == (0, 0)
     assert text <= 5 * 1024
