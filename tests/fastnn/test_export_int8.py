@@ -738,15 +738,12 @@ def test_values_that_float32_cannot_hold_are_an_error(tmp_path):
 
 
 def test_ranges_are_wider_than_the_rows():
-    """By a tenth at each end, but not where both values of a feature would be less exact."""
+    """By a tenth at each end, where that is tried."""
     X = rows(40)
     inputs = quantizing.Inputs.of(X.astype(np.float64), np.ones((1, N)), *quantizing.RANGES[0])
     wider = 0.09 * np.ptp(X, axis=0)
     assert (inputs.values(-128) < X.min(axis=0) - wider).all()
     assert (inputs.values(127) > X.max(axis=0) + wider).all()
-    binary = (X > 0).astype(np.float32)
-    whole, _ = quantized(Model([N, 2], rng=0), binary)
-    np.testing.assert_allclose(whole.inputs.values(whole.inputs.integers(binary)), binary, atol=1e-3)
 
 
 def test_a_bias_takes_up_the_error_of_its_sums():
