@@ -28,9 +28,13 @@ def scaled(x: Array, multiplier: Any, shift: Any) -> Array:
 
 
 def fixed(x: Array, bits: Any) -> Array:
-    """Numbers of float32 in fixed point, halves away from zero, within FIXED_MOST; 0 for NaN."""
-    with np.errstate(all="ignore"):
-        size = np.minimum(np.floor(np.abs(np.ldexp(x.astype(np.float64), bits)) + 0.5), FIXED_MOST)
+    """Numbers of float32 in fixed point, halves away from zero, within FIXED_MOST; 0 for NaN.
+
+    What is infinite is as 2^128, which its bits are.
+    """
+    finite = np.clip(x.astype(np.float64), -(2.0**128), 2.0**128)
+    with np.errstate(invalid="ignore"):  # of NaN
+        size = np.minimum(np.floor(np.abs(np.ldexp(finite, bits)) + 0.5), FIXED_MOST)
     return np.where(np.isnan(x), 0, np.copysign(size, x)).astype(np.int64)
 
 

@@ -22,7 +22,7 @@ from . import onnx_columns, verifying
 from .computation import CLASSES, INPUTS, KEPT, LABELS, NUMBERS, OF_COLUMNS, OWN, Computation, Decision, Step
 from .onnx_graph import LATER_OPSET, Graph
 from .onnx_graph import _onnx as _onnx
-from .quantizing import Quantized, Scale
+from .quantizing import SMALLEST, Quantized, Scale
 from .self_test import SelfTest
 
 INPUT_NAME, ROWS = "X", "N"  # what the inputs and their number of rows are called
@@ -62,8 +62,11 @@ def quantized(network: Quantized, rows: Any, name: str, expressions: dict[str, s
     """
     graph = Graph(np.dtype(np.float32), opset=LATER_OPSET)
     inputs = network.inputs
-    high = inputs.middle.astype(np.float32)
-    factor = np.divide(1, inputs.step, out=np.zeros_like(inputs.step), where=inputs.step > 0).astype(np.float32)
+    high, there = inputs.middle.astype(np.float32), inputs.step > 0
+    small = np.flatnonzero(there & (inputs.step < SMALLEST))
+    if len(small):
+        raise ValueError(f"an ONNX file of int8 takes inputs of larger ranges, got 1e-36 at most of input {small[0]}")
+    factor = np.divide(1, inputs.step, out=np.zeros_like(inputs.step), where=there).astype(np.float32)
     value = _shifted(graph, INPUT_NAME, high, (inputs.middle - high).astype(np.float32), factor)
     value, scale = _as_integers(graph, value, Scale(1.0, 0)), 1.0
     for layer in network.layers:

@@ -21,25 +21,28 @@ from .self_test import ROWS, SelfTest, matrix
 
 Array = NDArray[Any]
 
-FEWEST_ROWS = 20  # that show the range of values
+FEWEST_ROWS, MOST_ROWS = 20, 10_000  # that show the range of values
 LEVELS = MOST - LEAST + 0.06  # steps between the ends of a range: no whole number, so that few values lie between two
 SUM_MOST = 2**31 - 1
 WEIGHT_MOST, BIAS_MOST, SHIFT_MOST = 127, 2**29, 62
-BITS_MOST, UNIT_BITS_MOST = 100, 30  # of outputs in fixed point, and where a curved function reads them
+BITS_MOST = 100  # of outputs in fixed point
 LARGEST = 2.0**120  # of outputs
 CURVE = 8  # 2^CURVE pieces have curved outputs
 TRIED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)  # shares of a range, of which the best one is taken
-BEYOND = (
-    0,
-    1e-4,
-    1e-3,
-    1e-2,
-)  # shares of a feature's values that may be clipped at each end, of which the best is taken
-NEARLY = 1.25  # times the least error: as good, where less is clipped
+WIDER = 0.1  # of a feature's range, at each end, for rows that are not in those of calibration
+# Ways to make the ranges of features, of which the best one is taken: how much wider than the values they are, and the
+# share of the values that may be clipped, both at each end.
+RANGES = ((WIDER, 0), (0, 0), (0, 1e-4), (0, 1e-3), (0, 1e-2))
+NEARLY = 1.5  # times the least error: as good, where ranges are wider
 BALANCES = 10  # rounds in which steps of features and scales of weights follow each other
 SAMPLE = 20_000  # values that tell which one is the best
+CONSTANT = 1e-12  # of the squares of an output: where they differ less, by rounding in float32, it is constant
 TIE = 1e-4  # of a step: how near to the middle of two integers other systems may round otherwise
+ROUNDING = 2.0**-23  # of the terms of a sum: what float32 may do to it
+TOLERANCE = 1e-5  # of outputs that other systems compute, relative to those above 1 in size, at least
+SMALLEST = 2.0**-120  # of scales, for float32 to hold them
 
+PROBABLE = ("sigmoid", "softmax")  # activations that give probabilities
 STRAIGHT = ("identity", "relu", "step")  # activations that need no table
 CURVED = (
     "sigmoid",
@@ -70,6 +73,7 @@ class QuantizationReport(NamedTuple):
     """What int8 does to a network, by the rows that it was calibrated with.
 
     Agreement is the share of classes or labels that are the same; of numbers it is R2, the lowest one of the outputs.
+    Of an output that is constant, errors are relative to its size.
     """
 
     layers: tuple[LayerReport, ...]
@@ -93,23 +97,24 @@ class Inputs:
     shift: Array
 
     @classmethod
-    def of(cls, X: Array, weight: Array, beyond: float) -> Inputs:
-        """Those of rows X (rows, n_inputs) float64, but for a share beyond each end, that a weight multiplies.
+    def of(cls, X: Array, weight: Array, wider: float, beyond: float) -> Inputs:
+        """Those of rows X (rows, n_inputs) float64, that a weight multiplies, in one of the RANGES.
 
         A feature with rare large values has large weights, beside which those of others are rounded away. So others
         have longer steps than their ranges ask for: the rounding of x and that of its weight are in balance.
         """
         low, high = np.quantile(X, [beyond, 1 - beyond], axis=0)
+        low, high = low - wider * (high - low), high + wider * (high - low)
         step = shortest = (high - low) / LEVELS
-        of_steps, of_weights = np.square(weight).sum(axis=0), X.var(axis=0)
+        of_steps, of_weights = np.square(weight).sum(axis=0), X.clip(low, high).var(axis=0)
         for _ in range(BALANCES):
             rounding = np.square(np.abs(weight * step).max(axis=1) / WEIGHT_MOST).sum()
             ratio = np.divide(of_weights * rounding, of_steps, out=np.zeros_like(step), where=of_steps > 0)
-            step = np.where(shortest > 0, np.maximum(shortest, ratio**0.25), 0)
-        middle = (low + high + step) / 2  # of -128 and 127
+            step = np.where(shortest > 0, np.clip(ratio**0.25, shortest, high - low), 0)
         most = np.maximum(np.abs(low), np.abs(high))
         bits = np.where(most > 0, 28 - np.frexp(most)[1], 0).clip(-100, 155).astype(np.int64)
-        zero = np.rint(np.ldexp(middle, bits)).astype(np.int64)
+        zero = np.rint(np.ldexp((low + high + step) / 2, bits)).astype(np.int64)
+        middle = np.ldexp(zero.astype(np.float64), -bits)  # of -128 and 127
         factor = np.divide(np.ldexp(1.0, -bits), step, out=np.zeros_like(step), where=step > 0)
         return cls(middle, step, bits, zero, *_multipliers(factor))
 
@@ -138,7 +143,8 @@ class Scale:
     @classmethod
     def of(cls, low: float, high: float) -> Scale:
         """That of a range, which holds zero."""
-        scale = (high - low) / LEVELS or 1.0
+        scale = (high - low) / LEVELS
+        scale = scale if scale > SMALLEST else 1.0
         return cls(scale, int(np.clip(round(LEAST - low / scale), LEAST, MOST)))
 
     def exact(self, x: Array) -> Array:
@@ -147,7 +153,7 @@ class Scale:
 
     def integers(self, x: Array) -> Array:
         """int8 of numbers."""
-        return integer_steps.clipped(np.floor(self.exact(x) + 0.5).astype(np.int64))
+        return integer_steps.clipped(np.floor(self.exact(x) + 0.5)).astype(np.int64)
 
     def values(self, q: Array | int) -> Any:
         """What integers stand for."""
@@ -181,10 +187,13 @@ class Layer:
         found = self.sums or self.given
         return 0 if found is None else found.zero
 
+    def scaled_sums(self, q: Array) -> Array:
+        """Sums for int8, times the multipliers: those of the last layer are in fixed point."""
+        return integer_steps.scaled(integer_steps.sums(q, self.weight, self.bias), self.multiplier, self.shift)
+
     def integers(self, q: Array) -> Array:
         """int8 for int8."""
-        found = integer_steps.scaled(integer_steps.sums(q, self.weight, self.bias), self.multiplier, self.shift)
-        found = integer_steps.clipped(found + self.zero, self.least)
+        found = integer_steps.clipped(self.scaled_sums(q) + self.zero, self.least)
         return found if self.table is None else self.table[found - LEAST]
 
 
@@ -218,8 +227,7 @@ class Quantized:
         found = [self.inputs.integers(np.asarray(X, np.float32))]
         for layer in self.layers[:-1]:
             found.append(layer.integers(found[-1]))
-        sums = integer_steps.sums(found[-1], self.head.weight, self.head.bias)
-        return [*found, integer_steps.scaled(sums, self.head.multiplier, self.head.shift)]
+        return [*found, self.head.scaled_sums(found[-1])]
 
     def fixed_outputs(self, z: Array) -> tuple[Array, int]:
         """(outputs in fixed point, their bits) for sums in fixed point."""
@@ -240,10 +248,6 @@ class Quantized:
         """Outputs (rows, n_outputs) for sums in fixed point."""
         return integer_steps.numbers(*self.fixed_outputs(z))
 
-    def exact_outputs(self, z: Array) -> Array:
-        """The same where the activation is computed by real numbers."""
-        return _activated(self.head.step, integer_steps.numbers(z, self.bits).astype(np.float64))
-
     @property
     def threshold(self) -> int:
         """What a single output in fixed point, or its sum where that decides, is compared with."""
@@ -257,7 +261,7 @@ class Quantized:
     @property
     def decides_by_sums(self) -> bool:
         """Whether classes follow from sums, which is more exact than from probabilities."""
-        return self.head.function in ("sigmoid", "softmax")
+        return self.head.function in PROBABLE
 
     def predictions(self, z: Array) -> Array:
         """What the integers decide, see `Computation.predictions`."""
@@ -275,60 +279,95 @@ class Quantized:
     def self_test(self, X: Array, *, exactly: bool) -> SelfTest:
         """Rows and what the integers give for them.
 
-        Where they are not computed exactly, rows are taken in which no number lies between two integers.
+        Where they are not computed exactly, rows are taken in which no number lies between two integers, and outputs
+        are those of real numbers.
         """
         n = self.computation.n_inputs
         X = matrix("rows", X, n)
         X = arrays.parameters("rows", X, (len(X), n), "float32")
-        if not exactly:
-            order = np.argsort(-self._distances(X), kind="stable")
-            far = int((self._distances(X) > TIE).sum())
-            X = X[np.sort(order[: min(max(far, 1), ROWS)])]
-        X = np.ascontiguousarray(X[:ROWS])
-        z = self.integers(X)[-1]
-        outputs = self.outputs(z) if exactly else self.exact_outputs(z).astype(np.float32)
-        return SelfTest(X, outputs, self.predictions(z), 0.0 if exactly else 1e-5)
+        if exactly:
+            X = np.ascontiguousarray(X[:ROWS])
+            z = self.integers(X)[-1]
+            return SelfTest(X, self.outputs(z), self.predictions(z), 0.0)
+        margins = self._margins(X)
+        far = int((margins > 0).sum())
+        X = np.ascontiguousarray(X[np.sort(np.argsort(-margins, kind="stable")[: min(max(far, 1), ROWS)])])
+        read = self.integers(X)[-2]
+        exact, rounded = (self._real_outputs(read, dtype) for dtype in ("float64", "float32"))
+        apart = np.abs(rounded - exact) / np.maximum(np.abs(exact), 1)  # what rounding does in any order of sums
+        outputs = exact.astype(np.float32)
+        return SelfTest(X, outputs, self.computation.predictions(outputs), max(TOLERANCE, 4 * float(apart.max())))
 
-    def _distances(self, X: Array) -> Array:
-        """How far each row is from where a number could be rounded otherwise, in steps."""
-        numbers, q = [self.inputs.exact(X.astype(np.float64))], self.inputs.integers(X)
-        for layer in self.layers[:-1]:
-            sums = integer_steps.sums(q, layer.weight, layer.bias) * layer.scale
-            numbers.append((layer.sums or layer.given).exact(sums))  # type: ignore[union-attr]
-            q = layer.integers(q)
-        return np.min([np.abs(each - np.floor(each) - 0.5).min(axis=1) for each in numbers], axis=0)
+    def _real_outputs(self, q: Array, dtype: str) -> Array:
+        """Outputs for what the last layer reads, where real numbers of a dtype compute them."""
+        head, read = self.head, self.layers[-2].given if len(self.layers) > 1 else Scale(1.0, 0)
+        assert read is not None
+        weight = (head.weight * (head.scale / read.scale)[:, None]).astype(dtype)
+        z = read.values(q).astype(dtype) @ weight.T + (head.offset * head.scale).astype(dtype)
+        return _activated(head.step, z)
+
+    def _margins(self, X: Array) -> Array:
+        """How far each row is from where float32 could round a number to another integer, in steps."""
+        numbers, q, zero = self.inputs.exact(X.astype(np.float64)), self.inputs.integers(X), 0
+        found = [_from_halves(numbers).min(axis=1)]
+        for layer in self.layers:
+            sums = integer_steps.sums(q, layer.weight, layer.bias)
+            rounding = ROUNDING * (np.abs(q - zero) @ np.abs(layer.weight).T + np.abs(layer.offset))
+            if layer.function == "step":
+                found.append((np.abs(sums) - rounding).min(axis=1))
+            if layer.given is None:
+                break
+            if layer.function != "step":
+                read = layer.sums or layer.given
+                apart = _from_halves(read.exact(sums * layer.scale)) - rounding * layer.scale / read.scale
+                found.append(apart.min(axis=1))
+            if layer.sums is not None:
+                read_again = layer.sums.values(integer_steps.clipped(layer.scaled_sums(q) + layer.zero))
+                found.append(_from_halves(layer.given.exact(_activated(layer.step, read_again))).min(axis=1))
+            q, zero = layer.integers(q), layer.given.zero
+        return np.min(found, axis=0) - TIE
+
+
+def _from_halves(numbers: Array) -> Array:
+    """How far numbers are from the middle of two integers."""
+    return np.abs(numbers - np.floor(numbers) - 0.5)
 
 
 # ---- from a computation ----
 
 
 def quantized(computation: Computation, calibrate: Any, least_agreement: float) -> tuple[Quantized, QuantizationReport]:
-    """A computation in int8, by rows (n, n_inputs) whose values its ranges hold.
+    """A computation in int8, by rows (n, n_inputs) whose values its ranges hold; MOST_ROWS of them, evenly spread.
 
     Raises ValueError for what int8 cannot hold, and where predictions agree less than `least_agreement`.
     """
     shift, scale, found = _chain(computation)
     n = computation.n_inputs
     X = matrix("calibrate", calibrate, n, FEWEST_ROWS)
-    X = arrays.parameters("calibrate", X, (len(X), n), "float64")
+    rows = arrays.parameters("calibrate", X, (len(X), n), "float32")
+    every = -(-len(X) // MOST_ROWS)
+    X, rows = X[::every], rows[::every]
     values = computation.values(X, "float64")
-    inputs = _inputs(computation, X, values[-1], found[0][0].operands["weight"].astype(np.float64) * scale)
+    if not all(np.abs(value).max() <= np.finfo(np.float32).max for value in values):
+        raise ValueError("calibrate must be rows whose values in each layer are finite in float32, got larger ones")
+    inputs = _inputs(computation, rows, values[-1], found[0][0].operands["weight"].astype(np.float64) * scale)
     layers = list[Layer]()
     factor, offset = scale * inputs.step, (inputs.middle - shift) * scale  # q * factor + offset is what weights read
-    read, zero = inputs.integers(X.astype(np.float32)), 0
+    read, zero = inputs.integers(rows), 0
     for i, (dense, activation, value) in enumerate(found):
         weight, bias = (dense.operands[name].astype(np.float64) for name in ("weight", "bias"))
         last = i == len(found) - 1
-        layer = _layer(weight * factor, bias + weight @ offset, zero, read.mean(axis=0), activation)
-        layers.append(layer if last else _hidden(layer, values[dense_value(value, activation)], values[value]))
+        sums = values[dense_value(value, activation)]
+        layer = _layer(weight * factor, bias + weight @ offset, read - zero, zero, sums, activation)
+        layers.append(layer if last else _hidden(layer, sums, values[value]))
         if not last:
             read, given = layers[-1].integers(read), layers[-1].given
             assert given is not None
             factor, offset, zero = np.full(weight.shape[0], given.scale), np.zeros(weight.shape[0]), given.zero
     head, bits = _head(layers[-1])
-    curve = _curve(head, values[dense_value(found[-1][2], found[-1][1])], bits)
+    curve = _curve(head, head.scaled_sums(read), bits)
     whole = Quantized(replace(computation, dtype="float32"), inputs, (*layers[:-1], head), bits, curve)
-    report = _report(whole, computation, X, values, [INPUTS, *(value for _, _, value in found)])
+    report = _report(whole, computation, rows, values, [INPUTS, *(value for _, _, value in found)])
     if least_agreement > 0 and report.agreement < least_agreement:
         raise ValueError(
             f"int8 must keep {least_agreement:.0%} of the predictions, got {report.agreement:.1%}; least_agreement=0 "
@@ -368,12 +407,14 @@ def _chain(computation: Computation) -> tuple[Array, Array, list[tuple[Step, Ste
     return shift, scale, layers
 
 
-def _inputs(computation: Computation, X: Array, outputs: Array, weight: Array) -> Inputs:
-    """The inputs' integers: of the shares that could lie beyond their ranges, that which changes outputs the least."""
-    tried = [Inputs.of(X, weight, beyond) for beyond in BEYOND]
-    rows = X.astype(np.float32)
-    found = [_continued(computation, each.values(each.integers(rows)), INPUTS) for each in tried]
-    lost = np.array([np.square(each - outputs).mean() for each in found])
+def _inputs(computation: Computation, rows: Array, outputs: Array, weight: Array) -> Inputs:
+    """The inputs' integers, in the widest ranges of those that change outputs the least, nearly."""
+    X = rows.astype(np.float64)
+    tried = [Inputs.of(X, weight, *each) for each in RANGES]
+    with np.errstate(all="ignore"):
+        found = [_continued(computation, each.values(each.integers(rows)), INPUTS) for each in tried]
+        lost = np.array([np.square(each - outputs).mean() for each in found])
+    lost[np.isnan(lost)] = np.inf
     return tried[int(np.flatnonzero(lost <= NEARLY * lost.min())[0])]
 
 
@@ -398,24 +439,26 @@ def _range(values: Array, lost: Callable[[Array, Array], Array] | None = None) -
 
 
 def _multipliers(factor: Array) -> tuple[Array, Array]:
-    """(multipliers below 2^31, shifts) of factors: factor = multiplier / 2^shift."""
-    part, exponent = np.frexp(factor)
-    shift = 31 - exponent
-    over = np.maximum(shift - SHIFT_MOST, 0)
-    if (shift < 1).any():
-        raise ValueError("int8 takes layers whose sums fit in 32 bits, this network has larger ones")
-    multiplier = np.floor(np.ldexp(part, 31 - over) + 0.5)
-    multiplier = np.where(multiplier > SUM_MOST, SUM_MOST, multiplier)
-    return multiplier.astype(np.int64), np.where(factor == 0, 1, shift - over).astype(np.int64)
+    """(multipliers below 2^31, shifts from 1 on) of factors: factor = multiplier / 2^shift.
+
+    Factors above 2^30, which take every sum but 0 beyond int8, are as 2^30.
+    """
+    shift = np.clip(31 - np.frexp(factor)[1], 1, SHIFT_MOST).astype(np.int64)
+    multiplier = np.minimum(np.floor(np.ldexp(factor, shift) + 0.5), SUM_MOST)
+    return multiplier.astype(np.int64), shift
 
 
-def _layer(weight: Array, bias: Array, zero: int, means: Array, activation: Step | None) -> Layer:
-    """A layer of real weights, of int8 inputs with some means: the bias takes up what rounding does in the mean."""
+def _layer(weight: Array, bias: Array, read: Array, zero: int, sums: Array, activation: Step | None) -> Layer:
+    """A layer of real weights, for rows of what it reads, int8 less its zero, and what their sums should be.
+
+    The bias takes up the error of the sums in the median, which rare large values that are clipped do not move.
+    """
     function = "identity" if activation is None else activation.function
     scale = np.maximum(np.abs(weight).max(axis=1) / WEIGHT_MOST, np.abs(bias) / BIAS_MOST)
     scale[scale == 0] = 1
     integers = np.rint(weight / scale[:, None]).astype(np.int64)
-    offset = np.rint(bias / scale + (weight / scale[:, None] - integers) @ (means - zero)).astype(np.int64)
+    left = sums / scale - read.astype(np.float64) @ integers.T.astype(np.float64)
+    offset = np.rint(np.median(left, axis=0)).clip(-BIAS_MOST, BIAS_MOST).astype(np.int64)
     total = offset - zero * integers.sum(axis=1)
     if (np.abs(integers).sum(axis=1) * -LEAST + np.abs(total) > SUM_MOST).any():
         raise ValueError(f"int8 takes layers whose sums fit in 32 bits, got one of {weight.shape[1]} inputs")
@@ -453,27 +496,25 @@ def _activated(step: Step | None, x: Array) -> Array:
 def _head(layer: Layer) -> tuple[Layer, int]:
     """The last layer, whose sums come in fixed point, and the bits of it."""
     largest = (layer.scale * (np.abs(layer.weight).sum(axis=1) * -LEAST + np.abs(layer.bias))).max()
-    most = BITS_MOST if layer.function in STRAIGHT else UNIT_BITS_MOST
-    bits = min(most, 30 - int(np.frexp(largest)[1]))
-    if largest > LARGEST or (bits < 0 and layer.function not in STRAIGHT):
+    probable = layer.function in PROBABLE
+    bits = min(UNIT if probable else BITS_MOST, 30 - int(np.frexp(largest * (1 + 1e-6))[1]))  # and rounding
+    if largest > LARGEST or (probable and bits < 0):
         raise ValueError(f"int8 takes smaller sums for {layer.function!r} as the last layer, got up to {largest:g}")
     multiplier, shift = _multipliers(np.ldexp(layer.scale, bits))
     return replace(layer, multiplier=multiplier, shift=shift), bits
 
 
-def _curve(head: Layer, sums: Array, bits: int) -> Curve | None:
-    """The table of an activation of the last layer that is neither straight nor a probability."""
-    if head.function in ("identity", "relu", "step", "sigmoid", "softmax"):
+def _curve(head: Layer, z: Array, bits: int) -> Curve | None:
+    """The table of an activation of the last layer that is neither straight nor a probability, for sums like those."""
+    if head.function in (*STRAIGHT, *PROBABLE):
         return None
-    low, high = float(sums.min()), float(sums.max())
-    wider = (high - low) / 4 or 1.0
-    first = int(np.floor(np.ldexp(low - wider, bits)))
-    length = int(np.ceil(np.ldexp(high - low + 2 * wider, bits)))
-    shift = max(0, int(np.ceil(np.log2(max(length, 1)))) - CURVE)
-    first = max(first, -SUM_MOST)
-    points = np.ldexp(float(first) + np.arange(2**CURVE + 1.0) * 2.0**shift, -bits)
-    values = _activated(head.step, points)
-    out = min(UNIT_BITS_MOST, 30 - int(np.frexp(np.abs(values).max(initial=1e-9))[1]))
+    low, high = int(z.min()), int(z.max())
+    wider = (high - low) // 4 or 2**CURVE
+    shift = max(0, (high - low + 2 * wider - 1).bit_length() - CURVE)
+    first = low - wider
+    values = _activated(head.step, np.ldexp(first + np.arange(2**CURVE + 1.0) * 2.0**shift, -bits))
+    values = np.clip(values, -LARGEST, LARGEST)
+    out = min(BITS_MOST, 30 - int(np.frexp(np.abs(values).max())[1]))
     return Curve(np.rint(np.ldexp(values, out)).astype(np.int64), first, shift, out)
 
 
@@ -524,6 +565,7 @@ def _agreement(computation: Computation, found: Array, exact: Array) -> float:
     if computation.decision.kind != NUMBERS:
         return float((found == exact).mean())
     found, exact = found.reshape(len(found), -1), exact.reshape(len(exact), -1)
-    spread = np.square(exact - exact.mean(axis=0)).sum(axis=0)
+    spread, size = np.square(exact - exact.mean(axis=0)).sum(axis=0), np.square(exact).sum(axis=0)
+    spread = np.where(spread > CONSTANT * size, spread, size)
     lost = np.square(found - exact).sum(axis=0)
     return float((1 - np.divide(lost, spread, out=(lost > 0).astype(float), where=spread > 0)).min())

@@ -128,6 +128,16 @@ def cases():
     wide = Model([300, Dense(63, "relu"), Dense(1, "identity")], rng=0)
     X = rng.exponential(1, (100, 300)).astype(np.float32)
     found["wide"] = computation_of(wide), quantizing.quantized(computation_of(wide), X, 0)[0], X
+    for name, weights, head in (
+        ("hardly_read", [[1, 1e-20, -1]], "identity"),
+        ("dead", np.zeros((2, 3)), "tanh"),
+        ("tiny", [[1e-12, 2e-12, 0]], "gelu"),
+        ("huge", [[1e12, 2e12, 0]], "softplus"),
+        ("large_counts", [[20, 0, 0]], "exp"),
+    ):
+        computation = computation_of(scaled_model(weights, head))
+        X = rows()[:, :3]
+        found[name] = computation, quantizing.quantized(computation, X, 0)[0], X
     double = network(("tanh",), "classes", dtype="float64")
     return {**found, "double": double}
 
@@ -602,3 +612,191 @@ def test_onnx_of_an_estimator(tmp_path):
     found = onnx_file.run(path, X)
     assert (found["label"] == classifier.predict(X)).mean() >= 0.99
     assert np.abs(found["probabilities"] - classifier.predict_proba(X)).max() < 0.05
+
+
+# ---- the ends of what numbers hold ----
+
+
+def quantized(model, X):
+    return quantizing.quantized(computation_of(model), X, 0)
+
+
+def scaled_model(weights, head="identity", X=None):
+    """A model without a hidden layer, of given weights."""
+    weights = np.asarray(weights, np.float64)
+    model = Model([weights.shape[1], Dense(len(weights), head)], rng=0)
+    model.weights[0][...] = weights
+    return model
+
+
+def test_inputs_that_hardly_matter():
+    """Their steps are at most their ranges, for zeros to fit in 32 bits."""
+    whole, _ = quantized(scaled_model([[1, 1e-20, -1, 1e-38]]), rows()[:, :4])
+    assert (whole.inputs.step <= 1.3 * np.ptp(rows()[:, :4], axis=0).max()).all()
+    assert (np.abs(whole.inputs.zero) < 2**30).all()
+
+
+def test_inputs_far_from_zero():
+    """The middle of a range is what its integer says: no input is rounded by more than half a step."""
+    X = (8e5 + rng.random((200, 2))).astype(np.float32)
+    model = Model([2, Dense(2, "identity")], rng=0, input_shift=X.mean(axis=0, dtype=np.float64), input_scale=3.0)
+    whole, report = quantized(model, X)
+    q = whole.inputs.integers(X)
+    inside = (q > -128) & (q < 127)
+    assert inside.mean() > 0.9
+    assert np.abs(whole.inputs.values(q) - X)[inside].max() <= 0.501 * whole.inputs.step.max()
+    assert report.agreement > 0.999
+
+
+def test_infinite_inputs_are_as_two_to_128():
+    ends = np.array([np.inf, -np.inf], np.float32)
+    assert integer_steps.fixed(ends, -100).tolist() == [2**28, -(2**28)]
+    assert integer_steps.fixed(ends, -97).tolist() == [2**30, -(2**30)]
+
+
+def test_multipliers_of_any_size():
+    factor = np.array([0, 1e-300, 2.0**-31, 0.3, 1, 2.0**30, 1e300])
+    multiplier, shift = quantizing._multipliers(factor)
+    assert ((shift >= 1) & (shift <= 62)).all()
+    assert ((multiplier >= 0) & (multiplier < 2**31)).all()
+    np.testing.assert_allclose((multiplier / 2.0**shift)[:6], factor[:6], rtol=1e-9, atol=2.0**-63)
+    assert (multiplier / 2.0**shift)[6] == pytest.approx(2.0**30)
+
+
+@pytest.mark.parametrize("head", ["identity", "tanh", "relu", "sigmoid"])
+def test_outputs_that_are_constant(head):
+    """Of a dead network, and of an output beside others."""
+    X = rows()[:, :3]
+    whole, report = quantized(scaled_model(np.zeros((2, 3)), head), X)
+    assert report.agreement == 1
+    np.testing.assert_allclose(whole.outputs(whole.integers(X)[-1]), 0.5 if head == "sigmoid" else 0, atol=1e-9)
+    model = scaled_model([[1e-3, 2e-3, 0], [0, 0, 0]], head)
+    model.biases[0][1] = 0.3
+    assert quantized(model, X)[1].agreement > 0.98
+
+
+def test_agreement_of_a_constant_output_is_of_its_size():
+    computation, exact = computation_of(scaled_model([[1, 0, 0]])), np.full((30, 1), 0.3)
+    assert quantizing._agreement(computation, exact * 1.1, exact) == pytest.approx(0.99)
+    assert quantizing._agreement(computation, exact + 1e-9, exact) > 1 - 1e-12
+
+
+@pytest.mark.parametrize("head", ["tanh", "softplus", "leaky_relu", "exp"])
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+def test_curved_outputs_of_small_and_large_sums(head, size):
+    X = np.abs(rows()[:, :3])
+    model = scaled_model(size * np.array([[1, 2, 0.5]]) * (-1 if head == "exp" and size > 1 else 1), head)
+    whole, _ = quantized(model, X)
+    found, exact = whole.outputs(whole.integers(X)[-1]), model.predict(X)
+    np.testing.assert_allclose(found, exact, rtol=0.1, atol=0.1 * np.abs(exact).max())
+
+
+def test_large_counts():
+    """e^x of sums near the largest number of float32, beyond which the table goes on."""
+    X = rows()[:, :1] / 5
+    model = scaled_model([[30]], "exp")
+    model.biases[0][...] = 85 - 30 * X.max()
+    whole, _ = quantized(model, X)
+    found = whole.outputs(whole.integers(hard(X))[-1])
+    assert np.isfinite(found).all()
+    assert found.max() >= 0.9 * 2.0**119
+
+
+def test_the_table_of_outputs_is_for_sums_that_there_are():
+    """A rare large input that is clipped does not stretch it."""
+    X = rows(2000)[:, :3]
+    X[::500, 0] = 1e6
+    model = scaled_model([[1, 1, -1]], "tanh")
+    whole, _ = quantized(model, X)
+    typical = np.abs(X[:, 0]) < 100
+    apart = whole.outputs(whole.integers(X)[-1]) - model.predict(X)
+    assert np.sqrt(np.square(apart[typical]).mean()) < 0.05
+
+
+def test_values_that_float32_cannot_hold_are_an_error(tmp_path):
+    X = rows()
+    model = Model([N, Dense(5, "relu"), Dense(5, "relu"), 1], rng=0, dtype="float64")
+    for weight in model.weights:
+        weight *= 1e30
+    with pytest.raises(ValueError, match=r"^calibrate must be rows whose values in each layer are finite in float32"):
+        model.export(tmp_path / "net.h", quantize="int8", calibrate=X)
+    large = X.astype(np.float64)
+    large[3, 2] = 1e300
+    with pytest.raises(ValueError, match=r"^calibrate must be finite in float32, got calibrate\[3, 2\] = 1e\+300"):
+        model.export(tmp_path / "net.h", quantize="int8", calibrate=large)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- rows of calibration ----
+
+
+def test_ranges_are_wider_than_the_rows():
+    """By a tenth at each end, where that is tried."""
+    X = rows(40)
+    inputs = quantizing.Inputs.of(X.astype(np.float64), np.ones((1, N)), *quantizing.RANGES[0])
+    wider = 0.09 * np.ptp(X, axis=0)
+    assert (inputs.values(-128) < X.min(axis=0) - wider).all()
+    assert (inputs.values(127) > X.max(axis=0) + wider).all()
+
+
+def test_a_bias_takes_up_the_error_of_its_sums():
+    """In the median."""
+    X = (rows(300) > 1).astype(np.float32)
+    computation, whole, _ = network(("identity",), "numbers", X)
+    layer, values = whole.layers[0], computation.values(X, "float64")
+    place = [step.function for step in computation.steps].index("dense") + 1
+    sums = integer_steps.sums(whole.integers(X)[0], layer.weight, layer.bias) * layer.scale
+    assert (np.abs(np.median(sums - values[place], axis=0)) <= 0.51 * layer.scale).all()
+
+
+def test_many_rows_are_thinned_out():
+    X = np.zeros((25_000, 2))
+    X[::3] = rows(8334)[:, :2]
+    X[1::3] = 1e6
+    whole, _ = quantized(scaled_model([[1, 1]]), X)
+    assert whole.inputs.values(127).max() < 10
+
+
+def test_kinds_of_rows():
+    """A list, a frame, integers and bools are as the array of them."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    X = rng.integers(0, 2, (40, 3))
+    expected, _ = quantized(scaled_model([[1, 2, 3]]), X.astype(np.float32))
+    for given in (X, X.astype(bool), X.tolist(), pandas.DataFrame(X), X.astype(np.uint8)):
+        found, _ = quantized(scaled_model([[1, 2, 3]]), given)
+        np.testing.assert_array_equal(found.integers(X)[-1], expected.integers(X)[-1])
+
+
+# ---- ONNX where rounding is large ----
+
+
+@pytest.mark.parametrize("case", ["far from zero", "large terms", "steps", "wide"])
+def test_onnx_verifies_itself(case, tmp_path):
+    """Where float32 rounds sums by more than 1e-5, or to the other side of 0, the self test allows for it."""
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    X = rows()[:, :2]
+    if case == "far from zero":
+        X = (8e5 + X).astype(np.float32)
+        model = Model([2, Dense(2, "selu")], rng=0, input_shift=X.mean(axis=0, dtype=np.float64), input_scale=3.0)
+    elif case == "large terms":
+        model = scaled_model([[1e6, 1e6], [1e6, -1e6]])
+        model.biases[0][...] = -2e6
+    elif case == "steps":
+        X = (X > 0).astype(np.float32)  # half of the sums are 0
+        model = Model([2, Dense(4, "step"), Dense(2, "identity")], rng=0)
+        model.weights[0][...] = [[1, -1], [-1, 1], [3, -3], [1, 1]]
+    else:
+        X = rng.standard_normal((100, 500))
+        model = Model([500, Dense(300, "tanh"), Dense(300, "gelu"), Dense(3, "identity")], rng=0)
+    path = tmp_path / "net.onnx"
+    model.export(path, quantize="int8", calibrate=X, least_agreement=0)
+    assert fastnn.verify(path).passed
+
+
+def test_onnx_of_inputs_too_small_for_its_scales(tmp_path):
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    model, X = Model([N, 2], rng=0, input_scale=1e38), rows(scale=1e-38)
+    model.export(tmp_path / "net.h", quantize="int8", calibrate=X)
+    with pytest.raises(ValueError, match=r"^an ONNX file of int8 takes inputs of larger ranges, got 1e-36 at most of"):
+        model.export(tmp_path / "net.onnx", quantize="int8", calibrate=X)
+    assert not (tmp_path / "net.onnx").exists()
