@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-pd = pytest.importorskip("pandas", reason="pandas is not installed")
+pytest.importorskip("pandas", reason="pandas is not installed")
+
+import pandas as pd
 
 import fastnn
 from fastnn import Dense, Model, Population, Predictor
@@ -21,7 +23,7 @@ def model(*layers, names=True, **how):
     found = Model([2, *layers], rng=0, **how)
     X = FRAME[["a", "b"]]
     n = found.sizes[-1]
-    y = np.zeros((40, n)) if n > 1 else np.zeros(40)
+    y = np.arange(40) % n if how else np.ones((40, n))
     found.fit(X if names else X.to_numpy(), y, epochs=1, batch_size=10)
     return found
 
@@ -96,7 +98,7 @@ def test_kinds_of_models():
 def test_estimators():
     pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     labels = np.where(FRAME["a"] > 0, "high", "low")
-    classifier = fastnn.MLPClassifier(hidden_layer_sizes=4, max_iter=3, random_state=0, tol=np.inf)
+    classifier = fastnn.MLPClassifier(hidden_layer_sizes=4, max_iter=20, random_state=0, tol=1e3)
     classifier.fit(FRAME[["a", "b"]], labels)
     block = Predictor(classifier, probabilities=True)(FRAME)
     assert (block["prediction"] == classifier.predict(FRAME[["a", "b"]])).all()
@@ -133,7 +135,7 @@ sys.stdout.buffer.write(predict(frame)["prediction"].to_numpy().tobytes())
 
 def test_what_is_refused():
     predict = Predictor(NUMBERS)
-    with pytest.raises(ValueError, match="the model's inputs must name columns of block, .*, got 'b'"):
+    with pytest.raises(ValueError, match=r"the model's inputs must name columns of block, .*, got 'b'"):
         predict(FRAME[["id", "a"]])
     with pytest.raises(ValueError, match="block must have no column 'prediction', which predictions are called"):
         predict(FRAME.assign(prediction=0))
@@ -152,3 +154,80 @@ def test_what_is_refused():
             Predictor(NUMBERS, **how)
     with pytest.raises(TypeError, match="model must be a path or a model of fastnn, got 3"):
         Predictor(3)
+
+
+# ---- systems that call it ----
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """(a file of the rows, a predictor of a file)."""
+    NUMBERS.save(tmp_path / "net.safetensors")
+    FRAME.to_parquet(tmp_path / "rows.parquet")
+    return str(tmp_path / "rows.parquet"), Predictor(tmp_path / "net.safetensors")
+
+
+def test_polars(parquet):
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    path, predict = parquet
+    lazy = polars.scan_parquet(path)
+    schema = {**lazy.collect_schema(), "prediction": polars.Float32}
+    np.testing.assert_array_equal(lazy.map_batches(predict, schema=schema).collect()["prediction"], EXPECTED)
+    column = polars.map_batches([polars.col("a"), polars.col("b")], predict, return_dtype=polars.Float32)
+    np.testing.assert_array_equal(lazy.with_columns(column.alias("p")).collect()["p"], EXPECTED)
+
+
+def test_duckdb(parquet):
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    path, predict = parquet
+    connection = duckdb.connect()
+    connection.create_function("predict", predict, ["DOUBLE", "DOUBLE"], "FLOAT", type="arrow")
+    found = connection.sql(f"select predict(a, b) as p from '{path}' order by id").df()
+    np.testing.assert_array_equal(found["p"], EXPECTED)
+
+
+def run_alone(code):
+    """Run a program, whose processes end with it."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_ray_data(parquet):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    path, predict = parquet
+    code = f"""
+import ray, sys, pickle
+predict = pickle.loads({pickle.dumps(predict)!r})
+ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=2)
+found = ray.data.read_parquet({path!r}).map_batches(predict, batch_format="pyarrow").to_pandas().sort_values("id")
+found.to_parquet({path + ".out"!r})
+"""
+    run_alone(code)
+    np.testing.assert_array_equal(pd.read_parquet(path + ".out")["prediction"], EXPECTED)
+
+
+@pytest.mark.slow
+def test_spark(parquet):
+    pytest.importorskip("pyspark", reason="PySpark is not installed")
+    path, predict = parquet
+    code = f"""
+import os, pandas, pickle, sys
+os.environ["PYSPARK_PYTHON"] = sys.executable
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import pandas_udf
+predict = pickle.loads({pickle.dumps(predict)!r})
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+frame = spark.read.parquet({path!r})
+schema = "id long, a double, b double, prediction float"
+found = frame.mapInPandas(lambda blocks: map(predict, blocks), schema).toPandas().sort_values("id")
+def of_columns(a: pandas.Series, b: pandas.Series) -> pandas.Series:
+    return predict(a, b)
+other = frame.withColumn("p", pandas_udf(of_columns, "float")("a", "b")).toPandas().sort_values("id")
+found.assign(p=other["p"].to_numpy()).to_parquet({path + ".out"!r})
+spark.stop()
+"""
+    run_alone(code)
+    found = pd.read_parquet(path + ".out")
+    np.testing.assert_array_equal(found["prediction"], EXPECTED)
+    np.testing.assert_array_equal(found["p"], EXPECTED)
