@@ -58,6 +58,7 @@ KINDS = {
     "Metrics and history": ("Metric", "History", "DivergenceError"),
     "Data": ("Stream", "standardize", "load_idx", "load_digits", "one_hot", "windows"),
     "Exports": ("export", "verify"),
+    "Predictions in other systems": ("Predictor",),
     "Imports": ("from_torch", "from_onnx", "from_keras", "from_sklearn"),
     "Plots": ("plot_confusion_matrix", "plot_wrong"),
     "scikit-learn's estimators": (

@@ -53,6 +53,7 @@ _HOME = {
     "Patience": "settings.stopping",
     "Population": "population",
     "PopulationHistory": "reports.population_history",
+    "Predictor": "predictor",
     "Quantile": "settings.losses",
     "RMSprop": "settings.optimizers",
     "RateFunction": "settings.learning_rates",

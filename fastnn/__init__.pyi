@@ -28,6 +28,7 @@ from .model import Model as Model
 from .plots import plot_confusion_matrix as plot_confusion_matrix
 from .plots import plot_wrong as plot_wrong
 from .population import Population as Population
+from .predictor import Predictor as Predictor
 from .rate_search import find_learning_rate as find_learning_rate
 from .reports.callbacks import CSVLogger as CSVLogger
 from .reports.callbacks import EarlyStopping as EarlyStopping

@@ -95,6 +95,9 @@ def _predict(command: argparse.ArgumentParser) -> None:
         type=_coverage,
         help="the ends of intervals too, in which this share of true values lies, such as 0.9; of a TabularRegressor",
     )
+    command.add_argument(
+        "--keep", metavar="COLUMNS", type=_names, help="of a folder: columns to write beside predictions, such as a key"
+    )
     command.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
     _shared(command)
 

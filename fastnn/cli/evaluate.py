@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .. import Predictor
 from . import answers, reading, scores, writing
 from .commands import usage
 from .failures import THRESHOLD, Failure, as_options, say
@@ -32,7 +33,7 @@ def run(options: Any) -> int:
     return code
 
 
-def of_answer(found: answers.Answer, frame: Any, target: Any, name: str) -> dict[str, float]:
+def of_answer(found: Any, frame: Any, target: Any, name: str) -> dict[str, float]:
     """The scores of predictions for the target in a frame."""
     if found.values.ndim != 1:
         raise Failure(f"a model of one target can be scored, and this one gives {found.values.shape[1]}")
@@ -49,7 +50,7 @@ def _target(model: Any, frame: Any, path: str) -> Any:
     targets = getattr(model, "targets", None)
     if isinstance(targets, list) and len(targets) == 1:
         return targets[0]
-    read = answers.columns_of(model)
+    read = Predictor(model).columns
     further = [] if read is None else [each for each in frame.columns if each not in read]
     if len(further) != 1:
         raise usage(f"--target must be given: {path} does not say what it predicts, and the table leaves a choice")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import GroupModels, Model, Population
+from .. import GroupModels, Model, Population, Predictor
 from . import answers, writing
 
 
@@ -32,7 +32,7 @@ def facts(model: Any) -> dict[str, Any]:
     networks = model.population if isinstance(model, GroupModels) else getattr(model, "population_", model)
     if isinstance(model, GroupModels):
         found |= {"groups": len(model), "by": model.by, "target": model.targets}
-    columns = answers.columns_of(model)
+    columns = Predictor(model).columns
     if columns is not None:
         found["column"] = [str(each) for each in columns]
     if hasattr(model, "table_"):

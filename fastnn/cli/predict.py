@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import answers, reading, writing
+from . import answers, folders, reading, writing
 from .commands import usage
 from .failures import Failure, as_options
 
@@ -14,6 +14,10 @@ def run(options: Any) -> int:
     """Predict the target of each row; gives the exit code."""
     if options.output != "-" and options.data != "-" and _same(options.output, options.data):
         raise usage(f"--output must differ from the data, got {options.output!r}")
+    if os.path.isdir(options.data):
+        return folders.run(options)
+    if options.keep:
+        raise usage("--keep goes with a folder of Parquet files")
     model = answers.loaded(options.model)
     name = reading.name_of(options.data)
     frame = reading.frame_of(reading.content_of(options.data), options.data, options.separator)

@@ -212,7 +212,7 @@ def _cross_validated(task: Task, numbers: NDArray[np.int64], settings: argparse.
     return Folds(scores, predicted)
 
 
-def _of_fold(task: Task, held: NDArray[Any], others: NDArray[Any], model: Any) -> answers.Answer:
+def _of_fold(task: Task, held: NDArray[Any], others: NDArray[Any], model: Any) -> Any:
     """What a model that is trained on other rows says of the rows that are held out."""
     _fit(model, task.part(others))
     return answers.answer(model, answers.inputs_of(model, task.part(held).X, task.name))

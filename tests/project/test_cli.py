@@ -1220,3 +1220,73 @@ def test_without_matplotlib_nothing_is_trained(folder, monkeypatch, capsys):
     code, _, err = ran(capsys, "train", "houses.csv", "--target", "price", "--report")
     assert (code, (folder / "model.safetensors").exists()) == (3, False)
     assert 'pip install "fastnn-numba[plots]"' in err
+
+
+# ---- folders ----
+
+
+@pytest.fixture
+def parquet(tmp_path, monkeypatch):
+    """A folder with files of rows, one within another folder, and a model of their columns."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow.parquet as files
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": np.arange(500), "b": rng.normal(size=500), "a": rng.normal(size=500)})
+    (tmp_path / "rows" / "more").mkdir(parents=True)
+    for name, part in (("one", frame[:200]), ("more/two", frame[200:])):
+        files.write_table(
+            pyarrow.Table.from_pandas(part, preserve_index=False), f"rows/{name}.parquet", row_group_size=64
+        )
+    model = fastnn.Model([2, fastnn.Dense(3, "softmax")], loss="cross_entropy", rng=0)
+    model.fit(frame[["a", "b"]], np.arange(500) % 3, epochs=1, batch_size=50)
+    model.save("model.safetensors")
+    return frame, model.predict(frame[["a", "b"]])
+
+
+def test_a_folder_is_predicted_file_by_file(parquet, capsys, monkeypatch):
+    """In blocks; a file that is there stays, so a run goes on where it ended."""
+    frame, outputs = parquet
+    monkeypatch.setattr("fastnn.cli.folders.BLOCK", 100)
+    arguments = ["model.safetensors", "rows", "-o", "out", "--keep", "id", "--proba"]
+    code, out, err = ran(capsys, "predict", *arguments)
+    assert (code, out, err) == (0, "", "fastnn: 500 rows are predicted in out\n")
+    found = pd.concat([pd.read_parquet(f"out/{name}.parquet") for name in ("one", "more/two")])
+    assert list(found) == ["id", "prediction", "probability 0", "probability 1", "probability 2"]
+    np.testing.assert_array_equal(found["id"], frame["id"])
+    np.testing.assert_array_equal(found["prediction"], outputs.argmax(axis=1))
+    np.testing.assert_array_equal(found.iloc[:, 2:].to_numpy(), outputs)
+    assert sorted(str(path) for path in Path("out").rglob("*")) == [
+        "out/more",
+        "out/more/two.parquet",
+        "out/one.parquet",
+    ]
+    before = Path("out/one.parquet").stat().st_mtime_ns
+    Path("out/more/two.parquet").unlink()
+    code, out, err = ran(capsys, "predict", *arguments)
+    assert (code, err.splitlines()) == (
+        0,
+        ["fastnn: out/one.parquet is there", "fastnn: 300 rows are predicted in out"],
+    )
+    assert Path("out/one.parquet").stat().st_mtime_ns == before
+
+
+def test_folders_that_cannot_be_predicted(parquet, capsys):
+    Path("empty").mkdir()
+    for arguments, expected, told in (
+        (["rows"], 2, "--output must name a folder for the predictions of a folder, got '-'"),
+        (["rows", "-o", "model.safetensors"], 2, "--output must name a folder"),
+        (["rows", "-o", "out", "--json"], 2, "--interval and --json do not go with a folder"),
+        (["empty", "-o", "out"], 3, "empty must hold files that end in .parquet, it has none"),
+        (["rows", "-o", "out", "--keep", "none"], 3, "--keep must name columns of rows/more/two.parquet, got 'none'"),
+        (["rows/one.parquet", "--keep", "id"], 2, "--keep goes with a folder of Parquet files"),
+    ):
+        code, out, err = ran(capsys, "predict", "model.safetensors", *arguments)
+        assert (code, out) == (expected, "")
+        assert told in err
+    Path("rows/bad.parquet").write_bytes(b"PAR1 and no more")
+    code, out, err = ran(capsys, "predict", "model.safetensors", "rows", "-o", "out")
+    assert code == 3
+    assert err.startswith("fastnn: error: rows/bad.parquet: ")
+    assert not list(Path("out").rglob("*bad*"))

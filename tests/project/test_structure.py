@@ -18,7 +18,7 @@ KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
 ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files"]
 ROOMS += ["derivatives", "uncertainty", "model"]
 ROOMS += ["population_derivatives", "population", "group_models", "rate_search"]
-ROOMS += ["estimators", "loading", "search", "exchange", "__init__", "warming", "cli", "__main__"]
+ROOMS += ["estimators", "loading", "predictor", "search", "exchange", "__init__", "warming", "cli", "__main__"]
 # Who imports a wing, beside itself, and beside `__init__`, which loads names lazily.
 WINGS = {
     "estimators": {"loading", "search", "exchange"},

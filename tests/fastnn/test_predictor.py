@@ -1,0 +1,233 @@
+"""A model as a function of blocks of a table, of each library."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pandas", reason="pandas is not installed")
+
+import pandas as pd
+
+import fastnn
+from fastnn import Dense, Model, Population, Predictor
+
+rng = np.random.default_rng(0)
+FRAME = pd.DataFrame({"id": np.arange(40), "a": rng.normal(size=40), "b": rng.normal(size=40)})
+
+
+def model(*layers, names=True, **how):
+    """A network of the columns a and b, which knows their names or not."""
+    found = Model([2, *layers], rng=0, **how)
+    X = FRAME[["a", "b"]]
+    n = found.sizes[-1]
+    y = np.arange(40) % n if how else np.ones((40, n))
+    found.fit(X if names else X.to_numpy(), y, epochs=1, batch_size=10)
+    return found
+
+
+NUMBERS = model(Dense(1, "identity"))
+EXPECTED = NUMBERS.predict(FRAME[["a", "b"]])[:, 0]
+
+
+def libraries():
+    polars, pyarrow = (pytest.importorskip(name, reason=f"{name} is not installed") for name in ("polars", "pyarrow"))
+    return {
+        "dict": {name: FRAME[name].to_numpy() for name in FRAME},
+        "pandas": FRAME.set_index(np.arange(100, 140)),
+        "polars": polars.from_pandas(FRAME),
+        "pyarrow": pyarrow.Table.from_pandas(FRAME),
+        "record batch": pyarrow.RecordBatch.from_pandas(FRAME),
+    }
+
+
+@pytest.mark.parametrize("name", ["dict", "pandas", "polars", "pyarrow", "record batch"])
+def test_a_block_comes_back_with_columns_more(name):
+    block = libraries()[name]
+    found = Predictor(NUMBERS)(block)
+    assert type(found) is type(block)
+    np.testing.assert_array_equal(np.asarray(found["prediction"]), EXPECTED)
+    np.testing.assert_array_equal(np.asarray(found["id"]), FRAME["id"])
+    if name == "pandas":
+        assert found.index.tolist() == list(range(100, 140))
+        assert "prediction" not in block
+
+
+@pytest.mark.parametrize("name", ["dict", "pandas", "polars", "pyarrow", "record batch"])
+def test_columns_one_by_one(name):
+    block = libraries()[name]
+    found = Predictor(NUMBERS)(block["a"], block["b"])
+    kinds = {"record batch": "FloatArray", "pyarrow": "FloatArray"}
+    assert type(found).__name__ == kinds.get(name, type(block["a"]).__name__)
+    np.testing.assert_array_equal(np.asarray(found), EXPECTED)
+    if name == "pandas":
+        assert found.index.tolist() == list(range(100, 140))
+    both = Predictor(NUMBERS)([block["a"], block["b"]])
+    np.testing.assert_array_equal(np.asarray(both), EXPECTED)
+
+
+def test_classes_and_probabilities():
+    found = model(Dense(3, "softmax"), loss="cross_entropy")
+    block = Predictor(found, probabilities=True, name="class")(FRAME)
+    outputs = found.predict(FRAME[["a", "b"]])
+    assert list(block.columns) == ["id", "a", "b", "class", "probability 0", "probability 1", "probability 2"]
+    assert (block["class"] == outputs.argmax(axis=1)).all()
+    np.testing.assert_array_equal(block.iloc[:, 4:].to_numpy(), outputs)
+    two = model(Dense(1, "sigmoid"))
+    block = Predictor(two, probabilities=True)(FRAME)
+    np.testing.assert_array_equal(block["probability 1"], two.predict(FRAME[["a", "b"]])[:, 0])
+    assert (block["prediction"] == (block["probability 1"] > 0.5)).all()
+
+
+def test_kinds_of_models():
+    several = model(Dense(2, "identity"))
+    block = Predictor(several)(FRAME)
+    np.testing.assert_array_equal(
+        block[["prediction 0", "prediction 1"]].to_numpy(), several.predict(FRAME[["a", "b"]])
+    )
+    population = Population([2, Dense(1, "identity")], 3, rng=0)
+    expected = population.predict(FRAME[["a", "b"]].to_numpy(), "mean")[:, 0]
+    np.testing.assert_array_equal(Predictor(population)(FRAME[["a", "b"]])["prediction"], expected)
+    frame = FRAME.assign(group=FRAME["id"] % 2, y=FRAME["a"] * 2)
+    groups = fastnn.fit_groups(frame, by="group", target="y", features=["a", "b"], epochs=2, rng=0)
+    np.testing.assert_array_equal(Predictor(groups)(frame)["prediction"], groups.predict(frame))
+
+
+def test_estimators():
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    labels = np.where(FRAME["a"] > 0, "high", "low")
+    classifier = fastnn.MLPClassifier(hidden_layer_sizes=4, max_iter=20, random_state=0, tol=1e3)
+    classifier.fit(FRAME[["a", "b"]], labels)
+    block = Predictor(classifier, probabilities=True)(FRAME)
+    assert (block["prediction"] == classifier.predict(FRAME[["a", "b"]])).all()
+    np.testing.assert_array_equal(block["probability low"], classifier.predict_proba(FRAME[["a", "b"]])[:, 1])
+    frame = FRAME.assign(town=np.where(FRAME["id"] % 3, "Oslo", None))
+    regressor = fastnn.TabularRegressor(n_members=1, epochs=2, random_state=0).fit(frame, FRAME["a"])
+    np.testing.assert_array_equal(Predictor(regressor)(frame)["prediction"], regressor.predict(frame))
+    columns = [frame[name] for name in Predictor(regressor).columns]
+    np.testing.assert_array_equal(Predictor(regressor)(*columns), regressor.predict(frame))
+
+
+def test_a_file_is_read_where_the_first_block_comes(tmp_path):
+    """So a pickle is small, and a process that has it needs the file."""
+    large = Model([2, Dense(300, "relu"), Dense(300, "relu"), Dense(1, "identity")], rng=0)
+    path = tmp_path / "net.safetensors"
+    large.save(path)
+    predictor = Predictor(path)
+    expected = predictor(FRAME[["a", "b"]])["prediction"]
+    text = pickle.dumps(predictor)
+    assert len(text) < 1000
+    (tmp_path / "predictor").write_bytes(text)
+    (tmp_path / "frame").write_bytes(pickle.dumps(FRAME[["a", "b"]]))
+    code = """
+import pickle, sys
+predict, frame = (pickle.load(open(sys.argv[1] + name, "rb")) for name in ("/predictor", "/frame"))
+sys.stdout.buffer.write(predict(frame)["prediction"].to_numpy().tobytes())
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True)
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, np.float32), expected)
+    missing = Predictor(tmp_path / "missing.safetensors")
+    with pytest.raises(FileNotFoundError):
+        missing(FRAME)
+
+
+def test_what_is_refused():
+    predict = Predictor(NUMBERS)
+    with pytest.raises(ValueError, match=r"the model's inputs must name columns of block, .*, got 'b'"):
+        predict(FRAME[["id", "a"]])
+    with pytest.raises(ValueError, match="block must have no column 'prediction', which predictions are called"):
+        predict(FRAME.assign(prediction=0))
+    with pytest.raises(ValueError, match=r"a block must have 2 columns, \['a', 'b'\], got 1"):
+        predict(FRAME["a"])
+    with pytest.raises(ValueError, match="block must have 2 columns, as the model knows them by position, got 3"):
+        Predictor(model(Dense(1, "identity"), names=False))(FRAME)
+    with pytest.raises(ValueError, match="probabilities must be False for a model that gives none"):
+        Predictor(NUMBERS, probabilities=True)(FRAME)
+    with pytest.raises(ValueError, match="probabilities must be False where columns are given one by one"):
+        Predictor(NUMBERS, probabilities=True)(FRAME["a"], FRAME["b"])
+    with pytest.raises(ValueError, match="a column comes back, but the model predicts 2: give it a frame"):
+        Predictor(model(Dense(2, "identity")))(FRAME["a"], FRAME["b"])
+    for how, error in (({"name": ""}, TypeError), ({"threads": 0}, ValueError), ({"probabilities": 1}, TypeError)):
+        with pytest.raises(error, match=next(iter(how))):
+            Predictor(NUMBERS, **how)
+    with pytest.raises(TypeError, match="model must be a path or a model of fastnn, got 3"):
+        Predictor(3)
+
+
+# ---- systems that call it ----
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """(a file of the rows, a predictor of a file)."""
+    NUMBERS.save(tmp_path / "net.safetensors")
+    FRAME.to_parquet(tmp_path / "rows.parquet")
+    return str(tmp_path / "rows.parquet"), Predictor(tmp_path / "net.safetensors")
+
+
+def test_polars(parquet):
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    path, predict = parquet
+    lazy = polars.scan_parquet(path)
+    schema = {**lazy.collect_schema(), "prediction": polars.Float32}
+    np.testing.assert_array_equal(lazy.map_batches(predict, schema=schema).collect()["prediction"], EXPECTED)
+    column = polars.map_batches([polars.col("a"), polars.col("b")], predict, return_dtype=polars.Float32)
+    np.testing.assert_array_equal(lazy.with_columns(column.alias("p")).collect()["p"], EXPECTED)
+
+
+def test_duckdb(parquet):
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    path, predict = parquet
+    connection = duckdb.connect()
+    connection.create_function("predict", predict, ["DOUBLE", "DOUBLE"], "FLOAT", type="arrow")
+    found = connection.sql(f"select predict(a, b) as p from '{path}' order by id").df()
+    np.testing.assert_array_equal(found["p"], EXPECTED)
+
+
+def run_alone(code):
+    """Run a program, whose processes end with it."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_ray_data(parquet):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    path, predict = parquet
+    code = f"""
+import ray, sys, pickle
+predict = pickle.loads({pickle.dumps(predict)!r})
+ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=2)
+found = ray.data.read_parquet({path!r}).map_batches(predict, batch_format="pyarrow").to_pandas().sort_values("id")
+found.to_parquet({path + ".out"!r})
+"""
+    run_alone(code)
+    np.testing.assert_array_equal(pd.read_parquet(path + ".out")["prediction"], EXPECTED)
+
+
+@pytest.mark.slow
+def test_spark(parquet):
+    pytest.importorskip("pyspark", reason="PySpark is not installed")
+    path, predict = parquet
+    code = f"""
+import os, pandas, pickle, sys
+os.environ["PYSPARK_PYTHON"] = sys.executable
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import pandas_udf
+predict = pickle.loads({pickle.dumps(predict)!r})
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+frame = spark.read.parquet({path!r})
+schema = "id long, a double, b double, prediction float"
+found = frame.mapInPandas(lambda blocks: map(predict, blocks), schema).toPandas().sort_values("id")
+def of_columns(a: pandas.Series, b: pandas.Series) -> pandas.Series:
+    return predict(a, b)
+other = frame.withColumn("p", pandas_udf(of_columns, "float")("a", "b")).toPandas().sort_values("id")
+found.assign(p=other["p"].to_numpy()).to_parquet({path + ".out"!r})
+spark.stop()
+"""
+    run_alone(code)
+    found = pd.read_parquet(path + ".out")
+    np.testing.assert_array_equal(found["prediction"], EXPECTED)
+    np.testing.assert_array_equal(found["p"], EXPECTED)
