@@ -70,9 +70,8 @@ def quantized(network: Quantized, rows: Any, name: str, expressions: dict[str, s
     value = _shifted(graph, INPUT_NAME, high, (inputs.middle - high).astype(np.float32), factor)
     value, scale = _as_integers(graph, value, Scale(1.0, 0)), 1.0
     for layer in network.layers:
-        scales = [each.astype(np.float32) for each in (layer.scale / scale, layer.scale)]
-        weight = graph.add("DequantizeLinear", layer.weight.astype(np.int8), scales[0], axis=0)
-        bias = graph.add("DequantizeLinear", layer.offset.astype(np.int32), scales[1], axis=0)
+        weight = _as_reals(graph, layer.weight.astype(np.int8), layer.scale / scale)
+        bias = _as_reals(graph, layer.offset.astype(np.int32), layer.scale)
         value = graph.add("Gemm", value, weight, bias, transB=1)
         if layer.sums is not None:
             value = _as_integers(graph, value, layer.sums)
@@ -81,6 +80,14 @@ def quantized(network: Quantized, rows: Any, name: str, expressions: dict[str, s
         if layer.given is not None:
             value, scale = _as_integers(graph, value, layer.given), layer.given.scale
     return _file(graph, network.computation, [], value, network.self_test(rows, exactly=False), name)
+
+
+def _as_reals(graph: Graph, integers: NDArray[Any], scale: NDArray[np.float64]) -> str:
+    """The real numbers that integers (units, ...) stand for, by a scale for each neuron."""
+    largest = np.abs(integers.T * scale).max()
+    if largest > np.finfo(np.float32).max:
+        raise ValueError(f"an ONNX file of int8 takes parameters that float32 holds, got {largest:.3g}")
+    return graph.add("DequantizeLinear", integers, scale.astype(np.float32), axis=0)
 
 
 def _as_integers(graph: Graph, value: str, scale: Scale) -> str:

@@ -800,3 +800,12 @@ def test_onnx_of_inputs_too_small_for_its_scales(tmp_path):
     with pytest.raises(ValueError, match=r"^an ONNX file of int8 takes inputs of larger ranges, got 1e-36 at most of"):
         model.export(tmp_path / "net.onnx", quantize="int8", calibrate=X)
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_scales_that_float32_cannot_hold(tmp_path):
+    """Weights of a feature of tiny values; C takes them."""
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    model = Model([N, Dense(3, "tanh"), Dense(1, "identity")], dtype="float64", rng=0)
+    model.weights[1][...] = 1e39
+    with pytest.raises(ValueError, match="an ONNX file of int8 takes parameters that float32 holds, got"):
+        model.export(tmp_path / "net.onnx", quantize="int8", calibrate=rows() * 1e-4, least_agreement=0)
