@@ -18,7 +18,7 @@ from fastnn.exchange.computation import INPUTS, NUMBERS, OF_COLUMNS, Computation
 from fastnn.exchange.describing import add_table, computation_of, matrix_of
 
 from ..cases import DTYPES
-from .test_export_c import COMPILERS, OF_SOFTWARE, TRAPS, WAYS, Compiled, compiler, header, ran, run, symbols
+from .test_export_c import COMPILED, COMPILERS, OF_SOFTWARE, TRAPS, WAYS, Compiled, compiler, header, ran, run, symbols
 from .test_export_computation import fitted_to_table, new_rows, table
 
 rng = np.random.default_rng(0)
@@ -272,8 +272,7 @@ def tables(request, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["-O0", "-Os", "-O3"])
-@pytest.mark.parametrize("name", COMPILERS)
+@pytest.mark.parametrize(("name", "options"), COMPILED)
 def test_no_warning_and_nothing_needed(name, options, tables, tmp_path):
     _, source, _ = tables
     own, others = symbols(name, options, source, tmp_path)
