@@ -1,0 +1,148 @@
+"""Processes of this machine, by loky, which joblib has."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..checks import scalars
+from ..jobs.nodes import ENVIRONMENTS
+from ..network import threads
+from .settings import checked_isa, module
+
+
+class _Stored(NamedTuple):
+    """A value in a file."""
+
+    path: str
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: str) -> Any:
+    """The value in a file, whose arrays are mapped into memory, read-only: all processes share them."""
+    return module("joblib", "processes").load(path, mmap_mode="r")
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*(_loaded(each.path) if isinstance(each, _Stored) else each for each in arguments))
+
+
+class Processes:
+    """An engine: other processes of this machine, which train, search or predict beside each other.
+
+    Threads do the same with less memory and no start; processes help where something in Python takes the time, such as
+    steps of a Pipeline that are not fastnn's. They need joblib: the extra `processes`.
+
+    Parameters
+    ----------
+    n_workers : int or None
+        How many processes. None: as many as fastnn takes threads.
+    chunk_seconds : float
+        About how long a task lasts, at least.
+    retries : int
+        How often a task begins again whose process died.
+    timeout : float
+        Seconds without any result after which a run ends with a TimeoutError.
+    isa : "avx2" or None
+        "avx2" has the bits of every CPU with AVX2.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.Processes(n_workers=2)
+    Processes(n_workers=2)
+    """
+
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        *,
+        chunk_seconds: float = 1.0,
+        retries: int = 3,
+        timeout: float = 300.0,
+        isa: str | None = None,
+    ):
+        self._n = threads.resolve_threads(None) if n_workers is None else scalars.integer("n_workers", n_workers, 1)
+        self.chunk_seconds = scalars.number("chunk_seconds", chunk_seconds, 0.0)
+        self.retries = scalars.integer("retries", retries, 0)
+        self.timeout = scalars.number("timeout", timeout, 0.0, open_low=True)
+        self.isa = checked_isa(isa)
+        self._executor: Any = None
+        self._folder: Any = None
+        self._calls = dict[Hashable, tuple[Any, int, tuple[Any, ...]]]()  # by ticket: its future, tries, call
+
+    def __repr__(self) -> str:
+        return f"Processes(n_workers={self._n})"
+
+    @property
+    def n_workers(self) -> int:
+        """How many processes there are."""
+        return self._n
+
+    def start(self) -> None:
+        """Start the processes, unless they run."""
+        if self._executor is None:
+            loky = module("joblib.externals.loky", "processes")
+            environment = ENVIRONMENTS[self.isa] | {"OMP_NUM_THREADS": "1"}
+            self._executor = loky.ProcessPoolExecutor(max_workers=self._n, timeout=60, env=environment)
+
+    def put(self, value: Any) -> Any:
+        """A file that holds the value."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="fastnn-")
+            weakref.finalize(self, self._folder.cleanup)
+        path = str(Path(self._folder.name, uuid.uuid4().hex))
+        module("joblib", "processes").dump(value, path)
+        return _Stored(path)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Hashable:
+        """Begin a call; gives a ticket."""
+        ticket = uuid.uuid4().hex
+        self._begin(ticket, 0, (function, *arguments))
+        return ticket
+
+    def _begin(self, ticket: Hashable, tries: int, call: tuple[Any, ...]) -> None:
+        self.start()
+        self._calls[ticket] = self._executor.submit(_call, *call), tries, call
+
+    def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Any]]:
+        """(ticket, result) of calls that are done, of at least one unless the seconds are over before."""
+        futures = {self._calls[ticket][0]: ticket for ticket in tickets}
+        done, _ = wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
+        broken = module("joblib.externals.loky.process_executor", "processes").BrokenProcessPool
+        if any(isinstance(future.exception(), broken) for future in done):
+            self._begin_again(broken)
+            return self.wait(tickets, seconds)
+        found = []
+        for future in done:
+            del self._calls[futures[future]]
+            found.append((futures[future], future.result()))
+        return found
+
+    def _begin_again(self, broken: Any) -> None:
+        """Begin the calls again that ended with a process that died."""
+        self._stop()
+        for ticket, (future, tries, call) in list(self._calls.items()):
+            if future.done() and future.exception() is None:
+                continue
+            if tries >= self.retries:
+                self.cancel(list(self._calls))
+                raise RuntimeError(f"a task's process died {tries + 1} times: {future.exception()}")
+            self._begin(ticket, tries + 1, call)
+
+    def cancel(self, tickets: Iterable[Hashable]) -> None:
+        """End calls, and the processes with them; others start when they are needed."""
+        for ticket in tickets:
+            self._calls.pop(ticket, None)
+        self._stop()
+
+    def _stop(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, kill_workers=True)

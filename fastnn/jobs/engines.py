@@ -1,0 +1,122 @@
+"""What an engine is to the rest of the package: something that calls functions elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+from ..checks.scalars import shown
+from .nodes import Node
+
+NAMES = {"processes": "Processes", "ray": "Ray"}  # by name: the public names of engines
+AHEAD = 2  # tasks for each worker that are begun, so that none waits for the next one
+
+
+class Engine(Protocol):
+    """What calls functions elsewhere. Tasks are pure: one may be called twice, where a worker dies."""
+
+    isa: str | None  # the instruction set that it has, if one was asked for
+    timeout: float  # seconds without any result after which a run ends with an error
+
+    @property
+    def n_workers(self) -> int:
+        """How many tasks run at a time."""
+
+    def start(self) -> None:
+        """Start workers, unless they run."""
+
+    def put(self, value: Any) -> Any:
+        """Something that among the arguments of a task stands for a value: each machine gets it once, read-only."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Hashable:
+        """Begin a call; gives a ticket."""
+
+    def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Any]]:
+        """(ticket, result) of calls that are done, of at least one unless the seconds are over before.
+
+        Raises what a call raised; RuntimeError where its worker died more often than the engine tries again.
+        """
+
+    def cancel(self, tickets: Iterable[Hashable]) -> None:
+        """End calls that nobody waits for any more, also those that run."""
+
+
+def engine_of(engine: Any) -> Engine | None:
+    """The engine of an argument `engine`: None, a name of `NAMES`, or an object."""
+    if engine is None:
+        return None
+    if isinstance(engine, str) and engine in NAMES:
+        found: Engine = getattr(import_module(__package__.partition(".")[0]), NAMES[engine])()
+        return found
+    if all(callable(getattr(engine, name, None)) for name in ("start", "put", "submit", "wait", "cancel")):
+        return engine  # type: ignore[no-any-return]
+    raise TypeError(
+        f"engine must be None, {', '.join(map(repr, NAMES))}, or a fastnn.Processes or fastnn.Ray, got {shown(engine)}"
+    )
+
+
+def called(expected: Node, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A task: what the function gives, on a node that gives the bits of the run."""
+    Node.here().check(expected, "a node of the engine")
+    return function(*arguments)
+
+
+class Run:
+    """Tasks of one function on an engine, whose results come in any order."""
+
+    def __init__(self, engine: Engine, function: Callable[..., Any], what: str, node: Node | None = None):
+        """what: what a task is called in errors. node: what every worker must be like; None is this process."""
+        self.engine, self.function, self.what = engine, function, what
+        here = Node.here()
+        self.node = node or (here if engine.isa is None else here._replace(cpu=engine.isa))
+        self._numbers = dict[Hashable, Any]()  # of the tasks that run
+
+    def put(self, value: Any) -> Any:
+        """Something that stands for a value among the arguments of a task."""
+        return self.engine.put(value)
+
+    @property
+    def n_running(self) -> int:
+        """How many tasks have begun and not ended."""
+        return len(self._numbers)
+
+    def begin(self, number: Any, *arguments: Any) -> None:
+        """Begin a task."""
+        self._numbers[self.engine.submit(called, self.node, self.function, *arguments)] = number
+
+    def done(self, seconds: float | None = None) -> list[tuple[Any, Any]]:
+        """(number, result) of tasks that have ended, at least one; none where the seconds are over before.
+
+        Raises TimeoutError where nothing ends in the engine's timeout.
+        """
+        wait = self.engine.timeout if seconds is None else min(seconds, self.engine.timeout)
+        found = self.engine.wait(list(self._numbers), wait)
+        if not found and (seconds is None or seconds >= self.engine.timeout):
+            raise TimeoutError(
+                f"no {self.what} of {self.n_running} ended in {self.engine.timeout:g} s on {self.engine}; "
+                "timeout= of the engine is how long to wait"
+            )
+        return [(self._numbers.pop(ticket), result) for ticket, result in found]
+
+    def results(self, tasks: Iterable[tuple[Any, Sequence[Any]]]) -> Iterator[tuple[Any, Any]]:
+        """(number, result) of tasks (number, arguments), as they end; only a few begin before others end."""
+        waiting = iter(tasks)
+        with self:
+            while True:
+                while self.n_running < AHEAD * self.engine.n_workers and (task := next(waiting, None)) is not None:
+                    self.begin(task[0], *task[1])
+                if not self.n_running:
+                    return
+                yield from self.done()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what nobody waits for any more."""
+        left, self._numbers = list(self._numbers), {}
+        if left:
+            with contextlib.suppress(Exception):
+                self.engine.cancel(left)
