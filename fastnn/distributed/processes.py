@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 import uuid
 import weakref
@@ -11,26 +12,47 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..checks import scalars
 from ..jobs.nodes import ENVIRONMENTS
 from ..network import threads
 from .settings import checked_isa, module
 
 
-class _Stored(NamedTuple):
-    """A value in a file."""
+class _Place(NamedTuple):
+    """Where a value lies in a file: the bytes of a pickle and of the buffers of its arrays."""
 
     path: str
+    edges: tuple[tuple[int, int], ...]
+
+
+class _Stored:
+    """A value in a file, which is removed when nothing refers to this object any more."""
+
+    def __init__(self, value: Any, path: Path):
+        buffers: list[Any] = []
+        text = module("cloudpickle", "processes").dumps(value, 5, buffer_callback=buffers.append)
+        edges = []
+        with open(path, "xb") as file:
+            weakref.finalize(self, path.unlink, missing_ok=True)
+            for each in (text, *(buffer.raw() for buffer in buffers)):
+                file.write(bytes(-file.tell() % 64))
+                edges.append((file.tell(), file.tell() + len(each)))
+                file.write(each)
+        self.place = _Place(str(path), tuple(edges))
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str) -> Any:
+def _loaded(place: _Place) -> Any:
     """The value in a file, whose arrays are mapped into memory, read-only: all processes share them."""
-    return module("joblib", "processes").load(path, mmap_mode="r")
+    content = np.memmap(place.path, np.uint8, "r").data
+    text, *buffers = (content[first:stop] for first, stop in place.edges)
+    return pickle.loads(text, buffers=buffers)
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*(_loaded(each.path) if isinstance(each, _Stored) else each for each in arguments))
+    return function(*(_loaded(each) if isinstance(each, _Place) else each for each in arguments))
 
 
 class Processes:
@@ -97,9 +119,7 @@ class Processes:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="fastnn-")
             weakref.finalize(self, self._folder.cleanup)
-        path = str(Path(self._folder.name, uuid.uuid4().hex))
-        module("joblib", "processes").dump(value, path)
-        return _Stored(path)
+        return _Stored(value, Path(self._folder.name, uuid.uuid4().hex))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Hashable:
         """Begin a call; gives a ticket."""
@@ -109,7 +129,8 @@ class Processes:
 
     def _begin(self, ticket: Hashable, tries: int, call: tuple[Any, ...]) -> None:
         self.start()
-        self._calls[ticket] = self._executor.submit(_call, *call), tries, call
+        sent = (each.place if isinstance(each, _Stored) else each for each in call)
+        self._calls[ticket] = self._executor.submit(_call, *sent), tries, call
 
     def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Any]]:
         """(ticket, result) of calls that are done, of at least one unless the seconds are over before."""

@@ -18,6 +18,7 @@ class Engine(Protocol):
     """What calls functions elsewhere. Tasks are pure: one may be called twice, where a worker dies."""
 
     isa: str | None  # the instruction set that it has, if one was asked for
+    chunk_seconds: float  # about how long a task lasts
     timeout: float  # seconds without any result after which a run ends with an error
 
     @property
@@ -51,26 +52,73 @@ def engine_of(engine: Any) -> Engine | None:
         found: Engine = getattr(import_module(__package__.partition(".")[0]), NAMES[engine])()
         return found
     if all(callable(getattr(engine, name, None)) for name in ("start", "put", "submit", "wait", "cancel")):
-        return engine  # type: ignore[no-any-return]
+        return engine
     raise TypeError(
         f"engine must be None, {', '.join(map(repr, NAMES))}, or a fastnn.Processes or fastnn.Ray, got {shown(engine)}"
     )
 
 
-def called(expected: Node, function: Callable[..., Any], *arguments: Any) -> Any:
-    """A task: what the function gives, on a node that gives the bits of the run."""
+class Here:
+    """An engine that is this process: it calls one task after another, each when somebody waits for it."""
+
+    isa: str | None = None
+    chunk_seconds, timeout = 2.0, float("inf")
+
+    def __init__(self) -> None:
+        self._calls = dict[Hashable, tuple[Any, ...]]()  # by ticket
+
+    @property
+    def n_workers(self) -> int:
+        """One, on as many threads as a task takes."""
+        return 1
+
+    def start(self) -> None:
+        """Nothing has to start."""
+
+    def put(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Hashable:
+        """Note a call; gives a ticket."""
+        ticket = object()
+        self._calls[ticket] = function, *arguments
+        return ticket
+
+    def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Any]]:
+        """Call the first of these."""
+        function, *arguments = self._calls.pop(tickets[0])
+        return [(tickets[0], function(*arguments))]
+
+    def cancel(self, tickets: Iterable[Hashable]) -> None:
+        """Forget calls."""
+        for ticket in tickets:
+            self._calls.pop(ticket, None)
+
+
+def called(expected: Node, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A task: what the function gives, on a node that gives the bits of the run. `what` is named in its errors."""
     Node.here().check(expected, "a node of the engine")
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except Exception as error:
+        error.add_note(f"in {what}")
+        raise
+
+
+def node_of(engine: Engine) -> Node:
+    """What the workers of an engine must be like: this process, or one with its instruction set."""
+    here = Node.here()
+    return here if engine.isa is None else here._replace(cpu=engine.isa)
 
 
 class Run:
     """Tasks of one function on an engine, whose results come in any order."""
 
     def __init__(self, engine: Engine, function: Callable[..., Any], what: str, node: Node | None = None):
-        """what: what a task is called in errors. node: what every worker must be like; None is this process."""
+        """what: what a task is called in errors. node: what every worker must be like; None is as this process."""
         self.engine, self.function, self.what = engine, function, what
-        here = Node.here()
-        self.node = node or (here if engine.isa is None else here._replace(cpu=engine.isa))
+        self.node = node or node_of(engine)
         self._numbers = dict[Hashable, Any]()  # of the tasks that run
 
     def put(self, value: Any) -> Any:
@@ -83,8 +131,9 @@ class Run:
         return len(self._numbers)
 
     def begin(self, number: Any, *arguments: Any) -> None:
-        """Begin a task."""
-        self._numbers[self.engine.submit(called, self.node, self.function, *arguments)] = number
+        """Begin a task; its number is named in errors."""
+        what = f"{self.what} {number}"
+        self._numbers[self.engine.submit(called, self.node, what, self.function, *arguments)] = number
 
     def done(self, seconds: float | None = None) -> list[tuple[Any, Any]]:
         """(number, result) of tasks that have ended, at least one; none where the seconds are over before.

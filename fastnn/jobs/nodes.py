@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,14 +24,14 @@ class Node(NamedTuple):
 
     fastnn: str  # versions
     numpy: str
+    llvmlite: str  # whose LLVM writes the machine code
     cpu: str  # its vendor and the width of its vectors, or the instruction set that was asked for
 
     @classmethod
     def here(cls) -> Node:
         """This process."""
-        from .. import __version__
-
-        return cls(__version__, version("numpy"), _cpu())
+        fastnn = import_module(__package__.partition(".")[0])
+        return cls(fastnn.__version__, version("numpy"), version("llvmlite"), _cpu())
 
     def check(self, expected: Node, where: str) -> None:
         """Raise ValueError where this node, which is called so, cannot give the bits of another one."""
