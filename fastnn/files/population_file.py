@@ -64,8 +64,8 @@ def written(contents: Contents, optimizer: bool) -> tuple[dict[str, Any], Tensor
     description["optimizers"] = described
     tensors["optimizer.kinds"] = np.where(trained, latest.which, -1.0)
     tensors["optimizer.settings"], tensors["optimizer.numbers"] = latest.numbers, members.states["numbers"]
-    if members.optimizer_vectors is not None:
-        for i in range(members.optimizer_vectors.shape[1]):
+    if members.optimizer_vectors is not None:  # which may have more vectors than these optimizers
+        for i in range(max(len(OPTIMIZERS[kind._kernel].vectors) for kind in kinds if kind is not None)):
             tensors[f"optimizer.vector{i}"] = members.optimizer_vectors[:, i]
     return description, tensors
 
