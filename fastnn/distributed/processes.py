@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from ..checks import scalars
 from ..jobs.nodes import ENVIRONMENTS
 from ..network import threads
-from .settings import checked_isa, module
+from .settings import Shared, module
 
 
 class _Place(NamedTuple):
@@ -55,7 +56,16 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*(_loaded(each) if isinstance(each, _Place) else each for each in arguments))
 
 
-class Processes:
+class _Call(NamedTuple):
+    """A call that has begun."""
+
+    future: Any
+    executor: Any  # the processes that it began on
+    tries: int
+    call: tuple[Any, ...]
+
+
+class Processes(Shared):
     """An engine: other processes of this machine, which train, search or predict beside each other.
 
     Threads do the same with less memory and no start; processes help where something in Python takes the time, such as
@@ -91,13 +101,11 @@ class Processes:
         isa: str | None = None,
     ):
         self._n = threads.resolve_threads(None) if n_workers is None else scalars.integer("n_workers", n_workers, 1)
-        self.chunk_seconds = scalars.number("chunk_seconds", chunk_seconds, 0.0)
-        self.retries = scalars.integer("retries", retries, 0)
-        self.timeout = scalars.number("timeout", timeout, 0.0, open_low=True)
-        self.isa = checked_isa(isa)
+        super().__init__(chunk_seconds, retries, timeout, isa, n_workers=self._n)
         self._executor: Any = None
         self._folder: Any = None
-        self._calls = dict[Hashable, tuple[Any, int, tuple[Any, ...]]]()  # by ticket: its future, tries, call
+        self._calls = dict[Hashable, _Call]()  # by ticket
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"Processes(n_workers={self._n})"
@@ -128,42 +136,42 @@ class Processes:
         return ticket
 
     def _begin(self, ticket: Hashable, tries: int, call: tuple[Any, ...]) -> None:
-        self.start()
         sent = (each.place if isinstance(each, _Stored) else each for each in call)
-        self._calls[ticket] = self._executor.submit(_call, *sent), tries, call
+        with self._lock:
+            self.start()
+            self._calls[ticket] = _Call(self._executor.submit(_call, *sent), self._executor, tries, call)
 
     def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Any]]:
         """(ticket, result) of calls that are done, of at least one unless the seconds are over before."""
-        futures = {self._calls[ticket][0]: ticket for ticket in tickets}
+        futures = {self._calls[ticket].future: ticket for ticket in tickets}
         done, _ = wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
-        broken = module("joblib.externals.loky.process_executor", "processes").BrokenProcessPool
-        if any(isinstance(future.exception(), broken) for future in done):
-            self._begin_again(broken)
-            return self.wait(tickets, seconds)
-        found = []
+        loky = module("joblib.externals.loky.process_executor", "processes")
+        for future in done:
+            if isinstance(error := future.exception(), (loky.BrokenProcessPool, loky.ShutdownExecutorError)):
+                self._begin_again(self._calls[futures[future]].executor, error)
+                return self.wait(tickets, seconds)
         for future in done:
             del self._calls[futures[future]]
-            found.append((futures[future], future.result()))
-        return found
+        return [(futures[future], future.result()) for future in done]
 
-    def _begin_again(self, broken: Any) -> None:
-        """Begin the calls again that ended with a process that died."""
-        self._stop()
-        for ticket, (future, tries, call) in list(self._calls.items()):
-            if future.done() and future.exception() is None:
-                continue
-            if tries >= self.retries:
-                self.cancel(list(self._calls))
-                raise RuntimeError(f"a task's process died {tries + 1} times: {future.exception()}")
-            self._begin(ticket, tries + 1, call)
+    def _begin_again(self, executor: Any, error: BaseException) -> None:
+        """Begin the calls again that were on processes of which one died: the others end with it."""
+        with self._lock:
+            self._stop(executor)
+            for ticket, call in list(self._calls.items()):
+                if call.executor is not executor or (call.future.done() and call.future.exception() is None):
+                    continue
+                if call.tries >= self.retries:
+                    raise RuntimeError(f"a task's process died {call.tries + 1} times: {error}")
+                self._begin(ticket, call.tries + 1, call.call)
 
     def cancel(self, tickets: Iterable[Hashable]) -> None:
         """End calls, and the processes with them; others start when they are needed."""
-        for ticket in tickets:
-            self._calls.pop(ticket, None)
-        self._stop()
+        with self._lock:
+            for call in [self._calls.pop(ticket) for ticket in tickets if ticket in self._calls]:
+                self._stop(call.executor)
 
-    def _stop(self) -> None:
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False, kill_workers=True)
+    def _stop(self, executor: Any) -> None:
+        executor.shutdown(wait=False, kill_workers=True)
+        if self._executor is executor:
+            self._executor = None

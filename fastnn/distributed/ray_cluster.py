@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from ..checks import scalars
 from ..checks.scalars import shown
 from ..jobs.nodes import ENVIRONMENTS
-from .settings import checked_isa, module
+from .settings import Shared, module
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class Ray:
+class Ray(Shared):
     """An engine: the machines of a Ray cluster (extra `ray`), or this one as a cluster of one.
 
     Where `ray.init` was called before, its cluster is taken. Else `address` is joined, or Ray starts here.
@@ -23,7 +24,8 @@ class Ray:
     Parameters
     ----------
     address : str or None
-        Of a cluster that runs, as `ray.init` takes it: "auto", "ray://host:10001". None starts Ray on this machine.
+        Of a cluster that runs, as `ray.init` takes it: "auto", "ray://host:10001". None is that of the environment
+        variable RAY_ADDRESS; without one Ray starts on this machine.
     chunk_seconds : float
         About how long a task lasts, at least.
     retries : int
@@ -57,10 +59,9 @@ class Ray:
         if address is not None and not isinstance(address, str):
             raise TypeError(f"address must be a string or None, got {shown(address)}")
         self.address = address
-        self.chunk_seconds = scalars.number("chunk_seconds", chunk_seconds, 0.0)
-        self.retries = scalars.integer("retries", retries, 0)
-        self.timeout = scalars.number("timeout", timeout, 0.0, open_low=True)
-        self.isa = checked_isa(isa)
+        super().__init__(chunk_seconds, retries, timeout, isa, address=address, object_store_memory=object_store_memory)
+        if object_store_memory is not None:
+            scalars.integer("object_store_memory", object_store_memory, 1)
         self._memory = object_store_memory
         self._remote: Any = None
 
@@ -81,8 +82,9 @@ class Ray:
         """Join the cluster, or start one, unless that was done."""
         ray = self._ray
         if not ray.is_initialized():
-            local = {"include_dashboard": False, "object_store_memory": self._memory} if self.address is None else {}
-            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", **local)
+            address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+            local = {"include_dashboard": False, "object_store_memory": self._memory} if address == "local" else {}
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
         if self._remote is None:
             environment = ENVIRONMENTS[self.isa] | {"OMP_NUM_THREADS": "1"}
             how = {"num_cpus": 1, "max_retries": self.retries, "runtime_env": {"env_vars": environment}}
@@ -114,8 +116,10 @@ class Ray:
             return ray.get(ticket, timeout=seconds)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-            raise RuntimeError(f"a task's worker died {self.retries + 1} times: {error}") from error
+        except ray.exceptions.GetTimeoutError:
+            raise
+        except ray.exceptions.RayError as error:  # its worker died too often, or what it gave is lost
+            raise RuntimeError(f"a task has no result after {self.retries} retries: {error}") from error
 
     def cancel(self, tickets: Iterable[Hashable]) -> None:
         """End calls, also those that run."""

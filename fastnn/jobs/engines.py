@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -49,13 +50,19 @@ def engine_of(engine: Any) -> Engine | None:
     if engine is None:
         return None
     if isinstance(engine, str) and engine in NAMES:
-        found: Engine = getattr(import_module(__package__.partition(".")[0]), NAMES[engine])()
-        return found
+        return _named(engine)
     if all(callable(getattr(engine, name, None)) for name in ("start", "put", "submit", "wait", "cancel")):
         return engine
     raise TypeError(
         f"engine must be None, {', '.join(map(repr, NAMES))}, or a fastnn.Processes or fastnn.Ray, got {shown(engine)}"
     )
+
+
+@lru_cache
+def _named(name: str) -> Engine:
+    """The engine of a name, which is made once: its workers serve later calls too."""
+    found: Engine = getattr(import_module(__package__.partition(".")[0]), NAMES[name])()
+    return found
 
 
 class Here:
@@ -144,8 +151,8 @@ class Run:
         found = self.engine.wait(list(self._numbers), wait)
         if not found and (seconds is None or seconds >= self.engine.timeout):
             raise TimeoutError(
-                f"no {self.what} of {self.n_running} ended in {self.engine.timeout:g} s on {self.engine}; "
-                "timeout= of the engine is how long to wait"
+                f"no task of {self.n_running} ended in {self.engine.timeout:g} s on {self.engine}: {self.what} "
+                f"{next(iter(self._numbers.values()))} and others; timeout= of the engine is how long to wait"
             )
         return [(self._numbers.pop(ticket), result) for ticket, result in found]
 

@@ -92,6 +92,7 @@ class ChunkedFit:
         self.losses, self.val_losses = np.full((n, most), np.nan), np.full((n, most), np.nan)
         self.epochs, self.best_epoch = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.diverged, self.stopped = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+        self.sent: Any = None  # what stands for `whole` on the engine
         self.end = None if request.max_time is None else time.perf_counter() + request.max_time
 
     @property
@@ -164,13 +165,13 @@ class ChunkedFit:
         self, run: Run, cuts: Cuts, parts: dict[str, slice], which: NDArray[np.int64], between: tuple[int, int]
     ) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """(name, arguments) of the tasks, whose places in `which` are noted in `parts`, until the time is over."""
-        whole = run.put(self.whole)
+        self.sent = run.put(self.whole) if self.sent is None else self.sent
         while not self._is_over() and (part := cuts.next()) is not None:
             some = which[part]
             name = f"members {shown(some.tolist())}"
             parts[name] = part
             left = None if self.end is None else max(1e-9, self.end - time.perf_counter())
-            yield name, (whole, Part(some, *between, left, self.threads), self.members.take(some))
+            yield name, (self.sent, Part(some, *between, left, self.threads), self.members.take(some))
 
     def _merge(
         self,
@@ -189,7 +190,7 @@ class ChunkedFit:
         columns = slice(first, first + history.loss.shape[1])
         self.losses[which, columns], self.val_losses[which, columns] = history.loss, history.val_loss
         self.epochs[which], self.best_epoch[which] = first + history.epochs, history.best_epoch
-        self.diverged[which] = history.status == DIVERGED
+        self.diverged[which], self.stopped[which] = history.status == DIVERGED, history.status == STOPPED
 
     def _tell(self) -> None:
         """Say what the chunks have come to that have ended."""
