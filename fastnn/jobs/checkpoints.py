@@ -13,7 +13,11 @@ import numpy as np
 from ..checks import file_paths
 from ..checks.scalars import shown
 from ..files import storage
+from ..settings import optimizers
 from ..settings.each import Each
+from ..settings.learning_rates import LearningRate
+from ..settings.optimizers import Optimizer
+from ..settings.stopping import Halving, Patience
 from .nodes import Node
 
 MANIFEST, VERSION = "manifest.json", 1
@@ -42,6 +46,22 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from _parts([[name, each] for name, each in value.items()])
     else:
         yield f"{type(value).__name__} {value!r};".encode()
+
+
+def described(name: str, value: Any) -> Any:
+    """What a checksum is of, of an argument: raises where that holds a function, of which no file tells what it is."""
+    found: Any
+    if isinstance(value, (Optimizer, LearningRate)):
+        found = optimizers.described(value)
+    elif isinstance(value, (Patience, Halving)):
+        found = vars(value)
+    elif isinstance(value, (list, tuple)):
+        found = [described(name, each) for each in value]
+    else:
+        found = None if callable(value) else [value]
+    if found is None:
+        raise ValueError(f"{name} must hold no function with checkpoint, which no file can hold, got {shown(value)}")
+    return found
 
 
 class Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +17,13 @@ from ..kernels.programs import strategy
 from ..network.network import programs_of, without_parameter
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory
 from ..reports.progress import PopulationProgress
-from ..settings import optimizers
 from ..settings.layers import Architecture
-from ..settings.learning_rates import LearningRate
-from ..settings.optimizers import Optimizer
 from ..settings.stopping import Halving, Patience
 from ..training.member_arguments import PopulationRequest
 from ..training.member_data import MemberData
 from ..training.members import Members
 from ..training.rounds import PopulationFit, losers, watched
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, described
 from .cuts import Cuts
 from .engines import Engine, Here, Run, node_of
 
@@ -248,7 +245,6 @@ def _settings(contents: Contents, request: PopulationRequest) -> dict[str, Any]:
     members, values, held = contents.members, request.values, request.held
     goes_on = members.trained & members.latest.same(request.optimizers)
     vectors = members.optimizer_vectors
-    stopping = request.stopping
     return {
         "architecture": model_file.described(contents.architecture),
         "parameters": (members.vectors, members.affines),
@@ -262,13 +258,13 @@ def _settings(contents: Contents, request: PopulationRequest) -> dict[str, Any]:
         "epochs": request.epochs,
         "batch_size": request.batch_sizes,
         "optimizer": (
-            *([_described("optimizer", kind) for kind in request.optimizers.kinds], request.optimizers.which),
+            *([described("optimizer", kind) for kind in request.optimizers.kinds], request.optimizers.which),
             request.optimizers.numbers,
         ),
         **{name: value for name, value in vars(values).items() if name != "dropout"},
-        "dropout": [_described("dropout", each) for each in values.dropout],
+        "dropout": [described("dropout", each) for each in values.dropout],
         "shuffle": (request.ordered, request.order),
-        "stopping": None if stopping is None else [getattr(stopping, each.name) for each in fields(stopping)],
+        "stopping": described("stopping", request.stopping),
     }
 
 
@@ -280,13 +276,3 @@ def _described_data(data: MemberData) -> dict[str, Any]:
         "sample_weight or class_weight": None if data.weights is None else tuple(data.weights),
         "rows or validation_fraction": None if data.numbers is None else tuple(data.numbers),
     }
-
-
-def _described(name: str, value: Any) -> Any:
-    """An optimizer, a schedule, or numbers, for a checksum."""
-    if not isinstance(value, (Optimizer, LearningRate)):
-        return value
-    found = optimizers.described(value)
-    if found is None:
-        raise ValueError(f"{name} must hold no function with checkpoint, which no file can hold, got {shown(value)}")
-    return found

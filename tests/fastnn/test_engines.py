@@ -505,3 +505,92 @@ def test_a_process_leaves_no_files():
 
 def _look(value):
     return float(value["x"].sum()), value["f"](), value["x"].flags.writeable
+
+
+# ---- networks of groups ----
+
+
+def table():
+    """Groups of all kinds: some are too small, constant, with a missing number, or a category without rows."""
+    pandas = pytest.importorskip("pandas")
+    counts = rng.integers(1, 30, 150)
+    keys = np.repeat(np.arange(150), counts)
+    frame = pandas.DataFrame({"a": rng.standard_normal(len(keys)), "b": rng.standard_normal(len(keys))})
+    frame["y"] = np.where(keys % 9, np.sin(frame["a"] + keys), 1.0)
+    frame.loc[np.flatnonzero(keys == 5)[:1], "a"] = np.nan
+    frame["key"] = pandas.Categorical(keys, categories=[*range(150), 999])
+    return frame.iloc[rng.permutation(len(frame))]
+
+
+def groups(frame, **others):
+    arguments = {"layers": [5], "epochs": 6, "batch_size": 8, "rng": 3} | others
+    return fastnn.fit_groups(frame, by="key", target="y", **arguments)
+
+
+def assert_same_groups(found, expected):
+    assert list(found) == list(expected)
+    for name in ("status", "n_rows", "epochs", "loss", "input_means", "input_stds", "target_means", "target_stds"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name in ("random", "noise"):
+        np.testing.assert_array_equal(found.population._members.states[name], expected.population._members.states[name])
+    np.testing.assert_array_equal(found.population.vectors, expected.population.vectors)
+    np.testing.assert_array_equal(found._contents.statistics.overall, expected._contents.statistics.overall)
+    np.testing.assert_array_equal(found.population._split_seeds, expected.population._split_seeds)
+    assert found.population.seeds == expected.population.seeds
+
+
+OF_GROUPS = {
+    "plain": dict,
+    "patient": lambda: {"stopping": Patience(2), "validation_fraction": 0.3, "min_rows": 8, "epochs": 20},
+    "scheduled": lambda: {
+        "optimizer": AdamW(CosineDecay(0.01, length=6)),
+        "dropout": StepDecay(0.2, every=2),
+        "rng": np.random.default_rng(0),
+    },
+}
+
+
+@pytest.mark.parametrize("case", OF_GROUPS)
+def test_groups_have_the_same_networks(case, tmp_path):
+    frame, engine, arguments = table(), Calls(), OF_GROUPS[case]
+    expected = groups(frame, **arguments())
+    assert len({*expected.status.tolist()}) > 4
+    assert_same_groups(groups(frame, **arguments(), engine=engine), expected)
+    assert engine.ended > 5
+    assert len(engine.puts) == 1
+    engine.before, engine.ended = interrupting_after(3), 0
+    with pytest.raises(KeyboardInterrupt):
+        groups(frame, **arguments(), engine=engine, checkpoint=tmp_path)
+    for further in (Calls(), None):
+        assert_same_groups(groups(frame, **arguments(), engine=further, checkpoint=tmp_path), expected)
+        assert further is None or 0 < further.ended < len(engine.begun)
+
+
+def test_a_checkpoint_of_other_groups_is_refused(tmp_path):
+    frame = table()
+    groups(frame, checkpoint=tmp_path)
+    for change, names in (
+        ({"epochs": 7}, "epochs"),
+        ({"layers": [6]}, "architecture, init"),
+        ({"rng": 4}, "rng"),
+        ({"stopping": Patience()}, "stopping"),
+        ({"init": "zeros"}, "init"),
+    ):
+        with pytest.raises(ValueError, match=f"where these differ: {names};"):
+            groups(frame, checkpoint=tmp_path, **change)
+    with pytest.raises(ValueError, match="where these differ: frame;"):
+        groups(frame[::-1], checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="where these differ: the function"):
+        fitted(common(), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="dropout must hold no function"):
+        groups(frame, checkpoint=tmp_path, dropout=lambda epoch: 0.1)
+
+
+def test_max_time_of_groups(tmp_path):
+    engine = Calls(n_workers=1)
+    found = groups(table(), epochs=10**5, max_time=0.3, engine=engine, checkpoint=tmp_path)
+    assert 0 < found.epochs.max() < 10**5
+    assert not list(tmp_path.glob("*.safetensors"))
+    with pytest.raises(ValueError, match="batch_size must be") as error:
+        groups(table(), batch_size=0, engine=engine)
+    assert error.value.__notes__ == ["in the fits of groups 16 to 31"]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
 ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "jobs"]
 ROOMS += ["derivatives", "uncertainty", "model"]
-ROOMS += ["population_derivatives", "population", "group_models", "rate_search"]
+ROOMS += ["population_derivatives", "population", "group_training", "group_models", "rate_search"]
 ROOMS += ["estimators", "loading", "search", "exchange", "distributed", "__init__", "warming", "cli", "__main__"]
 # Who imports a wing, beside itself, and beside `__init__`, which loads names lazily.
 WINGS = {
