@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .files import model_file, population_file, storage
 from .files.groups_file import STATUSES, TRAINED, Statistics
 from .jobs.checkpoints import Checkpoint, described
-from .jobs.cuts import Cuts
+from .jobs.cuts import Cuts, Span
 from .jobs.engines import Engine, Here, Run, node_of
 from .kernels.running import entry, grouping
 from .population import Population
@@ -151,7 +151,7 @@ def train_in_chunks(whole: Whole, found: Fitted, report: PopulationProgress, eng
     report.epochs(lambda: int((~left).sum()) * int(request.of_fit["epochs"]))
     counts = np.diff(rows.edges)
     end = None if request.max_time is None else time.perf_counter() + request.max_time
-    with Run(elsewhere, trained, "the fits of") as run:
+    with Run(elsewhere, trained, "the fits of groups") as run:
         sent: Any = run.put(whole._replace(rows=rows.part(0, len(rows)))) if left.any() else None
         edges = np.flatnonzero(np.diff(np.concatenate([[False], left, [False]]).astype(np.int8)))
         for begin, until in edges.reshape(-1, 2).tolist():  # groups that no chunk holds
@@ -161,38 +161,24 @@ def train_in_chunks(whole: Whole, found: Fitted, report: PopulationProgress, eng
 
             def tasks(begin: int = begin, cuts: Cuts = cuts, threads: Any = threads) -> Iterator[tuple[Any, Any]]:
                 while (part := cuts.next()) is not None:
-                    some = slice(begin + part.start, begin + part.stop)
+                    groups = Span(begin + part.start, begin + part.stop)
                     time_left = None
                     if end is not None:
-                        share = (
-                            counts[some].sum()
-                            * elsewhere.n_workers
-                            / max(1, counts[some.start :][left[some.start :]].sum())
-                        )
-                        time_left = max(1e-9, (end - time.perf_counter()) * min(1.0, share))
-                    yield _Groups(some.start, some.stop), (sent, some.start, some.stop - some.start, time_left, threads)
+                        waiting = counts[groups.start :] @ left[groups.start :]
+                        share = min(1.0, counts[groups.items].sum() * elsewhere.n_workers / waiting)
+                        time_left = max(1e-9, (end - time.perf_counter()) * share)
+                    yield groups, (sent, groups.start, groups.stop - groups.start, time_left, threads)
 
             for groups, result in run.results(tasks()):
-                some = slice(*groups)
-                found.put(some, result.part)
-                left[some] = False
-                cuts.note(slice(some.start - begin, some.stop - begin), result.seconds)
+                found.put(groups.items, result.part)
+                left[groups.items] = False
+                cuts.note(Span(groups.start - begin, groups.stop - begin), result.seconds)
                 if kept is not None and result.is_whole:
                     kept.add(0, *_kept(groups, result.part))
                 report.epochs(lambda: int((~left).sum()) * int(request.of_fit["epochs"]))
 
 
-class _Groups(NamedTuple):
-    """Consecutive groups, as errors name them."""
-
-    first: int
-    stop: int
-
-    def __str__(self) -> str:
-        return f"groups {self.first} to {self.stop - 1}"
-
-
-def _kept(groups: _Groups, part: Fitted) -> tuple[dict[str, Any], storage.Tensors]:
+def _kept(groups: Span, part: Fitted) -> tuple[dict[str, Any], storage.Tensors]:
     """(description, tensors) of a chunk: a population's, and what is known of its groups."""
     contents = part.population._replace(seeds=None)
     description, tensors = population_file.written(contents, optimizer=False)

@@ -65,6 +65,12 @@ class _Call(NamedTuple):
     call: tuple[Any, ...]
 
 
+def _gone() -> tuple[type[BaseException], ...]:
+    """The errors of calls whose processes are gone."""
+    loky = module("joblib.externals.loky.process_executor", "processes")
+    return loky.BrokenProcessPool, loky.ShutdownExecutorError
+
+
 class Processes(Shared):
     """An engine: other processes of this machine, which train, search or predict beside each other.
 
@@ -136,18 +142,23 @@ class Processes(Shared):
         return ticket
 
     def _begin(self, ticket: Hashable, tries: int, call: tuple[Any, ...]) -> None:
-        sent = (each.place if isinstance(each, _Stored) else each for each in call)
+        sent = [each.place if isinstance(each, _Stored) else each for each in call]
         with self._lock:
             self.start()
-            self._calls[ticket] = _Call(self._executor.submit(_call, *sent), self._executor, tries, call)
+            try:
+                future = self._executor.submit(_call, *sent)
+            except _gone():  # a process that waited for calls has died
+                self._stop(self._executor)
+                self.start()
+                future = self._executor.submit(_call, *sent)
+            self._calls[ticket] = _Call(future, self._executor, tries, call)
 
     def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Any]]:
         """(ticket, result) of calls that are done, of at least one unless the seconds are over before."""
         futures = {self._calls[ticket].future: ticket for ticket in tickets}
         done, _ = wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
-        loky = module("joblib.externals.loky.process_executor", "processes")
         for future in done:
-            if isinstance(error := future.exception(), (loky.BrokenProcessPool, loky.ShutdownExecutorError)):
+            if isinstance(error := future.exception(), _gone()):
                 self._begin_again(self._calls[futures[future]].executor, error)
                 return self.wait(tickets, seconds)
         for future in done:

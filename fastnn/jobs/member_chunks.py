@@ -24,7 +24,7 @@ from ..training.member_data import MemberData
 from ..training.members import Members
 from ..training.rounds import PopulationFit, losers, watched
 from .checkpoints import Checkpoint, described
-from .cuts import Cuts
+from .cuts import Cuts, Span
 from .engines import Engine, Here, Run, node_of
 
 
@@ -143,13 +143,15 @@ class ChunkedFit:
             1.0, (np.minimum(request.epochs, between[1])[which] - between[0]) * request.data.counts[which]
         )
         cuts = Cuts(work, max(1.0, self.engine.chunk_seconds), self.engine.n_workers, self._least(which))
-        parts = dict[str, slice]()
+        parts = dict[str, Span]()
         for name, result in run.results(self._tasks(run, cuts, parts, which, between)):
             part = parts.pop(name)
             cuts.note(part, result.seconds)
-            self._merge(which[part], between[0], result.members, result.history, result.members.states["optimizer"])
+            self._merge(
+                which[part.items], between[0], result.members, result.history, result.members.states["optimizer"]
+            )
             if self.checkpoint is not None and result.is_whole:
-                self.checkpoint.add(number, *self._kept(which[part], result))
+                self.checkpoint.add(number, *self._kept(which[part.items], result))
             self._tell()
 
     def _least(self, which: NDArray[np.int64]) -> int:
@@ -159,12 +161,12 @@ class ChunkedFit:
         return layout.group.networks * self.threads if in_lanes else self.threads
 
     def _tasks(
-        self, run: Run, cuts: Cuts, parts: dict[str, slice], which: NDArray[np.int64], between: tuple[int, int]
+        self, run: Run, cuts: Cuts, parts: dict[str, Span], which: NDArray[np.int64], between: tuple[int, int]
     ) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """(name, arguments) of the tasks, whose places in `which` are noted in `parts`, until the time is over."""
         self.sent = run.put(self.whole) if self.sent is None else self.sent
         while not self._is_over() and (part := cuts.next()) is not None:
-            some = which[part]
+            some = which[part.items]
             name = f"members {shown(some.tolist())}"
             parts[name] = part
             left = None if self.end is None else max(1e-9, self.end - time.perf_counter())

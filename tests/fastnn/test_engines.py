@@ -436,13 +436,13 @@ def test_parts_last_about_as_long_as_wanted(monkeypatch):
     cuts, parts = Cuts(work, seconds=1.0, workers=3, least=8), []
     while (part := cuts.next()) is not None:
         parts.append(part)
-        cuts.note(part, work[part].sum() * 0.01)
+        cuts.note(part, work[part.items].sum() * 0.01)
     assert (parts[0].start, parts[-1].stop) == (0, 1000)
     assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
     lengths = [part.stop - part.start for part in parts]
     assert lengths[0] == 8
     assert all(each % 8 == 0 for each in lengths[:-1])
-    middle = [work[part].sum() * 0.01 for part in parts[1:] if part.stop < 800]
+    middle = [work[part.items].sum() * 0.01 for part in parts[1:] if part.stop < 800]
     assert all(0.8 < each < 1.3 for each in middle)
     assert lengths[-1] <= 8  # the end is shared among workers
 
@@ -475,6 +475,16 @@ def test_a_process_that_is_killed_is_replaced():
     assert engine.kills == 0
     assert engine.tries > 0
     assert_same(found, fitted(arguments))
+
+
+def test_processes_that_die_between_two_fits_are_replaced():
+    arguments, engine = common(), fastnn.Processes(1)
+    expected = fitted(arguments)
+    for _ in range(2):
+        assert_same(fitted(arguments, engine=engine), expected)
+        for pid, process in list(engine._executor._processes.items()):
+            os.kill(pid, signal.SIGKILL)
+            process.join()
 
 
 def test_a_process_that_always_dies_is_an_error():

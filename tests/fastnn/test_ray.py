@@ -172,6 +172,58 @@ def test_a_node_that_is_removed_is_done_without(nodes, cluster, tmp_path):
     assert begun(tmp_path / "there") - engine.n_begun <= 2
 
 
+def test_a_slow_node_holds_nobody_up(nodes, tmp_path):
+    """Others take what it does not."""
+    slow, folder = nodes(3)[-1].node_id, tmp_path
+
+    def rate(epoch):
+        here = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "caller"
+        if here == slow:
+            time.sleep(0.2)
+        if epoch == 0:
+            (folder / f"{here} {uuid.uuid4().hex}").touch()
+        return 0.05 / (1 + epoch)
+
+    found = fitted(optimizer=SGD(RateFunction(rate)), engine=fastnn.Ray())
+    done = [each.name.split()[0] for each in folder.iterdir()]
+    assert_same(found, fitted(optimizer=SGD(RateFunction(lambda epoch: 0.05 / (1 + epoch)))))
+    assert len(done) - done.count(slow) > done.count(slow)
+
+
+def test_after_ctrl_c_the_cluster_goes_on(nodes):
+    nodes(3)
+    engine = Counting()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    engine.after = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fitted(engine=engine, epochs=300)
+    assert_same(fitted(engine=engine), fitted())
+
+
+def test_groups_and_searches(nodes):
+    nodes(3)
+    rng = np.random.default_rng(0)
+    frame = {"key": rng.integers(0, 99, 2000), "x": rng.standard_normal(2000), "y": rng.standard_normal(2000)}
+    here, there = (
+        fastnn.fit_groups(frame, by="key", target="y", layers=[4], epochs=5, rng=0, engine=engine)
+        for engine in (None, fastnn.Ray())
+    )
+    np.testing.assert_array_equal(there.population.vectors, here.population.vectors)
+    np.testing.assert_array_equal(there.loss, here.loss)
+    pytest.importorskip("sklearn")
+    estimator = fastnn.MLPClassifier((5,), tol=10.0, random_state=0)
+    X, y = frame["x"][:300, None], frame["y"][:300] > 0
+    here, there = (
+        fastnn.search.GridSearchCV(estimator, {"alpha": [1e-4, 1.0]}, cv=3, engine=engine).fit(X, y)
+        for engine in (None, fastnn.Ray())
+    )
+    np.testing.assert_array_equal(there.cv_results_["mean_test_score"], here.cv_results_["mean_test_score"])
+    assert there.best_params_ == here.best_params_
+
+
 def test_an_error_of_a_task_names_its_members(nodes):
     nodes(1)
 
