@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 import tempfile
 import threading
 import uuid
@@ -36,12 +38,22 @@ class _Stored:
         text = module("cloudpickle", "processes").dumps(value, 5, buffer_callback=buffers.append)
         edges = []
         with open(path, "xb") as file:
-            weakref.finalize(self, path.unlink, missing_ok=True)
+            weakref.finalize(self, _remove, path, os.getpid())
             for each in (text, *(buffer.raw() for buffer in buffers)):
                 file.write(bytes(-file.tell() % 64))
                 edges.append((file.tell(), file.tell() + len(each)))
                 file.write(each)
         self.place = _Place(str(path), tuple(edges))
+
+
+def _remove(path: Path, process: int) -> None:
+    """Remove a file or a folder of a process, in that one alone: one that was forked from it knows of them too."""
+    if os.getpid() != process:
+        return
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=4)
@@ -108,10 +120,15 @@ class Processes(Shared):
     ):
         self._n = threads.resolve_threads(None) if n_workers is None else scalars.integer("n_workers", n_workers, 1)
         super().__init__(chunk_seconds, retries, timeout, isa, n_workers=self._n)
+        self._begin_afresh()
+
+    def _begin_afresh(self) -> None:
+        """Know of no process."""
         self._executor: Any = None
-        self._folder: Any = None
+        self._folder: Path | None = None
         self._calls = dict[Hashable, _Call]()  # by ticket
         self._lock = threading.RLock()
+        self._forks = threads.forks()
 
     def __repr__(self) -> str:
         return f"Processes(n_workers={self._n})"
@@ -122,7 +139,9 @@ class Processes(Shared):
         return self._n
 
     def start(self) -> None:
-        """Start the processes, unless they run."""
+        """Start the processes, unless they run. A process that was forked has none of those that there were before."""
+        if self._forks != threads.forks():
+            self._begin_afresh()
         if self._executor is None:
             loky = module("joblib.externals.loky", "processes")
             environment = ENVIRONMENTS[self.isa] | {"OMP_NUM_THREADS": "1"}
@@ -130,10 +149,11 @@ class Processes(Shared):
 
     def put(self, value: Any) -> Any:
         """A file that holds the value."""
+        self.start()
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="fastnn-")
-            weakref.finalize(self, self._folder.cleanup)
-        return _Stored(value, Path(self._folder.name, uuid.uuid4().hex))
+            self._folder = Path(tempfile.mkdtemp(prefix="fastnn-"))
+            weakref.finalize(self, _remove, self._folder, os.getpid())
+        return _Stored(value, self._folder / uuid.uuid4().hex)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Hashable:
         """Begin a call; gives a ticket."""
@@ -143,6 +163,7 @@ class Processes(Shared):
 
     def _begin(self, ticket: Hashable, tries: int, call: tuple[Any, ...]) -> None:
         sent = [each.place if isinstance(each, _Stored) else each for each in call]
+        self.start()  # a fork has a lock of its own
         with self._lock:
             self.start()
             try:

@@ -14,8 +14,10 @@ from fastnn import SGD, Adam, AdamW, CosineDecay, Halving, Momentum, Patience, P
 from fastnn.jobs import engines
 from fastnn.jobs.checkpoints import digest
 from fastnn.jobs.cuts import Cuts
-from fastnn.jobs.nodes import Node
+from fastnn.jobs.nodes import ENVIRONMENTS, Node
+from fastnn.kernels.cpu.target import HOST
 
+from . import cluster_fits
 from .engines import Calls
 
 rng = np.random.default_rng(3)
@@ -468,6 +470,7 @@ class Deadly(fastnn.Processes):
         super()._begin(ticket, tries, call)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_replaced():
     arguments = common(epochs=300)
     engine = Deadly(2)
@@ -477,6 +480,7 @@ def test_a_process_that_is_killed_is_replaced():
     assert_same(found, fitted(arguments))
 
 
+@pytest.mark.slow
 def test_processes_that_die_between_two_fits_are_replaced():
     arguments, engine = common(), fastnn.Processes(1)
     expected = fitted(arguments)
@@ -487,6 +491,7 @@ def test_processes_that_die_between_two_fits_are_replaced():
             process.join()
 
 
+@pytest.mark.slow
 def test_a_process_that_always_dies_is_an_error():
     class Dying(fastnn.Processes):
         def _begin(self, ticket, tries, call):
@@ -498,6 +503,36 @@ def test_a_process_that_always_dies_is_an_error():
     assert found.history.epochs.sum() == 0
     with suppress(AttributeError):
         engine._executor.shutdown(kill_workers=True)
+
+
+@pytest.mark.slow
+def test_an_instruction_set_has_its_bits_on_any_cpu(run_python, tmp_path):
+    """Those of a process that has AVX2 code from its start, which gives a reference."""
+    if "+avx2" not in HOST.features:
+        pytest.skip("this CPU has no AVX2")
+    source = (
+        "import sys, numpy as np; from tests.fastnn.cluster_fits import fitted; np.save(sys.argv[1], fitted().vectors)"
+    )
+    run_python(source, tmp_path / "vectors.npy", **ENVIRONMENTS["avx2"])
+    found = cluster_fits.fitted(engine=fastnn.Processes(2, isa="avx2"), checkpoint=tmp_path / "run")
+    np.testing.assert_array_equal(found.vectors, np.load(tmp_path / "vectors.npy"))
+    with pytest.raises(ValueError, match=r"differ: cpu \(avx2 then"):
+        cluster_fits.fitted(checkpoint=tmp_path / "run")
+
+
+def test_a_fork_has_processes_of_its_own():
+    """And leaves the files of its parent alone."""
+    engine = fastnn.Processes(1)
+    reference = engine.put(np.arange(5))
+    child = os.fork()
+    if child == 0:
+        ticket = engine.submit(len, [1, 2])
+        right = engine.wait([ticket], 60) == [(ticket, 2)]
+        engine.cancel([])
+        del reference
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.path.exists(reference.place.path)
 
 
 def test_a_process_leaves_no_files():
