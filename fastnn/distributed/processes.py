@@ -94,9 +94,9 @@ class Processes(Shared):
     n_workers : int or None
         How many processes. None: as many as fastnn takes threads.
     chunk_seconds : float
-        About how long a task lasts, at least.
+        About how long a task lasts, of a fit that is cut into tasks; never less than a second.
     retries : int
-        How often a task begins again whose process died.
+        How often a task begins again after a process died. The others end with it, and their tasks begin again too.
     timeout : float
         Seconds without any result after which a run ends with a TimeoutError.
     isa : "avx2" or None

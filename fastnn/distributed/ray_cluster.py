@@ -27,7 +27,7 @@ class Ray(Shared):
         Of a cluster that runs, as `ray.init` takes it: "auto", "ray://host:10001". None is that of the environment
         variable RAY_ADDRESS; without one Ray starts on this machine.
     chunk_seconds : float
-        About how long a task lasts, at least.
+        About how long a task lasts, of a fit that is cut into tasks; never less than a second.
     retries : int
         How often a task begins again whose worker or machine died.
     timeout : float

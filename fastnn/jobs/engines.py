@@ -51,7 +51,10 @@ def engine_of(engine: Any) -> Engine | None:
         return None
     if isinstance(engine, str) and engine in NAMES:
         return _named(engine)
-    if all(callable(getattr(engine, name, None)) for name in ("start", "put", "submit", "wait", "cancel")):
+    methods, settings = ("start", "put", "submit", "wait", "cancel"), ("isa", "chunk_seconds", "timeout")
+    if all(callable(getattr(engine, name, None)) for name in methods) and all(
+        hasattr(engine, name) for name in settings
+    ):
         return engine
     raise TypeError(
         f"engine must be None, {', '.join(map(repr, NAMES))}, or a fastnn.Processes or fastnn.Ray, got {shown(engine)}"

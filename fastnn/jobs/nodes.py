@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ class Node(NamedTuple):
     def here(cls) -> Node:
         """This process."""
         fastnn = import_module(__package__.partition(".")[0])
-        return cls(fastnn.__version__, version("numpy"), version("llvmlite"), _cpu())
+        return cls(fastnn.__version__, _version("numpy"), _version("llvmlite"), _cpu())
 
     def check(self, expected: Node, where: str) -> None:
         """Raise ValueError where this node, which is called so, cannot give the bits of another one."""
@@ -50,6 +51,13 @@ def _cpu() -> str:
     return f"{_vendor()}, {8 * host.vector_bytes} bits{', divisions' if host.divides_beside else ''}"
 
 
+@lru_cache
+def _version(package: str) -> str:
+    """The version of a package that is installed."""
+    return version(package)
+
+
+@lru_cache
 def _vendor() -> str:
     """The maker of the CPU, as the system says it."""
     try:
