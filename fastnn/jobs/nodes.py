@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +43,9 @@ class Node(NamedTuple):
                 raise ValueError(f"{where} must have {name} {wanted}, as the run began with, got {found}{advice}")
 
 
+_version = cache(version)  # which takes a millisecond
+
+
 def _cpu() -> str:
     for isa, settings in ENVIRONMENTS.items():
         if settings and settings.items() <= os.environ.items():
@@ -51,13 +54,7 @@ def _cpu() -> str:
     return f"{_vendor()}, {8 * host.vector_bytes} bits{', divisions' if host.divides_beside else ''}"
 
 
-@lru_cache
-def _version(package: str) -> str:
-    """The version of a package that is installed."""
-    return version(package)
-
-
-@lru_cache
+@cache
 def _vendor() -> str:
     """The maker of the CPU, as the system says it."""
     try:
