@@ -30,6 +30,7 @@ KINDS = {
         "GroupModels",
         "GroupModel",
     ),
+    "Engines": ("Processes", "Ray"),
     "Losses": ("Huber", "Quantile", "Loss"),
     "Optimizers": (
         "optimizers.Optimizer",

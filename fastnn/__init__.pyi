@@ -8,6 +8,8 @@ from .data.idx import one_hot as one_hot
 from .data.standardize import standardize as standardize
 from .data.streams import Stream as Stream
 from .data.windows import windows as windows
+from .distributed.processes import Processes as Processes
+from .distributed.ray_cluster import Ray as Ray
 from .estimators.ensembles import MLPEnsembleClassifier as MLPEnsembleClassifier
 from .estimators.ensembles import MLPEnsembleRegressor as MLPEnsembleRegressor
 from .estimators.estimators import MLPClassifier as MLPClassifier

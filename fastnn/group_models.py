@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,11 @@ from .checks import file_paths, scalars
 from .checks.other_names import explained
 from .checks.scalars import shown
 from .data import arrays, frames
-from .files import groups_file, population_file, storage
-from .files.groups_file import STATUSES, TRAINED, Contents, Statistics
-from .kernels.running import entry, grouping
+from .files import groups_file, storage
+from .files.groups_file import STATUSES, TRAINED, Contents
+from .group_training import Request, Whole, nothing, train, train_in_chunks
+from .jobs.engines import engine_of
+from .kernels.running import entry
 from .model import Model
 from .population import Population, seeds_of
 from .reports.progress import PopulationProgress
@@ -31,7 +32,7 @@ from .settings.losses import AnyLoss
 from .settings.optimizers import Adam, Optimizer
 from .settings.stopping import Patience
 from .training.group_rows import GroupRows
-from .training.members import Members, MemberSamples, Rows
+from .training.members import MemberSamples, Rows
 
 # Arguments of `Population.fit` that are passed on; they are the same for all groups.
 OF_FIT = (
@@ -302,20 +303,6 @@ def _plain_rows(X: Any, features: list[Any]) -> NDArray[np.float64]:
 # ---- training ----
 
 
-class _Request(NamedTuple):
-    """What `fit_groups` was asked for, checked."""
-
-    by: list[Any]
-    targets: list[Any]
-    features: list[Any]
-    sizes: list[Any]
-    of_networks: dict[str, Any]  # further arguments of Population
-    of_fit: dict[str, Any]  # arguments of Population.fit
-    min_rows: int
-    max_time: float | None
-    progress: bool
-
-
 @explained
 def fit_groups(
     frame: Any,
@@ -346,6 +333,8 @@ def fit_groups(
     max_time: float | None = None,
     progress: bool | None = None,
     threads: int | None = None,
+    engine: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> GroupModels:
     """Train one network for each group of a frame's rows: for each shop, each series, each sensor.
 
@@ -387,6 +376,9 @@ def fit_groups(
         Show a bar of tqdm.
     threads : int or None
         As in `Model.fit`.
+    engine, checkpoint
+        As in `Population.fit`: chunks of groups are trained elsewhere, or kept in a folder. Each machine gets the
+        columns once.
 
     Returns
     -------
@@ -398,7 +390,7 @@ def fit_groups(
     ValueError, TypeError
         For an argument that cannot be used, or a key that is missing.
 
-    Ctrl-C raises KeyboardInterrupt, and nothing is left; `max_time` ends training with what there is.
+    Ctrl-C raises KeyboardInterrupt, and nothing is left but a checkpoint; `max_time` ends training with what there is.
 
     Examples
     --------
@@ -413,7 +405,7 @@ def fit_groups(
     """
     named = dict(locals())
     del named["frame"]
-    request = _checked(frame, named)
+    request, engine = _checked(frame, named), engine_of(engine)
     if fallback is not None:
         scalars.choice("fallback", fallback, ("mean",))
     rows = GroupRows.of("frame", frame, request.by)
@@ -422,19 +414,17 @@ def fit_groups(
         [frames.numbers("frame", frame, label) for label in some] for some in (request.features, request.targets)
     )
     n = len(rows) + len(empty)
-    one = Population(request.sizes, 1, rng=0, **request.of_networks)
-    known = Statistics.empty(n, len(inputs), len(outputs))
-    known.n_rows[: len(rows)] = np.diff(rows.edges)
-    members = Members.zeros(one._programs.layout, n)
-    split_seeds = np.zeros(n, np.int64)
-    seeds = seeds_of(rng, n)
-    _train(request, rows, (inputs, outputs), seeds, (known, members, split_seeds))
+    whole = Whole(request, rows, (inputs, outputs), seeds_of(rng, n))
+    fitted = nothing(whole, n)
+    with PopulationProgress(request.progress, False, len(rows) * int(request.of_fit["epochs"])) as report:
+        if engine is None and checkpoint is None:
+            train(whole, fitted, 0, request.max_time, report)
+        else:
+            train_in_chunks(whole, fitted, report, engine, checkpoint)
+    fitted.known.fill_means()
     keys = [frames.objects([*column.tolist(), *empty]) if empty else column for column in rows.keys]
-    population = population_file.Contents(one._architecture, members, split_seeds, seeds, None)
     single = not isinstance(target, (list, tuple))
-    return GroupModels._of(
-        Contents(request.by, request.targets, request.features, keys, single, fallback, known, population)
-    )
+    return GroupModels._of(Contents(request.by, request.targets, request.features, keys, single, fallback, *fitted))
 
 
 def _labels(name: str, value: Any) -> list[Any]:
@@ -449,7 +439,7 @@ def _labels(name: str, value: Any) -> list[Any]:
     return found
 
 
-def _checked(frame: Any, named: dict[str, Any]) -> _Request:
+def _checked(frame: Any, named: dict[str, Any]) -> Request:
     """The request of these arguments; raises ValueError or TypeError where they cannot be used."""
     known = frames.labels("frame", frame)
     by, targets = _labels("by", named["by"]), _labels("target", named["target"])
@@ -478,7 +468,7 @@ def _checked(frame: Any, named: dict[str, Any]) -> _Request:
     hidden = scalars.items("layers", named["layers"], "a sequence of layers")
     if any(isinstance(layer, Embedding) for layer in hidden):
         raise ValueError(f"layers must hold no Embedding, because all columns are standardised, got {shown(hidden)}")
-    return _Request(
+    return Request(
         by=by,
         targets=targets,
         features=features,
@@ -506,78 +496,3 @@ def _without_rows(frame: Any, by: list[Any], rows: GroupRows) -> list[Any]:
         return []
     known = set(_python_keys(rows.keys))
     return [each for each in frames.categories(frame, by[0]) if each not in known]
-
-
-def _train(
-    request: _Request,
-    rows: GroupRows,
-    columns: tuple[list[NDArray[Any]], list[NDArray[Any]]],
-    seeds: Sequence[int],
-    out: tuple[Statistics, Members, NDArray[np.int64]],
-) -> None:
-    """Standardise and train the groups, some after others, and fill in statistics, members and seeds."""
-    known, members, split_seeds = out
-    n_parameters, n, done = members.vectors.shape[1], int(rows.edges[-1]), 0
-    began = time.perf_counter()
-    with PopulationProgress(request.progress, False, len(rows) * int(request.of_fit["epochs"])) as report:
-        for some, first, stop in rows.chunks(len(columns[0]) + len(columns[1]), 4 * n_parameters):
-            edges = rows.edges[some.start : some.stop + 1] - first
-            X, y = (np.empty((stop - first, len(each)), request.of_networks["dtype"]) for each in columns)
-            _standardise(rows, (columns[0], X), (columns[1], y), some, known)
-            few = np.diff(edges) < request.min_rows
-            known.status[some][few] = STATUSES.index("too few rows")
-            good = known.status[some] == TRAINED
-            if good.any():
-                if not good.all():
-                    stays = np.repeat(good, np.diff(edges))
-                    X, y = X[stays], y[stays]
-                    edges = np.append(0, np.cumsum(np.diff(edges)[good]))
-                left = None
-                if request.max_time is not None:
-                    left = max(1e-9, (request.max_time - (time.perf_counter() - began)) * (stop - first) / (n - done))
-                which = np.flatnonzero(good) + some.start
-                population = Population(request.sizes, len(which), rng=_some_of(seeds, which), **request.of_networks)
-                history = population.fit((X, edges), y, max_time=left, **request.of_fit)
-                members.vectors[which] = population._members.vectors
-                for name in ("random", "noise"):
-                    members.states[name][which] = population._members.states[name]
-                split_seeds[which] = population._split_seeds
-                known.note(which, history)
-            done = stop
-            report.epochs(lambda stop=some.stop: stop * int(request.of_fit["epochs"]))  # type: ignore[misc]
-    known.fill_means()
-
-
-def _some_of(seeds: Sequence[int], which: NDArray[np.int64]) -> Any:
-    """The seeds of some groups: the first one alone, where consecutive ones follow it."""
-    if isinstance(seeds, range) and which[-1] - which[0] == len(which) - 1:
-        return seeds[int(which[0])]
-    return [seeds[i] for i in which.tolist()]
-
-
-def _standardise(
-    rows: GroupRows,
-    inputs: tuple[list[NDArray[Any]], NDArray[Any]],
-    targets: tuple[list[NDArray[Any]], NDArray[Any]],
-    some: slice,
-    known: Statistics,
-) -> None:
-    """Standardise the columns of some groups, and note why a group cannot be trained."""
-    edges = rows.edges[some.start : some.stop + 1]
-    first, stop, m = int(edges[0]), int(edges[-1]), some.stop - some.start
-    kinds = []
-    for (columns, out), means, stds in (
-        (inputs, known.input_means, known.input_stds),
-        (targets, known.target_means, known.target_stds),
-    ):
-        found = np.empty((len(columns), m), np.int8)
-        mean, std = np.empty(m), np.empty(m)
-        for j, column in enumerate(columns):
-            entry.standardise_groups(rows.values(column, first, stop), edges - first, out, j, mean, std, found[j])
-            means[some, j], stds[some, j] = mean, std
-        kinds.append(found)
-    status, of_all = known.status[some], np.concatenate(kinds)
-    status[(kinds[0] == grouping.CONSTANT).all(axis=0)] = STATUSES.index("constant inputs")
-    status[(kinds[1] == grouping.CONSTANT).all(axis=0)] = STATUSES.index("constant target")
-    status[(of_all == grouping.INFINITE).any(axis=0)] = STATUSES.index("infinite values")
-    status[(of_all == grouping.MISSING).any(axis=0)] = STATUSES.index("missing values")

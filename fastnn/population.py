@@ -20,6 +20,8 @@ from .files import population_file, storage
 from .files.exportable import Exportable
 from .files.model_file import Contents
 from .files.population_file import MAX_MEMBERS
+from .jobs.engines import engine_of
+from .jobs.member_chunks import ChunkedFit
 from .model import Model
 from .network.claims import Claims
 from .network.input_loading import Loading
@@ -136,7 +138,7 @@ class Population(PopulationDerivatives, Exportable):
         self._seeds = None
         self._feature_names: tuple[str, ...] | None = None
         self._history: PopulationHistory | None = None
-        self._fit: PopulationFit | None = None  # the latest, while its history is not taken
+        self._fit: PopulationFit | ChunkedFit | None = None  # the latest, while its history is not taken
         self._kept_loading: tuple[Any, Loading] | None = None  # and the shifts and scales that it is made of
         self._best_so_far: Any = None  # which members, their vectors: of the latest fit, if an exception ended it
         self._claims = Claims(BUSY)
@@ -238,6 +240,8 @@ class Population(PopulationDerivatives, Exportable):
         verbose: int = 0,
         progress: bool | None = None,
         threads: int | None = None,
+        engine: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> PopulationHistory:
         """Train all members, each as `Model.fit` does with its values and its seed.
 
@@ -277,6 +281,13 @@ class Population(PopulationDerivatives, Exportable):
             Which members stop before their last epoch. They cost nothing from then on.
         max_time : float or None
             After so many seconds the members that still train finish their epoch and stop: all have done equally many.
+            With engine or checkpoint that holds for the members of a chunk, and chunks that have not begun do nothing.
+        engine : None, "processes", "ray", fastnn.Processes or fastnn.Ray
+            What trains members elsewhere, in chunks that last some seconds, each on one thread, whatever `threads` is.
+            None, the default, are threads of this process. Each member has the same bits, wherever it trains.
+        checkpoint : str, path or None
+            A folder for the chunks that have ended. A call that is equal to the one that began it, on an equal
+            population, takes them from there and trains the others.
 
         Returns
         -------
@@ -293,15 +304,20 @@ class Population(PopulationDerivatives, Exportable):
         says how far each is.
         """
         named = locals()
-        del named["self"]
-        values = PopulationArguments(**named)
+        for name in ("self", "engine", "checkpoint"):
+            del named[name]
+        values, engine = PopulationArguments(**named), engine_of(engine)
         crew = Crew(self._architecture, self._programs.layout, len(self), self._feature_names, self._split_seeds)
         request = checked(crew, values)
         claim = threading.Lock()
         with claim, PopulationProgress(bool(progress), bool(verbose), int(request.epochs.sum())) as report:
             self._claims.take(claim)
-            number = self._members.train_by(request.optimizers, request.optimizers.n_vectors)
-            fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
+            fit: PopulationFit | ChunkedFit
+            if engine is None and checkpoint is None:
+                number = self._members.train_by(request.optimizers, request.optimizers.n_vectors)
+                fit = PopulationFit(self._architecture, self._programs, self._members, request, number, report)
+            else:
+                fit = ChunkedFit(self._contents(), request, report, engine, checkpoint)
             self._fit, self._best_so_far = fit, None
             self._feature_names = self._feature_names or request.columns
             try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .history import History
 
 
@@ -64,6 +67,13 @@ class PopulationProgress:
             done = count()
             self.bar.update(done - self.done)
             self.done = done
+
+    def chunk(self, ended: int, n: int, scores: NDArray[np.float64]) -> None:
+        """A chunk of members has ended, with which so many of n have. `scores` are the losses of all, inf without."""
+        if self.lines:
+            least = float(scores.min())
+            line = f"{ended} of {n} members have ended" + (f"  least loss {least:.4g}" if np.isfinite(least) else "")
+            (print if self.bar is None else self.bar.write)(line)
 
     def round(self, epoch: int, live: int, values: dict[str, float]) -> None:
         """A round has ended: members that go on have done so many epochs. `values` are the best losses, by name."""

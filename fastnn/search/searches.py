@@ -1,6 +1,7 @@
 """scikit-learn's searches and cross-validation, which train fastnn's estimators on threads.
 
-The code is scikit-learn's. Only where it calls joblib's `Parallel`, it calls `threaded.Threads` here.
+The code is scikit-learn's. Only where it calls joblib's `Parallel`, it calls `threaded.Threads` here,
+or `elsewhere.Elsewhere` where there is an engine.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._search_successive_halving import HalvingRandomSearchCV as _HalvingRandomSearchCV
 from sklearn.utils._param_validation import validate_params
 
+from ..checks.scalars import shown
 from ..estimators.estimators import MLPClassifier, MLPRegressor
+from ..jobs.engines import engine_of
+from .elsewhere import Elsewhere
 from .threaded import Threads, delayed, last_step
 
-_NAMES = {"Parallel": Threads, "delayed": delayed}  # what names of scikit-learn's code mean here
+ENGINE = inspect.Parameter("engine", inspect.Parameter.KEYWORD_ONLY, default=None)  # what is added to scikit-learn's
 
 
-def _on_threads(function: Any) -> Callable[..., Any]:
-    """A function of scikit-learn's, without its checks of arguments, in which the names of `_NAMES` mean ours."""
-    plain = inspect.unwrap(function)
-    if not _NAMES.keys() <= plain.__globals__.keys():
-        raise ImportError(f"fastnn.search needs a scikit-learn whose {plain.__module__} has {[*_NAMES]}")
-    made = FunctionType(plain.__code__, plain.__globals__ | _NAMES, None, plain.__defaults__, plain.__closure__)
+def _calling(parallel: Any, function: Any) -> Callable[..., Any]:
+    """A function of scikit-learn's, without its checks of arguments, which calls `parallel` in place of `Parallel`."""
+    plain, names = inspect.unwrap(function), {"Parallel": parallel, "delayed": delayed}
+    if not names.keys() <= plain.__globals__.keys():
+        raise ImportError(f"fastnn.search needs a scikit-learn whose {plain.__module__} has {[*names]}")
+    made = FunctionType(plain.__code__, plain.__globals__ | names, None, plain.__defaults__, plain.__closure__)
     made.__kwdefaults__ = plain.__kwdefaults__
     return functools.update_wrapper(made, plain)
 
@@ -38,7 +42,29 @@ def _is_ours(estimator: Any) -> bool:
     return isinstance(last_step(estimator)[0], (MLPClassifier, MLPRegressor))
 
 
-_fit = _fit_context(prefer_skip_nested_validation=False)(_on_threads(BaseSearchCV.fit))
+def _fit_calling(parallel: Any) -> Any:
+    """The fit of searches, with its checks of arguments."""
+    return _fit_context(prefer_skip_nested_validation=False)(_calling(parallel, BaseSearchCV.fit))
+
+
+_fit = _fit_calling(Threads)
+
+
+def _init(original: Any) -> Any:
+    """What makes a search: scikit-learn's parameters, and the engine."""
+
+    def __init__(self: Any, *args: Any, engine: Any = None, **others: Any) -> None:
+        original.__init__(self, *args, **others)
+        self.engine = engine
+
+    _show_signature(__init__, original.__init__)
+    return __init__
+
+
+def _show_signature(function: Any, original: Any) -> None:
+    """Let a function have the signature of scikit-learn's, and the engine."""
+    signature = inspect.signature(original)
+    function.__signature__ = signature.replace(parameters=[*signature.parameters.values(), ENGINE])
 
 
 class _OnThreads(BaseSearchCV):
@@ -58,7 +84,12 @@ class _OnThreads(BaseSearchCV):
         -------
         self
         """
-        return (_fit if _is_ours(self.estimator) else BaseSearchCV.fit)(self, X, y, **params)
+        engine = engine_of(self.engine)
+        if engine is None:
+            return (_fit if _is_ours(self.estimator) else BaseSearchCV.fit)(self, X, y, **params)
+        if getattr(self, "_skl_callbacks", None):
+            raise ValueError(f"engine must be None for a search with callbacks, which are here, got {shown(engine)}")
+        return _fit_calling(functools.partial(Elsewhere, engine))(self, X, y, **params)
 
 
 class GridSearchCV(originals.GridSearchCV, _OnThreads):
@@ -73,6 +104,9 @@ class GridSearchCV(originals.GridSearchCV, _OnThreads):
         The most fits at a time. None: as many as there are threads. A negative one counts from these, as in joblib. The
         fits share the threads: with as many fits as threads each has one.
     pre_dispatch : ignored
+    engine : None, "processes", "ray", fastnn.Processes or fastnn.Ray
+        What fits candidates elsewhere, of any estimator, each on one thread; then n_jobs has no effect. Each machine
+        gets X and y once. scikit-learn's callbacks of a search need None, the default: threads of this process.
 
     Each candidate has the bits of its estimator fitted alone. With random_state=None candidates draw from NumPy's own
     generator in the order in which they come. Ctrl-C ends a search and its fits within about 0.1 seconds; within a
@@ -92,6 +126,8 @@ class GridSearchCV(originals.GridSearchCV, _OnThreads):
     {'hidden_layer_sizes': (50,)}
     """
 
+    __init__ = _init(originals.GridSearchCV)
+
 
 class RandomizedSearchCV(originals.RandomizedSearchCV, _OnThreads):
     """scikit-learn's RandomizedSearchCV with the same parameters, attributes and numbers, on threads of one process.
@@ -108,6 +144,8 @@ class RandomizedSearchCV(originals.RandomizedSearchCV, _OnThreads):
     >>> bool(search.fit(X, y).best_score_ > 0.9)
     True
     """
+
+    __init__ = _init(originals.RandomizedSearchCV)
 
 
 class HalvingRandomSearchCV(_HalvingRandomSearchCV, _OnThreads):
@@ -127,19 +165,30 @@ class HalvingRandomSearchCV(_HalvingRandomSearchCV, _OnThreads):
     [3, 1]
     """
 
+    __init__ = _init(_HalvingRandomSearchCV)
 
-def _function(original: Any) -> Any:
-    """A function of scikit-learn's on threads, with its checks of arguments."""
+
+def _function(parallel: Any, original: Any) -> Any:
+    """A function of scikit-learn's that calls `parallel`, with its checks of arguments."""
     checks: Any = validate_params(
         inspect.unwrap(original)._skl_parameter_constraints, prefer_skip_nested_validation=False
     )
-    return checks(_on_threads(original))
+    return checks(_calling(parallel, original))
 
 
-_cross_validate, _cross_val_predict = _function(originals.cross_validate), _function(originals.cross_val_predict)
+_cross_validate = _function(Threads, originals.cross_validate)
+_cross_val_predict = _function(Threads, originals.cross_val_predict)
 
 
-def cross_validate(estimator: Any, X: Any, y: Any = None, **others: Any) -> dict[str, Any]:
+def _of(original: Any, on_threads: Any, estimator: Any, engine: Any) -> Any:
+    """Which of these functions serves an estimator, or the same one on an engine."""
+    engine = engine_of(engine)
+    if engine is not None:
+        return _function(functools.partial(Elsewhere, engine), original)
+    return on_threads if _is_ours(estimator) else original
+
+
+def cross_validate(estimator: Any, X: Any, y: Any = None, *, engine: Any = None, **others: Any) -> dict[str, Any]:
     """scikit-learn's cross_validate with the same parameters and results, on threads of one process.
 
     See `sklearn.model_selection.cross_validate`; what `GridSearchCV` says of threads, n_jobs and Ctrl-C holds here too.
@@ -152,6 +201,8 @@ def cross_validate(estimator: Any, X: Any, y: Any = None, **others: Any) -> dict
     y : array (n,) or (n, n_outputs)
     groups, scoring, cv, n_jobs, verbose, params, return_train_score, return_estimator, return_indices, error_score
         scikit-learn's.
+    engine
+        As in `GridSearchCV`.
 
     Returns
     -------
@@ -166,12 +217,12 @@ def cross_validate(estimator: Any, X: Any, y: Any = None, **others: Any) -> dict
     >>> cross_validate(fastnn.MLPClassifier(tol=0.1, random_state=0), X, y, cv=3)["test_score"].shape
     (3,)
     """
-    function = _cross_validate if _is_ours(estimator) else originals.cross_validate
+    function = _of(originals.cross_validate, _cross_validate, estimator, engine)
     found: dict[str, Any] = function(estimator, X, y, **others)
     return found
 
 
-def cross_val_predict(estimator: Any, X: Any, y: Any = None, **others: Any) -> Any:
+def cross_val_predict(estimator: Any, X: Any, y: Any = None, *, engine: Any = None, **others: Any) -> Any:
     """scikit-learn's cross_val_predict with the same parameters and results, on threads of one process.
 
     See `sklearn.model_selection.cross_val_predict`; what `GridSearchCV` says of threads, n_jobs and Ctrl-C holds here
@@ -185,6 +236,8 @@ def cross_val_predict(estimator: Any, X: Any, y: Any = None, **others: Any) -> A
     y : array (n,) or (n, n_outputs)
     groups, cv, n_jobs, verbose, params, method
         scikit-learn's.
+    engine
+        As in `GridSearchCV`.
 
     Returns
     -------
@@ -200,12 +253,8 @@ def cross_val_predict(estimator: Any, X: Any, y: Any = None, **others: Any) -> A
     >>> bool((found == y).mean() > 0.9)
     True
     """
-    function = _cross_val_predict if _is_ours(estimator) else originals.cross_val_predict
+    function = _of(originals.cross_val_predict, _cross_val_predict, estimator, engine)
     return function(estimator, X, y, **others)
-
-
-def _show_signature(function: Any, original: Any) -> None:
-    function.__signature__ = inspect.signature(original)
 
 
 _show_signature(cross_validate, originals.cross_validate)

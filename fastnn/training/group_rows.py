@@ -45,16 +45,19 @@ class GroupRows(NamedTuple):
     def __len__(self) -> int:
         return len(self.edges) - 1
 
+    def part(self, first: int, stop: int) -> GroupRows:
+        """Consecutive groups, as far as there are any, whose edges count rows as before; without keys."""
+        return GroupRows([], self.edges[first : stop + 1], self.rows)
+
     def chunks(self, numbers: int, numbers_of_group: int) -> Iterator[tuple[slice, int, int]]:
         """(groups, first row, last row and one) of consecutive groups: each chunk takes about CHUNK numbers.
 
         A row takes so many numbers, and a group so many beside.
         """
-        ends = self.edges[1:] * numbers + numbers_of_group * np.arange(1, len(self) + 1)
+        ends = self.edges * numbers + numbers_of_group * np.arange(len(self) + 1)
         first = 0
         while first < len(self):
-            done = int(ends[first - 1]) if first else 0
-            stop = max(first + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+            stop = max(first + 1, int(np.searchsorted(ends, ends[first] + CHUNK, "right")) - 1)
             yield slice(first, stop), int(self.edges[first]), int(self.edges[stop])
             first = stop
 

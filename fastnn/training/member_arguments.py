@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,6 +130,15 @@ class MemberValues:
         settings["loss_parameter"] = loss_parameter(layout, loss)
         return settings
 
+    def take(self, which: NDArray[np.int64]) -> MemberValues:
+        """The values of some members."""
+        return MemberValues(
+            **{
+                name: [_taken(each, which) for each in value] if name == "dropout" else _taken(value, which)
+                for name, value in vars(self).items()
+            }
+        )
+
     @property
     def changes(self) -> bool:
         """Whether dropout changes by epoch."""
@@ -143,11 +152,24 @@ class MemberValues:
                 settings["dropout"][which, i] = rate._rates_of_members(firsts, "dropout", "epoch", epoch, 1)[:, 0]
 
 
+def _taken(value: Any, which: NDArray[np.int64]) -> Any:
+    """A number, numbers for each member, or a schedule that begins with these, for some members."""
+    if isinstance(value, Each):
+        return Each(value.values[which])
+    if isinstance(getattr(value, "learning_rate", None), Each):
+        return value._with(_taken(value.learning_rate, which))
+    return value[which] if isinstance(value, np.ndarray) and value.ndim else value
+
+
 class Held(NamedTuple):
     """The validation samples of each member, and what they weigh."""
 
     data: MemberData
     totals: NDArray[np.float64]
+
+    def take(self, which: NDArray[np.int64]) -> Held:
+        """Those of some members."""
+        return Held(self.data.take(which), self.totals[which])
 
 
 class PopulationRequest(NamedTuple):
@@ -166,6 +188,24 @@ class PopulationRequest(NamedTuple):
     max_time: float | None
     threads: int
     summed: bool = False  # whether a step descends the sum of a batch's losses, not their mean
+    first: int = 0  # how many epochs of the whole fit are done before this part of it
+
+    def part(self, which: NDArray[np.int64], first: int, last: int) -> PopulationRequest:
+        """The fit of some members from an epoch on, to another one at most; without `Halving`, which compares all."""
+        stopping = self.stopping
+        if isinstance(stopping, Patience):
+            stopping = replace(stopping, epochs=_taken(stopping.epochs, which))
+        return self._replace(
+            data=self.data.take(which),
+            held=None if self.held is None else self.held.take(which),
+            epochs=np.minimum(self.epochs[which], last) - first,
+            batch_sizes=self.batch_sizes[which],
+            optimizers=self.optimizers.take(which),
+            values=self.values.take(which),
+            order=None if self.order is None else self.order[first:],
+            stopping=None if isinstance(stopping, Halving) else stopping,
+            first=self.first + first,
+        )
 
 
 def checked(crew: Crew, arguments: PopulationArguments) -> PopulationRequest:

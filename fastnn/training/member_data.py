@@ -41,6 +41,11 @@ class MemberData:
         found = (each for each in (self.inputs, self.targets, self.weights) if each is not None)
         return self.numbers is None and all(each.whole for each in found)
 
+    def take(self, which: NDArray[np.int64]) -> MemberData:
+        """The samples of some members, in the same arrays."""
+        found = {name: getattr(self, name) for name in ("inputs", "targets", "weights", "numbers")}
+        return replace(self, **{name: each.take(which) for name, each in found.items() if each is not None})
+
     def samples(self) -> MemberSamples:
         """What the kernels read."""
         return MemberSamples.of(self.inputs, self.targets, self.weights, self.numbers)

@@ -144,6 +144,10 @@ class Rows(NamedTuple):
         """All rows for each of n members."""
         return cls(array, np.zeros(n, np.int64), np.full(n, len(array), np.int64))
 
+    def take(self, which: NDArray[np.int64]) -> Rows:
+        """Those of some members."""
+        return Rows(self.array, self.starts[which], self.counts[which])
+
     @property
     def whole(self) -> bool:
         """Whether each member has all rows of the array."""
@@ -160,6 +164,11 @@ class Numbers(NamedTuple):
 
     rows: NDArray[np.int32]
     edges: NDArray[np.int64]  # (n + 1,)
+
+    def take(self, which: NDArray[np.int64]) -> Numbers:
+        """Those of some members."""
+        parts = [self.rows[self.edges[i] : self.edges[i + 1]] for i in which.tolist()]
+        return Numbers(np.concatenate(parts), np.append(0, np.cumsum([len(part) for part in parts])))
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ class PopulationFit:
         """Train all live members to an epoch, or to their last one before it; engines close if nothing follows."""
         until, live = np.minimum(self.epochs, goal), self.live
         if self.request.values.changes:
-            self.request.values.write_dropout(self.settings, np.flatnonzero(live), goal - 1)
+            self.request.values.write_dropout(self.settings, np.flatnonzero(live), self.request.first + goal - 1)
         for bucket in self.buckets:
             which = self._pending(bucket.which[live[bucket.which]], until)
             if not len(which):
@@ -266,7 +266,7 @@ class PopulationFit:
             self.val_losses[which, epochs - 1] = found
         if self.stopping is None:
             return
-        monitor = self.stopping.monitor or ("loss" if self.request.held is None else "val_loss")
+        monitor = watched(self.stopping, self.request.held is not None)
         values = (self.losses if monitor == "loss" else self.val_losses)[which, epochs - 1]
         if isinstance(self.stopping, Patience):
             self._be_patient(self.stopping, which, epochs, values)
@@ -297,10 +297,19 @@ class PopulationFit:
         if halving.next_rung(rung - 1) != rung:
             return
         live = self.live[which] & (epochs == rung)
-        some, scores = which[live], values[live]
-        stay = -(-len(some) // halving.eta)
-        order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
-        self.stopped[some[order[stay:]]] = True
+        self.stopped[losers(halving, which[live], values[live])] = True
+
+
+def losers(halving: Halving, which: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The members among `which` (m,) that stop at a rung, by their losses (m,)."""
+    stay = -(-len(which) // halving.eta)
+    order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
+    return which[order[stay:]]
+
+
+def watched(stopping: Patience | Halving, held: bool) -> str:
+    """The loss that members are compared by."""
+    return stopping.monitor or ("val_loss" if held else "loss")
 
 
 def runs_of(request: PopulationRequest) -> NDArray[Any]:

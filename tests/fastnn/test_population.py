@@ -1108,6 +1108,19 @@ def test_what_a_file_of_a_population_holds(tmp_path):
     np.testing.assert_array_equal(found.vectors, population.vectors)
 
 
+def test_a_file_holds_the_vectors_of_the_last_optimizers_alone(tmp_path):
+    """Others that members, or those beside them, had before leave none behind."""
+    X, y = data()
+    mixed = Population(SIZES, 4, rng=0)
+    mixed.fit(X, y, epochs=1, batch_size=16, optimizer=["adam", "sgd", "momentum", "sgd"])
+    changed = trained()
+    changed.fit(X, y, epochs=1, batch_size=16, optimizer="sgd")
+    for population in (mixed, mixed[1::2], mixed[2:], changed):
+        population.save(tmp_path / "population.safetensors")
+        found = fastnn.load(tmp_path / "population.safetensors")
+        assert [left(a) for a in found] == [left(b) for b in population]
+
+
 def test_a_file_with_a_users_learning_rate_leaves_the_state_out(tmp_path):
     X, y = data()
     population = Population(SIZES, 2, rng=0)

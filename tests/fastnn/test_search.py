@@ -28,6 +28,8 @@ from fastnn.estimators import estimator_training
 from fastnn.network import threads
 from fastnn.search import threaded
 
+from .engines import Calls
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 rng = np.random.default_rng(5)
@@ -416,17 +418,90 @@ def test_other_estimators_go_to_scikit_learn(monkeypatch):
 def test_searches_are_estimators_of_scikit_learn(three_cpus):
     estimator, options = classifier(), {"param_grid": {"alpha": [1e-4, 1.0]}, "cv": 2, "n_jobs": 2}
     made = search.GridSearchCV(estimator, **options)
-    assert made.get_params() == originals.GridSearchCV(estimator, **options).get_params()
+    assert made.get_params() == originals.GridSearchCV(estimator, **options).get_params() | {"engine": None}
     fitted = clone(made).fit(X, LABELS)
     assert repr(fitted).startswith("GridSearchCV(")
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
     for name in ("cross_validate", "cross_val_predict"):
-        here, there = (str(inspect.signature(getattr(module, name))) for module in (search, originals))
-        assert here == there
+        here, there = (inspect.signature(getattr(module, name)).parameters for module in (search, originals))
+        assert [*here] == [*there, "engine"]
+        assert all(str(here[parameter]) == str(there[parameter]) for parameter in there)
     with pytest.raises(ValueError, match="The 'verbose' parameter of cross_validate must be"):
         search.cross_validate(classifier(), X, LABELS, verbose="much")
     with pytest.raises(ValueError, match="The 'n_jobs' parameter of GridSearchCV must be"):
         made.set_params(n_jobs="all").fit(X, LABELS)
+
+
+# ---- on an engine ----
+
+
+@pytest.mark.parametrize("kind", ORIGINALS)
+def test_searches_on_an_engine(kind, three_cpus):
+    """Candidates that are Pipelines, or of others, too. X and y are sent once, also by a search with rungs."""
+    grid = {"alpha": [1e-4, 1e-2, 1.0]}
+    engine = Calls()
+    number = {"RandomizedSearchCV": "n_iter", "HalvingRandomSearchCV": "n_candidates"}.get(kind)
+    options = {"cv": 3, "engine": engine} | ({} if number is None else {number: 3, "random_state": 0})
+    expected = getattr(search, kind)(classifier(), grid, **options | {"engine": None}).fit(X, LABELS)
+    found = getattr(search, kind)(classifier(), grid, **options).fit(X, LABELS)
+    assert_same_results(found.cv_results_, expected.cv_results_)
+    assert_same_estimator(found.best_estimator_, expected.best_estimator_)
+    assert len(engine.puts) == 2
+    assert engine.ended > 1
+    steps = make_pipeline(StandardScaler(), LogisticRegression())
+    grid = {"logisticregression__C": [0.1, 1.0, 10.0]}
+    found = getattr(search, kind)(steps, grid, **options).fit(X, LABELS)
+    expected = ORIGINALS[kind](steps, grid, **{name: v for name, v in options.items() if name != "engine"})
+    assert_same_results(found.cv_results_, expected.fit(X, LABELS).cv_results_)
+
+
+def test_cross_validation_on_an_engine(three_cpus):
+    estimator, engine = classifier(), Calls()
+    options = {"cv": 5, "return_estimator": True, "return_train_score": True, "return_indices": True}
+    found = search.cross_validate(estimator, X, LABELS, engine=engine, **options)
+    expected = search.cross_validate(estimator, X, LABELS, **options)
+    assert found.keys() == expected.keys()
+    for name in ("test_score", "train_score"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    for a, b in zip(found["estimator"], expected["estimator"], strict=True):
+        assert_same_estimator(a, b)
+    for method in ("predict", "predict_proba"):
+        found, expected = (
+            search.cross_val_predict(estimator, X, LABELS, method=method, engine=each) for each in (engine, None)
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_search_on_an_engine_is_an_estimator(three_cpus):
+    engine = fastnn.Processes(2)
+    made = search.GridSearchCV(classifier(), {"alpha": [1e-4, 1.0]}, cv=2, engine=engine)
+    assert clone(made).engine is engine
+    assert made.get_params()["engine"] is engine
+    assert "engine=Processes(n_workers=2)" in repr(made)
+    fitted = made.fit(X, LABELS)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert repr(again.engine) == repr(engine)
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    expected = made.set_params(engine=None).fit(X, LABELS)
+    assert_same_results(fitted.cv_results_, expected.cv_results_)
+
+
+def test_warnings_and_errors_of_an_engine(three_cpus):
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
+        search.cross_validate(classifier(), X, LABELS, cv=2, engine=Calls())
+
+    def fail(number):
+        raise RuntimeError("a step failed")
+
+    steps = make_pipeline(Step(Call(fail)), classifier())
+    with pytest.raises(RuntimeError, match="a step failed") as error:
+        search.cross_validate(steps, X, LABELS, cv=2, engine=Calls(), error_score="raise")
+    assert error.value.__notes__ == ["in fits 1 to 1"]
+    with pytest.raises(TypeError, match="engine must be None"):
+        search.GridSearchCV(classifier(), {"alpha": [1.0]}, engine="dask").fit(X, LABELS)
+    made = search.GridSearchCV(classifier(), {"alpha": [1.0]}, engine=Calls()).set_callbacks(Tasks())
+    with pytest.raises(ValueError, match="engine must be None for a search with callbacks"):
+        made.fit(X, LABELS)
 
 
 def test_the_search_needs_scikit_learn(run_python):

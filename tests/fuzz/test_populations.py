@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import pathlib
+import tempfile
 import warnings
 from dataclasses import dataclass, replace
 
@@ -23,9 +25,12 @@ from fastnn import (
     Quantile,
     StepDecay,
 )
+from fastnn.jobs import cuts
+from fastnn.jobs.member_chunks import ChunkedFit
 from fastnn.kernels.programs import strategy
 
 from .. import cases
+from ..fastnn.engines import Calls
 from ..fastnn.test_population import left, takes_lanes
 from .helpers import (
     ALL_HIDDEN,
@@ -382,5 +387,49 @@ def test_members_are_models(rng):
         with on_threads(rng, "row-major" if fits.in_lanes else None), forced, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # random targets are seldom what one means
             compare(fits)
+    except Exception as error:
+        raise AssertionError(f"{error!r}: {fits}") from error
+
+
+def compare_chunks(fits, folder):
+    """Raise where members have other bits in chunks, on an engine, or out of a checkpoint."""
+    made = Population(**fits.network, n=len(fits.seeds), rng=fits.seeds)
+    expected = made[:]
+    expected.fit(**fits.together)
+    for _ in range(2):
+        for what, where in (
+            ("elsewhere", {"engine": Calls()}),
+            ("elsewhere, kept", {"engine": Calls(), "checkpoint": folder}),
+            ("from a checkpoint", {"checkpoint": folder}),
+        ):
+            found = made[:]
+            found.fit(**fits.together, **where)
+            assert found.vectors.tobytes() == expected.vectors.tobytes(), what
+            for name in ("random", "noise", "numbers"):
+                np.testing.assert_array_equal(found._members.states[name], expected._members.states[name], what)
+            for name in ("loss", "val_loss", "epochs", "status", "best_epoch"):
+                np.testing.assert_array_equal(getattr(found.history, name), getattr(expected.history, name), what)
+        made.fit(**fits.together)
+        expected.fit(**fits.together)
+        folder = folder / "further"
+
+
+@attack(cases=6, share=1)
+def test_chunks_of_members_have_the_same_bits(rng):
+    """Wherever they train, and also in a further fit."""
+    fits = random_fits(rng)
+    forced = lanes_by_force() if fits.in_lanes else contextlib.nullcontext()
+    try:
+        with (
+            forced,
+            warnings.catch_warnings(),
+            tempfile.TemporaryDirectory() as folder,
+            pytest.MonkeyPatch.context() as few,
+        ):
+            warnings.simplefilter("ignore", UserWarning)
+            least = int(rng.integers(1, 5))
+            few.setattr(ChunkedFit, "_least", lambda fit, which: least)
+            few.setattr(cuts, "GROWTH", 1e-3)
+            compare_chunks(fits, pathlib.Path(folder))
     except Exception as error:
         raise AssertionError(f"{error!r}: {fits}") from error

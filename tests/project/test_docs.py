@@ -28,6 +28,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MECHANICS = ROOT / "docs" / "mechanics.md"
 MUST_HAVE_BLOCKS = [ROOT / "README.md", MECHANICS]
 CHECKER_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+RAY = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")  # of its own
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -38,6 +39,10 @@ class Block(NamedTuple):
     line: int  # of the block's first line, counted from 1
     source: str
     output: str  # what it prints, as the page shows it
+
+    @property
+    def needs_ray(self) -> bool:
+        return "import ray\n" in self.source
 
     def __str__(self) -> str:
         return f"{self.page.stem}-{self.line}-{self.heading}"
@@ -122,9 +127,16 @@ def execute(block: Block, names: dict) -> None:
         assert same_output(printed.getvalue(), block.output), f"printed:\n{printed.getvalue()}shown:\n{block.output}"
 
 
-@pytest.mark.parametrize("block", [block for page in PAGES for block in BLOCKS[page]], ids=str)
+def with_marks(block: Block):
+    """The case of a block: Ray takes seconds to start."""
+    return pytest.param(block, marks=[pytest.mark.slow, RAY] if block.needs_ray else [])
+
+
+@pytest.mark.parametrize("block", [with_marks(block) for page in PAGES for block in BLOCKS[page]], ids=str)
 @pytest.mark.usefixtures("directory")
 def test_block(block, runs):
+    if block.needs_ray:
+        pytest.importorskip("ray")
     run = runs[block.page]
     for each in BLOCKS[block.page][run.done : block.index + 1]:  # more than one where this test was picked alone
         run.done += 1

@@ -15,13 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 # The rooms of the kernels and of the package in the order in which a batch passes them. A module imports modules of
 # its room, and of rooms that stand before it.
 KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
-ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files"]
+ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "jobs"]
 ROOMS += ["derivatives", "uncertainty", "model"]
-ROOMS += ["population_derivatives", "population", "group_models", "rate_search"]
-ROOMS += ["estimators", "loading", "predictor", "search", "exchange", "__init__", "warming", "cli", "__main__"]
+ROOMS += ["population_derivatives", "population", "group_training", "group_models", "rate_search"]
+ROOMS += ["estimators", "loading", "predictor", "search", "exchange", "distributed"]
+ROOMS += ["__init__", "warming", "cli", "__main__"]
 # Who imports a wing, beside itself, and beside `__init__`, which loads names lazily.
 WINGS = {
     "estimators": {"loading", "search", "exchange"},
+    "distributed": set(),
     "exchange": set(),
     "search": set(),
     "warming": {"cli"},
@@ -241,6 +243,8 @@ def test_importing_fastnn_imports_nothing_heavy(run_python):
         "pandas",
         "tqdm",
         "safetensors",
+        "joblib",
+        "ray",
     }
 
 

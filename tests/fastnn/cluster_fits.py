@@ -1,0 +1,16 @@
+"""A fit of a population that tests and their scripts make on clusters."""
+
+import numpy as np
+
+import fastnn
+
+N = 96
+
+
+def fitted(**others):
+    """A population that was fitted."""
+    X = np.random.default_rng(0).standard_normal((400, 3))
+    found = fastnn.Population([3, 8, 1], N, activation="tanh", output="identity", rng=0)
+    arguments = {"epochs": 20, "optimizer": fastnn.Adam(np.geomspace(1e-3, 0.1, N)), "validation_fraction": 0.2}
+    found.fit(X, np.sin(X[:, 0]), batch_size=16, **(arguments | others))
+    return found
