@@ -23,6 +23,8 @@ from .data.streams import Stream
 from .derivatives import Derivatives
 from .files import model_file, storage
 from .files.exportable import ConvertibleNetwork
+from .jobs.engines import engine_of
+from .jobs.workers import Workers
 from .network.claims import BUSY, Claims
 from .network.network import Network
 from .reports import metrics, summary
@@ -37,7 +39,7 @@ from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
 from .training.arguments import AnyMetric, Dropout
-from .training.fit import Fit, Rate
+from .training.fit import Fit, Rate, Trainer
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
 from .uncertainty import How, Pair, stated
@@ -318,6 +320,9 @@ class Model(Derivatives, ConvertibleNetwork):
         verbose: int = 0,
         progress: bool | None = None,
         threads: int | None = None,
+        workers: int | None = None,
+        average: int | str = "epoch",
+        engine: Any = None,
     ) -> History:
         """Train by mini-batch gradient descent.
 
@@ -408,6 +413,16 @@ class Model(Derivatives, ConvertibleNetwork):
         threads : int or None
             The most threads to use; None is as many as the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow.
             A batch too small to share runs on fewer. The result has the same bits for any number.
+        workers : int or None
+            So many workers train, each on samples of its own, and what they leave is averaged, weighted by the rows of
+            each (local SGD, Stich 2019). A seed and a number of workers give the same bits on any engine. The samples
+            are rows i, i + workers, .. of arrays, whole files of a `Stream`, or row groups or parts of its files where
+            they are fewer. They must be dense, `shuffle` True or False, and the optimizer one of batches.
+        average : "epoch" or int
+            What a worker does between two averages: an epoch of its samples, or so many steps.
+        engine : None, str or engine
+            Where workers train: here on `threads`, on "processes" of this machine, on "ray", or on a `Processes` or a
+            `Ray`.
 
         Returns
         -------
@@ -436,14 +451,18 @@ class Model(Derivatives, ConvertibleNetwork):
         named = locals()
         del named["self"]
         values = arguments.FitArguments(**named)
-        subject = self._subject
+        subject, chosen = self._subject, engine_of(engine)
         request = arguments.checked(subject, values)
         claim = threading.Lock()
         with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
             self._claims.take(claim)
             if self._network is not subject.network:  # since the arguments were checked
                 raise RuntimeError(BUSY)
-            trainer = trainer_for(subject.network, request)
+            trainer: Trainer
+            if workers is None:
+                trainer = trainer_for(subject.network, request)
+            else:
+                trainer = Workers(subject, request, values, chosen)
             self.history, self._rate = request.history, trainer.rate
             self._feature_names = self._feature_names or request.columns
             call = lambda callback: self._claims.call_back(claim, callback, self)  # noqa: E731

@@ -64,6 +64,9 @@ class FitArguments(NamedTuple):
     verbose: int
     progress: bool | None
     threads: int | None
+    workers: int | None = None
+    average: str | int = "epoch"
+    engine: Any = None
 
 
 class Subject(NamedTuple):
@@ -88,6 +91,15 @@ class WholeSetOptions:
     l2: float
 
 
+class Sharing(NamedTuple):
+    """How workers share the samples of a fit."""
+
+    shards: list[Samples] | list[Stream]  # those of each worker
+    steps: int | None  # that each makes between two averages; None is an epoch
+    threads: int  # at most that train here
+    kind: OneKind | None  # what all samples of a stream are like
+
+
 class Request(NamedTuple):
     """A fit whose arguments were checked."""
 
@@ -98,6 +110,7 @@ class Request(NamedTuple):
     scored: list[Scored]
     callbacks: Sequence[Callable[..., object]]
     history: History
+    sharing: Sharing | None  # where several workers train
 
 
 def checked(subject: Subject, arguments: FitArguments) -> Request:
@@ -105,6 +118,7 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     if arguments.validation_data is not None and arguments.validation_fraction is not None:
         raise ValueError("validation_data and validation_fraction exclude each other, got both")
     _check_reports(arguments)
+    _check_workers(arguments)
     callbacks = scalars.callables("callbacks", arguments.callbacks)
     stream = arguments.X if isinstance(arguments.X, Stream) else None
     if stream is None:
@@ -131,6 +145,11 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
         plain = rules == NO_RULES and strengths[1] == NO_PENALTY
         _check_whole_set(subject.architecture, arguments, optimizer, None if stream is not None else n, plain)
     check_batches(subject.network.layout, None if stream is not None else n, batch_size)
+    sharing = None
+    if arguments.workers is not None:
+        sharing = _sharing(subject, arguments, data.samples if stream is None else stream, batch_size)
+        if stream is not None:
+            sharing = sharing._replace(kind=check)
     ordered, order = sample_order(arguments.shuffle, epochs, n)
     if order is not None and data.weights is not None and not all(data.weights[row].any() for row in order):
         raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
@@ -154,9 +173,9 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     scored = _scored(subject, arguments, data, held)
     chunks = None
     if stream is not None:
-        chunks = functools.partial(stream._chunks, functools.partial(_samples_of, check), batch_size)
+        chunks = functools.partial(stream._chunks, functools.partial(samples_of, check), batch_size)
     _warn(subject, arguments, data, held)
-    return Request(data, columns, chunks, options, scored, callbacks, history)
+    return Request(data, columns, chunks, options, scored, callbacks, history, sharing)
 
 
 def _check_reports(arguments: FitArguments) -> None:
@@ -169,6 +188,49 @@ def _check_reports(arguments: FitArguments) -> None:
     scalars.boolean_or_none("progress", arguments.progress)
     if arguments.threads is not None:
         scalars.integer("threads", arguments.threads, 1)
+
+
+def _check_workers(arguments: FitArguments) -> None:
+    """Raise for wrong arguments about workers, and for what does not go with them."""
+    average = arguments.average
+    if isinstance(average, str):
+        scalars.choice("average", average, ("epoch",))
+    else:
+        scalars.integer("average", average, 1)
+    if arguments.workers is None:
+        if arguments.engine is not None or average != "epoch":
+            name = "average" if arguments.engine is None else "engine"
+            raise ValueError(f"{name} needs workers=, how many share the samples, because the result depends on it")
+        return
+    scalars.integer("workers", arguments.workers, 1)
+    name = arguments.optimizer if isinstance(arguments.optimizer, str) else type(arguments.optimizer).__name__
+    if isinstance(arguments.optimizer, (FullBatch, Rprop)) or name == "rprop":
+        raise ValueError(f"optimizer {name} takes all samples in each step, and a worker has only its own")
+    if arrays.is_sparse(arguments.X):
+        raise TypeError("X must be dense with workers, got a sparse matrix; its toarray() is dense")
+    if not isinstance(arguments.shuffle, (bool, np.bool_)):
+        raise TypeError(f"shuffle must be True or False with workers, got {shown(arguments.shuffle)}")
+
+
+def _sharing(subject: Subject, arguments: FitArguments, data: Samples | Stream, batch_size: int) -> Sharing:
+    """What each worker trains on: of arrays every so many-th row, so that sorted ones are mixed."""
+    workers = scalars.integer("workers", arguments.workers, 1)
+    steps = None if isinstance(arguments.average, str) or workers == 1 else int(arguments.average)
+    most = min(_threads.resolve_threads(arguments.threads), workers)
+    if isinstance(data, Stream):
+        return Sharing(data._dealt(workers), steps, most, None)
+    n = len(data.inputs)
+    if workers > n:
+        raise ValueError(f"workers must be at most the number of samples, {n}, got {workers}")
+    for rows in {-(-n // workers), n // workers}:
+        check_batches(subject.network.layout, rows, min(batch_size, rows))
+    shards = [data.each(functools.partial(_every, workers, i)) for i in range(workers)]
+    small = 3 * n * subject.network.layout.multiply_adds <= _threads.FIT_MULTIPLY_ADDS
+    return Sharing(shards, steps, 1 if small else most, None)
+
+
+def _every(workers: int, first: int, array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array[first::workers])
 
 
 # ---- samples ----
@@ -213,7 +275,7 @@ def labelled(subject: Subject, class_weight: Any, partial: bool, X: Any, y: Any,
     return Labelled(inputs, targets, weights)
 
 
-def _samples_of(check: Callable[[Any, Any, Any], Labelled], X: Any, y: Any, sample_weight: Any) -> Samples:
+def samples_of(check: Callable[[Any, Any, Any], Labelled], X: Any, y: Any, sample_weight: Any) -> Samples:
     """Some samples of a stream, for the kernels."""
     return check(X, y, sample_weight).samples
 
