@@ -193,9 +193,9 @@ def _check_reports(arguments: FitArguments) -> None:
 def _check_workers(arguments: FitArguments) -> None:
     """Raise for wrong arguments about workers, and for what does not go with them."""
     average = arguments.average
-    if isinstance(average, str):
-        scalars.choice("average", average, ("epoch",))
-    else:
+    if average != "epoch":
+        if isinstance(average, str):
+            raise ValueError(f"average must be 'epoch' or a number of steps, got {shown(average)}")
         scalars.integer("average", average, 1)
     if arguments.workers is None:
         if arguments.engine is not None or average != "epoch":
