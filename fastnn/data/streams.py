@@ -252,6 +252,12 @@ class Stream:
         for part in self._source.parts(check, self._buffer_rows, None):
             yield part.inputs
 
+    @property
+    def _rows(self) -> int:
+        """How many samples files hold."""
+        assert isinstance(self._source, _FileSource)
+        return sum(piece.rows for piece in self._source.pieces)
+
     def _dealt(self, workers: int) -> list[Stream]:
         """A stream for each worker, which together hold all samples, see `_FileSource.dealt`."""
         if not isinstance(self._source, _FileSource):

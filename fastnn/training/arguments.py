@@ -33,6 +33,7 @@ from .options import AS_IS, DRAWN, GIVEN, NO_PENALTY, NO_RULES, Options, Penalty
 from .plan import MAX_ROWS
 
 MAX_EPOCHS = 10**8  # a float64 of history each
+FEW_STEPS = 4000  # of a worker in all epochs: with fewer, networks lost accuracy; docs/workers.md has what was measured
 AnyMetric = str | Metric | Callable[..., float]
 Dropout = float | LearningRate | Callable[[int], float]
 
@@ -95,6 +96,7 @@ class Sharing(NamedTuple):
     """How workers share the samples of a fit."""
 
     shards: list[Samples] | list[Stream]  # those of each worker
+    rows: list[int]  # how many each has
     steps: int | None  # that each makes between two averages; None is an epoch
     threads: int  # at most that train here
     kind: OneKind | None  # what all samples of a stream are like
@@ -174,7 +176,8 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     chunks = None
     if stream is not None:
         chunks = functools.partial(stream._chunks, functools.partial(samples_of, check), batch_size)
-    _warn(subject, arguments, data, held)
+    few = "" if sharing is None else _few_steps(sharing.rows, epochs + len(history.loss), batch_size)
+    _warn(subject, arguments, data, held, few)
     return Request(data, columns, chunks, options, scored, callbacks, history, sharing)
 
 
@@ -218,7 +221,8 @@ def _sharing(subject: Subject, arguments: FitArguments, data: Samples | Stream, 
     steps = None if isinstance(arguments.average, str) or workers == 1 else int(arguments.average)
     most = min(_threads.resolve_threads(arguments.threads), workers)
     if isinstance(data, Stream):
-        return Sharing(data._dealt(workers), steps, most, None)
+        streams = data._dealt(workers)
+        return Sharing(streams, [stream._rows for stream in streams], steps, most, None)
     n = len(data.inputs)
     if workers > n:
         raise ValueError(f"workers must be at most the number of samples, {n}, got {workers}")
@@ -226,7 +230,7 @@ def _sharing(subject: Subject, arguments: FitArguments, data: Samples | Stream, 
         check_batches(subject.network.layout, rows, min(batch_size, rows))
     shards = [data.each(functools.partial(_every, workers, i)) for i in range(workers)]
     small = 3 * n * subject.network.layout.multiply_adds <= _threads.FIT_MULTIPLY_ADDS
-    return Sharing(shards, steps, 1 if small else most, None)
+    return Sharing(shards, [len(shard.inputs) for shard in shards], steps, 1 if small else most, None)
 
 
 def _every(workers: int, first: int, array: NDArray[Any]) -> NDArray[Any]:
@@ -503,10 +507,23 @@ def _scored(subject: Subject, arguments: FitArguments, data: Labelled, held: Lab
     ]
 
 
-def _warn(subject: Subject, arguments: FitArguments, data: Labelled, held: Labelled | None) -> None:
+def _few_steps(rows: list[int], epochs: int, batch_size: int) -> str:
+    """What to say where workers with so many rows make fewer steps in all than a model needs, or ""."""
+    steps, alone = (epochs * -(-n // batch_size) for n in (max(rows), sum(rows)))
+    if len(rows) == 1 or not 0 < steps < FEW_STEPS:
+        return ""
+    return (
+        f"each of the {len(rows)} workers makes {steps:,} steps in {epochs} epochs, where a fit without workers makes "
+        f"{alone:,}. With fewer than {FEW_STEPS:,} networks lost accuracy: 1 point with 2,300, 2.5 points with 600, 13 "
+        f"with 60, by Adam. A learning rate up to {len(rows)} times as large makes up for it, or more epochs, or "
+        "smaller batches."
+    )
+
+
+def _warn(subject: Subject, arguments: FitArguments, data: Labelled, held: Labelled | None, few_steps: str) -> None:
     """Say what is probably not meant."""
     architecture = subject.architecture
-    found = [out_of_reach(architecture, data.targets)]
+    found = [out_of_reach(architecture, data.targets), few_steps]
     if arguments.metric is None:
         watched = data if held is None else held
         found.append(two_numbers(architecture, watched.targets, held is not None))

@@ -28,7 +28,7 @@ needs_joblib = pytest.mark.skipif(
 def few_steps_are_meant():
     """Fits of few steps warn; most tests here make some."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*steps between two averages.*")
+        warnings.filterwarnings("ignore", "each of the . workers makes")
         yield
 
 
@@ -532,6 +532,24 @@ def test_all_files_must_be_of_one_kind(data, files):
 def test_progress_and_lines(data, capsys):
     fitted(data, workers=2, epochs=2, verbose=1)
     assert capsys.readouterr().out.count("loss") == 2
+
+
+def test_few_steps_are_warned_of(data, files):
+    """The steps of the worker with the most rows, in the epochs of the History too."""
+    stream = Stream.from_npy(*files(7))
+    rows = max(each._rows for each in stream._dealt(3))
+    assert 68 < rows < 100  # the files are unequal
+    for samples, steps, alone in ((data, 3 * 9, 3 * 26), ((stream,), 3 * -(-rows // 8), 3 * 26)):
+        text = f"each of the 3 workers makes {steps} steps in 3 epochs, where a fit without workers makes {alone}"
+        with pytest.warns(UserWarning, match=text):
+            fitted(samples, workers=3)
+    model = new()
+    with pytest.warns(UserWarning, match=r"makes 3,996 steps .* up to 3 times as large"):
+        fitted(data, model=model, workers=3, epochs=444)
+    for options in ({"workers": 3, "epochs": 1, "history": model.history}, {"workers": 1}, {}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted(data, model=model, **options)
 
 
 # ---- dealing ----
