@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections import OrderedDict
@@ -57,9 +58,6 @@ class Workers(Trainer):
         self.options: Options = replace(request.options, max_threads=1)
         self.sharing: Sharing = request.sharing
         self.epochs = self.options.epochs
-        self.losses, self.done = np.zeros(max(1, self.epochs)), np.zeros(1, np.int64)
-        done, self.rate = self.done, Rate.of(self.options.optimizer)
-        self.recorder = Recorder(request.history, self.losses, lambda: int(done[0]), request.scored)
         kind = self.sharing.kind
         self.recipe = Recipe(
             network.architecture,
@@ -78,6 +76,9 @@ class Workers(Trainer):
             engine.start()
             self.run_on = Run(engine, train_round, "round of a worker")
             self.shards = [engine.put(shard) for shard in self.shards]
+        self.losses, self.done = np.zeros(max(1, self.epochs)), np.zeros(1, np.int64)
+        done, self.rate = self.done, Rate.of(self.options.optimizer)
+        self.recorder = Recorder(request.history, self.losses, lambda: int(done[0]), request.scored)
         self.kept = network.parameters.copy()  # before callbacks
 
     @property
@@ -141,17 +142,30 @@ class Workers(Trainer):
             while self.run_on.n_running:
                 found |= self.run_on.done()
             return found
-        found, waiting = {}, list(starts)
+        return self._round_here(snapshot, starts)
+
+    def _round_here(self, snapshot: Snapshot, starts: Mapping[int, Start]) -> dict[int, Result]:
+        """The same on threads of this process."""
+        found, waiting = dict[int, Result | Exception](), list(starts)
 
         def train(workers: list[int]) -> None:
             for worker in workers:
-                if worker not in self.here:
-                    self.here[worker] = Shard(self.recipe, self.shards[worker])
-                found[worker] = self.here[worker].train(snapshot, starts[worker])
+                try:
+                    shard = self.here.get(worker) or Shard(self.recipe, self.shards[worker])
+                    found[worker] = shard.train(snapshot, starts[worker])
+                    self.here[worker] = shard
+                except Exception as error:
+                    found[worker] = error
 
         n = min(self.sharing.threads, len(waiting))
-        threads.run_on_threads([lambda i=i: train(waiting[i::n]) for i in range(n)])  # type: ignore[misc]
-        return found
+        threads.run_on_threads([functools.partial(train, waiting[i::n]) for i in range(n)])
+        results = dict[int, Result]()
+        for worker in waiting:
+            result = found[worker]
+            if isinstance(result, Exception):
+                raise result
+            results[worker] = result
+        return results
 
     def resume(self, network: Network) -> None:
         """Go on with the parameters that callbacks left, or with the network that `freeze` made."""

@@ -126,6 +126,12 @@ def fitted(samples, engine=None, model=None, **options):
     return model
 
 
+CHANGING = {  # by step and by epoch
+    "optimizer": fastnn.AdamW(OneCycle(0.02, 78), weight_decay=CosineDecay(0.1, 3, per="epoch")),
+    "dropout": CosineDecay(0.3, 3, per="epoch"),
+}
+
+
 def same(model, *others):
     for other in others:
         np.testing.assert_array_equal(other.parameters, model.parameters)
@@ -195,7 +201,7 @@ def test_the_bits_of_ray(sources, ray):
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("average", ["epoch", 3])
-@pytest.mark.parametrize("rules", [{}, {"dropout": 0.2, "input_noise": 0.1}, {"shuffle": False}])
+@pytest.mark.parametrize("rules", [{}, {"dropout": 0.2, "input_noise": 0.1}, {"shuffle": False}, CHANGING])
 def test_one_worker_has_the_bits_of_a_fit_without_workers(sources, source, average, rules):
     samples = sources(source)
     plain = fitted(samples, **rules)
@@ -205,6 +211,22 @@ def test_one_worker_has_the_bits_of_a_fit_without_workers(sources, source, avera
         np.testing.assert_allclose(one.history.loss, plain.history.loss, rtol=1e-14)
         assert one.history.learning_rate == plain.history.learning_rate
         assert (one._network.random, one._network.noise) == (plain._network.random, plain._network.noise)
+
+
+@pytest.mark.parametrize("kind", ["shifted", "bytes", "weights", "float64"])
+def test_one_worker_on_samples_of_any_kind(data, kind):
+    X, y = data
+    made, rules = {"dtype": "float64"} if kind == "float64" else {}, {}
+    if kind == "shifted":
+        made = {"input_shift": np.full(WIDTH, 3.5), "input_scale": np.full(WIDTH, 0.5)}
+    elif kind == "bytes":
+        X, made = (30 * X + 100).clip(0, 255).astype(np.uint8), {"input_scale": 1 / 255}
+    elif kind == "weights":
+        rules = {"sample_weight": np.random.default_rng(0).uniform(0, 2, N)}
+    plain = fitted((X, y), model=new(**made), **rules)
+    one = fitted((X, y), Elsewhere(), new(**made), workers=1, **rules)
+    np.testing.assert_array_equal(one.parameters, plain.parameters)
+    np.testing.assert_allclose(one.history.loss, plain.history.loss, rtol=1e-12)
 
 
 # ---- workers that die ----
@@ -501,13 +523,15 @@ def test_ctrl_c_ends_the_tasks(data):
 
 
 @pytest.mark.parametrize("engine", [None, Elsewhere()])
-def test_divergence(data, engine):
+def test_divergence(data, engine, monkeypatch, capfd):
+    monkeypatch.setattr(threads, "FIT_MULTIPLY_ADDS", 0)
     model = fitted(data, workers=2, epochs=1, optimizer="sgd")
     before = model.parameters.copy()
     with pytest.raises(fastnn.DivergenceError, match=r"diverged in epoch 1: .*the parameters after 0 epochs") as error:
         fitted((1e30 * data[0], data[1]), engine, model, workers=2, optimizer=fastnn.SGD(1e30))
     assert error.value.epoch == 1
     np.testing.assert_array_equal(model.parameters, before)
+    assert capfd.readouterr().err == ""
 
 
 def test_an_error_in_a_file_names_it(data, files):
