@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -46,6 +47,12 @@ def new(dtype="float32", layers=LAYERS, **options):
     return Model([WIDTH, *layers], loss="cross_entropy", dtype=dtype, rng=1, **options)
 
 
+class Put(NamedTuple):
+    """What stands for a value."""
+
+    number: int
+
+
 class Elsewhere:
     """An engine that calls tasks here, from copies of their arguments, each twice, the last one first."""
 
@@ -60,7 +67,7 @@ class Elsewhere:
 
     def put(self, value):
         self.put_values.append(pickle.dumps(value))
-        return len(self.put_values) - 1
+        return Put(len(self.put_values) - 1)
 
     def submit(self, function, *arguments):
         ticket = object()
@@ -68,11 +75,12 @@ class Elsewhere:
         return ticket
 
     def wait(self, tickets, seconds):
-        function, (node, what, task, key, recipe, shard, *others) = cloudpickle.loads(self.calls.pop(tickets[-1]))
+        function, arguments = cloudpickle.loads(self.calls.pop(tickets[-1]))
         for _ in range(2):
             if self.forget:
                 workers._open.clear()
-            result = function(node, what, task, key, recipe, pickle.loads(self.put_values[shard]), *others)
+            values = (pickle.loads(self.put_values[a.number]) if isinstance(a, Put) else a for a in arguments)
+            result = function(*values)
         return [(tickets[-1], result)]
 
     def cancel(self, tickets):
@@ -233,12 +241,12 @@ def test_one_worker_on_samples_of_any_kind(data, kind):
 
 
 def _dies_once(path):
-    """A `train_round` whose first process after the round of a worker ends by SIGKILL in the midst of the next one."""
+    """A `Shard._train` by which a process ends by SIGKILL in the midst of a round, where the path does not exist."""
     train = workers.Shard._train
 
     def dies(self, *arguments):
         found = train(self, *arguments)
-        if not os.path.exists(path) and self.recipe.architecture.sizes[0] == WIDTH:
+        if not os.path.exists(path):
             open(path, "x").close()
             os.kill(os.getpid(), signal.SIGKILL)
         return found
@@ -246,11 +254,11 @@ def _dies_once(path):
     return dies
 
 
-def _round_that_dies(path, *arguments):
+def _call_that_dies(path, function, *arguments):
     before = workers.Shard._train
     workers.Shard._train = _dies_once(path)
     try:
-        return workers.train_round(*arguments)
+        return function(*arguments)
     finally:
         workers.Shard._train = before
 
@@ -264,8 +272,8 @@ class _Killing:
     def __getattr__(self, name):
         return getattr(self.engine, name)
 
-    def submit(self, called, node, what, function, *arguments):
-        return self.engine.submit(called, node, what, functools.partial(_round_that_dies, self.path), *arguments)
+    def submit(self, function, *arguments):
+        return self.engine.submit(functools.partial(_call_that_dies, self.path), function, *arguments)
 
 
 @needs_joblib
