@@ -135,9 +135,10 @@ class Workers(Trainer):
     def _round(self, snapshot: Snapshot, starts: Mapping[int, Start]) -> dict[int, Result]:
         """What the round of each worker comes to."""
         if self.run_on is not None:
+            given = self.run_on.put(snapshot)
             for worker, start in starts.items():
                 key = self.fit, self.version, worker
-                self.run_on.begin(worker, key, self.recipe, self.shards[worker], snapshot, start)
+                self.run_on.begin(worker, key, self.recipe, self.shards[worker], given, start)
             found = dict[int, Result]()
             while self.run_on.n_running:
                 found |= self.run_on.done()
