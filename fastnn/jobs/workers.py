@@ -6,11 +6,12 @@ import functools
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.samples import Samples
 from ..data.streams import Stream
@@ -68,18 +69,26 @@ class Workers(Trainer):
             None if kind is None else kind.names,
         )
         self.fit, self.version = uuid.uuid4().hex, 0  # of the network: callbacks may freeze layers
-        self.shards = list[Any](self.sharing.shards)
-        self.workers = list(range(len(self.shards)))
+        self.workers = list(range(len(self.sharing.rows)))
         self.here = dict[int, Shard]()
         self.run_on: Run | None = None
         if engine is not None:
             engine.start()
-            self.run_on = Run(engine, train_round, "round of a worker")
-            self.shards = [engine.put(shard) for shard in self.shards]
+            self.run_on = Run(engine, train_round, "the round of worker")
+        shards = self._shards(request.data.samples)
+        self.shards: list[Any] = [*shards] if engine is None else [engine.put(shard) for shard in shards]
         self.losses, self.done = np.zeros(max(1, self.epochs)), np.zeros(1, np.int64)
         done, self.rate = self.done, Rate.of(self.options.optimizer)
         self.recorder = Recorder(request.history, self.losses, lambda: int(done[0]), request.scored)
         self.kept = network.parameters.copy()  # before callbacks
+
+    def _shards(self, samples: Samples) -> Iterator[Samples | Stream]:
+        """What each worker trains on: of arrays every so many-th row, so that sorted ones are mixed."""
+        if self.sharing.streams is not None:
+            yield from self.sharing.streams
+            return
+        for worker in self.workers:
+            yield samples.each(functools.partial(_rows, slice(worker, None, len(self.workers))))
 
     @property
     def epoch(self) -> int:
@@ -180,6 +189,10 @@ class Workers(Trainer):
         """End the tasks that nobody waits for any more."""
         if self.run_on is not None:
             self.run_on.__exit__()
+
+
+def _rows(rows: slice, array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array[rows])
 
 
 def _generators(network: Network, worker: int) -> tuple[int, int]:

@@ -95,8 +95,8 @@ class WholeSetOptions:
 class Sharing(NamedTuple):
     """How workers share the samples of a fit."""
 
-    shards: list[Samples] | list[Stream]  # those of each worker
     rows: list[int]  # how many each has
+    streams: list[Stream] | None  # those of each; of arrays, every so many-th row is one's
     steps: int | None  # that each makes between two averages; None is an epoch
     threads: int  # at most that train here
     kind: OneKind | None  # what all samples of a stream are like
@@ -216,25 +216,21 @@ def _check_workers(arguments: FitArguments) -> None:
 
 
 def _sharing(subject: Subject, arguments: FitArguments, data: Samples | Stream, batch_size: int) -> Sharing:
-    """What each worker trains on: of arrays every so many-th row, so that sorted ones are mixed."""
+    """What each worker trains on."""
     workers = scalars.integer("workers", arguments.workers, 1)
     steps = None if isinstance(arguments.average, str) or workers == 1 else int(arguments.average)
     most = min(_threads.resolve_threads(arguments.threads), workers)
     if isinstance(data, Stream):
         streams = data._dealt(workers)
-        return Sharing(streams, [stream._rows for stream in streams], steps, most, None)
+        return Sharing([stream._rows for stream in streams], streams, steps, most, None)
     n = len(data.inputs)
     if workers > n:
         raise ValueError(f"workers must be at most the number of samples, {n}, got {workers}")
-    for rows in {-(-n // workers), n // workers}:
-        check_batches(subject.network.layout, rows, min(batch_size, rows))
-    shards = [data.each(functools.partial(_every, workers, i)) for i in range(workers)]
+    rows = [len(range(i, n, workers)) for i in range(workers)]
+    for some in {*rows}:
+        check_batches(subject.network.layout, some, min(batch_size, some))
     small = 3 * n * subject.network.layout.multiply_adds <= _threads.FIT_MULTIPLY_ADDS
-    return Sharing(shards, [len(shard.inputs) for shard in shards], steps, 1 if small else most, None)
-
-
-def _every(workers: int, first: int, array: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(array[first::workers])
+    return Sharing(rows, None, steps, 1 if small else most, None)
 
 
 # ---- samples ----
