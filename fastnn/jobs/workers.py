@@ -38,8 +38,8 @@ def train_round(
     for other in list(_open):
         if other[:2] != key[:2]:  # type: ignore[index]
             del _open[other]
-    shard = _open.pop(key, None) or Shard(recipe, samples)  # nothing is kept where an exception follows
-    result = shard.train(snapshot, start)
+    shard = _open.pop(key, None) or Shard(recipe)  # nothing is kept where an exception follows
+    result = shard.train(samples, snapshot, start)
     _open[key] = shard
     while len(_open) > MOST_OPEN:
         _open.popitem(last=False)
@@ -75,8 +75,12 @@ class Workers(Trainer):
         if engine is not None:
             engine.start()
             self.run_on = Run(engine, train_round, "the round of worker")
-        shards = self._shards(request.data.samples)
-        self.shards: list[Any] = [*shards] if engine is None else [engine.put(shard) for shard in shards]
+        try:
+            shards = self._shards(request.data.samples)
+            self.shards: list[Any] = [*shards] if engine is None else [engine.put(shard) for shard in shards]
+        except Exception as error:
+            error.add_note("while samples were sent to workers; from_npy and from_parquet send the names of files")
+            raise
         self.losses, self.done = np.zeros(max(1, self.epochs)), np.zeros(1, np.int64)
         done, self.rate = self.done, Rate.of(self.options.optimizer)
         self.recorder = Recorder(request.history, self.losses, lambda: int(done[0]), request.scored)
@@ -161,8 +165,8 @@ class Workers(Trainer):
         def train(workers: list[int]) -> None:
             for worker in workers:
                 try:
-                    shard = self.here.get(worker) or Shard(self.recipe, self.shards[worker])
-                    found[worker] = shard.train(snapshot, starts[worker])
+                    shard = self.here.get(worker) or Shard(self.recipe)
+                    found[worker] = shard.train(self.shards[worker], snapshot, starts[worker])
                     self.here[worker] = shard
                 except Exception as error:
                     found[worker] = error

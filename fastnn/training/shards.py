@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -104,7 +104,8 @@ class Epoch:
     def __init__(self, chunks: Iterator[tuple[Samples, bool]], layout: Layout, batch_size: int, orders: Orders | None):
         """chunks are as in `Chunks`; orders draws the order of each, None is the order that it has."""
         self.chunks, self.layout, self.batch_size, self.orders = chunks, layout, batch_size, orders
-        self.step = self.row = self.rows = 0  # steps done, rows done of the chunk, rows of all chunks so far
+        self.step = self.rows = 0  # steps done, rows of all chunks so far
+        self.row = self.n = 0  # rows done of the chunk, and how many it has
         self.chunk: Samples | None = None
         self.order: NDArray[np.int32] | None = None
         self.is_last = False
@@ -112,79 +113,84 @@ class Epoch:
     @property
     def ended(self) -> bool:
         """Whether no samples are left."""
-        return self.chunk is None and self.is_last
+        return self.is_last and self.row == self.n
 
-    def take(self, steps: int | None) -> tuple[Samples, NDArray[np.int32] | None, int]:
-        """(samples, the order that they are taken in, how many steps) of at most so many steps, of one chunk.
+    def take(self, steps: int | None) -> tuple[Samples, NDArray[np.int32] | None]:
+        """(samples, the order that they are taken in) of at most so many steps, of one chunk.
 
         With an order, the samples are the first ones of arrays in which it may name any row.
         """
-        chunk = self.chunk or self._next()
-        left = len(chunk.inputs) - self.row
+        if self.row == self.n:
+            self._next()
+        assert self.chunk is not None
+        left = self.n - self.row
         rows = left if steps is None else min(left, steps * self.batch_size)
         first, self.row = self.row, self.row + rows
-        done = -(-rows // self.batch_size)
-        self.step += done
-        if rows == left:
-            self.chunk = None
+        self.step += -(-rows // self.batch_size)
         part = slice(first, first + rows) if self.order is None else slice(rows)
-        samples = chunk.each(lambda array: array[part])
-        return samples, None if self.order is None else self.order[first : first + rows], done
+        samples = self.chunk.each(lambda array: array[part])
+        return samples, None if self.order is None else self.order[first : first + rows]
 
     def skip_to(self, step: int) -> None:
         """Go on at a step of the epoch."""
         while self.step < step:
             self.take(step - self.step)
 
-    def _next(self) -> Samples:
-        chunk, self.is_last = next(self.chunks)
-        n = len(chunk.inputs)
+    def _next(self) -> None:
+        """Go on with the next chunk."""
+        self.chunk, self.is_last = next(self.chunks)
+        self.row, self.n = 0, len(self.chunk.inputs)
+        if self.is_last and not self.rows:  # all samples of the worker
+            self.batch_size = min(self.batch_size, self.n)
+        self.rows += self.n
         if self.is_last:
-            if not self.rows:  # all samples of the worker
-                self.batch_size = min(self.batch_size, n)
-            check_batches(self.layout, self.rows + n, self.batch_size)
-        self.chunk, self.row, self.rows = chunk, 0, self.rows + n
-        self.order = None if self.orders is None else self.orders.draw(n)
-        return chunk
+            check_batches(self.layout, self.rows, self.batch_size)
+        self.order = None if self.orders is None else self.orders.draw(self.n)
 
 
 class Shard:
-    """The samples of a worker, and the network that it trains.
+    """What a worker keeps between rounds: the network that it trains, and where it is in its epoch.
 
-    It may keep its epoch open between rounds. That saves time, but no result depends on it.
+    That saves time, but no result depends on it. It keeps no arrays of samples, only the buffer of an open stream.
     """
 
-    def __init__(self, recipe: Recipe, samples: Samples | Stream):
+    def __init__(self, recipe: Recipe):
         self.recipe, self.network = recipe, Network(recipe.architecture)
         self.network.plans = deque(maxlen=self.network.plans.maxlen)  # of its own: others train at the same time
         self.orders = Orders(self.network.layout)
-        if isinstance(samples, Stream):
-            subject = Subject(self.network, recipe.feature_names, 0)
-            check = OneKind(functools.partial(labelled, subject, recipe.class_weight, True))
-            check.kind, check.names = dict(recipe.kind or {}), recipe.names
-            self.chunks: Callable[[int | None], Iterator[tuple[Samples, bool]]] = functools.partial(
-                samples._chunks, functools.partial(samples_of, check), recipe.options.batch_size
-            )
-        else:
-            self.chunks = functools.partial(_whole, samples.each(np.asarray))
         self.opened: tuple[tuple[int, int], Epoch] | None = None
 
-    def _epoch(self, start: Start) -> Epoch:
+    def _epoch(self, samples: Samples | Stream, start: Start) -> Epoch:
         """The epoch of a round, at its first step."""
         key = start.epoch, start.random
         opened, self.opened = self.opened, None  # for good where an exception follows
         if opened is None or opened[0] != key or opened[1].step > start.step:
             drawn = self.recipe.options.ordered == DRAWN
             self.orders.random["random"] = start.random
-            chunks = self.chunks(start.random if drawn else None)
+            chunks = self._chunks(samples, start.random if drawn else None)
             orders = self.orders if drawn else None
             opened = key, Epoch(chunks, self.network.layout, self.recipe.options.batch_size, orders)
+        elif not isinstance(samples, Stream):
+            opened[1].chunk = samples
         opened[1].skip_to(start.step)
         return opened[1]
 
-    def train(self, snapshot: Snapshot, start: Start) -> Result:
-        """A round."""
-        network, options, epoch = self.network, self.recipe.options, self._epoch(start)
+    def _chunks(self, samples: Samples | Stream, seed: int | None) -> Iterator[tuple[Samples, bool]]:
+        """An epoch of samples, as in `Chunks`: arrays are one chunk."""
+        if not isinstance(samples, Stream):
+            return iter([(samples, True)])
+        recipe = self.recipe
+        check = OneKind(
+            functools.partial(labelled, Subject(self.network, recipe.feature_names, 0), recipe.class_weight, True)
+        )
+        check.kind, check.names = dict(recipe.kind or {}), recipe.names
+        return samples._chunks(functools.partial(samples_of, check), recipe.options.batch_size, seed)
+
+    def train(self, samples: Samples | Stream, snapshot: Snapshot, start: Start) -> Result:
+        """A round on the samples of the worker."""
+        if not isinstance(samples, Stream):
+            samples = samples.each(np.asarray)
+        network, options, epoch = self.network, self.recipe.options, self._epoch(samples, start)
         network.parameters[...] = snapshot.parameters
         network.restore_optimizer(options.optimizer, snapshot.vectors, snapshot.numbers)
         network.state["noise"] = start.noise
@@ -192,12 +198,14 @@ class Shard:
         rate.requested = start.rate
         loss, total, rows = 0.0, 0.0, 0
         while not epoch.ended and (start.steps is None or epoch.step < start.step + start.steps):
-            samples, order, _ = epoch.take(None if start.steps is None else start.step + start.steps - epoch.step)
-            weight = len(samples.inputs) if samples.weights is None else float(samples.weights.sum(dtype=np.float64))
-            loss += weight * self._train(samples, order, epoch.batch_size, start.epoch, rate)
-            total, rows = total + weight, rows + len(samples.inputs)
+            part, order = epoch.take(None if start.steps is None else start.step + start.steps - epoch.step)
+            weight = len(part.inputs) if part.weights is None else float(part.weights.sum(dtype=np.float64))
+            loss += weight * self._train(part, order, epoch.batch_size, start.epoch, rate)
+            total, rows = total + weight, rows + len(part.inputs)
         if not epoch.ended:
             self.opened = (start.epoch, start.random), epoch
+            if not isinstance(samples, Stream):
+                epoch.chunk, epoch.chunks = None, iter(())  # the next round brings them
         _, vectors, numbers = network.optimizer_state() or (None, snapshot.vectors, snapshot.numbers)
         left = Snapshot(network.parameters.copy(), vectors, numbers[0])
         random = int(self.orders.random["random"][0]) if epoch.orders else start.random
@@ -223,11 +231,6 @@ class Shard:
         finally:
             steps.close()
         return float(steps.losses[0])
-
-
-def _whole(samples: Samples, seed: int | None) -> Iterator[tuple[Samples, bool]]:
-    """An epoch of samples in memory: one chunk."""
-    yield samples, True
 
 
 def mean(results: Sequence[Result]) -> Snapshot:

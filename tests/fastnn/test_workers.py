@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import warnings
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import fastnn
 from fastnn import Adam, BatchNorm, CosineDecay, Dense, EarlyStopping, History, Model, Momentum, OneCycle, Stream
 from fastnn.jobs import workers
+from fastnn.jobs.engines import Here
 from fastnn.network import threads
 
 N, WIDTH = 203, 5  # rows; no multiple of what follows
@@ -159,7 +161,8 @@ def test_the_bits_of_any_engine(sources, source, average, count, rules):
     samples, options = sources(source), {"workers": count, "average": average} | rules
     here = fitted(samples, **options)
     assert np.isfinite(here.history.loss).all()
-    same(here, fitted(samples, Elsewhere(), **options), fitted(samples, Elsewhere(forget=True), **options))
+    engines = Elsewhere(), Elsewhere(forget=True), Here()
+    same(here, *[fitted(samples, engine, **options) for engine in engines])
 
 
 @pytest.mark.parametrize("average", ["epoch", 2])
@@ -235,6 +238,22 @@ def test_one_worker_on_samples_of_any_kind(data, kind):
     one = fitted((X, y), Elsewhere(), new(**made), workers=1, **rules)
     np.testing.assert_array_equal(one.parameters, plain.parameters)
     np.testing.assert_allclose(one.history.loss, plain.history.loss, rtol=1e-12)
+
+
+def test_a_process_keeps_no_samples(data, monkeypatch):
+    """Of arrays that all processes of a machine share, so that they can be forgotten when the fit has ended."""
+    train, seen, left = workers.Shard.train, [], []
+
+    def watched(self, samples, *arguments):
+        seen.append(weakref.ref(samples.inputs))
+        left.append(sum(array() is not None for array in seen))
+        return train(self, samples, *arguments)
+
+    monkeypatch.setattr(workers.Shard, "train", watched)
+    fitted(data, Elsewhere(), workers=2, average=3)
+    assert len(seen) > 10
+    assert max(left) == 1  # those of the round alone
+    assert workers._open
 
 
 # ---- workers that die ----
@@ -552,6 +571,34 @@ def test_an_error_in_a_file_names_it(data, files):
         with pytest.raises(ValueError, match=r"X must be finite in float32, got .* = nan") as error:
             fitted((stream,), engine, workers=3)
         assert any(str(paths[0][2]) in note for note in error.value.__notes__)
+
+
+def test_a_file_that_is_missing_on_a_machine(files):
+    paths = files(3)
+    stream = Stream.from_npy(*paths)
+    paths[1][2].unlink()
+    for engine in (None, Elsewhere()):
+        model = new()
+        before = model.parameters.copy()
+        with pytest.raises(FileNotFoundError, match=r"y3_2\.npy") as error:
+            fitted((stream,), engine, model, workers=3)
+        assert any(note.startswith(f"in {paths[0][2]}, rows") for note in error.value.__notes__)
+        np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_samples_that_cannot_be_sent(data):
+    class Kept(np.ndarray):
+        def __reduce_ex__(self, protocol):
+            raise TypeError("it stays here")
+
+    stream = Stream.from_arrays(data[0].view(Kept), data[1])
+    fitted((stream,), workers=2)
+    model, history = new(), History()
+    with pytest.raises(TypeError, match="it stays here") as error:
+        fitted((stream,), Elsewhere(), model, workers=2, history=history)
+    assert "from_npy and from_parquet send the names of files" in error.value.__notes__[0]
+    assert history.loss == []
+    fitted((stream,), model=model, workers=2)
 
 
 def test_all_files_must_be_of_one_kind(data, files):
