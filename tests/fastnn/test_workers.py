@@ -8,6 +8,7 @@ import pickle
 import signal
 import warnings
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -194,15 +195,24 @@ def test_a_number_of_processes_changes_no_bits(sources):
 def ray():
     """A local cluster of two CPUs."""
     ray = pytest.importorskip("ray", reason="ray is not installed: it is in the extra ray")
-    try:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:
-        pytest.skip(f"Ray does not start here: {error}")
-    yield fastnn.Ray()
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))  # of the workers
+        try:
+            memory = {"object_store_memory": 100 * 2**20}
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **memory)
+        except Exception as error:  # Ray raises errors of many kinds
+            pytest.skip(f"Ray cannot start here: {error}")
+        yield fastnn.Ray()
+        ray.shutdown()
 
 
-@pytest.mark.slow
+def on_ray(test):
+    """A test that takes a cluster."""
+    ignored = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
+    return pytest.mark.slow(ignored(test))
+
+
+@on_ray
 def test_the_bits_of_ray(sources, ray):
     for source in ("arrays", "7 files"):
         for average in ("epoch", 4):
@@ -305,7 +315,7 @@ def test_a_process_that_is_killed_is_replaced(sources, source, tmp_path):
     assert os.path.exists(path)
 
 
-@pytest.mark.slow
+@on_ray
 def test_a_worker_of_ray_that_is_killed_is_replaced(sources, ray, tmp_path):
     path, samples = str(tmp_path / "killed"), sources("7 files")
     options = {"workers": 3, "average": 4}
