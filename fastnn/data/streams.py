@@ -143,9 +143,9 @@ class Stream:
         self._source: _Batches | _FileSource = _Batches(batches)
 
     @classmethod
-    def _of_pieces(cls, pieces: list[Piece], buffer_rows: int | None) -> Stream:
+    def _of_pieces(cls, pieces: list[Piece], buffer_rows: int | None, shared_by: int = 1) -> Stream:
         stream = cls((), buffer_rows=buffer_rows)
-        stream._source = _FileSource(pieces)
+        stream._source = _FileSource(pieces, shared_by)
         return stream
 
     @classmethod
@@ -265,7 +265,7 @@ class Stream:
                 "a Stream must be made by from_parquet, from_npy or from_arrays for workers, which read files or rows "
                 "of their own, got one of batches"
             )
-        return [Stream._of_pieces(pieces, self._buffer_rows) for pieces in self._source.dealt(workers)]
+        return [Stream._of_pieces(pieces, self._buffer_rows, workers) for pieces in self._source.dealt(workers)]
 
     def _check_epochs(self, epochs: int) -> None:
         """Raise where the source serves fewer epochs."""
@@ -282,7 +282,7 @@ class Stream:
         """
         rows, buffer = self._buffer_rows, _Buffer()
         for part in self._source.parts(check, rows, seed):
-            rows = rows or _default_rows(part)
+            rows = rows or _default_rows(part, self._source.shared_by)
             if buffer.n >= max(rows, batch_size):
                 whole = buffer.n - buffer.n % batch_size
                 yield buffer.first(whole), False
@@ -335,6 +335,8 @@ class _Buffer:
 class _Batches:
     """What an iterable gives, in its order. Batches of no rows are passed over."""
 
+    shared_by = 1
+
     def __init__(self, batches: Iterable[Any]):
         self.batches, self.once = batches, isinstance(batches, Iterator)
         self.opened: Iterator[Any] | None = None  # an epoch that `first` began: its first batch and the others
@@ -361,8 +363,9 @@ class _FileSource:
 
     once = False
 
-    def __init__(self, pieces: list[Piece]):
-        self.pieces = pieces
+    def __init__(self, pieces: list[Piece], shared_by: int = 1):
+        """shared_by: how many workers share the memory of a buffer whose rows nobody gives."""
+        self.pieces, self.shared_by = pieces, shared_by
         self.default_rows: int | None = None  # that fill a buffer, once that is known
 
     def blocks(self, rows: int) -> list[FileRows]:
@@ -398,7 +401,7 @@ class _FileSource:
 
     def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
         if rows is None:
-            rows = self.default_rows = self.default_rows or _default_rows(check(*self.first()))
+            rows = self.default_rows = self.default_rows or _default_rows(check(*self.first()), self.shared_by)
         blocks = self.blocks(max(1, rows // BLOCKS_A_BUFFER))
         if seed is not None:
             blocks = [blocks[i] for i in np.random.default_rng(seed).permutation(len(blocks))]
@@ -479,9 +482,9 @@ def _has_rows(*batch: Any) -> bool:
     return any(np.shape(each)[:1] != (0,) for each in batch if each is not None)
 
 
-def _default_rows(samples: Samples) -> int:
-    """How many rows like these fill a buffer."""
-    return max(1, BUFFER_BYTES // sum(array[:1].nbytes for array in samples if array is not None))
+def _default_rows(samples: Samples, shared_by: int) -> int:
+    """How many rows like these fill a buffer, where so many workers share its memory."""
+    return max(1, BUFFER_BYTES // shared_by // sum(array[:1].nbytes for array in samples if array is not None))
 
 
 def _same_length(shapes: dict[str, tuple[int, ...]]) -> int:

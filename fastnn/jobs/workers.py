@@ -26,7 +26,7 @@ from ..training.options import Options
 from ..training.shards import Recipe, Result, Shard, Snapshot, Start, longest, mean
 from .engines import Engine, Run
 
-MOST_OPEN = 8  # shards that a process of an engine keeps open
+MOST_BYTES = 2**24  # of parameters of the shards that a process of an engine keeps; loky ends one that grows by 300 MB
 
 _open = OrderedDict[Hashable, Shard]()  # in a process of an engine: those that it trained last, for further rounds
 
@@ -41,7 +41,7 @@ def train_round(
     shard = _open.pop(key, None) or Shard(recipe)  # nothing is kept where an exception follows
     result = shard.train(samples, snapshot, start)
     _open[key] = shard
-    while len(_open) > MOST_OPEN:
+    while len(_open) > 1 and sum(shard.network.parameters.nbytes for shard in _open.values()) > MOST_BYTES:
         _open.popitem(last=False)
     return result
 

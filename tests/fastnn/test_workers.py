@@ -16,6 +16,7 @@ import pytest
 
 import fastnn
 from fastnn import Adam, BatchNorm, CosineDecay, Dense, EarlyStopping, History, Model, Momentum, OneCycle, Stream
+from fastnn.data import streams
 from fastnn.jobs import workers
 from fastnn.jobs.engines import Here
 from fastnn.network import threads
@@ -248,6 +249,26 @@ def test_one_worker_on_samples_of_any_kind(data, kind):
     one = fitted((X, y), Elsewhere(), new(**made), workers=1, **rules)
     np.testing.assert_array_equal(one.parameters, plain.parameters)
     np.testing.assert_allclose(one.history.loss, plain.history.loss, rtol=1e-12)
+
+
+def test_a_process_keeps_few_networks(data, monkeypatch):
+    monkeypatch.setattr(workers, "MOST_BYTES", 2 * new().parameters.nbytes)
+    same(fitted(data, workers=4, average=3), fitted(data, Elsewhere(), workers=4, average=3))
+    assert len(workers._open) == 2
+
+
+def test_workers_share_the_memory_of_a_buffer(data, files, monkeypatch):
+    monkeypatch.setattr(streams, "BUFFER_BYTES", 120 * (4 * WIDTH + 4))
+    stream = Stream.from_npy(*files(7))
+
+    def lengths(stream):
+        check = lambda X, y, w: streams.Samples(X.astype(np.float32), y.astype(np.int32))  # noqa: E731
+        return [len(samples.inputs) for samples, _ in stream._chunks(check, 8, None)]
+
+    assert 120 <= lengths(stream)[0] < 140
+    for dealt in stream._dealt(3):
+        assert sum(lengths(dealt)) == dealt._rows
+        assert 40 <= lengths(dealt)[0] < 60
 
 
 def test_a_process_keeps_no_samples(data, monkeypatch):
