@@ -440,10 +440,10 @@ class Model(Derivatives, ConvertibleNetwork):
         Warns
         -----
         UserWarning
-            Before it trains: targets that the output unit cannot reach; workers that make fewer than 4,000 steps each;
-            with a validation set and no metric, the floats 0.0 and 1.0 as targets of a single unit whose range is 0 to
-            1, such as a sigmoid's; with no metric, 0 and 1 alone as targets of a single unit with an `Activation` that
-            states no range. After two epochs or more:
+            Before it trains: targets that the output unit cannot reach; workers that make fewer than 20,000 steps each,
+            or more than 2,000 between two averages; with a validation set and no metric, the floats 0.0 and 1.0 as
+            targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1 alone as
+            targets of a single unit with an `Activation` that states no range. After two epochs or more:
             targets of 100 or more with an identity output, and a loss, quadratic or gaussian, above that of their mean.
             After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of

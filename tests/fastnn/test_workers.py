@@ -20,6 +20,7 @@ from fastnn.data import streams
 from fastnn.jobs import workers
 from fastnn.jobs.engines import Here
 from fastnn.network import threads
+from fastnn.training import arguments
 
 N, WIDTH = 203, 5  # rows; no multiple of what follows
 
@@ -644,22 +645,35 @@ def test_progress_and_lines(data, capsys):
     assert capsys.readouterr().out.count("loss") == 2
 
 
-def test_few_steps_are_warned_of(data, files):
+def test_few_steps_are_warned_of(data, files, monkeypatch):
     """The steps of the worker with the most rows, in the epochs of the History too."""
     stream = Stream.from_npy(*files(7))
     rows = max(each._rows for each in stream._dealt(3))
     assert 68 < rows < 100  # the files are unequal
     for samples, steps, alone in ((data, 3 * 9, 3 * 26), ((stream,), 3 * -(-rows // 8), 3 * 26)):
-        text = f"each of the 3 workers makes {steps} steps in 3 epochs, where a fit without workers makes {alone}"
+        text = f"each of the 3 workers makes {steps} steps in 3 epochs, a fit without workers {alone}"
         with pytest.warns(UserWarning, match=text):
             fitted(samples, workers=3)
+    monkeypatch.setattr(arguments, "FEW_STEPS", 37)
     model = new()
-    with pytest.warns(UserWarning, match=r"makes 3,996 steps .* up to 3 times as large"):
-        fitted(data, model=model, workers=3, epochs=444)
+    with pytest.warns(UserWarning, match=r"makes 36 steps .* fewer than 37 .* up to 3 times as large"):
+        fitted(data, model=model, workers=3, epochs=4)
     for options in ({"workers": 3, "epochs": 1, "history": model.history}, {"workers": 1}, {}):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fitted(data, model=model, **options)
+
+
+@pytest.mark.parametrize(("average", "between"), [("epoch", 9), (8, 8), (7, None), (100, 9)])
+def test_many_steps_between_averages_are_warned_of(data, monkeypatch, average, between):
+    monkeypatch.setattr(arguments, "FEW_STEPS", 0)
+    monkeypatch.setattr(arguments, "MANY_STEPS", 7)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fitted(data, workers=3, average=average)
+    texts = [] if between is None else [f"workers make {between} steps between two averages"]
+    assert [str(each.message).partition(".")[0] for each in found] == texts
+    assert all(each.filename.endswith("test_workers.py") for each in found)
 
 
 # ---- dealing ----
