@@ -127,7 +127,7 @@ class Workers(Trainer):
 
     def _epoch(self, left: Snapshot, generators: list[tuple[int, int]]) -> tuple[Snapshot, float]:
         """Train for an epoch; gives what it leaves, and its loss. generators become those after the epoch."""
-        steps, step, parts = self.sharing.steps, 0, list[Result]()
+        steps, step, loss, weight = self.sharing.steps, 0, 0.0, 0.0
         at_begin, workers = [random for random, _ in generators], self.workers
         while workers:
             rate, epoch = self.rate.requested, self.epoch
@@ -137,13 +137,12 @@ class Workers(Trainer):
             left, self.rate.now = mean(results), longest(results).rate
             for i in workers:
                 generators[i] = found[i].random, found[i].noise
-            parts += results
+            loss, weight = loss + sum(part.loss for part in results), weight + sum(part.weight for part in results)
             workers = [i for i in workers if not found[i].ended]  # the others have no samples left
             step += steps or 0
-        weight = sum(part.weight for part in parts)
         if not weight:
             raise ValueError("sample_weight must have an element above 1e-30 in each epoch, got none")
-        return left, sum(part.loss for part in parts) / weight
+        return left, loss / weight
 
     def _round(self, snapshot: Snapshot, starts: Mapping[int, Start]) -> dict[int, Result]:
         """What the round of each worker comes to."""
