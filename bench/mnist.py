@@ -67,12 +67,16 @@ def compare(sets, rounds):
     return in_turn({name: lambda name=name: sides[name](*sets, next(seeds[name])) for name in sides}, rounds + 1)
 
 
+def images(folder, quick):
+    """X, y, X_test, y_test of IDX files; the first thousand of each where it is to be quick."""
+    sets = [fastnn.load_idx(next(folder.glob(f"{name}*"))) for name in FILES]
+    sets = [each.reshape(len(each), -1) if each.ndim == 3 else each.astype(np.int64) for each in sets]
+    return [each[:1000] for each in sets] if quick else sets
+
+
 def run(options):
     """Print the time and the accuracy of each package."""
-    sets = [fastnn.load_idx(next(options.folder.glob(f"{name}*"))) for name in FILES]
-    sets = [each.reshape(len(each), -1) if each.ndim == 3 else each.astype(np.int64) for each in sets]
-    if options.quick:
-        sets = [each[:1000] for each in sets]
+    sets = images(options.folder, options.quick)
     print_host()
     for name, runs in compare(sets, options.rounds).items():
         (first, _), (seconds, accuracies) = runs[0], runs[1:].T

@@ -23,6 +23,8 @@ from .data.streams import Stream
 from .derivatives import Derivatives
 from .files import model_file, storage
 from .files.exportable import ConvertibleNetwork
+from .jobs.engines import engine_of
+from .jobs.workers import Workers
 from .network.claims import BUSY, Claims
 from .network.network import Network
 from .reports import metrics, summary
@@ -37,7 +39,7 @@ from .settings.losses import AnyLoss
 from .settings.optimizers import SGD, FullBatch, Optimizer
 from .training import arguments, step
 from .training.arguments import AnyMetric, Dropout
-from .training.fit import Fit, Rate
+from .training.fit import Fit, Rate, Trainer
 from .training.fit_warnings import after_fit
 from .training.trainers import trainer_for
 from .uncertainty import How, Pair, stated
@@ -318,6 +320,9 @@ class Model(Derivatives, ConvertibleNetwork):
         verbose: int = 0,
         progress: bool | None = None,
         threads: int | None = None,
+        workers: int | None = None,
+        average: int | str = "epoch",
+        engine: Any = None,
     ) -> History:
         """Train by mini-batch gradient descent.
 
@@ -408,6 +413,16 @@ class Model(Derivatives, ConvertibleNetwork):
         threads : int or None
             The most threads to use; None is as many as the CPU affinity, OMP_NUM_THREADS and NUMBA_NUM_THREADS allow.
             A batch too small to share runs on fewer. The result has the same bits for any number.
+        workers : int or None
+            So many workers train, each on samples of its own, and what they leave is averaged, weighted by the rows of
+            each (local SGD, Stich 2019). A seed and a number of workers give the same bits on any engine. The samples
+            are rows i, i + workers, .. of arrays, whole files of a `Stream`, or row groups or parts of its files where
+            they are fewer. They must be dense, `shuffle` True or False, and the optimizer one of batches.
+        average : "epoch" or int
+            What a worker does between two averages: an epoch of its samples, or so many steps.
+        engine : None, str or engine
+            Where workers train: here on `threads`, on "processes" of this machine, on "ray", or on a `Processes` or a
+            `Ray`.
 
         Returns
         -------
@@ -425,9 +440,10 @@ class Model(Derivatives, ConvertibleNetwork):
         Warns
         -----
         UserWarning
-            Before it trains: targets that the output unit cannot reach; with a validation set and no metric, the floats
-            0.0 and 1.0 as targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1
-            alone as targets of a single unit with an `Activation` that states no range. After two epochs or more:
+            Before it trains: targets that the output unit cannot reach; workers that make fewer than 20,000 steps each,
+            or more than 2,000 between two averages; with a validation set and no metric, the floats 0.0 and 1.0 as
+            targets of a single unit whose range is 0 to 1, such as a sigmoid's; with no metric, 0 and 1 alone as
+            targets of a single unit with an `Activation` that states no range. After two epochs or more:
             targets of 100 or more with an identity output, and a loss, quadratic or gaussian, above that of their mean.
             After a fit by an optimizer of the whole set: most of a quadratic loss, or of arctanh_error, comes from
             outputs at the wrong end of a range with two ends, such as a sigmoid's, and one of them is so for half of
@@ -436,14 +452,18 @@ class Model(Derivatives, ConvertibleNetwork):
         named = locals()
         del named["self"]
         values = arguments.FitArguments(**named)
-        subject = self._subject
+        subject, chosen = self._subject, engine_of(engine)
         request = arguments.checked(subject, values)
         claim = threading.Lock()
         with claim, Progress(bool(progress), bool(verbose), request.options.epochs, request.history) as report:
             self._claims.take(claim)
             if self._network is not subject.network:  # since the arguments were checked
                 raise RuntimeError(BUSY)
-            trainer = trainer_for(subject.network, request)
+            trainer: Trainer
+            if workers is None:
+                trainer = trainer_for(subject.network, request)
+            else:
+                trainer = Workers(subject, request, values, chosen)
             self.history, self._rate = request.history, trainer.rate
             self._feature_names = self._feature_names or request.columns
             call = lambda callback: self._claims.call_back(claim, callback, self)  # noqa: E731

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -13,3 +14,8 @@ class Samples(NamedTuple):
     inputs: NDArray[Any]
     targets: NDArray[Any]
     weights: NDArray[Any] | None = None
+
+    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Samples:
+        """What a function makes of each array."""
+        weights = None if self.weights is None else change(self.weights)
+        return Samples(change(self.inputs), change(self.targets), weights)

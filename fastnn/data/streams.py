@@ -9,8 +9,8 @@ import re
 from _queue import Empty, SimpleQueue  # and not what a package may have put into `queue`
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,36 @@ class FileRows:
 
     name: str  # for errors
     read: Callable[[], Iterable[tuple[Any, ...]]]  # gives (X, y) or (X, y, sample_weight) of all its rows
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Samples that lie behind each other in a file: what a stream reads, and what it is dealt to workers in."""
+
+    file: str  # pieces of one have equal names
+    first: int
+    stop: int  # rows `first` to `stop` - 1 of what it is a piece of
+    block: Any  # gives the FileRows of first, stop, and how many rows a block has about
+    whole: bool = False  # whether it cannot be cut
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.stop - self.first
+
+    def blocks(self, rows: int) -> list[FileRows]:
+        """All of it, in blocks of about so many rows."""
+        if self.whole:
+            return [self.block(self.first, self.stop, rows)]
+        spans = _spans(self.rows, rows)
+        return [self.block(self.first + first, self.first + stop, rows) for first, stop in spans]
+
+    def cut(self, parts: int) -> list[Piece]:
+        """It in as many parts, as equal as can be, but none without rows."""
+        if self.whole:
+            return [self]
+        edges = [self.first + self.rows * i // parts for i in range(parts + 1)]
+        return [replace(self, first=first, stop=stop) for first, stop in itertools.pairwise(edges) if first < stop]
 
 
 class OneKind:
@@ -113,9 +143,9 @@ class Stream:
         self._source: _Batches | _FileSource = _Batches(batches)
 
     @classmethod
-    def _of_blocks(cls, blocks: Callable[[int], list[FileRows]], buffer_rows: int | None) -> Stream:
+    def _of_pieces(cls, pieces: list[Piece], buffer_rows: int | None, shared_by: int = 1) -> Stream:
         stream = cls((), buffer_rows=buffer_rows)
-        stream._source = _FileSource(blocks)
+        stream._source = _FileSource(pieces, shared_by)
         return stream
 
     @classmethod
@@ -135,10 +165,7 @@ class Stream:
                 raise TypeError(f"{name} must be an array that can be sliced, got {shown(array)}")
         n = _some_rows("X", _same_length({name: array.shape for name, array in columns.items()}))
 
-        def blocks(rows: int) -> list[FileRows]:
-            return [_rows_of("rows", tuple(columns.values()), first, stop) for first, stop in _spans(n, rows)]
-
-        return cls._of_blocks(blocks, buffer_rows)
+        return cls._of_pieces([Piece("X", 0, n, functools.partial(_rows_of, tuple(columns.values())))], buffer_rows)
 
     @classmethod
     def from_npy(cls, X: Paths, y: Paths, sample_weight: Paths = None, *, buffer_rows: int | None = None) -> Stream:
@@ -156,11 +183,9 @@ class Stream:
         lengths = [_same_length({path: _mapped(path).shape for path in each}) for each in files]
         _some_rows("X", sum(lengths))
 
-        def blocks(rows: int) -> list[FileRows]:
-            pairs = zip(files, lengths, strict=True)
-            return [_rows_of_files(each, *span) for each, n in pairs for span in _spans(n, rows)]
-
-        return cls._of_blocks(blocks, buffer_rows)
+        pairs = zip(files, lengths, strict=True)
+        pieces = [Piece(each[0], 0, n, functools.partial(_rows_of_files, each)) for each, n in pairs if n]
+        return cls._of_pieces(pieces, buffer_rows)
 
     @classmethod
     def from_parquet(
@@ -198,31 +223,17 @@ class Stream:
         for name in used:
             if used.count(name) > 1:
                 raise ValueError(f"columns, target and sample_weight must name each column once, got {name!r} twice")
-        groups, metadata, lean = [], {}, {"pre_buffer": False, "buffer_size": 2**16}  # else a whole group is in memory
+        pieces = []
         for path in files:
             with _read(path, lambda path=path: parquet.ParquetFile(path)) as file:  # type: ignore[misc]
-                metadata[path] = file.metadata
                 for name in used:
                     _check_column(path, file.schema_arrow, name, types)
-                groups += [(path, i) for i in range(file.num_row_groups) if file.metadata.row_group(i).num_rows]
-        if not groups:
+                group = functools.partial(_ParquetGroup, path, file.metadata, (inputs, targets, weights))
+                lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+                pieces += [Piece(path, 0, n, group(i), whole=True) for i, n in enumerate(lengths) if n]
+        if not pieces:
             raise ValueError(f"paths must name files with at least one row, got {shown(files)}")
-
-        def tables(path: str, group: int, rows: int) -> Iterator[Any]:
-            with parquet.ParquetFile(path, metadata=metadata[path], **lean) as file:
-                yield from file.iter_batches(rows, [group], used)
-
-        def read(path: str, group: int, rows: int) -> Iterator[tuple[Any, ...]]:
-            found = tables(path, group, rows)
-            while (table := _read(path, lambda: next(found, None))) is not None:
-                parts = [_columns(table, each) for each in (inputs, targets, weights) if each]
-                yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
-
-        def blocks(rows: int) -> list[FileRows]:
-            most = rows * BLOCKS_A_BUFFER // 4  # at once of a group: fewer have more overhead
-            return [FileRows(f"{path}, row group {i}", functools.partial(read, path, i, most)) for path, i in groups]
-
-        return cls._of_blocks(blocks, buffer_rows)
+        return cls._of_pieces(pieces, buffer_rows)
 
     # ---- what a fit asks for ----
 
@@ -241,6 +252,21 @@ class Stream:
         for part in self._source.parts(check, self._buffer_rows, None):
             yield part.inputs
 
+    @property
+    def _rows(self) -> int:
+        """How many samples files hold."""
+        assert isinstance(self._source, _FileSource)
+        return sum(piece.rows for piece in self._source.pieces)
+
+    def _dealt(self, workers: int) -> list[Stream]:
+        """A stream for each worker, which together hold all samples, see `_FileSource.dealt`."""
+        if not isinstance(self._source, _FileSource):
+            raise ValueError(
+                "a Stream must be made by from_parquet, from_npy or from_arrays for workers, which read files or rows "
+                "of their own, got one of batches"
+            )
+        return [Stream._of_pieces(pieces, self._buffer_rows, workers) for pieces in self._source.dealt(workers)]
+
     def _check_epochs(self, epochs: int) -> None:
         """Raise where the source serves fewer epochs."""
         if epochs > 1 and self._source.once:
@@ -256,7 +282,7 @@ class Stream:
         """
         rows, buffer = self._buffer_rows, _Buffer()
         for part in self._source.parts(check, rows, seed):
-            rows = rows or _default_rows(part)
+            rows = rows or _default_rows(part, self._source.shared_by)
             if buffer.n >= max(rows, batch_size):
                 whole = buffer.n - buffer.n % batch_size
                 yield buffer.first(whole), False
@@ -309,6 +335,8 @@ class _Buffer:
 class _Batches:
     """What an iterable gives, in its order. Batches of no rows are passed over."""
 
+    shared_by = 1
+
     def __init__(self, batches: Iterable[Any]):
         self.batches, self.once = batches, isinstance(batches, Iterator)
         self.opened: Iterator[Any] | None = None  # an epoch that `first` began: its first batch and the others
@@ -331,13 +359,40 @@ class _Batches:
 
 
 class _FileSource:
-    """What blocks of about so many rows hold, in any order."""
+    """What pieces of files hold, in blocks, in any order."""
 
     once = False
 
-    def __init__(self, blocks: Callable[[int], list[FileRows]]):
-        self.blocks = blocks
+    def __init__(self, pieces: list[Piece], shared_by: int = 1):
+        """shared_by: how many workers share the memory of a buffer whose rows nobody gives."""
+        self.pieces, self.shared_by = pieces, shared_by
         self.default_rows: int | None = None  # that fill a buffer, once that is known
+
+    def blocks(self, rows: int) -> list[FileRows]:
+        """All samples, in blocks of about so many rows."""
+        return [block for piece in self.pieces for block in piece.blocks(rows)]
+
+    def dealt(self, workers: int) -> list[list[Piece]]:
+        """The pieces of each worker: whole files where there are enough, else row groups or equal parts of the files.
+
+        In the order they have, each goes to the worker with the fewest rows so far, the first one of several.
+        """
+        by_file: dict[str, list[Piece]] = {}
+        for piece in self.pieces:
+            by_file.setdefault(piece.file, []).append(piece)
+        units = list(by_file.values())
+        if len(units) < workers:
+            units = [[part] for piece in self.pieces for part in piece.cut(workers)]
+        if len(units) < workers:
+            what = f"{workers}, got {len(units)} that cannot be cut"
+            raise ValueError(f"a Stream must have a file, a row group or a row for each of the workers, {what}")
+        found: list[list[Piece]] = [[] for _ in range(workers)]
+        rows = [0] * workers
+        for unit in units:
+            least = rows.index(min(rows))
+            found[least] += unit
+            rows[least] += sum(piece.rows for piece in unit)
+        return found
 
     def first(self) -> _Given:
         block = self.blocks(FIRST_ROWS)[0]
@@ -346,7 +401,7 @@ class _FileSource:
 
     def parts(self, check: Check, rows: int | None, seed: int | None) -> Iterator[Samples]:
         if rows is None:
-            rows = self.default_rows = self.default_rows or _default_rows(check(*self.first()))
+            rows = self.default_rows = self.default_rows or _default_rows(check(*self.first()), self.shared_by)
         blocks = self.blocks(max(1, rows // BLOCKS_A_BUFFER))
         if seed is not None:
             blocks = [blocks[i] for i in np.random.default_rng(seed).permutation(len(blocks))]
@@ -427,9 +482,9 @@ def _has_rows(*batch: Any) -> bool:
     return any(np.shape(each)[:1] != (0,) for each in batch if each is not None)
 
 
-def _default_rows(samples: Samples) -> int:
-    """How many rows like these fill a buffer."""
-    return max(1, BUFFER_BYTES // sum(array[:1].nbytes for array in samples if array is not None))
+def _default_rows(samples: Samples, shared_by: int) -> int:
+    """How many rows like these fill a buffer, where so many workers share its memory."""
+    return max(1, BUFFER_BYTES // shared_by // sum(array[:1].nbytes for array in samples if array is not None))
 
 
 def _same_length(shapes: dict[str, tuple[int, ...]]) -> int:
@@ -450,18 +505,45 @@ def _spans(n: int, rows: int) -> list[tuple[int, int]]:
     return [(first, min(n, first + rows)) for first in range(0, n, rows)]
 
 
-def _rows_of(name: str, arrays: tuple[Any, ...], first: int, stop: int) -> FileRows:
+def _rows_of(arrays: tuple[Any, ...], first: int, stop: int, rows: int) -> FileRows:
     def read() -> list[tuple[Any, ...]]:
         return [tuple(_slice(array, first, stop) for array in arrays)]
 
-    return FileRows(f"{name} {first} to {stop - 1}", read)
+    return FileRows(f"rows {first} to {stop - 1}", read)
 
 
-def _rows_of_files(paths: tuple[str, ...], first: int, stop: int) -> FileRows:
+def _rows_of_files(paths: tuple[str, ...], first: int, stop: int, rows: int) -> FileRows:
     def read() -> list[tuple[Any, ...]]:
         return [tuple(_slice(_mapped(path), first, stop) for path in paths)]
 
     return FileRows(f"{paths[0]}, rows {first} to {stop - 1}", read)
+
+
+class _ParquetGroup(NamedTuple):
+    """A row group of a Parquet file, whose columns of X, y and weights have these names."""
+
+    path: str
+    metadata: Any  # of the file
+    columns: tuple[list[str], ...]
+    number: int
+
+    def __call__(self, first: int, stop: int, rows: int) -> FileRows:
+        """All of it, in a buffer of whose blocks have so many rows."""
+        most = rows * BLOCKS_A_BUFFER // 4  # at once: fewer have more overhead
+        return FileRows(f"{self.path}, row group {self.number}", functools.partial(self._read, most))
+
+    def _read(self, rows: int) -> Iterator[tuple[Any, ...]]:
+        found = self._tables(rows)
+        while (table := _read(self.path, lambda: next(found, None))) is not None:
+            parts = [_columns(table, each) for each in self.columns if each]
+            yield tuple(part[:, 0] if i and part.shape[1] == 1 else part for i, part in enumerate(parts))
+
+    def _tables(self, rows: int) -> Iterator[Any]:
+        from pyarrow import parquet
+
+        lean = {"pre_buffer": False, "buffer_size": 2**16}  # else a whole group is in memory
+        with parquet.ParquetFile(self.path, metadata=self.metadata, **lean) as file:
+            yield from file.iter_batches(rows, [self.number], [name for each in self.columns for name in each])
 
 
 def _slice(array: Any, first: int, stop: int) -> Any:

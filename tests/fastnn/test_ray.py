@@ -224,6 +224,37 @@ def test_groups_and_searches(nodes):
     assert there.best_params_ == here.best_params_
 
 
+@pytest.mark.filterwarnings("ignore:each of the 4 workers makes")
+@pytest.mark.parametrize("average", ["epoch", 5])
+def test_workers_of_one_model(nodes, cluster, tmp_path, average):
+    """On one node, on three, and on three of which one is removed in mid-run."""
+    rng, paths = np.random.default_rng(0), []
+    for i in range(4):
+        X = rng.standard_normal((150 + i, 5))
+        paths.append((tmp_path / f"X{i}.npy", tmp_path / f"y{i}.npy"))
+        np.save(paths[-1][0], X)
+        np.save(paths[-1][1], (X[:, 0] > X[:, 1]).astype(int))
+    stream = fastnn.Stream.from_npy(*map(list, zip(*paths, strict=True)), buffer_rows=70)
+
+    def trained(engine):
+        model = fastnn.Model([5, 8, 2], output="softmax", loss="cross_entropy", rng=0)
+        options = {"workers": 4, "average": average, "dropout": 0.1}
+        model.fit(stream, epochs=4, batch_size=10, optimizer="adam", engine=engine, **options)
+        return model
+
+    expected = trained(None)
+    nodes(1)
+    found = [trained(fastnn.Ray())]
+    last, engine = nodes(3)[-1], Counting()
+    found.append(trained(engine))
+    engine.after = lambda: cluster.remove_node(last)
+    found.append(trained(engine))
+    assert engine.after is None
+    for model in found:
+        np.testing.assert_array_equal(model.parameters, expected.parameters)
+        assert model.history.loss == expected.history.loss
+
+
 def test_an_error_of_a_task_names_its_members(nodes):
     nodes(1)
 

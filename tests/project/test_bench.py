@@ -36,6 +36,7 @@ from bench import (
     threads,
     timing,
     training,
+    workers,
 )
 from bench.__main__ import QUESTIONS, main, parsed
 from bench.baseline_numba import NumbaMLP
@@ -43,6 +44,7 @@ from bench.baseline_numpy import GATHERED_ROWS, NumpyMLP
 from bench.cases import CASES, PREDICTED, Case
 from bench.sides import ORIENTATIONS, PEERS, fastest
 from fastnn import SGD, Adam, Dense, Model, OneCycle, load_digits
+from fastnn.jobs.engines import Here
 from fastnn.kernels import reference
 from fastnn.kernels.formulas import loss_functions
 from fastnn.settings.layers import HIDDEN
@@ -809,6 +811,45 @@ def test_the_time_to_an_accuracy(monkeypatch):
         assert len(runs) == 2
         assert all(seconds > 0 and accuracy > 0.85 for seconds, accuracy in runs)
     assert "fastnn" in found
+
+
+@pytest.mark.parametrize("kind", ["arrays", "Parquet"])
+def test_workers_are_measured(kind, tmp_path, capsys):
+    if kind == "Parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is in the extra parquet")
+        task = workers.parquet(tmp_path, 3001)
+    else:
+        X, y = load_digits()
+        task = workers.Task((64, 16, 10), 32, 3, 1.0, (X[:1500], y[:1500]), 1500, (X[1500:], y[1500:]))
+    found = workers.measure(task, 1, Here())
+    assert len(found) == len(task.optimizers) * (1 + len(workers.WORKERS) * 2 * len(task.between))
+    for (_, rate, count, _), (taken, accuracy, idle) in found.items():
+        assert rate in (1, count)
+        assert taken > 0
+        assert 20 < accuracy <= 100
+        assert 0 <= idle < 1
+    workers.print_measured(task, found, 1, (1e-3, 1e8))
+    workers.print_most(task, 1e-4)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(found) + 2 + len(workers.LINKS)
+
+
+@pytest.mark.parametrize("between", [None, 10, 100])
+@pytest.mark.parametrize("link", [(2e-4, 1.25e9), (1e-3, 1.25e8), (0.0, 1e7)])
+def test_up_to_how_many_workers_half_of_the_time_is_training(between, link):
+    """Found by trying numbers of workers with the formula of the time."""
+    steps, step_seconds, n_bytes = 187_500, 1e-3, workers.round_bytes(1000, 2)
+    assert n_bytes == 12_000
+
+    def share(count):
+        whole = workers.epoch_seconds(count, steps, step_seconds, between, n_bytes, *link)
+        return steps / count * step_seconds / whole
+
+    most = workers.most_workers(steps, step_seconds, between, n_bytes, *link)
+    limit = steps if between is None else steps // between
+    assert most == max((count for count in range(1, 20_000) if count <= limit and share(count) >= 0.5), default=0)
+    assert workers.epoch_seconds(4, steps, step_seconds, 10, 0, 0.0, 1.0, processes=2) == pytest.approx(
+        steps / 2 * step_seconds
+    )
 
 
 def test_exported_files_that_differ_from_the_model_are_an_error():
