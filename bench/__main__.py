@@ -24,6 +24,7 @@ QUESTIONS = {
     "steps": "Where does the time of a training step go, and which orientation is faster?",
     "streams": "What does training take in memory, and on samples that are not in memory?",
     "mnist": "How long does it take to 97% on MNIST, here and in JAX?",
+    "cluster": "What does an engine take beside threads, and what would many machines take?",
     "workers": "What does a model lose and gain where several workers train it, and how many of them pay?",
     "simplechains": "How long does the benchmark of SimpleChains.jl take?",
     "fann": "What is left of the error in saturated wrong outputs, on FANN's data sets?",

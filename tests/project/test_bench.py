@@ -336,9 +336,15 @@ ANSWERS = {  # what each line of a table is, by its command
     "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
     "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
     "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 epoch +[1-9].*|  its engine / it +1.00",
+    "cluster --side threads processes": r"\d+ networks, \d+ epochs.*|(threads|processes)( +\d+\.\d+ s){3} +\d+\.\d+"
+    r"|by the formula .*|[\d,]+ (networks|rows) of .* s|",
     "populations --table halving": r"[\d-]+ b32, (not )?validated( +\d+\.\d+){3} +(\d+\.\d\d|-)",
 }
 MARKS = {
+    "cluster": [
+        pytest.mark.slow,
+        pytest.mark.skipif(find_spec("joblib") is None, reason="joblib is not installed: it is in the extra processes"),
+    ],
     "outside": [pytest.mark.slow, TORCH_WARNS],
     "steps": X86,
     "threads": TWO_CPUS,
