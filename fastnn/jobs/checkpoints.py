@@ -72,7 +72,7 @@ class Checkpoint:
 
         Raises ValueError where it is of a run with other settings or on another kind of node, naming what differs.
         """
-        self._folder = _folder(path)
+        self.folder = _folder(path)
         self._manifest: dict[str, Any] = {
             "checkpoint": VERSION,
             "of": kind,
@@ -89,7 +89,7 @@ class Checkpoint:
 
     def _read(self) -> dict[str, Any] | None:
         """The manifest that is there."""
-        place = self._folder / MANIFEST
+        place = self.folder / MANIFEST
         if not place.exists():
             return None
         try:
@@ -112,7 +112,7 @@ class Checkpoint:
                     differ.append(f"{name}{values}")
         if differ:
             raise ValueError(
-                f"checkpoint must be of a call that is equal to this one, got {str(self._folder)!r}, where these "
+                f"checkpoint must be of a call that is equal to this one, got {str(self.folder)!r}, where these "
                 f"differ: {', '.join(differ)}; another folder begins a new run"
             )
 
@@ -120,7 +120,7 @@ class Checkpoint:
         """(description, tensors) of the chunks that are done, of a round."""
         for name, of_round in self._manifest["chunks"]:
             if of_round == number:
-                text, tensors = storage.read(self._folder / name)
+                text, tensors = storage.read(self.folder / name)
                 yield json.loads(text), tensors
 
     def add(self, number: int, description: dict[str, Any], tensors: storage.Tensors) -> None:
@@ -128,12 +128,12 @@ class Checkpoint:
         if not all(np.isfinite(each).all() for each in tensors.values()):
             return
         name = f"chunk-{len(self._manifest['chunks']):06}.safetensors"
-        storage.write(self._folder / name, description, tensors)
+        storage.write(self.folder / name, description, tensors)
         self._manifest["chunks"].append([name, number])
         self._write()
 
     def _write(self) -> None:
-        storage.put(self._folder / MANIFEST, json.dumps(self._manifest).encode())
+        storage.put(self.folder / MANIFEST, json.dumps(self._manifest).encode())
 
 
 def _folder(path: Any) -> Path:

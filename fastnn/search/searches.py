@@ -1,7 +1,7 @@
 """scikit-learn's searches and cross-validation, which train fastnn's estimators on threads.
 
 The code is scikit-learn's. Only where it calls joblib's `Parallel`, it calls `threaded.Threads` here,
-or `elsewhere.Elsewhere` where there is an engine.
+or `elsewhere.Elsewhere` where there is an engine or a checkpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..jobs.engines import engine_of
 from .elsewhere import Elsewhere
 from .threaded import Threads, delayed, last_step
 
-ENGINE = inspect.Parameter("engine", inspect.Parameter.KEYWORD_ONLY, default=None)  # what is added to scikit-learn's
+# What is added to scikit-learn's parameters.
+ADDED = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ("engine", "checkpoint")]
 
 
 def _calling(parallel: Any, function: Any) -> Callable[..., Any]:
@@ -51,20 +52,20 @@ _fit = _fit_calling(Threads)
 
 
 def _init(original: Any) -> Any:
-    """What makes a search: scikit-learn's parameters, and the engine."""
+    """What makes a search: scikit-learn's parameters, the engine and the checkpoint."""
 
-    def __init__(self: Any, *args: Any, engine: Any = None, **others: Any) -> None:
+    def __init__(self: Any, *args: Any, engine: Any = None, checkpoint: Any = None, **others: Any) -> None:
         original.__init__(self, *args, **others)
-        self.engine = engine
+        self.engine, self.checkpoint = engine, checkpoint
 
     _show_signature(__init__, original.__init__)
     return __init__
 
 
 def _show_signature(function: Any, original: Any) -> None:
-    """Let a function have the signature of scikit-learn's, and the engine."""
+    """Let a function have the signature of scikit-learn's, and what is added."""
     signature = inspect.signature(original)
-    function.__signature__ = signature.replace(parameters=[*signature.parameters.values(), ENGINE])
+    function.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *ADDED])
 
 
 class _OnThreads(BaseSearchCV):
@@ -85,11 +86,12 @@ class _OnThreads(BaseSearchCV):
         self
         """
         engine = engine_of(self.engine)
-        if engine is None:
+        if engine is None and self.checkpoint is None:
             return (_fit if _is_ours(self.estimator) else BaseSearchCV.fit)(self, X, y, **params)
         if getattr(self, "_skl_callbacks", None):
-            raise ValueError(f"engine must be None for a search with callbacks, which are here, got {shown(engine)}")
-        return _fit_calling(functools.partial(Elsewhere, engine))(self, X, y, **params)
+            name, value = ("engine", engine) if engine is not None else ("checkpoint", self.checkpoint)
+            raise ValueError(f"{name} must be None for a search with callbacks, which are here, got {shown(value)}")
+        return _fit_calling(functools.partial(Elsewhere, engine, self.checkpoint))(self, X, y, **params)
 
 
 class GridSearchCV(originals.GridSearchCV, _OnThreads):
@@ -107,6 +109,10 @@ class GridSearchCV(originals.GridSearchCV, _OnThreads):
     engine : None, "processes", "ray", fastnn.Processes or fastnn.Ray
         What fits candidates elsewhere, of any estimator, each on one thread; then n_jobs has no effect. Each machine
         gets X and y once. scikit-learn's callbacks of a search need None, the default: threads of this process.
+    checkpoint : str, path or None
+        A folder for the results of fits that have ended. A later search on equal X and y takes from there what it needs
+        and fits the rest, with engine=None one after another. The files are pickles, which run code when they are read:
+        use a folder that nobody else writes to.
 
     Each candidate has the bits of its estimator fitted alone. With random_state=None candidates draw from NumPy's own
     generator in the order in which they come. Ctrl-C ends a search and its fits within about 0.1 seconds; within a
@@ -180,15 +186,17 @@ _cross_validate = _function(Threads, originals.cross_validate)
 _cross_val_predict = _function(Threads, originals.cross_val_predict)
 
 
-def _of(original: Any, on_threads: Any, estimator: Any, engine: Any) -> Any:
-    """Which of these functions serves an estimator, or the same one on an engine."""
+def _of(original: Any, on_threads: Any, estimator: Any, engine: Any, checkpoint: Any) -> Any:
+    """Which of these functions serves an estimator, or the same one on an engine or with a checkpoint."""
     engine = engine_of(engine)
-    if engine is not None:
-        return _function(functools.partial(Elsewhere, engine), original)
+    if engine is not None or checkpoint is not None:
+        return _function(functools.partial(Elsewhere, engine, checkpoint), original)
     return on_threads if _is_ours(estimator) else original
 
 
-def cross_validate(estimator: Any, X: Any, y: Any = None, *, engine: Any = None, **others: Any) -> dict[str, Any]:
+def cross_validate(
+    estimator: Any, X: Any, y: Any = None, *, engine: Any = None, checkpoint: Any = None, **others: Any
+) -> dict[str, Any]:
     """scikit-learn's cross_validate with the same parameters and results, on threads of one process.
 
     See `sklearn.model_selection.cross_validate`; what `GridSearchCV` says of threads, n_jobs and Ctrl-C holds here too.
@@ -201,7 +209,7 @@ def cross_validate(estimator: Any, X: Any, y: Any = None, *, engine: Any = None,
     y : array (n,) or (n, n_outputs)
     groups, scoring, cv, n_jobs, verbose, params, return_train_score, return_estimator, return_indices, error_score
         scikit-learn's.
-    engine
+    engine, checkpoint
         As in `GridSearchCV`.
 
     Returns
@@ -217,12 +225,14 @@ def cross_validate(estimator: Any, X: Any, y: Any = None, *, engine: Any = None,
     >>> cross_validate(fastnn.MLPClassifier(tol=0.1, random_state=0), X, y, cv=3)["test_score"].shape
     (3,)
     """
-    function = _of(originals.cross_validate, _cross_validate, estimator, engine)
+    function = _of(originals.cross_validate, _cross_validate, estimator, engine, checkpoint)
     found: dict[str, Any] = function(estimator, X, y, **others)
     return found
 
 
-def cross_val_predict(estimator: Any, X: Any, y: Any = None, *, engine: Any = None, **others: Any) -> Any:
+def cross_val_predict(
+    estimator: Any, X: Any, y: Any = None, *, engine: Any = None, checkpoint: Any = None, **others: Any
+) -> Any:
     """scikit-learn's cross_val_predict with the same parameters and results, on threads of one process.
 
     See `sklearn.model_selection.cross_val_predict`; what `GridSearchCV` says of threads, n_jobs and Ctrl-C holds here
@@ -236,7 +246,7 @@ def cross_val_predict(estimator: Any, X: Any, y: Any = None, *, engine: Any = No
     y : array (n,) or (n, n_outputs)
     groups, cv, n_jobs, verbose, params, method
         scikit-learn's.
-    engine
+    engine, checkpoint
         As in `GridSearchCV`.
 
     Returns
@@ -253,7 +263,7 @@ def cross_val_predict(estimator: Any, X: Any, y: Any = None, *, engine: Any = No
     >>> bool((found == y).mean() > 0.9)
     True
     """
-    function = _of(originals.cross_val_predict, _cross_val_predict, estimator, engine)
+    function = _of(originals.cross_val_predict, _cross_val_predict, estimator, engine, checkpoint)
     return function(estimator, X, y, **others)
 
 

@@ -418,13 +418,16 @@ def test_other_estimators_go_to_scikit_learn(monkeypatch):
 def test_searches_are_estimators_of_scikit_learn(three_cpus):
     estimator, options = classifier(), {"param_grid": {"alpha": [1e-4, 1.0]}, "cv": 2, "n_jobs": 2}
     made = search.GridSearchCV(estimator, **options)
-    assert made.get_params() == originals.GridSearchCV(estimator, **options).get_params() | {"engine": None}
+    assert made.get_params() == originals.GridSearchCV(estimator, **options).get_params() | {
+        "engine": None,
+        "checkpoint": None,
+    }
     fitted = clone(made).fit(X, LABELS)
     assert repr(fitted).startswith("GridSearchCV(")
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
     for name in ("cross_validate", "cross_val_predict"):
         here, there = (inspect.signature(getattr(module, name)).parameters for module in (search, originals))
-        assert [*here] == [*there, "engine"]
+        assert [*here] == [*there, "engine", "checkpoint"]
         assert all(str(here[parameter]) == str(there[parameter]) for parameter in there)
     with pytest.raises(ValueError, match="The 'verbose' parameter of cross_validate must be"):
         search.cross_validate(classifier(), X, LABELS, verbose="much")
@@ -453,6 +456,61 @@ def test_searches_on_an_engine(kind, three_cpus):
     found = getattr(search, kind)(steps, grid, **options).fit(X, LABELS)
     expected = ORIGINALS[kind](steps, grid, **{name: v for name, v in options.items() if name != "engine"})
     assert_same_results(found.cv_results_, expected.fit(X, LABELS).cv_results_)
+
+
+@pytest.mark.parametrize("kind", ORIGINALS)
+@pytest.mark.parametrize("on_engine", [False, True])
+def test_a_search_goes_on_from_a_checkpoint(kind, on_engine, three_cpus, tmp_path):
+    """What has ended is not fitted again; candidates that are new are."""
+    number = {"RandomizedSearchCV": "n_iter", "HalvingRandomSearchCV": "n_candidates"}.get(kind)
+    options = {"cv": 3} | ({} if number is None else {number: 2, "random_state": 0})
+    grid = {"alpha": [1e-4, 1e-2]}
+    expected = getattr(search, kind)(classifier(), grid, **options).fit(X, LABELS)
+    for n_fits in (len(expected.cv_results_["params"]) * 3, 0):
+        engine = Calls()
+        how = options | {"checkpoint": tmp_path / "run", "engine": engine if on_engine else None}
+        found = getattr(search, kind)(classifier(), grid, **how).fit(X, LABELS)
+        assert_same_results(found.cv_results_, expected.cv_results_)
+        assert_same_estimator(found.best_estimator_, expected.best_estimator_)
+        if on_engine:
+            assert (engine.ended > 0) == (n_fits > 0)
+        there = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.pickle")}
+        if n_fits:
+            written = there
+            assert len(there) == n_fits
+        assert there == written
+
+
+def test_a_checkpoint_of_a_search_that_ended_in_the_middle(three_cpus, tmp_path):
+    """What its fits gave before the error is there, and a call with further candidates fits only these."""
+    grid = {"alpha": [1e-4, -1.0]}
+    with pytest.raises(ValueError, match="alpha"):
+        search.GridSearchCV(classifier(), grid, cv=3, checkpoint=tmp_path, error_score="raise").fit(X, LABELS)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pickle")}
+    assert 0 < len(before) <= 3
+    search.GridSearchCV(classifier(), {"alpha": [1e-4, 1.0]}, cv=3, checkpoint=tmp_path, error_score="raise").fit(
+        X, LABELS
+    )
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pickle")}
+    assert len(after) == 6
+    assert before.items() <= after.items()
+    scores = search.cross_validate(classifier(), X, LABELS, cv=3, checkpoint=tmp_path / "other")["test_score"]
+    np.testing.assert_array_equal(scores, search.cross_validate(classifier(), X, LABELS, cv=3)["test_score"])
+    found = search.cross_val_predict(classifier(), X, LABELS, cv=3, checkpoint=tmp_path / "other")
+    np.testing.assert_array_equal(found, search.cross_val_predict(classifier(), X, LABELS, cv=3))
+
+
+def test_a_checkpoint_of_another_search(three_cpus, tmp_path):
+    search.cross_validate(classifier(), X, LABELS, cv=2, checkpoint=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"checkpoint must be of a call that is equal to this one, .* differ: X; another"
+    ):
+        search.cross_validate(classifier(), X + 1, LABELS, cv=2, checkpoint=tmp_path)
+    made = search.GridSearchCV(classifier(), {"alpha": [1.0]}, checkpoint=tmp_path).set_callbacks(Tasks())
+    with pytest.raises(ValueError, match="checkpoint must be None for a search with callbacks"):
+        made.fit(X, LABELS)
+    with pytest.raises(ValueError, match="checkpoint needs what pickle takes, got"):
+        search.cross_validate(classifier(), X, LABELS, cv=2, checkpoint=tmp_path, scoring=lambda *_: 1.0)
 
 
 def test_cross_validation_on_an_engine(three_cpus):
