@@ -33,6 +33,7 @@ from .options import AS_IS, DRAWN, GIVEN, NO_PENALTY, NO_RULES, Options, Penalty
 from .plan import MAX_ROWS
 
 MAX_EPOCHS = 10**8  # a float64 of history each
+MAX_WORKERS = 10**5
 # Steps of a worker, with fewer in all or more between averages than which networks lost accuracy: docs/workers.md.
 FEW_STEPS, MANY_STEPS = 20_000, 2000
 AnyMetric = str | Metric | Callable[..., float]
@@ -199,16 +200,17 @@ def _check_reports(arguments: FitArguments) -> None:
 def _check_workers(arguments: FitArguments) -> None:
     """Raise for wrong arguments about workers, and for what does not go with them."""
     average = arguments.average
-    if average != "epoch":
-        if isinstance(average, str):
-            raise ValueError(f"average must be 'epoch' or a number of steps, got {shown(average)}")
+    of_epochs = isinstance(average, str)
+    if of_epochs and average != "epoch":
+        raise ValueError(f"average must be 'epoch' or a number of steps, got {shown(average)}")
+    if not of_epochs:
         scalars.integer("average", average, 1)
     if arguments.workers is None:
-        if arguments.engine is not None or average != "epoch":
+        if arguments.engine is not None or not of_epochs:
             name = "average" if arguments.engine is None else "engine"
             raise ValueError(f"{name} needs workers=, how many share the samples, because the result depends on it")
         return
-    scalars.integer("workers", arguments.workers, 1)
+    scalars.integer("workers", arguments.workers, 1, MAX_WORKERS)
     name = arguments.optimizer if isinstance(arguments.optimizer, str) else type(arguments.optimizer).__name__
     if isinstance(arguments.optimizer, (FullBatch, Rprop)) or name == "rprop":
         raise ValueError(f"optimizer {name} takes all samples in each step, and a worker has only its own")
@@ -220,7 +222,7 @@ def _check_workers(arguments: FitArguments) -> None:
 
 def _sharing(subject: Subject, arguments: FitArguments, data: Samples | Stream, batch_size: int) -> Sharing:
     """What each worker trains on."""
-    workers = scalars.integer("workers", arguments.workers, 1)
+    workers = scalars.integer("workers", arguments.workers, 1, MAX_WORKERS)
     steps = None if isinstance(arguments.average, str) or workers == 1 else int(arguments.average)
     most = min(_threads.resolve_threads(arguments.threads), workers)
     if isinstance(data, Stream):

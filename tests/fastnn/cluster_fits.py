@@ -1,10 +1,12 @@
-"""A fit of a population that tests and their scripts make on clusters."""
+"""What tests of clusters share: a fit of a population that they and their scripts make, and warnings."""
 
 import numpy as np
 
 import fastnn
 
 N = 96
+# What Ray warns of, and eventlet where a test before has imported it: Ray starts its processes by forks.
+OF_RAY = "ignore::ResourceWarning", "ignore::FutureWarning:ray", "ignore:Using fork:DeprecationWarning"
 
 
 def fitted(**others):

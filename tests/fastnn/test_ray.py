@@ -17,12 +17,12 @@ import pytest
 import fastnn
 from fastnn import SGD, Halving, Momentum, Population, RateFunction
 
-from .cluster_fits import fitted
+from .cluster_fits import OF_RAY, fitted
 
 ray = pytest.importorskip("ray")
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(*OF_RAY)]
 COMMON = "import os, signal, sys, numpy as np, fastnn; from tests.fastnn.cluster_fits import fitted\n"
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 

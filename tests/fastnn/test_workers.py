@@ -22,6 +22,8 @@ from fastnn.jobs.engines import Here
 from fastnn.network import threads
 from fastnn.training import arguments
 
+from .cluster_fits import OF_RAY
+
 N, WIDTH = 203, 5  # rows; no multiple of what follows
 
 cloudpickle = pytest.importorskip("cloudpickle")
@@ -201,7 +203,7 @@ def ray():
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))  # of the workers
         try:
             memory = {"object_store_memory": 100 * 2**20}
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **memory)
+            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **memory)
         except Exception as error:  # Ray raises errors of many kinds
             pytest.skip(f"Ray cannot start here: {error}")
         yield fastnn.Ray()
@@ -210,7 +212,7 @@ def ray():
 
 def on_ray(test):
     """A test that takes a cluster."""
-    ignored = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
+    ignored = pytest.mark.filterwarnings(*OF_RAY)
     return pytest.mark.slow(ignored(test))
 
 

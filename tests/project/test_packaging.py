@@ -103,7 +103,7 @@ def test_the_metadata(built):
     assert scripts.split() == ["[console_scripts]", "fastnn", "=", "fastnn.cli.commands:main"]
     always = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(line.split(">")[0] for line in always) == ["numba", "numpy", "safetensors", "tqdm"]
-    extras = ["tables", "plots", "parquet", "onnx", "torch", "keras", "sklearn", "bench"]
+    extras = ["tables", "plots", "parquet", "onnx", "torch", "keras", "processes", "ray", "sklearn", "bench"]
     assert metadata.get_all("Provides-Extra") == extras
 
 
