@@ -191,7 +191,7 @@ def test_a_number_of_processes_changes_no_bits(sources):
     for source in SOURCES:
         samples = sources(source)
         models = [fitted(samples, workers=4, average=3)]
-        models += [fitted(samples, fastnn.Processes(n_workers=n), workers=4, average=3) for n in (1, 3)]
+        models.append(fitted(samples, fastnn.Processes(n_workers=3), workers=4, average=3))
         same(*models)
 
 
