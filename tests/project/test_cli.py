@@ -1272,6 +1272,16 @@ def test_a_folder_is_predicted_file_by_file(parquet, capsys, monkeypatch):
     assert Path("out/one.parquet").stat().st_mtime_ns == before
 
 
+def test_a_file_without_rows_is_passed_over(parquet, capsys):
+    """Systems that write in parts leave such files."""
+    frame, _ = parquet
+    frame[:0].to_parquet("rows/none.parquet")
+    code, out, err = ran(capsys, "predict", "model.safetensors", "rows", "-o", "out")
+    assert (code, out) == (0, "")
+    assert err.splitlines() == ["fastnn: rows/none.parquet has no rows", "fastnn: 500 rows are predicted in out"]
+    assert len(list(Path("out").rglob("*.parquet"))) == 2
+
+
 def test_folders_that_cannot_be_predicted(parquet, capsys):
     Path("empty").mkdir()
     for arguments, expected, told in (
