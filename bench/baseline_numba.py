@@ -1,8 +1,8 @@
 """The baseline in Numba: mini-batch SGD on sigmoid layers with the quadratic cost, as plain loops.
 
-Each function is a formula of docs/mechanics.md, written element by element. `prange` shares the outer loop of a product
-among threads: samples in the passes, neurons in the update, so no two threads write the same element. The arrays are
-float32 and contiguous, and the innermost loop runs along a row, so that LLVM makes vector code of it.
+Each function is a formula of docs/learn/mechanics.md, written element by element. `prange` shares the outer loop of a
+product among threads: samples in the passes, neurons in the update, so no two threads write the same element. The
+arrays are float32 and contiguous, and the innermost loop runs along a row, so that LLVM makes vector code of it.
 
 What was measured and kept (one core): weights as (fan_out, fan_in), 1.0 to 1.9 times as fast as the other way round;
 no `prange` for a single thread, where starting the loops takes longer than a step of 64-32-10 on one sample.

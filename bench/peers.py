@@ -1,7 +1,7 @@
 """How fast fastnn trains and predicts beside other packages, and what README.md and docs/ show of it.
 
-Everything is measured as in `baselines`. What is complete goes into the checkout: docs/peers.json, docs/peers.svg and
-the tables of README.md.
+Everything is measured as in `baselines`. What is complete goes into the checkout: docs/peers.json,
+docs/images/peers.svg and the tables of README.md.
 """
 
 import json
@@ -136,7 +136,7 @@ def write(content, target):
     if not find_spec("matplotlib"):
         print("peers.svg: skipped, matplotlib is not installed")
     elif content["training"]:
-        draw(next(iter(content["training"].values())), folder / "peers.svg")
+        draw(next(iter(content["training"].values())), (folder / "images" if target == ROOT else folder) / "peers.svg")
     if target == ROOT:
         page = ROOT / "README.md"
         page.write_text(replace_block(page.read_text(encoding="utf-8"), text(content)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes the table of docs/export.md, what each format holds and how exactly: `python docs/exports.py`.
+"""Writes the table of docs/how-to/export.md, what each format holds and how exactly: `python docs/exports.py`.
 
 Each cell is measured. A network is trained, exported, and verified by its own rows. Then 1,000 other rows run in what
 runs the file: ONNX Runtime, a C compiler, node or Python. It takes about two minutes.
@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn.settings.layers import HIDDEN
 
-PAGE = Path(__file__).with_name("export.md")
+PAGE = Path(__file__).parent / "how-to" / "export.md"
 BEGIN, END = "<!-- written by docs/exports.py -->\n\n", "\n<!-- until here -->\n"
 COLUMNS = [(suffix, dtype) for suffix in (".onnx", ".h", ".mjs", ".py") for dtype in ("float32", "float64")]
 COLUMNS += [(".onnx", "int8"), (".h", "int8")]

@@ -1,4 +1,4 @@
-"""Writes docs/reference.md, all public names, from their docstrings: `python docs/reference.py`."""
+"""Writes docs/reference/api.md, all public names, from their docstrings: `python docs/reference.py`."""
 
 import inspect
 import operator
@@ -148,4 +148,4 @@ def text():
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1] if sys.argv[1:] else Path(__file__).with_name("reference.md")).write_text(text())
+    Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parent / "reference" / "api.md").write_text(text())

@@ -340,7 +340,7 @@ def fit_groups(
 
     Each group's inputs and targets are standardised by its own means and standard deviations. The networks are trained
     as a `Population`, so that a million of them need neither a million Python objects nor copies of the frame: group i
-    has the bits of a `Model` of its seed on its standardised rows, as docs/populations.md says it of members.
+    has the bits of a `Model` of its seed on its standardised rows, as docs/how-to/populations.md says it of members.
 
     Parameters
     ----------

@@ -246,8 +246,8 @@ class Population(PopulationDerivatives, Exportable):
         """Train all members, each as `Model.fit` does with its values and its seed.
 
         A member has the bits of that fit where its sums run in the same order, else it agrees up to rounding (see
-        docs/populations.md, "A member is a model"). Every number below may be an array with one for each member, and so
-        may each number of the optimizer. What is not described here is as in `Model.fit`.
+        docs/how-to/populations.md, "A member is a model"). Every number below may be an array with one for each member,
+        and so may each number of the optimizer. What is not described here is as in `Model.fit`.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ class Predictor:
     A block is a frame of pandas or polars, a pyarrow table or a dict of arrays; it comes back with columns more. Or a
     block is its columns as arguments, series of pandas or polars, arrays of pyarrow or NumPy; then a column comes back.
     So it is what `map_batches` of Ray Data and of polars, `mapInPandas` and pandas UDFs of Spark, and functions of
-    DuckDB take. docs/predictor.md has each of them.
+    DuckDB take. docs/how-to/predictor.md has each of them.
 
     Parameters
     ----------

@@ -34,7 +34,8 @@ from .plan import MAX_ROWS
 
 MAX_EPOCHS = 10**8  # a float64 of history each
 MAX_WORKERS = 10**5
-# Steps of a worker, with fewer in all or more between averages than which networks lost accuracy: docs/workers.md.
+# Steps of a worker, with fewer in all or more between averages than which networks lost accuracy, see
+# docs/how-to/workers.md.
 FEW_STEPS, MANY_STEPS = 20_000, 2000
 AnyMetric = str | Metric | Callable[..., float]
 Dropout = float | LearningRate | Callable[[int], float]

@@ -324,7 +324,7 @@ def lanes_by_force():
 
 
 def in_one_order(layout, own):
-    """Whether a member has the bits of a model (docs/populations.md, "A member is a model")."""
+    """Whether a member has the bits of a model (docs/how-to/populations.md, "A member is a model")."""
     n = len(own["X"])
     if "validation_fraction" in own:
         n -= round(n * own["validation_fraction"])

@@ -317,7 +317,7 @@ def test_one_output_decides_between_two_classes(z, dtype):
 
 
 def test_every_activation_and_loss_is_documented():
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "how-to" / "training.md").read_text()
     for names, docstring in ((NAMES, Dense.__doc__), (loss_functions.NAMES, Model.__doc__)):
         for text in (page, docstring):
             assert {f'"{name}"' for name in names} <= set(re.findall(r'"[a-z_]+"', text))
@@ -634,7 +634,7 @@ def test_targets_of_the_hinge(y, match):
 
 
 def test_every_output_with_every_loss():
-    """As the table in docs/training.md says; what goes together has gradients of the right size."""
+    """As the table in docs/how-to/training.md says; what goes together has gradients of the right size."""
     of_any = {"quadratic", "absolute_error", "huber", "log_cosh", "quantile"}
     with_output = {
         "softmax": {"cross_entropy", "clipped_cross_entropy"},

@@ -192,7 +192,7 @@ assert not {"numpy", "numba", "pandas", "sklearn", "matplotlib", "safetensors"} 
 
 
 def test_the_page_names_every_option():
-    page = (ROOT / "docs" / "command-line.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "command-line.md").read_text()
     (chosen,) = (action for action in commands.parser()._actions if action.dest == "command")
     assert {f"## {name}" for name in chosen.choices} <= {*page.splitlines()}
     for command in chosen.choices.values():

@@ -24,8 +24,8 @@ from fastnn.kernels.programs.sources import Sources
 from fastnn.kernels.vector.barriers import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MECHANICS = ROOT / "docs" / "mechanics.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MECHANICS = ROOT / "docs" / "learn" / "mechanics.md"
 MUST_HAVE_BLOCKS = [ROOT / "README.md", MECHANICS]
 CHECKER_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 RAY = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")  # of its own
@@ -202,7 +202,7 @@ def test_the_listings_of_architecture(batch_size):
     parameters, sources = Vector(layout, 6400), Sources.of(np.zeros((150, 4), np.float32), np.zeros(150, np.int32))
     task = block_programs.Task(parameters, Workspace(layout, batch_size), sources, 1.0, Destination(parameters))
     program = block_programs.block_program(task, strategy.choose(layout, batch_size), batch_size, Worker())
-    assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "why" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_the_reference_is_what_the_docstrings_say():
@@ -214,4 +214,4 @@ def test_the_reference_is_what_the_docstrings_say():
     listed = [name for names in module.KINDS.values() for name in names]
     searches = [f"search.{name}" for name in fastnn.search.__all__]
     assert sorted(listed) == sorted([*fastnn.__all__, "optimizers.Optimizer", *searches])
-    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == module.text()
+    assert (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8") == module.text()

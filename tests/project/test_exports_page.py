@@ -1,4 +1,4 @@
-"""The table of docs/export.md: it has each format and each kind of network, and its cells are what is measured."""
+"""The table of docs/how-to/export.md has each format and each kind of network, and its cells are what is measured."""
 
 import importlib.util
 import itertools
@@ -42,7 +42,7 @@ def table(module, text):
 
 def shown(module):
     """What the page shows."""
-    _, text, _ = module.parts((ROOT / "docs" / "export.md").read_text(encoding="utf-8"))
+    _, text, _ = module.parts((ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8"))
     return table(module, text)
 
 

@@ -85,7 +85,9 @@ def skip_without(*needed):
 
 def blocks(page, heading):
     """[(language, text)] of a section's blocks, and the number of the line where it begins."""
-    above, found, below = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    above, found, below = (
+        (ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    )
     assert found, heading
     return FENCED.findall(below.partition("\n## ")[0]), above.count("\n") + 2
 
@@ -94,7 +96,7 @@ def run_section(page, heading, shell):
     """Run what a section shows."""
     found, line = blocks(page, heading)
     names = {"__name__": "__main__"}
-    for block in BLOCKS[ROOT / "docs" / f"{page}.md"]:
+    for block in BLOCKS[ROOT / "docs" / "how-to" / f"{page}.md"]:
         if block.line < line:
             execute(block, names)
     for (language, text), (following, output) in zip(found, [*found[1:], ("", "")], strict=True):
@@ -147,6 +149,6 @@ def test_from_a_table_to_c(shell):
     expected = fastnn.load("titanic.safetensors").predict(pd.read_csv("new.csv"))
     assert shell("./titanic < new.csv").split() == ["prediction", *expected]
     assert 0.7 < (expected == new["survived"]).mean() < 1
-    path = ROOT / "docs" / "command-line.md"
+    path = ROOT / "docs" / "how-to" / "command-line.md"
     commands = [text for language, text in blocks(path.stem, "From a table to C")[0] if language == "sh"]
     assert [len(each.splitlines()) for each in commands] == [5]
