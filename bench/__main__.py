@@ -28,6 +28,7 @@ QUESTIONS = {
     "workers": "What does a model lose and gain where several workers train it, and how many of them pay?",
     "simplechains": "How long does the benchmark of SimpleChains.jl take?",
     "fann": "What is left of the error in saturated wrong outputs, on FANN's data sets?",
+    "wide": "Which limit do the products of wide layers meet on this CPU?",
     "roofline": "What can one core of this machine do?",
 }
 USAGE = """usage: python -m bench [QUESTION] [OPTION ...]

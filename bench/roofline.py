@@ -5,7 +5,7 @@ from numba import njit
 
 from fastnn.kernels.cpu.target import HOST
 from fastnn.kernels.programs.memory import aligned_zeros
-from fastnn.kernels.programs.program import Code, Program
+from fastnn.kernels.programs.program import OPERATION_WORDS, Code, Program
 from fastnn.kernels.running import interpreter
 from fastnn.kernels.vector.library import library
 from fastnn.kernels.vector.matrix import LINE_BYTES, Matrix
@@ -17,10 +17,10 @@ L1_BYTES = 24 * 1024  # bytes of all operands together; they fit in a first-leve
 
 
 @njit(nogil=True)
-def _repeat(operations, times):
-    """Run a program of one operation several times."""
+def repeat(operations, times):
+    """Run a program several times."""
     for _ in range(times):
-        interpreter.run_program(interpreter.address(operations), 1)
+        interpreter.run_program(interpreter.address(operations), operations.size // OPERATION_WORDS)
 
 
 @njit(nogil=True, fastmath={"reassoc", "nsz"})
@@ -48,11 +48,11 @@ def fma_peak(dtype="float32", rounds=ROUNDS, seconds=0.005):
         program = Program(HOST, dtype)  # c = b[0] + a.T @ b[1:]
         program.add(f"tiles_{rows}x{lines}", C=C, A=A.T, B=B[1:, :], C0=B[:1, :].broadcast(rows), tiles=1)
         operations = Code([program], library(dtype)).operations
-        _repeat(operations, 1)
+        repeat(operations, 1)
         if not np.allclose(c, b[0] + a.T @ b[1:], rtol=1e-4):
             raise ArithmeticError(f"the tile of {rows} rows and {lines} lines is wrong")
-        calls = max(1, int(seconds / least_seconds(lambda: _repeat(operations, 100), 3, 0) * 100))  # noqa: B023
-        least = least_seconds(lambda: _repeat(operations, calls), rounds, 0)  # noqa: B023
+        calls = max(1, int(seconds / least_seconds(lambda: repeat(operations, 100), 3, 0) * 100))  # noqa: B023
+        least = least_seconds(lambda: repeat(operations, calls), rounds, 0)  # noqa: B023
         best = max(best, 2 * k * rows * columns * calls / least / 1e9)
     return best
 
