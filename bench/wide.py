@@ -1,10 +1,10 @@
 """Which limit the products of wide layers meet on this CPU: tiles of several shapes, their operands in several places.
 
 Two products of 512-512-512-10 in batches of 256, on one thread: the forward one, C (256, 512) = A (256, 512) @ B, and
-the gradient's, C (512, 512) = A.T @ B, whose sums are 256 long. Each line has its operands in another place, a column
-for each shape of tile, rows x lines of 64 bytes. A figure is the fraction of the multiply-add peak, which is the best of
-all tiles with everything in the L1 cache: the median of the rounds, in turn. What a line loses to one above it says
-where the time goes:
+the gradient's, C (512, 512) = A.T @ B, whose sums are 256 long. Each line has its operands in another place; there is a
+column for each shape of tile, rows x lines of 64 bytes. A figure is the fraction of the multiply-add peak, which is
+that of the best tile with everything in the L1 cache: the median of the rounds, in turn. What a line loses to one above
+it says where the time goes:
 
 - "in L1": the tile itself. Below 1 its multiply-adds wait for loads or for each other.
 - "C of the whole product": the first loads and the last stores of each tile.
@@ -15,11 +15,12 @@ where the time goes:
 - "A packed": each tile's rows of A side by side, step by step of k.
 - "huge pages": the same memory in pages of 2 MiB.
 
-Below, the engine's own product, and NumPy's and PyTorch's (MKL) where they are installed. Those of other packages take
-what they need to pack operands.
+Below each table stand the engine's own product, and those of NumPy and PyTorch (MKL) where they are installed, which
+pack operands themselves. The last lines are whole fits of wide networks, SGD, shuffling and gathering included.
 """
 
 import contextlib
+import functools
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+import fastnn
 from fastnn.kernels.cpu.target import HOST
 from fastnn.kernels.programs.matmul import matmul, matmul_tn
 from fastnn.kernels.programs.program import Code, Program
@@ -34,16 +36,22 @@ from fastnn.kernels.vector import tile
 from fastnn.kernels.vector.library import functions, library
 from fastnn.kernels.vector.matrix import LINE_BYTES, Matrix
 
+from .cases import LEARNING_RATE, Case, data
 from .machine import print_host
 from .roofline import L1_BYTES, fma_peak, repeat
 from .timing import in_turn, medians, repeats, seconds
 
 ROUNDS, OPTIONS = 15, {}
-DTYPE, ITEMSIZE, ACCUMULATORS = np.float32, 4, 28  # the most accumulators beside B's vectors and one of A
+DTYPE, ITEMSIZE, LEAST_ACCUMULATORS = np.float32, 4, 8
 LANES = LINE_BYTES // ITEMSIZE
 ROW_BYTES, HUGE_PAGE = 2112, 2**21
 TURN_SECONDS, QUICK_SECONDS = 0.005, 1e-4
-SHAPES = (12, 1), (14, 1), (28, 1), (6, 2), (8, 2), (14, 2), (4, 3), (8, 3), (9, 3)
+SHAPES = (4, 1), (5, 1), (6, 1), (12, 1), (14, 1), (28, 1), (2, 2), (6, 2), (8, 2), (14, 2), (4, 3), (8, 3), (9, 3)
+NETWORKS = (
+    Case((512, 512, 512, 10), 256, 5120),
+    Case((1024, 1024, 10), 256, 5120),
+    Case((784, 128, 64, 10), 128, 25_600),
+)
 PRODUCTS = {"forward": (256, 512, 512), "gradient": (512, 256, 512)}  # m, k, n
 
 
@@ -77,22 +85,28 @@ PLACES = {
 
 
 class Memory:
-    """Zeroed memory in pages of 4 KiB, or huge ones where the system gives some."""
+    """Matrices of random numbers in pages of 4 KiB, or in huge ones where the system gives some."""
 
     def __init__(self, huge: bool):
-        self._advice, self._parts = (mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE), []
+        self._advice, self._parts = (mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE), {}
 
-    def matrix(self, rows: int, cols: int, row_bytes: int) -> Matrix:
-        """A matrix of random numbers, which begins with a page."""
-        size = -(-max(1, rows * row_bytes) // HUGE_PAGE) * HUGE_PAGE
-        part = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(OSError):  # a kernel without huge pages
-            part.madvise(self._advice)
-        array = np.frombuffer(part, DTYPE)
-        array[:] = np.random.default_rng(0).random(array.size, DTYPE) / 1000
-        address = -(-array.ctypes.data // HUGE_PAGE) * HUGE_PAGE
-        self._parts.append(array)
-        return Matrix.row_major(address, rows, cols, row_bytes, "float32")
+    def matrix(self, name: str, rows: int, cols: int, row_bytes: int) -> Matrix:
+        """A matrix at the beginning of the 2 MiB that have this name."""
+        if name not in self._parts:
+            part = mmap.mmap(-1, 2 * HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            with contextlib.suppress(OSError):  # a kernel without huge pages
+                part.madvise(self._advice)
+            array = np.frombuffer(part, DTYPE)
+            array[:] = np.random.default_rng(0).random(array.size, DTYPE) / 1000
+            self._parts[name] = array
+        address = -(-self._parts[name].ctypes.data // HUGE_PAGE) * HUGE_PAGE
+        return Matrix.row_major(address, rows, cols, row_bytes, "float32", name)
+
+
+@functools.cache
+def memory_of(huge: bool) -> Memory:
+    """The memory of all products."""
+    return Memory(huge)
 
 
 def has_huge_pages() -> bool:
@@ -111,9 +125,12 @@ def tile_name(rows: int, lines: int) -> str:
 
 
 def shapes() -> list[tuple[int, int]]:
-    """The tiles whose accumulators, vectors of B and one of A fit the registers of this CPU."""
-    per_line = HOST.vectors_per_line
-    return [(rows, lines) for rows, lines in SHAPES if (rows + 1) * lines * per_line + 1 <= HOST.registers]
+    """The tiles of 8 accumulators or more, which fit the registers of this CPU beside vectors of B and one of A."""
+    per_line, found = HOST.vectors_per_line, []
+    for rows, lines in SHAPES:
+        if rows * lines * per_line >= LEAST_ACCUMULATORS and (rows + 1) * lines * per_line + 1 <= HOST.registers:
+            found.append((rows, lines))
+    return found
 
 
 class Product:
@@ -124,15 +141,16 @@ class Product:
         width, transposed = lines * LANES, product == "gradient"
         if place.b == "L1":
             k = min(k, L1_BYTES // ((rows + width) * ITEMSIZE))
-        self.memory, self.program = Memory(place.huge), Program(HOST, "float32")
+        memory, self.program = memory_of(place.huge), Program(HOST, "float32")
         down, across, panel = m // rows, n // width, width * ITEMSIZE
-        c = self.memory.matrix(m, n, ROW_BYTES)
-        b = self.memory.matrix(k, n, ROW_BYTES)
+        c = memory.matrix("C", m, n, ROW_BYTES)
+        b = memory.matrix("B", k, n, ROW_BYTES)
         if place.b != "rows":  # a panel behind the other; in L1 it is one for all
-            panels = self.memory.matrix(k * across, width, panel)
-        a = self.memory.matrix(k, m, ROW_BYTES).T if transposed else self.memory.matrix(m, k, ROW_BYTES)
+            panels = memory.matrix("panels", k * across, width, panel)
+        a = memory.matrix("A", *((k, m) if transposed else (m, k)), ROW_BYTES)
+        a = a.T if transposed else a
         if place.a != "rows":  # a tile behind the other
-            tiles = self.memory.matrix(k * down, rows, rows * ITEMSIZE)
+            tiles = memory.matrix("tiles", k * down, rows, rows * ITEMSIZE)
         self.multiply_adds = 0
         for j in range(across):
             for first in range(0, k, place.cut or k):
@@ -155,22 +173,20 @@ class Product:
 
     def turn(self) -> Callable[[], None]:
         """A function that computes it once."""
-        operations, memory = Code([self.program], library("float32")).operations, self.memory
-        return lambda: (repeat(operations, 1), memory)[0]
+        return functools.partial(repeat, Code([self.program], library("float32")).operations, 1)
 
 
 def engine(product: str) -> Callable[[], None]:
     """The product as the engine computes it, its packing included."""
-    (m, k, n), memory, program = PRODUCTS[product], Memory(False), Program(HOST, "float32")
-    c, b = memory.matrix(m, n, ROW_BYTES), memory.matrix(k, n, ROW_BYTES)
-    zeros = Matrix.row_major(memory.matrix(1, n, ROW_BYTES).address, 1, n, ROW_BYTES, "float32")
+    (m, k, n), memory, program = PRODUCTS[product], memory_of(False), Program(HOST, "float32")
+    c, b = memory.matrix("C", m, n, ROW_BYTES), memory.matrix("B", k, n, ROW_BYTES)
     if product == "forward":
-        matmul(program, c, memory.matrix(m, k, ROW_BYTES), b, c)
+        matmul(program, c, memory.matrix("A", m, k, ROW_BYTES), b, c)
     else:
-        buffer = memory.matrix(k, HOST.buffer_lines * LANES, HOST.buffer_lines * LINE_BYTES)
-        matmul_tn(program, c, memory.matrix(k, m, ROW_BYTES), b, c, pack_buffer=buffer, zeros=zeros)
-    operations = Code([program], library("float32")).operations
-    return lambda: (repeat(operations, 1), memory)[0]
+        buffer = memory.matrix("buffer", k, HOST.buffer_lines * LANES, HOST.buffer_lines * LINE_BYTES)
+        zeros = memory.matrix("zeros", 1, n, ROW_BYTES)
+        matmul_tn(program, c, memory.matrix("A", k, m, ROW_BYTES), b, c, pack_buffer=buffer, zeros=zeros)
+    return functools.partial(repeat, Code([program], library("float32")).operations, 1)
 
 
 def others(product: str) -> dict[str, Callable[[], object]]:
@@ -233,10 +249,23 @@ def print_product(product, rounds, total):
         print(f"{name:36}{found[name, None] / best:7.2f}", flush=True)
 
 
+def print_training(rounds, quick):
+    """Each network's fraction of the peak in a fit of an epoch on one thread."""
+    turns = {}
+    for case in (case.cut(2 * case.batch_size) if quick else case for case in NETWORKS):
+        model, (X, y) = fastnn.Model(case.sizes, rng=0), data(case)
+        options = {"batch_size": case.batch_size, "optimizer": fastnn.SGD(LEARNING_RATE), "threads": 1}
+        fit = functools.partial(model.fit, X, y, epochs=1, **options)
+        turns[case.name] = fit, case.n_samples * case.flops // 2
+    print("\ntraining, fractions of the peak")
+    for name, fraction in fractions(turns, fma_peak(rounds=min(rounds, 10)), rounds, 0).items():
+        print(f"{name:36}{fraction:7.2f}")
+
+
 def run(options):
-    """Print a table for each product."""
+    """Print a table for each product, and what whole fits reach."""
     print_host()
-    total = QUICK_SECONDS if options.quick else TURN_SECONDS
     with one_thread():
         for product in PRODUCTS:
-            print_product(product, options.rounds, total)
+            print_product(product, options.rounds, QUICK_SECONDS if options.quick else TURN_SECONDS)
+        print_training(options.rounds, options.quick)
