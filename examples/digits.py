@@ -26,7 +26,13 @@ from fastnn.plots import plot_images
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.baseline_numpy import NumpyMLP
 
-SIZES, BATCH_SIZE, LEARNING_RATE = (64, 30, 10), 10, 3.0
+SIZES, EPOCHS, BATCH_SIZE, LEARNING_RATE = (64, 30, 10), 30, 10, 3.0
+
+
+def split():
+    """(training, validation, test): the digits, each as (X, y)."""
+    X, y = fastnn.load_digits()
+    return [(X[part], y[part]) for part in (slice(1400), slice(1400, 1597), slice(1597, None))]
 
 
 def train(training, validation, epochs):
@@ -98,11 +104,10 @@ def save(model, history, X_test, y_test, directory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out"), help="where the files go (default: out)")
-    parser.add_argument("--epochs", type=int, default=30, help="default: 30")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default: {EPOCHS}")
     arguments = parser.parse_args()
 
-    X, y = fastnn.load_digits()
-    training, validation, test = ((X[part], y[part]) for part in (slice(1400), slice(1400, 1597), slice(1597, None)))
+    training, validation, test = split()
     print(f"{'-'.join(map(str, SIZES))} sigmoid network, batches of {BATCH_SIZE}, learning rate {LEARNING_RATE:g}")
     print("The first run on a machine compiles the kernels, which takes a second or two.", flush=True)
     model, rows = train(training, validation, arguments.epochs)

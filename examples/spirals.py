@@ -12,6 +12,8 @@ import numpy as np
 
 import fastnn
 
+EPOCHS = 400
+
 
 def spirals(n, rng):
     """(X (2n, 2), y (2n,)): n points of each spiral."""
@@ -19,6 +21,15 @@ def spirals(n, rng):
     one = np.stack([np.cos(angle), np.sin(angle)], axis=1) * angle[:, None] / (3 * np.pi)
     X = np.concatenate([one, -one]) + rng.normal(0, 0.01, (2 * n, 2))
     return X, np.repeat([0, 1], n)
+
+
+def train(X, y, callbacks=()):
+    """The trained model; its history says how it went."""
+    layers = [2, fastnn.Dense(32, "tanh"), fastnn.Dense(32, "tanh"), 1]
+    model = fastnn.Model(layers, loss="cross_entropy", init="glorot_normal", rng=0)
+    rate = fastnn.OneCycle(0.02, EPOCHS * 32)
+    model.fit(X, y, epochs=EPOCHS, batch_size=32, optimizer=fastnn.Adam(rate), callbacks=callbacks)
+    return model
 
 
 def draw(model, X, y, path):
@@ -40,11 +51,9 @@ def main():
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     (X, y), (X_test, y_test) = spirals(500, rng), spirals(500, rng)
-    layers = [2, fastnn.Dense(32, "tanh"), fastnn.Dense(32, "tanh"), 1]
-    model = fastnn.Model(layers, loss="cross_entropy", init="glorot_normal", rng=0)
     start = time.perf_counter()
-    history = model.fit(X, y, epochs=400, batch_size=32, optimizer=fastnn.Adam(fastnn.OneCycle(0.02, 400 * 32)))
-    print(f"training time: {time.perf_counter() - start:.3f} s, loss {history.loss[-1]:.4f}")
+    model = train(X, y)
+    print(f"training time: {time.perf_counter() - start:.3f} s, loss {model.history.loss[-1]:.4f}")
     print(f"test accuracy: {model.evaluate(X_test, y_test)['accuracy']:.4f}")
     if arguments.out:
         draw(model, X, y, arguments.out)
