@@ -54,15 +54,7 @@ def numpy_ratio(result):
 
 def figures(results):
     """The table in Markdown, with the faster of NumPy's two sides."""
-    head = [
-        "network, batch",
-        "fastnn, samples/s",
-        "of the one-core peak",
-        "NumPy, samples/s",
-        "ratio",
-        "Numba",
-        "ratio",
-    ]
+    head = "network, batch", "fastnn, samples/s", "of the one-core peak", "NumPy, samples/s", "ratio"
     rows = []
     for result in results:
         here, peak = rates(result), f"{result['fraction_of_peak']:.0%}"

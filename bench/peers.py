@@ -5,6 +5,7 @@ Everything is measured as in `baselines`. `python -m bench readme` writes the ta
 
 import json
 import sys
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,8 +85,9 @@ def all_rows(content):
             lines = table(head(columns, kind), [row(result, columns) for result in results])
             parts += [f"{kind.capitalize()}, {threads} thread{'s' * (threads != '1')}:", lines]
     host = content["machine"]
-    versions = ", ".join(f"{name} {host[name]}" for name in host if name not in ("cpu", "cpus", "system"))
-    return "\n\n".join([*parts, f"{host['system']}, {versions}."])
+    versions = [f"{name} {host[name]}" for name in host if name not in ("cpu", "cpus", "system", "python")]
+    software = f"{host['system']}, Python {host['python']}, {', '.join(versions)}."
+    return "\n\n".join([*parts, textwrap.fill(software, 118, break_on_hyphens=False)])
 
 
 def short(content):
@@ -110,7 +112,8 @@ def speed(content):
     words = ["layers, batch", *(LABELS[side].replace("torch", "PyTorch") for side in columns), "beside the best other"]
     return (
         "![Samples a second in training: fastnn and other packages](docs/images/peers.svg)\n\n"
-        "Training with one thread, thousands of samples a second:\n\n"
+        "Training with one thread, thousands of samples a second. 784-30-10 b10 has 784 inputs, 30 hidden neurons, 10 "
+        "outputs and\nbatches of 10 samples:\n\n"
         f"{table(words, lines)}"
     )
 
