@@ -30,13 +30,14 @@ QUESTIONS = {
     "fann": "What is left of the error in saturated wrong outputs, on FANN's data sets?",
     "wide": "Which limit do the products of wide layers meet on this CPU?",
     "roofline": "What can one core of this machine do?",
+    "readme": "What do the tables of README.md and docs/ say today, and which of them are old?",
 }
 USAGE = """usage: python -m bench [QUESTION] [OPTION ...]
 
 {}
 
-Without a question it is `baselines`. All take --rounds, --quick and --isa; `python -m bench QUESTION --help` shows the
-other options.
+Without a question it is `baselines`. All take --quick and --isa, and all but `readme` --rounds; `python -m bench
+QUESTION --help` shows the other options.
 """.format("\n".join(f"    {name:14}{sentence}" for name, sentence in QUESTIONS.items()))
 
 
@@ -46,7 +47,8 @@ def _parser(question, module):
     parser = argparse.ArgumentParser(
         f"python -m bench {question}", description=module.__doc__, formatter_class=formatter
     )
-    parser.add_argument("--rounds", type=count, default=module.ROUNDS, help="rounds in turn (default %(default)s)")
+    if module.ROUNDS:
+        parser.add_argument("--rounds", type=count, default=module.ROUNDS, help="rounds in turn (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="little of everything: shows that it works")
     parser.add_argument("--isa", choices=ISAS, help="the largest instruction set of all packages")
     for name, settings in module.OPTIONS.items():

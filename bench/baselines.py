@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 from . import cases
-from .children import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, measure, numpy_sides
+from .children import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, measure, numpy_sides, rates
 from .machine import print_host
+from .markdown import table
 
 ROUNDS = 5
 OPTIONS = {
@@ -40,8 +41,40 @@ def row(result):
     )
 
 
+def peaks(results):
+    """The one-core peak in words."""
+    found = [peak for result in results for peak in result["peak_gflops"]]
+    return f"one-core peak: {min(found):.1f} to {max(found):.1f} GFLOP/s"
+
+
+def numpy_ratio(result):
+    """How many times as long the faster of NumPy's two sides takes."""
+    return min(result["ratio"][side] for side in ("numpy", AVX512) if side in result["ratio"])
+
+
+def figures(results):
+    """The table in Markdown, with the faster of NumPy's two sides."""
+    head = "network, batch", "fastnn, samples/s", "of the one-core peak", "NumPy, samples/s", "ratio"
+    rows = []
+    for result in results:
+        here, peak = rates(result), f"{result['fraction_of_peak']:.0%}"
+        cells = f"{here['fastnn']:,.0f}", peak, f"{here['numpy']:,.0f}", f"{numpy_ratio(result):.2f}"
+        rows.append([result["name"], *cells])
+    return f"{table(head, rows)}\n\nThe {peaks(results)}. A ratio is the median of the rounds' ratios."
+
+
+def plain(results):
+    """How many times as long as fastnn the plain trainers take, where NumPy loses most first."""
+    ordered = sorted(results, key=numpy_ratio, reverse=True)
+    rows = [[each["name"], f"{numpy_ratio(each):.1f}", f"{each['ratio']['numba']:.1f}"] for each in ordered]
+    return table(["network, batch", "NumPy", "Numba"], rows)
+
+
+FIGURES = {"baselines": figures, "plain": plain}
+
+
 def run(options):
-    """Print the table; write all that was measured, where there is a file to write to."""
+    """Print the table; write all that was measured, where there is a file to write to. The results of all cases."""
     samples, seconds = (QUICK_SAMPLES, QUICK_SECONDS) if options.quick else (sys.maxsize, ROUND_SECONDS)
     host = print_host()
     print(f"threads: {options.threads}, rounds: {options.rounds}; /s is samples a second, peak that of one core\n")
@@ -50,8 +83,8 @@ def run(options):
     for case in cases.chosen(options.case):
         results.append(measure(case.cut(samples), sides, options.threads, options.rounds, seconds))
         print(row(results[-1]), flush=True)
-    peaks = [peak for result in results for peak in result["peak_gflops"]]
-    print(f"\none-core peak: {min(peaks):.1f} to {max(peaks):.1f} GFLOP/s; BLAS: {results[-1]['blas']}")
+    print(f"\n{peaks(results)}; BLAS: {results[-1]['blas']}")
     if options.json:
         content = {"machine": host, "threads": options.threads, "rounds": options.rounds, "cases": results}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
+    return results

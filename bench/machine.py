@@ -1,6 +1,7 @@
 """The machine that is measured: what figures depend on, which of its CPUs are used, and with which instructions."""
 
 import contextlib
+import hashlib
 import os
 import platform
 from importlib.metadata import version
@@ -19,6 +20,8 @@ ISAS = {
         "ATEN_CPU_CAPABILITY": "avx2",
     }
 }
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+KERNELS = Path(__file__).parent.parent / "kernels"
 
 
 def isa():
@@ -61,6 +64,22 @@ def cpu_info():
         return {}
     pairs = (line.split(":", 1) for line in reversed(lines) if ":" in line)
     return {key.strip(): value.strip() for key, value in pairs}
+
+
+def cpu():
+    """The CPU, the vectors it has, and how many there are, in words."""
+    flags = cpu_info().get("flags", "").split()
+    vectors = next((f" with {name}" for flag, name in VECTORS.items() if flag in flags), "")
+    model = cpu_info().get("model name") or platform.processor() or platform.machine()
+    return f"{model}{vectors}, {os.cpu_count()} CPUs"
+
+
+def kernels_hash(folder=KERNELS):
+    """The first 8 digits of a hash of the kernels' sources, the same on every machine."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:8]
 
 
 def load():

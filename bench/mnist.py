@@ -2,7 +2,7 @@
 
 DIR holds MNIST's IDX files. Both train 784-64-10, relu, softmax, Adam with one cycle of the rate up to 0.01, for two
 epochs in batches of 64, from uint8 images in memory, in turn. The first turn of each, which compiles, is shown apart.
-The figure is the median of the others. Run it under `taskset -c 0` for one thread.
+The figure is the median of the others. Both use as many threads as they choose; `taskset -c 0` makes that one.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import numpy as np
 import fastnn
 
 from .machine import print_host
+from .markdown import table
 from .sides import jax_recipe
 from .timing import in_turn
 
@@ -74,11 +75,23 @@ def images(folder, quick):
     return [each[:1000] for each in sets] if quick else sets
 
 
+def figures(found):
+    """The table in Markdown, of what `compare` gives."""
+    rows = []
+    for name, runs in found.items():
+        (first, _), (seconds, accuracies) = runs[0], runs[1:].T
+        shown = f"{min(accuracies):.2%} to {max(accuracies):.2%}"
+        rows.append([name, f"{np.median(seconds):.2f} s", f"{first:.2f} s", shown])
+    return table(["package", "training, 2 epochs", "the first time, with compiling", "accuracy on the test set"], rows)
+
+
+FIGURES = {"mnist": figures}
+
+
 def run(options):
-    """Print the time and the accuracy of each package."""
+    """Print the time and the accuracy of each package; what `compare` gives."""
     sets = images(options.folder, options.quick)
     print_host()
-    for name, runs in compare(sets, options.rounds).items():
-        (first, _), (seconds, accuracies) = runs[0], runs[1:].T
-        shown = f"accuracy {min(accuracies):.4f} to {max(accuracies):.4f}"
-        print(f"{name}: {np.median(seconds):.3f} s, {shown}; the first time {first:.2f} s")
+    found = compare(sets, options.rounds)
+    print(figures(found))
+    return found

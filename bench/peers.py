@@ -1,7 +1,6 @@
-"""How fast fastnn trains and predicts beside other packages, and what README.md and docs/ show of it.
+"""How fast fastnn trains and predicts beside other packages.
 
-Everything is measured as in `baselines`. What is complete goes into the checkout: docs/peers.json,
-docs/images/peers.svg and the tables of README.md.
+Everything is measured as in `baselines`. `python -m bench readme` writes the tables and the picture of the pages.
 """
 
 import json
@@ -11,27 +10,34 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import cases, predictors, sides
-from .children import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, measure, numpy_sides
+from .children import AVX512, QUICK_SAMPLES, QUICK_SECONDS, ROUND_SECONDS, measure, numpy_sides, rates
 from .machine import print_host
+from .markdown import bold_best, line, table
 from .sides import LABELS
 
 ROUNDS = 5
 OPTIONS = {
     "--case": cases.case_option(cases.CASES, cases.PREDICTED),
     "--threads": {"type": cases.count, "help": "threads of every side (default 1, then 2)"},
-    "--out": {"type": Path, "metavar": "DIR", "help": "write there, not into docs/ and README.md"},
+    "--json": {"type": Path, "metavar": "FILE", "help": "write all that was measured"},
 }
-ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- peers:begin -->\n", "<!-- peers:end -->"
-COLORS = ("#d1495b", "#30638e", "#7fb7be", "#00798c", "#b8a13a", "#8d8d8d")
 PACKAGES = ("jax", "jaxlib", "torch", "onnxruntime", "onnx", "scikit-learn")
-NOTE = (
-    "Float32; training is SGD, sigmoid, quadratic cost. Peers train on batches made ahead, fastnn and NumPy shuffle "
-    "and gather. Each peer runs in the fastest of the ways that `bench/sides.py` and `bench/predictors.py` try; NumPy "
-    "is the faster of its OpenBLAS as installed and told to use AVX-512. scikit-learn's last layer is linear in "
-    "training; the weights of all others, and all outputs, are compared. Medians of rounds in turn, each side in its "
-    "own process."
+# Of the short table and the picture: small networks first. The two widest are those where there is least to win.
+SHORT = (
+    "4-24-24-3 b16",
+    "64-32-10 b1",
+    "64-32-10 b32",
+    "784-30-10 b10",
+    "784-128-64-10 b128",
+    "512-512-512-10 b256",
 )
+COLORS = {
+    "fastnn": "#c8323c",
+    "jax": "#2b5d8c",
+    "torch": "#6fa8c9",
+    "sklearn": "#9a9a9a",
+    "numpy": "#cfcfcf",
+}
 
 
 def available(registry):
@@ -46,14 +52,6 @@ def available(registry):
     return found
 
 
-def rates(result):
-    """Samples a second by column; NumPy's is the better of its two."""
-    found = dict(result["samples_per_second"])
-    if AVX512 in found:
-        found["numpy"] = max(found["numpy"], found.pop(AVX512))
-    return found
-
-
 def best(result):
     """How many times as fast as the best peer fastnn is, and which that is."""
     side = min(result["ratio"], key=result["ratio"].get)
@@ -61,17 +59,16 @@ def best(result):
 
 
 def row(result, columns):
-    """A line of a table: samples a second, or the microseconds of a call with one row."""
+    """The cells of a line: samples a second, or the microseconds of a call with one row."""
     one = result["name"].endswith(", 1 row")
     cells = [f"{1e6 / rate:,.1f} us" if one else f"{rate:,.0f}" for rate in map(rates(result).get, columns)]
-    return f"| {' | '.join([result['name'], *cells, best(result)])} |"
+    return [result["name"], *cells, best(result)]
 
 
-def header(columns, kind):
-    """The first two lines of a table."""
+def head(columns, kind):
+    """The words above a table."""
     unit = {"training": "samples/s", "inference": "rows/s, or time of a call"}[kind]
-    names = [unit, *(LABELS[side] for side in columns), "ratio to the best"]
-    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    return [unit, *(LABELS[side] for side in columns), "ratio to the best"]
 
 
 def columns_of(results):
@@ -79,48 +76,72 @@ def columns_of(results):
     return [side for side in LABELS if side in results[0]["samples_per_second"]]
 
 
-def text(content):
-    """What README.md has between its markers: the tables and where they come from."""
+def all_rows(content):
+    """Every table, and the versions of the packages."""
     parts = []
     for kind in ("training", "inference"):
         for threads, results in content[kind].items():
             columns = columns_of(results)
-            lines = [header(columns, kind), *(row(result, columns) for result in results)]
-            parts += [f"{kind.capitalize()}, {threads} thread{'s' * (threads != '1')}:", "\n".join(lines)]
-    host = dict(content["machine"])
-    cpu, cpus, system, python = (host.pop(key) for key in ("cpu", "cpus", "system", "python"))
-    versions = ", ".join(f"{name} {number}" for name, number in host.items())
-    command = f"`python -m bench peers --rounds {content['rounds']}`".replace(" ", "\N{NO-BREAK SPACE}")
-    where = f"{cpu} ({cpus} CPUs), {system}, Python {python}, {versions}; {command}."
-    notes = (textwrap.fill(note, 118, break_on_hyphens=False) for note in (NOTE, where))
-    return "\n\n".join([*parts, *notes]).replace("\N{NO-BREAK SPACE}", " ") + "\n"
+            lines = table(head(columns, kind), [row(result, columns) for result in results])
+            parts += [f"{kind.capitalize()}, {threads} thread{'s' * (threads != '1')}:", lines]
+    host = content["machine"]
+    versions = [f"{name} {host[name]}" for name in host if name not in ("cpu", "cpus", "system", "python")]
+    software = f"{host['system']}, Python {host['python']}, {', '.join(versions)}."
+    return "\n\n".join([*parts, textwrap.fill(software, 118, break_on_hyphens=False)])
 
 
-def replace_block(page, block):
-    """The page with another text between its markers."""
-    start = page.index(BEGIN) + len(BEGIN)
-    return page[:start] + block + page[page.index(END, start) :]
+def short(content):
+    """[(name, {side: samples/s}, ratio to the best)] of the cases in SHORT, PyTorch's two sides as one."""
+    found = {result["name"]: result for result in next(iter(content["training"].values()))}
+    rows = []
+    for name in [name for name in SHORT if name in found]:
+        of_case = rates(found[name])
+        of_case["torch"] = max((of_case[side] for side in ("torch", "torch-compile") if side in of_case), default=None)
+        rows.append((name, {side: of_case[side] for side in COLORS if of_case.get(side)}, best(found[name])))
+    return rows
 
 
-def draw(results, file):
-    """Samples a second of each side in each case, as bars on a logarithmic axis; the same bytes each time."""
+def speed(content):
+    """The table of README.md, in thousands of samples a second, and its picture."""
+    rows = short(content)
+    columns = list(rows[0][1])
+    lines = [
+        [name, *bold_best([f"{rates[side] / 1e3:,.0f}" for side in columns], list(rates.values())), ratio]
+        for name, rates, ratio in rows
+    ]
+    words = ["layers, batch", *(LABELS[side].replace("torch", "PyTorch") for side in columns), "beside the best other"]
+    return (
+        "![Samples a second in training: fastnn and other packages](docs/images/peers.svg)\n\n"
+        "Training with one thread, thousands of samples a second. 784-30-10 b10 has 784 inputs, 30 hidden neurons, 10 "
+        "outputs and\nbatches of 10 samples:\n\n"
+        f"{table(words, lines)}"
+    )
+
+
+def draw(content, file):
+    """Samples a second of each side in the cases of SHORT, as bars on a logarithmic axis; the same bytes each time."""
+    if not find_spec("matplotlib"):
+        print(f"{file}: skipped, matplotlib is not installed")
+        return
     import matplotlib
     from matplotlib.figure import Figure
 
-    columns = columns_of(results)
+    rows = short(content)
+    columns = list(rows[0][1])
     height = 0.8 / len(columns)
-    with matplotlib.rc_context({"svg.hashsalt": "fastnn", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(8, 0.6 * len(results) + 1.2), layout="constrained")
+    with matplotlib.rc_context({"svg.hashsalt": "fastnn", "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(7.5, 0.62 * len(rows) + 0.9), layout="constrained", facecolor="white")
         ax = figure.subplots()
         for i, side in enumerate(columns):
-            places = [n + (i + 0.5) * height - 0.4 for n in range(len(results))]
-            values = [rates(result)[side] for result in results]
-            ax.barh(places, values, height, label=LABELS[side], color=COLORS[i % len(COLORS)])
-        lowest = min(value for result in results for value in rates(result).values())
-        ax.set(xscale="log", xlim=(lowest / 2, None), xlabel="samples a second in training")
-        ax.set_yticks(range(len(results)), [result["name"] for result in results])
-        ax.set_ylim(len(results) - 0.5, -0.5)
+            places = [n + (i + 0.5) * height - 0.4 for n in range(len(rows))]
+            label = LABELS[side].replace("torch", "PyTorch")
+            ax.barh(places, [rates[side] for _, rates, _ in rows], height * 0.92, label=label, color=COLORS[side])
+        lowest = min(rate for _, rates, _ in rows for rate in rates.values())
+        ax.set(xscale="log", xlim=(lowest / 2, None), xlabel="samples a second in training, one thread")
+        ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
+        ax.minorticks_off()
         ax.grid(axis="x", color="#dddddd", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right", "left"]].set_visible(False)
@@ -128,36 +149,24 @@ def draw(results, file):
         figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def write(content, target):
-    """peers.json, peers.svg and the tables: into docs/ and README.md of the checkout, or into another folder."""
-    folder = target / "docs" if target == ROOT else target
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "peers.json").write_text(json.dumps(content, indent=1) + "\n")
-    if not find_spec("matplotlib"):
-        print("peers.svg: skipped, matplotlib is not installed")
-    elif content["training"]:
-        draw(next(iter(content["training"].values())), (folder / "images" if target == ROOT else folder) / "peers.svg")
-    if target == ROOT:
-        page = ROOT / "README.md"
-        page.write_text(replace_block(page.read_text(encoding="utf-8"), text(content)), encoding="utf-8")
-    else:
-        (folder / "peers.md").write_text(text(content), encoding="utf-8")
+FIGURES = {"peers": all_rows, "speed": speed}
+PICTURES = {"speed": ("docs/images/peers.svg", draw)}
 
 
 def run(options):
-    """Measure all cases with each number of threads; print as it goes, then write where there is a target."""
+    """Measure all cases with each number of threads, and print as it goes; all that was measured."""
     samples, seconds = (QUICK_SAMPLES, QUICK_SECONDS) if options.quick else (sys.maxsize, ROUND_SECONDS)
     host = print_host([name for name in PACKAGES if find_spec(name.replace("scikit-learn", "sklearn"))])
     content = {"machine": host, "rounds": options.rounds, "training": {}, "inference": {}}
-    for kind, registry, table in (("training", sides, cases.CASES), ("inference", predictors, cases.PREDICTED)):
-        names, chosen = available(registry.SIDES), cases.chosen(options.case, table)
+    for kind, registry, every in (("training", sides, cases.CASES), ("inference", predictors, cases.PREDICTED)):
+        names, chosen = available(registry.SIDES), cases.chosen(options.case, every)
         for threads in ([options.threads] if options.threads else [1, 2]) if chosen else []:
             results = content[kind][str(threads)] = []
             columns = [side for side in names if side != AVX512]
-            print(f"\n{kind}, threads: {threads}\n{header(columns, kind)}", flush=True)
+            print(f"\n{kind}, threads: {threads}\n{table(head(columns, kind))}", flush=True)
             for case in chosen:
                 results.append(measure(case.cut(samples), names, threads, options.rounds, seconds))
-                print(row(results[-1], columns), flush=True)
-    complete = not (options.quick or options.case)
-    if target := options.out or (ROOT if complete else None):
-        write(content, target)
+                print(line(row(results[-1], columns)), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    return content

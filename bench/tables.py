@@ -6,7 +6,8 @@ and predict, each the mean over the folds; below them is the mean rank over the 
 other method: the difference of the scores in the mean, and how many standard errors of the paired difference that is.
 
 Half of the sets are for tuning; the others are held out, for figures that nothing was chosen by. All of it takes hours
-with RealMLP: `--keep` writes what is measured into a file, from which a later run takes it.
+with RealMLP: `--keep` writes what is measured into a file, from which a later run takes it. Where pytabkit is not
+installed, RealMLP's figures are those of bench/realmlp.json: RealMLP has nothing of fastnn, so they stay true.
 """
 
 import json
@@ -23,7 +24,9 @@ from fastnn import TabularClassifier, TabularRegressor
 
 from . import tables_methods
 from .machine import environment, load, print_host
-from .tables_data import CLASSES, HALVES, TABLES, half_of, tables
+from .markdown import bold_best
+from .markdown import table as markdown
+from .tables_data import CLASSES, HALVES, TABLES, half_of, kind_of, tables
 from .timing import seconds
 
 ROUNDS = 1
@@ -36,8 +39,16 @@ METHODS = {
     "realmlp": tables_methods.realmlp,
 }
 PACKAGES = {"realmlp": "pytabkit"}
+MEASURED = {"realmlp": pathlib.Path(__file__).with_name("realmlp.json")}  # where the package is not installed
+NAMES = {
+    "fastnn": "fastnn",
+    "linear": "linear",
+    "boosting": "gradient boosting",
+    "sklearn-mlp": "scikit-learn's MLP",
+    "realmlp": "RealMLP",
+}
 SPEED_ROWS, SPEED_COLUMNS = 20_000, 20
-FIGURES = "score", "loss", "seconds"
+FIGURES_OF_A_FOLD = "score", "loss", "seconds"
 OPTIONS = {
     "--half": {"choices": (*HALVES, "all"), "default": HALVES[0], "help": "which sets (default %(default)s)"},
     "--set": {"nargs": "+", "choices": [table.name for table in TABLES], "metavar": "NAME", "help": "only these sets"},
@@ -84,9 +95,10 @@ def one_fold(method, kind, X, y, split, seed, clock=None):
 class Kept(dict):
     """{"set, method, round, fold": [score, loss, seconds]}, written into a file, if there is one, after each."""
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, measured=()):
         self.path = path and pathlib.Path(path)
-        super().__init__(json.loads(self.path.read_text()) if path and self.path.exists() else {})
+        super().__init__(measured)
+        self |= json.loads(self.path.read_text()) if path and self.path.exists() else {}
 
     def get_or_measure(self, key, measured):
         """The figures of a key, or those that measured() gives."""
@@ -153,16 +165,14 @@ def _row(label, cells):
 
 
 def print_figures(results, methods):
-    """Print a table for each figure, and its mean ranks, of {set: what `measure` gives}."""
-    for column, figure in enumerate(FIGURES):
+    """Print a table for each figure, and its mean ranks, of {set: (what `measure` gives, rows)}."""
+    for column, figure in enumerate(FIGURES_OF_A_FOLD):
         print()
         _row(figure, methods)
-        all_ranks = []
-        for name, found in results.items():
+        for name, (found, _) in results.items():
             values = np.array([found[method][:, column].mean() for method in methods])
-            all_ranks.append(ranks(values, figure == "score"))
             _row(name, [f"{value:.4f}" if figure != "seconds" else f"{value:.2f}" for value in values])
-        _row("mean rank", [f"{rank:.2f}" for rank in np.mean(all_ranks, axis=0)])
+        _row("mean rank", [f"{rank:.2f}" for rank in mean_ranks(results, methods, figure)])
 
 
 def print_differences(results, methods):
@@ -170,7 +180,7 @@ def print_differences(results, methods):
     first, *others = methods
     print()
     _row(f"{first} -", others)
-    for name, found in results.items():
+    for name, (found, _) in results.items():
         cells = []
         for other in others:
             mean, error = paired(found[first][:, 0], found[other][:, 0])
@@ -178,27 +188,85 @@ def print_differences(results, methods):
         _row(name, cells)
 
 
+def mean_ranks(results, methods, figure):
+    """The mean over the sets of the ranks (methods,) in a figure."""
+    column = FIGURES_OF_A_FOLD.index(figure)
+    means = [[found[method][:, column].mean() for method in methods] for found, _ in results.values()]
+    return np.mean([ranks(np.array(each), figure == "score") for each in means], axis=0)
+
+
+def by_set(measured):
+    """The table of scores in Markdown, of what `run` gives."""
+    results, methods = measured
+    rows = []
+    for name, (found, n) in results.items():
+        means = {method: found[method].mean(axis=0) for method in methods}
+        scored = [means[method][0] for method in methods]
+        cells = [f"{score:.3f}" if score > -10 else "below -10" for score in scored]
+        taken = ", ".join(f"{means[method][2]:{'.0f' if method == 'realmlp' else '.2f'}}" for method in methods)
+        rows.append([name, f"{n:,}", *bold_best(cells, np.round(scored, 3)), taken])
+    for figure in ("score", "loss"):
+        mean = [f"{rank:.2f}" for rank in mean_ranks(results, methods, figure)]
+        rows.append([f"mean rank, {figure}", "", *mean, ""])
+    names = [NAMES[method] for method in methods]
+    return markdown(["set", "rows", *names, "seconds of each"], rows)
+
+
+def accuracy(measured):
+    """A short table of it, a row for each method, the best first."""
+    results, methods = measured
+    n = len(results)
+    of_score, of_loss = (mean_ranks(results, methods, figure) for figure in ("score", "loss"))
+    rows = []
+    for i in np.argsort(of_score):
+        scored = {name: found[methods[i]][:, 0].mean() for name, (found, _) in results.items()}
+        classes = [scored[name] for name in results if kind_of(name) == CLASSES]
+        numbers = [scored[name] for name in results if kind_of(name) != CLASSES]
+        taken = sum(found[methods[i]][:, 2].mean() for found, _ in results.values())
+        figures = f"{of_score[i]:.2f}", f"{of_loss[i]:.2f}", f"{np.mean(classes):.3f}", f"{np.median(numbers):.3f}"
+        rows.append([NAMES[methods[i]], *figures, f"{taken:.1f}"])
+    head = [
+        "method",
+        "mean rank by accuracy or R2",
+        "by loss",
+        "mean accuracy",
+        "median R2",
+        f"seconds for all {n} sets",
+    ]
+    return markdown(head, rows)
+
+
+FIGURES = {"tables": by_set, "accuracy": accuracy}
+
+
 def run(options):
-    """Print the tables."""
+    """Print the tables; ({set: (what `measure` gives, its rows)}, the methods)."""
     print_host(["scikit-learn", *(["pytabkit"] if find_spec("pytabkit") else [])])
     if options.speed:
         print_speed(options.quick)
-        return
-    methods = [name for name in options.method if name not in PACKAGES or find_spec(PACKAGES[name])]
-    for name in sorted(set(options.method) - set(methods)):
-        print(f"{name}: skipped, {PACKAGES[name]} is not installed")
+        return None
+    absent = [name for name in options.method if name in PACKAGES and not find_spec(PACKAGES[name])]
+    methods, measured = list(options.method), {}
+    for name in absent:
+        if options.quick or options.rounds > 1:
+            print(f"{name}: skipped, {PACKAGES[name]} is not installed")
+            methods.remove(name)
+        else:
+            print(f"{name}: {PACKAGES[name]} is not installed, so the figures are those of {MEASURED[name].name}")
+            measured |= json.loads(MEASURED[name].read_text())
     half = None if options.set or options.half == "all" else options.half
     chosen = [table for table in tables(half) if not options.set or table.name in options.set]
     clock = time.process_time if options.cpu else None
-    results, kept = {}, Kept(options.keep)
+    results, kept = {}, Kept(options.keep, measured)
     with environment(OMP_NUM_THREADS="1"):
         for table in chosen:
             if find_spec(table.package) is None:
                 print(f"{table.name}: skipped, {table.package} is not installed")
                 continue
-            results[table.name] = measure(table, methods, options.rounds, options.quick, clock, kept)
             rows = len(table.load()[1])
+            results[table.name] = measure(table, methods, options.rounds, options.quick, clock, kept), rows
             print(f"{table.name}: {table.kind}, {half_of(table.name)}, {rows} rows, load {load():.1f}", flush=True)
     print_figures(results, methods)
     if len(methods) > 1:
         print_differences(results, methods)
+    return results, methods

@@ -111,6 +111,11 @@ TABLES = (
 )
 
 
+def kind_of(name):
+    """Whether the table with this name has classes or numbers as targets."""
+    return next(table.kind for table in TABLES if table.name == name)
+
+
 def half_of(name):
     """ "tuning" or "held-out": the half of the table with this name."""
     table = next(each for each in TABLES if each.name == name)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
 pd = pytest.importorskip("pandas", reason="pandas is not installed")
 
 from bench.__main__ import main  # noqa: E402
-from bench.tables import folds, paired, ranks, scores  # noqa: E402
+from bench.tables import MEASURED, folds, paired, ranks, scores  # noqa: E402
 from bench.tables_data import CLASSES, HALVES, NUMBERS, TABLES, half_of, tables  # noqa: E402
 
 
@@ -71,3 +72,15 @@ def test_figures_that_are_kept_are_not_measured_again(tmp_path, capsys):
 def test_the_speed_of_large_tables(capsys):
     main(["tables", "--quick", "--speed"])
     assert re.search(r"numbers( +\d+\.\d\d){2}\nclasses( +\d+\.\d\d){2}\n", capsys.readouterr().out)
+
+
+@pytest.mark.skipif(find_spec("pytabkit") is not None, reason="pytabkit is installed")
+def test_figures_of_a_package_that_is_not_installed(capsys):
+    """They are those of a file, which has each fold of each set."""
+    kept = json.loads(MEASURED["realmlp"].read_text())
+    assert kept.keys() == {f"{table.name}, realmlp, 0, {fold}" for table in TABLES for fold in range(5)}
+    main(["tables", "--set", "breast_cancer", "--method", "linear", "realmlp"])
+    mean = np.mean([kept[f"breast_cancer, realmlp, 0, {fold}"] for fold in range(5)], axis=0)
+    said = capsys.readouterr().out
+    assert "pytabkit is not installed, so the figures are those of realmlp.json" in said
+    assert re.search(rf"breast_cancer +0\.\d+ +{mean[0]:.4f}\n", said)
