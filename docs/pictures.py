@@ -10,38 +10,32 @@ import shutil
 import tempfile
 from pathlib import Path
 
-os.environ["SOURCE_DATE_EPOCH"] = "0"  # no date of today in the files
 import matplotlib
-
-matplotlib.use("Agg")
-matplotlib.rcParams.update({"svg.hashsalt": "fastnn", "svg.fonttype": "none", "savefig.dpi": 80})
 
 DOCS = Path(__file__).resolve().parent
 PAGES = sorted([*(DOCS / "learn").glob("*.md"), *(DOCS / "start").glob("*.md")])
 SAVED = re.compile(r'savefig\("([^"]+)"')
+STYLE = {"backend": "Agg", "svg.hashsalt": "fastnn", "svg.fonttype": "none", "savefig.dpi": 80}
 
 
-def source(page: Path) -> str:
-    """The python blocks of a page, one behind the other."""
-    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
-
-
-def main() -> None:
+def draw(page: Path, images: Path) -> None:
+    """Run a page's blocks and copy the pictures that they save; nothing where they save none."""
+    source = "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+    names = SAVED.findall(source)
+    if not names:
+        return
     start = Path.cwd()
-    for page in PAGES:
-        code = source(page)
-        names = SAVED.findall(code)
-        if not names:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            try:
-                exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
-                for name in names:
-                    shutil.copy(name, DOCS / "images" / name)
-            finally:
-                os.chdir(start)
+    os.environ["SOURCE_DATE_EPOCH"] = "0"  # the date in the files
+    with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context(STYLE):
+        os.chdir(folder)
+        try:
+            exec(compile(source, str(page), "exec"), {"__name__": "__main__"})
+            for name in names:
+                shutil.copy(name, images / name)
+        finally:
+            os.chdir(start)
 
 
 if __name__ == "__main__":
-    main()
+    for page in PAGES:
+        draw(page, DOCS / "images")
