@@ -1,6 +1,6 @@
 """The baseline in Numba: mini-batch SGD on sigmoid layers with the quadratic cost, as plain loops.
 
-Each function is a formula of docs/learn/mechanics.md, written element by element. `prange` shares the outer loop of a
+Each function is a formula of docs/learn, written element by element. `prange` shares the outer loop of a
 product among threads: samples in the passes, neurons in the update, so no two threads write the same element. The
 arrays are float32 and contiguous, and the innermost loop runs along a row, so that LLVM makes vector code of it.
 

@@ -8,6 +8,7 @@ import doctest
 import importlib.util
 import io
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +26,9 @@ from fastnn.kernels.vector.barriers import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MECHANICS = ROOT / "docs" / "learn" / "mechanics.md"
-MUST_HAVE_BLOCKS = [ROOT / "README.md", MECHANICS]
+CHAPTERS = [page for page in sorted((ROOT / "docs" / "learn").glob("*.md")) if page.stem not in ("index", "errors")]
+STARTS = sorted((ROOT / "docs" / "start").glob("*.md"))
+MUST_HAVE_BLOCKS = [ROOT / "README.md", *CHAPTERS, *STARTS]
 CHECKER_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 RAY = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")  # of its own
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -127,6 +129,15 @@ def execute(block: Block, names: dict) -> None:
         assert same_output(printed.getvalue(), block.output), f"printed:\n{printed.getvalue()}shown:\n{block.output}"
 
 
+def check_pictures(block: Block) -> None:
+    """A picture that a block saves is there and not empty. Its figure is closed."""
+    names = re.findall(r'savefig\("([^"]+)"', block.source)
+    for name in names:
+        assert Path(name).stat().st_size > 1000
+    if names:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 def with_marks(block: Block):
     """The case of a block: Ray takes seconds to start."""
     return pytest.param(block, marks=[pytest.mark.slow, RAY] if block.needs_ray else [])
@@ -141,6 +152,7 @@ def test_block(block, runs):
     for each in BLOCKS[block.page][run.done : block.index + 1]:  # more than one where this test was picked alone
         run.done += 1
         execute(each, run.names)
+        check_pictures(each)
 
 
 @pytest.mark.parametrize("block", [block for page in MUST_HAVE_BLOCKS for block in BLOCKS[page]], ids=str)
@@ -148,7 +160,7 @@ def test_block_checks_a_value(block):
     assert block.output or re.search(r"^\s*assert |^>>> ", block.source, re.M)
 
 
-@pytest.mark.parametrize("block", BLOCKS[MECHANICS], ids=str)
+@pytest.mark.parametrize("block", [block for page in (*CHAPTERS, *STARTS) for block in BLOCKS[page]], ids=str)
 def test_block_shows_its_output(block):
     assert block.output
 
