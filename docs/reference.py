@@ -167,7 +167,7 @@ def command(name, what, parser):
     """A command: its usage, and a table of its arguments and options."""
     found = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
     usage = f"fastnn {name} [OPTIONS]" + "".join(value(action) for action in found if not action.option_strings)
-    rows = ["| | |", "|---|---|"]
+    rows = ["| option | what |", "|---|---|"]
     for action in found:
         calls = [f"{option}{value(action)}" for option in action.option_strings] or [action.metavar]
         shown = ", ".join(f"`{call}`" for call in calls)

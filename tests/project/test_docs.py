@@ -6,9 +6,12 @@ What a block prints stands below it in a ```text block, with nothing between the
 import ast
 import contextlib
 import doctest
+import html
 import importlib.util
 import io
 import re
+import shutil
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -312,3 +315,33 @@ def test_the_site(tmp_path):
     text = (tmp_path / "site" / "why" / "rejected.html").read_text(encoding="utf-8")
     assert "parameters and buffers in huge pages" in text
     assert "fonts.googleapis" not in text
+
+
+TYPES = """<script>
+setTimeout(() => {
+  document.querySelector(".md-search__button").click();
+  setTimeout(() => document.execCommand("insertText", false, "dropout"), 1500);
+  setTimeout(() => {
+    const roots = [...document.querySelectorAll("*")].flatMap((element) => element.shadowRoot ?? []);
+    document.title = roots.map((root) => root.innerHTML).join();
+  }, 4000);
+}, 1000);
+</script>"""  # a word into the search, and what comes into the title
+
+
+@pytest.mark.slow
+def test_the_search_of_the_site_needs_no_server(tmp_path):
+    pytest.importorskip("zensical")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    script("website").build(tmp_path / "site")
+    page = tmp_path / "site" / "index.html"
+    page.write_text(page.read_text(encoding="utf-8") + TYPES, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [chromium, *options, profile, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    title = html.unescape(re.search(r"<title>(.*?)</title>", found, re.S)[1])
+    assert int(re.search(r"(\d+) results", title)[1]) > 10
+    assert "how-to/training.html" in title
