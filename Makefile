@@ -1,11 +1,11 @@
-# `make demo`, `make test`, `make test-slow`, `make bench`, `make fuzz`, `make lint`, `make reference`. Each sets up .venv
-# first.
+# `make demo`, `make test`, `make test-slow`, `make bench`, `make fuzz`, `make lint`, `make reference`, `make docs`. Each
+# sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow bench fuzz lint reference clean
+.PHONY: demo test test-slow bench fuzz lint reference docs clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
@@ -29,6 +29,9 @@ lint: $(READY)
 
 reference: $(READY)
 	$(BIN)/python docs/reference.py
+
+docs: $(READY)
+	$(BIN)/python docs/website.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'

@@ -1,13 +1,18 @@
-"""Writes docs/reference/api.md, all public names, from their docstrings: `python docs/reference.py`."""
+"""Writes pages of docs/reference: `python docs/reference.py`.
 
+All public names, api.md, from their docstrings, and all commands, commands.md, from their options.
+"""
+
+import argparse
 import inspect
 import operator
 import re
-import sys
 from pathlib import Path
 
 import fastnn
+from fastnn.cli import commands
 
+PAGES = Path(__file__).parent / "reference"
 KINDS = {
     "The model": (
         "Model",
@@ -78,9 +83,14 @@ KINDS = {
         "search.cross_val_predict",
     ),
 }
-HEAD = """# Reference
+HEAD = """# Public names
 
 Every public name, from its docstring. Written by `make reference`; a test compares.
+"""
+COMMANDS = """# Commands
+
+Every command of `fastnn` and its options. Written by `make reference`; a test compares.
+[The command line](../how-to/command-line.md) shows them at work.
 """
 SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.M)
 ENTRY = re.compile(r"^(\S.*)\n((?: +.*\n)*)", re.M)  # a name, and the lines below it
@@ -139,13 +149,42 @@ def entry(name, value):
     return "\n\n".join(line for line in lines if line)
 
 
-def text():
-    """The whole page."""
+def api():
+    """The page of public names."""
     parts = [HEAD.strip()]
     for kind, names in KINDS.items():
         parts += [f"## {kind}", *(entry(name, operator.attrgetter(name)(fastnn)) for name in names)]
     return "\n\n".join(parts) + "\n"
 
 
+def value(action):
+    """What follows an option, or stands for an argument, in a usage."""
+    name = action.metavar or "{" + ",".join(map(str, action.choices or ())) + "}"
+    return {0: "", "?": f" [{name}]", "+": f" {name} [{name} ...]"}.get(action.nargs, f" {name}")
+
+
+def command(name, what, parser):
+    """A command: its usage, and a table of its arguments and options."""
+    found = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    usage = f"fastnn {name} [OPTIONS]" + "".join(value(action) for action in found if not action.option_strings)
+    rows = ["| option | what |", "|---|---|"]
+    for action in found:
+        calls = [f"{option}{value(action)}" for option in action.option_strings] or [action.metavar]
+        shown = ", ".join(f"`{call}`" for call in calls)
+        rows.append(f"| {shown} | {action.help} |")
+    return "\n\n".join([f"## {name}", f"{what[0].upper()}{what[1:]}.", f"```text\n{usage}\n```", "\n".join(rows)])
+
+
+def of_commands():
+    """The page of commands."""
+    parser = commands.parser()
+    [all_] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    parts = [command(each.dest, each.help, all_.choices[each.dest]) for each in all_._choices_actions]
+    return "\n\n".join([COMMANDS.strip(), *parts]) + "\n"
+
+
+TEXTS = {"api.md": api, "commands.md": of_commands}
+
 if __name__ == "__main__":
-    Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parent / "reference" / "api.md").write_text(text())
+    for page, text in TEXTS.items():
+        (PAGES / page).write_text(text(), encoding="utf-8")

@@ -3,11 +3,15 @@
 What a block prints stands below it in a ```text block, with nothing between the two.
 """
 
+import ast
 import contextlib
 import doctest
+import html
 import importlib.util
 import io
 import re
+import shutil
+import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +33,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CHAPTERS = [page for page in sorted((ROOT / "docs" / "learn").glob("*.md")) if page.stem not in ("index", "errors")]
 STARTS = sorted((ROOT / "docs" / "start").glob("*.md"))
 MUST_HAVE_BLOCKS = [ROOT / "README.md", *CHAPTERS, *STARTS]
+BESIDE = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 CHECKER_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 RAY = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")  # of its own
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -217,13 +222,138 @@ def test_the_listings_of_architecture(batch_size):
     assert f"```text\n{program}\n```\n" in (ROOT / "docs" / "why" / "architecture.md").read_text(encoding="utf-8")
 
 
-def test_the_reference_is_what_the_docstrings_say():
-    """`make reference` writes it; every public name is there."""
-    source = ROOT / "docs" / "reference.py"
-    spec = importlib.util.spec_from_file_location("reference_page", source)
+def script(name):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_docstrings_say():
+    """`make reference` writes it; every public name is there."""
+    module = script("reference")
     listed = [name for names in module.KINDS.values() for name in names]
     searches = [f"search.{name}" for name in fastnn.search.__all__]
     assert sorted(listed) == sorted([*fastnn.__all__, "optimizers.Optimizer", *searches])
-    assert (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8") == module.text()
+    for page, text in module.TEXTS.items():
+        assert (module.PAGES / page).read_text(encoding="utf-8") == text(), page
+
+
+def texts_of_code():
+    """The texts in the code, with "..." for a value in them."""
+    for path in [*(ROOT / "fastnn").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_are_those_of_the_code():
+    """The words of each message of docs/reference/errors.md stand in the code."""
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    messages, texts = re.findall(r"^\*\*`(.*)`\*\*$", page, re.M), "\n".join(texts_of_code())
+    assert len(messages) > 20
+    for message in messages:
+        words = re.split(r"\.\.\.|^[Xy]\b", message)
+        assert all(part.strip("., ") in texts for part in words), message
+
+
+@pytest.mark.parametrize("page", [*PAGES, *BESIDE], ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    """Links and images of a page, those to other hosts left out."""
+    site = script("website")
+    for target in site.links(page.read_text(encoding="utf-8")):
+        if not site.is_elsewhere(target):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    """docs/mkdocs.yml has it once, and no page that is not there."""
+    lines = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].splitlines()
+    listed = sorted(line.split()[-1] for line in lines if line.endswith(".md"))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.name != "README.md"}
+    assert listed == sorted(pages | {f"project/{name}" for name in script("website").TAKEN_IN})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found", "outside"),
+    [
+        (
+            "docs/why/a.md",
+            "[a](../how-to/b.md#c) ![](../images/d.svg)",
+            "[a](../how-to/b.md#c) ![](../images/d.svg)",
+            (),
+        ),
+        ("docs/why/a.md", "[a](../../SECURITY.md#files)", "[a](../project/SECURITY.md#files)", ("SECURITY.md",)),
+        ("docs/index.md", "[a](../examples/digits.py)", "[a](source/examples/digits.py.md)", ("examples/digits.py",)),
+        ("docs/why/a.md", "[a](../../README.md), [b](#c)", "[a](../index.md), [b](#c)", ()),
+        (
+            "CONTRIBUTING.md",
+            "[a](docs/why/a.md) and [b](https://b.org/c.md)",
+            "[a](../why/a.md) and [b](https://b.org/c.md)",
+            (),
+        ),
+        ("CONTRIBUTING.md", "[a](SECURITY.md)", "[a](SECURITY.md)", ("SECURITY.md",)),
+        ("docs/a.md", "```md\n[a](../x.md)\n```\n", "```md\n[a](../x.md)\n```\n", ()),
+    ],
+)
+def test_links_on_the_site(path, text, found, outside):
+    """Those out of docs/ lead to pages that the site takes in; blocks stay."""
+    assert script("website").rewritten(text, path) == (found, set(outside))
+
+
+def test_faults_of_a_site(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "index.html").write_text('<p id="top"><a href="a/b.html#x">b</a> <a href="https://b.org">c</a>')
+    (tmp_path / "a" / "b.html").write_text(
+        '<img src="//b.org/c.png"><a href="../index.html#top">b</a><a href="d.html">d</a>'
+    )
+    (tmp_path / "a" / "c.css").write_text("@import 'https://b.org/d.css'; p { background: url(d.png) }")
+    assert script("website").faults(tmp_path) == [
+        "a/b.html links to d.html, which is not there",
+        "a/b.html loads //b.org/c.png",
+        "a/c.css loads https://b.org/d.css",
+        "index.html links to a/b.html#x, which has no such anchor",
+    ]
+
+
+@pytest.mark.slow
+def test_the_site(tmp_path):
+    """No link leads nowhere, nothing comes from another host, and the text is there without scripts."""
+    pytest.importorskip("zensical")
+    assert script("website").build(tmp_path / "site") == []
+    text = (tmp_path / "site" / "why" / "rejected.html").read_text(encoding="utf-8")
+    assert "parameters and buffers in huge pages" in text
+    assert "fonts.googleapis" not in text
+
+
+TYPES = """<script>
+setTimeout(() => {
+  document.querySelector(".md-search__button").click();
+  setTimeout(() => document.execCommand("insertText", false, "dropout"), 1500);
+  setTimeout(() => {
+    const roots = [...document.querySelectorAll("*")].flatMap((element) => element.shadowRoot ?? []);
+    document.title = roots.map((root) => root.innerHTML).join();
+  }, 4000);
+}, 1000);
+</script>"""  # a word into the search, and what comes into the title
+
+
+@pytest.mark.slow
+def test_the_search_of_the_site_needs_no_server(tmp_path):
+    pytest.importorskip("zensical")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    script("website").build(tmp_path / "site")
+    page = tmp_path / "site" / "index.html"
+    page.write_text(page.read_text(encoding="utf-8") + TYPES, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [chromium, *options, profile, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    title = html.unescape(re.search(r"<title>(.*?)</title>", found, re.S)[1])
+    assert int(re.search(r"(\d+) results", title)[1]) > 10
+    assert "how-to/training.html" in title
