@@ -143,22 +143,6 @@ def address(typing_context, array):
 
 
 @intrinsic
-def borrowed(typing_context, array):
-    """The array without its count of references, for a caller that keeps it alive.
-
-    Where Numba passes an array on, in a tuple above all, it counts in atomic instructions. Without a count it does not.
-    """
-
-    def codegen(context, b, signature, arguments):
-        found = context.make_array(array)(context, b, arguments[0])
-        found.meminfo = cgutils.get_null_value(found.meminfo.type)
-        found.parent = cgutils.get_null_value(found.parent.type)
-        return found._getvalue()
-
-    return array(array), codegen
-
-
-@intrinsic
 def pointer(typing_context, address):
     """The pointer that `carray` makes an array of, for an int64 address."""
 
