@@ -43,7 +43,7 @@ from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
 from ..vector.cache import cached, inner
 from . import grouping, groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
-from .interpreter import address, flush_subnormals, pointer, restore, run_part
+from .interpreter import address, flush_subnormals, least, pointer, restore, run_part
 from .records import (
     AS_IS,
     DRAWN,
@@ -101,8 +101,8 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
     row, this.row = this.row, 0
     while max_blocks > 0 and this.epoch < this.epochs:
         first = this.step * this.batch_size
-        stop = min(first + this.batch_size, this.n_samples)
-        start, whole = first + row, pick[BATCH, min(stop - first, last)]
+        stop = least(first + this.batch_size, this.n_samples)
+        start, whole = first + row, pick[BATCH, least(stop - first, last)]
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0)
@@ -118,7 +118,7 @@ def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses
             else:  # a batch of no weight changes nothing
                 start, max_blocks = stop, max_blocks - 1
         while start < stop and max_blocks > 0:
-            i = whole if whole > 0 else pick[BLOCK, min(stop - start, last)]
+            i = whole if whole > 0 else pick[BLOCK, least(stop - start, last)]
             rows = programs[i].rows
             begins, ends = start == first, start + rows == stop
             if helpers > 0:  # until every helper has done the blocks posted so far
@@ -442,14 +442,14 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
     now.total = 0.0
     run_part(operations, patches, parts, ADVANCE, bindings, 0)
     last = pick.shape[1] - 1
-    whole = pick[BATCH, min(n, last)]
+    whole = pick[BATCH, least(n, last)]
     if whole > 0:
         run_part(operations, patches, parts, whole, bindings, 0)
     else:
         run_part(operations, patches, parts, BEFORE, bindings, 0)
         start = 0
         while start < n:
-            i = pick[BLOCK, min(n - start, last)]
+            i = pick[BLOCK, least(n - start, last)]
             run_part(operations, patches, parts, i, bindings, start)
             start += parts[i].rows
         run_part(operations, patches, parts, AFTER, bindings, 0)
@@ -554,7 +554,7 @@ def forward(tape, first, stop, x, out):
         run_part(operations, patches, parts, use[3], bindings, 0)
     start, most = first, picks.shape[1] - 1
     while start < stop:
-        i = picks[use[0], min(stop - start, most)]
+        i = picks[use[0], least(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
     bindings[SAMPLES].address = 0
@@ -583,7 +583,7 @@ def _back(tape, first, stop, x, d_a, d_x):
             carray(pointer(tape[16]), (tape[17],), np.int64)[:] = 0
     start, most = first, picks.shape[1] - 1
     while start < stop:
-        i = picks[use[1] if there else use[2], min(stop - start, most)]
+        i = picks[use[1] if there else use[2], least(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
     bindings[SAMPLES].address = 0
@@ -707,7 +707,7 @@ def _sweep(operations, patches, parts, pick, bindings, first, stop):
     """Run the programs of blocks over the rows from `first` to `stop`."""
     start, most = first, pick.shape[0] - 1
     while start < stop:
-        i = pick[min(stop - start, most)]
+        i = pick[least(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
 
