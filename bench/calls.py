@@ -1,6 +1,6 @@
-"""What a small call costs, in microseconds, and the first fit of a process.
+"""What a small call costs, in microseconds.
 
-It prints six tables:
+It prints five tables:
 
 - Medians of calls on one thread. "beside its arithmetic" is a `fit` of one epoch less an epoch of a longer `fit`.
 - A `fit` of one epoch with dropout at the rate of the last fit, and at another; 50 samples of dropout in a prediction,
@@ -10,15 +10,10 @@ It prints six tables:
   how many times as long as fastnn a package takes.
 - Predictions of a few rows, in turn in the same way.
 - Calls that each have another number of rows than the one before, beside the same numbers called again and again.
-- The first fit of a process, imports included, with nothing in the compile cache and with everything.
 """
 
 import functools
 import itertools
-import os
-import subprocess
-import sys
-import tempfile
 from importlib.util import find_spec
 
 import numpy as np
@@ -47,25 +42,6 @@ ANY_ROWS = (
 )
 DRAWN, DRAWN_ROWS, DRAWN_RATE, SAMPLES = (64, 32, 10), 100, 0.2, 50
 ANY_CALLS, ANY_KNOWN, ANY_TARGET = 400, 25, 1.2
-LOAD = """
-import time
-import numpy as np, fastnn
-X, y = np.ones((200, 8), np.float32), np.arange(200) % 3
-fastnn.Model([8, 16, 3]).fit(X, y, epochs=1, batch_size=32, threads=1)
-from fastnn.kernels.vector.library import Library, library
-names = list(library("float32").addresses([]))
-start = time.perf_counter()
-Library("float32").addresses(names)
-print(len(names), time.perf_counter() - start)
-"""
-FIRST_FIT = """
-import time
-start = time.perf_counter()
-import numpy as np, fastnn
-X, y = np.ones((200, 8), np.float32), np.arange(200) % 3
-fastnn.Model([8, 16, 3]).fit(X, y, epochs=1, batch_size=32, threads=1)
-print(time.perf_counter() - start)
-"""
 
 
 def named(sizes):
@@ -346,27 +322,12 @@ def print_rows(options):
             print(f"{place:58}{new[0]:10.0f}{new[1]:8.0f}{known[0]:10.0f}{known[1]:8.0f}{ratio:14.2f}", flush=True)
 
 
-# ---- the first fit of a process ----
-
-
-def print_first(options):
-    """Print what the first fit of a process takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"FASTNN_CACHE_DIR": folder}
-        command = [sys.executable, "-c", FIRST_FIT]
-        first, *later = [float(subprocess.check_output(command, env=environment)) for _ in range(1 + options.rounds)]
-        number, loaded = subprocess.check_output([sys.executable, "-c", LOAD], env=environment).split()
-    print(f"\nfirst fit ever {first:.1f} s, of a later process {np.median(later):.2f} s ({min(later):.2f} at best)")
-    print(f"loading its {int(number)} vector functions from the cache: {1e3 * float(loaded):.0f} ms")
-
-
 TABLES = {
     "medians": print_medians,
     "values": print_values,
     "steps": print_steps,
     "predictions": print_predictions,
     "rows": print_rows,
-    "first": print_first,
 }
 OPTIONS = {
     "--table": {"nargs": "+", "choices": TABLES, "default": TABLES, "help": f"of {', '.join(TABLES)} (default all)"}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.running import entry
+from ..kernels.running import entry, seeding
 from ..settings import initialisers
 from ..settings.layers import Architecture
 from .network import OTHER, Network, programs_of, without_parameter
@@ -28,11 +28,11 @@ def drawn(
         _one_by_one(architecture, inits, seeds, (vectors, random, split_seeds))
         return vectors, random, split_seeds
     words = _words(seeds)
-    step = max(1, AT_A_TIME // max(1, count))
+    step, scratch = max(1, AT_A_TIME // max(1, count)), np.empty(seeding.SCRATCH, np.uint32)
     for first in range(0, n, step):
         some = slice(first, min(first + step, n))
         uniform, last = np.empty((some.stop - first, count), np.float32), np.empty((some.stop - first, 2), np.uint64)
-        entry.draw_numbers(words[some], uniform, last)
+        entry.draw_numbers(words[some], scratch, uniform, last)
         initialisers.set_members(vectors[some], architecture.numbered, inits, uniform)
         random[some], split_seeds[some] = last[:, 0], last[:, 1] >> np.uint64(1)  # as `integers(2**63)` takes it
     return vectors, random, split_seeds

@@ -7,7 +7,7 @@ into its operations, as a table of bindings says.
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, prange
+from numba import carray, prange
 
 from ..programs.memory import STATE as STATE_RECORD
 from ..programs.memory import STEP
@@ -40,10 +40,10 @@ from ..programs.training_programs import (
     RESTORE,
 )
 from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
-from ..vector.cache import cached
+from ..vector.cache import cached, inner
 from . import grouping, groups
 from .copies import copy_bytes, load_int64, pack_words, renumber, unpack_words, zero_bytes
-from .interpreter import address, borrowed, flush_subnormals, pointer, restore, run_part
+from .interpreter import address, flush_subnormals, least, pointer, restore, run_part
 from .records import (
     AS_IS,
     DRAWN,
@@ -76,26 +76,33 @@ _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("pres
 _OPEN = MAILBOX.fields["begins"][1]  # whether worker 0 of a call on members has come
 
 
-@njit(nogil=True)
-def _claim(box_at, helpers):
-    """Wait until all helpers are present, and claim them until they are stopped; gives whether they came."""
-    if wait(box_at + _PRESENT, helpers, box_at + _STOPPED, RESTS) != 0:
-        return False
-    return exchange(box_at + _PRESENT, helpers, helpers + CLAIMED)
+@cached
+def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
+    """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
 
+    operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
+    worker 0; the others run `help_train` meanwhile, and it stops them. pick gives the part that is due, see BATCH.
+    bindings (n,), mailbox (1,), step (1,) and run (1,) are records. Each call of several threads takes a new mailbox,
+    of zeros. Gives False where not all of the others have come for some time. Then nothing has been done, and the
+    caller may try again with them, or without.
 
-@njit(nogil=True)
-def _train(operations, patches, parts, bindings, mailbox, pick, step, this, losses, max_blocks):
-    """What `train` does, for a run whose record is `this`."""
-    box, now, last = mailbox[0], step[0], pick.shape[1] - 1
+    losses[epoch], float64, sums the batches' losses. When the epoch ends it becomes their (weighted) mean, or with
+    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or a
+    parameter that is not finite sets the status to DIVERGED and leaves what was kept.
+    """
+    box, now, this, last = mailbox[0], step[0], run[0], pick.shape[1] - 1
     box_at, programs, helpers, posted = address(mailbox), parts[0], parts.shape[0] - 1, 0
-    if helpers > 0 and not _claim(box_at, helpers):
-        return False
+    if helpers > 0:  # wait until all are present, and claim them until they are stopped
+        if wait(box_at + _PRESENT, helpers, box_at + _STOPPED, RESTS) != 0:
+            return False
+        if not exchange(box_at + _PRESENT, helpers, helpers + CLAIMED):
+            return False
+    before = flush_subnormals()
     row, this.row = this.row, 0
     while max_blocks > 0 and this.epoch < this.epochs:
         first = this.step * this.batch_size
-        stop = min(first + this.batch_size, this.n_samples)
-        start, whole = first + row, pick[BATCH, min(stop - first, last)]
+        stop = least(first + this.batch_size, this.n_samples)
+        start, whole = first + row, pick[BATCH, least(stop - first, last)]
         if row == 0:
             if this.step == 0 and this.ordered == DRAWN:
                 run_part(operations, patches, programs, BEGIN_EPOCH, bindings, 0)
@@ -111,7 +118,7 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
             else:  # a batch of no weight changes nothing
                 start, max_blocks = stop, max_blocks - 1
         while start < stop and max_blocks > 0:
-            i = whole if whole > 0 else pick[BLOCK, min(stop - start, last)]
+            i = whole if whole > 0 else pick[BLOCK, least(stop - start, last)]
             rows = programs[i].rows
             begins, ends = start == first, start + rows == stop
             if helpers > 0:  # until every helper has done the blocks posted so far
@@ -143,50 +150,28 @@ def _train(operations, patches, parts, bindings, mailbox, pick, step, this, loss
         if stop == this.n_samples:
             if helpers > 0:
                 wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
-            if not _end_epoch(operations, patches, programs, bindings, step, this, losses):
+            run_part(operations, patches, programs, CHECK, bindings, 0)
+            if not ends_epoch(this, losses, now.not_finite == 0.0):
+                break
+            run_part(operations, patches, programs, KEEP, bindings, 0)
+            if this.ordered == GIVEN:
+                bindings[ORDER].address += 4 * this.n_samples
+            if this.status != RUNNING:
                 break
     if helpers > 0:
         wait(box_at + _DONE, helpers * posted, box_at + _STOPPED, -1)
         box.stopped = 1
+    restore(before)
     return True
 
 
-@njit(nogil=True)
-def _end_epoch(operations, patches, programs, bindings, step, this, losses):
-    """Check and keep what an epoch left; gives whether training goes on."""
-    run_part(operations, patches, programs, CHECK, bindings, 0)
-    if not ends_epoch(this, losses, step[0].not_finite == 0.0):
-        return False
-    run_part(operations, patches, programs, KEEP, bindings, 0)
-    if this.ordered == GIVEN:
-        bindings[ORDER].address += 4 * this.n_samples
-    return this.status == RUNNING
-
-
-@cached
-def train(operations, patches, parts, bindings, mailbox, pick, step, run, losses, max_blocks):
-    """Train on at most `max_blocks` blocks of samples, going on from where `run` says; a batch has one or several.
-
-    operations, patches and parts (threads, n) are a `program.Code` of `training_programs.Training.programs`. This is
-    worker 0; the others run `help_train` meanwhile, and it stops them. pick gives the part that is due, see BATCH.
-    bindings (n,), mailbox (1,), step (1,) and run (1,) are records. Each call of several threads takes a new mailbox,
-    of zeros. Gives False where not all of the others have come for some time. Then nothing has been done, and the
-    caller may try again with them, or without.
-
-    losses[epoch], float64, sums the batches' losses. When the epoch ends it becomes their (weighted) mean, or with
-    `batch_means` the mean of the batches' means, each by its number of samples. An epoch that ends with a loss or a
-    parameter that is not finite sets the status to DIVERGED and leaves what was kept.
-    """
-    before = flush_subnormals()
-    done = _train(operations, patches, parts, bindings, mailbox, pick, step, run[0], losses, max_blocks)
-    restore(before)
-    return done
+_train = inner(train.py_func)  # for compiled functions
 
 
 # ---- many networks, one after another ----
 
 
-@njit(nogil=True)
+@inner
 def _load(operations, patches, programs, bindings, slot, task, place, this, i):
     """Make a slot hold member i, as its last finished epoch left it; by a fresh optimizer unless this one trained."""
     here, memory = slot[0], task[0]
@@ -213,7 +198,7 @@ def _load(operations, patches, programs, bindings, slot, task, place, this, i):
     here.epoch = this.epoch
 
 
-@njit(nogil=True)
+@inner
 def _bind_samples(bindings, memory, place, ordered):
     """Enter where a member's samples lie; `ordered` says that an order follows, else they come as its rows say."""
     ordered = ordered or place.rows != 0
@@ -230,7 +215,7 @@ def _bind_samples(bindings, memory, place, ordered):
     bindings[REMAINING].row_stride = -1 if ordered else 0
 
 
-@njit(nogil=True)
+@inner
 def _unload(slot, task, i):
     """Copy member i from a slot to where all members lie."""
     here, memory = slot[0], task[0]
@@ -241,7 +226,7 @@ def _unload(slot, task, i):
         pack_words(out, here.vectors + memory.n_bytes * k, memory.words, n)
 
 
-@njit(nogil=True)
+@inner
 def _blocks_done(this, block_rows):
     """How many blocks of samples a run has done."""
     per_batch = -(-this.batch_size // block_rows)
@@ -296,7 +281,7 @@ def train_members(
             _load(operations, patches, parts[0], bindings, slot, task, places[i], runs[i], i)
         runs[i].epochs = until[i]
         before = _blocks_done(runs[i], block_rows)
-        _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i], losses[i], blocks)
+        _train(operations, patches, parts, bindings, mailbox, pick, step, runs[i : i + 1], losses[i], blocks)
         done = max(1, _blocks_done(runs[i], block_rows) - before)
         blocks -= done
         here.done += done
@@ -351,26 +336,22 @@ def train_groups(
         return entered == 2
     before = flush_subnormals()
     slot[0].entered += 1
-    of_group = (
-        *(borrowed(operations), borrowed(patches), borrowed(parts[0]), borrowed(bindings), borrowed(pick)),
-        *(borrowed(step), slot[0], borrowed(lanes), borrowed(sums), task[0]),
-    )
-    arrays = borrowed(table), borrowed(state), borrowed(kept_state), borrowed(settings), borrowed(scratch)
-    of_members = borrowed(places), borrowed(queue), borrowed(until), borrowed(runs), borrowed(losses)
-    groups.train_group(of_group, borrowed(mailbox), *of_members, arrays, max_steps)
+    of_group = operations, patches, parts[0], bindings, pick, step, slot[0], lanes, sums, task[0]
+    arrays = table, state, kept_state, settings, scratch
+    groups.train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, max_steps)
     restore(before)
     leave(mailbox, worker)
     return False
 
 
 @cached
-def draw_numbers(words, uniform, last):
+def draw_numbers(words, scratch, uniform, last):
     """Fill rows with what a new generator of NumPy gives of each seed, words (n, 4) of 32 bits, the lowest first.
 
     uniform (n, k), float32: what default_rng(seed).random(k, float32) gives. last (n, m), uint64: what
-    integers(2**64, dtype=uint64) gives then. Both are C-ordered.
+    integers(2**64, dtype=uint64) gives then. Both are C-ordered. scratch is uint32 (seeding.SCRATCH,).
     """
-    draw(words, uniform, last)
+    draw(words, scratch, uniform, last)
 
 
 # ---- rows of groups ----
@@ -416,7 +397,7 @@ def transform_groups(values, edges, out, column, means, factors):
     grouping.transform(values, edges, out, column, means, factors)
 
 
-@njit(nogil=True, fastmath={"reassoc"})
+@inner(fastmath={"reassoc"})
 def _all_finite(x):
     total = x.dtype.type(0)
     for value in x.flat:
@@ -461,14 +442,14 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
     now.total = 0.0
     run_part(operations, patches, parts, ADVANCE, bindings, 0)
     last = pick.shape[1] - 1
-    whole = pick[BATCH, min(n, last)]
+    whole = pick[BATCH, least(n, last)]
     if whole > 0:
         run_part(operations, patches, parts, whole, bindings, 0)
     else:
         run_part(operations, patches, parts, BEFORE, bindings, 0)
         start = 0
         while start < n:
-            i = pick[BLOCK, min(n - start, last)]
+            i = pick[BLOCK, least(n - start, last)]
             run_part(operations, patches, parts, i, bindings, start)
             start += parts[i].rows
         run_part(operations, patches, parts, AFTER, bindings, 0)
@@ -483,12 +464,12 @@ def train_step(operations, patches, parts, pick, bindings, step, n, labels, n_ou
     return 3, now.total
 
 
-@njit(nogil=True)
+@inner(_nrt=True)
 def _bytes_of(x):
     return x.reshape(-1).view(np.uint8)
 
 
-@njit(nogil=True)
+@inner
 def _same_words(p, q):
     found = 0
     for i in range(p.shape[0]):
@@ -496,7 +477,7 @@ def _same_words(p, q):
     return found == 0
 
 
-@njit(nogil=True)
+@inner
 def _same_bytes(p, q):
     whole, same = p.shape[0] // 8 * 8, True
     for i in range(whole, p.shape[0]):
@@ -504,13 +485,13 @@ def _same_bytes(p, q):
     return same and _same_words(p[:whole].view(np.int64), q[:whole].view(np.int64))
 
 
-@cached
+@cached(nrt=True)
 def same_bytes(x, y):
     """Whether two C-ordered arrays of one shape and dtype hold the same bytes."""
     return _same_bytes(_bytes_of(x), _bytes_of(y))
 
 
-@njit(nogil=True)
+@inner
 def _copy(p, q):
     for i in range(p.shape[0]):
         q[i] = p[i]
@@ -532,7 +513,7 @@ TAPE = (
 )
 
 
-@njit(nogil=True)
+@inner(_nrt=True)
 def _code_of(tape):
     return (
         carray(pointer(tape[0]), (tape[1],), np.int64),
@@ -545,7 +526,7 @@ def _code_of(tape):
     )
 
 
-@njit(nogil=True)
+@inner(_nrt=True)
 def _kept_of(tape):
     return (
         carray(pointer(tape[12]), (tape[13],), np.uint8),
@@ -554,7 +535,7 @@ def _kept_of(tape):
     )
 
 
-@cached
+@cached(nrt=True)
 def forward(tape, first, stop, x, out):
     """The outputs of the rows of x (n, n_inputs) from `first` to `stop`, to those of out (n, n_outputs); see TAPE.
 
@@ -573,7 +554,7 @@ def forward(tape, first, stop, x, out):
         run_part(operations, patches, parts, use[3], bindings, 0)
     start, most = first, picks.shape[1] - 1
     while start < stop:
-        i = picks[use[0], min(stop - start, most)]
+        i = picks[use[0], least(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
     bindings[SAMPLES].address = 0
@@ -582,7 +563,7 @@ def forward(tape, first, stop, x, out):
         step[0].held = stop
 
 
-@njit(nogil=True)
+@inner(_nrt=True)
 def _back(tape, first, stop, x, d_a, d_x):
     """Add the gradient of the rows to the tape's, by the activations that are there if x and the parameters made them.
 
@@ -602,7 +583,7 @@ def _back(tape, first, stop, x, d_a, d_x):
             carray(pointer(tape[16]), (tape[17],), np.int64)[:] = 0
     start, most = first, picks.shape[1] - 1
     while start < stop:
-        i = picks[use[1] if there else use[2], min(stop - start, most)]
+        i = picks[use[1] if there else use[2], least(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
     bindings[SAMPLES].address = 0
@@ -610,7 +591,7 @@ def _back(tape, first, stop, x, d_a, d_x):
     bindings[OUTPUTS].address = 0
 
 
-@cached
+@cached(nrt=True)
 def backward(tape, first, stop, x, d_a, d_x, gradient, elements, flat):
     """The gradient of the sum of d_a * outputs over the rows from `first` to `stop`, added to that of the rows before.
 
@@ -629,7 +610,7 @@ def backward(tape, first, stop, x, d_a, d_x, gradient, elements, flat):
     return 0
 
 
-@cached
+@cached(nrt=True)
 def outside_step(tape, around, first, stop, x, d_a):
     """One step of an optimizer on the gradient of the sum of d_a * outputs over all rows of x; see `backward`.
 
@@ -664,7 +645,7 @@ def outside_step(tape, around, first, stop, x, d_a):
     return 0 if finite else 3
 
 
-@cached
+@cached(nrt=True)
 def copy_all(parameters, vectors, state, kept_parameters, kept_vectors, kept_state):
     """Copy what a step has made to where it is kept, all of it before an exception can come."""
     _copy(parameters, kept_parameters)
@@ -680,7 +661,7 @@ def blend(parameters, others, tau):
         parameters[i] += factor * (others[i] - parameters[i])
 
 
-@njit(nogil=True)
+@inner
 def _is_claimed(box_at):
     """Be present until worker 0 claims this helper (gives 0), stops it (1), or does not come, and it has left (2)."""
     grow(box_at + _PRESENT, 1)
@@ -690,7 +671,7 @@ def _is_claimed(box_at):
     return answer
 
 
-@njit(nogil=True)
+@inner
 def _help(operations, patches, programs, bindings, mailbox):
     box, box_at, posted = mailbox[0], address(mailbox), 0
     while True:
@@ -721,12 +702,12 @@ def help_train(operations, patches, parts, bindings, mailbox, worker):
     return claimed == 2
 
 
-@njit(nogil=True)
+@inner
 def _sweep(operations, patches, parts, pick, bindings, first, stop):
     """Run the programs of blocks over the rows from `first` to `stop`."""
     start, most = first, pick.shape[0] - 1
     while start < stop:
-        i = pick[min(stop - start, most)]
+        i = pick[least(stop - start, most)]
         run_part(operations, patches, parts, i, bindings, start)
         start += parts[i].rows
 
@@ -798,7 +779,7 @@ def shard(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:
     return first + begin, stop if t == threads - 1 else first + end
 
 
-_shard = njit(nogil=True)(shard)
+_shard = inner(shard)
 
 
 @cached(parallel=True)

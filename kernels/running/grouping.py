@@ -3,14 +3,15 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from ..vector.cache import inner
 
 FINE, CONSTANT, MISSING, INFINITE = range(4)  # what `standardise` finds of the numbers of a group
 _LEAST_RANGE = 1e-290  # of numbers that are not taken for equal: its reciprocal is finite
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: multiplicative hashing (Knuth)
 
 
-@njit(nogil=True)
+@inner
 def encode(words, codes, table, found, rows, n, first):
     """Number the different words, in the order in which they come; see `entry.encode_words`."""
     mask, shift = table.shape[0] - 1, 64
@@ -32,7 +33,7 @@ def encode(words, codes, table, found, rows, n, first):
     return n
 
 
-@njit(nogil=True)
+@inner
 def place(codes, following, first, rows):
     """Put the numbers of rows to their groups; see `entry.place_rows`."""
     for i in range(codes.shape[0]):
@@ -41,7 +42,7 @@ def place(codes, following, first, rows):
         following[codes[i]] = where + 1
 
 
-@njit(nogil=True, fastmath={"reassoc"})
+@inner(fastmath={"reassoc"})
 def _centre(values):
     """(mean, standard deviation, what was found) of some numbers. The mean is right where all are equal."""
     first = values[0]
@@ -60,7 +61,7 @@ def _centre(values):
     return mean, spread * math.sqrt(total / values.shape[0]), FINE
 
 
-@njit(nogil=True)
+@inner
 def _finite_mean(values):
     """(the mean of the finite numbers, NaN where there is none; MISSING where one is NaN, else INFINITE)."""
     total, n, kind = 0.0, 0, INFINITE
@@ -73,7 +74,7 @@ def _finite_mean(values):
     return total if n else math.nan, kind
 
 
-@njit(nogil=True)
+@inner
 def standardise(values, edges, out, column, means, deviations, kinds):
     """Standardise the numbers of each group; see `entry.standardise_groups`."""
     for g in range(edges.shape[0] - 1):
@@ -87,7 +88,7 @@ def standardise(values, edges, out, column, means, deviations, kinds):
             out[edges[g] + i, column] = (some[i] - mean) * inverse if inverse > 0.0 else 0.0
 
 
-@njit(nogil=True)
+@inner
 def transform(values, edges, out, column, means, factors):
     """Subtract each group's mean from its numbers, and multiply by its factor; see `entry.transform_groups`."""
     for g in range(edges.shape[0] - 1):

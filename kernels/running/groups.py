@@ -7,11 +7,11 @@ depends on what other lanes hold.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..formulas.update_rules import POSITIONS
 from ..programs.memory import GROUP, STATE, STEP
 from ..programs.training_programs import ADVANCE, BATCH, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP
+from ..vector.cache import inner
 from .copies import clear_words, copy_word, load_float64, load_int64, pack_words, renumber, store_int64, unpack_words
 from .interpreter import run_part
 from .records import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
@@ -47,7 +47,7 @@ GROUP_SLOT = np.dtype(
 )
 
 
-@njit(nogil=True)
+@inner
 def _load_vectors(lane, here, task, i, fresh):
     """Write a member's vectors to a lane of those that programs change.
 
@@ -67,7 +67,7 @@ def _load_vectors(lane, here, task, i, fresh):
             unpack_words(out, task.words, task.optimizer_vectors + task.optimizer_stride * i + 4 * n * k, n)
 
 
-@njit(nogil=True)
+@inner
 def _store_vectors(lane, here, task, i):
     """Write what the last finished epoch of a lane left to a member's vectors."""
     n, source = task.n_words, here.kept + lane * here.itemsize
@@ -77,7 +77,7 @@ def _store_vectors(lane, here, task, i):
         pack_words(task.optimizer_vectors + task.optimizer_stride * i + 4 * n * k, source, task.words, n)
 
 
-@njit(nogil=True)
+@inner
 def _load(of_group, lane, i, run, place, arrays):
     """Make a lane hold member i, as its last finished epoch left it; by a fresh optimizer unless this one trained."""
     here, lanes, sums, task = of_group[6:]
@@ -98,7 +98,7 @@ def _load(of_group, lane, i, run, place, arrays):
     sums[:, lane] = 0.0
 
 
-@njit(nogil=True)
+@inner
 def _unload(of_group, lane, run, kept_state):
     """Copy what a lane has left of a member, at the end of an epoch that it finished here, to where all members lie."""
     here, lanes, _, task = of_group[6:]
@@ -110,7 +110,7 @@ def _unload(of_group, lane, run, kept_state):
         lanes[EPOCH, lane] = run.epoch
 
 
-@njit(nogil=True)
+@inner
 def _leave(of_group, lane):
     """Let a lane hold no member. It computes on, with one row."""
     lanes = of_group[7]
@@ -119,7 +119,7 @@ def _leave(of_group, lane):
     lanes[DONE, lane] = lanes[FIRST, lane] = lanes[MOVES, lane] = 0
 
 
-@njit(nogil=True)
+@inner
 def _fill(of_group, mailbox, places, queue, runs, arrays):
     """Give each lane that holds nothing the next member of the queue; gives how many lanes hold one."""
     here, lanes, _, task = of_group[6:]
@@ -147,7 +147,7 @@ def _fill(of_group, mailbox, places, queue, runs, arrays):
     return held
 
 
-@njit(nogil=True)
+@inner
 def _begin_epochs(of_group, places, runs, arrays):
     """Find the orders of the lanes whose epoch begins."""
     operations, patches, programs, bindings, _, _, _, lanes, _, task = of_group
@@ -176,7 +176,7 @@ def _begin_epochs(of_group, places, runs, arrays):
                 renumber(table[ORDERS, lane], place.rows, place.n)
 
 
-@njit(nogil=True)
+@inner
 def _point_lanes(of_group, table):
     """Write where the next batches of all lanes lie, and their numbers of samples; gives the largest of these."""
     now, here, lanes, _, task = of_group[5:]
@@ -198,7 +198,7 @@ def _point_lanes(of_group, table):
     return rows
 
 
-@njit(nogil=True)
+@inner
 def _take_rates(of_group, places, arrays):
     """Take the learning rates of the steps, where they change."""
     now, here, lanes = of_group[5:8]
@@ -211,7 +211,7 @@ def _take_rates(of_group, places, arrays):
             numbers[_STEPS, lane] += 1.0
 
 
-@njit(nogil=True)
+@inner
 def _without_weight(of_group, counts):
     """Keep how many samples the batch of each lane counts; gives how many lanes count none, which 1 replaces."""
     now, _, lanes = of_group[5:8]
@@ -224,7 +224,7 @@ def _without_weight(of_group, counts):
     return found
 
 
-@njit(nogil=True)
+@inner
 def _step(of_group, places, arrays):
     """One step of training of all lanes; gives whether an epoch has ended."""
     operations, patches, programs, bindings, pick, now, here, lanes, sums, task = of_group
@@ -238,7 +238,9 @@ def _step(of_group, places, arrays):
         counts = scratch[_COUNTS]
         weightless = _without_weight(of_group, counts)
     if weightless > 0:  # a batch of no weight changes nothing
-        scratch[_COUNTS + 1 :] = state.view(np.float64)
+        for k in range(state.shape[0]):
+            for lane in range(lanes.shape[1]):
+                scratch[_COUNTS + 1 + k, lane] = state.view(np.float64)[k, lane]
         _copy_lanes(here.copy, here.live, here, task, counts)
     run_part(operations, patches, programs, ADVANCE, bindings, 0)
     run_part(operations, patches, programs, pick[BATCH, min(rows, pick.shape[1] - 1)], bindings, 0)
@@ -248,7 +250,8 @@ def _step(of_group, places, arrays):
         for lane in range(lanes.shape[1]):
             if counts[lane] == 0.0:
                 now[_TOTAL, lane] = 0.0
-                state.view(np.float64)[:, lane] = scratch[_COUNTS + 1 :, lane]
+                for k in range(state.shape[0]):
+                    state.view(np.float64)[k, lane] = scratch[_COUNTS + 1 + k, lane]
     for lane in range(lanes.shape[1]):
         factor = 1.0
         if here.batch_means != 0 and counts[lane] != 0.0:
@@ -263,7 +266,7 @@ def _step(of_group, places, arrays):
     return ended > 0
 
 
-@njit(nogil=True)
+@inner
 def _copy_lanes(out, source, here, task, counts):
     """Copy the vectors of the lanes whose count is zero from one memory of a group to another."""
     for lane in range(counts.shape[0]):
@@ -276,7 +279,7 @@ def _copy_lanes(out, source, here, task, counts):
                 copy_word(out + place, source + place)
 
 
-@njit(nogil=True)
+@inner
 def _end_epochs(of_group, until, runs, losses, arrays):
     """Check and keep what lanes have left whose epoch has ended; members that have ended leave their lanes."""
     operations, patches, programs, bindings, _, now, here, lanes, sums, _ = of_group
@@ -300,13 +303,14 @@ def _end_epochs(of_group, until, runs, losses, arrays):
     for lane in range(lanes.shape[1]):
         i = lanes[MEMBER, lane]
         if table[DUE, lane] != 0:
-            kept_state[:, lane] = state[:, lane]
+            for k in range(state.shape[0]):
+                kept_state[k, lane] = state[k, lane]
         if i >= 0 and (runs[i].status != RUNNING or runs[i].epoch >= until[i]):
             _unload(of_group, lane, runs[i], kept_state)
             _leave(of_group, lane)
 
 
-@njit(nogil=True)
+@inner
 def train_group(of_group, mailbox, places, queue, until, runs, losses, arrays, max_steps):
     """Train members of the queue in the lanes of a group, see `entry.train_groups`.
 

@@ -1,9 +1,9 @@
 """Runs of training: how far each is, what members of a population have, and how threads share them."""
 
 import numpy as np
-from numba import njit
 
 from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
+from ..vector.cache import inner
 from .interpreter import address
 
 RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
@@ -45,7 +45,7 @@ _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("pres
 _OPEN = MAILBOX.fields["begins"][1]  # whether worker 0 of a call on members has come
 
 
-@njit(nogil=True)
+@inner
 def ends_epoch(this, losses, finite):
     """Note in a run's record that an epoch has ended; gives whether it is to be kept.
 
@@ -59,7 +59,8 @@ def ends_epoch(this, losses, finite):
         this.status = DIVERGED
         return False
     this.waited = this.waited + 1 if loss > this.best - this.tol else 0
-    this.best = min(this.best, loss)
+    if loss < this.best:
+        this.best = loss
     this.epoch += 1
     this.step = 0
     if 0 <= this.patience < this.waited:
@@ -67,13 +68,13 @@ def ends_epoch(this, losses, finite):
     return True
 
 
-@njit(nogil=True)
+@inner
 def next_place(mailbox):
     """The next place of a queue, of which each thread gets another one."""
     return grow(address(mailbox) + _POSTED, 1)
 
 
-@njit(nogil=True)
+@inner
 def enters(mailbox, worker):
     """Whether a thread takes part in a call (gives 0), or comes too late (1), or worker 0 has not come so far (2)."""
     box_at = address(mailbox)
@@ -85,7 +86,7 @@ def enters(mailbox, worker):
     return 0 if grow(box_at + _PRESENT, 1) < CLAIMED else 1
 
 
-@njit(nogil=True)
+@inner
 def leave(mailbox, worker):
     """End a thread's part of a call. Worker 0 lets nobody in any more, and waits for those who are in it."""
     box_at = address(mailbox)

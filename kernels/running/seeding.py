@@ -4,10 +4,12 @@ A generator of NumPy takes 19 us to make; here a seed takes less than one.
 """
 
 import numpy as np
-from numba import njit
+
+from ..vector.cache import inner
 
 _U32, _U64 = np.uint32, np.uint64
 POOL = 4  # words of 32 bits in which a seed sequence mixes its seed; longer seeds are not for this
+SCRATCH = 3 * POOL  # words of 32 bits: the pool, and a generator's state
 # Constants of O'Neill's seed_seq_fe, as `numpy/random/bit_generator.pyx` has them.
 _INIT_A, _MULT_A, _INIT_B, _MULT_B = map(_U32, (0x43B0D7E5, 0x931E8875, 0x8B51F9DD, 0x58F38DED))
 _MIX_L, _MIX_R, _SHIFT = map(_U32, (0xCA01F9DD, 0x4973F715, 16))
@@ -16,7 +18,7 @@ _LOW = _U64(0xFFFFFFFF)
 _N1, _N8, _N32, _N58, _N63, _N64 = map(_U64, (1, 8, 32, 58, 63, 64))
 
 
-@njit(nogil=True)
+@inner
 def _mixed_words(words, pool, state):
     """Fill state, 8 words, with what SeedSequence(seed).generate_state gives of a seed of 4 words."""
     factor = _INIT_A
@@ -42,7 +44,7 @@ def _mixed_words(words, pool, state):
         state[i] = _U32(value ^ (value >> _SHIFT))
 
 
-@njit(nogil=True)
+@inner
 def _high(a, b):
     """The upper 64 bits of a product."""
     a0, a1, b0, b1 = a & _LOW, a >> _N32, b & _LOW, b >> _N32
@@ -51,7 +53,7 @@ def _high(a, b):
     return a1 * b1 + (middle >> _N32) + (other >> _N32)
 
 
-@njit(nogil=True)
+@inner
 def _step(high, low, inc_high, inc_low):
     """The next state of a generator: 128 bits, high and low ones."""
     product = low * _FACTOR[1]
@@ -61,27 +63,31 @@ def _step(high, low, inc_high, inc_low):
     return above + inc_high + carry, new
 
 
-@njit(nogil=True)
+@inner
 def _output(high, low):
     """What a generator gives in a state: 64 bits (PCG XSL-RR)."""
     value, turn = high ^ low, high >> _N58
     return (value >> turn) | (value << ((_N64 - turn) & _N63))
 
 
-@njit(nogil=True)
-def draw(words, uniform, last):
+@inner
+def _number(state, k):
+    """Number k of 64 bits in a state's words of 32."""
+    return _U64(state[2 * k]) | (_U64(state[2 * k + 1]) << _N32)
+
+
+@inner
+def draw(words, scratch, uniform, last):
     """What default_rng(seed) of each row of words gives; see `entry.draw_numbers`."""
-    pool, state = np.empty(POOL, np.uint32), np.empty(2 * POOL, np.uint32)
-    seed = np.empty(POOL, np.uint64)
+    pool, state = scratch[:POOL], scratch[POOL:]
     for i in range(words.shape[0]):
         _mixed_words(words[i], pool, state)
-        for k in range(POOL):
-            seed[k] = _U64(state[2 * k]) | (_U64(state[2 * k + 1]) << _N32)
-        inc_high, inc_low = (seed[2] << _N1) | (seed[3] >> _N63), (seed[3] << _N1) | _N1
+        third, fourth = _number(state, 2), _number(state, 3)
+        inc_high, inc_low = (third << _N1) | (fourth >> _N63), (fourth << _N1) | _N1
         high, low = _step(_U64(0), _U64(0), inc_high, inc_low)
-        sum_low = low + seed[1]
+        sum_low = low + _number(state, 1)
         carry = _U64(1) if sum_low < low else _U64(0)
-        high, low = _step(high + seed[0] + carry, sum_low, inc_high, inc_low)
+        high, low = _step(high + _number(state, 0) + carry, sum_low, inc_high, inc_low)
         k, n = 0, uniform.shape[1]
         while k < n:
             high, low = _step(high, low, inc_high, inc_low)

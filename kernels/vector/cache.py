@@ -26,6 +26,7 @@ import sys
 import tempfile
 import warnings
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -253,8 +254,8 @@ class CodeFiles:
 class KernelCache(_Cache):
     """What a Numba dispatcher asks before it compiles, and tells afterwards."""
 
-    def __init__(self, py_func):
-        self._name = py_func.__name__
+    def __init__(self, py_func, nrt):
+        self._name, self._nrt = py_func.__name__, nrt
         self._impl = object.__new__(CompileResultCacheImpl)  # for its reduce and rebuild; it holds no state
 
     @property
@@ -276,7 +277,8 @@ class KernelCache(_Cache):
 
     def load_overload(self, sig, target_context):
         """The compiled function, or None."""
-        rtsys.initialize(target_context)  # not all that Numba loads: the rest takes 0.2 s and is for compiling
+        if self._nrt:
+            rtsys.initialize(target_context)  # not all that Numba loads: the rest takes 0.2 s and is for compiling
         try:
             data = CodeFiles.read(self._name, self.key(sig, target_context.codegen()))
             return None if data is None else self._impl.rebuild(target_context, pickle.loads(data))
@@ -289,11 +291,17 @@ class KernelCache(_Cache):
         CodeFiles.write(self._name, self.key(sig, data.codegen), payload)
 
 
-def cached(function=None, *, parallel=False):
-    """Decorator: compile with Numba, without the interpreter lock, and keep the result on disk."""
+# How Numba compiles: without the interpreter lock, and without its runtime (NRT), which counts references to arrays.
+# Only functions that make arrays, of addresses or by a reshape, need it.
+_OPTIONS = {"nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+inner = partial(njit, **_OPTIONS, no_cpython_wrapper=True)  # decorator of what only compiled functions call
+
+
+def cached(function=None, *, parallel=False, nrt=False):
+    """Decorator: compile with Numba what Python calls, and keep the result on disk."""
     if function is None:
-        return lambda f: cached(f, parallel=parallel)
-    dispatcher = njit(nogil=True, parallel=parallel)(function)
+        return partial(cached, parallel=parallel, nrt=nrt)
+    dispatcher = njit(**_OPTIONS | {"parallel": parallel, "_nrt": nrt})(function)
     if CodeFiles.folder is not None:
-        dispatcher._cache = KernelCache(function)
+        dispatcher._cache = KernelCache(function, nrt)
     return dispatcher

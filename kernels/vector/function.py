@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Signature:
     names: frozenset[str]  # the keywords of a call
 
     @classmethod
+    @cache  # many functions share one
     def of(cls, text: str) -> Signature:
         """The signature that a text states."""
         arguments, operands = [], {}

@@ -940,6 +940,33 @@ print("done")
     assert run_python(source, *paths, FASTNN_CACHE_DIR=warm).stdout == "done\n"
 
 
+def test_compiled_code_needs_no_runtime_of_numba_unless_it_makes_arrays(warm, run_python):
+    """Where a symbol of the runtime is missing, LLVM ends the process; one that only loads does not start it."""
+    source = """
+import numpy as np
+from numba.core.runtime import rtsys
+from fastnn import Model
+from fastnn.kernels.running import entry
+
+X, y = np.eye(3), [0, 1, 0]
+model = Model([3, 4, 2], rng=0)
+model.fit(X, y, epochs=1, batch_size=3, threads=1)
+before = rtsys._init
+model.forward(X)  # makes arrays of addresses
+counted = [name for name, each in vars(entry).items() if getattr(each, "targetoptions", {}).get("_nrt")]
+print(before, rtsys._init, *sorted(counted))
+"""
+    run_python(source, FASTNN_CACHE_DIR=warm)  # compiles what is missing
+    found = run_python(source, FASTNN_CACHE_DIR=warm).stdout.split()
+    assert found[:2] == ["False", "True"]
+    assert {"forward", "backward", "outside_step", "same_bytes", "copy_all"} <= set(found[2:])
+    assert not {"train", "help_train", "train_members", "train_groups", "train_step", "sweep"} & set(found)
+    code = {path.name.partition("-")[0]: b"NRT_" in path.read_bytes() for path in warm.iterdir()}
+    assert code["forward"]
+    assert not code["train"]
+    assert not code["sweep"]
+
+
 def test_every_damage_to_a_vector_function_is_a_miss(warm, run_python):
     source = """
 import sys

@@ -327,6 +327,7 @@ ANSWERS = {  # what each line of a table is, by its command
     "steps --orientations": r"4-100-3 b150 float64( +\d+\.\d+){7}",
     "training --kind rule input --case '8-64-64-4 b64'": r"(rule|input) +\w+ +\d+\.\d+ +[\d,]+   -",
     "calls --table medians": r"[\d-]+, \d+ rows( +-?\d+\.\d){6}",
+    "start": r"seconds of CPU +here +there.*|[\w .,()-]+ +\d+\.\d\d( {3,}\d.*)?",
     "outside": r"a minibatch of PPO.*|8-64-64-4.*|steps of many.*|[\w', /-]+( +[\d.e-]+)+|",
     "training --against . --case '64-32-10 b8'": r"64-32-10 b8( +[1-9][\d,]*){2} +\d+\.\d\d +0 +[\d.]+",
     "calls --table values": r"(fit with|50 samples of) dropout, .* \d+\.\d us"
@@ -349,6 +350,7 @@ MARKS = {
         pytest.mark.skipif(find_spec("joblib") is None, reason="joblib is not installed: it is in the extra processes"),
     ],
     "outside": [pytest.mark.slow, TORCH_WARNS],
+    "start": pytest.mark.slow,
     "steps": X86,
     "threads": TWO_CPUS,
     "search": pytest.mark.slow,
