@@ -10,9 +10,7 @@ True
 Public names are loaded when first used: `import fastnn` itself imports nothing heavy.
 """
 
-import gc
 from importlib import import_module
-from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -93,23 +91,12 @@ _MODULES = {"plots": "plots", "optimizers": "settings.optimizers", "search": "se
 __all__ = [*_HOME]
 
 
-def _imported(name: str) -> ModuleType:
-    """A module of the package. What is imported stays, so a search for garbage meanwhile would find none."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return import_module(f"fastnn.{name}")
-    finally:
-        if collects:
-            gc.enable()
-
-
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        return _imported(_MODULES[name])
+        return import_module(f"fastnn.{_MODULES[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
-    value = getattr(_imported(_HOME[name]), name)
+    value = getattr(import_module(f"fastnn.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

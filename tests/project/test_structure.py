@@ -279,24 +279,6 @@ def test_a_public_name_has_an_example():
     assert set(without) <= {"DivergenceError", "History", "load_digits"}
 
 
-@pytest.mark.parametrize("collects", [True, False])
-def test_loading_a_name_leaves_the_collector_as_it_was(collects, run_python):
-    source = """
-import gc, sys
-import fastnn
-
-(gc.enable if sys.argv[1] == "True" else gc.disable)()
-fastnn.SGD
-found = gc.isenabled()
-try:
-    sys.modules["fastnn.model"] = None
-    fastnn.Model
-except ImportError:
-    print(found, gc.isenabled())
-"""
-    assert run_python(source, collects).stdout.split() == [str(collects)] * 2
-
-
 def test_all_names_the_lazy_ones():
     assert sorted(fastnn.__all__) == sorted(fastnn._HOME)
     assert set(fastnn.__all__) <= set(dir(fastnn))
