@@ -1,11 +1,11 @@
-# `make demo`, `make test`, `make test-slow`, `make bench`, `make fuzz`, `make lint`, `make reference`, `make docs`. Each
-# sets up .venv first.
+# `make demo`, `make test`, `make test-slow`, `make test-every`, `make bench`, `make fuzz`, `make lint`, `make reference`,
+# `make docs`. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow bench fuzz lint reference docs clean
+.PHONY: demo test test-slow test-every bench fuzz lint reference docs clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
@@ -14,7 +14,10 @@ test: $(READY)
 	$(BIN)/python -m pytest -n logical -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n logical -m slow
+	$(BIN)/python -m pytest -n logical -m "slow and not every"
+
+test-every: $(READY)
+	$(BIN)/python -m pytest -n logical -m every
 
 bench: $(READY)
 	$(BIN)/python -m bench

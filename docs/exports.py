@@ -363,10 +363,10 @@ def measured(case, suffix, dtype, folder):
     return apart(outputs, case.outputs)
 
 
-def figures():
+def figures(rows=ROWS):
     """{group: {name: {(suffix, dtype): an error, a reason, or None where fastnn has no such network}}}."""
     found = {}
-    for group, cases in ROWS.items():
+    for group, cases in rows.items():
         for name, made in cases.items():
             row = found.setdefault(group, {}).setdefault(name, {})
             with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:

@@ -30,8 +30,9 @@ def no_programs_of_other_tests():
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items):
     """Mark the cases that do not run by default."""
-    for item in covering.others(items):
-        item.add_marker("slow")
+    for item, marks in covering.marked(items):
+        for mark in marks:
+            item.add_marker(mark)
 
 
 @pytest.fixture(autouse=True)

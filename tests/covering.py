@@ -1,9 +1,10 @@
-"""Which cases of a test run by default: a few, in which every value of every parameter comes.
+"""Which cases of a test run by default, and which with `make test-slow`: a few that hold what can go wrong together.
 
 A test with several parameters has a case for each combination of their values. Faults seldom need more than two of
-them to come together. So `make test` runs some cases, and all the others get the mark `slow`: `make test-slow` runs
-them. Every value comes in one of the cases that run; with the mark `pairs`, every pair of values. A list of cases, as
-one `parametrize` gives it, is a single parameter, so all of it runs.
+them to come together. So `make test` runs some cases, in which every value of every parameter comes, and
+`make test-slow` others, so that every pair of values does. With the mark `pairs` these are every pair, and every three
+values. The cases that are left have the mark `every` too; `make test-every` runs them before a release. A list of
+cases, as one `parametrize` gives it, is a single parameter, so all of it runs.
 """
 
 import collections
@@ -61,8 +62,8 @@ def pieces(parameter):
             yield repr(value)
 
 
-def others(items):
-    """The cases that do not run by default, of those that can run here."""
+def marked(items):
+    """(a case that does not run by default, its marks), of the cases that can run here."""
     by_test = collections.defaultdict(list)
     for item in items:
         can_run = not any(mark.args == (True,) for mark in item.iter_markers("skipif"))
@@ -70,8 +71,13 @@ def others(items):
             by_test[item.parent.nodeid, item.originalname].append(item)
     for of_test in by_test.values():
         if of_test[0].get_closest_marker("pairs"):
-            cases = [tuple(piece for each in parameters(item) for piece in pieces(each)) for item in of_test]
-            chosen = covering(cases, 2)
+            cases, strength = (
+                [tuple(piece for each in parameters(item) for piece in pieces(each)) for item in of_test],
+                2,
+            )
         else:
-            chosen = covering([tuple(map(repr, parameters(item))) for item in of_test], 1)
-        yield from (item for number, item in enumerate(of_test) if number not in chosen)
+            cases, strength = [tuple(map(repr, parameters(item))) for item in of_test], 1
+        by_default, with_slow = covering(cases, strength), covering(cases, strength + 1)
+        for number, item in enumerate(of_test):
+            if number not in by_default:
+                yield item, ["slow"] if number in with_slow else ["slow", "every"]
