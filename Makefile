@@ -1,11 +1,11 @@
-# `make demo`, `make test`, `make test-slow`, `make bench`, `make fuzz`, `make lint`, `make reference`. Each sets up .venv
-# first.
+# `make demo`, `make test`, `make test-slow`, `make bench`, `make fuzz`, `make lint`, `make reference`,
+# `make release-check`. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow bench fuzz lint reference clean
+.PHONY: demo test test-slow bench fuzz lint reference release-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
@@ -29,6 +29,12 @@ lint: $(READY)
 
 reference: $(READY)
 	$(BIN)/python docs/reference.py
+
+# An hour and the network: see CONTRIBUTING.md, "Releasing".
+release-check: $(READY)
+	$(BIN)/python -m bench readme --check
+	FASTNN_RELEASE=1 $(BIN)/python -m pytest tests/project/test_release.py
+	@echo 'All is checked. Now build, tag and publish as CONTRIBUTING.md says under "Releasing".'
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
