@@ -1,11 +1,11 @@
 # `make demo`, `make test`, `make test-slow`, `make test-every`, `make bench`, `make fuzz`, `make lint`, `make reference`,
-# `make docs`. Each sets up .venv first.
+# `make docs`, `make release-check`. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-every bench fuzz lint reference docs clean
+.PHONY: demo test test-slow test-every bench fuzz lint reference docs release-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits.py
@@ -35,6 +35,12 @@ reference: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/website.py
+
+# An hour and the network: see CONTRIBUTING.md, "Releasing".
+release-check: $(READY)
+	$(BIN)/python -m bench readme --check
+	FASTNN_RELEASE=1 $(BIN)/python -m pytest tests/project/test_release.py
+	@echo 'All is checked. Now build, tag and publish as CONTRIBUTING.md says under "Releasing".'
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'

@@ -10,9 +10,10 @@ True
 Public names are loaded when first used: `import fastnn` itself imports nothing heavy.
 """
 
+import os as _os
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is. `__init__.pyi` says the same to type checkers.
 _HOME = {
@@ -89,6 +90,25 @@ _HOME = {
 }
 _MODULES = {"plots": "plots", "optimizers": "settings.optimizers", "search": "search"}
 __all__ = [*_HOME]
+
+
+def _refuse_the_other_fastnn() -> None:
+    """Raise ImportError where PyPI's project `fastnn` is installed in the same folder: the two replace files of each
+    other. Where this package is imported from another folder, the other one changes nothing."""
+    try:
+        names = _os.listdir(_os.path.dirname(__path__[0]))
+    except OSError:  # a zip file, a bundle
+        return
+    for name in names:
+        if name.startswith("fastnn-") and name.endswith((".dist-info", ".egg-info")):
+            raise ImportError(
+                f"another package with the same folder is installed, PyPI's project fastnn "
+                f"({name.rpartition('.')[0].removeprefix('fastnn-')}), and the two replace files of each other: "
+                "pip uninstall -y fastnn && pip install --force-reinstall --no-deps fastnn-numba"
+            )
+
+
+_refuse_the_other_fastnn()
 
 
 def __getattr__(name: str) -> object:

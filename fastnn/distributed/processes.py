@@ -11,6 +11,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,8 @@ def _remove(path: Path, process: int) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or a system such as Windows keeps it while a process maps it
+            path.unlink()
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,7 @@
 """scikit-learn's searches and cross-validation for fastnn's estimators, in one process on all threads."""
 
 try:
-    import sklearn as _  # noqa: F401
+    from .. import estimators as _  # noqa: F401 - it checks scikit-learn's version before private parts are imported
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("fastnn.search needs scikit-learn: pip install 'fastnn-numba[sklearn]'") from error
 

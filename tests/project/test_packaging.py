@@ -1,12 +1,16 @@
 """What is built and installed: real files for the kernels, nothing at the top level, and it trains from anywhere."""
 
+import ast
+import datetime
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from email.parser import Parser
@@ -25,12 +29,24 @@ MODULES = sorted(
     if folder != "fastnn" or path.relative_to(files).parts[0] != "kernels"
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (ROOT / "pyproject.toml").is_file(), reason="the tests do not lie in a checkout that could be built"
-    ),
-]
+# The private names of scikit-learn that the package imports. What they do may change with each of its versions.
+PRIVATE = {
+    "sklearn.base._fit_context",
+    "sklearn.model_selection._search.BaseSearchCV",
+    "sklearn.model_selection._search_successive_halving.HalvingRandomSearchCV",
+    "sklearn.neural_network._multilayer_perceptron.BaseMultilayerPerceptron",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.BaseOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.utils._param_validation.Interval",
+    "sklearn.utils._param_validation.StrOptions",
+    "sklearn.utils._param_validation.validate_params",
+    "sklearn.utils.validation._check_sample_weight",
+}
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "pyproject.toml").is_file(), reason="the tests do not lie in a checkout that could be built"
+)
 
 
 def run(*command, cwd):
@@ -57,6 +73,7 @@ def built(tmp_path_factory):
     return wheel, sdist
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(built):
     with zipfile.ZipFile(built[0]) as wheel:
         names = wheel.namelist()
@@ -72,6 +89,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert built[0].name == f"fastnn_numba-{fastnn.__version__}-py3-none-any.whl"
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_real_files(built):
     with tarfile.open(built[1]) as sdist:
         members = {member.name.split("/", 1)[-1]: member for member in sdist.getmembers()}
@@ -83,6 +101,7 @@ def test_the_sdist_holds_real_files(built):
     assert {"pyproject.toml", "README.md", "LICENSE"} <= members.keys()
 
 
+@pytest.mark.slow
 def test_a_wheel_from_the_checkout_is_the_same(built, tmp_path):
     shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=shutil.ignore_patterns(*JUNK))
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "dist", tmp_path / "checkout", cwd=tmp_path)
@@ -91,6 +110,7 @@ def test_a_wheel_from_the_checkout_is_the_same(built, tmp_path):
         assert sorted(one.namelist()) == sorted(other.namelist())
 
 
+@pytest.mark.slow
 def test_the_metadata(built):
     with zipfile.ZipFile(built[0]) as wheel:
         (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
@@ -107,6 +127,7 @@ def test_the_metadata(built):
     assert metadata.get_all("Provides-Extra") == extras
 
 
+@pytest.mark.slow
 def test_the_wheel_in_an_empty_environment(built, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -135,6 +156,7 @@ print(json.dumps({
     assert report["classes"] == [0, 1, 1, 0]
 
 
+@pytest.mark.slow
 def test_the_editable_install(tmp_path):
     # The checkout itself may hold an egg-info folder, which knows no origin.
     found = importlib.metadata.distributions(name="fastnn-numba")
@@ -154,5 +176,102 @@ print(importlib.util.find_spec("kernels"))
     assert top == "None"
 
 
-def test_the_version_is_stated_once():
-    assert f'version = "{fastnn.__version__}"' in (ROOT / "pyproject.toml").read_text()
+def test_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == fastnn.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## ([\d.]+)", changelog, re.M)[1] == fastnn.__version__
+
+
+def test_the_citation():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == fastnn.__version__
+    assert citation["license"] == "BSD-3-Clause"
+    assert citation["authors"] == [{"name": "the fastnn developers"}]
+    assert datetime.date.fromisoformat(citation["date-released"])
+
+
+# ---- scikit-learn ----
+
+
+def test_the_private_names_of_scikit_learn():
+    found = set()
+    for name in MODULES:
+        for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("sklearn"):
+                found |= {f"{node.module}.{each.name}" for each in node.names}
+    assert {name for name in found if "._" in name} == PRIVATE
+
+
+def test_the_bounds_of_scikit_learn():
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    from fastnn.estimators import KNOWN
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    major, minor = map(int, KNOWN.split("."))
+    assert extras["sklearn"] == [f"scikit-learn>={KNOWN},<{major}.{minor + 1}"]
+
+
+@pytest.mark.parametrize("what", ["fastnn.MLPClassifier", "fastnn.TabularRegressor", "fastnn.search"])
+@pytest.mark.parametrize("version", ["1.8.2", "1.10.0", "1.10rc1", "2.0"])
+def test_another_version_of_scikit_learn(run_python, what, version):
+    """One that has none of the private names: it is an empty package."""
+    source = f"""
+import sys, types
+sys.modules["sklearn"] = sklearn = types.ModuleType("sklearn")
+sklearn.__version__ = {version!r}
+import fastnn
+try:
+    {what}
+except ImportError as error:
+    print(error)
+"""
+    assert run_python(source).stdout == (
+        "the estimators and searches of fastnn need scikit-learn 1.9, because they replace private parts of its "
+        f"classes, but {version} is installed: pip install 'scikit-learn==1.9.*'\n"
+    )
+
+
+# ---- the other fastnn ----
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A folder as pip would make it, with the file that `import fastnn` runs."""
+    (tmp_path / "site" / "fastnn").mkdir(parents=True)
+    shutil.copy(ROOT / "fastnn" / "__init__.py", tmp_path / "site" / "fastnn")
+    (tmp_path / "site" / f"fastnn_numba-{fastnn.__version__}.dist-info").mkdir()
+    return tmp_path / "site"
+
+
+@pytest.mark.parametrize("name", ["fastnn-0.4.1.dist-info", "fastnn-0.4.1.egg-info"])
+def test_the_other_fastnn_in_the_same_folder(run_python, beside, name):
+    (beside / name).mkdir()
+    done = run_python("import fastnn", path=beside, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: another package with the same folder is installed, PyPI's project fastnn (0.4.1), and the two "
+        "replace files of each other: "
+        "pip uninstall -y fastnn && pip install --force-reinstall --no-deps fastnn-numba"
+    )
+
+
+@pytest.mark.parametrize("name", ["fastnn_extra-1.0.dist-info", "fastnn.egg-info", "fastnn-0.4.1"])
+def test_other_neighbours_change_nothing(run_python, beside, name):
+    (beside / name).mkdir()
+    assert run_python("import fastnn; print(fastnn.__version__)", path=beside).stdout.strip() == fastnn.__version__
+
+
+def test_the_other_fastnn_in_another_folder_changes_nothing(run_python, beside, tmp_path):
+    """As where this package is imported from a checkout: then its files are whole."""
+    (tmp_path / "other" / "fastnn-0.4.1.dist-info").mkdir(parents=True)
+    done = run_python("import fastnn; print(fastnn.__version__)", path=f"{beside}{os.pathsep}{tmp_path / 'other'}")
+    assert done.stdout.strip() == fastnn.__version__
+
+
+def test_the_package_in_a_zip_file(run_python, beside, tmp_path):
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", beside)
+    assert run_python("import fastnn; print(fastnn.__version__)", path=packed).stdout.strip() == fastnn.__version__
