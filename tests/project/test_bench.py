@@ -330,8 +330,8 @@ ANSWERS = {  # what each line of a table is, by its command
     "start": r"seconds of CPU +here +there.*|[\w .,()-]+ +\d+\.\d\d( {3,}\d.*)?",
     "outside": r"a minibatch of PPO.*|8-64-64-4.*|steps of many.*|[\w', /-]+( +[\d.e-]+)+|",
     "training --against . --case '64-32-10 b8'": r"64-32-10 b8( +[1-9][\d,]*){2} +\d+\.\d\d +0 +[\d.]+",
-    "calls --table values": r"(fit with|50 samples of) dropout, .* \d+\.\d us"
-    r"|predict [\d-]+, (10,000|1) rows, [a-z ]+ +\d+\.\d us +\d+\.\d\d|10 networks, .* \d\.\d{3} s",
+    "calls --table values": r"(fit with|50 samples of) dropout, .* [\d,]+\.\d us"
+    r"|predict [\d-]+, (10,000|1) rows, [a-z ]+ +[\d,]+\.\d us +\d+\.\d\d|10 networks, .* \d+\.\d{3} s",
     "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
     "export --flags O3": r"run by +written by .*|[\w -]+( +[\d.e+]+ +\d+\.\d\d){2} +\S+e-0\d +[\d,]+ +[\d,-]+"
