@@ -349,6 +349,8 @@ def strict_pipeline():
 
 def test_unknown_categories_of_python(tmp_path):
     """They are an error where they are one of the pipeline's, and so is a missing value that is no category."""
+    if pd.__version__ < "3":
+        pytest.skip("before pandas 3 scikit-learn takes another missing value for a category")
     pipeline, rows = strict_pipeline()
     fastnn.export(pipeline, tmp_path / "net.py", rows=rows)
     net = runpy.run_path(str(tmp_path / "net.py"))

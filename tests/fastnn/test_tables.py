@@ -301,6 +301,8 @@ def test_integers_are_categories_where_they_are_named():
 @pytest.mark.parametrize("kind", ["category", "string", "object", "str"])
 def test_text_of_pandas(kind):
     pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    if kind == "str" and pd.__version__ < "3":
+        pytest.skip("before pandas 3 it makes text of None")
     values = ["x", "y", None, "z", "x"]
     frame = pd.DataFrame({"a": pd.Series(values, dtype=object).astype(kind)})
     table = Table.of(frame)

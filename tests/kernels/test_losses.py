@@ -317,7 +317,10 @@ def test_one_output_decides_between_two_classes(z, dtype):
 
 
 def test_every_activation_and_loss_is_documented():
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "how-to" / "training.md").read_text()
+    path = pathlib.Path(__file__).parents[2] / "docs" / "how-to" / "training.md"
+    if not path.is_file():
+        pytest.skip("the tests do not lie in a checkout, which has the page")
+    page = path.read_text()
     for names, docstring in ((NAMES, Dense.__doc__), (loss_functions.NAMES, Model.__doc__)):
         for text in (page, docstring):
             assert {f'"{name}"' for name in names} <= set(re.findall(r'"[a-z_]+"', text))

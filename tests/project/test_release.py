@@ -24,7 +24,7 @@ __all__ = ["built"]  # a fixture
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, BUNDLES = ROOT / "docs" / "how-to" / "images.md", ROOT / "docs" / "how-to" / "bundles.md"
 EXTRAS = ["tables", "plots", "onnx", "keras", "processes", "sklearn"]  # those whose packages are small
-TOOLS = ["pytest", "pytest-xdist", "hypothesis", "psutil"]  # of the tests
+TOOLS = ["pytest", "pytest-xdist", "hypothesis", "psutil", "polars"]  # of the tests
 
 pytestmark = pytest.mark.skipif("FASTNN_RELEASE" not in os.environ, reason="`make release-check` runs it: an hour")
 
