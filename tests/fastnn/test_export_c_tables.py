@@ -18,7 +18,21 @@ from fastnn.exchange.computation import INPUTS, NUMBERS, OF_COLUMNS, Computation
 from fastnn.exchange.describing import add_table, computation_of, matrix_of
 
 from ..cases import DTYPES
-from .test_export_c import COMPILED, COMPILERS, OF_SOFTWARE, TRAPS, WAYS, Compiled, compiler, header, ran, run, symbols
+from .test_export_c import (
+    COMPILED,
+    COMPILERS,
+    OF_SOFTWARE,
+    PASSED,
+    TRAPS,
+    WAYS,
+    Compiled,
+    compiler,
+    header,
+    ran,
+    run,
+    self_tests,
+    symbols,
+)
 from .test_export_computation import fitted_to_table, new_rows, table
 
 rng = np.random.default_rng(0)
@@ -291,9 +305,9 @@ def test_cppcheck_finds_nothing(tables):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_self_tests_pass(way, tables, tmp_path):
+    """All of them in one program."""
     folder, _, names = tables
-    name, options = WAYS[way]
-    for each in names:
-        (tmp_path / "test.c").write_text(f'#define {each.upper()}_SELFTEST\n#include "{each}.h"\n')
-        said = ran(name, options, tmp_path / "test.c", tmp_path, folder)
-        assert re.fullmatch(r"16 rows, largest error \S+, \S+ ulp, 0 labels differ", said.strip())
+    tests, tested = self_tests(names)
+    (tmp_path / "tests.c").write_text("\n".join([*tests, f"int main(void)\n{{\n    return {tested};\n}}\n"]))
+    said = ran(*WAYS[way], tmp_path / "tests.c", tmp_path, folder)
+    assert len(PASSED.findall(said)) == len(names)

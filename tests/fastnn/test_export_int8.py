@@ -21,7 +21,7 @@ from fastnn.exchange.describing import computation_of
 from fastnn.exchange.integer_steps import UNIT
 from fastnn.settings.layers import HIDDEN
 
-from .test_export_c import COMPILERS, MACHINES, Compiled, compiler, ran, run, symbols
+from .test_export_c import COMPILERS, MACHINES, Compiled, compiler, ran, run, self_tests, symbols
 
 rng = np.random.default_rng(0)
 N = 7  # inputs
@@ -495,16 +495,8 @@ def sources(networks, tmp_path_factory):
             call = f"int32_t class_{name}(const float *x)"
             lines += [f"{call};", f"{call}\n{{\n    return {name}_classify(x);\n}}"]
     (folder / "all.c").write_text("\n".join(lines) + "\n")
-    tests = ["#include <stdio.h>"]
-    for name in networks:
-        tests += [
-            f"#define {name.upper()}_SELFTEST",
-            f"#define main main_{name}",
-            f'#include "{name}.h"',
-            "#undef main",
-        ]
-    calls = " | ".join(f"main_{name}()" for name in networks)
-    (folder / "tests.c").write_text("\n".join([*tests, f"int main(void)\n{{\n    return {calls};\n}}\n"]))
+    tests, tested = self_tests(networks)
+    (folder / "tests.c").write_text("\n".join([*tests, f"int main(void)\n{{\n    return {tested};\n}}\n"]))
     return folder
 
 
