@@ -51,10 +51,13 @@ MACHINES = {
     "Cortex-M0": [*BOARD, "-M", "mps2-an385", "-kernel"],
     **{cpu: [f"qemu-{cpu}"] for cpu in ("aarch64", "riscv64", "mips")},
 }
-# (compiler, options) of all headers at once, which takes long: what warns at one level warns with gcc or clang too. tcc
-# has no levels.
+# (dtype, compiler, options) of all headers at once, which takes long: each compiler, the levels of gcc and clang, and
+# the dtypes where they need not have what the other has. Programs of self tests are compiled as strictly, by WAYS.
 COMPILED = [
-    (name, level) for name in COMPILERS for level in ("-O0", "-Os", "-O3") if level == "-Os" or name in ("gcc", "clang")
+    *((dtype, name, "-Os") for dtype in DTYPES for name in ("gcc", "clang", "tcc", "Cortex-M4", "Cortex-M0")),
+    *((DTYPES[i % 2], name, "-Os") for i, name in enumerate(("g++", "clang++", "aarch64", "mips", "riscv64"))),
+    ("float32", "Cortex-M4, C++", "-Os"),
+    *(("float32", "gcc", "-O0"), ("float64", "gcc", "-O3"), ("float64", "clang", "-O0"), ("float32", "clang", "-O3")),
 ]
 C_TYPES = {"float32": "float", "float64": "double"}
 # Operands of the functions that have some, for values of 6 columns; `reads` of another number than one.
@@ -478,7 +481,7 @@ def symbols(name, options, source, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options"), COMPILED)
+@pytest.mark.parametrize(("everything", "name", "options"), COMPILED, indirect=["everything"])
 def test_no_warning_and_nothing_needed(name, options, everything, tmp_path):
     """Every warning is an error. The object calls nothing and has no memory of its own."""
     _, source, cases = everything

@@ -286,7 +286,7 @@ def tables(request, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options"), COMPILED)
+@pytest.mark.parametrize(("tables", "name", "options"), COMPILED, indirect=["tables"])
 def test_no_warning_and_nothing_needed(name, options, tables, tmp_path):
     _, source, _ = tables
     own, others = symbols(name, options, source, tmp_path)
