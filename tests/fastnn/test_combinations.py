@@ -22,7 +22,9 @@ PAIRS = [
 ]
 OPTIMIZERS = {name: replace(optimizer, learning_rate=1e-3) for name, optimizer in cases.OPTIMIZERS.items()}
 EVERY = list(itertools.product(OPTIMIZERS, PAIRS, HIDDEN))
-CHOSEN = {EVERY[i] for i in covering(EVERY, 2)}
+PAIRED = {EVERY[i] for i in covering(EVERY, 2)}  # each optimizer with each loss and output, each activation with both
+THREES = {EVERY[i] for i in covering([(name, *pair, hidden) for name, pair, hidden in EVERY], 3)} - PAIRED
+CHOSEN = {"pairs": PAIRED, "threes": THREES, "others": {*EVERY} - PAIRED - THREES}
 ROWS, BATCH = 8, 4
 
 
@@ -49,15 +51,25 @@ def test_which_pairs_there_are():
 
 
 @pytest.mark.filterwarnings("ignore:y holds numbers:UserWarning")  # out of the outputs' reach, on purpose
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("are_chosen", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_some_steps(are_chosen, name):
+@pytest.mark.parametrize(
+    ("chosen", "name"),
+    [
+        pytest.param(chosen, name, marks=marks)
+        for chosen, marks in (
+            ("pairs", []),
+            ("threes", [pytest.mark.slow]),
+            ("others", [pytest.mark.slow, pytest.mark.every]),
+        )
+        for name in OPTIMIZERS
+    ],
+)
+def test_some_steps(chosen, name):
     """Two batches in each of two epochs, in float64. An optimizer of the whole set has one batch."""
     optimizer, rng, whole_set = OPTIMIZERS[name], np.random.default_rng(4), name in cases.WHOLE_SET
     batch, settings = ROWS if whole_set else BATCH, cases.settings_of(optimizer)
     X, order = 0.3 * rng.standard_normal((ROWS, 4)), np.array([rng.permutation(ROWS) for _ in range(2)])
     for pair, hidden in itertools.product(PAIRS, HIDDEN):
-        if ((name, pair, hidden) in CHOSEN) != are_chosen:
+        if (name, pair, hidden) not in CHOSEN[chosen]:
             continue
         loss, output = pair
         units = 3 * loss_functions.LOSSES[loss_functions.kernel_name(loss, output)].outputs
