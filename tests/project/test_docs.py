@@ -28,6 +28,8 @@ from fastnn.kernels.programs.passes import Destination
 from fastnn.kernels.programs.sources import Sources
 from fastnn.kernels.vector.barriers import Worker
 
+from ..fastnn.cluster_fits import OF_RAY
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CHAPTERS = [page for page in sorted((ROOT / "docs" / "learn").glob("*.md")) if page.stem not in ("index", "errors")]
@@ -35,7 +37,7 @@ STARTS = sorted((ROOT / "docs" / "start").glob("*.md"))
 MUST_HAVE_BLOCKS = [ROOT / "README.md", *CHAPTERS, *STARTS]
 BESIDE = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 CHECKER_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-RAY = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")  # of its own
+RAY = pytest.mark.filterwarnings(*OF_RAY)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
