@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 TAKEN_IN = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 HOME = ["README.md", "docs"]  # links to these lead to the first page of the site
-NOT_COPIED = shutil.ignore_patterns("*.py", "peers.json", "mkdocs.yml", "__pycache__", ".*")
+NOT_COPIED = shutil.ignore_patterns("*.py", "mkdocs.yml", "__pycache__", ".*")
 FENCED = re.compile(r"(^```.*?^```\n?)", re.M | re.S)
 LINK = re.compile(r"(\]\(\s*)([^\s)]+)")
 LANGUAGES = {".py": "python", ".c": "c", ".h": "c", ".hpp": "cpp", ".sh": "bash", ".toml": "toml", ".pyi": "python"}
 
 
 def links(text):
-    """Where the links and images of a page lead, those in blocks of code left out, as (path, anchor)."""
+    """Where the links and images of a page lead, those in blocks of code left out."""
     for part in FENCED.split(text)[::2]:
         for _, target in LINK.findall(part):
             yield target
