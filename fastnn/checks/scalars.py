@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import reprlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
@@ -40,11 +41,11 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
 
 def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """value as an int of at least low and at most high; a bool or a float is refused."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, (bool, np.bool_)):
+    number = None
+    if not isinstance(value, (bool, np.bool_)):  # an older NumPy takes one for a number, with a warning
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None:
         raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if number < low:
         raise ValueError(f"{name} must be at least {low}, got {shown(number)}")

@@ -57,6 +57,7 @@ def test_the_wheel_with_the_packages_that_pyproject_allows(built, tmp_path, whic
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
     lines = ["addopts = --strict-markers --import-mode=importlib", "doctest_optionflags = NORMALIZE_WHITESPACE"]
     lines += [f"{name} =\n    " + "\n    ".join(settings[name]) for name in ("markers", "filterwarnings")]
+    lines[-1] += "\n    ignore::pytest.PytestRemovedIn10Warning"  # of scikit-learn 1.9.0's own tests
     (tmp_path / "alone" / "pytest.ini").write_text("[pytest]\npythonpath = .\n" + "\n".join(lines) + "\n")
     command = [python, "-m", "pytest", "-q", "-n", "logical", "-m", "not slow", "-p", "no:cacheprovider", "tests"]
     hidden = ("PYTHONPATH", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "FASTNN_RELEASE")
