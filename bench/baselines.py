@@ -70,7 +70,47 @@ def plain(results):
     return table(["network, batch", "NumPy", "Numba"], rows)
 
 
-FIGURES = {"baselines": figures, "plain": plain}
+ROOFS = {  # {a regime's example: (the regime, its roof)}
+    "64-32-10 b1": ("batch of one", "stores of W, and latency"),
+    "64-32-10 b8": ("small batches", "multiply-adds, and lanes of the last layer that are empty"),
+    "4-24-24-3 b256": ("narrow layers", "multiply-adds, and activations"),
+    "784-30-10 b10": ("wide input", "the samples from memory"),
+    "784-128-64-10 b128": ("wide layers", "the L2 cache: samples, their copy and W are 1.2 MB"),
+    "512-512-512-10 b256": ("very wide", "multiply-adds"),
+}
+TARGETS_AVX2 = {  # fractions of the peak, with AVX2 code
+    "784-30-10 b10": 0.60,
+    "784-100-10 b32": 0.70,
+    "64-32-10 b1": 0.25,
+    "64-32-10 b8": 0.50,
+    "64-32-10 b32": 0.55,
+    "64-32-10 b200": 0.58,
+    "4-24-24-3 b1": 0.12,
+    "4-24-24-3 b16": 0.32,
+    "4-24-24-3 b256": 0.42,
+    "784-128-64-10 b128": 0.82,
+    "512-512-512-10 b256": 0.85,
+    "8-64-64-4 b64": 0.60,
+}
+
+
+def regimes(results):
+    """What each regime reaches, and its roof."""
+    of = {result["name"]: f"{result['fraction_of_peak']:.0%}" for result in results}
+    rows = [[regime, name, roof, of[name]] for name, (regime, roof) in ROOFS.items() if name in of]
+    return table(["regime", "example", "the roof", "of the peak"], rows)
+
+
+def avx2(results):
+    """Speeds and fractions of the peak beside the targets of AVX2 code."""
+    rows = []
+    for result in results:
+        name, fraction = result["name"], f"{result['fraction_of_peak']:.2f}"
+        rows.append([name, f"{rates(result)['fastnn']:,.0f}", fraction, TARGETS_AVX2[name]])
+    return table(["network, batch", "samples/s", "of the peak", "target"], rows)
+
+
+FIGURES = {"baselines": figures, "plain": plain, "regimes": regimes, "avx2": avx2}
 
 
 def run(options):

@@ -22,12 +22,21 @@ import fastnn
 
 from .cases import Rows
 from .machine import cpus
+from .markdown import Table, printed
 from .predictors import SIDES, OnnxRuntime
 from .sides import LABELS, jax_recipe, torch_step
 from .timing import in_turn, medians, ratios, repeats, seconds
 
 ROUNDS = 9
 NETWORKS = (((4, 8, 3), 32), ((4, 24, 24, 3), 32), ((4, 24, 24, 3), 1), ((64, 32, 10), 1), ((784, 100, 10), 32))
+CALL_TARGETS = {  # microseconds
+    ("4-8-3, 32", "beside its arithmetic"): 60,
+    ("4-24-24-3, 32", "partial_fit, SGD"): 15,
+    ("4-24-24-3, 1", "partial_fit, SGD"): 2.1,
+    ("64-32-10, 1", "partial_fit, SGD"): 2.1,
+    ("784-100-10, 32", "beside its arithmetic"): 150,
+    ("784-100-10, 32", "Model(...)"): 1000,
+}
 CALLS, QUICK_CALLS, EPOCHS, UNCOUNTED = 300, 10, 100, 20
 TURN_SECONDS, QUICK_TURN_SECONDS = 0.01, 1e-4
 STEPS = (((8, 64, 64, 4), 32), ((64, 32, 10), 32), ((784, 100, 10), 32))
@@ -76,11 +85,17 @@ def row(sizes, n, calls=CALLS):
 
 def print_medians(options):
     """Print the medians of small calls."""
-    for i, (sizes, n) in enumerate(NETWORKS):
-        found = row(sizes, n, QUICK_CALLS if options.quick else CALLS)
-        if i == 0:
-            print(f"{'':22}" + "".join(f"{name:>24}" for name in found))
-        print(f"{named(sizes) + f', {n} rows':22}" + "".join(f"{value:24.1f}" for value in found.values()), flush=True)
+    table = None
+    for sizes, n in NETWORKS:
+        name, found = f"{named(sizes)}, {n}", row(sizes, n, QUICK_CALLS if options.quick else CALLS)
+        table = table or Table("small-calls", "network, rows", *found, title="Small calls, microseconds")
+        cells = {what: f"{value:.1f}" for what, value in found.items()}
+        table.add(name, *(_beside(cell, CALL_TARGETS.get((name, what))) for what, cell in cells.items()))
+
+
+def _beside(cell, target):
+    """A cell with the target beside it, where there is one."""
+    return cell if target is None else f"{cell} (target {target})"
 
 
 # ---- other values, and many of them ----
@@ -153,22 +168,24 @@ def shifted_predictions(sizes, n):
 
 def print_values(options):
     """Print what other values of a rule cost, samples of dropout, and many networks with values of their own."""
+    table = Table("values", "what", "time", "ratio", title="Other values, and many of them")
     for name, value in refits(QUICK_CALLS if options.quick else CALLS).items():
-        print(f"fit with dropout, {name:22}{value:10.1f} us", flush=True)
+        table.add(f"fit of an epoch, 64 rows of 4-8-3, dropout at {name}", f"{value:.1f} us", "")
     drawn = samples_of_dropout()
     check_samples(drawn)
     runs = {name: _repeated(call) for name, call in drawn.items()}
-    for name, (value, _) in compare(
-        runs, options.rounds, QUICK_TURN_SECONDS if options.quick else TURN_SECONDS
-    ).items():
-        print(f"{SAMPLES} samples of dropout, {name:18}{value:10.1f} us", flush=True)
+    found = compare(runs, options.rounds, QUICK_TURN_SECONDS if options.quick else TURN_SECONDS)
+    for name, (value, ratio) in found.items():
+        what = f"{SAMPLES} samples of dropout, {DRAWN_ROWS} rows of {named(DRAWN)}, {name}"
+        table.add(what, f"{value:.1f} us", f"{ratio:.2f}")
     for sizes, n in itertools.product(((784, 30, 10), (64, 32, 10)), (10_000, 1)):
         found = compare(shifted_predictions(sizes, n), options.rounds, QUICK_TURN_SECONDS if options.quick else 0.2)
         for name, (value, ratio) in found.items():
-            print(f"predict {named(sizes)}, {n:,} rows, {name:12}{value:10.1f} us{ratio:8.2f}", flush=True)
+            what = f"`predict` of {n:,} rows of {named(sizes)}, scale: {name}"
+            table.add(what, f"{value:,.1f} us", f"{ratio:.2f}")
     n = 10 if options.quick else 1000
     for name, value in many(n, options.rounds).items():
-        print(f"{n} networks, {name:28}{value:10.3f} s", flush=True)
+        table.add(f"{n:,} networks of 8-16-1 with rates of their own, {name}", f"{value:.3f} s", "")
 
 
 # ---- in turn with other packages ----
@@ -245,22 +262,21 @@ def predictions(sizes, n):
     return found
 
 
-def print_compared(title, made, options):
+def print_compared(block, title, made, options):
     """Print a table of {(line, target): sides} with a line for each."""
-    print(f"\n{title}\n")
     names = list(dict.fromkeys(name for sides in made.values() for name in sides))
-    print(f"{'':24}" + "".join(f"{name:>20}" for name in names) + "   target", flush=True)
+    table = Table(block, "network, rows", *names, "target", title=f"{title}, microseconds (times as long as fastnn)")
     for (line, target), sides in made.items():
         found = compare(sides, options.rounds, QUICK_TURN_SECONDS if options.quick else TURN_SECONDS)
         values = [f"{found[n][0]:.1f} ({found[n][1]:.1f})" if n != "fastnn" else f"{found[n][0]:.1f}" for n in names]
-        print(f"{line:24}" + "".join(f"{value:>20}" for value in values) + f"   {target}".rstrip(), flush=True)
+        table.add(line, *values, target)
 
 
 def print_steps(options):
     """Print what a step of Adam takes in each package."""
     target = ", ".join(f"{name} {ratio}" for name, ratio in STEP_TARGETS.items())
-    made = {(f"{named(sizes)}, {n} rows", target): steps(sizes, n) for sizes, n in STEPS}
-    print_compared("A step of Adam, microseconds", made, options)
+    made = {(f"{named(sizes)}, {n}", target): steps(sizes, n) for sizes, n in STEPS}
+    print_compared("small-steps", "A step of Adam", made, options)
 
 
 def print_predictions(options):
@@ -268,7 +284,7 @@ def print_predictions(options):
     counts = PREDICTED_ROWS[:1] if options.quick else PREDICTED_ROWS
     shapes = [(sizes, n) for sizes in PREDICTED for n in counts]
     made = {(Rows(sizes, n, n).name, PREDICT_TARGETS.get(n, "")): predictions(sizes, n) for sizes, n in shapes}
-    print_compared("predict, microseconds", made, options)
+    print_compared("predictions", "predict", made, options)
 
 
 # ---- another number of rows in each call ----
@@ -313,13 +329,14 @@ def calls_with_rows(sizes, high):
 
 def print_rows(options):
     """Print what new numbers of rows cost, here and in scikit-learn."""
-    print("\nEach call with another number of rows, microseconds: quantiles 0.1 and 0.5\n")
-    print(f"{'':42}{'new, from the first':>22}{'known':>18}{'after others':>14}   target {ANY_TARGET}")
+    title = "Each call with another number of rows, microseconds: quantiles 0.1 and 0.5"
+    columns = "new number", "known", f"after others (target {ANY_TARGET})"
+    table = Table("rows", "network, rows", "call", *columns, title=title)
     for sizes, low, high in ANY_ROWS[: 1 if options.quick else None]:
         for name, call in calls_with_rows(sizes, high).items():
             new, known, ratio = any_rows(call, low, high, QUICK_CALLS if options.quick else ANY_CALLS)
-            place = f"{named(sizes)}, {low} to {high}, {name}"
-            print(f"{place:58}{new[0]:10.0f}{new[1]:8.0f}{known[0]:10.0f}{known[1]:8.0f}{ratio:14.2f}", flush=True)
+            times = [f"{few:,.0f}, {half:,.0f}" for few, half in (new, known)]
+            table.add(f"{named(sizes)}, {low} to {high}", name, *times, f"{ratio:.2f}")
 
 
 TABLES = {
@@ -332,6 +349,7 @@ TABLES = {
 OPTIONS = {
     "--table": {"nargs": "+", "choices": TABLES, "default": TABLES, "help": f"of {', '.join(TABLES)} (default all)"}
 }
+FIGURES = printed("small-calls", "values", "small-steps", "predictions", "rows")
 
 
 def run(options):

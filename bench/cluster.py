@@ -16,14 +16,17 @@ import fastnn
 from fastnn.network.threads import resolve_threads
 
 from .machine import print_host
+from .markdown import Table, printed
 from .timing import in_turn, medians, ratios
 
 ROUNDS = 3
+FIGURES = printed("cluster", "many-machines")
 OPTIONS = {
     "--seconds": {"type": float, "default": 20.0, "help": "of the fit on threads (default 20)"},
     "--side": {"nargs": "+", "default": ["threads", "processes", "ray"], "help": "which of threads, processes, ray"},
 }
 SIZES, BATCH, MEMBERS, QUICK_MEMBERS, ROWS = (64, 32, 10), 32, 1000, 16, 1437
+TARGET = 1.11  # of a whole fit, beside threads
 CPUS, MACHINES = 32, (1, 10, 100)  # of a machine, and how many there are
 SEARCH, PREDICTED, OVERHEAD = 100_000, 10**10, 0.001  # networks, rows and seconds a task of the formula
 ENGINES = {"threads": lambda: None, "processes": fastnn.Processes, "ray": fastnn.Ray}
@@ -59,13 +62,14 @@ def machines_seconds(work, overhead, chunk, start, n_machines):
 
 def print_formula(network_seconds, row_seconds, overhead, start):
     """The second table."""
-    print(f"\n{'by the formula':36}" + "".join(f"{f'{n} x {CPUS} CPUs':>16}" for n in MACHINES))
+    columns = [f"{n} x {CPUS} CPUs" for n in MACHINES]
+    table = Table("many-machines", "what", *columns, title="By the formula, seconds")
     for what, work in (
         (f"{SEARCH:,} networks of {network_seconds:.2g} s", SEARCH * network_seconds),
         (f"{PREDICTED:,} rows of {1e9 * row_seconds:.0f} ns", PREDICTED * row_seconds),
     ):
         times = [machines_seconds(work, overhead, 2.0, start, n) for n in MACHINES]
-        print(f"{what:36}" + "".join(f"{each:14.0f} s" for each in times))
+        table.add(what, *(f"{each:,.0f}" for each in times))
 
 
 def run(options):
@@ -92,10 +96,12 @@ def run(options):
         return seconds
 
     figures = in_turn({name: lambda name=name: turn(name) for name in engines}, options.rounds)
-    print(f"\n{n} networks, {epochs} epochs{'start':>12}{'first':>10}{'fit':>11}{'ratio':>8}")
+    columns = "start", "first fit", "whole fit", f"beside {options.side[0]}", "target"
+    table = Table("cluster", "engine", *columns, title=f"{n:,} networks, {epochs} epochs")
     for name, seconds in medians(figures).items():
         ratio = ratios(figures, options.side[0])[name]
-        print(f"{name:26}{starts[name][0]:8.1f} s{starts[name][1]:8.1f} s{seconds:9.2f} s{ratio:8.3f}", flush=True)
+        times = [f"{each:.1f} s" for each in (*starts[name], seconds)]
+        table.add(name, *times, f"{ratio:.2f}", TARGET if name != options.side[0] else "")
     trained = population(1)[0]
     X, _ = samples()
     many = np.tile(X, (20, 1))

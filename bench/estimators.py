@@ -121,7 +121,7 @@ def figures(results):
     return table([*head, "predict of one row", "ratio", "target"], rows)
 
 
-FIGURES = {"estimators": figures}
+FIGURES = {"estimators": figures, "estimators-avx2": figures}
 
 
 def run(options):

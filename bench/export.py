@@ -34,6 +34,7 @@ import numpy as np
 import fastnn
 
 from .machine import cpus, print_host
+from .markdown import Table, printed
 from .timing import in_turn, medians, ratios
 
 ROUNDS = 9
@@ -47,6 +48,13 @@ SIZES, ROWS, SECONDS, QUICK_SECONDS = (64, 32, 10), 1000, 0.3, 0.01
 CORTEX = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
 TOLERANCE = {"fastnn": 1e-6, "emlearn": 1e-4, "skl2onnx": 1e-6, "int8": 0.05}
 SETS, ACTIVATIONS, SEEDS, QUICK_SEEDS = ["digits", "iris", "wine", "breast_cancer", "diabetes"], ["tanh", "relu"], 5, 1
+BLOCKS = {  # {the table: the first words of what runs its files}
+    "export-c": ["gcc"],
+    "export-onnx": ["ONNX"],
+    "export-javascript": ["node"],
+    "export-numpy": ["NumPy"],
+}
+FIGURES = printed("export-c", "export-onnx", "export-javascript", "export-sizes", "int8-accuracy")
 ROOT = Path(__file__).parent.parent
 
 
@@ -341,17 +349,19 @@ def print_times(folder, sides, expected, rounds, seconds):
 
     figures = in_turn({name: lambda name=name: turn(name) for name in sides}, rounds)
     of_row, of_rows = ({name: each[:, i] for name, each in figures.items()} for i in (0, 1))
-    times = f"{'a row, us':>11}{'ratio':>7}{'1,000, us':>11}{'ratio':>7}"
-    print(f"\n{'run by':14}{'written by':17}{times}{'error':>9}{'file':>8}{'runtime':>13}")
-    for group in dict.fromkeys(group for group, _ in sides):
-        first = next(name for name in sides if name[0] == group)
-        for name in (name for name in sides if name[0] == group):
-            cells = f"{name[0]:14}{name[1]:17}"
+    columns = "written by", "a row, us", "ratio", "1,000 rows, us", "ratio", "error", "file", "runtime"
+    for block, runs in BLOCKS.items():
+        names = [name for name in sides if name[0].split()[0] in runs]
+        if not names:
+            continue
+        table = Table(block, "run by", *columns, title=f"{'-'.join(map(str, SIZES))} run by {', '.join(runs)}")
+        for name in names:
+            first = next(each for each in names if each[0] == name[0])
+            cells = []
             for each in (of_row, of_rows):
-                cells += f"{1e6 * medians(each)[name]:11.3g}{ratios(each, first)[name]:7.2f}"
-            runtime = sides[name].runtime
-            size = "-" if runtime is None else f"{runtime:,}"
-            print(f"{cells}{apart[name]:9.1e}{sides[name].file.stat().st_size:8,}{size:>13}", flush=True)
+                cells += [f"{1e6 * medians(each)[name]:.3g}", f"{ratios(each, first)[name]:.2f}"]
+            size = "" if sides[name].runtime is None else f"{sides[name].runtime:,}"
+            table.add(*name, *cells, f"{apart[name]:.1e}", f"{sides[name].file.stat().st_size:,}", size)
 
 
 def print_sizes(folder, model, includes):
@@ -359,14 +369,15 @@ def print_sizes(folder, model, includes):
     if shutil.which("arm-none-eabi-gcc") is None:
         print("\nwithout sizes: there is no arm-none-eabi-gcc")
         return
-    print(f"\n{'Cortex-M4, -Os':22}{'text':>8}{'data':>8}{'bss':>8}   target {4 * model.n_parameters + 1229}")
+    targets = {"fastnn": f"{4 * model.n_parameters + 1229:,}", "int8": "5,120"}  # bytes of code and tables
+    table = Table("export-sizes", "header", "text", "data", "bss", "target of text", title="Cortex-M4, -Os, bytes")
     for side, options in includes.items():
         source = folder / f"{side}-size.c"
         text = f'#include "{side}_net.h"\n#define INPUTS {SIZES[0]}\n#define OUTPUTS {SIZES[-1]}\n'
         source.write_text(f"{text}void predict(const float *x, float *y)\n{{\n    {CALLS[side][0]};\n}}\n")
         _ran("arm-none-eabi-gcc", "-Os", *CORTEX, *options, "-c", source, "-o", "size.o", cwd=folder)
         sizes = _ran("arm-none-eabi-size", "size.o", cwd=folder).splitlines()[1].split()[:3]
-        print(f"{side:22}" + "".join(f"{size:>8}" for size in sizes), flush=True)
+        table.add(side, *(f"{int(size):,}" for size in sizes), targets.get(side, ""))
 
 
 def of_seed(name, activation, seed):
@@ -419,7 +430,8 @@ def r2(found, expected):
 
 def print_agreement(seeds):
     """The third table."""
-    print(f"\n{'the same class':16}" + "".join(f"{name:>18}" for name in SETS))
+    title = "Rows of the same class by int8 and by floats: the mean of seeds, the least"
+    table = Table("int8-accuracy", "activation", *SETS, title=title)
     for activation in ACTIVATIONS:
         cells = []
         for name in SETS:
@@ -430,7 +442,7 @@ def print_agreement(seeds):
             else:
                 same = [(floats.argmax(axis=1) == integers.argmax(axis=1)).mean() for _, floats, integers in found]
                 cells.append(f"{np.mean(same):.4f}, {min(same):.4f}")
-        print(f"{activation:16}" + "".join(f"{each:>18}" for each in cells), flush=True)
+        table.add(activation, *cells)
 
 
 def run(options):

@@ -14,6 +14,7 @@ import numpy as np
 import fastnn
 
 from .cases import count
+from .markdown import Table, printed
 
 ROUNDS, QUICK_EPOCHS = 3, 20
 NAMES = "diabetes", "gene", "soybean", "thyroid"
@@ -26,8 +27,7 @@ WAYS = {
     "arctanh_error, min_derivative=0.0396": ({"loss": "arctanh_error"}, {"min_derivative": 0.0396}),
     "cross_entropy": ({"loss": "cross_entropy"}, {}),
 }
-
-
+FIGURES = printed("fann")
 OPTIONS = {
     "folder": {"metavar": "DIR", "type": Path},
     "--names": {"nargs": "+", "default": NAMES, "help": f"data sets (default {', '.join(NAMES)})"},
@@ -59,16 +59,12 @@ def result(train, test, hidden, optimizer, way, epochs, seed):
 def run(options):
     """Print the table."""
     epochs = QUICK_EPOCHS if options.quick else options.epochs
-    print(
-        "| data set | optimizer | loss, rule | training error | of it saturated and wrong | accuracy, training | test |"
-    )
-    print("|---|---|---|---|---|---|---|", flush=True)
+    columns = "optimizer", "loss, rule", "error", "share at the wrong end", "accuracy, training", "test"
+    table = Table("fann", "data set", *columns, title="Errors and accuracies")
     for name, optimizer, way in itertools.product(options.names, OPTIMIZERS, WAYS):
         if optimizer == "L-BFGS" and "min_derivative" in way:
             continue
         sets = [read(options.folder / f"{name}.{part}") for part in ("train", "test")]
         rows = [result(*sets, options.hidden, optimizer, way, epochs, seed) for seed in range(options.rounds)]
         error, share, of_train, of_test = np.mean(rows, axis=0)
-        print(
-            f"| {name} | {optimizer} | {way} | {error:.4f} | {share:.2f} | {of_train:.3f} | {of_test:.3f} |", flush=True
-        )
+        table.add(name, optimizer, way, f"{error:.4f}", f"{share:.2f}", f"{of_train:.3f}", f"{of_test:.3f}")

@@ -24,9 +24,11 @@ import numpy as np
 import fastnn
 
 from .machine import cpus, print_host
+from .markdown import Table, printed
 from .timing import in_turn, medians, ratios, seconds
 
 ROUNDS, OPTIONS = 5, {}
+FIGURES = printed("groups", "groups-in-a-loop", "ensemble")
 GROUPS, QUICK_GROUPS, ROWS, INPUTS = 100_000, 200, 100, 4
 SOME, QUICK_SOME = 500, 10  # groups that loops train
 OF_SKLEARN = 50  # of which scikit-learn trains so many at most
@@ -86,7 +88,8 @@ def measured(groups, order, rounds):
 
 def print_all(groups, rounds):
     """The first table."""
-    print(f"{'rows':10} {'fit':>8} {'groups/s':>9} {'predict':>9} {'frame':>8} {'peak':>8} {'bound':>8}")
+    columns = "fit", "groups/s", "predict", "the frame", "memory", "bound"
+    table = Table("groups", "rows of the frame", *columns, title=f"{groups:,} groups of {ROWS} rows")
     for order in ORDERS:
         command = [sys.executable, "-m", "bench.groups", str(groups), order, str(rounds)]
         done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
@@ -95,8 +98,8 @@ def print_all(groups, rounds):
         found = json.loads(done.stdout)
         sizes = found["frame"], found["peak"], 1.5 * found["frame"] + 3 * found["parameters"]
         frame_mb, peak_mb, bound_mb = (f"{size / 1e6:.0f} MB" for size in sizes)
-        times = f"{found['seconds']:6.2f} s {groups / found['seconds']:9,.0f} {found['predict']:7.2f} s"
-        print(f"{order:10} {times} {frame_mb:>8} {peak_mb:>8} {bound_mb:>8}", flush=True)
+        times = f"{found['seconds']:.2f} s", f"{groups / found['seconds']:,.0f}", f"{found['predict']:.2f} s"
+        table.add(order, *times, frame_mb, peak_mb, bound_mb)
 
 
 # ---- loops ----
@@ -144,9 +147,10 @@ def print_loops(groups, rounds):
             },
             rounds,
         )
-    print(f"\n{groups} groups, one thread; the most that a prediction differs from the loop's: {apart:.1e}")
+    title = f"{groups} groups, one thread; the most that a prediction differs from the loop's: {apart:.1e}"
+    table = Table("groups-in-a-loop", "way", "groups/s", "times as long", title=title)
     for name, ratio in ratios(figures).items():
-        print(f"{name:16} {1 / medians(figures)[name]:9,.0f} groups/s  {ratio:7.1f}")
+        table.add(name, f"{1 / medians(figures)[name]:,.0f}", f"{ratio:.1f}")
 
 
 # ---- an ensemble ----
@@ -179,10 +183,11 @@ def print_ensemble(rounds, epochs):
             },
             rounds,
         )
-    print(f"\n10-{HIDDEN}-1 on diabetes, {len(X)} rows, {ESTIMATORS} networks, {epochs} epochs, one thread")
-    for figures, unit, times in ((fits, "s", 1), (predicts, "us", 1e6)):
+    title = f"10-{HIDDEN}-1 on diabetes, {len(X)} rows, {ESTIMATORS} networks, {epochs} epochs, one thread"
+    table = Table("ensemble", "what", "ms", "ratio", title=title)
+    for figures in (fits, predicts):
         for name, ratio in ratios(figures).items():
-            print(f"{name:16} {medians(figures)[name] * times:9.3f} {unit:2}  {ratio:5.2f}")
+            table.add(name, f"{medians(figures)[name] * 1e3:.3f}", f"{ratio:.2f}")
 
 
 def run(options):

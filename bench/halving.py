@@ -14,6 +14,7 @@ import numpy as np
 import fastnn
 
 from .machine import cpus
+from .markdown import Table
 from .population_sides import Population, Task
 from .timing import in_turn, medians, ratios, seconds
 
@@ -84,8 +85,8 @@ def measure(contest, validated, rounds):
 def print_halving(chosen, samples, options):
     """Print a line for each of the chosen cases, without and with validation; samples(case) gives (X, y)."""
     members, halving = (QUICK_MEMBERS, QUICK_HALVING) if options.quick else (MEMBERS, HALVING)
-    print(f"\n{members} networks, {halving}: CPU time over that of the same epochs alone (target {TARGET})\n")
-    print(f"{'':28}{'ms alone':>12}{'ms':>12}{'ratio':>8}{'not scored':>12}", flush=True)
+    title = f"{members} networks, {halving}: CPU time over that of the same epochs alone"
+    table = Table("halving", "network", "ms alone", "ms", f"ratio (target {TARGET})", "not scored", title=title)
     for case in chosen:
         case = case.little() if options.quick else case
         task = Task(case, members, *samples(case))
@@ -94,6 +95,6 @@ def print_halving(chosen, samples, options):
                 found = measure(Contest(task, halving, validated), validated, options.rounds)
             middle, ratio = medians(found), ratios(found)
             name = f"{case.name}, {'validated' if validated else 'not validated'}"
-            unscored = f"{ratios(found, 'not scored')['halving']:.2f}" if validated else "-"
-            times = f"{middle['live epochs'] * 1e3:12.1f}{middle['halving'] * 1e3:12.1f}"
-            print(f"{name:28}{times}{ratio['halving']:8.2f}{unscored:>12}", flush=True)
+            unscored = f"{ratios(found, 'not scored')['halving']:.2f}" if validated else ""
+            times = [f"{middle[side] * 1e3:,.1f}" for side in ("live epochs", "halving")]
+            table.add(name, *times, f"{ratio['halving']:.2f}", unscored)

@@ -1,4 +1,6 @@
-"""Tables in Markdown."""
+"""Tables: in Markdown, and on the screen while their lines come."""
+
+PRINTED = {}  # {name: the latest table of that name}: blocks of `python -m bench readme`
 
 
 def line(cells):
@@ -14,3 +16,31 @@ def table(head, rows=()):
 def bold_best(cells, values):
     """The cells with those in bold whose value is the largest."""
     return [f"**{cell}**" if value == max(values) else cell for cell, value in zip(cells, values, strict=True)]
+
+
+class Table:
+    """A table that is printed line by line, as its rows are added; `str` of it is Markdown."""
+
+    def __init__(self, name, *head, title=""):
+        """name: that of its block in the pages."""
+        PRINTED[name] = self
+        self._head, self._rows = [str(name) for name in head], []
+        print(f"\n{title or name}\n", flush=True)
+
+    def add(self, *cells):
+        """Print a row."""
+        cells = [str(cell) for cell in cells]
+        first = max(len(self._head[0]), len(cells[0]), 28)
+        widths = [max(len(name), 9) for name in self._head[1:]]
+        for row in [cells] if self._rows else [self._head, cells]:
+            others = (f"  {cell:>{width}}" for cell, width in zip(row[1:], widths, strict=True))
+            print(f"{row[0]:{first}}{''.join(others)}".rstrip(), flush=True)
+        self._rows.append(cells)
+
+    def __str__(self):
+        return table(self._head, self._rows)
+
+
+def printed(*names):
+    """{name: a function of what a question's `run` gives} of blocks that are tables which it prints."""
+    return {name: lambda _, name=name: str(PRINTED[name]) for name in names}

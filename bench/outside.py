@@ -23,6 +23,7 @@ import fastnn
 
 from .calls import compare
 from .machine import cpus, print_host
+from .markdown import Table, printed
 
 ROUNDS, OPTIONS = 9, {}
 ROWS, SIZES, CRITIC = 64, (8, 64, 64, 4), (8, 64, 64, 1)
@@ -30,6 +31,7 @@ CLIP, TURN_SECONDS, QUICK_TURN_SECONDS = 0.2, 0.05, 1e-3
 TARGET = 60  # microseconds of forward and step
 APART = {"float32": 1e-5, "float64": 1e-9}
 THREADS = (("together", None), ("one thread", 1))
+FIGURES = printed("ppo", "derivatives", "population-steps")
 MANY = ((1000, (8, 16, 1), 64), (10, (23, 256, 256, 1), 256))  # networks, their sizes, rows
 
 
@@ -225,19 +227,22 @@ def run(options):
     with cpus(1):
         batch = Minibatch()
         sides = batch.fastnn_sides() | ({"PyTorch": batch.torch_side()} if packages else {})
-        print(f"\na minibatch of PPO, microseconds (target of the first line: {TARGET}), ratio to the first line")
-        for name, (value, ratio) in compare(sides, options.rounds, total).items():
-            print(f"{name:24}{value:10.1f}{ratio:10.2f}", flush=True)
+        table = Table("ppo", "a minibatch of PPO", "us", "ratio", "target", title="Gradients from outside")
+        for i, (name, (value, ratio)) in enumerate(compare(sides, options.rounds, total).items()):
+            table.add(name, f"{value:,.1f}", f"{ratio:.2f}", TARGET if i == 0 else "")
         far = {dtype: apart(dtype) for dtype in APART}
-        print(f"\n{'8-64-64-4, 64 rows':24}{'here':>10}{'PyTorch':>10}{'ratio':>8}{'apart':>10}{'float64':>10}")
+        columns = "us", "PyTorch", "ratio", "apart, float32", "float64"
+        table = Table("derivatives", "what", *columns, title="Derivatives, 64 rows of 8-64-64-4")
         for name, calls in derivatives().items():
             timed = {side: _repeated(call) for side, call in zip(("here", "PyTorch"), calls, strict=False)}
             values = compare(timed, options.rounds, total).values()
-            shown = "".join(f"{value:10.1f}" for value, _ in values) + f"{[ratio for _, ratio in values][-1]:8.1f}"
-            print(f"{name:24}{shown}" + "".join(f"{each.get(name, 0):10.1g}" for each in far.values()), flush=True)
-    print(f"\n{'steps of many networks':30}{'together':>10}{'one thread':>12}{'a loop':>10}{'ratio':>8}{'apart':>10}")
+            cells = [f"{value:,.1f}" for value, _ in values] + [f"{ratio:.1f}" for _, ratio in values][1:]
+            cells += [f"{each[name]:.0e}" for each in far.values() if name in each]
+            table.add(name, *cells, *[""] * (5 - len(cells)))  # alone where PyTorch is not installed
+    columns = "`Population.step`", "on one thread", "a loop over `Model.step`", "ratio", "apart"
+    table = Table("population-steps", "networks, rows", *columns, title="Steps of many networks, microseconds")
     for n, sizes, rows in MANY:
         sides, far = many_steps(n, sizes, rows)
         (here, _), (single, _), (loop, ratio) = compare(sides, options.rounds, total).values()
-        name = f"{n} of {'-'.join(map(str, sizes))}, {rows} rows"
-        print(f"{name:30}{here:10.1f}{single:12.1f}{loop:10.1f}{ratio:8.2f}{far:10.1g}", flush=True)
+        name = f"{n:,} of {'-'.join(map(str, sizes))}, {rows}"
+        table.add(name, *(f"{each:,.0f}" for each in (here, single, loop)), f"{ratio:.2f}", f"{far:.0e}")

@@ -31,7 +31,8 @@ import fastnn
 from . import cases
 from .children import Child
 from .halving import print_halving
-from .machine import load, print_host
+from .machine import print_host
+from .markdown import Table, printed
 from .population_sides import SIDES, STARTS, Many, Task
 from .timing import in_turn, medians, ratios
 
@@ -50,6 +51,12 @@ CASES = (
 HALVED = CASES[0], CASES[3]  # of which halving is measured
 MEMBERS, QUICK_MEMBERS = 1000, 6
 DIGITS = 64, 1797  # inputs and samples of the data set
+TARGETS = {  # how many times as fast as JAX
+    "8-16-1 b32": 3.5,
+    "8-16-1 b8": 6,
+    "8-16-1 b1": 6,
+    "64-32-10 b32": 2.4,
+}
 TOLERANCE = 1e-3
 ALONE = "alone"  # the first side with one thread, where the others have several
 LABELS = {
@@ -146,23 +153,27 @@ def measure(case, sides, options):
 
 
 def print_rates(options):
-    """Print two lines for each case: networks a second, and how many times as fast the first side is."""
+    """Print a line for each case: networks a second, and in brackets how many times as fast the first side is."""
     if options.cpu and options.threads > 1:
         sys.exit("--cpu is for one thread")
     sides = available(options)
     members, second = QUICK_MEMBERS if options.quick else options.members, "s of CPU time" if options.cpu else "s"
-    print(f"\nnetworks/{second}, {members} networks, threads: {options.threads}")
     shown = [*sides, *([ALONE] if options.threads > 1 else [])]
-    print(f"{'':24}" + "".join(f"{LABELS[side]:>14}" for side in shown) + f"{'difference':>12}{'load':>6}", flush=True)
+    table = Table(
+        "population-cpu" if options.cpu else "population-threads" if options.threads > 1 else "populations",
+        *("network, batch, epochs", *(LABELS[side] for side in shown), "losses apart"),
+        title=f"networks/{second}, {members} networks, threads: {options.threads}",
+    )
     for case in cases.chosen(options.case, CASES):
         found, variants, apart = measure(case, sides, options)
-        cells = "".join(f"{rate:14,.0f}" for rate in medians(found).values())
-        print(f"{f'{case.name}, {case.epochs} epoch' + 's' * (case.epochs > 1):24}{cells}{apart:12.1e}{load():6.1f}")
-        cells = "".join(f"{1 / ratio:14.2f}" for ratio in ratios(found).values())
-        ways = "; ".join(
-            f"{LABELS[side]}: {', '.join(map(str, each.values()))}" for side, each in variants.items() if each
-        )
-        print(f"{f'  {LABELS[sides[0]]} / it':24}{cells}   {ways}".rstrip(), flush=True)
+        ratio, cells = ratios(found), []
+        for side, rate in medians(found).items():
+            target = f", target {TARGETS[case.name]}" if side == "jax" and case.name in TARGETS else ""
+            cells.append(f"{rate:,.0f}" if side == sides[0] else f"{rate:,.0f} ({1 / ratio[side]:.2f}{target})")
+        table.add(f"{case.name}, {case.epochs}", *cells, f"{apart:.0e}")
+        for side, each in variants.items():
+            if each:
+                print(f"    {LABELS[side]}: {', '.join(map(str, each.values()))}", flush=True)
 
 
 def print_halved(options):
@@ -185,6 +196,8 @@ OPTIONS = {
     "--cpu": {"action": "store_true", "help": "by CPU time, with the population's engine as a side; for one thread"},
     "--members": {"type": cases.count, "default": MEMBERS, "help": "networks (default %(default)s)"},
 }
+
+FIGURES = printed("populations", "population-threads", "population-cpu", "halving")
 
 
 def run(options):

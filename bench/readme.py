@@ -10,9 +10,9 @@ the CPU and the day:
     <!-- /figures -->
 
 A question that can write a block has its name in FIGURES, {name: a function of what `run` gives}, and in PICTURES the
-block's picture, {name: (file, a function that draws into it)}. Blocks of the same command are written from one run. All
-others are pasted by hand, then `--stamp` gives them the hash, the CPU and the day. `--check` ends with status 1 where
-it lists any. With `--quick` nothing is written, only printed.
+block's picture, {name: (file, a function that draws into it)}. Blocks of the same command are written from one run.
+Those of examples are pasted by hand, then `--stamp` gives them the hash, the CPU and the day. `--check` ends with
+status 1 where it lists any. With `--quick` nothing is written, only printed.
 """
 
 import datetime
@@ -35,8 +35,15 @@ OPTIONS = {
     },
     "--old": {"action": "store_true", "help": "only the blocks that --check lists"},
     "--stamp": {"action": "store_true", "help": "give blocks that were pasted by hand the hash, the CPU and the day"},
-    "--mnist": {"metavar": "DIR", "help": "MNIST's IDX files: what DIR is in the commands"},
+    "--place": {
+        "nargs": "+",
+        "type": lambda text: tuple(text.split("=", 1)),
+        "default": [],
+        "metavar": "NAME=PATH",
+        "help": "what a name in the commands is: DIR, MNIST's IDX files; FANN, FANN's datasets; PATH, another checkout",
+    },
 }
+PLACES = "DIR", "FANN", "PATH"
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- figures ", "<!-- /figures -->\n"
 BLOCK = re.compile(
@@ -98,22 +105,22 @@ def check(found):
     return bool(old)
 
 
-def arguments(command, mnist):
-    """What follows `python -m bench` in a command, with a folder in place of DIR; None for another command."""
+def arguments(command, places):
+    """What follows `python -m bench` in a command, with what `places` has for names; None for another command."""
     words = shlex.split(command)
-    return [mnist if word == "DIR" else word for word in words[3:]] if words[1:3] == ["-m", "bench"] else None
+    return [places.get(word, word) for word in words[3:]] if words[1:3] == ["-m", "bench"] else None
 
 
 def renew(command, found, options):
     """Run a command once, and write its blocks and pictures."""
-    words = arguments(command, options.mnist)
-    module, its_options = parsed([word or "DIR" for word in words]) if words is not None else (None, None)
+    words = arguments(command, dict(options.place))
+    module, its_options = parsed(words) if words is not None else (None, None)
     written = [block for block in found if block.name in getattr(module, "FIGURES", {})]
     for block in found:
         if block not in written:
             print(f"{block.name}: by hand, `{command}`")
-    if written and None in words:
-        print(f"{written[0].name}: needs --mnist DIR")
+    if written and (missing := set(PLACES) & set(words)):
+        print(f"{written[0].name}: needs --place {missing.pop()}=..., `{command}`")
     elif written:
         print(f"\n{command}", flush=True)
         its_options.quick = options.quick

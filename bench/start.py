@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from .machine import cpus, print_host
+from .markdown import Table, printed
 from .timing import in_turn, medians, ratios, seconds
 
 ROUNDS = 9
@@ -44,6 +45,7 @@ GOALS = {  # the row of the imports that it may take, and how many seconds more
     "MLPClassifier().fit": (BOTH, 0.12),
 }
 RATIOS = {FIRST: 0.7}
+FIGURES = printed("start")
 
 
 def _of_children():
@@ -93,10 +95,10 @@ def run(options):
         figures = in_turn(turns, 1 if options.quick else options.rounds)
     found = medians(figures)
     here = {name: found[name, 0] for name in ROWS}
-    print(f"\n{'seconds of CPU':40}{'here':>8}{'there':>8}{'ratio':>8}   goal")
+    table = Table("start", "what", "here", "there", "ratio", "goal", title="Seconds of CPU")
     for name in ROWS:
-        there = "".join(f"{value:8.2f}" for value in _compared(figures, found, name)) if options.against else " " * 16
-        print(f"{name:40}{here[name]:8.2f}{there}   {goal(name, here)}".rstrip())
+        there = [f"{value:.2f}" for value in _compared(figures, found, name)] if options.against else ["", ""]
+        table.add(name, f"{here[name]:.2f}", *there, goal(name, here))
 
 
 def _compared(figures, found, name):

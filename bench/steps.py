@@ -33,6 +33,7 @@ from fastnn.training.options import GIVEN, Options
 from fastnn.training.plan import plan_for
 
 from . import cases
+from .markdown import Table, printed
 from .roofline import fma_peak
 from .timing import in_turn, medians, ratios
 
@@ -42,6 +43,8 @@ OPTIONS = {
     "--listing": {"action": "store_true", "help": "print each operation with its nanoseconds too"},
     "--orientations": {"action": "store_true", "help": "a step in both orientations"},
 }
+FIGURES = printed("steps", "batch-of-one", "orientations")
+ALONE = "64-32-10 b1"  # whose operations are a block
 SECONDS, QUICK_SECONDS = 0.1, 0.001  # what a round of a case takes
 
 
@@ -126,7 +129,7 @@ class Step:
 
 
 def print_operations(case, rounds, seconds, peak, listing):
-    """Print what each kind of operation takes in a step of a network."""
+    """Print what each kind of operation takes in a step of a network; (nanoseconds a sample, fraction of the peak)."""
     step = Step(case)
     operations, kinds = step.measure(rounds, seconds), {}
     for name, k, spent, done in operations:
@@ -135,13 +138,16 @@ def print_operations(case, rounds, seconds, peak, listing):
         kind[1] += done
     total = sum(spent for _, _, spent, _ in operations)
     of_peak = case.flops * case.batch_size / total / peak
-    print(f"{case.name}: {total / case.batch_size:,.1f} ns a sample, {of_peak:.0%} of the peak of {peak:.0f} GFLOP/s")
+    title = f"{case.name}, peak {peak:.0f} GFLOP/s"
+    columns = "operation", "ns a sample", "of the step", "of the peak"
+    table = Table("batch-of-one" if case.name == ALONE else case.name, *columns, title=title)
     for name, (spent, done) in kinds.items():
-        share = f"{2 * done / spent / peak:6.0%} of the peak" if done else ""
-        print(f"    {name:22} {spent / case.batch_size:9.2f} ns {spent / total:6.1%} {share}".rstrip(), flush=True)
+        share = f"{2 * done / spent / peak:.0%}" if done else ""
+        table.add(name, f"{spent / case.batch_size:.2f}", f"{spent / total:.1%}", share)
     if listing:
         for line, (_, _, spent, _) in zip(str(step.program).splitlines(), operations, strict=True):
             print(f"    {spent:9.1f} ns  {line}")
+    return total / case.batch_size, of_peak
 
 
 # ---- in both orientations ----
@@ -219,20 +225,17 @@ def compare(sizes, batch_size, dtype, rounds):
 
 def print_orientations(networks, rounds):
     """Print microseconds, and the time of each variant over the plain step of its orientation."""
-    print(f"{'':29} {'microseconds':>19} {'feature-major':>15} {'softmax':>8} {'activations apart':>18}")
-    names = "network, batch, dtype", "row-major", "feature", "ratio", "counted", "by rows", "row-major", "feature"
-    print("{:29} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9} {:>8}".format(*names), flush=True)
+    columns = "row-major", "feature-major", "ratio", "counted", "by rows", "apart, row-major", "apart, feature-major"
+    table = Table("orientations", "network, batch, dtype", *columns, title="Microseconds a batch, and ratios")
     compare(*networks[0], rounds=4 * rounds)  # until the CPU has raised its clock
     for sizes, batch_size, dtype in networks:
         times, counted = compare(sizes, batch_size, dtype, rounds)
         middle, to_row, to_feature = medians(times), ratios(times), ratios(times, "feature-major")
         name = f"{'-'.join(map(str, sizes))} b{batch_size} {dtype}"
-        print(
-            f"{name:29} {middle['row-major']:9.1f} {middle['feature-major']:9.1f} {to_row['feature-major']:7.2f} "
-            f"{counted:7.2f} {to_row['softmax by rows']:8.2f} {to_row['activations apart']:9.2f} "
-            f"{to_feature['feature-major, activations apart']:8.2f}",
-            flush=True,
-        )
+        times = [f"{middle[side]:.1f}" for side in ("row-major", "feature-major")]
+        others = [to_row["feature-major"], counted, to_row["softmax by rows"], to_row["activations apart"]]
+        others.append(to_feature["feature-major, activations apart"])
+        table.add(name, *times, *(f"{each:.2f}" for each in others))
 
 
 def run(options):
@@ -242,7 +245,10 @@ def run(options):
     if options.orientations:
         print_orientations(ORIENTED[: 1 if options.quick else None], options.rounds)
         return
-    peak, seconds = 0.0, QUICK_SECONDS if options.quick else SECONDS
+    peak, seconds, found = 0.0, QUICK_SECONDS if options.quick else SECONDS, {}
     for case in cases.chosen(options.case)[: 2 if options.quick else None]:
         peak = max(peak, fma_peak())
-        print_operations(case, options.rounds, seconds, peak, options.listing)
+        found[case.name] = print_operations(case, options.rounds, seconds, peak, options.listing)
+    table = Table("steps", "network, batch", "ns a sample", "of the peak", title="All steps")
+    for name, (spent, of_peak) in found.items():
+        table.add(name, f"{spent:,.1f}", f"{of_peak:.2f}")

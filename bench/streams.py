@@ -18,9 +18,11 @@ import numpy as np
 import fastnn
 
 from .machine import cpus, print_host
+from .markdown import Table, printed
 from .timing import in_turn, medians, ratios, seconds
 
 ROUNDS, OPTIONS = 7, {}
+FIGURES = printed("memory", "streams")
 SIZES, BATCH, ROWS, BUFFER_ROWS, FILES = (784, 100, 10), 32, 60_000, 8000, 6
 IN_MEMORY_ROWS, QUICK_ROWS = 50_000, 500
 
@@ -40,15 +42,14 @@ def print_growth(n_rows):
     """Print the growth of the peak in a fit, after the kernels were loaded."""
     rng = np.random.default_rng(0)
     X, y = rng.random((n_rows, SIZES[0]), dtype=np.float32), rng.integers(0, SIZES[-1], n_rows).astype(np.int32)
+    title = f"What fit adds to {X.nbytes / 2**20:.0f} MiB of samples, 784-100-10"
+    table = Table("memory", "optimizer", "fit adds", "the parameters are", title=title)
     for name in ("sgd", "adam"):
         fastnn.Model(SIZES, rng=0).fit(X, y, epochs=0, batch_size=BATCH, optimizer=name)
         model = fastnn.Model(SIZES, rng=0)
         before = peak_mib(reset=True)
         model.fit(X, y, epochs=1, batch_size=BATCH, optimizer=name)
-        print(
-            f"784-100-10, {X.nbytes / 2**20:.0f} MiB of samples, {name}: fit adds {peak_mib() - before:.1f} MiB "
-            f"(the parameters are {model.parameters.nbytes / 2**20:.2f} MiB)"
-        )
+        table.add(name, f"{peak_mib() - before:.1f} MiB", f"{model.parameters.nbytes / 2**20:.2f} MiB")
 
 
 # ---- on samples that are not ----
@@ -115,5 +116,7 @@ def run(options):
     buffer = BUFFER_ROWS * (SIZES[0] + 4) / 2**20  # rows of uint8, and an int32 label each
     with cpus(1):
         found = measure(QUICK_ROWS if options.quick else ROWS, options.rounds)
+    columns = "seconds", "in memory 1", f"arrays at most, in buffers of {buffer:.1f} MiB"
+    table = Table("streams", "source", *columns, title="Samples that are not in memory")
     for name, (taken, ratio, most) in found.items():
-        print(f"{name:14} {taken:6.3f} s {ratio:6.2f} {most / buffer:6.1f} buffers of {buffer:.1f} MiB", flush=True)
+        table.add(name, f"{taken:.3f}", f"{ratio:.2f}", f"{most / buffer:.1f}")

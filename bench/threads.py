@@ -15,6 +15,7 @@ import numpy as np
 import fastnn
 
 from . import cases
+from .markdown import Table, printed
 from .timing import in_turn, repeats, seconds
 
 ROUNDS = 5
@@ -24,6 +25,7 @@ NAMES = (
 )
 OPTIONS = {"--case": cases.case_option() | {"help": f"networks (default {', '.join(NAMES)})"}}
 SECONDS, QUICK_SECONDS = 1.0, 0.01
+FIGURES = printed("threads")
 LOOP = "import os, sys\nos.sched_setaffinity(0, [int(sys.argv[1])])\nprint(flush=True)\nwhile True: pass"
 
 
@@ -63,13 +65,16 @@ def run(options):
     """Print a line for each network."""
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         sys.exit("this needs Linux and two CPUs")
-    print("samples/s: threads=1, threads=2, ratio, of the best | beside a busy loop, likewise")
+    columns = "threads=1", "threads=2", "ratio", "of the best"
+    table = Table(
+        "threads", "network", *columns, f"busy: {columns[0]}", *columns[1:], title="samples/s, alone and beside a loop"
+    )
     for case in cases.chosen(options.case or NAMES):
         case = case.cut(1000) if options.quick else case
         measured = rates(case, options.rounds, QUICK_SECONDS if options.quick else SECONDS)
-        parts = []
+        cells = []
         for busy in (False, True):
             one, two = measured[1, busy], measured[2, busy]
             middle, other = np.median(one), np.median(two)
-            parts.append(f"{middle:12,.0f} {other:12,.0f} {other / middle:5.2f} {max(two) / max(one):5.2f}")
-        print(f"{case.name:20s} {' | '.join(parts)}", flush=True)
+            cells += [f"{middle:,.0f}", f"{other:,.0f}", f"{other / middle:.2f}", f"{max(two) / max(one):.2f}"]
+        table.add(case.name, *cells)

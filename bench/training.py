@@ -23,6 +23,7 @@ from fastnn.settings.layers import HIDDEN
 
 from . import cases, children
 from .machine import cpus, environment, load, print_host
+from .markdown import Table, printed
 from .sides import TOLERANCE, jax_recipe, torch_step, torch_tables
 from .timing import in_turn, medians, ratios, repeats, seconds
 
@@ -104,17 +105,20 @@ def turn(case, model_options, fit_options, total):
 
 def table(networks, kinds, rounds, total):
     """Print what each part of training costs in each of the networks."""
-    print("\nTime beside sigmoid, quadratic, SGD: the ratio, and nanoseconds a sample\n")
-    print(f"{'':44}" + "".join(f"{case.name:>22}" for case in networks) + "   at most", flush=True)
+    shown = Table(
+        {("input",): "inputs", ("optimizer",): "optimizers"}.get(tuple(kinds), "rules"),
+        *("what", *(f"{case.name}: ratio, ns" for case in networks), "at most"),
+        title="Time beside sigmoid, quadratic, SGD: the ratio, and nanoseconds a sample",
+    )
     plain = [turn(case, {}, {}, total) for case in networks]
     for (kind, name), arguments in variants().items():
         if kind not in kinds:
             continue
-        shown = ""
+        cells = []
         for case, other in zip(networks, plain, strict=True):
             times = in_turn({"plain": other, "variant": turn(case, *arguments, total)}, rounds)
-            shown += f"{ratios(times)['variant']:13.2f} {medians(times)['variant'] * 1e9:8,.0f}"
-        print(f"{kind:11}{name:33}{shown}   {TARGETS[kind]}", flush=True)
+            cells.append(f"{ratios(times)['variant']:.2f}, {medians(times)['variant'] * 1e9:,.0f}")
+        shown.add(f"{kind} {name}", *cells, TARGETS[kind])
 
 
 # ---- the recipe: relu, softmax, cross-entropy, Adam ----
@@ -213,6 +217,9 @@ def embedding(n, rounds):
     return in_turn(turns, rounds)
 
 
+FIGURES = printed("rules", "inputs", "optimizers", "recipe", "embedding")
+
+
 # ---- another commit ----
 
 
@@ -247,14 +254,14 @@ def run(options):
         if "recipe" in options.kind:
             case = RECIPE.cut(10 * RECIPE.batch_size) if options.quick else RECIPE
             what = f"{case.name}, relu, softmax, cross-entropy, Adam"
-            print_times(what, case.n_samples, recipe(case, options.rounds))
+            print_times("recipe", what, case.n_samples, recipe(case, options.rounds))
         if "embedding" in options.kind:
             what = f"10 numbers and codes of {CATEGORIES}, 64-64-1 b{TABLE_BATCH}, relu, Adam"
-            print_times(what, samples, embedding(samples, options.rounds))
+            print_times("embedding", what, samples, embedding(samples, options.rounds))
 
 
-def print_times(what, n, times):
-    """Print the samples a second of a network here, and how many times as long others take."""
-    print(f"\n{what}: fastnn {n / medians(times)['fastnn']:,.0f} samples/s")
-    for name, ratio in list(ratios(times).items())[1:]:
-        print(f"{name} takes {ratio:.2f} times as long")
+def print_times(block, what, n, times):
+    """Print the samples a second of a network, and how many times as long as fastnn others take."""
+    table, ratio = Table(block, "package", "samples/s", "times as long", title=what), ratios(times)
+    for name, seconds_of in medians(times).items():
+        table.add(name, f"{n / seconds_of:,.0f}", f"{ratio[name]:.2f}")

@@ -38,10 +38,12 @@ from fastnn.kernels.vector.matrix import LINE_BYTES, Matrix
 
 from .cases import LEARNING_RATE, Case, data
 from .machine import print_host
+from .markdown import Table, printed
 from .roofline import L1_BYTES, fma_peak, repeat
 from .timing import in_turn, medians, repeats, seconds
 
 ROUNDS, OPTIONS = 15, {}
+FIGURES = printed("wide-forward", "wide-gradient", "wide-fits")
 DTYPE, ITEMSIZE, LEAST_ACCUMULATORS = np.float32, 4, 8
 LANES = LINE_BYTES // ITEMSIZE
 ROW_BYTES, HUGE_PAGE = 2112, 2**21
@@ -241,12 +243,12 @@ def print_product(product, rounds, total):
         print("there are no huge pages here: lines that name them have small ones")
     found = fractions(turns, fma_peak(rounds=min(rounds, 10)), rounds, total)
     best = max(value for (text, _), value in found.items() if text == "in L1")
-    print(f"\n{product}: m, k, n = {m}, {k}, {n}; fractions of the peak, {best:.2f} of the roofline's figure")
-    print("".join([f"{'tile':36}", *(f"{f'{rows}x{lines}':>7}" for rows, lines in tiles)]))
+    title = f"{product}: m, k, n = {m}, {k}, {n}; fractions of the peak, {best:.2f} of the roofline's figure"
+    table = Table(f"wide-{product}", "tile", *(f"{rows}x{lines}" for rows, lines in tiles), title=title)
     for text in PLACES:
-        print("".join([f"{text:36}", *(f"{found[text, shape] / best:7.2f}" for shape in tiles)]))
+        table.add(text, *(f"{found[text, shape] / best:.2f}" for shape in tiles))
     for name in whole:
-        print(f"{name:36}{found[name, None] / best:7.2f}", flush=True)
+        table.add(name, f"{found[name, None] / best:.2f}", *[""] * (len(tiles) - 1))
 
 
 def print_training(rounds, quick):
@@ -257,9 +259,9 @@ def print_training(rounds, quick):
         options = {"batch_size": case.batch_size, "optimizer": fastnn.SGD(LEARNING_RATE), "threads": 1}
         fit = functools.partial(model.fit, X, y, epochs=1, **options)
         turns[case.name] = fit, case.n_samples * case.flops // 2
-    print("\ntraining, fractions of the peak")
+    table = Table("wide-fits", "network, batch", "of the peak", title="Whole fits, one thread")
     for name, fraction in fractions(turns, fma_peak(rounds=min(rounds, 10)), rounds, 0).items():
-        print(f"{name:36}{fraction:7.2f}")
+        table.add(name, f"{fraction:.2f}")
 
 
 def run(options):

@@ -1,12 +1,12 @@
 """What a model loses and gains where several workers train it, and how many of them pay.
 
 DIR holds MNIST's IDX files. The first table is 784-100-10, relu, softmax, on 60,000 uint8 images, in batches of 32, for
-5 epochs: without workers, then by workers on processes, as many as CPUs, which average after an
-epoch, 100 or 10 steps of each. The learning rate is `rate` times that of the optimizer. The accuracy is the mean over
-seeds, one a round, in percent, and what it loses is beside the fit without workers. `idle` is the share of the time of
-all processes in which they do not train: communication, averages, and waiting for the slowest one. `model` is the time
-by `epoch_seconds`, with a link between processes that is measured. With --parquet ROWS the table is of 20-64-2 on so
-many rows of a made-up set, in 8 Parquet files in the system's cache, in batches of 256, for 2 epochs, by Adam.
+5 epochs: without workers, then by workers on processes, as many as CPUs, which average after an epoch, 100 or 10 steps
+of each. The learning rate is `rate` times that of the optimizer. The accuracy is the mean over seeds, one a round, in
+percent, and what it loses is beside the fit without workers. `idle` is the share of the time of all processes in which
+they do not train: communication, averages, and waiting for the slowest one. `by the formula` is the time by
+`epoch_seconds`, with a link between processes that is measured. With --parquet ROWS the table is of 20-64-2 on so many
+rows of a made-up set, in 8 Parquet files in the system's cache, in batches of 256, for 2 epochs, by Adam.
 
 The other table is by this formula alone: up to how many workers half of the time is training.
 """
@@ -25,10 +25,12 @@ import fastnn
 
 from .cases import count
 from .machine import print_host
+from .markdown import Table, printed
 from .mnist import images
 from .timing import seconds
 
 ROUNDS = 3
+FIGURES = printed("workers", "workers-parquet")
 OPTIONS = {
     "folder": {"metavar": "DIR", "type": Path, "nargs": "?"},
     "--parquet": {"metavar": "ROWS", "type": count, "help": "a set of Parquet files in place of MNIST"},
@@ -57,6 +59,7 @@ class Task(NamedTuple):
     test: tuple  # X and y
     optimizers: tuple[str, ...] = ("SGD", "Adam")
     between: tuple = BETWEEN
+    block: str = "workers"  # the name of its table
 
     @property
     def steps(self):
@@ -166,7 +169,8 @@ def parquet(folder, rows):
         columns = {f"x{k}": X[:, k] for k in range(20)} | {"y": y}
         files.write_table(pyarrow.table(columns), folder / f"{i}.parquet", row_group_size=GROUP)
     stream = fastnn.Stream.from_parquet([folder / f"{i}.parquet" for i in range(FILES)], "y")
-    return Task((20, 64, 2), 256, 2, 1.0, (stream,), rows, drawn(TEST_ROWS), ("Adam",), ("epoch", 100))
+    between, block = ("epoch", 100), "workers-parquet"
+    return Task((20, 64, 2), 256, 2, 1.0, (stream,), rows, drawn(TEST_ROWS), ("Adam",), between, block)
 
 
 def fit(task, optimizer, seed, **options):
@@ -202,33 +206,30 @@ def measure(task, rounds, engine):
 def print_measured(task, found, processes, wire):
     """The first table."""
     n_parameters = fastnn.Model(task.sizes).n_parameters
-    print(
-        f"{'optimizer':10}{'rate':>5}{'workers':>8}{'average':>8}{'accuracy':>9}{'loses':>7}{'s':>7}{'idle':>6}{'model':>7}"
-    )
+    columns = "rate times", "workers", "average", "accuracy", "loses", "seconds", "idle", "by the formula"
+    table = Table(task.block, "optimizer", *columns, title="Workers of one model")
     for (name, rate, workers, between), (taken, accuracy, idle) in found.items():
-        alone = found[name, 1, 1, "-"]
-        line = f"{name:10}{rate:5}{workers:8}{between!s:>8}{accuracy.mean():9.2f}"
-        line += f"{(alone[1] - accuracy).mean():7.2f}{np.median(taken):7.2f}{np.median(idle):6.2f}"
+        alone, by_formula = found[name, 1, 1, "-"], ""
         if workers > 1:
             n_bytes = round_bytes(n_parameters, 2 if name == "Adam" else 0)
             h = None if between == "epoch" else between
             step = np.median(alone[0]) / (task.epochs * task.steps)
-            epoch = epoch_seconds(workers, task.steps, step, h, n_bytes, *wire, processes)
-            line += f"{task.epochs * epoch:7.2f}"
-        print(line, flush=True)
+            by_formula = f"{task.epochs * epoch_seconds(workers, task.steps, step, h, n_bytes, *wire, processes):.2f}"
+        figures = accuracy.mean(), (alone[1] - accuracy).mean(), np.median(taken), np.median(idle)
+        table.add(name, rate, workers, between, *(f"{each:.2f}" for each in figures), by_formula)
 
 
 def print_most(task, step_seconds):
     """The second table."""
-    n_bytes, name = round_bytes(fastnn.Model(task.sizes).n_parameters, 2), "-".join(map(str, task.sizes))
-    print(f"{name}, Adam, {n_bytes / 1e6:.2f} MB a worker each way, {step_seconds * 1e6:.0f} us a step")
-    print(f"{'link':20}" + "".join(f"{between!s:>8}" for between in BETWEEN))
+    n_bytes, sizes = round_bytes(fastnn.Model(task.sizes).n_parameters, 2), "-".join(map(str, task.sizes))
+    title = f"{sizes}, Adam, {n_bytes / 1e6:.2f} MB a worker each way, {step_seconds * 1e6:.0f} us a step: most workers"
+    table = Table("most-workers", "link", *BETWEEN, title=title)
     for name, wire in LINKS.items():
         most = [
             most_workers(task.steps, step_seconds, None if between == "epoch" else between, n_bytes, *wire)
             for between in BETWEEN
         ]
-        print(f"{name:20}" + "".join(f"{each:8}" for each in most), flush=True)
+        table.add(name, *most)
 
 
 def run(options):

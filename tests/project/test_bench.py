@@ -25,6 +25,7 @@ from bench import (
     fann,
     halving,
     machine,
+    markdown,
     mnist,
     peers,
     population_sides,
@@ -323,26 +324,30 @@ def test_a_question_has_help(question, capsys):
 ANSWERS = {  # what each line of a table is, by its command
     "roofline": r"one core: [1-9][\d.]* GFLOP/s float32, [1-9][\d.]* float64|memory read: [1-9].* GB/s",
     "simplechains": r"\d.* s for 10,000 epochs .*|.* of the one-core peak of \d+",
-    "steps --case '64-32-10 b8'": r"64-32-10 b8: .*|    \w.* ns +\d.*%.*",
+    "steps --case '64-32-10 b8'": r"64-32-10 b8, peak [1-9].*|operation .*|\w[\w, =]+ +\d+\.\d\d +\d+\.\d%( +\d+%)?"
+    r"|All steps|network, batch .*|64-32-10 b8 +[1-9][\d,.]* +\d\.\d\d|",
     "steps --orientations": r"4-100-3 b150 float64( +\d+\.\d+){7}",
-    "training --kind rule input --case '8-64-64-4 b64'": r"(rule|input) +\w+ +\d+\.\d+ +[\d,]+   -",
-    "calls --table medians": r"[\d-]+, \d+ rows( +-?\d+\.\d){6}",
-    "start": r"seconds of CPU +here +there.*|[\w .,()-]+ +\d+\.\d\d( {3,}\d.*)?",
-    "outside": r"a minibatch of PPO.*|8-64-64-4.*|steps of many.*|[\w', /-]+( +[\d.e-]+)+|",
+    "training --kind rule input --case '8-64-64-4 b64'": r"(rule|input) \w+ +\d+\.\d\d, [\d,]+ +-",
+    "calls --table medians": r"[\d-]+, \d+( +-?\d+\.\d( \(target [\d.]+\))?){6}",
+    "start": r"what +here +there.*|[\w .,()-]+ +\d+\.\d\d( {3,}\d.*)?",
+    "outside": r"a minibatch of PPO.*|[\w', /-]+( +[\d.,e+-]+)+|(what|networks, rows) .*"
+    r"|Gradients.*|Derivatives.*|Steps of many.*|",
     "training --against . --case '64-32-10 b8'": r"64-32-10 b8( +[1-9][\d,]*){2} +\d+\.\d\d +0 +[\d.]+",
-    "calls --table values": r"(fit with|50 samples of) dropout, .* [\d,]+\.\d us"
-    r"|predict [\d-]+, (10,000|1) rows, [a-z ]+ +[\d,]+\.\d us +\d+\.\d\d|10 networks, .* \d+\.\d{3} s",
-    "threads --case '64-32-10 b32'": r"64-32-10 b32 .* \| .*",
+    "calls --table values": r"fit of an epoch, .*, dropout at .* [\d,]+\.\d us"
+    r"|(50 samples of dropout, 100 rows of 64-32-10, \w+|`predict` of (10,000|1) rows of [\d-]+, scale: [a-z ]+)"
+    r" +[\d,]+\.\d us +\d+\.\d\d|10 networks .* \d+\.\d{3} s",
+    "threads --case '64-32-10 b32'": r"64-32-10 b32(( +[1-9][\d,]*){2}( +\d+\.\d\d){2}){2}",
     "search": r"\w.*, \d+ threads, load \d+\.\d| +\d candidates .* \d+\.\d\d s +\d+\.\d\d( +target [\d.]+)?",
-    "export --flags O3": r"run by +written by .*|[\w -]+( +[\d.e+]+ +\d+\.\d\d){2} +\S+e-0\d +[\d,]+ +[\d,-]+"
-    r"|Cortex-M4, -Os .* target 10869|\w+ +[1-9]\d*( +\d+){2}|without \w[\w -]*: .*|"
-    r"|the same class( +\w+){5}|\w+( +(R2 )?[\d.]+, [\d.]+){5}",
-    "groups": r"mixed +\d.* s( +\d+ MB){3}|10 groups, .*|\w.* groups/s +\d.*|10-32-1 .*|\w.* u?s +\d.*|",
-    "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 epoch +[1-9][\d,]* .*|  Model.fit / it +1.00",
-    "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 epoch +[1-9].*|  its engine / it +1.00",
-    "cluster --side threads processes": r"\d+ networks, \d+ epochs.*|(threads|processes)( +\d+\.\d+ s){3} +\d+\.\d+"
-    r"|by the formula .*|[\d,]+ (networks|rows) of .* s|",
-    "populations --table halving": r"[\d-]+ b32, (not )?validated( +\d+\.\d+){3} +(\d+\.\d\d|-)",
+    "export --flags O3": r"[\w -]+ +\w[\w-]+( +[\d.e+]+ +\d+\.\d\d){2} +\S+e-0\d +[\d,]+( +[\d,]+)?"
+    r"|run by .*|64-32-10 run by .*|Cortex-M4, -Os, bytes|header .*|\w+ +[1-9][\d,]*( +\d+){2}( +[\d,]+)?"
+    r"|without \w[\w -]*: .*||Rows of the same class.*|activation .*|\w+( +(R2 )?[\d.]+, [\d.]+){5}",
+    "groups": r"\w[\w ]* +\d.* s( +\d+ MB){3}|\d+ groups.*|rows of .*|way .*|what .*"
+    r"|\w.* +[\d,.]+ +\d+\.\d+|10-32-1 .*|",
+    "populations --case '8-16-1 b8' --side loop": r"8-16-1 b8, 1 +[1-9][\d,]* +0e\+00",
+    "populations --case '8-16-1 b8' --side engine --cpu": r"8-16-1 b8, 1 +[1-9][\d,]* +0e\+00",
+    "cluster --side threads processes": r"\d+ networks, \d+ epochs|engine .*|threads( +\d+\.\d s){3} +1\.00"
+    r"|processes( +\d+\.\d s){3} +\d+\.\d\d +1\.11|By the formula.*|what .*|[\d,]+ (networks|rows) of .*|",
+    "populations --table halving": r"[\d-]+ b32, (not )?validated( +[\d,]+\.\d+){3}( +\d+\.\d\d)?",
 }
 MARKS = {
     "cluster": [
@@ -628,12 +633,13 @@ def test_streams_are_timed_from_every_source():
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux: it reads the peak of the memory")
-def test_the_peak_of_the_memory(capsys):
-    before = streams.peak_mib(reset=True)
-    array = np.ones(2**24)  # so large that the allocator takes no memory for it that was freed before
-    assert streams.peak_mib() - before > 0.9 * array.nbytes / 2**20
+def test_the_peak_of_the_memory(run_python, capsys):
+    """In a process of its own: this one may give back what earlier tests have freed."""
+    source = "import numpy as np; from bench import streams; before = streams.peak_mib(reset=True); a = np.ones(2**24)"
+    grown = float(run_python(f"{source}; print(streams.peak_mib() - before)").stdout)
+    assert 0.9 * 128 < grown < 1.5 * 128
     streams.print_growth(100)
-    added = re.findall(r"(\w+): fit adds \d+\.\d MiB", capsys.readouterr().out)
+    added = re.findall(r"(\w+) +-?\d+\.\d MiB +0\.34 MiB", capsys.readouterr().out)
     assert added == ["sgd", "adam"]
 
 
@@ -857,7 +863,9 @@ def test_workers_are_measured(kind, tmp_path, capsys):
         assert 0 <= idle < 1
     workers.print_measured(task, found, 1, (1e-3, 1e8))
     workers.print_most(task, 1e-4)
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(found) + 2 + len(workers.LINKS)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 + len(found) + 4 + len(workers.LINKS)  # each table has a title between empty lines, a head
+    assert lines[3].split()[:3] == ["optimizer", "rate", "times"]
 
 
 @pytest.mark.parametrize("between", [None, 10, 100])
@@ -891,19 +899,22 @@ def test_exported_files_that_differ_from_the_model_are_an_error():
 def test_figures_of_exported_files(tmp_path, capsys):
     """Of programs that say what they took: medians of the rounds, and ratios to the first of those run alike."""
     sides, expected = {}, np.array([[0.25, 0.75]])
-    taken = [("C", "fastnn", 1e-6, 2e-3), ("C", "emlearn", 3e-6, 1e-3), ("node", "fastnn", 5e-6, 4e-3)]
+    taken = [("gcc -O2", "fastnn", 1e-6, 2e-3), ("gcc -O2", "emlearn", 3e-6, 1e-3), ("node", "fastnn", 5e-6, 4e-3)]
     for *name, row, rows in taken:
         file = tmp_path / f"{name[1]}.file"
         file.write_bytes(bytes(1234))
         said = f"print({row}, {rows}, 0.25, 0.75 + {1e-7 if name[0] == 'node' else 0})"
         sides[tuple(name)] = export.Side([sys.executable, "-c", said], file, 7000000 if name[0] == "node" else None)
     export.print_times(tmp_path, sides, expected, 2, 0.0)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if " fastnn " in line or "emlearn" in line]
     assert lines == [
-        ["C", "fastnn", "1", "1.00", "2e+03", "1.00", "0.0e+00", "1,234", "-"],
-        ["C", "emlearn", "3", "3.00", "1e+03", "0.50", "0.0e+00", "1,234", "-"],
+        ["gcc", "-O2", "fastnn", "1", "1.00", "2e+03", "1.00", "0.0e+00", "1,234"],
+        ["gcc", "-O2", "emlearn", "3", "3.00", "1e+03", "0.50", "0.0e+00", "1,234"],
         ["node", "fastnn", "5", "1.00", "4e+03", "1.00", "1.0e-07", "1,234", "7,000,000"],
     ]
+    assert str(markdown.PRINTED["export-javascript"]).splitlines()[2] == (
+        "| node | fastnn | 5 | 1.00 | 4e+03 | 1.00 | 1.0e-07 | 1,234 | 7,000,000 |"
+    )
 
 
 def test_what_is_absent_is_told(tmp_path, monkeypatch, capsys):
@@ -928,7 +939,8 @@ def test_the_table_of_fann_has_a_line_for_each_way(tmp_path, capsys):
     np.testing.assert_array_equal(read[0], X.astype(np.float32))
     np.testing.assert_array_equal(read[1], Y)
     main(["fann", str(tmp_path), "--names", "small", "--epochs", "60", "--rounds", "1", "--hidden", "4"])
-    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(capsys.readouterr().out.splitlines()) == 4 + 8
+    lines = [line.strip("| ").split(" | ") for line in str(markdown.PRINTED["fann"]).splitlines()[2:]]
     assert [line[1] for line in lines] == ["Rprop"] * 5 + ["L-BFGS"] * 3
     for *_, error, share, of_train, of_test in lines:
         assert 0 <= float(error) < 0.25

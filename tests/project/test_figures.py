@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import machine, mnist, readme
-from bench.__main__ import main, parsed
+from bench.__main__ import QUESTIONS, main, parsed
 from bench.readme import ROOT, blocks
 
 OLD = "kernels 01234567, a CPU, 2 CPUs, 2026-01-31"
@@ -58,21 +58,21 @@ def test_every_block_is_well_formed_and_its_command_understood():
     found = blocks(ROOT)
     assert len({block.page for block in found}) > 5
     for block in found:
-        words = readme.arguments(block.command, "DIR")
+        words = readme.arguments(block.command, {})
         if words is None:
             assert (ROOT / shlex.split(block.command)[1]).exists()
         elif words[0] not in ("estimators", "search", "tables") or pytest.importorskip("sklearn"):
             module, _ = parsed(words)
-            assert block.name in getattr(module, "FIGURES", {}) or "|---|" in block.text
+            assert block.name in getattr(module, "FIGURES", {}), f"`bench readme` does not write {block.name}"
     assert {"speed", "accuracy"} == {block.name for block in found if block.page == ROOT / "README.md"}
 
 
-@pytest.mark.parametrize("module", ["peers", "baselines", "estimators", "tables", "mnist"])
+@pytest.mark.parametrize("module", [name for name in QUESTIONS if name != "readme"])
 def test_every_figure_that_a_question_writes_stands_in_a_page(module):
-    if module in ("estimators", "tables"):
+    if module in ("estimators", "search", "tables"):
         pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    question, _ = parsed([module, *(["DIR"] if module == "mnist" else [])])
-    assert question.FIGURES.keys() <= {block.name for block in blocks(ROOT)}
+    question, _ = parsed([module, *(["DIR"] if module in ("mnist", "fann") else [])])
+    assert getattr(question, "FIGURES", {}).keys() <= {block.name for block in blocks(ROOT)}
 
 
 def test_a_block_is_replaced_and_nothing_else(pages, capsys):
@@ -83,6 +83,16 @@ def test_a_block_is_replaced_and_nothing_else(pages, capsys):
     said = capsys.readouterr().out
     assert "pasted: by hand, `python -m bench fake --rounds 3`" in said
     assert "other: by hand, `python examples/mnist.py DIR`" in said
+
+
+def test_names_of_folders_are_replaced(pages, capsys):
+    assert readme.arguments("python -m bench fann FANN --rounds 5", {"FANN": "x/y"}) == ["fann", "x/y", "--rounds", "5"]
+    assert readme.arguments("python examples/mnist.py DIR", {"DIR": "x"}) is None
+    pages.write_text(PAGE.replace("bench fake --rounds 3", "bench fake --rounds 3 --against PATH"))
+    main(["readme"])
+    assert "fake: needs --place PATH=..., `python -m bench fake" in capsys.readouterr().out
+    main(["readme", "--place", "PATH=a=b"])
+    assert "| new | 3 |" in pages.read_text()
 
 
 def test_quick_writes_nothing(pages, capsys):
