@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .__main__ import parsed
-from .machine import cpu, kernels_hash
+from .machine import cpu, isa, kernels_hash
 
 ROUNDS = None  # each command has its own
 OPTIONS = {
@@ -121,6 +121,8 @@ def renew(command, found, options):
             print(f"{block.name}: by hand, `{command}`")
     if written and (missing := set(PLACES) & set(words)):
         print(f"{written[0].name}: needs --place {missing.pop()}=..., `{command}`")
+    elif written and its_options.isa != isa():  # libraries have read that when they were loaded
+        print(f"{written[0].name}: needs {f'--isa {its_options.isa}' if its_options.isa else 'no --isa'}, `{command}`")
     elif written:
         print(f"\n{command}", flush=True)
         its_options.quick = options.quick

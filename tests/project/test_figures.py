@@ -50,7 +50,14 @@ def pages(tmp_path, monkeypatch):
         PICTURES={"fake": ("docs/fake.svg", lambda results, file: file.write_text(f"<svg>{results}</svg>"))},
     )
     monkeypatch.setattr(readme, "ROOT", tmp_path)
-    monkeypatch.setattr(readme, "parsed", lambda words: (fake, SimpleNamespace(rounds=int(words[2]), quick=False)))
+    monkeypatch.setattr(
+        readme,
+        "parsed",
+        lambda words: (
+            fake,
+            SimpleNamespace(rounds=int(words[2]), quick=False, isa="avx2" if "--isa" in words else None),
+        ),
+    )
     return page
 
 
@@ -92,6 +99,15 @@ def test_names_of_folders_are_replaced(pages, capsys):
     main(["readme"])
     assert "fake: needs --place PATH=..., `python -m bench fake" in capsys.readouterr().out
     main(["readme", "--place", "PATH=a=b"])
+    assert "| new | 3 |" in pages.read_text()
+
+
+def test_an_instruction_set_is_that_of_the_process(pages, capsys, monkeypatch):
+    monkeypatch.setattr(readme, "isa", lambda: "avx2")
+    main(["readme"])
+    assert "fake: needs no --isa, `python -m bench fake" in capsys.readouterr().out
+    pages.write_text(PAGE.replace("bench fake --rounds 3", "bench fake --rounds 3 --isa avx2"))
+    main(["readme"])
     assert "| new | 3 |" in pages.read_text()
 
 
