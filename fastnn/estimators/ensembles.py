@@ -32,7 +32,7 @@ from ..uncertainty import parted
 from . import saving
 from .estimator_training import LOSSES, NOT_FINITE, hidden_activations
 from .estimators import is_plain
-from .saving import SavedPopulation
+from .saved_population import SavedPopulation
 
 MAX_SEED = 2**31 - 1
 REGRESSION_LOSSES = ("squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile", "gaussian")

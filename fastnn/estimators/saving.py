@@ -13,10 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks import file_paths, scalars
 from ..checks.scalars import shown
-from ..files import estimator_file, model_file, population_file, storage
+from ..files import estimator_file, model_file, storage
 from ..files.exportable import Exportable
-from ..population import Population
-from ..reports.population_history import PopulationHistory
 from ..settings.layers import Architecture
 
 MAX_COUNT = 2**62  # of steps, epochs and samples, which the kernels count in int64
@@ -106,41 +104,6 @@ class Saved(Exportable):
 
     def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
         """Let the estimator, whose parameters and attributes are there, have the networks of a file."""
-        raise NotImplementedError
-
-
-class SavedPopulation(Saved):
-    """What estimators have whose networks are a population."""
-
-    _trained = "population_"
-
-    population_: Population
-    history_: PopulationHistory | None
-
-    def _written(self, optimizer: bool) -> tuple[dict[str, Any], Tensors, Architecture]:
-        contents = self.population_._contents()._replace(feature_names=self._input_names())
-        description, tensors = population_file.written(contents, optimizer)
-        if self.history_ is not None:
-            tensors |= estimator_file.history_tensors(self.history_)
-        return description, tensors, contents.architecture
-
-    def _input_names(self) -> tuple[str, ...] | None:
-        """The names of the networks' inputs, where the file has them."""
-        return names_of(self)
-
-    def _take(self, solver: dict[str, Any], d: dict[str, Any], tensors: Tensors, custom: Mapping[str, Any]) -> None:
-        if solver:
-            raise ValueError(f"an ensemble must have no solver of a last fit, got {sorted(solver)}")
-        history = {name: tensor for name, tensor in tensors.items() if name.startswith("history.")}
-        rest = {name: tensor for name, tensor in tensors.items() if name not in history}
-        contents = population_file.read(d, rest, custom)
-        named(self, contents.architecture.n_inputs, contents.feature_names)
-        self.population_ = Population._of(contents._replace(feature_names=None))
-        self.history_ = estimator_file.history_of(history) if history else None
-        self._check_outputs(contents.architecture)
-
-    def _check_outputs(self, architecture: Architecture) -> None:
-        """Raise where the outputs are not those of the targets."""
         raise NotImplementedError
 
 

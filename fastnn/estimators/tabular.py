@@ -31,7 +31,7 @@ from ..settings.optimizers import AdamW
 from ..settings.stopping import Patience
 from . import saving
 from .ensembles import MAX_SEED, THREADS, finite_members, store
-from .saving import SavedPopulation
+from .saved_population import SavedPopulation
 from .tabular_recipe import FEWEST_ROWS, Recipe, recipe
 
 REPEATS = 3  # permutations of a column

@@ -1,4 +1,4 @@
-"""What the file of an estimator holds beside its networks: parameters, what its fits noted, an ensemble's losses.
+"""What the file of an estimator holds beside its networks: parameters, and what its fits noted.
 
 All of it stands in the description. JSON has None, bool, int, str, finite floats and lists as they are, and a dict of
 one name for anything else: {"tuple": [1, 2]}. The name says what it is, see `_RESTORED`.
@@ -15,15 +15,13 @@ import numpy as np
 
 from ..checks import scalars
 from ..checks.scalars import shown
-from ..reports.population_history import STATUSES, PopulationHistory
 from ..settings import losses, optimizers
 from ..settings.custom import Activation, Loss
 from ..settings.each import Each
 from ..settings.learning_rates import LearningRate
 from ..settings.losses import Huber, Quantile
 from ..settings.optimizers import Optimizer
-from . import model_file, population_file
-from .model_file import Tensors
+from . import model_file
 
 # Arrays have numbers, strings, dates, which stand as integers, or as objects any of these.
 DTYPES = re.compile(r"[<>|][biuf][1248]|[<>]U[0-9]{1,9}|[<>][mM]8\[[0-9]{0,9}[A-Za-z]{1,2}\]|\|O")
@@ -187,36 +185,3 @@ _RESTORED = {
     "Loss": _own_loss,
     "random_state": _random_state,
 }
-
-
-# ---- the losses of an ensemble ----
-
-
-def history_tensors(history: PopulationHistory) -> Tensors:
-    """Tensors of a history; its losses may be NaN, which a file has not, so their bits are in two halves."""
-    found = {"epochs": history.epochs, "best_epoch": history.best_epoch}
-    found["status"] = np.array([STATUSES.index(each) for each in history.status])
-    tensors = {f"history.{name}": numbers.astype(np.float64) for name, numbers in found.items()}
-    for name in ("loss", "val_loss"):
-        bits = np.ascontiguousarray(getattr(history, name), np.float64).view(np.uint64)
-        tensors[f"history.{name}"] = population_file.halves(bits)
-    return tensors
-
-
-def history_of(tensors: Tensors) -> PopulationHistory:
-    """The history of such tensors; raises where they do not fit each other."""
-    names = ("loss", "val_loss", "epochs", "status", "best_epoch")
-    if tensors.keys() != {f"history.{name}" for name in names}:
-        raise ValueError(f"the tensors of a history are {sorted(tensors)}")
-    n, width = tensors["history.loss"].shape
-    curves = []
-    for name in names[:2]:
-        found = population_file.tensor(tensors, f"history.{name}", (n, width // 2 * 2), "float64")
-        curves.append(population_file.whole(f"history.{name}", found).view(np.float64))
-    counts = []
-    for name, most in zip(names[2:], (width // 2, len(STATUSES) - 1, width // 2), strict=True):
-        found = population_file.tensor(tensors, f"history.{name}", (n,), "float64")
-        if not ((found >= 0) & (found <= most) & (found == np.floor(found))).all():
-            raise ValueError(f"history.{name} must be integers in [0, {most}]")
-        counts.append(found.astype(np.int64))
-    return PopulationHistory(curves[0], curves[1], counts[0], np.array(STATUSES)[counts[1]], counts[2])
