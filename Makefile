@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
+# Compiled modules are kept, or each process that a test starts compiles all of the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow test-every bench fuzz lint reference docs release-check clean
 
 demo: $(READY)

@@ -17,7 +17,7 @@ def loaded(path: str) -> Any:
     try:
         return load(path)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        message = told(error)
+        message = told(error).replace("path must", "MODEL must", 1)
         raise Failure(message if path in message else f"{path}: {message}") from None
 
 

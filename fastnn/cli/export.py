@@ -19,7 +19,12 @@ def run(options: Any) -> int:
         how = {"quantize": options.quantize, "calibrate": calibrate, "least_agreement": options.least_agreement}
     elif calibrate is not None:
         raise Failure("--calibrate goes with --quantize", USAGE)
-    report = export(model, options.output, labels=options.labels, rows=rows, name=options.name, **how)
+    try:
+        report = export(model, options.output, labels=options.labels, rows=rows, name=options.name, **how)
+    except (ValueError, OSError) as error:
+        if str(error).startswith("path must"):
+            raise Failure(str(error).replace("path", "OUT", 1)) from None
+        raise
     if report is not None:
         print(report, file=sys.stderr)
     say(f"the network is in {options.output}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def as_options(error: BaseException) -> str:
     found = told(error).replace(" of X ", " ")
     for name in ("drop", "categorical", "numeric"):
         found = found.replace(f"{name}= ", f"--{name} ")
-    return found
+    return re.sub(r"(in row \d++)(?!, counted)", r"\1, counted from 0", found, count=1)
 
 
 def told(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from .failures import Failure, say
 
 PARQUET, NPY, GZIP = b"PAR1", b"\x93NUMPY", b"\x1f\x8b"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?")
+MOST_LABELS = 20  # different numbers that are labels
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -80,8 +81,10 @@ def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
     except UnicodeDecodeError as error:
         raise Failure(f"{name} must be text in UTF-8, got the byte {error.object[error.start]:#04x}") from None
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise Failure(f"{name} must be a CSV file with a row of names: {error}") from None
+        raise Failure(f"{name} must be a CSV file with a row of names{_other(content, separator)}: {error}") from None
     labels = header.iloc[0].tolist()
+    if len(labels) == 1 and (hint := _other(content, separator)):
+        say(f"warning: {name} has one column{hint}")
     if twice := [each for each in labels if isinstance(each, str) and labels.count(each) > 1]:
         raise Failure(f"{name} must have columns of different names, got {twice[0]!r} twice")
     if all(isinstance(each, str) and _NUMBER.fullmatch(each) for each in labels):
@@ -90,6 +93,13 @@ def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
         say(f"columns without a name are left out: number {', '.join(map(str, unnamed))} of {name}, counted from 0")
         found = found.drop(columns=found.columns[unnamed])
     return found
+
+
+def _other(content: bytes, separator: str) -> str:
+    """What to say of another separator that stands in the first line."""
+    first = content.split(b"\n", 1)[0].decode("utf-8", "replace")
+    found = next((each for each in ";\t|" if each != separator and each in first), None)
+    return "" if found is None else f" (its first line has {found!r}: --separator {found!r} reads that)"
 
 
 def _with_dates(frame: Any, pd: Any) -> Any:
@@ -129,6 +139,17 @@ def _npy(content: bytes, name: str, pd: Any) -> Any:
 
 
 # ---- columns ----
+
+
+def first_text(column: Any) -> tuple[str, int] | None:
+    """(text, its row) where most values of a column of text are numbers, and many of them differ; else None."""
+    if column.dtype.kind in "biufmM":
+        return None
+    texts = [str(each) for each in column.dropna().tolist()]
+    others = [each for each in texts if not _NUMBER.fullmatch(each)]
+    if not others or 2 * len(others) > len(texts) or len(set(texts)) <= MOST_LABELS:
+        return None
+    return others[0], int((column.astype(str) == others[0]).to_numpy().argmax())
 
 
 def check_columns(frame: Any, wanted: Any, name: str, what: str) -> None:

@@ -17,7 +17,7 @@ from .. import TabularClassifier, TabularRegressor
 from . import answers, evaluate, reading, run_file, writing
 from .failures import INTERRUPTED, Failure, as_options, say
 
-MOST_LABELS, FEWEST_ROWS = 20, 5  # different whole numbers that are labels, and rows for each
+FEWEST_ROWS = 5  # for each of the whole numbers that are labels
 _HOW = {"hidden": "hidden_layer_sizes", "epochs": "epochs", "seed": "random_state", "threads": "threads"}
 
 
@@ -78,8 +78,12 @@ def task_of(settings: argparse.Namespace, content: bytes) -> Task:
     for option in run_file.NAMES:
         reading.check_columns(frame, getattr(settings, option) or [], name, f"which --{option} names")
     reading.check_complete(frame, target, name)
+    _tell_of_text(frame, settings)
     y = frame[target]
     classes, why = is_classes(y)
+    if settings.task is None and (found := reading.first_text(y)) is not None:
+        told = f"column {target!r} of {name} holds numbers but {found[0]!r} in row {found[1]}, counted from 0"
+        raise Failure(f"{told}; --task classification takes all of it as classes")
     if settings.task is not None:
         classes, why = settings.task == "classification", "as asked for"
     if classes:
@@ -93,13 +97,22 @@ def task_of(settings: argparse.Namespace, content: bytes) -> Task:
     return Task(frame.drop(columns=target), y, classes, name)
 
 
+def _tell_of_text(frame: Any, settings: argparse.Namespace) -> None:
+    """Say which columns are taken as categories because of a few words among their numbers."""
+    known = {settings.target, *(label for option in run_file.NAMES for label in getattr(settings, option) or [])}
+    for label in frame.columns:
+        if label not in known and (found := reading.first_text(frame[label])) is not None:
+            told = f"column {label!r} holds numbers but {found[0]!r} in row {found[1]}, counted from 0"
+            say(f"warning: {told}: it is taken as categories; --numeric={label} ends with an error there")
+
+
 def is_classes(y: Any) -> tuple[bool, str]:
     """(whether a target without gaps is classes, why): text, truth values, or few whole numbers."""
     if y.dtype.kind not in "iuf":
         return True, "because it is no number"
     whole = bool((y == np.floor(y)).all())
     n = y.nunique()
-    if whole and n <= MOST_LABELS and n * FEWEST_ROWS <= len(y):
+    if whole and n <= reading.MOST_LABELS and n * FEWEST_ROWS <= len(y):
         return True, "because it has few whole numbers; --task regression takes them as numbers"
     return False, "because it has many values" if whole else "because its numbers are not whole"
 
@@ -209,7 +222,8 @@ def _cross_validated(task: Task, numbers: NDArray[np.int64], settings: argparse.
         if sys.stderr.isatty():
             name, value = next(iter(measured.items()))
             say(f"fold {fold + 1} of {settings.cv}: {name} {value:.4g}")
-    return Folds(scores, predicted)
+    # Where the only row of a class is held out, the others may be of two classes, which have an "auc".
+    return Folds({name: values for name, values in scores.items() if len(values) == settings.cv}, predicted)
 
 
 def _of_fold(task: Task, held: NDArray[Any], others: NDArray[Any], model: Any) -> Any:

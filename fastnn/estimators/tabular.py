@@ -661,7 +661,11 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         return tags
 
     def _checked_targets(self, y: Any) -> NDArray[Any]:
-        y = validate_data(self._afresh(), X="no_validation", y=y, multi_output=True, y_numeric=True)
+        try:
+            y = validate_data(self._afresh(), X="no_validation", y=y, multi_output=True, y_numeric=True)
+        except ValueError:
+            arrays.numeric("y", y)  # names the element that is no number
+            raise
         return np.asarray(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y)
 
     def _learned(self, y: NDArray[Any]) -> tuple[dict[str, Any], NDArray[Any], int]:

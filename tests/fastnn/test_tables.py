@@ -434,7 +434,7 @@ def test_constant_columns_are_dropped():
     kinds = [(row.kind, row.becomes, row.n_columns) for row in table.summary]
     constant = ("dropped", "constant", 0)
     expected = [constant, constant, ("dropped", "missing alone", 0), constant, constant]
-    assert kinds == [*expected, ("numbers", "median 2, scale 1", 1), ("dropped", "as asked for", 0)]
+    assert kinds == [*expected, ("numbers", "median 2, scale 1", 1), ("dropped", "dropped, as asked for", 0)]
     with pytest.raises(
         ValueError, match=r"X must have a column that varies, got 'a' \(constant\), 'c' \(missing alone"
     ):

@@ -660,3 +660,9 @@ def test_wrong_samples():
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="finite"):
             TabularRegressor(**{**QUICK, "learning_rate": 1e38}).fit(X, y)
+
+
+def test_a_target_of_text_is_named():
+    table = pd.DataFrame({"a": np.arange(60.0)})
+    with pytest.raises(TypeError, match=r"y must hold numbers, got .* y\[59\] = '246.21x'"):
+        TabularRegressor().fit(table, pd.Series([1.5] * 59 + ["246.21x"]))

@@ -543,6 +543,7 @@ def test_the_task_that_is_asked_for(folder, capsys):
         ({}, ["--target=price", "--drop=age"], "has no column 'age', which --drop names"),
         ({}, ["--target=price", "-o", "models/a.safetensors"], "there is no folder models for models/a.safetensors"),
         ({}, ["--target=price", "--cv=99"], "--cv must be at most the number of rows, 80, got 99"),
+        ({"price": "n.v.t."}, ["--target=price"], "'price' of houses.csv holds numbers but 'n.v.t.' in row 7, counted"),
         ({"lift": True}, ["--target=lift"], "--cv=2 needs more rows of each class, got 1 of the rarest"),
     ],
 )
@@ -556,6 +557,31 @@ def test_data_that_cannot_be_learned_from(change, arguments, told, folder, capsy
     assert (code, out) == (3, "")
     assert told in err.splitlines()[-1]
     assert not (folder / "model.safetensors").exists()
+
+
+def test_a_word_among_numbers_is_told(folder, capsys):
+    """The column becomes categories. Few values that differ are labels as likely as not."""
+    frame = houses().assign(age=[i % 30 for i in range(80)], rooms=["3", "many"] * 40).astype(object)
+    frame.loc[7, "age"] = "forty"
+    frame.to_csv("houses.csv", index=False)
+    code, _, err = ran(capsys, "train", "houses.csv", "--target=price", *FAST)
+    assert code == 0, err
+    warned = [line for line in err.splitlines() if "warning" in line]
+    assert len(warned) == 1
+    assert "column 'age' holds numbers but 'forty' in row 7, counted from 0: it is taken as categories" in warned[0]
+    assert "warning" not in ran(capsys, "train", "houses.csv", "--target=price", *FAST, "--categorical=age")[2]
+
+
+@pytest.mark.parametrize("how", [[], ["--json"], ["--report"]])
+def test_a_class_that_stands_once(how, folder, capsys):
+    """One fold trains on two classes, which have an "auc" there alone."""
+    frame = houses(60)[["area"]].assign(kind=["low", "high"] * 29 + ["low", "rare"])
+    frame.to_csv("rare.csv", index=False)
+    code, out, _ = ran(capsys, "train", "rare.csv", "--target=kind", *FAST[:4], *how)
+    assert code == 0
+    for name in ("accuracy", "balanced_accuracy", "log_loss"):
+        assert name in out
+    assert "auc" not in out
 
 
 def test_ctrl_c_saves_the_best_epoch(folder, capsys, monkeypatch, short_calls):
@@ -948,8 +974,8 @@ def test_integers(networks, capsys):
     ("arguments", "told"),
     [
         (["export", "model.safetensors", "net.h", "--quantize", "int8"], "calibrate must be rows of inputs"),
-        (["export", "model.safetensors", "net.txt"], "path must end in one of .onnx, .h, .mjs, .py, got 'net.txt'"),
-        (["export", "model.safetensors", "no/net.py"], "path must lie in a folder that exists, got 'no/net.py'"),
+        (["export", "model.safetensors", "net.txt"], "OUT must end in one of .onnx, .h, .mjs, .py, got 'net.txt'"),
+        (["export", "model.safetensors", "no/net.py"], "OUT must lie in a folder that exists, got 'no/net.py'"),
         (["export", "missing.safetensors", "net.py"], "there is no file missing.safetensors"),
         (["export", "model.safetensors", "net.py", "--labels", "a"], "labels must have shape (2,)"),
         (["export", "classifier.safetensors", "net.py", "--labels", "a,b"], "labels are those of the estimator"),
@@ -1051,6 +1077,7 @@ def test_kinds_of_files(tmp_path):
         (b"a,b,a\n1,2,3\n", "columns of different names, got 'a' twice"),
         (b"a,b\n1,2,3\n", "must be a CSV file with a row of names: Length of header"),
         (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        (b"a;b\n1,5;2,5\n", "row of names (its first line has ';': --separator ';' reads that): Length"),
         (b"a\n\xff\n", "must be text in UTF-8, got the byte 0xff"),
         (b"PAR1abc", "must be a Parquet file"),
         (b"\x93NUMPY", "must be a .npy file of numbers"),
@@ -1062,6 +1089,13 @@ def test_bytes_that_are_no_table(content, told):
         reading.frame_of(content, "a.csv")
     assert told in str(caught.value)
     assert caught.value.code == 3
+
+
+def test_another_separator_is_told(capsys):
+    assert list(reading.frame_of(b"a;b\n1;2\n", "a.csv").columns) == ["a;b"]
+    assert "a.csv has one column (its first line has ';': --separator ';' reads that)" in capsys.readouterr().err
+    assert list(reading.frame_of(b"a;b\n1;2\n", "a.csv", ";").columns) == ["a", "b"]
+    assert not capsys.readouterr().err
 
 
 def test_an_array_of_objects_is_not_read(tmp_path):
