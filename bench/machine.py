@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import llvmlite.binding
+
 # What makes each package use no more than an instruction set. ONNX Runtime has no such setting.
 ISAS = {
     "avx2": {
@@ -67,11 +69,11 @@ def cpu_info():
 
 
 def cpu():
-    """The CPU, the vectors it has, and how many there are, in words."""
+    """The CPU, its kind as LLVM calls it, the vectors it has, and how many there are, in words."""
     flags = cpu_info().get("flags", "").split()
     vectors = next((f" with {name}" for flag, name in VECTORS.items() if flag in flags), "")
     model = cpu_info().get("model name") or platform.processor() or platform.machine()
-    return f"{model}{vectors}, {os.cpu_count()} CPUs"
+    return f"{model} ({llvmlite.binding.get_host_cpu_name()}){vectors}, {os.cpu_count()} CPUs"
 
 
 def kernels_hash(folder=KERNELS):
