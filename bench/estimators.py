@@ -121,7 +121,15 @@ def figures(results):
     return table([*head, "predict of one row", "ratio", "target"], rows)
 
 
-FIGURES = {"estimators": figures, "estimators-avx2": figures}
+AVX2_TARGETS = {"breast_cancer": 5, "digits": 4}  # where they are not those of AVX-512
+
+
+def of_avx2(results):
+    """The same table with the targets of AVX2 code."""
+    return figures({name: (AVX2_TARGETS.get(name, target), result) for name, (target, result) in results.items()})
+
+
+FIGURES = {"estimators": figures, "estimators-avx2": of_avx2}
 
 
 def run(options):

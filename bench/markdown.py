@@ -42,5 +42,8 @@ class Table:
 
 
 def printed(*names):
-    """{name: a function of what a question's `run` gives} of blocks that are tables which it prints."""
-    return {name: lambda _, name=name: str(PRINTED[name]) for name in names}
+    """{name: a function of what a question's `run` gives} of blocks that are tables which it prints.
+
+    The function gives None for a table that was not printed: what it needs is not there, or it was quick.
+    """
+    return {name: lambda _, name=name: str(PRINTED[name]) if name in PRINTED else None for name in names}

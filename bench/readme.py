@@ -15,6 +15,7 @@ Those of examples are pasted by hand, then `--stamp` gives them the hash, the CP
 status 1 where it lists any. With `--quick` nothing is written, only printed.
 """
 
+import argparse
 import datetime
 import re
 import shlex
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 from .__main__ import parsed
 from .machine import cpu, isa, kernels_hash
+from .markdown import PRINTED
 
 ROUNDS = None  # each command has its own
 OPTIONS = {
@@ -37,7 +39,7 @@ OPTIONS = {
     "--stamp": {"action": "store_true", "help": "give blocks that were pasted by hand the hash, the CPU and the day"},
     "--place": {
         "nargs": "+",
-        "type": lambda text: tuple(text.split("=", 1)),
+        "type": lambda text: _place(text),
         "default": [],
         "metavar": "NAME=PATH",
         "help": "what a name in the commands is: DIR, MNIST's IDX files; FANN, FANN's datasets; PATH, another checkout",
@@ -105,6 +107,14 @@ def check(found):
     return bool(old)
 
 
+def _place(text):
+    """(name, path) of NAME=PATH."""
+    name, _, path = text.partition("=")
+    if name not in PLACES or not path:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(PLACES)}, then = and a path, got {text!r}")
+    return name, path
+
+
 def arguments(command, places):
     """What follows `python -m bench` in a command, with what `places` has for names; None for another command."""
     words = shlex.split(command)
@@ -126,9 +136,13 @@ def renew(command, found, options):
     elif written:
         print(f"\n{command}", flush=True)
         its_options.quick = options.quick
+        PRINTED.clear()
         results = module.run(its_options)
         for block in written:
             text = module.FIGURES[block.name](results)
+            if text is None:
+                print(f"{block.name}: not measured here")
+                continue
             if options.quick:
                 print(f"\n{text}")
                 continue

@@ -244,11 +244,12 @@ def print_product(product, rounds, total):
     found = fractions(turns, fma_peak(rounds=min(rounds, 10)), rounds, total)
     best = max(value for (text, _), value in found.items() if text == "in L1")
     title = f"{product}: m, k, n = {m}, {k}, {n}; fractions of the peak, {best:.2f} of the roofline's figure"
-    table = Table(f"wide-{product}", "tile", *(f"{rows}x{lines}" for rows, lines in tiles), title=title)
+    shown = [f"{rows}x{lines}" for rows, lines in tiles]
+    table = Table(f"wide-{product}", "tiles of", *shown, "the whole product", title=title)
     for text in PLACES:
-        table.add(text, *(f"{found[text, shape] / best:.2f}" for shape in tiles))
+        table.add(text, *(f"{found[text, shape] / best:.2f}" for shape in tiles), "")
     for name in whole:
-        table.add(name, f"{found[name, None] / best:.2f}", *[""] * (len(tiles) - 1))
+        table.add(name, *[""] * len(tiles), f"{found[name, None] / best:.2f}")
 
 
 def print_training(rounds, quick):

@@ -70,6 +70,7 @@ def _unpacked(content: bytes, name: str) -> bytes:
 
 
 def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
+    separator = "\t" if separator == "\\t" else separator  # as messages and shells have it
     if len(separator) != 1:
         raise Failure(f"--separator must be one character, got {separator!r}")
     how = {"sep": separator, "encoding": "utf-8-sig"}
@@ -96,9 +97,9 @@ def _csv(content: bytes, name: str, separator: str, pd: Any) -> Any:
 
 
 def _other(content: bytes, separator: str) -> str:
-    """What to say of another separator that stands in the first line."""
+    """What to say of another separator that stands in the first line, where the separator does not."""
     first = content.split(b"\n", 1)[0].decode("utf-8", "replace")
-    found = next((each for each in ";\t|" if each != separator and each in first), None)
+    found = None if separator in first else next((each for each in ";\t|," if each in first), None)
     return "" if found is None else f" (its first line has {found!r}: --separator {found!r} reads that)"
 
 
@@ -146,10 +147,18 @@ def first_text(column: Any) -> tuple[str, int] | None:
     if column.dtype.kind in "biufmM":
         return None
     texts = [str(each) for each in column.dropna().tolist()]
-    others = [each for each in texts if not _NUMBER.fullmatch(each)]
+    others = [each for each in texts if not _is_number(each)]
     if not others or 2 * len(others) > len(texts) or len(set(texts)) <= MOST_LABELS:
         return None
     return others[0], int((column.astype(str) == others[0]).to_numpy().argmax())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_columns(frame: Any, wanted: Any, name: str, what: str) -> None:

@@ -98,12 +98,12 @@ def task_of(settings: argparse.Namespace, content: bytes) -> Task:
 
 
 def _tell_of_text(frame: Any, settings: argparse.Namespace) -> None:
-    """Say which columns are taken as categories because of a few words among their numbers."""
+    """Say which columns are text because of a few words among their numbers."""
     known = {settings.target, *(label for option in run_file.NAMES for label in getattr(settings, option) or [])}
     for label in frame.columns:
         if label not in known and (found := reading.first_text(frame[label])) is not None:
             told = f"column {label!r} holds numbers but {found[0]!r} in row {found[1]}, counted from 0"
-            say(f"warning: {told}: it is taken as categories; --numeric={label} ends with an error there")
+            say(f"warning: {told}, so it is text; numbers alone, or nothing in place of the text, make it numbers")
 
 
 def is_classes(y: Any) -> tuple[bool, str]:

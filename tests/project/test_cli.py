@@ -560,7 +560,7 @@ def test_data_that_cannot_be_learned_from(change, arguments, told, folder, capsy
 
 
 def test_a_word_among_numbers_is_told(folder, capsys):
-    """The column becomes categories. Few values that differ are labels as likely as not."""
+    """The column is text. Few values that differ are labels as likely as not."""
     frame = houses().assign(age=[i % 30 for i in range(80)], rooms=["3", "many"] * 40).astype(object)
     frame.loc[7, "age"] = "forty"
     frame.to_csv("houses.csv", index=False)
@@ -568,7 +568,7 @@ def test_a_word_among_numbers_is_told(folder, capsys):
     assert code == 0, err
     warned = [line for line in err.splitlines() if "warning" in line]
     assert len(warned) == 1
-    assert "column 'age' holds numbers but 'forty' in row 7, counted from 0: it is taken as categories" in warned[0]
+    assert "column 'age' holds numbers but 'forty' in row 7, counted from 0, so it is text" in warned[0]
     assert "warning" not in ran(capsys, "train", "houses.csv", "--target=price", *FAST, "--categorical=age")[2]
 
 
@@ -1095,7 +1095,13 @@ def test_another_separator_is_told(capsys):
     assert list(reading.frame_of(b"a;b\n1;2\n", "a.csv").columns) == ["a;b"]
     assert "a.csv has one column (its first line has ';': --separator ';' reads that)" in capsys.readouterr().err
     assert list(reading.frame_of(b"a;b\n1;2\n", "a.csv", ";").columns) == ["a", "b"]
+    assert list(reading.frame_of(b"a\tb\n1\t2\n", "a.csv", r"\t").columns) == ["a", "b"]
     assert not capsys.readouterr().err
+    reading.frame_of(b"a,b\n1,2\n", "a.tsv")
+    assert "(its first line has ',': --separator ',' reads that)" in capsys.readouterr().err
+    with pytest.raises(failures.Failure) as caught:
+        reading.frame_of(b"a,b (x;y)\n1,2,3\n", "a.csv")
+    assert "--separator" not in str(caught.value)
 
 
 def test_an_array_of_objects_is_not_read(tmp_path):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import machine, mnist, readme
+from bench import machine, markdown, mnist, readme
 from bench.__main__ import QUESTIONS, main, parsed
 from bench.readme import ROOT, blocks
 
@@ -100,6 +100,19 @@ def test_names_of_folders_are_replaced(pages, capsys):
     assert "fake: needs --place PATH=..., `python -m bench fake" in capsys.readouterr().out
     main(["readme", "--place", "PATH=a=b"])
     assert "| new | 3 |" in pages.read_text()
+    for wrong in ("PATH", "PATH=", "HERE=a"):
+        with pytest.raises(SystemExit):
+            main(["readme", "--place", wrong])
+        assert "must be one of DIR, FANN, PATH, then = and a path" in capsys.readouterr().err
+
+
+def test_a_table_that_was_not_printed_is_left(pages, capsys, monkeypatch):
+    monkeypatch.setitem(markdown.PRINTED, "fake", "of another run")
+    question = readme.parsed([0, 0, 3])[0]
+    monkeypatch.setattr(question, "FIGURES", markdown.printed("fake"))
+    main(["readme"])
+    assert "fake: not measured here" in capsys.readouterr().out
+    assert pages.read_text() == PAGE
 
 
 def test_an_instruction_set_is_that_of_the_process(pages, capsys, monkeypatch):
