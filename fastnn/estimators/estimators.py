@@ -367,7 +367,7 @@ class _Trained(Saved, CallbackSupportMixin, BaseMultilayerPerceptron):
         --------
         >>> import numpy as np, fastnn
         >>> X = np.linspace(-1, 1, 100)[:, None]
-        >>> model = fastnn.MLPRegressor(activation="tanh", solver="lbfgs", alpha=0, tol=1e-6, random_state=0)
+        >>> model = fastnn.MLPRegressor(activation="tanh", solver="lbfgs", alpha=0, tol=1e-6, random_state=2)
         >>> model = model.fit(X, X[:, 0] ** 2)
         >>> model.input_gradients([[0.5]]).round(1)  # of x^2 it is 2 x
         array([[[1.]]])
