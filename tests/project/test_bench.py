@@ -349,18 +349,19 @@ ANSWERS = {  # what each line of a table is, by its command
     r"|processes( +\d+\.\d s){3} +\d+\.\d\d +1\.11|By the formula.*|what .*|[\d,]+ (networks|rows) of .*|",
     "populations --table halving": r"[\d-]+ b32, (not )?validated( +[\d,]+\.\d+){3}( +\d+\.\d\d)?",
 }
+SLOWEST = [pytest.mark.slow, pytest.mark.every]  # before a release
 MARKS = {
     "cluster": [
-        pytest.mark.slow,
+        *SLOWEST,
         pytest.mark.skipif(find_spec("joblib") is None, reason="joblib is not installed: it is in the extra processes"),
     ],
-    "outside": [pytest.mark.slow, TORCH_WARNS],
-    "start": pytest.mark.slow,
+    "outside": [*SLOWEST, TORCH_WARNS],
+    "start": SLOWEST,
     "steps": X86,
     "threads": TWO_CPUS,
-    "search": pytest.mark.slow,
-    "groups": pytest.mark.slow,
-    "export": [pytest.mark.slow, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")],
+    "search": SLOWEST,
+    "groups": SLOWEST,
+    "export": [*SLOWEST, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")],
 }
 
 
