@@ -146,19 +146,11 @@ def first_text(column: Any) -> tuple[str, int] | None:
     """(text, its row) where most values of a column of text are numbers, and many of them differ; else None."""
     if column.dtype.kind in "biufmM":
         return None
-    texts = [str(each) for each in column.dropna().tolist()]
-    others = [each for each in texts if not _is_number(each)]
-    if not others or 2 * len(others) > len(texts) or len(set(texts)) <= MOST_LABELS:
+    texts = column.dropna().astype(str)
+    others = texts[pandas().to_numeric(texts, errors="coerce").isna()]
+    if not len(others) or 2 * len(others) > len(texts) or texts.nunique() <= MOST_LABELS:
         return None
-    return others[0], int((column.astype(str) == others[0]).to_numpy().argmax())
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return others.iloc[0], int((column.astype(str) == others.iloc[0]).to_numpy().argmax())
 
 
 def check_columns(frame: Any, wanted: Any, name: str, what: str) -> None:
