@@ -27,6 +27,17 @@ from .__main__ import parsed
 from .machine import cpu, isa, kernels_hash
 from .markdown import PRINTED
 
+PLACES = "DIR", "FANN", "PATH"
+
+
+def _place(text):
+    """(name, path) of NAME=PATH."""
+    name, _, path = text.partition("=")
+    if name not in PLACES or not path:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(PLACES)}, then = and a path, got {text!r}")
+    return name, path
+
+
 ROUNDS = None  # each command has its own
 OPTIONS = {
     "--check": {"action": "store_true", "help": "list the blocks of other kernels than today's, and measure nothing"},
@@ -39,13 +50,12 @@ OPTIONS = {
     "--stamp": {"action": "store_true", "help": "give blocks that were pasted by hand the hash, the CPU and the day"},
     "--place": {
         "nargs": "+",
-        "type": lambda text: _place(text),
+        "type": _place,
         "default": [],
         "metavar": "NAME=PATH",
         "help": "what a name in the commands is: DIR, MNIST's IDX files; FANN, FANN's datasets; PATH, another checkout",
     },
 }
-PLACES = "DIR", "FANN", "PATH"
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- figures ", "<!-- /figures -->\n"
 BLOCK = re.compile(
@@ -105,14 +115,6 @@ def check(found):
         print(f"{block.page.relative_to(ROOT)}: {block.name}, kernels {block.kernels}, {block.cpu}, {block.date}")
         print(f"    {block.command}")
     return bool(old)
-
-
-def _place(text):
-    """(name, path) of NAME=PATH."""
-    name, _, path = text.partition("=")
-    if name not in PLACES or not path:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(PLACES)}, then = and a path, got {text!r}")
-    return name, path
 
 
 def arguments(command, places):
