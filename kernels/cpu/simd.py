@@ -29,6 +29,13 @@ def store_double(b, value, p):
     b.store(value, b.inttoptr(p, ir.PointerType()))
 
 
+def prefetch_line(b, place, level):
+    """Fetch the line at an address into the L1 or L2 cache, to read it."""
+    signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+    function = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 4 - level, 1))])
+
+
 def splat(b, scalar, kind):
     """A vector of a kind with a scalar in every lane, LLVM values."""
     undefined, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
@@ -99,6 +106,15 @@ class Simd:
 
     def load(self, p, offset=0):
         return Vec(self, self.b.load(self.pointer(p, offset), typ=self.vector, align=self.itemsize))
+
+    def load_first(self, n, p, offset=0):
+        """The first n lanes, an int, and zeros behind them; memory behind them is not read."""
+        mask, pointer = ir.VectorType(ir.IntType(1), self.lanes), ir.PointerType()
+        kind = ir.FunctionType(self.vector, [pointer, I32, mask, self.vector])
+        fn = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.masked.load.{self.suffix}.p0")
+        lanes = ir.Constant(mask, [int(lane < n) for lane in range(self.lanes)])
+        rest = ir.Constant(I32, self.itemsize), lanes, ir.Constant(self.vector, [0] * self.lanes)
+        return Vec(self, self.b.call(fn, [self.pointer(p, offset), *rest]))
 
     def load_scalar(self, p):
         return self.b.load(self.pointer(p), typ=self.scalar, align=self.itemsize)

@@ -100,6 +100,11 @@ class Target:
         return len(self.tile_rows) - 1
 
     @property
+    def usual_lines(self) -> int:
+        """The width of most columns of tiles, in lines: two where there is a choice, so that tiles are nearly square."""
+        return min(2, self.tile_lines)
+
+    @property
     def half_line_width(self) -> float | None:
         """The width of tiles whose last line is half a one: a vector less, or half of one, which halves its time too.
 

@@ -2,22 +2,25 @@
 
 A row of C is walked in columns of tiles. The tile wants C and B with contiguous rows, and takes A with any strides. So
 where C's columns are contiguous, the transposed product is computed (C.T = C0.T + B.T @ A.T); and where B's are, B is
-packed: transposed into the pack buffer, a column of tiles at a time.
+packed: transposed into the pack buffer, a column of tiles at a time. Where a product of A.T is wide, A is packed.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..cpu.target import LINE_BYTES, Target
-from ..vector.matrix import Matrix, networks_of, padded
+from ..vector.matrix import ITEMSIZE, Matrix, networks_of, padded
 from ..vector.tile import GROUP_ROW, grid
 from .program import Operation, Program, elementwise
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
 TRANSPOSE, INNER_SUMS = 90, 4  # vector operations that transpose a square in registers, and that sum one sum's lanes
 L1_BYTES = 2**15  # a larger C leaves the L1 cache before the last of it is there
+PACKED_COLUMNS = 2  # columns of tiles that pay for packing A
+PACKED_ROWS = 120  # about so many rows of C are computed from packed ones of A at a time; they are a multiple of a tile's
 RANGE_BYTES = 2**14  # about so many bytes of a larger C go to the epilogue at a time, while they are in the cache
 
 TileRange = tuple[slice, slice]  # rows and columns of C, a range of complete tiles
@@ -29,7 +32,7 @@ def no_epilogue(tile_range: TileRange) -> None:
 
 
 def _tile_widths(target: Target, lines: float) -> Iterator[float]:
-    """The widths of the columns of tiles: two lines where there are many, so that tiles are nearly square.
+    """The widths of the columns of tiles.
 
     Half a line at the end makes the last column half a line narrower, where the CPU has such tiles, or counts whole.
     """
@@ -37,7 +40,7 @@ def _tile_widths(target: Target, lines: float) -> Iterator[float]:
     halved = lines != int(lines) and lines >= narrow
     left = int(lines - narrow) if halved else math.ceil(lines)
     while left > 0:
-        width = left if left <= target.tile_lines else min(2, target.tile_lines)
+        width = left if left <= target.tile_lines else target.usual_lines
         yield width
         left -= width
     if halved:
@@ -262,8 +265,66 @@ def matmul_tn(
         program.extend(interleave)
         program.add("inner", A=a.T, B=b.T, C=c, zeros=zeros)
         return
-    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS
+    wide = _columns_of_packed(program.target, c, b)
+    if wide:
+        _multiply_packed(program, c[:, :wide], a, b[:, :wide], c0[:, :wide], pack_buffer, interleave)
+        if wide == c.cols:
+            return
+        c, b, c0, interleave = c[:, wide:], b[:, wide:], c0[:, wide:], ()
+    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and PACK_MIN_ROWS <= c.rows and not wide
     matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, interleave=interleave)
+
+
+def _columns_of_packed(target: Target, c: Matrix, b: Matrix) -> int:
+    """How many columns of C = A.T @ B pay for packing A: none, or whole tiles of the usual width.
+
+    Each tile walks A's rows. Where B exceeds the L1 cache, they would come from further away for each column of tiles.
+    """
+    if not (c.is_row_major and b.is_row_major) or c.rows == 1 or networks_of(c.dtype)[1] > 1:
+        return 0
+    lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
+    wide = sum(1 for _ in itertools.takewhile(lambda width: width == target.usual_lines, _tile_widths(target, lines)))
+    if wide < PACKED_COLUMNS or b.rows * b.row_bytes < L1_BYTES:
+        return 0
+    return min(c.cols, wide * target.usual_lines * LINE_BYTES // c.itemsize)
+
+
+def packed_bytes(samples: int, row_bytes: int, dtype: str) -> int:
+    """What `matmul_tn` needs in the pack buffer to pack A, for so many samples and rows of B of so many bytes."""
+    if networks_of(dtype)[1] > 1 or samples * row_bytes < L1_BYTES:
+        return 0
+    return padded(PACKED_ROWS * samples * ITEMSIZE[dtype]) + LINE_BYTES  # whole vectors are stored behind the last
+
+
+def _multiply_packed(
+    program: Program, c: Matrix, a: Matrix, b: Matrix, c0: Matrix, pack_buffer: Matrix, interleave: Iterable[Operation]
+) -> None:
+    """C = C0 + A.T @ B for whole columns of tiles, some rows of C at a time, for which A is packed."""
+    width, k = program.target.usual_lines, a.rows
+    most, across = program.target.most_rows(width), width * LINE_BYTES // c.itemsize
+    tiles = [height for height, count in _even(c.rows, most) for _ in range(count)]
+    blocks = [size for size, count in _even(len(tiles), PACKED_ROWS // most) for _ in range(count)]
+    spread, row = _Spread(program, interleave, len(tiles) * -(-c.cols // across)), 0
+    for size in blocks:
+        place, parts = pack_buffer.address, []
+        for height, same in itertools.groupby(tiles[:size]):
+            count = len(list(same))
+            packed = Matrix.row_major(place, count * k, height, height * c.itemsize, c.dtype, "pack_buffer")
+            parts.append((row, height, count, packed))
+            program.add(f"pack_{height}", X=a[:, row : row + count * height], out=packed, tiles=count)
+            place, row = place + count * k * packed.row_stride, row + count * height
+        del tiles[:size]
+        for first in range(0, c.cols, across):
+            cols = slice(first, min(first + across, c.cols))
+            for start, height, count, packed in parts:
+                done = 0
+                while done < count:
+                    now = spread.take(count - done)
+                    rows = slice(start + done * height, start + (done + now) * height)
+                    operands = {"A": packed[done * k : (done + now) * k, :], "B": b[:, cols], "C0": c0[rows, cols]}
+                    program.add(f"packed_tiles_{height}x{width}", C=c[rows, cols], k=k, tiles=now, **operands)
+                    done += now
+    spread.finish()
 
 
 def _inner_pays(target: Target, a: Matrix, b: Matrix) -> bool:

@@ -30,6 +30,7 @@ from ..vector.barriers import BARRIER, Worker
 from ..vector.matrix import ITEMSIZE, Address, Matrix, Symbol, grouped, networks_of, padded
 from .layers.dense import DENSE
 from .layers.layer import INPUTS, ColumnShard, Kind, Layer
+from .matmul import packed_bytes
 
 MAX_SHARDS, SHARD_SAMPLES = 8, 128  # a feature-major block has at most so many shards, of at least so many samples
 MAX_FACTORS = 16  # of learning rates by kinds of tensors
@@ -472,7 +473,8 @@ class Workspace:
         sizes = {"x": rows * layout.x_stride, "y": rows * layout.layers[-1].row_stride, "sums": widest, "w": column}
         if layout.losses_by_columns:
             sizes |= dict.fromkeys(("a columns", "d columns", "y columns"), layout.sizes[-1] * column)
-        sizes["pack_buffer"] = max(rows, widest // layout.itemsize) * layout.target.buffer_lines * LINE_BYTES
+        packed = max(rows, widest // layout.itemsize) * layout.target.buffer_lines * LINE_BYTES
+        sizes["pack_buffer"] = max(packed, packed_bytes(rows, max(widths), layout.dtype))
         shared = {"zeros": widest, "one": LINE_BYTES}
         for layer in layout.layers:
             length, last = rows * layer.row_stride, layer is layout.layers[-1]

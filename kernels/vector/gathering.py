@@ -8,7 +8,7 @@ import contextlib
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, splat, store_double
+from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, prefetch_line, splat, store_double
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
 from .reductions import transposed
@@ -481,13 +481,6 @@ def sum_of_weights(code):
     store_double(b, b.load(total), count)
 
 
-def _prefetch_line(b, place, level):
-    """Fetch a line into the L1 or L2 cache, to read it."""
-    signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
-    function = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-    b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 4 - level, 1))])
-
-
 @vector_function("first stop start end ahead gather:operation")
 def prefetch(code, level):
     """Fetch bytes `start` to `end` of rows `first` to `stop` of the next batch into the cache of a level, 1 or 2.
@@ -503,7 +496,7 @@ def prefetch(code, level):
     with cgutils.for_range_slice(b, first, stop, int64(1), I64) as (i, _):
         place = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(ahead, i), int64(4))))))
         with cgutils.for_range_slice(b, start, end, int64(64), I64) as (k, _):
-            _prefetch_line(b, b.add(place, k), level)
+            prefetch_line(b, b.add(place, k), level)
 
 
 @vector_function("n_bytes ahead source:r*")
@@ -513,7 +506,7 @@ def prefetch_in_place(code):
     n, ahead, start = code.arguments
     start = b.add(start, ahead)
     with cgutils.for_range_slice(b, int64(0), n, int64(64), I64) as (k, _):
-        _prefetch_line(b, b.add(start, k), 2)
+        prefetch_line(b, b.add(start, k), 2)
 
 
 @vector_function("rows=source.rows n=source.cols source:r[r,n] source.row_stride out:w[r,n] out.row_stride")

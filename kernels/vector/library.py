@@ -35,7 +35,7 @@ def functions(target: Target) -> dict[str, Function]:
 
 # Functions of single networks alone, or of samples that are columns. Those of groups alone begin with "group_".
 _NOT_OF_GROUPS = re.compile(
-    "tiles_|.*gemv|ger$|inner|transpose|gather|one_hot|unpad|collect|barrier|prefetch|draw_order|take_rate|"
+    "tiles_|pack|.*gemv|ger$|inner|transpose|gather|one_hot|unpad|collect|barrier|prefetch|draw_order|take_rate|"
     "sum_of_weights|clear_padding|normalise|scaled|total|sums_of|follow|fold|.*_columns"
 )
 
@@ -109,6 +109,10 @@ def _state_products(found: _Functions, target: Target) -> None:
         for rows, lines in tiles:
             signature = tile.tiles_signature(start)
             state(f"tiles_{rows}x{lines}{suffix}", tile.tiles, rows, lines, start, signature=signature)
+    for rows in range(1, target.most_rows(target.usual_lines) + 1):
+        name = f"packed_tiles_{rows}x{target.usual_lines}"
+        state(name, tile.packed_tiles, rows, target.usual_lines, signature=tile.PACKED_TILES)
+        state(f"pack_{rows}", tile.pack, rows, signature=tile.PACK)
     for width, most in enumerate(target.group_tile_rows):
         for rows in range(1, most + 1):
             for ending, transposed in (("", False), ("_transposed", True)):

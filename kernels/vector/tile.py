@@ -1,14 +1,16 @@
 """The tile, the one generator behind all products, and a single sample's product and rank-one update."""
 
+import math
 from typing import NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..cpu.simd import I64, Simd, Vec, int64
+from ..cpu.simd import I64, Simd, Vec, int64, prefetch_line
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
 
+PREFETCH_MIN_K = 64  # shorter sums pay more for prefetching than they wait for memory
 GROUP_ROW = 3  # the most columns of a group's tile of a single row, which has accumulators for several k
 MAX_ROW_REGISTERS = 7  # rows of A whose offsets stay in registers while k runs
 
@@ -141,8 +143,52 @@ def tiles(code, rows, lines, start):
     with cgutils.for_range(b, n, intp=I64) as at:
         first = b.mul(at.index, int64(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
+        with b.if_then(b.icmp_signed(">=", k, int64(PREFETCH_MIN_K))):
+            _prefetch_tile(code, rows, lines, b.add(pc, b.mul(c_row, int64(rows))), c_row)
         first_sums = _At(pc0, c0_row, int64(0) if start == "column" else None)
         _tile(s, rows, lines, ways, k, _At(pa, a_row, a_k), _At(bb, b_k), first_sums, _At(pc, c_row))
+
+
+PACKED_TILES = "tiles k A:r B:r[k,n] B.row_stride C0:r[m,n] C0.row_stride C:w[m,n] C.row_stride"
+PACK = "tiles k=X.rows X:r[k,m] X.row_stride out:w"
+
+
+def _prefetch_tile(code, rows, lines, start, row_stride):
+    """Fetch the lines of the tile at an address into the L1 cache: the next one's, while this one is computed."""
+    b = code.b
+    for i in range(rows):
+        row = b.add(start, b.mul(row_stride, int64(i)))
+        for j in range(math.ceil(lines)):
+            prefetch_line(b, b.add(row, int64(j * LINE_BYTES)), 1)
+
+
+def packed_tiles(code, rows, lines):
+    """`tiles` whose A is packed, see `pack`."""
+    b, s = code.b, code.simd()
+    n, k, a, bb, b_k, c0, c0_row, c, c_row = code.arguments
+    size, step = int64(s.itemsize), int64(rows * s.itemsize)
+    with cgutils.for_range(b, n, intp=I64) as at:
+        first, pa = b.mul(at.index, int64(rows)), b.add(a, b.mul(b.mul(at.index, k), step))
+        pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((c0, c0_row), (c, c_row)))
+        _prefetch_tile(code, rows, lines, b.add(pc, b.mul(c_row, int64(rows))), c_row)
+        _tile(s, rows, lines, 1, k, _At(pa, size, step), _At(bb, b_k), _At(pc0, c0_row), _At(pc, c_row))
+
+
+def pack(code, rows):
+    """A tile behind the other, `rows` of A's rows each: in each, the numbers of a step of k side by side.
+
+    X = A.T has contiguous rows. Whole vectors are stored, so a few numbers behind the last are written too.
+    """
+    b, s = code.b, code.simd()
+    n, k, x, row, out = code.arguments
+    step, whole = rows * s.itemsize, rows // s.lanes
+    with cgutils.for_range(b, n, intp=I64) as tile, cgutils.for_range(b, k, intp=I64) as i:
+        start = b.add(b.add(x, b.mul(tile.index, int64(step))), b.mul(i.index, row))
+        end = b.add(out, b.mul(b.add(b.mul(tile.index, k), i.index), int64(step)))
+        for v in range(whole):
+            s.store(s.load(start, v * s.lanes), end, v * s.lanes)
+        if rows % s.lanes:
+            s.store(s.load_first(rows % s.lanes, start, whole * s.lanes), end, whole * s.lanes)
 
 
 def group_tiles_signature(transposed: bool) -> str:
