@@ -101,7 +101,7 @@ class Target:
 
     @property
     def usual_lines(self) -> int:
-        """The width of most columns of tiles, in lines: two where there is a choice, so that tiles are nearly square."""
+        """The width of most columns of tiles, in lines: two if there is a choice, so that tiles are nearly square."""
         return min(2, self.tile_lines)
 
     @property

@@ -17,10 +17,12 @@ from ..vector.tile import GROUP_ROW, grid
 from .program import Operation, Program, elementwise
 
 PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
+PACKED_COLUMNS, PACKED_ROWS = (
+    2,
+    120,
+)  # columns of tiles that pay for packing X, and how many rows of C take it at a time
 TRANSPOSE, INNER_SUMS = 90, 4  # vector operations that transpose a square in registers, and that sum one sum's lanes
-L1_BYTES = 2**15  # a larger C leaves the L1 cache before the last of it is there
-PACKED_COLUMNS = 2  # columns of tiles that pay for packing A
-PACKED_ROWS = 120  # about so many rows of C are computed from packed ones of A at a time; they are a multiple of a tile's
+L1_BYTES = 2**15  # what is larger leaves the L1 cache before it is read again
 RANGE_BYTES = 2**14  # about so many bytes of a larger C go to the epilogue at a time, while they are in the cache
 
 TileRange = tuple[slice, slice]  # rows and columns of C, a range of complete tiles
@@ -265,22 +267,22 @@ def matmul_tn(
         program.extend(interleave)
         program.add("inner", A=a.T, B=b.T, C=c, zeros=zeros)
         return
-    wide = _columns_of_packed(program.target, c, b)
+    wide = _columns_of_packed(program.target, c, a, b)
     if wide:
         _multiply_packed(program, c[:, :wide], a, b[:, :wide], c0[:, :wide], pack_buffer, interleave)
         if wide == c.cols:
             return
         c, b, c0, interleave = c[:, wide:], b[:, wide:], c0[:, wide:], ()
-    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and PACK_MIN_ROWS <= c.rows and not wide
+    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS and not wide
     matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, interleave=interleave)
 
 
-def _columns_of_packed(target: Target, c: Matrix, b: Matrix) -> int:
+def _columns_of_packed(target: Target, c: Matrix, a: Matrix, b: Matrix) -> int:
     """How many columns of C = A.T @ B pay for packing A: none, or whole tiles of the usual width.
 
     Each tile walks A's rows. Where B exceeds the L1 cache, they would come from further away for each column of tiles.
     """
-    if not (c.is_row_major and b.is_row_major) or c.rows == 1 or networks_of(c.dtype)[1] > 1:
+    if not all(matrix.is_row_major for matrix in (c, a, b)) or c.rows == 1 or networks_of(c.dtype)[1] > 1:
         return 0
     lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
     wide = sum(1 for _ in itertools.takewhile(lambda width: width == target.usual_lines, _tile_widths(target, lines)))
@@ -300,6 +302,8 @@ def _multiply_packed(
     program: Program, c: Matrix, a: Matrix, b: Matrix, c0: Matrix, pack_buffer: Matrix, interleave: Iterable[Operation]
 ) -> None:
     """C = C0 + A.T @ B for whole columns of tiles, some rows of C at a time, for which A is packed."""
+    if (a.cols, a.rows, b.cols) != (c.rows, b.rows, c.cols):
+        raise ValueError(f"{c} = {a.T} @ {b}: the shapes do not fit")
     width, k = program.target.usual_lines, a.rows
     most, across = program.target.most_rows(width), width * LINE_BYTES // c.itemsize
     tiles = [height for height, count in _even(c.rows, most) for _ in range(count)]

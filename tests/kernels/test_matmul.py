@@ -7,7 +7,7 @@ from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import HOST
 from fastnn.kernels.programs import matmul
 from fastnn.kernels.programs.program import Program
-from fastnn.kernels.vector.matrix import LINE_BYTES
+from fastnn.kernels.vector.matrix import LINE_BYTES, grouped
 
 from ..cases import DTYPES, EPS
 from .kernel_calls import EVERY_TARGET, matrix, on_targets, padded, run
@@ -35,10 +35,11 @@ def laid(array, kind):
     return memory, memory[:, :cols] if kind == "rows" else memory[:, :rows].T
 
 
-def pack_buffer(target, dtype, k):
-    """Room for k rows, up to whole vectors of them, and a guard behind it."""
+def pack_buffer(target, dtype, k, n_bytes=0):
+    """Room for k rows, up to whole vectors of them, or for n bytes, and a guard behind it."""
     row, lanes = (n // np.dtype(dtype).itemsize for n in (target.buffer_lines * LINE_BYTES, target.vector_bytes))
-    pack = np.full((-(-k // lanes) * lanes + 1, row), np.nan, dtype)
+    rows = max(-(-k // lanes) * lanes, -(-n_bytes // (target.buffer_lines * LINE_BYTES)))
+    pack = np.full((rows + 1, row), np.nan, dtype)
     pack[-1] = 7
     return pack
 
@@ -174,6 +175,7 @@ def test_sums_over_the_samples(dtype, start, way, target, monkeypatch):
     least = (0, 1) if way == "row-major, copied" else (2**20, 2**20)
     monkeypatch.setattr(matmul, "PACK_MIN_STRIDE", least[0])
     monkeypatch.setattr(matmul, "PACK_MIN_ROWS", least[1])
+    monkeypatch.setattr(matmul, "PACKED_COLUMNS", 2**20)
     function = {"row-major, copied": "gather", "inner products": "inner", "transposed": "transpose"}.get(way)
     kind = "rows" if way.startswith("row-major") else "columns"
     for m, samples, n in shapes_for(target)[:20]:
@@ -193,6 +195,67 @@ def test_sums_over_the_samples(dtype, start, way, target, monkeypatch):
         close(view, want, samples, m, samples, n)
         assert not memory[:, n:].any()
         assert (pack[-1] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("start", ["zeros", "itself"])
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_sums_over_the_samples_with_x_packed(dtype, start, target, monkeypatch):
+    """Some rows of C at a time: the same bits, with other operations in between too, and nothing behind the buffer."""
+    monkeypatch.setattr(matmul, "L1_BYTES", 1)
+    monkeypatch.setattr(matmul, "PACK_MIN_ROWS", 2**20)
+    monkeypatch.setattr(matmul, "PACKED_ROWS", 2 * target.most_rows(target.usual_lines))
+    line, packed = LINE_BYTES // np.dtype(dtype).itemsize, 0
+    for m, samples, n in [
+        *shapes_for(target),
+        (2, 3, 4 * line),
+        (61, 5, 9 * line + 1),
+        (100, 70, 6 * line + line // 2),
+    ]:
+        x, d, c = draw(dtype, (samples, m), (samples, n), (m, n))
+        want = reference.matmul(x.T.astype("f8"), d.astype("f8"), c.astype("f8") if start == "itself" else 0)
+        results = []
+        for least, count in ((2**20, 0), (2, 0), (2, 3)):
+            monkeypatch.setattr(matmul, "PACKED_COLUMNS", least)
+            memory, view = laid(c, "rows")
+            pack = pack_buffer(target, dtype, samples, matmul.packed_bytes(samples, padded(d).strides[0], dtype))
+            zeros, out, functions = matrix(np.zeros((1, 512), dtype)), matrix(view), []
+            cells = [matrix(np.zeros((2, line), dtype)) for _ in range(count)]
+            interleave = [("copy", {"out": cell[1:, :], "x": cell[:1, :]}) for cell in cells]
+            operands = [out, *(matrix(laid(array, "rows")[1]) for array in (x, d))]
+            operands += [out if start == "itself" else zeros[:, :n].broadcast(m)]
+            places = {"pack_buffer": matrix(pack[:1]), "zeros": zeros, "interleave": interleave}
+
+            def write(program, operands=operands, places=places, functions=functions):
+                matmul.matmul_tn(program, *operands, **places)
+                functions += [name for name, *_ in program.operations]
+
+            run(dtype, write, target)
+            close(view, want, samples, m, samples, n)
+            assert not memory[:, n:].any()
+            assert (pack[-1] == 7).all()
+            assert functions.count("copy") == count
+            assert least == 2 or not any(name.startswith("pack") for name in functions)
+            packed += any(name.startswith("packed_tiles") for name in functions)
+            results.append(memory)
+        np.testing.assert_array_equal(results[1], results[0], err_msg=f"{m} x {samples} x {n}")
+        np.testing.assert_array_equal(results[2], results[0], err_msg=f"{m} x {samples} x {n}")
+    assert packed >= 4
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+def test_x_is_packed_where_the_deltas_exceed_the_cache(target):
+    """And where there are two columns of tiles that pay for it, all of one width, and two rows or more."""
+    for m, samples, n, packs in ((8, 64, 128, True), (8, 63, 128, False), (1, 64, 128, False), (8, 2048, 16, False)):
+        x, d, c = (matrix(laid(array, "rows")[1]) for array in draw("float32", (samples, m), (samples, n), (m, n)))
+        program, zeros = Program(target, "float32"), matrix(np.zeros((1, 512), "f4"))
+        matmul.matmul_tn(program, c, x, d, c, pack_buffer=zeros, zeros=zeros)
+        assert any(name.startswith("pack") for name, *_ in program.operations) == packs, (m, samples, n)
+    with pytest.raises(ValueError, match="the shapes do not fit"):
+        matmul._multiply_packed(program, c, x[:, 1:], d, c, zeros, ())
+    assert matmul.packed_bytes(64, 512, "float32") == matmul.PACKED_ROWS * 64 * 4 + LINE_BYTES
+    assert matmul.packed_bytes(63, 512, "float32") == 0
+    assert matmul.packed_bytes(64, 512, grouped("float32")) == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

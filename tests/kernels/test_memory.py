@@ -15,6 +15,7 @@ from fastnn.kernels.programs.layers.layer_norm import LayerNorm
 from fastnn.kernels.programs.layers.prelu import PReLU
 from fastnn.kernels.programs.layers.residual import Residual
 from fastnn.kernels.programs.layers.scale import Scale
+from fastnn.kernels.programs.matmul import packed_bytes
 from fastnn.kernels.programs.memory import STEP, Layout, Vector, Workspace, aligned_zeros, avoid_set_conflicts, field
 from fastnn.kernels.vector.barriers import Worker
 from fastnn.kernels.vector.matrix import LINE_BYTES
@@ -204,9 +205,10 @@ def test_row_major_buffers_do_not_overlap(dtype, target):
         assert [(m.rows, m.cols) for m in own[:2]] == [(64, 300), (64, 3)]
         assert all(matrix.address % LINE_BYTES == 0 and matrix.is_row_major for matrix in own)
         assert [m.cols for m in block.a] == [m.cols for m in block.d] == [8, 170, 3]
-        pack = block.pack_buffer  # for as many rows as any B has that is packed
+        pack = block.pack_buffer  # for as many rows as any B has that is packed, or for some rows of A
         extents |= {extent(m) for m in own}
-        extents.add((pack.address, pack.address + max(64, 300) * pack.row_stride))
+        room = max(max(64, 300) * pack.row_stride, packed_bytes(64, block.d[1].row_bytes, dtype))
+        extents.add((pack.address, pack.address + room))
         assert pack.row_stride == target.buffer_lines * LINE_BYTES
         assert block.zeros.cols >= max(layout.sizes)
         assert block.sums.cols >= max(layout.sizes[1:])

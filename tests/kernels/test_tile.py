@@ -17,7 +17,7 @@ UPDATES = [(1, 1), (4, 24), (7, 40), (24, 3), (64, 32), (33, 100)]
 @pytest.mark.pairs
 @pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 40])
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 40, 64])
 @pytest.mark.parametrize("tiles", [1, 3])
 def test_every_tile(tiles, k, dtype, target):
     for rows, lines in target.tiles:
@@ -34,6 +34,27 @@ def test_every_tile(tiles, k, dtype, target):
             operands = {"A": x, "B": b, "C0": c0 or matrix(out), "C": out}
             call(dtype, f"tiles_{rows}x{lines}", target, tiles=tiles, **operands)
             np.testing.assert_allclose(out, wanted, atol=4 * EPS[dtype] * (k + 1), err_msg=f"{rows} x {lines}")
+
+
+@pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("tiles", "k"), [(1, 1), (3, 1), (1, 40), (3, 7), (3, 64)])
+def test_tiles_of_packed_rows(tiles, k, dtype, target):
+    """`pack` lays a tile's rows side by side, one tile behind the other, and reads nothing behind the last row."""
+    lines = target.usual_lines
+    width = lines * LINE_BYTES // np.dtype(dtype).itemsize
+    for rows in range(1, target.most_rows(lines) + 1):
+        m = tiles * rows
+        x, b, c = (rng.standard_normal(s).astype(dtype) for s in ((k, m), (k, width), (m, width)))
+        want, packed = x.T.astype("f8") @ b + c, np.full(tiles * k * rows + LINE_BYTES, 7, dtype)
+        place = matrix(packed[: tiles * k * rows].reshape(-1, rows))
+        call(dtype, f"pack_{rows}", target, tiles=tiles, X=x, out=place)
+        np.testing.assert_array_equal(
+            packed[: tiles * k * rows].reshape(tiles, k, rows), x.reshape(k, tiles, rows).swapaxes(0, 1)
+        )
+        name, operands = f"packed_tiles_{rows}x{lines}", {"A": place, "B": b, "C0": c, "C": c}
+        call(dtype, name, target, tiles=tiles, k=k, **operands)
+        np.testing.assert_allclose(c, want, atol=4 * EPS[dtype] * (k + 1), err_msg=name)
 
 
 @pytest.mark.pairs
