@@ -9,6 +9,7 @@ from numba.core import cgutils
 from ..cpu.simd import I64, Simd, Vec, int64, prefetch_line
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
+from .matrix import ITEMSIZE
 
 PREFETCH_MIN_K = 64  # shorter sums pay more for prefetching than they wait for memory
 GROUP_ROW = 3  # the most columns of a group's tile of a single row, which has accumulators for several k
@@ -179,9 +180,10 @@ def pack(code, rows):
 
     X = A.T has contiguous rows. Whole vectors are stored, so a few numbers behind the last are written too.
     """
-    b, s = code.b, code.simd()
     n, k, x, row, out = code.arguments
-    step, whole = rows * s.itemsize, rows // s.lanes
+    step = rows * ITEMSIZE[code.dtype]
+    b, s = code.b, code.simd(min(code.target.vector_bytes, max(16, 1 << (step - 1).bit_length())))
+    whole = rows // s.lanes
     with cgutils.for_range(b, n, intp=I64) as tile, cgutils.for_range(b, k, intp=I64) as i:
         start = b.add(b.add(x, b.mul(tile.index, int64(step))), b.mul(i.index, row))
         end = b.add(out, b.mul(b.add(b.mul(tile.index, k), i.index), int64(step)))
