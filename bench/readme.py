@@ -20,6 +20,7 @@ import datetime
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,7 +140,9 @@ def renew(command, found, options):
         print(f"\n{command}", flush=True)
         its_options.quick = options.quick
         PRINTED.clear()
+        start = time.monotonic()
         results = module.run(its_options)
+        print(f"took {time.monotonic() - start:.0f} s", flush=True)
         for block in written:
             text = module.FIGURES[block.name](results)
             if text is None:

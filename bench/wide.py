@@ -12,7 +12,7 @@ it says where the time goes:
 - "k cut to": the same panel by pieces of so many rows, which stay in the L1 cache; C is loaded and stored for each.
 - "B in rows": as a matrix of the model lies in memory; its rows lie 2,112 bytes apart.
 - "A in rows": A as it lies in memory too, so this is the whole product. The lines before have a single tile of A.
-- "A packed": each tile's rows of A side by side, step by step of k.
+- "A packed": each tile's rows of A side by side, step by step of k. The engine's gradient does so with "B in rows".
 - "huge pages": the same memory in pages of 2 MiB.
 
 Below each table stand the engine's own product, and those of NumPy and PyTorch (MKL) where they are installed, which
@@ -81,6 +81,7 @@ PLACES = {
     "B packed, A in rows, k cut to 128": Place("rows", "packed", cut=128),
     "B in rows, A in rows": Place("rows", "rows"),
     "B in rows, A in rows, huge pages": Place("rows", "rows", huge=True),
+    "B in rows, A packed": Place("packed", "rows"),
     "B packed, A packed": Place("packed", "packed"),
     "B packed, A packed, k cut to 128": Place("packed", "packed", cut=128),
 }
