@@ -56,6 +56,7 @@ def run_alone(code):
 
 
 @pytest.mark.slow
+@pytest.mark.every
 def test_ray_data(parquet):
     pytest.importorskip("ray", reason="Ray is not installed")
     path, predict = parquet

@@ -18,6 +18,7 @@ OF_NODES = "killed or removed or slow_node or ctrl_c"
 PATIENT = {"RAY_health_check_timeout_ms": "60000"}  # a node of a loaded machine answers late
 
 
+@pytest.mark.every
 @pytest.mark.parametrize("which", [OF_NODES, f"not ({OF_NODES})"], ids=["nodes that die", "others"])
 def test_on_a_cluster(which):
     """In a process of its own; once more where that ended before pytest told a result, as happened once under load."""

@@ -122,7 +122,13 @@ def test_a_tile_keeps_its_accumulators_in_registers(dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dtype", "lanes"), [("float32", "4s"), ("float64", "2d"), ("float32x16", "4s"), ("float64x8", "2d")]
+    ("dtype", "lanes"),
+    [
+        ("float32", "4s"),
+        ("float64", "2d"),
+        pytest.param("float32x16", "4s", marks=pytest.mark.every),
+        pytest.param("float64x8", "2d", marks=pytest.mark.every),
+    ],
 )
 def test_the_whole_library_for_arm(dtype, lanes):
     """It is written on this machine, with NEON's fused multiply-add; the tiles keep their accumulators in registers.

@@ -87,13 +87,13 @@ def test_errors_are_found(page):
 
 
 THIRDS = [0, *(pytest.param(third, marks=pytest.mark.every) for third in (1, 2))]
+GROUPS = ["output", "layer", "inputs", "estimator"]
+GROUPS += [pytest.param(group, marks=pytest.mark.every) for group in ("activation", "labels", "several networks")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("third", THIRDS)
-@pytest.mark.parametrize(
-    "group", ["activation", "output", "layer", "inputs", "labels", "several networks", "estimator"]
-)
+@pytest.mark.parametrize("group", GROUPS)
 def test_the_table_is_what_is_measured(page, group, third):
     """Up to a factor of ten, because digits depend on the CPU. A third of a group's rows, the first among them."""
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
