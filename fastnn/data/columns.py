@@ -309,7 +309,9 @@ def _booleans(values: list[Any]) -> NDArray[Any]:
 def _dates(values: list[Any]) -> NDArray[Any]:
     """Dates of Python, of NumPy and of pandas, as the clocks of their time zones show them."""
     plain = [each.replace(tzinfo=None) if getattr(each, "tzinfo", None) is not None else each for each in values]
-    return np.array([np.datetime64("NaT") if each is None else np.datetime64(each, "us") for each in plain], "M8[us]")
+    return np.array(
+        [np.datetime64("NaT", "us") if each is None else np.datetime64(each, "us") for each in plain], "M8[us]"
+    )
 
 
 def _durations(values: list[Any]) -> NDArray[Any]:

@@ -430,7 +430,7 @@ def _parts(dates: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any
     """(years, parts of the year, parts of the day, weekdays), each (n,), of datetime64 in microseconds."""
     days, rest = np.divmod(dates.astype(np.int64), DAY)
     years = dates.astype("M8[Y]")
-    first, last = (each.astype("M8[D]").astype(np.int64) for each in (years, years + 1))
+    first, last = (each.astype("M8[D]").astype(np.int64) for each in (years, years + np.timedelta64(1, "Y")))
     of_year = (days - first + rest / DAY) / (last - first)
     return years.astype(np.int64) + 1970, of_year, rest / DAY, (days + 3) % 7  # 1970 began on a Thursday
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import LBFGS, History, Model, Stream, load
 from fastnn.kernels.running import entry, pool
 from fastnn.network import claims, threads
@@ -574,12 +575,29 @@ class Interruption:
         self.count, self.at, self.call, self.given = 0, at, call, None
 
     def __enter__(self):
-        self.before = sys.gettrace()
-        sys.settrace(self._of_frame)
+        if sys.version_info >= (3, 12):  # whose trace functions miss instructions
+            tool, instruction = sys.monitoring.PROFILER_ID, sys.monitoring.events.INSTRUCTION
+            sys.monitoring.use_tool_id(tool, "interruption")
+            sys.monitoring.register_callback(tool, instruction, self._of_code)
+            sys.monitoring.restart_events()
+            sys.monitoring.set_events(tool, instruction)
+        else:
+            self.before = sys.gettrace()
+            sys.settrace(self._of_frame)
         return self
 
     def __exit__(self, *_):
-        sys.settrace(self.before)
+        if sys.version_info >= (3, 12):
+            sys.monitoring.set_events(sys.monitoring.PROFILER_ID, 0)
+            sys.monitoring.free_tool_id(sys.monitoring.PROFILER_ID)
+        else:
+            sys.settrace(self.before)
+
+    def _of_code(self, code, offset):
+        if os.path.dirname(code.co_filename) != os.path.dirname(fastnn.__file__):
+            return sys.monitoring.DISABLE
+        self._of_instruction(None, "opcode", None)
+        return None
 
     def _of_frame(self, frame, event, argument):
         if frame.f_globals.get("__name__", "").rpartition(".")[0] != "fastnn":
