@@ -1,5 +1,6 @@
-"""What is checked before a release, by `make release-check`: the tests on the wheel with the oldest and the newest
-packages that pyproject.toml allows, an image that starts warm, and a bundle of PyInstaller.
+"""What is checked before a release, by `make release-check`: the tests on the wheel with the oldest packages that
+pyproject.toml allows, and with the newest on every Python that is at hand, an image that starts warm, and a bundle of
+PyInstaller.
 
 It needs the network and an hour, so it runs only where FASTNN_RELEASE is set.
 """
@@ -36,9 +37,23 @@ def lower_bounds():
     return sorted({line.split(",")[0].replace(">=", "==") for line in sum(extras, project["dependencies"])})
 
 
-def environment(folder, wheel, constraints):
+def interpreters():
+    """{version: interpreter} of each Python from 3.11 on: this one, commands such as `python3.12`, those of pyenv."""
+    found = {f"3.{sys.version_info.minor}": sys.executable}
+    if "FASTNN_RELEASE" not in os.environ:
+        return found
+    ask = "import sys, venv; print(sys.implementation.name, *sys.version_info[:2])"
+    commands = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
+    for command in filter(None, [*commands, *Path.home().glob(".pyenv/versions/3.*/bin/python")]):
+        said = subprocess.run([command, "-c", ask], capture_output=True, text=True).stdout.split()
+        if said[:2] == ["cpython", "3"] and int(said[2]) >= 11:
+            found.setdefault(f"3.{said[2]}", str(command))
+    return found
+
+
+def environment(folder, wheel, constraints, interpreter):
     """The interpreter of a new environment with the wheel, the extras and the tools of the tests."""
-    venv.create(folder / "venv", with_pip=True)
+    run(interpreter, "-m", "venv", folder / "venv", cwd=folder)
     python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     (folder / "constraints.txt").write_text("\n".join(constraints))
     what = f"{wheel}[{','.join(EXTRAS)}]"
@@ -47,9 +62,14 @@ def environment(folder, wheel, constraints):
     return python
 
 
-@pytest.mark.parametrize("which", ["oldest", "newest"])
-def test_the_wheel_with_the_packages_that_pyproject_allows(built, tmp_path, which):
-    python = environment(tmp_path, built[0], lower_bounds() if which == "oldest" else [])
+# NumPy's newest version needs a newer Python than ours does.
+@pytest.mark.parametrize(
+    ("which", "interpreter"),
+    [("oldest", sys.executable), *(("newest", each) for each in interpreters().values())],
+    ids=["oldest", *(f"newest, Python {version}" for version in interpreters())],
+)
+def test_the_wheel_with_the_packages_that_pyproject_allows(built, tmp_path, which, interpreter):
+    python = environment(tmp_path, built[0], lower_bounds() if which == "oldest" else [], interpreter)
     (tmp_path / "alone").mkdir()
     shutil.copytree(
         ROOT / "tests", tmp_path / "alone" / "tests", ignore=shutil.ignore_patterns("__pycache__", "project")
