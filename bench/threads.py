@@ -26,7 +26,13 @@ NAMES = (
 OPTIONS = {"--case": cases.case_option() | {"help": f"networks (default {', '.join(NAMES)})"}}
 SECONDS, QUICK_SECONDS = 1.0, 0.01
 FIGURES = printed("threads")
-LOOP = "import os, sys\nos.sched_setaffinity(0, [int(sys.argv[1])])\nprint(flush=True)\nwhile True: pass"
+LOOP = """import os, sys
+os.sched_setaffinity(0, [int(sys.argv[1])])
+parent = os.getppid()
+print(flush=True)
+while os.getppid() == parent:  # it ends with this process
+    for _ in range(1_000_000):
+        pass"""
 
 
 @contextlib.contextmanager
