@@ -401,7 +401,7 @@ def test_a_process_that_is_interrupted_saves_the_best_epoch(tmp_path, command):
     frame = pd.DataFrame(x, columns=[*"abcdef"]).assign(y=np.sin(x).sum(axis=1) + r.normal(size=len(x)))
     frame.to_csv(tmp_path / "elsewhere" / "waves.csv", index=False)
     saved = tmp_path / "elsewhere" / "model.safetensors"
-    for seconds in (8, 32, 128):
+    for seconds in (4, 16, 64):
         process = command("train", "waves.csv", "--target", "y", "--hidden", "256,256,256", wait=False)
         assert process.stderr.readline().startswith(b"fastnn: regression: ")
         with contextlib.suppress(subprocess.TimeoutExpired):
