@@ -272,7 +272,7 @@ def test_values_of_other_kinds(i):
 
 
 VALUES = [  # and what stands for none of them
-    None, math.nan, pd.NA, pd.NaT, np.datetime64("NaT"), np.timedelta64("NaT", "s"), Decimal("NaN"),
+    None, math.nan, pd.NA, pd.NaT, np.datetime64("NaT", "us"), np.timedelta64("NaT", "s"), Decimal("NaN"),
     True, False, np.True_, 0, 1, 2, -1, 7, 7.0, 1.5, 2**53 + 1, 2**70, 1e300, 1e301, math.inf, np.float32(0.1),
     np.int8(7), np.uint64(2**63), Decimal("1.5"), Fraction(3, 2), 1j,
     "7", "07", " 7", "7 ", "1_0", "1e5", ".5", "5.", "nan", "inf", "", "x", "True", "true", "yes", "0", "1", "\uff11",
