@@ -325,7 +325,11 @@ def command(tmp_path, run_python):
         }
         words = [sys.executable, "-W", "error", "-m", "fastnn", *arguments]
         if not wait:
-            return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+            try:
+                return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+            finally:
+                signal.signal(signal.SIGINT, before)
         done = subprocess.run(words, input=stdin, capture_output=True, timeout=300, **how)
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"\r" not in done.stdout + done.stderr
