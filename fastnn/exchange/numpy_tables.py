@@ -108,6 +108,8 @@ def number(value: Any) -> float:
 
 def boolean(value: Any) -> float:
     """A truth value, 0 or 1, or text of them."""
+    if isinstance(value, np.timedelta64):  # NumPy warns where it is compared with a number
+        raise TypeError(value)
     known = {"True": 1.0, "true": 1.0, "1": 1.0, "False": 0.0, "false": 0.0, "0": 0.0}
     return known[value if isinstance(value, str) else str(int(value == 1)) if value in (0, 1) else ""]
 
