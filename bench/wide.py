@@ -261,12 +261,11 @@ def print_training(rounds, quick):
         options = {"batch_size": case.batch_size, "optimizer": fastnn.SGD(LEARNING_RATE), "threads": 1}
         fit = functools.partial(model.fit, X, y, epochs=1, **options)
         turns[case.name] = fit, case.n_samples * case.flops // 2
-    peaks = [("in L1", shape) for shape in shapes()]
-    for text, shape in peaks:  # in turn with the fits, because other work on this machine slows both
-        each = Product("forward", PLACES[text], shape)
-        turns[text, shape] = each.turn(), each.multiply_adds
+    for shape in shapes():  # in turn with the fits, because other work on this machine slows both
+        tile_in_l1 = Product("forward", PLACES["in L1"], shape)
+        turns[shape] = tile_in_l1.turn(), tile_in_l1.multiply_adds
     found = fractions(turns, 1, rounds, QUICK_SECONDS if quick else FIT_SECONDS)
-    best = max(found.pop(peak) for peak in peaks)
+    best = max(found.pop(shape) for shape in shapes())
     table = Table("wide-fits", "network, batch", "of the peak", title="Whole fits, one thread")
     for name, fraction in found.items():
         table.add(name, f"{fraction / best:.2f}")

@@ -941,11 +941,12 @@ def test_settings_are_those_of_the_beginning(blobs):
         assert bits(model) == bits(twin)
 
 
-def reshape(array, shape):
-    """Give an array another shape where it lies, which a user still can."""
+def alter(array, **attributes):
+    """Set an array's shape or dtype where it lies. NumPy warns of it, but a user still can."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        array.shape = shape
+        for name, value in attributes.items():
+            setattr(array, name, value)
 
 
 def test_a_shape_that_a_callback_sets(blobs):
@@ -970,10 +971,7 @@ def test_a_shape_that_a_callback_sets(blobs):
 
     def change(a, model):
         for array in a.values():
-            reshape(array, (-1,) if array.ndim == 2 else (-1, 1))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                array.dtype = np.uint8
+            alter(array, shape=(-1,) if array.ndim == 2 else (-1, 1), dtype=np.uint8)
 
     assert trained(change) == trained(lambda a, model: None)
 
@@ -1011,7 +1009,7 @@ def test_a_shape_set_between_the_check_and_the_step(name, monkeypatch):
 
     def change(self, *arrays):
         answer = takes(self, *arrays)
-        reshape(array, (80, 1) if name == "x" else (20,) if name == "y" else (10, 1))
+        alter(array, shape=(80, 1) if name == "x" else (20,) if name == "y" else (10, 1))
         return answer
 
     monkeypatch.setattr(Stepper, "takes", change)
