@@ -16,11 +16,8 @@ from ..vector.matrix import ITEMSIZE, Matrix, networks_of, padded
 from ..vector.tile import GROUP_ROW, grid
 from .program import Operation, Program, elementwise
 
-PACK_MIN_STRIDE, PACK_MIN_ROWS = 2**9, 64  # X.T @ D packs D where its rows lie so far apart and C has so many rows
-PACKED_COLUMNS, PACKED_ROWS = (
-    2,
-    120,
-)  # columns of tiles that pay for packing X, and how many rows of C take it at a time
+PACKED_COLUMNS = 2  # columns of tiles that pay for packing the samples
+PACKED_ROWS = 120  # rows of the gradient for which the samples are packed at a time
 TRANSPOSE, INNER_SUMS = 90, 4  # vector operations that transpose a square in registers, and that sum one sum's lanes
 L1_BYTES = 2**15  # what is larger leaves the L1 cache before it is read again
 RANGE_BYTES = 2**14  # about so many bytes of a larger C go to the epilogue at a time, while they are in the cache
@@ -47,6 +44,11 @@ def _tile_widths(target: Target, lines: float) -> Iterator[float]:
         left -= width
     if halved:
         yield narrow
+
+
+def _lines(c: Matrix) -> float:
+    """How many lines a row of C fills, to the next half."""
+    return math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
 
 
 def _row_widths(target: Target, lines: int) -> Iterator[float]:
@@ -77,18 +79,16 @@ def matmul(
     *,
     pack_buffer: Matrix | None = None,
     zeros: Matrix | None = None,
-    copy: bool = False,
     interleave: Iterable[Operation] = (),
     epilogue: Callable[[TileRange], None] = no_epilogue,
 ) -> None:
     """C = C0 + A @ B: A is (m, k), B (k, n), C and C0 (m, n). Rows of C are padded to whole lines.
 
     C0 is what the sum starts from: a bias or zeros in each row, or C itself, which is then updated in place. Each sum
-    runs through k in its order, whichever way the operands lie, but for a C of a single row. B may be several matrices,
-    one below the other. pack_buffer holds k rows of the widest tiles, for a B that is transposed. `copy` says that B is
-    copied there too: where each of its rows lies on another page, they are more pages than the TLB holds. zeros is a
-    row of at least that width, read behind B's last column. `interleave` holds operations to spread evenly through the
-    product. `epilogue` adds the operations for a range of C that is complete, while it is in the L1 cache.
+    runs through k in its order, whichever way the operands lie, but for a C of a single row. A B that is transposed may
+    be several matrices, one below the other; pack_buffer holds k rows of the widest tiles for it. zeros is a row of at
+    least that width, read behind B's last column. `interleave` holds operations to spread evenly through the product.
+    `epilogue` adds the operations for a range of C that is complete, while it is in the L1 cache.
     """
     stack = [b] if isinstance(b, Matrix) else list(b)
     k, n = sum(matrix.rows for matrix in stack), stack[0].cols
@@ -102,9 +102,8 @@ def matmul(
         program.extend(interleave)
         _group_matmul(program, c, a, stack[0], c0, epilogue)
         return
-    pack = copy or not stack[0].is_row_major
-    # Where whole lines of C have to be written, there are no halves: padding of samples, or of a transposed B.
-    whole = swap or not stack[0].is_row_major
+    pack = not stack[0].is_row_major
+    whole = swap or pack  # whole lines of C have to be written: padding of samples, or of a transposed B
     start_column = swap and c0.col_stride == 0  # a bias, one for each row of the transposed product
     columns = _tile_columns(program.target, c, whole, start_column)
     spread = _Spread(program, interleave, sum(count for _, heights in columns for _, count in heights))
@@ -143,7 +142,7 @@ def _tile_columns(
     target: Target, c: Matrix, whole: bool, start_column: bool
 ) -> list[tuple[float, list[tuple[int, int]]]]:
     """The columns of tiles of a product: each one's width in lines, and its heights."""
-    lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
+    lines = _lines(c)
     if start_column and c.rows == 1:
         widths = _row_widths(target, math.ceil(lines))
     else:
@@ -222,12 +221,8 @@ def _packed(
     packed = Matrix.row_major(pack_buffer.address, k, row_stride // size, row_stride, pack_buffer.dtype, "pack_buffer")
     for matrix in stack:
         place = packed[done : done + matrix.rows, :]
-        if matrix.is_row_major:
-            source = matrix[:, first:stop].with_padding()
-            program.add("gather", out=place, source=source, order=0, remaining=0, scale=1.0)
-        else:
-            # All columns from the first on: the transpose reads only as many as a row of `place` has room for.
-            program.add("transpose", source=matrix[:, first:].T, out=place, zeros=zeros)
+        # All columns from the first on: the transpose reads only as many as a row of `place` has room for.
+        program.add("transpose", source=matrix[:, first:].T, out=place, zeros=zeros)
         done += matrix.rows
     return packed[:, : stop - first]
 
@@ -273,8 +268,7 @@ def matmul_tn(
         if wide == c.cols:
             return
         c, b, c0, interleave = c[:, wide:], b[:, wide:], c0[:, wide:], ()
-    copy = b.is_row_major and b.row_stride >= PACK_MIN_STRIDE and c.rows >= PACK_MIN_ROWS and not wide
-    matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, copy=copy, interleave=interleave)
+    matmul(program, c, a.T, b, c0, pack_buffer=pack_buffer, zeros=zeros, interleave=interleave)
 
 
 def _columns_of_packed(target: Target, c: Matrix, a: Matrix, b: Matrix) -> int:
@@ -284,8 +278,8 @@ def _columns_of_packed(target: Target, c: Matrix, a: Matrix, b: Matrix) -> int:
     """
     if not all(matrix.is_row_major for matrix in (c, a, b)) or c.rows == 1 or networks_of(c.dtype)[1] > 1:
         return 0
-    lines = math.ceil(2 * c.cols * c.itemsize / LINE_BYTES) / 2
-    wide = sum(1 for _ in itertools.takewhile(lambda width: width == target.usual_lines, _tile_widths(target, lines)))
+    widths = _tile_widths(target, _lines(c))
+    wide = sum(1 for _ in itertools.takewhile(lambda width: width == target.usual_lines, widths))
     if wide < PACKED_COLUMNS or b.rows * b.row_bytes < L1_BYTES:
         return 0
     return min(c.cols, wide * target.usual_lines * LINE_BYTES // c.itemsize)

@@ -58,21 +58,6 @@ def test_predict_and_gradients(seed, dtype, target):
     np.testing.assert_array_equal(out_with_loss, out)
 
 
-@pytest.mark.parametrize("target", EVERY_TARGET)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gradients_from_copied_columns(dtype, target, monkeypatch):
-    """Deltas whose rows lie far apart are copied first: the same bits."""
-    n = Net([40, 70, 50, 7], ["sigmoid"] * 3, dtype, 5, target=target, orientation="row-major")
-    x, y = rng.standard_normal((37, 40)).astype(dtype), rng.standard_normal((37, 7)).astype(dtype)
-    want = n.gradients(x, y)
-    assert np.abs(want[1]).max() > 0
-    monkeypatch.setattr(matmul, "PACK_MIN_STRIDE", 0)
-    monkeypatch.setattr(matmul, "PACK_MIN_ROWS", 1)
-    got = n.gradients(x, y)
-    assert got[0] == want[0]
-    np.testing.assert_array_equal(got[1], want[1])
-
-
 @pytest.mark.parametrize("how", ["feature-major", "row-major"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("target", EVERY_TARGET)

@@ -44,10 +44,10 @@ def pack_buffer(target, dtype, k, n_bytes=0):
     return pack
 
 
-def multiply(target, c, a, b, c0, pack=None, copy=False):
+def multiply(target, c, a, b, c0, pack=None):
     """Run the product of these matrices; `pack` is from `pack_buffer`."""
     given = {} if pack is None else {"pack_buffer": matrix(pack[:1]), "zeros": matrix(np.zeros((1, 512), c.dtype))}
-    run(c.dtype, lambda program: matmul.matmul(program, c, a, b, c0, copy=copy, **given), target)
+    run(c.dtype, lambda program: matmul.matmul(program, c, a, b, c0, **given), target)
 
 
 def close(got, want, k, *case):
@@ -61,24 +61,23 @@ def close(got, want, k, *case):
 @pytest.mark.parametrize("kind_of_a", ["as is", "columns"])
 @pytest.mark.parametrize("target", EVERY_TARGET)
 def test_row_major(dtype, kind_of_a, start, target):
-    """C's rows are contiguous. B's may be, or are copied, or are not and B is transposed: the same bits."""
+    """C's rows are contiguous. B's may be, or are not and B is transposed: the same bits."""
     for m, k, n in shapes_for(target):
         a, b, c, row = draw(dtype, (m, k), (k, n), (m, n), (1, n))
         row *= start == "bias"
         want = reference.matmul(a.astype("f8"), b.astype("f8"), (c if start == "itself" else row).astype("f8"))
         results = []
-        for kind_of_b, copy in (("rows", False), ("rows", True), ("columns", False)):
+        for kind_of_b in ("rows", "columns"):
             memory, view = laid(c, "rows")
             c0 = matrix(view) if start == "itself" else matrix(laid(row, "rows")[1]).broadcast(m)
-            pack = pack_buffer(target, dtype, k) if copy or kind_of_b == "columns" else None
+            pack = pack_buffer(target, dtype, k) if kind_of_b == "columns" else None
             operands = matrix(laid(a, kind_of_a)[1]), matrix(laid(b, kind_of_b)[1])
-            multiply(target, matrix(view), *operands, c0, pack, copy)
-            close(view, want, k, m, k, n, kind_of_b, copy)
+            multiply(target, matrix(view), *operands, c0, pack)
+            close(view, want, k, m, k, n, kind_of_b)
             assert not memory[:, n:].any()
             assert pack is None or (pack[-1] == 7).all()
             results.append(view)
-        np.testing.assert_array_equal(results[1], results[0], err_msg=f"{m} x {k} x {n}, copied")
-        np.testing.assert_array_equal(results[2], results[0], err_msg=f"{m} x {k} x {n}, transposed")
+        np.testing.assert_array_equal(*results, err_msg=f"{m} x {k} x {n}")
 
 
 @pytest.mark.pairs
@@ -167,17 +166,14 @@ def test_affine(dtype, target):
 @pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("start", ["zeros", "itself"])
-@pytest.mark.parametrize("way", ["row-major", "row-major, copied", "inner products", "transposed"])
+@pytest.mark.parametrize("way", ["row-major", "inner products", "transposed"])
 @pytest.mark.parametrize("target", EVERY_TARGET)
 def test_sums_over_the_samples(dtype, start, way, target, monkeypatch):
     """The gradient of W, C0 + x.T @ d, in each of its ways."""
     monkeypatch.setattr(matmul, "_inner_pays", lambda *_: way == "inner products")
-    least = (0, 1) if way == "row-major, copied" else (2**20, 2**20)
-    monkeypatch.setattr(matmul, "PACK_MIN_STRIDE", least[0])
-    monkeypatch.setattr(matmul, "PACK_MIN_ROWS", least[1])
     monkeypatch.setattr(matmul, "PACKED_COLUMNS", 2**20)
-    function = {"row-major, copied": "gather", "inner products": "inner", "transposed": "transpose"}.get(way)
-    kind = "rows" if way.startswith("row-major") else "columns"
+    function = {"inner products": "inner", "transposed": "transpose"}.get(way)
+    kind = "rows" if way == "row-major" else "columns"
     for m, samples, n in shapes_for(target)[:20]:
         x, d, c = draw(dtype, (samples, m), (samples, n), (m, n))
         want = reference.matmul(x.T.astype("f8"), d.astype("f8"), c.astype("f8") if start == "itself" else 0)
@@ -191,7 +187,7 @@ def test_sums_over_the_samples(dtype, start, way, target, monkeypatch):
             functions += [name for name, *_ in program.operations]
 
         run(dtype, write, target)
-        assert [name for name in ("gather", "inner", "transpose") if name in functions] == [function] * bool(function)
+        assert [name for name in ("inner", "transpose") if name in functions] == [function] * bool(function)
         close(view, want, samples, m, samples, n)
         assert not memory[:, n:].any()
         assert (pack[-1] == 7).all()
@@ -203,7 +199,6 @@ def test_sums_over_the_samples(dtype, start, way, target, monkeypatch):
 def test_sums_over_the_samples_with_x_packed(dtype, start, target, monkeypatch):
     """Some rows of C at a time: the same bits, with other operations in between too, and nothing behind the buffer."""
     monkeypatch.setattr(matmul, "L1_BYTES", 1)
-    monkeypatch.setattr(matmul, "PACK_MIN_ROWS", 2**20)
     monkeypatch.setattr(matmul, "PACKED_ROWS", 2 * target.most_rows(target.usual_lines))
     line, packed = LINE_BYTES // np.dtype(dtype).itemsize, 0
     for m, samples, n in [
