@@ -28,11 +28,17 @@ def no_programs_of_other_tests():
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
-def pytest_collection_modifyitems(items):
-    """Mark the cases that do not run by default."""
+def pytest_collection_modifyitems(config, items):
+    """Mark the cases that do not run by default. FASTNN_SLOW_PART, such as 2/4, leaves a part of the slow ones."""
     for item, marks in covering.marked(items):
         for mark in marks:
             item.add_marker(mark)
+    part = os.environ.get("FASTNN_SLOW_PART", "1/1")
+    others = [item for item in items if item.get_closest_marker("slow") and not covering.in_part(item.nodeid, part)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        left = set(map(id, others))
+        items[:] = [item for item in items if id(item) not in left]
 
 
 @pytest.fixture(autouse=True)

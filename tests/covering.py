@@ -11,6 +11,7 @@ import collections
 import heapq
 import itertools
 import random
+import zlib
 
 
 def covering(cases, strength):
@@ -60,6 +61,18 @@ def pieces(parameter):
             yield from map(repr, value)
         else:
             yield repr(value)
+
+
+def in_part(name, part):
+    """Whether a case belongs to a part of all, such as "2/4": by its name alone, so each is in exactly one of the four.
+
+    >>> [in_part("test_a", f"{i}/2") for i in (1, 2)], in_part("test_a", "1/1")
+    ([True, False], True)
+    """
+    number, parts = map(int, part.split("/"))
+    if not 1 <= number <= parts:
+        raise ValueError(f"FASTNN_SLOW_PART is {part!r}; expected such as '2/4', from 1/4 to 4/4")
+    return zlib.crc32(name.encode()) % parts == number - 1
 
 
 def marked(items):

@@ -156,7 +156,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["gcc -O0", "tcc", *(pytest.param(w, marks=pytest.mark.slow) for w in ("gcc -O3", "clang"))]
+)
 def test_the_bits_of_the_arithmetic_in_numpy(way, networks, tmp_path):
     name, options = WAYS[way]
     Headers(tmp_path, networks, compiler(name), *options).check()

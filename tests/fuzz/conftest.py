@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from . import helpers
 
 QUICK = ("test_populations.py",)  # whose few cases take about a second
 
 
+@pytest.hookimpl(tryfirst=True)  # before the parts of the slow tests are chosen
 def pytest_collection_modifyitems(items):
     """`make fuzz` attacks for an hour; a few cases of each attack are among the tests, most of them slow."""
     for item in items:
