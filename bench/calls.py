@@ -51,6 +51,7 @@ ANY_ROWS = (
 )
 DRAWN, DRAWN_ROWS, DRAWN_RATE, SAMPLES = (64, 32, 10), 100, 0.2, 50
 ANY_CALLS, ANY_KNOWN, ANY_TARGET = 400, 25, 1.2
+THEIR_CALLS, THEIR_KNOWN = 50, 5  # of scikit-learn, whose calls take up to half a second
 
 
 def named(sizes):
@@ -290,7 +291,7 @@ def print_predictions(options):
 # ---- another number of rows in each call ----
 
 
-def any_rows(call, low, high, calls=ANY_CALLS):
+def any_rows(call, low, high, calls=ANY_CALLS, n_known=ANY_KNOWN):
     """(quantiles 0.1 and 0.5 of calls with new numbers of rows, the same of known ones, the median ratio).
 
     All are microseconds. Some of the numbers are called several times in a row: the fastest call is that of a known
@@ -300,7 +301,7 @@ def any_rows(call, low, high, calls=ANY_CALLS):
     call(high)
     new = [seconds(lambda n=n: call(n)) for n in numbers]
     known, again = [], []
-    for n in numbers[:: max(1, len(numbers) // ANY_KNOWN)]:
+    for n in numbers[:: max(1, len(numbers) // n_known)]:
         known.append(min(seconds(lambda n=n: call(n), 5) for _ in range(5)))
         call(high)
         again.append(seconds(lambda n=n: call(n)))
@@ -334,7 +335,8 @@ def print_rows(options):
     table = Table("rows", "network, rows", "call", *columns, title=title)
     for sizes, low, high in ANY_ROWS[: 1 if options.quick else None]:
         for name, call in calls_with_rows(sizes, high).items():
-            new, known, ratio = any_rows(call, low, high, QUICK_CALLS if options.quick else ANY_CALLS)
+            calls, n_known = (THEIR_CALLS, THEIR_KNOWN) if name.startswith("scikit-learn") else (ANY_CALLS, ANY_KNOWN)
+            new, known, ratio = any_rows(call, low, high, QUICK_CALLS if options.quick else calls, n_known)
             times = [f"{few:,.0f}, {half:,.0f}" for few, half in (new, known)]
             table.add(f"{named(sizes)}, {low} to {high}", name, *times, f"{ratio:.2f}")
 
