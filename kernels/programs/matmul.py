@@ -18,6 +18,7 @@ from .program import Operation, Program, elementwise
 
 PACKED_COLUMNS = 2  # columns of tiles that pay for packing the samples
 PACKED_ROWS = 120  # rows of the gradient for which the samples are packed at a time
+GROUP_SUM = 64  # terms of a group's sums that tiles add at a time: the lines of a tile's A and B fit the L1 cache
 TRANSPOSE, INNER_SUMS = 90, 4  # vector operations that transpose a square in registers, and that sum one sum's lanes
 L1_BYTES = 2**15  # what is larger leaves the L1 cache before it is read again
 RANGE_BYTES = 2**14  # about so many bytes of a larger C go to the epilogue at a time, while they are in the cache
@@ -156,20 +157,24 @@ def _group_matmul(
     """C = C0 + A @ B of a group of networks, whose elements are lines: B is not packed, and may be transposed.
 
     Tiles are as even as they come, and as square as possible: one of r x w takes r + w loads for r * w multiply-adds.
+    Longer sums are added in pieces, each to what the one before has left in C.
     """
     most, ending = program.target.group_tile_rows, "" if b.is_row_major else "_transposed"
     widest = max(w for w in range(1, len(most)) if most[w] >= min(c.rows, w))
     ranged, first = c.rows * c.row_stride > L1_BYTES, 0
+    ends = list(itertools.accumulate(size for size, count in _even(a.cols, GROUP_SUM) for _ in range(count)))
     for width, count in _even(c.cols, widest):
         at_once = max(1, RANGE_BYTES // (c.rows * width * LINE_BYTES)) if ranged else count
         for done in range(0, count, at_once):
-            across, row = min(at_once, count - done), 0
+            across = min(at_once, count - done)
             cols = slice(first, first + across * width)
-            for height, down in _even(c.rows, most[width]):
-                part = slice(row, row + down * height), cols
-                operands = {"C": c[part], "A": a[part[0], :], "B": b[:, cols], "C0": c0[part]}
-                program.add(f"group_tiles_{height}x{width}{ending}", grid=grid(down, across), **operands)
-                row = part[0].stop
+            for begin, end in itertools.pairwise([0, *ends]):
+                row, terms, start = 0, slice(begin, end), c if begin else c0
+                for height, down in _even(c.rows, most[width]):
+                    part = slice(row, row + down * height), cols
+                    operands = {"C": c[part], "A": a[part[0], terms], "B": b[terms, cols], "C0": start[part]}
+                    program.add(f"group_tiles_{height}x{width}{ending}", grid=grid(down, across), **operands)
+                    row = part[0].stop
             if ranged:
                 epilogue((slice(0, c.rows), cols))
             first = cols.stop

@@ -185,17 +185,17 @@ class Layout:
             apart = any(tensor.cols for tensor in tensors) or not all(layers[i].is_shared for i in read)
             n_shards = 1 if apart or lines < threads else threads
             for first, stop in itertools.pairwise(lines * i // n_shards for i in range(n_shards + 1)):
-                row_stride = self._apart((stop - first) * LINE_BYTES)
+                row_stride = avoid_set_conflicts((stop - first) * LINE_BYTES)
                 begin, end = first * per_line, min(stop * per_line, width)
                 neurons = begin, fan_out if stop == lines else end
                 shards.append(ColumnShard(*neurons, offset, row_stride, end - begin))
                 offset += n_rows * row_stride
-            activation, row_stride = self.activations[index], n_bytes if last else self._apart(n_bytes)
+            activation, row_stride = self.activations[index], n_bytes if last else avoid_set_conflicts(n_bytes)
             place = index in self.frozen, row_stride, tuple(shards)
             layers.append(Layer(index, kind, fan_in, fan_out, activation, *place))
         self.layers = tuple(layers)
         self.n_bytes = offset
-        self.x_stride = self._apart(padded(self.sizes[0] * self.itemsize))
+        self.x_stride = avoid_set_conflicts(padded(self.sizes[0] * self.itemsize))
         # What is below the first layer, for a delta that goes down to the inputs: they have no parameters.
         no_shard = ColumnShard(0, self.sizes[0], 0, 0, 0)
         self.inputs = Layer(INPUTS, Kind(), 0, self.sizes[0], "identity", True, self.x_stride, (no_shard,))
@@ -219,10 +219,6 @@ class Layout:
         row_bytes = self.x_stride + sum((2 + n) * layer.row_stride for layer, n in zip(layers, buffers, strict=True))
         self.block_rows = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes // 16 * 16))
         self.block_bytes = self.block_rows * row_bytes
-
-    def _apart(self, stride: int) -> int:
-        """A row stride with which rows do not fall into the same sets; a group's rows are as wide as several sets."""
-        return avoid_set_conflicts(stride) if self.networks == 1 or stride % 4096 == 0 else stride
 
     @functools.cached_property
     def group(self) -> Layout:

@@ -23,6 +23,8 @@ SINGLE, ROW_MAJOR, FEATURE_MAJOR = "single", "row-major", "feature-major"
 IN_PLACE_ROW = 2**8  # bytes of a sample that is predicted where it lies, or copied with its neurons in the lanes
 LANES_GAIN = 1.2  # how many times fewer operations lanes must take that hold networks: measured from 1.1 to 1.25 on
 LINE_LOADS = 4  # operations that the loads and stores of a group's number in a step take the time of
+NARROW_LOADS = 10  # the same for each number of a group's block too, where a line is several vectors (Zen 3, AVX2)
+NARROW_BYTES = 4 * L1_BYTES  # of a group's parameters and block, above which they cost that
 MAX_GROUP_BYTES = 2**22  # of the block of a group
 THREAD_MULTIPLY_ADDS = 200_000  # in a thread's shard of a step, below which waiting costs more than threads give
 
@@ -75,19 +77,23 @@ def lanes_pay(layout: Layout, batch_size: int) -> bool:
     """Whether many networks train such batches faster with a network in each lane than one after another.
 
     It counts vector operations of a network. Of a group of networks every number of the parameters is a line, which
-    comes from the L2 cache where they are many.
+    comes from the L2 cache where they are many. Where vectors are narrower than a line, tiles use few numbers several
+    times, so that those of the block cost as well.
     """
     rows = min(batch_size, layout.block_rows)
     costs = [cost for layer in layout.layers if (cost := layer.kind.group_cost(layer)) is not None]
-    if batch_size > layout.block_rows or len(costs) < len(layout.layers):
+    if batch_size > layout.block_rows or len(costs) < len(layout.layers) or layout.orientation:
         return False
-    if layout.orientation or rows * layout.group.block_bytes // layout.block_rows > MAX_GROUP_BYTES:
+    block_bytes = rows * layout.group.block_bytes // layout.block_rows
+    if block_bytes > MAX_GROUP_BYTES:
         return False
     of_group = 0
     for layer, cost in zip(layout.layers, costs, strict=True):
         of_group += rows * (formula(layer.activation).cost * layer.fan_out + cost)
     if layout.group.n_bytes > L1_BYTES:
         of_group += layout.n_parameters * LINE_LOADS
+    if layout.target.vectors_per_line > 1 and layout.group.n_bytes + block_bytes > NARROW_BYTES:
+        of_group += (layout.group.n_bytes + block_bytes) // LINE_BYTES * NARROW_LOADS
     vectors = layout.group.networks * layout.itemsize / layout.target.vector_bytes
     return LANES_GAIN * of_group * vectors / layout.group.networks < min(operations(layout, rows))
 

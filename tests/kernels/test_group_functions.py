@@ -469,6 +469,32 @@ def test_products(shape, lies, dtype, target):
 
 @ONE_DTYPE
 @pytest.mark.parametrize("target", EVERY_TARGET)
+@pytest.mark.parametrize(("m", "n", "k"), [(9, 5, 65), (4, 33, 200), (13, 1, 129), (1, 3, 300)])
+def test_long_sums_are_added_in_pieces_with_the_same_bits(m, n, k, dtype, target, monkeypatch):
+    """They start from a row that all samples share, and go on from what C holds."""
+    a, b, row = (rng.standard_normal((GROUP[dtype], *shape)).astype(dtype) for shape in ((m, k), (k, n), (1, n)))
+    of_a, of_b, of_row = (group_of(list(each)) for each in (a, b, row))
+    results, counts = [], []
+    for terms in (7, 64, 2**20):
+        monkeypatch.setattr(matmul, "GROUP_SUM", terms)
+        out, names = group_of([np.full((m, n), np.nan, dtype)] * GROUP[dtype]), []
+
+        def write(program, out=out, names=names):
+            matmul.matmul(program, matrix(out), matrix(of_a), matrix(of_b), matrix(of_row).broadcast(m))
+            names += [name for name, *_ in program.operations]
+
+        run_group(dtype, target, write)
+        results.append(out.copy())
+        counts.append(len(names))
+    expected = row.astype("f8") + a.astype("f8") @ b.astype("f8")
+    np.testing.assert_allclose(np.moveaxis(results[2], -1, 0), expected, atol=4 * EPS[dtype] * (k + 4))
+    np.testing.assert_array_equal(results[0], results[2])
+    np.testing.assert_array_equal(results[1], results[2])
+    assert [count // counts[2] for count in counts] == [-(-k // 7), -(-k // 64), 1]
+
+
+@ONE_DTYPE
+@pytest.mark.parametrize("target", EVERY_TARGET)
 @pytest.mark.parametrize("rows", [1, 7, 8, 19])
 def test_column_sums_have_the_bits_of_a_single_network_and_zeros_behind_change_none(rows, dtype, target):
     n, cols = GROUP[dtype], 7

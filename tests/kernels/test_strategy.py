@@ -159,9 +159,22 @@ LANES = [  # (sizes, batch size): measured with Adam on a CPU with AVX-512, netw
 ]
 
 
-@pytest.mark.parametrize(("sizes", "batch_size", "expected"), LANES)
-def test_lanes_hold_small_networks(sizes, batch_size, expected):
-    layout = Layout(sizes, ["tanh", "identity"], "quadratic", "float32", target=AVX512)
+NARROW = [  # the same with AVX2, on a Zen 3
+    ([8, 16, 1], 32, True),  # 1.4
+    ([8, 16, 1], 8, True),
+    ([8, 16, 1], 200, False),  # 1.0
+    ([4, 8, 1], 32, True),
+    ([20, 16, 3], 32, True),  # 1.25
+    ([30, 64, 2], 32, False),  # 0.9
+    ([64, 32, 10], 32, False),  # 0.84
+    ([64, 32, 10], 200, False),  # 0.69
+]
+ON = [*((AVX512, *case) for case in LANES), *((AVX2, *case) for case in NARROW)]
+
+
+@pytest.mark.parametrize(("target", "sizes", "batch_size", "expected"), ON)
+def test_lanes_hold_small_networks(target, sizes, batch_size, expected):
+    layout = Layout(sizes, ["tanh", "identity"], "quadratic", "float32", target=target)
     assert strategy.lanes_pay(layout, batch_size) == expected
 
 
