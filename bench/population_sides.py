@@ -495,6 +495,7 @@ SIDES = {
     "engine": Engine,
     "loop": Loop,
     "against": Loop,
+    "population-against": Population,
     "jax": Jax,
     "jax-one-order": JaxOneOrder,
     "torch": Torch,

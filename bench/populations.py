@@ -5,10 +5,10 @@ that follows here.
 
 Networks of regression have tanh, the quadratic cost and Adam; those of classes sigmoid, softmax, cross-entropy and SGD.
 The sides take turns, each in a process of its own: `fastnn.Population`, a loop of `Model.fit`, that of another checkout
-(`--against`), and other packages, in the fastest of the ways that `bench/population_sides.py` tries. "one order": all
-networks see the samples in the same order, each epoch another. First the losses that the networks end with are
-compared, in the median: those of fastnn's sides from the same seeds, those of the loop and of other packages from the
-same weights and orders. scikit-learn's start from others.
+(`--against`), whose population is `--side population-against`, and other packages, in the fastest of the ways that
+`bench/population_sides.py` tries. "one order": all networks see the samples in the same order, each epoch another.
+First the losses that the networks end with are compared, in the median: those of fastnn's sides from the same seeds,
+those of the loop and of other packages from the same weights and orders. scikit-learn's start from others.
 
 A figure is the median of the rounds, a ratio that of the rounds' ratios: how many times as fast the first side is. With
 several threads the last column is the first side with one.
@@ -58,12 +58,14 @@ TARGETS = {  # how many times as fast as JAX
     "64-32-10 b32": 2.4,
 }
 TOLERANCE = 1e-3
+THERE = "against", "population-against"  # sides of another checkout, of which older ones have no Population
 ALONE = "alone"  # the first side with one thread, where the others have several
 LABELS = {
     "population": "Population",
     "engine": "its engine",
     "loop": "Model.fit",
     "against": "the other's",
+    "population-against": "the other's Population",
     "jax": "JAX",
     "jax-one-order": "one order",
     "torch": "torch",
@@ -94,7 +96,7 @@ def available(options):
             print(f"{side}: skipped, {package} is not installed")
         elif side == "population" and not hasattr(fastnn, "Population"):
             print(f"{side}: skipped, fastnn has no Population")
-        elif {"against": options.against, "engine": options.cpu}.get(side, True):
+        elif (options.against or side not in THERE) and (options.cpu or side != "engine"):
             found.append(side)
     return found
 
@@ -138,7 +140,7 @@ def measure(case, sides, options):
         children = {}
         threads = dict.fromkeys(sides, options.threads) | ({ALONE: 1} if options.threads > 1 else {})
         for side, count in threads.items():  # one after another: a peer that tries its variants is alone
-            checkout = [options.against.resolve()] if side == "against" else []
+            checkout = [options.against.resolve()] if side in THERE else []
             kind = sides[0] if side == ALONE else side
             children[side] = Child(["bench.population_sides", kind, folder, count, *checkout], count)
             stack.callback(children[side].close)
@@ -181,6 +183,7 @@ def print_halved(options):
     print_halving(cases.chosen(options.case, HALVED), samples, options)
 
 
+DEFAULT = [side for side in SIDES if side != "population-against"]
 TABLES = {"rates": print_rates, "halving": print_halved}
 OPTIONS = {
     "--table": {
@@ -190,7 +193,12 @@ OPTIONS = {
         "help": f"of {', '.join(TABLES)} (default rates)",
     },
     "--case": cases.case_option(CASES),
-    "--side": {"nargs": "+", "choices": SIDES, "default": list(SIDES), "help": f"of {', '.join(SIDES)} (default all)"},
+    "--side": {
+        "nargs": "+",
+        "choices": SIDES,
+        "default": DEFAULT,
+        "help": f"of {', '.join(SIDES)} (default {', '.join(DEFAULT)})",
+    },
     "--against": {"type": Path, "metavar": "PATH", "help": "a checkout of another commit, whose loop is a side too"},
     "--threads": {"type": cases.count, "default": 1, "help": "threads of every side (default 1)"},
     "--cpu": {"action": "store_true", "help": "by CPU time, with the population's engine as a side; for one thread"},

@@ -34,11 +34,12 @@ def pytest_collection_modifyitems(config, items):
         for mark in marks:
             item.add_marker(mark)
     part = os.environ.get("FASTNN_SLOW_PART", "1/1")
-    others = [item for item in items if item.get_closest_marker("slow") and not covering.in_part(item.nodeid, part)]
-    if others:
-        config.hook.pytest_deselected(items=others)
-        left = set(map(id, others))
-        items[:] = [item for item in items if id(item) not in left]
+    kept, others = [], []
+    for item in items:
+        is_other = item.get_closest_marker("slow") and not covering.in_part(item.nodeid, part)
+        (others if is_other else kept).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)
