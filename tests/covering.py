@@ -64,14 +64,14 @@ def pieces(parameter):
 
 
 def in_part(name, part):
-    """Whether a case belongs to a part of all, such as "2/4": by its name alone, so each is in exactly one of the four.
+    """Whether a case belongs to a part of all, such as "2/6": by its name alone, so each is in exactly one of the six.
 
     >>> [in_part("test_a", f"{i}/2") for i in (1, 2)], in_part("test_a", "1/1")
     ([True, False], True)
     """
     number, parts = map(int, part.split("/"))
     if not 1 <= number <= parts:
-        raise ValueError(f"FASTNN_SLOW_PART is {part!r}; expected such as '2/4', from 1/4 to 4/4")
+        raise ValueError(f"FASTNN_SLOW_PART is {part!r}; expected such as '2/6', from 1/6 to 6/6")
     return zlib.crc32(name.encode()) % parts == number - 1
 
 
