@@ -123,7 +123,8 @@ class Step:
             medians.append(np.median(ticks, 0))
         nanoseconds, result = min(medians, key=np.sum) * _tick(), []
         for (name, arguments, _), spent in zip(self.program.operations, nanoseconds.tolist(), strict=True):
-            k = arguments["A"].cols if "C" in arguments and "A" in arguments else 0  # the inner dimension of C += A @ B
+            product = "C" in arguments and "A" in arguments  # C += A @ B; a packed A has another shape
+            k = arguments.get("k", arguments["A"].cols) if product else 0
             result.append((name, k, spent, arguments["C"].rows * arguments["C"].cols * k if k else 0))
         return result
 
