@@ -4,9 +4,9 @@ import numpy as np
 from numba import njit
 
 from fastnn.kernels.cpu.target import HOST
+from fastnn.kernels.loops import instructions
 from fastnn.kernels.programs.memory import aligned_zeros
 from fastnn.kernels.programs.program import OPERATION_WORDS, Code, Program
-from fastnn.kernels.running import interpreter
 from fastnn.kernels.vector.library import library
 from fastnn.kernels.vector.matrix import LINE_BYTES, Matrix
 
@@ -20,7 +20,7 @@ L1_BYTES = 24 * 1024  # bytes of all operands together; they fit in a first-leve
 def repeat(operations, times):
     """Run a program several times."""
     for _ in range(times):
-        interpreter.run_program(interpreter.address(operations), operations.size // OPERATION_WORDS)
+        instructions.run_program(instructions.address(operations), operations.size // OPERATION_WORDS)
 
 
 @njit(nogil=True, fastmath={"reassoc", "nsz"})

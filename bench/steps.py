@@ -23,9 +23,9 @@ from numba.extending import intrinsic
 
 import fastnn
 from fastnn.data.samples import Samples
+from fastnn.kernels.loops import instructions
 from fastnn.kernels.programs import matmul, memory, strategy
 from fastnn.kernels.programs.program import Code
-from fastnn.kernels.running import interpreter
 from fastnn.kernels.vector.function import OPERATION_BYTES
 from fastnn.kernels.vector.library import library
 from fastnn.network import network
@@ -81,7 +81,7 @@ def _timed(operations, patches, bindings, batch_size, n_samples, ticks):
         first += batch_size
         before = _clock()
         for i in range(ticks.shape[1]):
-            interpreter.run_program(interpreter.address(operations) + i * OPERATION_BYTES, 1)
+            instructions.run_program(instructions.address(operations) + i * OPERATION_BYTES, 1)
             after = _clock()
             ticks[batch, i] = after - before
             before = after

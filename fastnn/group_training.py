@@ -14,7 +14,8 @@ from .files.groups_file import STATUSES, TRAINED, Statistics
 from .jobs.checkpoints import Checkpoint, described
 from .jobs.cuts import Cuts, Span
 from .jobs.engines import Engine, Here, Run, node_of
-from .kernels.running import entry, grouping
+from .kernels.programs import records
+from .kernels.running import entry
 from .population import Population
 from .reports.population_history import STOPPED
 from .reports.progress import PopulationProgress
@@ -245,7 +246,7 @@ def _standardise(
             means[some, j], stds[some, j] = mean, std
         kinds.append(found)
     status, of_all = known.status[some], np.concatenate(kinds)
-    status[(kinds[0] == grouping.CONSTANT).all(axis=0)] = STATUSES.index("constant inputs")
-    status[(kinds[1] == grouping.CONSTANT).all(axis=0)] = STATUSES.index("constant target")
-    status[(of_all == grouping.INFINITE).any(axis=0)] = STATUSES.index("infinite values")
-    status[(of_all == grouping.MISSING).any(axis=0)] = STATUSES.index("missing values")
+    status[(kinds[0] == records.CONSTANT).all(axis=0)] = STATUSES.index("constant inputs")
+    status[(kinds[1] == records.CONSTANT).all(axis=0)] = STATUSES.index("constant target")
+    status[(of_all == records.INFINITE).any(axis=0)] = STATUSES.index("infinite values")
+    status[(of_all == records.MISSING).any(axis=0)] = STATUSES.index("missing values")

@@ -58,7 +58,5 @@ def _run_once(dtype: str) -> None:
         model.backward(inputs, outputs, inputs=True)
     model.blend(model, 0.5)
     frame = {"key": np.arange(8) // 4, "x": np.arange(8.0), "y": np.arange(8.0) ** 2}
-    for column in frame.values():
-        column.flags.writeable = False  # as pandas has them: other machine code than for rows that were fetched
     for each in (frame, {name: column[::-1].copy() for name, column in frame.items()}):
         fit_groups(each, by="key", target="y", epochs=1, dtype=dtype).predict(each)

@@ -27,7 +27,7 @@ from ..checks import scalars
 from ..checks.scalars import shown
 from ..data import arrays
 from ..data.samples import Samples
-from ..kernels.running import records
+from ..kernels.programs import records
 from ..network.network import Network
 from ..network.threads import check_wanted
 from ..reports.history import DivergenceError, History

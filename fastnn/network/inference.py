@@ -221,7 +221,7 @@ class Inference:
         """Numba's threads where they can be used, or Python's."""
         threads, pick = len(sweeps), strategy.pick(pass_.most)
         for piece in calls.pieces(n, threads * pass_.most, self.multiply_adds / threads):
-            shards = [entry.shard(*piece, t, threads) for t in range(threads)]
+            shards = [strategy.shard_of_rows(*piece, t, threads) for t in range(threads)]
             wanted = {i for first, stop in shards for i in strategy.numbers(stop - first, pass_.most)}
             wanted = wanted.union(*(sweep.written(pass_) for sweep in sweeps))  # so that all have the same programs
             codes = [sweep.code(pass_, wanted) for sweep in sweeps]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.running import entry, seeding
+from ..kernels.programs import records
+from ..kernels.running import entry
 from ..settings import initialisers
 from ..settings.layers import Architecture
 from .network import OTHER, Network, programs_of, without_parameter
@@ -28,7 +29,7 @@ def drawn(
         _one_by_one(architecture, inits, seeds, (vectors, random, split_seeds))
         return vectors, random, split_seeds
     words = _words(seeds)
-    step, scratch = max(1, AT_A_TIME // max(1, count)), np.empty(seeding.SCRATCH, np.uint32)
+    step, scratch = max(1, AT_A_TIME // max(1, count)), np.empty(records.SCRATCH, np.uint32)
     for first in range(0, n, step):
         some = slice(first, min(first + step, n))
         uniform, last = np.empty((some.stop - first, count), np.float32), np.empty((some.stop - first, 2), np.uint64)

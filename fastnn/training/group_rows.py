@@ -65,7 +65,7 @@ class GroupRows(NamedTuple):
         """The numbers of a column in the rows between two edges, one behind the other."""
         some = slice(first, stop)
         found = column[some] if self.rows is None else column.take(self.rows[some], mode="clip")  # 0.6x of indexing
-        return np.ascontiguousarray(found, np.float64)
+        return np.require(found, np.float64, ["C", "A", "E"])
 
 
 def _codes(name: str, frame: Any, by: Sequence[Any], n: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -98,7 +98,7 @@ def _numbered(words: Callable[[slice], NDArray[Any]], n: int) -> tuple[NDArray[n
             found, rows = np.resize(found, len(table) // 2), np.resize(rows, len(table) // 2)
             kept = found[:known].copy()
             entry.encode_words(kept, np.empty(known, np.int32), table, found, np.empty_like(rows), 0, 0)
-        part = np.ascontiguousarray(words(some).astype(np.int64, copy=False))
+        part = np.require(words(some), np.int64, ["C", "A", "E"])
         known = int(entry.encode_words(part, codes[some], table, found, rows, known, first))
     return codes, rows[:known].copy()
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from ..checks import calls
 from ..kernels.formulas.update_rules import OPTIMIZERS
+from ..kernels.programs import lane_records
 from ..kernels.programs.group_programs import GroupTraining
 from ..kernels.programs.memory import STATE, STEP, Layout, Trainable, Workspace, aligned_zeros
 from ..kernels.programs.program import SETTINGS, Code, bind, bindings
 from ..kernels.programs.sources import Source
 from ..kernels.programs.training_programs import BLOCKS, Kind, needs_gradient
-from ..kernels.running import entry, groups
+from ..kernels.running import entry
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library
@@ -82,11 +83,11 @@ class GroupSlot:
         waiting: Any = waiting_plan(self.plans, layout, kind)
         self.plan: GroupPlan = waiting or GroupPlan(layout, task.loading.scale, kind)
         plan, n = self.plan, layout.networks
-        self.lanes, self.sums = np.zeros((groups.LANE_FIELDS, n), np.int64), np.zeros((groups.LANE_SUMS, n))
-        self.lanes[groups.MEMBER] = -1
+        self.lanes, self.sums = np.zeros((lane_records.LANE_FIELDS, n), np.int64), np.zeros((lane_records.LANE_SUMS, n))
+        self.lanes[lane_records.MEMBER] = -1
         self.orders = np.empty((n, task.samples.places["n"][task.which].max(initial=0)), np.int32)
-        plan.table[groups.ORDERS] = address_of(self.orders) + np.arange(n) * self.orders.strides[0]
-        self.record = record = np.zeros(1, groups.GROUP_SLOT)
+        plan.table[lane_records.ORDERS] = address_of(self.orders) + np.arange(n) * self.orders.strides[0]
+        self.record = record = np.zeros(1, lane_records.GROUP_SLOT)
         record["batch_means"] = task.runs["batch_means"][task.which].any()
         record["in_step"], record["rate_per"] = in_step, RATE_PER[kind.rate_per]
         record["weighted"] = kind.sources.w is not None
@@ -121,12 +122,12 @@ class Lanes:
 
     def _within(self) -> NDArray[np.int64]:
         """The members that lanes hold."""
-        held = np.concatenate([slot.lanes[groups.MEMBER] for slot in self.slots])
+        held = np.concatenate([slot.lanes[lane_records.MEMBER] for slot in self.slots])
         return held[held >= 0]
 
     def _roll_back(self, slot: GroupSlot, leaving: NDArray[np.bool_] | bool = True) -> None:
         """Let the epochs that lanes are within begin again, and free the lanes."""
-        members = slot.lanes[groups.MEMBER]
+        members = slot.lanes[lane_records.MEMBER]
         leaving = (members >= 0) & leaving
         rolled_back(self.task.runs, self.task.losses, members[leaving].tolist())
         members[leaving] = -1
@@ -136,7 +137,7 @@ class Lanes:
         share = min(1.0, seconds / calls.CALL_SECONDS) if calls.CALL_SECONDS else 1.0
         self.until[which] = until
         for slot in self.slots:
-            self._roll_back(slot, ~np.isin(slot.lanes[groups.MEMBER], which))
+            self._roll_back(slot, ~np.isin(slot.lanes[lane_records.MEMBER], which))
         queue = which[~np.isin(which, self._within())]
         before = [int(slot.record["entered"][0]) for slot in self.slots]
         steps = max(1, int(self.length.blocks * share))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import calls
-from ..kernels.programs import strategy
+from ..kernels.programs import records, strategy
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..kernels.programs.prediction_programs import outputs_at_once, unit_windows
 from ..kernels.programs.program import GRADIENT, PARAMETERS, SETTINGS, bind, bindings
@@ -45,7 +45,7 @@ class _Sweeper:
             self.sweep = Sweep(layout, scale)
         self.memory = aligned_zeros(layout.n_bytes, layout.dtype)
         self.gradient = aligned_zeros(layout.n_bytes if result in GRADIENTS else 0, layout.dtype)
-        self.table, self.record = bindings(), np.zeros(1, entry.SLOT)
+        self.table, self.record = bindings(), np.zeros(1, records.SLOT)
         self.record["parameters"] = address_of(self.memory)
         bind(self.table, PARAMETERS, address_of(self.memory))
         bind(self.table, SETTINGS, address_of(settings))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import calls
+from ..kernels.programs import records
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Source, Sources
 from ..kernels.programs.training_programs import Kind
-from ..kernels.running import records
 from ..kernels.running.python_api import address_of
 from ..network.input_loading import Loading
 from ..network.network import Programs

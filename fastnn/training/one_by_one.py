@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import calls
+from ..kernels.programs import records
 from ..kernels.programs.memory import Layout, aligned_zeros
 from ..kernels.programs.program import PARAMETERS, SETTINGS, VECTORS, bind
-from ..kernels.running import entry, pool, records
+from ..kernels.running import entry, pool
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..network.input_loading import Loading
@@ -91,7 +92,7 @@ class Slot:
         self.plan.programs = self.plan.by_threads[1]
         self.memory = aligned_zeros((1 + task.n_vectors) * n_bytes, layout.dtype)
         self.order = np.empty(task.samples.places["n"][task.which].max(initial=0), np.int32)
-        self.record = np.zeros(1, entry.SLOT)
+        self.record = np.zeros(1, records.SLOT)
         parameters, record, buffers = address_of(self.memory), self.record, self.plan.buffers
         record["resident"] = -1
         record["parameters"], record["vectors"] = parameters, parameters + n_bytes

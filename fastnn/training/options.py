@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.formulas.update_rules import OPTIMIZERS
-from ..kernels.programs import block_programs
+from ..kernels.programs import block_programs, records
 from ..kernels.programs.block_programs import Rules
-from ..kernels.running import records
 from ..settings import optimizers
 from ..settings.learning_rates import LearningRate
 from ..settings.optimizers import Optimizer, decay_schedule

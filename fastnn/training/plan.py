@@ -14,7 +14,7 @@ from ..checks import calls
 from ..data.samples import Samples
 from ..kernels.formulas.loss_functions import LOSSES
 from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
-from ..kernels.programs import program, strategy, training_programs
+from ..kernels.programs import program, records, strategy, training_programs
 from ..kernels.programs.memory import STATE, Layout, Trainable, Workspace, aligned_zeros
 from ..kernels.programs.program import (
     AFFINE,
@@ -31,7 +31,7 @@ from ..kernels.programs.program import (
     bindings,
 )
 from ..kernels.programs.sources import Sources
-from ..kernels.running import entry, pool, records
+from ..kernels.running import entry, pool
 from ..kernels.running.python_api import address_of
 from ..kernels.vector.barriers import MAILBOX
 from ..kernels.vector.library import library

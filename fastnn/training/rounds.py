@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from ..checks import calls
 from ..kernels.formulas.update_rules import OPTIMIZERS, POSITIONS
-from ..kernels.programs import strategy
+from ..kernels.programs import records, strategy
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.sources import Sources
 from ..kernels.programs.training_programs import Kind
-from ..kernels.running import records
 from ..network.input_loading import Loading
 from ..network.network import Programs
 from ..reports.population_history import DIVERGED, FINISHED, STOPPED, PopulationHistory

@@ -71,12 +71,13 @@ class Stepper:
         arrays = code.operations, code.patches, code.parts, programs.pick, plan.bindings, programs.work.step
         # Whatever belongs together, in one step: the shapes, and what the compiled function takes for them.
         self.bound = (x_shape, y_shape), (*arrays, n, labels, plan.layout.sizes[-1])
+        self.total = programs.work.step["total"]
 
     def __call__(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[int, float]:
         """One step; gives the status of `entry.train_step` and the mean loss."""
         shapes, arguments = self.bound
-        status, total = entry.train_step(*arguments, X, y)
-        return status, total / shapes[0][0]
+        status = entry.train_step(*arguments, X, y)
+        return status, self.total.item() / shapes[0][0]
 
 
 def explain(subject: Subject, X: Any, y: Any) -> NoReturn:

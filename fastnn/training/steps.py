@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..checks import calls
 from ..data.samples import Samples
-from ..kernels.running import records
+from ..kernels.programs import records
 from ..network.network import Network
 from ..reports.history import History, Recorder
 from ..reports.scoring import Scored

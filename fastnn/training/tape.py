@@ -132,7 +132,7 @@ class Tape:
         return made
 
     def arguments(self, use: int, n: int) -> tuple[Any, ...]:
-        """(`entry.TAPE` for a use and n rows, where samples are kept, what else must live as long); writes programs."""
+        """(`records.TAPE` of a use and n rows, where samples are kept, what must live as long); writes programs."""
         key = use, (n, self.kind.cols)
         if found := self.ready.get(key):
             return found

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
+from .flow import declared
 from .target import Target
 
 I32, I64, DOUBLE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
@@ -32,7 +32,7 @@ def store_double(b, value, p):
 def prefetch_line(b, place, level):
     """Fetch the line at an address into the L1 or L2 cache, to read it."""
     signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
-    function = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    function = declared(b.module, signature, "llvm.prefetch.p0")
     b.call(function, [b.inttoptr(place, ir.PointerType()), *(ir.Constant(I32, x) for x in (0, 4 - level, 1))])
 
 
@@ -90,7 +90,7 @@ class Simd:
         scalar = vector.type.element
         kind = ir.FunctionType(scalar, [*(scalar for _ in start), vector.type])
         suffix = f"v{self.lanes}f{64 if scalar == DOUBLE else 32}"
-        function = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.vector.reduce.{name}.{suffix}")
+        function = declared(self.b.module, kind, f"llvm.vector.reduce.{name}.{suffix}")
         return self.b.call(function, [*start, vector], **flags)
 
     def sum_of_lanes(self, vector, start=None):
@@ -111,7 +111,7 @@ class Simd:
         """The first n lanes, an int, and zeros behind them; memory behind them is not read."""
         mask, pointer = ir.VectorType(ir.IntType(1), self.lanes), ir.PointerType()
         kind = ir.FunctionType(self.vector, [pointer, I32, mask, self.vector])
-        fn = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.masked.load.{self.suffix}.p0")
+        fn = declared(self.b.module, kind, f"llvm.masked.load.{self.suffix}.p0")
         lanes = ir.Constant(mask, [int(lane < n) for lane in range(self.lanes)])
         rest = ir.Constant(I32, self.itemsize), lanes, ir.Constant(self.vector, [0] * self.lanes)
         return Vec(self, self.b.call(fn, [self.pointer(p, offset), *rest]))
@@ -130,7 +130,7 @@ class Simd:
     def call(self, name, *args):
         """LLVM's intrinsic of this name, on each lane."""
         kind = ir.FunctionType(self.vector, [self.vector] * len(args))
-        fn = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.{name}.{self.suffix}")
+        fn = declared(self.b.module, kind, f"llvm.{name}.{self.suffix}")
         return Vec(self, self.b.call(fn, [a.v for a in args]))
 
     def fma(self, x, y, z):
@@ -218,7 +218,7 @@ class Simd:
         register, mask = ir.VectorType(self.scalar, lanes), ir.IntType(lanes)
         kind = ir.FunctionType(register, [register] * len(vectors) + [mask] + [I32] * len(rounding))
         name = f"llvm.x86.avx512.{name}.p{'d' if self.double else 's'}.512"
-        fn = cgutils.get_or_insert_function(self.b.module, kind, name)
+        fn = declared(self.b.module, kind, name)
         rest = ir.Constant(mask, -1), *(ir.Constant(I32, r) for r in rounding)
         results = []
         for first in range(0, self.lanes, lanes):

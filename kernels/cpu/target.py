@@ -5,11 +5,13 @@ Programs can be written for any target on any machine; running them needs a CPU 
 
 import itertools
 import math
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
-from numba.core.registry import cpu_target
+import llvmlite.binding as llvm
 
+WITHOUT_AVX = "corei7-avx", "core-avx-i", "sandybridge", "ivybridge", "nocona"  # CPUs for which Numba uses none
 LINE_BYTES = 64  # bytes of a cache line: one AVX-512 register, two of AVX; every CPU's rows are padded to whole lines
 MAX_ACCUMULATORS = 12  # the most lines of a tile: more take longer to load and store than neighbouring tiles overlap
 
@@ -136,4 +138,21 @@ AVX512 = Target.of(_X86, "skylake-avx512", "+avx512f,+avx512vl,+avx512bw,+avx512
 AVX2 = Target.of(_X86, "haswell", "+avx2,+avx,+fma")
 SSE = Target.of(_X86, "nehalem", "+sse4.1,+ssse3,+sse3,+sse2")
 NEON = Target.of(_ARM, "generic", "+neon")
-HOST = Target.of(*cpu_target.target_context.codegen().magic_tuple())  # NUMBA_CPU_NAME and _FEATURES can change it
+
+
+def _host() -> Target:
+    """The CPU at hand, as Numba sees it: NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and NUMBA_ENABLE_AVX can change it."""
+    chosen = os.environ.get("NUMBA_CPU_NAME", "")
+    cpu = chosen or llvm.get_host_cpu_name()
+    features = os.environ.get("NUMBA_CPU_FEATURES", "" if chosen.lower() == "generic" else None)
+    if features is None:
+        found, avx = llvm.get_host_cpu_features(), os.environ.get("NUMBA_ENABLE_AVX", "")
+        if int(avx) == 0 if avx.isdecimal() else cpu in WITHOUT_AVX:
+            found |= {name: False for name in found if name.startswith("avx")}
+        features = found.flatten()
+    return Target.of(llvm.get_process_triple(), cpu, features)
+
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+HOST = _host()

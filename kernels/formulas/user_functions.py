@@ -7,7 +7,6 @@ but takes one number after another.
 Nothing of this is kept on disk, because no key could tell what a function refers to.
 """
 
-import copy
 import itertools
 import math
 import re
@@ -20,24 +19,15 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core import ir as numba_ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags, compile_extra
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.errors import UnsupportedError
-from numba.core.registry import CPUDispatcher, cpu_target
-from numba.core.untyped_passes import IRProcessing
 
+from ..cpu.flow import compiling, declared, variable
 from ..cpu.simd import I64, Simd, Vec, int64
 from ..cpu.target import Target
 from .activations import ACTIVATIONS, EXPONENTIAL, UNBOUNDED, ActivationFormula
-from .constants import Same, Taking
 from .loss_functions import LOSSES, TINY, LossFormula
 
 Scalar = Callable[..., float]
-KINDS = {"float32": types.float32, "float64": types.float64}
+DTYPES = "float32", "float64"
 _numbers = itertools.count()
 
 
@@ -86,6 +76,8 @@ MATH: dict[str, Callable[[Simd, Vec], Vec]] = {
     "log1p": _log1p,
     "tanh": lambda s, x: s.tanh(x),
 }
+
+
 _MATH_CALL = re.compile(rf"@(?:llvm\.({'|'.join(MATH)})\.f(?P<bits>32|64)|({'|'.join(MATH)})(?P<f>f?))(?=\()")
 
 
@@ -108,42 +100,6 @@ def _simd_name(call: re.Match[str]) -> str:
     return f"@fastnn.{call[1] or call[3]}.{'float32' if single else 'float64'}"
 
 
-class _Quiet(CompilerBase):
-    """Numba's way to compile, but exceptions hold no arguments, because nobody would free their memory."""
-
-    def define_pipelines(self) -> list[Any]:
-        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        passes.add_pass_after(_BareRaises, IRProcessing)
-        passes.finalize()
-        return [passes]
-
-
-@register_pass(mutates_CFG=False, analysis_only=False)
-class _BareRaises(FunctionPass):
-    """Drop the arguments of raised exceptions, and refuse what runs in Python's interpreter."""
-
-    _name = "fastnn_bare_raises"
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def run_pass(self, state: Any) -> bool:
-        bare = {numba_ir.Raise: numba_ir.StaticRaise, numba_ir.TryRaise: numba_ir.StaticTryRaise}
-        for block in state.func_ir.blocks.values():
-            for i, each in enumerate(block.body):
-                if isinstance(each, numba_ir.EnterWith):
-                    raise UnsupportedError("a `with` block, such as numba.objmode, has no place in compiled code")
-                if type(each) in bare:
-                    block.body[i] = bare[type(each)](Exception, None, each.loc)
-        return True
-
-
-def _dispatcher(function: Any, original: CPUDispatcher) -> CPUDispatcher:
-    """What Numba makes of a function that a user's function calls: it runs on one thread, because threads call it."""
-    options = {**original.targetoptions, "parallel": False, "boundscheck": True}
-    return CPUDispatcher(function, original.locals, options, _Quiet)
-
-
 @dataclass(frozen=True, eq=False)
 class Compiled:
     """A user's function of numbers: LLVM's assembly and the function's name in it, by dtype."""
@@ -164,40 +120,16 @@ def compiled(function: Scalar | Compiled, n_arguments: int) -> Compiled:
     function = getattr(function, "py_func", function)
     if not isinstance(function, FunctionType):
         raise TypeError("it is no function that `def` or `lambda` makes; write one that does what it does")
-    taken, key = Taking(_dispatcher).function(function)
-    with global_compiler_lock:
+    from . import user_compiler  # which needs Numba
+
+    taken, key = user_compiler.taken(function)
+    with compiling:
         found = _known.get((n_arguments, key))
         if found is None:
-            found = Compiled({dtype: _compiled(taken, n_arguments, dtype) for dtype in KINDS})
+            of_numba = {dtype: user_compiler.compiled(taken, n_arguments, dtype) for dtype in DTYPES}
+            found = Compiled({d: (_MATH_CALL.sub(_simd_name, text), name) for d, (text, name) in of_numba.items()})
             _known[n_arguments, key] = found
     return found
-
-
-def _compiled(function: Scalar, n_arguments: int, dtype: str) -> tuple[str, str]:
-    """The function's assembly and name, compiled outside of Numba's engine, which never frees what it loads."""
-    typing, target = cpu_target.typing_context, cpu_target.target_context
-    typing.refresh()
-    target.refresh()
-    codegen = copy.copy(target.codegen())
-    codegen._add_module = lambda module: None
-    flags = Flags()
-    flags.nrt = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.boundscheck = True
-    flags.error_model = "numpy"
-    kind, defaults = KINDS[dtype], function.__defaults__ or ()
-    missing = max(0, function.__code__.co_argcount - n_arguments)
-    omitted = [types.Omitted(each) for each in defaults[len(defaults) - missing :]] if missing <= len(defaults) else []
-    made = compile_extra(
-        *(typing, target, function, (*(kind,) * n_arguments, *omitted), kind, flags, {}),
-        library=codegen.create_library(f"fastnn.{function.__name__}"),
-        pipeline_class=_Quiet,
-    )
-    made.library.finalize()  # links what it calls, optimises
-    text = made.library.get_llvm_str()
-    if ".numba.unresolved$" in text:  # an address that only Numba's engine would fill in
-        raise UnsupportedError("a function that calls itself has no place in compiled code; write a loop")
-    if re.search(r"call [^\n]*@Py[A-Z]", text):
-        raise UnsupportedError("what runs Python's own code, such as print, has no place in compiled code")
-    return _MATH_CALL.sub(_simd_name, text), made.fndesc.llvm_func_name
 
 
 def _caller(symbol: str, name: str, n_arguments: int, dtype: str) -> str:
@@ -228,7 +160,7 @@ def linked(name: str, n_arguments: int, *pair: Compiled) -> Callable[[str, Targe
     def texts(dtype: str, target: Target) -> list[str]:
         found = [function.code[dtype] for function in pair]
         callers = (_caller(s, compiled, n_arguments, dtype) for s, (_, compiled) in zip(symbols, found, strict=True))
-        return [*(_math(each, target) for each in KINDS), *dict.fromkeys(text for text, _ in found), *callers]
+        return [*(_math(each, target) for each in DTYPES), *dict.fromkeys(text for text, _ in found), *callers]
 
     return texts
 
@@ -242,8 +174,8 @@ def _row(
 ) -> Name:
     """The name of the row of a pair and what else its row states, made where there is none."""
     functions = [compiled(function, n_arguments) for function in pair]
-    key = n_arguments, facts, *(Same(function) for function in functions)
-    with global_compiler_lock:
+    key = n_arguments, facts, *functions
+    with compiling:
         name = _known.get(key)
         if name is None:
             name = Name(f"custom{next(_numbers)}")
@@ -293,8 +225,8 @@ def loss(value: Scalar | Compiled, derivative: Scalar | Compiled) -> Name:
 def each_lane(s: Simd, symbol: str, *vectors: Vec) -> Vec:
     """The function `symbol` of the vectors' lanes, in a loop that LLVM can vectorise."""
     b = s.b
-    function = cgutils.get_or_insert_function(b.module, ir.FunctionType(s.scalar, [s.scalar] * len(vectors)), symbol)
-    places = (cgutils.alloca_once(b, s.vector) for _ in range(len(vectors) + 1))
+    function = declared(b.module, ir.FunctionType(s.scalar, [s.scalar] * len(vectors)), symbol)
+    places = (variable(b, s.vector) for _ in range(len(vectors) + 1))
     *inputs, out = (b.inttoptr(b.ptrtoint(place, I64), ir.PointerType()) for place in places)
     for vector, place in zip(vectors, inputs, strict=True):
         b.store(vector.v, place).align = s.itemsize

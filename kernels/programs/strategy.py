@@ -196,3 +196,10 @@ def sharded(layout: Layout, batch_size: int, threads: int) -> Layout:
     """The layout that so many threads train such batches in."""
     shared = threads > 1 and choose(layout, batch_size) == ROW_MAJOR
     return layout.for_threads(threads) if shared else layout
+
+
+def shard_of_rows(first: int, stop: int, t: int, threads: int) -> tuple[int, int]:
+    """(first, stop) of thread t's shard of the rows from `first` to `stop`: sixteens, the last shard with the rest."""
+    sixteens = (stop - first) // 16
+    begin, end = sixteens * t // threads * 16, sixteens * (t + 1) // threads * 16
+    return first + begin, stop if t == threads - 1 else first + end

@@ -1,8 +1,8 @@
-"""A function of Python's C API that predicts rows: a tenth of the time that a call through Numba takes.
+"""Functions of Python's C API in LLVM's code: what they are made of, and the one that predicts rows.
 
-Its code is LLVM's, as that of the vector functions. It reads arrays as every C extension does: the first fields of
-Python's objects and NumPy's arrays are part of their binary interfaces. Where this Python has other fields, or no lock
-of the interpreter, there is no such function, and `entry.sweep` does its work.
+They read arrays as every C extension does: the first fields of Python's objects and NumPy's arrays are part of their
+binary interfaces. Where this Python has other fields, or no lock of the interpreter, there are no such functions, and
+`entry.sweep` predicts rows, called by ctypes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from ..cpu.simd import I32, I64, int64
+from ..programs.operations import fields, run_operations
 from ..programs.program import OUTPUTS, SAMPLES, Code
 from ..vector.function import OPERATION_BYTES
-from ..vector.library import host_function
-from .interpreter import fields, run_operations
+from ..vector.library import host_code, host_symbol, linked
 
 # A height: how many rows a program is for; the address of the program, 0 where it is not written yet, and how many
 # operations it has; the addresses of the words in it that hold where samples and outputs lie.
@@ -40,8 +40,9 @@ CALL = np.dtype(
 )
 
 # Offsets of fields, in bytes: PyObject, then PyArrayObject.
-_TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = 8, 16, 24, 32, 56, 64
-_C_ALIGNED = 0x101  # flags of a C-ordered and aligned array
+TYPE, DATA, N_AXES, SHAPE, STRIDES, DTYPE, FLAGS = 8, 16, 24, 32, 40, 56, 64
+BYTE_ORDER, TYPE_NUMBER = 26, 28  # of PyArray_Descr, the dtype
+C_ALIGNED = 0x101  # flags of a C-ordered and aligned array
 _EMPTY = 184  # the place of PyArray_Empty in NumPy's table of C functions; place 2 is the type of arrays
 _METH_O = 8  # a C function of one argument
 
@@ -50,13 +51,13 @@ _int64 = ctypes.c_int64
 RowFunction = Callable[[Any], NDArray[Any] | None]
 
 
-class _Record(np.ndarray):
+class Record(np.ndarray):
     """A record CALL, which keeps what it holds addresses of in `memory`."""
 
     memory: tuple[Any, ...]
 
 
-class _MethodDef(ctypes.Structure):
+class MethodDef(ctypes.Structure):
     """Python's PyMethodDef."""
 
     _fields_ = (
@@ -70,8 +71,8 @@ class _Python:
     """What is in this process: C functions, and what makes a function of Python from a C function and a record."""
 
     addresses: dict[str, int]
-    new: Callable[[int, _Record, None], RowFunction]
-    method: _MethodDef
+    new: Callable[[int, Record, None], RowFunction]
+    method: MethodDef
 
 
 def write_height(heights: NDArray[Any], i: int, code: Code) -> None:
@@ -106,10 +107,10 @@ def row_function(
     `busy`, int64 (1,), is 1 while the programs' buffers are in use; from `long` rows on other threads of Python
     run meanwhile; `memory` is a tuple of what else the programs use.
     """
-    python = _python()
+    python = this_python()
     if python is None:
         return None
-    record = np.zeros(1, CALL).view(_Record)
+    record = np.zeros(1, CALL).view(Record)
     record["most"], record["n_inputs"], record["n_outputs"] = sizes
     record["sample_bytes"], record["output_bytes"] = (n * dtype.itemsize for n in sizes[1:])
     record["heights"], record["pick"] = heights.ctypes.data, pick.ctypes.data
@@ -118,12 +119,12 @@ def row_function(
     record["array"], record["dtype"], record["none"] = id(np.ndarray), id(dtype), id(None)
     for name, address in python.addresses.items():
         record[name] = address
-    record.memory = python, heights, pick, busy, dtype, memory  # each thread may have found another `_python`
+    record.memory = python, heights, pick, busy, dtype, memory  # each thread may have found another `this_python`
     return python.new(ctypes.addressof(python.method), record, None)
 
 
 @cache
-def _python() -> _Python | None:
+def this_python() -> _Python | None:
     """What this process has; None where Python's objects have other fields, or several threads run Python at once."""
     if not _has_known_fields():
         return None
@@ -133,10 +134,17 @@ def _python() -> _Python | None:
     if table[2] != id(np.ndarray):
         return None
     functions = {"incref": "Py_IncRef", "save": "PyEval_SaveThread", "restore": "PyEval_RestoreThread"}
-    addresses = {key: _address(getattr(ctypes.pythonapi, name)) for key, name in functions.items()}
+    addresses = {key: code_address(getattr(ctypes.pythonapi, name)) for key, name in functions.items()}
     new = _function("PyCFunction_NewEx", object_, void, object_, void)
-    method = _MethodDef(b"predict_rows", host_function("predict_rows", _define), _METH_O, None)
-    return _Python({"empty": _address(table[_EMPTY]), **addresses}, new, method)
+    method = MethodDef(b"predict_rows", _predict_rows(), _METH_O, None)
+    return _Python({"empty": code_address(table[_EMPTY]), **addresses}, new, method)
+
+
+def _predict_rows() -> int:
+    """The address of the function that predicts rows."""
+    symbol = host_symbol("predict_rows")
+    (found,) = host_code("predict_rows", [symbol], lambda: linked(lambda module: _RowFunction(module, symbol).define()))
+    return found
 
 
 @cache
@@ -148,12 +156,19 @@ def _has_known_fields() -> bool:
         and ctypes.sizeof(ctypes.c_void_p) == 8
         and not sysconfig.get_config_var("Py_GIL_DISABLED")
         and _read(array) == (id(np.ndarray), array.ctypes.data, 2, (2, 3), id(array.dtype), array.flags.num)
+        and all(_read_dtype(each) == (each.byteorder, each.num) for each in map(np.dtype, ("f4", "f8", "u1", ">i4")))
     )
 
 
 def address_of(array: NDArray[Any]) -> int:
     """The address of an array's elements: `array.ctypes.data` in a fifth of its time."""
-    return _int64.from_address(id(array) + _DATA).value if _has_known_fields() else int(array.ctypes.data)
+    return _int64.from_address(id(array) + DATA).value if _has_known_fields() else int(array.ctypes.data)
+
+
+def _read_dtype(dtype: np.dtype[Any]) -> tuple[str, int]:
+    """What lies where the functions here read a dtype: its order of bytes, and its number."""
+    order = ctypes.c_char.from_address(id(dtype) + BYTE_ORDER).value.decode("latin-1")
+    return order, ctypes.c_int32.from_address(id(dtype) + TYPE_NUMBER).value
 
 
 def _function(name: str, *kinds: Any) -> Any:
@@ -161,7 +176,7 @@ def _function(name: str, *kinds: Any) -> Any:
     return ctypes.PYFUNCTYPE(*kinds)((name, ctypes.pythonapi))
 
 
-def _address(function: Any) -> int:
+def code_address(function: Any) -> int:
     """The address of a C function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
@@ -172,26 +187,20 @@ def _read(array: NDArray[Any]) -> tuple[Any, ...]:
     def at(offset: int, kind: Any) -> Any:
         return kind.from_address(id(array) + offset).value
 
-    shape = (ctypes.c_int64 * 2).from_address(at(_SHAPE, ctypes.c_int64))
-    words = (at(offset, ctypes.c_int64) for offset in (_TYPE, _DATA))
-    return *words, at(_NDIM, ctypes.c_int32), tuple(shape), at(_DTYPE, ctypes.c_int64), at(_FLAGS, ctypes.c_int32)
+    shape = (ctypes.c_int64 * 2).from_address(at(SHAPE, ctypes.c_int64))
+    words = (at(offset, ctypes.c_int64) for offset in (TYPE, DATA))
+    return *words, at(N_AXES, ctypes.c_int32), tuple(shape), at(DTYPE, ctypes.c_int64), at(FLAGS, ctypes.c_int32)
 
 
-def _define(module: ir.Module, symbol: str) -> None:
-    """PyObject *predict_rows(PyObject *record, PyObject *x): addresses as int64."""
-    _RowFunction(module, symbol).define()
+class PythonFunction:
+    """An LLVM function of Python's C API in the making, bound to a record of what it knows; addresses are int64."""
 
-
-class _RowFunction:
-    """The LLVM function `predict_rows` in the making."""
-
-    def __init__(self, module: ir.Module, symbol: str):
-        self.function = ir.Function(module, ir.FunctionType(I64, [I64, I64]), symbol)
+    def __init__(self, module: ir.Module, symbol: str, n_arguments: int, record: Any):
+        self.function = ir.Function(module, ir.FunctionType(I64, [I64] * n_arguments), symbol)
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.refused = self.function.append_basic_block("refused")
-        self.me, self.x = self.function.args
-        names = CALL.names or ()
-        self.known = dict(zip(names, fields(self.b, self.load(self.me, _DATA), CALL, *names), strict=True))
+        here = self.load(self.function.args[0], DATA)
+        self.known = dict(zip(record.names, fields(self.b, here, record, *record.names), strict=True))
 
     def place(self, start: ir.Value, offset: int = 0) -> ir.Value:
         return self.b.inttoptr(self.b.add(start, int64(offset)), ir.PointerType())
@@ -209,15 +218,27 @@ class _RowFunction:
         self.b.cbranch(self.b.icmp_signed("==", value, wanted), further, self.refused)
         self.b.position_at_end(further)
 
+    def demand_array(self, x: ir.Value, array: ir.Value, n_axes: int) -> ir.Value:
+        """Go on if x is an array in C order and aligned; gives the address of its dtype."""
+        wanted = ir.Constant(I32, C_ALIGNED)
+        self.demand(self.load(x, TYPE), array)
+        self.demand(self.load(x, N_AXES, I32), ir.Constant(I32, n_axes))
+        self.demand(self.b.and_(self.load(x, FLAGS, I32), wanted), wanted)
+        return self.load(x, DTYPE)
+
+
+class _RowFunction(PythonFunction):
+    """PyObject *predict_rows(PyObject *record, PyObject *x)."""
+
+    def __init__(self, module: ir.Module, symbol: str):
+        super().__init__(module, symbol, 2, CALL)
+        self.x = self.function.args[1]
+
     def check(self) -> ir.Value:
         """Demand an array that the programs take, while nobody uses their buffers; gives its number of rows."""
         b, x, known = self.b, self.x, self.known
-        self.demand(self.load(x, _TYPE), known["array"])
-        self.demand(self.load(x, _DTYPE), known["dtype"])
-        self.demand(self.load(x, _NDIM, I32), ir.Constant(I32, 2))
-        wanted = ir.Constant(I32, _C_ALIGNED)
-        self.demand(b.and_(self.load(x, _FLAGS, I32), wanted), wanted)
-        shape = self.load(x, _SHAPE)
+        self.demand(self.demand_array(x, known["array"], 2), known["dtype"])
+        shape = self.load(x, SHAPE)
         rows = self.load(shape, 0)
         # As unsigned numbers, so that 0 rows are too many.
         below = b.icmp_unsigned("<", b.sub(rows, int64(1)), known["most"])
@@ -277,7 +298,7 @@ class _RowFunction:
 
         self.each_height(rows, first_height, is_written)
         out = self.outputs(rows)
-        samples, outputs = self.load(self.x, _DATA), self.load(out, _DATA)
+        samples, outputs = self.load(self.x, DATA), self.load(out, DATA)
 
         def run(height: dict[str, ir.Value], first: ir.Value) -> None:
             b.store(b.add(samples, b.mul(first, known["sample_bytes"])), self.place(height["samples"]))

@@ -18,10 +18,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from ..cpu.flow import declared
 from ..cpu.simd import I64, int64
 from .function import vector_function
 from .matrix import Matrix
@@ -65,16 +63,16 @@ class Worker:
         return n * self.index // sharing, n * (self.index + 1) // sharing
 
 
-def _pointer(b, address):
+def pointer(b, address):
     return b.inttoptr(address, ir.PointerType())
 
 
-def _grow(b, address, by):
+def grow(b, address, by):
     """Add to a counter; gives its value before."""
-    return b.atomic_rmw("add", _pointer(b, address), by, ordering="acq_rel")
+    return b.atomic_rmw("add", pointer(b, address), by, ordering="acq_rel")
 
 
-def _waiter(module):
+def waiter(module):
     """The function wait(counter, value, stop, rests). It returns 0 when counter >= value, and 1 when *stop is not 0.
 
     It returns 2 when it has offered the CPU to others `rests` times; a negative number has no end.
@@ -96,17 +94,17 @@ def _waiter(module):
     spins, left = b.phi(I64), b.phi(I64)
     spins.add_incoming(int64(0), entry)
     left.add_incoming(rests, entry)
-    seen = b.load_atomic(_pointer(b, counter), "acquire", 8, typ=I64)
+    seen = b.load_atomic(pointer(b, counter), "acquire", 8, typ=I64)
     b.cbranch(b.icmp_signed(">=", seen, value), reached, again)
     b.position_at_end(again)
-    told = b.load_atomic(_pointer(b, stop), "acquire", 8, typ=I64)
+    told = b.load_atomic(pointer(b, stop), "acquire", 8, typ=I64)
     b.cbranch(b.icmp_signed("!=", told, int64(0)), stopped, rest)
     b.position_at_end(rest)
     spins_then = b.add(spins, int64(1))
     b.cbranch(b.icmp_signed("<", spins, int64(MAX_SPINS)), spin, tire)
     b.position_at_end(spin)
     if module.triple.startswith(("x86_64", "i686")):
-        b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+        b.call(declared(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
     b.branch(look)
     spins.add_incoming(spins_then, b.block)
     left.add_incoming(left, b.block)
@@ -114,7 +112,7 @@ def _waiter(module):
     b.cbranch(b.icmp_signed("==", left, int64(0)), tired, give)
     b.position_at_end(give)
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
-    b.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), name), [])
+    b.call(declared(module, ir.FunctionType(ir.IntType(32), []), name), [])
     left_then = b.sub(left, int64(1))
     b.branch(look)
     spins.add_incoming(spins, b.block)
@@ -131,40 +129,5 @@ def barrier(code):
     b = code.b
     counter, workers = code.arguments
     stopped = b.add(counter, int64(BARRIER.fields["stopped"][1]))
-    value = b.mul(b.add(b.sdiv(_grow(b, counter, int64(1)), workers), int64(1)), workers)
-    b.call(_waiter(code.module), [counter, value, stopped, int64(-1)])
-
-
-@intrinsic
-def grow(typing_context, address, by):
-    """Add to the counter at an address; gives its value before."""
-
-    def codegen(context, b, signature, arguments):
-        return _grow(b, *arguments)
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
-def exchange(typing_context, address, expected, value):
-    """Replace the expected value at an address by another one, in one step; gives whether it was there."""
-
-    def codegen(context, b, signature, arguments):
-        place, expected, value = arguments
-        pair = b.cmpxchg(_pointer(b, place), expected, value, ordering="acq_rel", failordering="acquire")
-        return b.extract_value(pair, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def wait(typing_context, counter, value, stop, rests):
-    """Wait until the counter at an address has reached the value (gives 0), or what lies at `stop` is not 0 (1).
-
-    Or until the CPU was offered to others `rests` times (2); a negative number has no end.
-    """
-
-    def codegen(context, b, signature, arguments):
-        return b.call(_waiter(b.module), arguments)
-
-    return types.int64(types.int64, types.int64, types.int64, types.int64), codegen
+    value = b.mul(b.add(b.sdiv(grow(b, counter, int64(1)), workers), int64(1)), workers)
+    b.call(waiter(code.module), [counter, value, stopped, int64(-1)])

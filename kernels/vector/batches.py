@@ -1,8 +1,8 @@
 """The order of the samples in an epoch."""
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import declared, for_range, variable, variable_of
 from ..cpu.simd import I32, I64, int64, splat
 from .function import vector_function
 
@@ -40,11 +40,11 @@ def group_draw_orders(code):
     lengths, dues = (b.load(b.inttoptr(table, ir.PointerType()), typ=kind, align=8) for table in (n, due))
     first = b.shuffle_vector(lengths, lengths, zeros)
     alike = b.and_(b.icmp_signed("==", lengths, first), b.icmp_signed("!=", dues, ir.Constant(kind, [0] * lanes)))
-    begin = cgutils.alloca_once_value(b, int64(0))
+    begin = variable_of(b, int64(0))
     with b.if_then(b.not_(_any(b, b.not_(alike)))):
         _draw_side_by_side(code, order, b.extract_element(lengths, int64(0)), state_at, begin)
-    with cgutils.for_range(b, int64(lanes), intp=I64) as at:
-        places = [b.add(table, b.mul(at.index, int64(8))) for table in code.arguments]
+    with for_range(b, int64(lanes)) as at:
+        places = [b.add(table, b.mul(at, int64(8))) for table in code.arguments]
         order, n, due = (b.load(b.inttoptr(place, ir.PointerType()), typ=I64) for place in places[:3])
         with b.if_then(b.icmp_signed("!=", due, int64(0))):
             _draw(b, order, n, places[3], b.load(begin))
@@ -53,7 +53,7 @@ def group_draw_orders(code):
 def _any(b, mask):
     """Whether a lane of a mask is true."""
     kind, name = ir.FunctionType(ir.IntType(1), [mask.type]), f"llvm.vector.reduce.or.v{mask.type.count}i1"
-    return b.call(cgutils.get_or_insert_function(b.module, kind, name), [mask])
+    return b.call(declared(b.module, kind, name), [mask])
 
 
 def _draw_side_by_side(code, order, n, state_at, begin):
@@ -64,7 +64,7 @@ def _draw_side_by_side(code, order, n, state_at, begin):
     b, kind = code.b, ir.VectorType(I64, code.networks)
     starts = b.load(b.inttoptr(order, ir.PointerType()), typ=kind, align=8)
     states = b.inttoptr(state_at, ir.PointerType())
-    places = cgutils.alloca_once(b, kind)
+    places = variable(b, kind)
 
     def const(x):
         return ir.Constant(kind, [x] * code.networks)
@@ -105,13 +105,13 @@ def _draw_side_by_side(code, order, n, state_at, begin):
 def _draw(b, order, n, state_at, begin=None):
     """Write the code of `draw_order`, from number `begin` on."""
     state_at = b.inttoptr(state_at, ir.PointerType())
-    state = cgutils.alloca_once_value(b, b.load(state_at, typ=I64))
+    state = variable_of(b, b.load(state_at, typ=I64))
 
     def place(i):
         return b.inttoptr(b.add(order, b.mul(i, int64(4))), ir.PointerType())
 
     begin = int64(0) if begin is None else begin
-    with cgutils.for_range_slice(b, begin, n, int64(1), I64) as (index, _):
+    with for_range(b, begin, n, int64(1)) as index:
         span = b.add(index, int64(1))
         again, drawn = b.append_basic_block("again"), b.append_basic_block("drawn")
         b.branch(again)

@@ -18,7 +18,6 @@ cannot be used. Windows has no such owners and modes; nothing of this is checked
 import hashlib
 import marshal
 import os
-import pickle
 import pkgutil
 import shlex
 import stat
@@ -26,17 +25,13 @@ import sys
 import tempfile
 import warnings
 from contextlib import suppress
-from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 import llvmlite
-import numba
 import numpy as np
-from numba import njit
-from numba.core.caching import CompileResultCacheImpl, _Cache
-from numba.core.runtime import rtsys
 
 KERNELS = __package__.rpartition(".")[0]  # the package of all kernels
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH  # bits of a file that its group or others may write
@@ -53,19 +48,36 @@ def _code(name):
     return None
 
 
+def _numba_version():
+    """The content of Numba's module that says its version, or what its package says; Numba is not imported for that."""
+    with suppress(Exception):
+        places = find_spec("numba").submodule_search_locations
+        finders = (getattr(finder, "find_spec", lambda *_: None) for finder in sys.meta_path)
+        spec = next(filter(None, (find("numba._version", places) for find in finders)))
+        with suppress(Exception):
+            return spec.loader.get_data(spec.origin)
+        return marshal.dumps(spec.loader.get_code("numba._version"), 2)
+    with suppress(Exception):
+        return version("numba").encode()
+    return None
+
+
 def _source_hash():
-    """A hash of the kernels' code and of the versions; None where neither the code nor fastnn's version is known."""
+    """A hash of the kernels' code and of the versions.
+
+    None where neither the code nor fastnn's version is known, and where Numba's is not.
+    """
     package = sys.modules[KERNELS]
     names = [KERNELS, *sorted(module.name for module in pkgutil.walk_packages(package.__path__, f"{KERNELS}."))]
     code = {name: _code(name) for name in {*names, __name__}}
-    version = getattr(sys.modules.get(KERNELS.rpartition(".")[0]), "__version__", None)
-    if version is None and None in code.values():
+    ours, numba = getattr(sys.modules.get(KERNELS.rpartition(".")[0]), "__version__", None), _numba_version()
+    if numba is None or (ours is None and None in code.values()):
         return None
     digest = hashlib.sha256()
     for name in sorted(code):
         digest.update(f"{name} {code[name] is None}\0".encode() + (code[name] or b"") + b"\0")
-    numbers = numba.__version__, llvmlite.__version__, np.__version__, sys.version, sys.implementation.cache_tag
-    digest.update(repr((version, *numbers)).encode())
+    numbers = numba, llvmlite.__version__, np.__version__, sys.version, sys.implementation.cache_tag
+    digest.update(repr((ours, *numbers)).encode())
     return digest.hexdigest()
 
 
@@ -249,59 +261,3 @@ class CodeFiles:
         if failure is not None and cls.read(name, key) is None:  # another process may have been faster
             with suppress(IndexError):
                 cls._failures.pop()([(cls.folder, failure, None)])
-
-
-class KernelCache(_Cache):
-    """What a Numba dispatcher asks before it compiles, and tells afterwards."""
-
-    def __init__(self, py_func, nrt):
-        self._name, self._nrt = py_func.__name__, nrt
-        self._impl = object.__new__(CompileResultCacheImpl)  # for its reduce and rebuild; it holds no state
-
-    @property
-    def cache_path(self):
-        return str(CodeFiles.folder)
-
-    def enable(self):
-        pass
-
-    def disable(self):
-        pass
-
-    def flush(self):
-        pass
-
-    def key(self, signature, codegen):
-        """What the machine code depends on beside the source."""
-        return str(signature), codegen.magic_tuple()
-
-    def load_overload(self, sig, target_context):
-        """The compiled function, or None."""
-        if self._nrt:
-            rtsys.initialize(target_context)  # not all that Numba loads: the rest takes 0.2 s and is for compiling
-        try:
-            data = CodeFiles.read(self._name, self.key(sig, target_context.codegen()))
-            return None if data is None else self._impl.rebuild(target_context, pickle.loads(data))
-        except Exception:  # whatever is wrong with the file, the function is compiled again
-            return None
-
-    def save_overload(self, sig, data):
-        """Store a compiled function, if that can be done."""
-        payload = pickle.dumps(self._impl.reduce(data), protocol=pickle.HIGHEST_PROTOCOL)
-        CodeFiles.write(self._name, self.key(sig, data.codegen), payload)
-
-
-# How Numba compiles: without the interpreter lock, and without its runtime (NRT), which counts references to arrays.
-# Only functions that make arrays, of addresses or by a reshape, need it.
-_OPTIONS = {"nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
-inner = partial(njit, **_OPTIONS, no_cpython_wrapper=True)  # decorator of what only compiled functions call
-
-
-def cached(function=None, *, parallel=False, nrt=False):
-    """Decorator: compile with Numba what Python calls, and keep the result on disk."""
-    if function is None:
-        return partial(cached, parallel=parallel, nrt=nrt)
-    dispatcher = njit(**_OPTIONS | {"parallel": parallel, "_nrt": nrt})(function)
-    if CodeFiles.folder is not None:
-        dispatcher._cache = KernelCache(function, nrt)
-    return dispatcher

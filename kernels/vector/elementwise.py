@@ -1,8 +1,8 @@
 """Functions of each element: activations, backward, losses, updates; and functions of a step's scalars."""
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import for_range, variable, variable_of
 from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
 from ..cpu.target import LINE_BYTES
 from .function import FunctionWriter, vector_function
@@ -14,13 +14,13 @@ def _each_element(code: FunctionWriter, function, rows, n, stride, out, *inputs,
     The function is written for `at_once` vectors side by side, and for one vector, for those that are left over.
     """
     b, width = code.b, code.vector_bytes
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start = b.mul(row.index, stride)
+    with for_range(b, rows) as row:
+        start = b.mul(row, stride)
         places = [b.add(start, place) for place in (out, *inputs)]
         first = int64(0)
         for step in sorted({at_once * width, width}, reverse=True):
             s, stop = code.simd(step), b.and_(n, int64(-step))
-            with cgutils.for_range_slice(b, first, stop, int64(step), I64) as (i, _):
+            with for_range(b, first, stop, int64(step)) as i:
                 values = [s.load(b.add(place, i)) for place in places[1:]]
                 s.store(function(s, *values), b.add(places[0], i))
             first = stop
@@ -46,7 +46,7 @@ def group_copy(code):
     kind = ir.VectorType(I64, s.lanes)
     numbers = b.load(b.inttoptr(due, ir.PointerType()), typ=kind, align=8)
     is_due = b.icmp_signed("!=", numbers, ir.Constant(kind, [0] * s.lanes))
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as i:
         place = b.add(out, i)
         s.store(s.select(is_due, s.load(b.add(x, i)), s.load(place)), place)
 
@@ -59,9 +59,9 @@ def clear_padding(code):
     n_bytes = b.mul(n, int64(s.itemsize))
     first = b.and_(n_bytes, int64(-s.vector_bytes))
     stop = b.and_(b.add(n_bytes, int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start = b.add(x, b.mul(row.index, stride))
-        with cgutils.for_range_slice(b, first, stop, int64(s.vector_bytes), I64) as (j, _):
+    with for_range(b, rows) as row:
+        start = b.add(x, b.mul(row, stride))
+        with for_range(b, first, stop, int64(s.vector_bytes)) as j:
             inside, place = s.lanes_below(b.sub(n, b.sdiv(j, int64(s.itemsize)))), b.add(start, j)
             s.store(s.select(inside, s.load(place), s.const(0.0)), place)
 
@@ -98,11 +98,11 @@ def group_outer_backward(code, backward):
     b, s = code.b, code.simd()
     rows, cols, stride, out, z, x, x_row, y, y_column, *share = code.arguments
     shares = [code.spread(s, code.double().load(each)) for each in share]
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start, left = b.mul(row.index, stride), s.load(b.add(x, b.mul(row.index, x_row)))
-        with cgutils.for_range(b, cols, intp=I64) as column:
-            place = b.add(start, b.mul(column.index, int64(LINE_BYTES)))
-            right = s.load(b.add(y, b.mul(column.index, y_column)))
+    with for_range(b, rows) as row:
+        start, left = b.mul(row, stride), s.load(b.add(x, b.mul(row, x_row)))
+        with for_range(b, cols) as column:
+            place = b.add(start, b.mul(column, int64(LINE_BYTES)))
+            right = s.load(b.add(y, b.mul(column, y_column)))
             product = s.fma(left, right, s.const(0.0))  # a sum of one product, as tiles take it
             s.store(backward(s, product, s.load(b.add(z, place)), *shares), b.add(out, place))
 
@@ -118,7 +118,7 @@ def update(code, function, n_scalars):
     b, s = code.b, code.simd()
     n, scalars, *places = code.arguments
     values = [code.number(s, scalars, i) for i in range(n_scalars)]
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as i:
         p, g, *vectors = (b.add(place, i) for place in places)
         results = function(s, values, *map(s.load, (p, g, *vectors)))
         for result, place in zip(results, (p, *vectors), strict=True):
@@ -132,7 +132,7 @@ def decay(code, signs):
     n, out, x, factors = code.arguments
     of_x, of_sign = (code.number(s, factors, i) for i in range(2))
     zero = s.const(0.0)
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as i:
         place, value = b.add(out, i), s.load(b.add(x, i))
         result = s.fma(of_x, value, s.load(place))
         if signs:
@@ -146,7 +146,7 @@ def clip(code):
     b, s = code.b, code.simd()
     n, x, bound = code.arguments
     bound = code.number(s, bound)
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as i:
         place = b.add(x, i)
         value = s.load(place)
         value = s.select(s.less(value, -bound), -bound, value)
@@ -159,7 +159,7 @@ def scale(code):
     b, s = code.b, code.simd()
     n, x, factor = code.arguments
     factor = code.number(s, factor)
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as i:
         place = b.add(x, i)
         s.store(s.load(place) * factor, place)
 
@@ -180,17 +180,17 @@ def limit_norms(code):
     b, s = code.b, code.simd()
     rows, n, stride, x, limit = code.arguments
     limit = code.number(s, limit)
-    total = cgutils.alloca_once(b, s.vector)
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
+    total = variable(b, s.vector)
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as j:
         b.store(s.const(0.0).v, total)
         start = b.add(x, j)
-        with cgutils.for_range(b, rows, intp=I64) as row:
-            value = s.load(b.add(start, b.mul(row.index, stride)))
+        with for_range(b, rows) as row:
+            value = s.load(b.add(start, b.mul(row, stride)))
             b.store(s.fma(value, value, Vec(s, b.load(total))).v, total)
         norm = s.sqrt(Vec(s, b.load(total)))
         factor = s.select(s.less(limit, norm), limit / norm, s.const(1.0))
-        with cgutils.for_range(b, rows, intp=I64) as row:
-            place = b.add(start, b.mul(row.index, stride))
+        with for_range(b, rows) as row:
+            place = b.add(start, b.mul(row, stride))
             s.store(s.load(place) * factor, place)
 
 
@@ -200,11 +200,11 @@ def column_sums(code, squared):
     b, s = code.b, code.simd()
     rows, n, stride, x, out = code.arguments
     wide = ir.VectorType(DOUBLE, s.lanes)
-    total = cgutils.alloca_once(b, wide)
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (j, _):
+    total = variable(b, wide)
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as j:
         b.store(ir.Constant(wide, [0.0] * s.lanes), total)
-        with cgutils.for_range(b, rows, intp=I64) as row:
-            value = s.load(b.add(b.add(x, j), b.mul(row.index, stride)))
+        with for_range(b, rows) as row:
+            value = s.load(b.add(b.add(x, j), b.mul(row, stride)))
             value = s.wide(value.v if squared else s.abs(value).v)
             b.store(b.fadd(b.load(total), b.fmul(value, value) if squared else value), total)
         place = b.add(out, b.mul(b.sdiv(j, int64(s.itemsize)), int64(8)))
@@ -213,9 +213,9 @@ def column_sums(code, squared):
 
 def _sum(s, numbers, n):
     """The sum of n float64 numbers at an address, one after another; s is `FunctionWriter.double`."""
-    b, total = s.b, cgutils.alloca_once_value(s.b, s.const(0.0).v)
-    with cgutils.for_range(b, n, intp=I64) as at:
-        b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at.index, int64(s.vector_bytes))))).v, total)
+    b, total = s.b, variable_of(s.b, s.const(0.0).v)
+    with for_range(b, n) as at:
+        b.store((Vec(s, b.load(total)) + s.load(b.add(numbers, b.mul(at, int64(s.vector_bytes))))).v, total)
     return Vec(s, b.load(total))
 
 
@@ -292,8 +292,8 @@ def finite_check(code):
     """not_finite = the sum of x - x, a float64, over each network's x: zero where all are finite, else NaN."""
     b, s = code.b, code.simd()
     n, x, out = code.arguments
-    total = cgutils.alloca_once_value(b, ir.Constant(s.vector, [0.0] * s.lanes))
-    with cgutils.for_range_slice(b, int64(0), n, int64(s.vector_bytes), I64) as (i, _):
+    total = variable_of(b, ir.Constant(s.vector, [0.0] * s.lanes))
+    with for_range(b, int64(0), n, int64(s.vector_bytes)) as i:
         value = s.load(b.add(x, i))
         b.store(b.fadd(b.load(total), (value - value).v), total)
     numbers = code.double()
@@ -317,15 +317,15 @@ def loss(code, function, weighted="", has_parameter=False):
     rows, n, stride, d, a, y, y_stride, scale, cell, *rest = code.arguments
     parameter = [code.number(s, rest.pop())] if has_parameter else []
     wide = ir.VectorType(DOUBLE, s.lanes)
-    total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
+    total = variable_of(b, ir.Constant(wide, [0.0] * s.lanes))
     scale = code.number(s, scale)
     size = int64(s.itemsize * code.networks)
     width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start = b.mul(row.index, stride)
-        weight = code.element(s, rest[0], row.index) if weighted == "rows" else None
-        with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
-            p, q = b.add(start, j), b.add(b.mul(row.index, y_stride), j)
+    with for_range(b, rows) as row:
+        start = b.mul(row, stride)
+        weight = code.element(s, rest[0], row) if weighted == "rows" else None
+        with for_range(b, int64(0), width, int64(s.vector_bytes)) as j:
+            p, q = b.add(start, j), b.add(b.mul(row, y_stride), j)
             value, slope = function(s, s.load(b.add(a, p)), s.load(b.add(y, q)), *parameter)
             if weighted:
                 factor = s.load(b.add(rest[0], j)) if weighted == "columns" else weight
@@ -355,16 +355,16 @@ def joint_loss(code, function, outputs, weighted=""):
     width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
     first = lambda vector: b.extract_element(vector, ir.Constant(I32, 0))  # noqa: E731
     nothing = int64(0)
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start, of_row = b.mul(row.index, stride), b.add(y, b.mul(row.index, y_stride))
-        with cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _):
+    with for_range(b, rows) as row:
+        start, of_row = b.mul(row, stride), b.add(y, b.mul(row, y_stride))
+        with for_range(b, int64(0), width, int64(s.vector_bytes)) as j:
             s.store(s.const(0.0), b.add(d, b.add(start, j)))
-        with cgutils.for_range(b, targets, intp=I64) as j:
-            places = [b.add(start, b.mul(b.add(j.index, b.mul(targets, int64(i))), size)) for i in range(outputs)]
+        with for_range(b, targets) as j:
+            places = [b.add(start, b.mul(b.add(j, b.mul(targets, int64(i))), size)) for i in range(outputs)]
             z = [code.element(s, b.add(a, place), nothing) for place in places]
-            value, *slopes = function(s, *z, code.element(s, of_row, j.index))
+            value, *slopes = function(s, *z, code.element(s, of_row, j))
             if weighted:
-                weight = code.element(s, weights[0], row.index)
+                weight = code.element(s, weights[0], row)
                 value, slopes = value * weight, [slope * weight for slope in slopes]
             for place, slope in zip(places, slopes, strict=True):
                 if code.per_network:
@@ -382,18 +382,18 @@ def joint_loss_columns(code, function, outputs, weighted=""):
     b, s = code.b, code.simd()
     rows, n, stride, d, a, y, y_stride, scale, cell, *weights = code.arguments
     wide = ir.VectorType(DOUBLE, s.lanes)
-    total = cgutils.alloca_once_value(b, ir.Constant(wide, [0.0] * s.lanes))
+    total = variable_of(b, ir.Constant(wide, [0.0] * s.lanes))
     scale, size = s.splat_double(load_double(b, scale)), int64(s.itemsize)
     targets = b.sdiv(rows, int64(outputs))
     width = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
     with (
-        cgutils.for_range(b, targets, intp=I64) as target,
-        cgutils.for_range_slice(b, int64(0), width, int64(s.vector_bytes), I64) as (j, _),
+        for_range(b, targets) as target,
+        for_range(b, int64(0), width, int64(s.vector_bytes)) as j,
     ):
-        numbers = [b.add(target.index, b.mul(targets, int64(i))) for i in range(outputs)]
+        numbers = [b.add(target, b.mul(targets, int64(i))) for i in range(outputs)]
         places = [b.add(b.mul(number, stride), j) for number in numbers]
         z = [s.load(b.add(a, place)) for place in places]
-        value, *slopes = function(s, *z, s.load(b.add(y, b.add(b.mul(target.index, y_stride), j))))
+        value, *slopes = function(s, *z, s.load(b.add(y, b.add(b.mul(target, y_stride), j))))
         if weighted:
             weight = s.load(b.add(weights[0], j))
             value, slopes = value * weight, [slope * weight for slope in slopes]
@@ -410,7 +410,7 @@ def collect(code):
     """total += each of the values in their order; they become zero. A value is a float64 on a line of its own."""
     b = code.b
     n, values, total = code.arguments
-    with cgutils.for_range(b, n, intp=I64) as at:
-        value = b.add(values, b.mul(at.index, int64(LINE_BYTES)))
+    with for_range(b, n) as at:
+        value = b.add(values, b.mul(at, int64(LINE_BYTES)))
         store_double(b, b.fadd(load_double(b, total), load_double(b, value)), total)
         store_double(b, ir.Constant(DOUBLE, 0.0), value)

@@ -4,8 +4,8 @@ A code is a whole number from 0 on, in the network's dtype. A table's rows are p
 """
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import declared, for_range
 from ..cpu.simd import DOUBLE, I32, I64, Vec, int64
 from .function import vector_function
 
@@ -46,17 +46,14 @@ class _Rows:
             "load": ir.FunctionType(s.vector, [pointer, I32, mask, s.vector]),
             "store": ir.FunctionType(ir.VoidType(), [s.vector, pointer, I32, mask]),
         }
-        self.masked = {
-            name: cgutils.get_or_insert_function(s.b.module, kind, f"llvm.masked.{name}.{suffix}")
-            for name, kind in kinds.items()
-        }
+        self.masked = {name: declared(s.b.module, kind, f"llvm.masked.{name}.{suffix}") for name, kind in kinds.items()}
         self.inside = s.lanes_below(s.b.sub(n, self.whole))
         self.align = ir.Constant(I32, s.itemsize)
 
     def each(self, do):
         """Write do(offset in bytes, whether the vector is whole) for the vectors of a row."""
         b, size = self.s.b, int64(self.s.itemsize)
-        with cgutils.for_range_slice(b, int64(0), self.whole, int64(self.s.lanes), I64) as (k, _):
+        with for_range(b, int64(0), self.whole, int64(self.s.lanes)) as k:
             do(b.mul(k, size), True)
         with b.if_then(b.icmp_signed("<", self.whole, self.n)):
             do(b.mul(self.whole, size), False)
@@ -87,11 +84,11 @@ def embed(code):
     b, s = code.b, code.simd()
     rows, n, out, out_row, codes, codes_row, categories, table, table_row = code.arguments
     vectors, mask = _Rows(s, n), ir.VectorType(ir.IntType(1), s.lanes)
-    with cgutils.for_range(b, rows, intp=I64) as at:
-        found = s.load_scalar(b.add(codes, b.mul(at.index, codes_row)))
+    with for_range(b, rows) as at:
+        found = s.load_scalar(b.add(codes, b.mul(at, codes_row)))
         inside, row = _row_of(s, found, int64(0), categories)
         known = _both(b, inside, b.fcmp_ordered("==", found, _number(s, row)))
-        start, end = b.add(table, b.mul(row, table_row)), b.add(out, b.mul(at.index, out_row))
+        start, end = b.add(table, b.mul(row, table_row)), b.add(out, b.mul(at, out_row))
         lanes = b.select(known, ir.Constant(mask, [True] * s.lanes), ir.Constant(mask, [False] * s.lanes))
 
         def copy(offset, whole, start=start, end=end, lanes=lanes):
@@ -110,11 +107,11 @@ def add_by_codes(code):
     b, s = code.b, code.simd()
     rows, n, d, d_row, codes, codes_row, first, count, out, out_row = code.arguments
     vectors = _Rows(s, n)
-    with cgutils.for_range(b, rows, intp=I64) as at:
-        found = s.load_scalar(b.add(codes, b.mul(at.index, codes_row)))
+    with for_range(b, rows) as at:
+        found = s.load_scalar(b.add(codes, b.mul(at, codes_row)))
         inside, row = _row_of(s, found, first, count)
         with b.if_then(inside):
-            start, end = b.add(d, b.mul(at.index, d_row)), b.add(out, b.mul(row, out_row))
+            start, end = b.add(d, b.mul(at, d_row)), b.add(out, b.mul(row, out_row))
 
             def add(offset, whole, start=start, end=end):
                 place = b.add(end, offset)

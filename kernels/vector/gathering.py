@@ -6,8 +6,8 @@
 import contextlib
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import declared, for_range, variable, variable_of
 from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, prefetch_line, splat, store_double
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
@@ -21,13 +21,13 @@ def _each_row(b, rows, order, first=None, last=None):
     The number of its row is the int32 in place first + i at `order`, but not behind place `last`. Where order is 0 it
     is first + i.
     """
-    nothing = cgutils.alloca_once_value(b, ir.Constant(I32, 0))
+    nothing = variable_of(b, ir.Constant(I32, 0))
     ordered = b.icmp_signed("!=", order, int64(0))
-    with cgutils.for_range(b, rows, intp=I64) as at:
-        i = at.index if first is None else b.add(first, at.index)
+    with for_range(b, rows) as at:
+        i = at if first is None else b.add(first, at)
         i = i if last is None else b.select(b.icmp_signed("<", i, last), i, last)
         place = b.select(ordered, b.add(order, b.mul(i, int64(4))), b.ptrtoint(nothing, I64))
-        yield at.index, b.select(ordered, _load_int32(b, place), i)
+        yield at, b.select(ordered, _load_int32(b, place), i)
 
 
 def _load_int32(b, p):
@@ -91,7 +91,7 @@ class _Reader:
         mask = ir.VectorType(ir.IntType(1), s.lanes)
         signature = ir.FunctionType(self.kind, [ir.PointerType(), I32, mask, self.kind])
         name = f"llvm.masked.load.v{s.lanes}{'i' if self.is_bytes else 'f'}{8 * self.itemsize}.p0"
-        self.masked_load = cgutils.get_or_insert_function(s.b.module, signature, name)
+        self.masked_load = declared(s.b.module, signature, name)
 
     def pointer(self, start, element):
         b = self.s.b
@@ -133,7 +133,7 @@ def gather(code, source_dtype):
     whole, size = b.and_(n, int64(-s.lanes)), int64(s.itemsize)
     with _each_row(b, rows, order) as (i, j):
         start, end = b.add(source, b.mul(row, j)), b.add(out, b.mul(out_row, i))
-        with cgutils.for_range_slice(b, int64(0), whole, int64(s.lanes), I64) as (k, _):
+        with for_range(b, int64(0), whole, int64(s.lanes)) as k:
             s.store(reader.whole(start, k), b.add(end, b.mul(k, size)))
         with b.if_then(b.icmp_signed("<", whole, n)):
             s.store(reader.first(b.sub(n, whole), start, whole), b.add(end, b.mul(whole, size)))
@@ -151,13 +151,13 @@ def gather_columns(code, source_dtype):
     b, s = code.b, code.simd()
     rows, order, _, source, row, out, out_row, n, *how = code.arguments
     reader, step = _Reader(s, source_dtype, _loading(s, how)), int64(s.lanes)
-    starts = cgutils.alloca_once(b, I64, size=s.lanes)
+    starts = variable(b, I64, size=s.lanes)
     place = [b.gep(starts, [int64(r)], source_etype=I64) for r in range(s.lanes)]
-    with cgutils.for_range_slice(b, int64(0), rows, step, I64) as (i0, _):
+    with for_range(b, int64(0), rows, step) as i0:
         with _each_row(b, step, order, i0, b.sub(rows, int64(1))) as (r, j):
             b.store(b.add(source, b.mul(row, j)), b.gep(starts, [r], source_etype=I64))
         inside = s.lanes_below(b.sub(rows, i0))
-        with cgutils.for_range_slice(b, int64(0), n, step, I64) as (k0, _):
+        with for_range(b, int64(0), n, step) as k0:
             left = b.sub(n, k0)
             rows_read = (reader.first(left, b.load(p, typ=I64), k0) for p in place)
             for k, column in enumerate(transposed(s, rows_read)):
@@ -181,12 +181,12 @@ def group_rows(code):
     iota, zeros = ir.Constant(kind, list(range(lanes))), ir.Constant(kind, [0] * lanes)
     mask = ir.VectorType(ir.IntType(1), lanes)
     signature = ir.FunctionType(kind, [ir.PointerType(), I32, mask, kind])
-    masked_load = cgutils.get_or_insert_function(b.module, signature, f"llvm.masked.load.v{lanes}i32.p0")
+    masked_load = declared(b.module, signature, f"llvm.masked.load.v{lanes}i32.p0")
 
     def of_table(table, lane):
         return b.load(b.inttoptr(b.add(table, int64(8 * lane)), ir.PointerType()), typ=I64)
 
-    with cgutils.for_range_slice(b, int64(0), rows, int64(lanes), I64) as (i, _):
+    with for_range(b, int64(0), rows, int64(lanes)) as i:
         here = b.add(splat(b, b.trunc(i, I32), kind), iota)
         vectors = []
         for lane in range(lanes):
@@ -212,7 +212,7 @@ class _GroupRows:
     def __init__(self, code, numbers, source, row_stride):
         self.b, self.networks, self.numbers = code.b, code.networks, numbers
         kind = ir.VectorType(I64, code.networks)
-        self.places = cgutils.alloca_once(code.b, kind)
+        self.places = variable(code.b, kind)
         self.sources = code.b.load(code.b.inttoptr(source, ir.PointerType()), typ=kind, align=8)
         self.strides = splat(code.b, row_stride, kind)
 
@@ -220,11 +220,11 @@ class _GroupRows:
     def each(self, rows):
         """A loop over i < rows, with the addresses as `starts`."""
         b, n = self.b, self.networks
-        with cgutils.for_range(b, rows, intp=I64) as at:
-            place = b.inttoptr(b.add(self.numbers, b.mul(at.index, int64(4 * n))), ir.PointerType())
+        with for_range(b, rows) as at:
+            place = b.inttoptr(b.add(self.numbers, b.mul(at, int64(4 * n))), ir.PointerType())
             numbers = b.sext(b.load(place, typ=ir.VectorType(I32, n), align=4), self.sources.type)
             b.store(b.add(self.sources, b.mul(numbers, self.strides)), self.places)
-            yield at.index
+            yield at
 
     def start(self, lane):
         place = self.b.add(self.b.ptrtoint(self.places, I64), int64(8 * lane))
@@ -296,7 +296,7 @@ def group_gather(code, source_dtype):
     with sources.each(rows) as i:
         end, widest = b.add(out, b.mul(out_row, i)), code.networks
         done = b.and_(n, int64(-widest))
-        with cgutils.for_range_slice(b, int64(0), done, int64(widest), I64) as (k, _):
+        with for_range(b, int64(0), done, int64(widest)) as k:
             columns(k, widest, end)
         width = widest // 2
         while width:
@@ -316,10 +316,10 @@ def group_one_hot(code):
         for lane in range(code.networks):
             place = b.inttoptr(sources.start(lane), ir.PointerType())
             labels = b.insert_element(labels, b.load(place, typ=I32, align=4), ir.Constant(I32, lane))
-        with cgutils.for_range(b, n, intp=I64) as k:
-            here = splat(b, b.trunc(k.index, I32), kind)
+        with for_range(b, n) as k:
+            here = splat(b, b.trunc(k, I32), kind)
             value = s.select(b.icmp_signed("==", labels, here), s.const(1.0), s.const(0.0))
-            s.store(value, b.add(end, b.mul(k.index, int64(LINE_BYTES))))
+            s.store(value, b.add(end, b.mul(k, int64(LINE_BYTES))))
 
 
 @vector_function(_GATHER_GROUP.replace("[r,n]", "[r,1]") + " last count:w*[1,1]")
@@ -331,7 +331,7 @@ def group_weights(code):
     b, s, numbers = code.b, code.simd(), code.double()
     rows, rows_at, source, row_stride, out, out_row, last, count = code.arguments
     sources, kind = _GroupRows(code, rows_at, source, row_stride), ir.VectorType(I64, code.networks)
-    one = cgutils.alloca_once_value(b, ir.Constant(s.scalar, 1.0))
+    one = variable_of(b, ir.Constant(s.scalar, 1.0))
     lasts = b.load(b.inttoptr(last, ir.PointerType()), typ=kind, align=8)
     tables = b.load(b.inttoptr(source, ir.PointerType()), typ=kind, align=8)
     numbers.store(numbers.const(0.0), count)
@@ -348,7 +348,7 @@ def group_weights(code):
 
 def _clear(s, start, n_bytes):
     """Write zeros to whole vectors, up to n_bytes or a little further."""
-    with cgutils.for_range_slice(s.b, int64(0), n_bytes, int64(s.vector_bytes), I64) as (i, _):
+    with for_range(s.b, int64(0), n_bytes, int64(s.vector_bytes)) as i:
         s.store(s.const(0.0), s.b.add(start, i))
 
 
@@ -367,10 +367,10 @@ def _each_value(code, row, double=False):
     columns, values, count = (
         b.load(b.inttoptr(b.add(row, int64(offset)), ir.PointerType()), typ=I64, align=8) for offset in _SPARSE.values()
     )
-    with cgutils.for_range(b, count, intp=I64) as at:
-        place = b.inttoptr(b.add(values, b.mul(at.index, int64(size))), ir.PointerType())
+    with for_range(b, count) as at:
+        place = b.inttoptr(b.add(values, b.mul(at, int64(size))), ir.PointerType())
         value = b.load(place, typ=scalar, align=size)
-        yield _load_int32(b, b.add(columns, b.mul(at.index, int64(4)))), value
+        yield _load_int32(b, b.add(columns, b.mul(at, int64(4)))), value
 
 
 def _sparse_factor(code, scale):
@@ -406,8 +406,8 @@ def gather_sparse_columns(code):
     b, s = code.b, code.simd()
     rows, order, _, source, row, out, out_row, n, scale = code.arguments
     factor = _sparse_factor(code, scale)
-    with cgutils.for_range(b, n, intp=I64) as k:
-        _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
+    with for_range(b, n) as k:
+        _clear(s, b.add(out, b.mul(out_row, k)), b.mul(rows, int64(s.itemsize)))
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(i, int64(s.itemsize)))
         with _each_value(code, b.add(source, b.mul(row, j))) as (column, value):
@@ -422,7 +422,7 @@ def gather_shifted_sparse(code):
     affine, zeros = _Affine(s, *how), ir.Constant(ir.VectorType(DOUBLE, s.lanes), [0.0] * s.lanes)
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, i))
-        with cgutils.for_range_slice(b, int64(0), n, int64(s.lanes), I64) as (k, _):
+        with for_range(b, int64(0), n, int64(s.lanes)) as k:
             s.store(Vec(s, affine(zeros, k)), b.add(start, b.mul(k, int64(s.itemsize))))
         with _each_value(code, b.add(source, b.mul(row, j)), double=True) as (column, value):
             b.store(affine(value, column), s.pointer(b.add(start, b.mul(column, int64(s.itemsize)))))
@@ -434,9 +434,9 @@ def gather_shifted_sparse_columns(code):
     b, s = code.b, code.simd()
     rows, order, _, source, row, out, out_row, n, *how = code.arguments
     affine = _Affine(s, *how)
-    with cgutils.for_range(b, n, intp=I64) as k:
-        start, of_zero = b.add(out, b.mul(out_row, k.index)), s.splat(affine(ir.Constant(DOUBLE, 0.0), k.index))
-        with cgutils.for_range_slice(b, int64(0), rows, int64(s.lanes), I64) as (i, _):
+    with for_range(b, n) as k:
+        start, of_zero = b.add(out, b.mul(out_row, k)), s.splat(affine(ir.Constant(DOUBLE, 0.0), k))
+        with for_range(b, int64(0), rows, int64(s.lanes)) as i:
             inside = s.lanes_below(b.sub(rows, i))
             s.store(s.select(inside, of_zero, s.const(0.0)), b.add(start, b.mul(i, int64(s.itemsize))))
     with _each_row(b, rows, order) as (i, j):
@@ -462,8 +462,8 @@ def one_hot_columns(code):
     """out[k, i] = 1 where k = source[order[i]], 0 elsewhere."""
     b, s = code.b, code.simd()
     rows, order, _, labels, _, out, out_row, n = code.arguments
-    with cgutils.for_range(b, n, intp=I64) as k:
-        _clear(s, b.add(out, b.mul(out_row, k.index)), b.mul(rows, int64(s.itemsize)))
+    with for_range(b, n) as k:
+        _clear(s, b.add(out, b.mul(out_row, k)), b.mul(rows, int64(s.itemsize)))
     with _each_row(b, rows, order) as (i, j):
         start = b.add(out, b.mul(out_row, _load_int32(b, b.add(labels, b.mul(j, int64(4))))))
         b.store(ir.Constant(s.scalar, 1.0), s.pointer(b.add(start, b.mul(i, int64(s.itemsize)))))
@@ -474,7 +474,7 @@ def sum_of_weights(code):
     """count = the sum of source[order[i]] over the `count` samples of a batch, in float64 and in their order."""
     b, s = code.b, code.simd()
     order, source, row, count = code.arguments
-    total = cgutils.alloca_once_value(b, ir.Constant(DOUBLE, 0.0))
+    total = variable_of(b, ir.Constant(DOUBLE, 0.0))
     with _each_row(b, b.fptosi(load_double(b, count), I64), order) as (_, j):
         weight = s.load_scalar(b.add(source, b.mul(row, j)))
         b.store(b.fadd(b.load(total), weight if s.double else b.fpext(weight, DOUBLE)), total)
@@ -493,9 +493,9 @@ def prefetch(code, level):
     order, remaining, source, row = (code.load_argument(batch, i) for i in (_ORDER, _REMAINING, _SOURCE, _STRIDE))
     left = b.sub(remaining, ahead)
     stop = b.select(b.icmp_signed("<", left, stop), left, stop)
-    with cgutils.for_range_slice(b, first, stop, int64(1), I64) as (i, _):
+    with for_range(b, first, stop, int64(1)) as i:
         place = b.add(source, b.mul(row, _load_int32(b, b.add(order, b.mul(b.add(ahead, i), int64(4))))))
-        with cgutils.for_range_slice(b, start, end, int64(64), I64) as (k, _):
+        with for_range(b, start, end, int64(64)) as k:
             prefetch_line(b, b.add(place, k), level)
 
 
@@ -505,7 +505,7 @@ def prefetch_in_place(code):
     b = code.b
     n, ahead, start = code.arguments
     start = b.add(start, ahead)
-    with cgutils.for_range_slice(b, int64(0), n, int64(64), I64) as (k, _):
+    with for_range(b, int64(0), n, int64(64)) as k:
         prefetch_line(b, b.add(start, k), 2)
 
 
@@ -515,11 +515,11 @@ def unpad(code):
     b, s = code.b, code.simd()
     rows, n, source, row, out, out_row = code.arguments
     whole = b.and_(n, int64(-s.lanes))
-    with cgutils.for_range(b, rows, intp=I64) as at:
-        start, end = b.add(source, b.mul(row, at.index)), b.add(out, b.mul(out_row, at.index))
-        with cgutils.for_range_slice(b, int64(0), whole, int64(s.lanes), I64) as (k, _):
+    with for_range(b, rows) as at:
+        start, end = b.add(source, b.mul(row, at)), b.add(out, b.mul(out_row, at))
+        with for_range(b, int64(0), whole, int64(s.lanes)) as k:
             j = b.mul(k, int64(s.itemsize))
             s.store(s.load(b.add(start, j)), b.add(end, j))
-        with cgutils.for_range_slice(b, whole, n, int64(1), I64) as (k, _):
+        with for_range(b, whole, n, int64(1)) as k:
             j = b.mul(k, int64(s.itemsize))
             b.store(s.load_scalar(b.add(start, j)), s.pointer(b.add(end, j)), align=s.itemsize)

@@ -9,14 +9,14 @@ import hashlib
 import itertools
 import re
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core.compiler_lock import global_compiler_lock
 
+from ..cpu.flow import compiling
 from ..cpu.target import HOST, Target
 from ..formulas import user_functions
 from ..formulas.activations import ACTIVATIONS, ActivationFormula
@@ -253,7 +253,7 @@ class Library:
         """{name: address}. What is not there yet is loaded or compiled; nothing changes if that fails."""
         names = list(dict.fromkeys(map(str.__str__, names)))  # plain strings: a `Name` would keep its row alive
         if not all(name in self._addresses for name in names):
-            with global_compiler_lock:
+            with compiling:
                 missing = {name: functions(self.target)[name] for name in names if name not in self._addresses}
                 code = {name: self._machine_code(name) for name in missing}
                 kept = [name for name, function in missing.items() if not function.owner]
@@ -307,7 +307,7 @@ def scalar_function(function: user_functions.Compiled, n_arguments: int, dtype: 
     It is not optimised, for LLVM keeps memory for each module that it has optimised.
     """
     symbol, kind = "fastnn.scalar", ctypes.c_double if dtype == "float64" else ctypes.c_float
-    with global_compiler_lock:
+    with compiling:
         parsed = _parsed(ir.Module(symbol), HOST)
         for text in user_functions.linked(symbol, n_arguments, function)(dtype, HOST):
             parsed.link_in(llvm.parse_assembly(text))
@@ -322,19 +322,28 @@ def scalar_function(function: user_functions.Compiled, n_arguments: int, dtype: 
     return call
 
 
-def host_function(name: str, define: Callable[[ir.Module, str], None]) -> int:
-    """The address of a function for this CPU that is no vector function; `define` adds it to a module."""
-    symbol = f"fastnn.{CodeFiles.source}.{name}"
+def host_symbol(name: str) -> str:
+    """The name for the linker of a function for this CPU that is no vector function."""
+    return f"fastnn.{CodeFiles.source}.{name}"
 
-    def module() -> llvm.ModuleRef:
-        made = ir.Module(symbol)
-        define(made, symbol)
-        return _optimised(_parsed(made, HOST), HOST)
 
-    with global_compiler_lock:
-        if symbol not in _host_functions:
-            (_host_functions[symbol],) = _load(_engine(), [_kept(name, symbol, HOST, module)], [symbol])
-    return _host_functions[symbol]
+def host_code(name: str, symbols: Sequence[str], module: Callable[[], llvm.ModuleRef]) -> list[int]:
+    """The addresses of such functions, from the cache or compiled from a module."""
+    with compiling:
+        if symbols[0] not in _host_functions:
+            found = _load(_engine(), [_kept(name, symbols[0], HOST, module)], symbols)
+            _host_functions.update(zip(symbols, found, strict=True))
+    return [_host_functions[symbol] for symbol in symbols]
+
+
+def linked(define: Callable[[ir.Module], None], compiled: llvm.ModuleRef | None = None) -> llvm.ModuleRef:
+    """The optimised module of what `define` adds to a module, and of what was compiled already."""
+    made = ir.Module("fastnn")
+    define(made)
+    found = _optimised(_parsed(made, HOST), HOST)
+    if compiled is not None:
+        found.link_in(compiled)
+    return found
 
 
 def _kept(name: str, symbol: str, target: Target, module: Callable[[], llvm.ModuleRef]) -> bytes:
@@ -362,7 +371,7 @@ def _optimised(parsed: llvm.ModuleRef, target: Target) -> llvm.ModuleRef:
 _host_functions: dict[str, int] = {}
 
 
-def _load(engine: llvm.ExecutionEngine, code: list[bytes], symbols: list[str]) -> list[int]:
+def _load(engine: llvm.ExecutionEngine, code: list[bytes], symbols: Sequence[str]) -> list[int]:
     """The addresses of functions in object files, which live as long as the engine."""
     engine.fastnn_code = getattr(engine, "fastnn_code", []) + code  # LLVM reads object files where they lie
     for each in code:

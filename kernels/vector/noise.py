@@ -7,8 +7,8 @@ wherever and whenever they are needed: forward, backward, and on any thread.
 import contextlib
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import for_range
 from ..cpu.simd import I32, I64, Vec, int64, splat
 from ..cpu.target import LINE_BYTES
 from .batches import GROWTH, mixed
@@ -89,9 +89,9 @@ def _each_vector(code, s, rows, n_bytes, stride, position, width, begin, bits, c
     of_row, of_lane = (int64(1), width) if columns else (width, int64(1))
     lane_step = bits.splat(b.trunc(of_lane, I32))
     lanes = b.mul(lane_step, ir.Constant(bits.kind, list(range(s.lanes))))
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start, counter = b.mul(row.index, stride), b.add(first, b.mul(row.index, of_row))
-        with cgutils.for_range_slice(b, int64(0), n_bytes, int64(s.vector_bytes), I64) as (j, _):
+    with for_range(b, rows) as row:
+        start, counter = b.mul(row, stride), b.add(first, b.mul(row, of_row))
+        with for_range(b, int64(0), n_bytes, int64(s.vector_bytes)) as j:
             column = b.sdiv(j, int64(s.itemsize))
             here = bits.splat(b.trunc(b.add(counter, b.mul(column, of_lane)), I32))
             yield b.add(start, j), column, bits.of(b.add(here, lanes))
@@ -104,9 +104,9 @@ def _each_number(s, rows, n_bytes, stride, position, width, begin, bits):
     positions = b.trunc(b.load(b.inttoptr(position, ir.PointerType()), typ=kind, align=8), bits.kind)
     width32 = bits.splat(b.trunc(width, I32))
     first = b.add(b.mul(positions, width32), bits.splat(b.trunc(begin, I32)))
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        start, of_row = b.mul(row.index, stride), b.mul(row.index, width)
-        with cgutils.for_range_slice(b, int64(0), n_bytes, int64(LINE_BYTES), I64) as (j, _):
+    with for_range(b, rows) as row:
+        start, of_row = b.mul(row, stride), b.mul(row, width)
+        with for_range(b, int64(0), n_bytes, int64(LINE_BYTES)) as j:
             column = b.sdiv(j, int64(LINE_BYTES))
             yield b.add(start, j), column, bits.of(b.add(first, bits.splat(b.trunc(b.add(of_row, column), I32))))
 

@@ -7,9 +7,8 @@ the rows. Normalisation over the lanes in one orientation is that across the row
 
 import contextlib
 
-from numba.core import cgutils
-
-from ..cpu.simd import DOUBLE, I64, Vec, int64
+from ..cpu.flow import for_range, variable
+from ..cpu.simd import DOUBLE, Vec, int64
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
 
@@ -18,7 +17,7 @@ class _Sum:
     """A sum of vectors, kept in the stack."""
 
     def __init__(self, s):
-        self.s, self.place = s, cgutils.alloca_once(s.b, s.vector)
+        self.s, self.place = s, variable(s.b, s.vector)
         self.clear()
 
     def clear(self):
@@ -52,7 +51,7 @@ def _vectors(code, n):
     @contextlib.contextmanager
     def loop():
         stop = b.and_(b.add(b.mul(n, size), int64(LINE_BYTES - 1)), int64(-LINE_BYTES))
-        with cgutils.for_range_slice(b, int64(0), stop, int64(s.vector_bytes), I64) as (j, _):
+        with for_range(b, int64(0), stop, int64(s.vector_bytes)) as j:
             yield j, None if code.per_network else s.lanes_below(b.sub(n, b.sdiv(j, size)))
 
     return loop()
@@ -72,7 +71,7 @@ def _clear_behind(s, start, n):
     """Write zeros behind the n numbers of a row, to the end of the line."""
     per_line = LINE_BYTES // s.itemsize
     stop = s.b.and_(s.b.add(n, int64(per_line - 1)), int64(-per_line))
-    with cgutils.for_range_slice(s.b, n, stop, int64(1), I64) as (i, _):
+    with for_range(s.b, n, stop, int64(1)) as i:
         _store_number(s, s.const(0.0), start, i)
 
 
@@ -89,8 +88,8 @@ def total(code):
     """out = x + y; out may be x. The lanes behind the last column become zero."""
     b, s = code.b, code.simd()
     rows, n, out, out_row, x, x_row, y, y_row = code.arguments
-    with cgutils.for_range(b, rows, intp=I64) as row, _vectors(code, n) as (j, inside):
-        px, py, po = (b.add(b.add(p, b.mul(row.index, q)), j) for p, q in ((x, x_row), (y, y_row), (out, out_row)))
+    with for_range(b, rows) as row, _vectors(code, n) as (j, inside):
+        px, py, po = (b.add(b.add(p, b.mul(row, q)), j) for p, q in ((x, x_row), (y, y_row), (out, out_row)))
         s.store(_only(s, inside, s.load(px) + s.load(py)), po)
 
 
@@ -102,13 +101,13 @@ def scaled(code, columns):
     """out = x * factor + shift, a number a neuron; the shift is optional. The lanes behind the last become zero."""
     b, s = code.b, code.simd()
     rows, n, out, out_row, x, x_row, *numbers = code.arguments
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        of_row = [s.splat_element(p, row.index) for p in numbers] if columns else []
+    with for_range(b, rows) as row:
+        of_row = [s.splat_element(p, row) for p in numbers] if columns else []
         with _vectors(code, n) as (j, inside):
             factor, *shift = of_row or [s.load(b.add(p, j)) for p in numbers]
-            value = s.load(b.add(b.add(x, b.mul(row.index, x_row)), j))
+            value = s.load(b.add(b.add(x, b.mul(row, x_row)), j))
             value = s.fma(value, factor, shift[0]) if shift else value * factor
-            s.store(_only(s, inside, value), b.add(b.add(out, b.mul(row.index, out_row)), j))
+            s.store(_only(s, inside, value), b.add(b.add(out, b.mul(row, out_row)), j))
 
 
 @vector_function(f"rows=out.rows n=out.cols {_OUT} y:r[r,c] y.row_stride x:r[r,c] x.row_stride slope:r*[1,m]")
@@ -116,11 +115,11 @@ def sloped(code, columns):
     """out = y where x > 0, else y * slope, a number a neuron. The lanes behind the last become zero; out may be y."""
     b, s = code.b, code.simd()
     rows, n, out, out_row, y, y_row, x, x_row, slopes = code.arguments
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        of_row = s.splat_element(slopes, row.index) if columns else None
+    with for_range(b, rows) as row:
+        of_row = s.splat_element(slopes, row) if columns else None
         with _vectors(code, n) as (j, inside):
             slope = of_row or s.load(b.add(slopes, j))
-            py, px, po = (b.add(b.add(p, b.mul(row.index, q)), j) for p, q in ((y, y_row), (x, x_row), (out, out_row)))
+            py, px, po = (b.add(b.add(p, b.mul(row, q)), j) for p, q in ((y, y_row), (x, x_row), (out, out_row)))
             value = s.load(py)
             value = s.select(s.less(s.const(0.0), s.load(px)), value, value * slope)
             s.store(_only(s, inside, value), po)
@@ -142,17 +141,17 @@ def sums_of_products(code, columns, of_x=lambda s, x: x):
         summed.add_product(of_x(s, of_sample), delta)
 
     if columns:
-        with cgutils.for_range(b, rows, intp=I64) as row:
+        with for_range(b, rows) as row:
             summed.clear()
             with _vectors(code, n) as (j, inside):
-                add(row.index, j, inside)
-            _store_number(s, summed.over_lanes, out, row.index)
+                add(row, j, inside)
+            _store_number(s, summed.over_lanes, out, row)
         _clear_behind(s, out, rows)
         return
     with _vectors(code, n) as (j, inside):
         summed.clear()
-        with cgutils.for_range(b, rows, intp=I64) as row:
-            add(row.index, j, inside)
+        with for_range(b, rows) as row:
+            add(row, j, inside)
         s.store(summed.value, b.add(out, j))
 
 
@@ -204,22 +203,22 @@ def normalise(code, across):
         with _vectors(code, n) as (j, inside):
 
             def each_row(do):
-                with cgutils.for_range(b, rows, intp=I64) as row:
-                    do(row.index, j, inside)
+                with for_range(b, rows) as row:
+                    do(row, j, inside)
 
             for value, start in zip(statistics(each_row, lambda: summed.value), (mean, variance, root), strict=True):
                 s.store(_only(s, inside, value), b.add(start, j))
         return
-    with cgutils.for_range(b, rows, intp=I64) as row:
+    with for_range(b, rows) as row:
 
         def each_vector(do):
             with _vectors(code, n) as (j, inside):
-                do(row.index, j, inside)
+                do(row, j, inside)
 
         for value, start in zip(
             statistics(each_vector, lambda: summed.over_lanes), (mean, variance, root), strict=True
         ):
-            _store_number(s, value, start, row.index)
+            _store_number(s, value, start, row)
 
 
 @vector_function(f"rows=out.rows n=out.cols {_OUT} d:r[r,c] d.row_stride x:r[r,c] x.row_stride root:r*[1,m]")
@@ -259,18 +258,18 @@ def normalise_backward(code, across):
         with _vectors(code, n) as (j, inside):
 
             def each_row(do):
-                with cgutils.for_range(b, rows, intp=I64) as row:
-                    do(row.index, j, inside)
+                with for_range(b, rows) as row:
+                    do(row, j, inside)
 
             backward(each_row, lambda each: each.value, s.load(b.add(root, j)))
         return
-    with cgutils.for_range(b, rows, intp=I64) as row:
+    with for_range(b, rows) as row:
 
         def each_vector(do):
             with _vectors(code, n) as (j, inside):
-                do(row.index, j, inside)
+                do(row, j, inside)
 
-        backward(each_vector, lambda each: each.over_lanes, s.splat_element(root, row.index))
+        backward(each_vector, lambda each: each.over_lanes, s.splat_element(root, row))
 
 
 @vector_function("n=average.cols average:rw[1,n] x:r[1,n] momentum:float factor:float")

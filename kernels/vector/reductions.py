@@ -1,8 +1,8 @@
 """Across lanes: the transpose, products that are summed over the lanes of their operands, and softmax."""
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import for_range, variable, variable_of
 from ..cpu.simd import DOUBLE, I32, I64, Vec, int64, load_double, store_double
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
@@ -54,8 +54,8 @@ def transpose(code):
     n, k, source, row, zeros, out, out_row = code.arguments
     step, size = int64(s.lanes), int64(s.itemsize)
     with (
-        cgutils.for_range_slice(b, int64(0), b.sdiv(out_row, size), step, I64) as (i0, _),
-        cgutils.for_range_slice(b, int64(0), k, step, I64) as (j0, _),
+        for_range(b, int64(0), b.sdiv(out_row, size), step) as i0,
+        for_range(b, int64(0), k, step) as j0,
     ):
         corner = b.add(source, b.add(b.mul(row, i0), b.mul(j0, size)))
         vectors = transposed(s, _load_rows(s, b.sub(n, i0), corner, row, zeros))
@@ -81,7 +81,7 @@ def gemv_backward(code, backward):
     b, s = code.b, code.simd()
     n, width, length, a, bb, b_row, zeros, c, below, *share = code.arguments
     shares = [s.splat_double(load_double(b, each)) for each in share]
-    with cgutils.for_range_slice(b, int64(0), width, int64(s.lanes), I64) as (j, _):
+    with for_range(b, int64(0), width, int64(s.lanes)) as j:
         left, start = b.sub(n, j), b.add(bb, b.mul(b_row, j))
         entry, body, done = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
         b.branch(body)
@@ -118,8 +118,8 @@ def inner(code):
     height, width = code.target.inner_tile
     four = ir.VectorType(s.scalar, width)
     with (
-        cgutils.for_range_slice(b, int64(0), m, int64(height), I64) as (i0, _),
-        cgutils.for_range_slice(b, int64(0), n, int64(width), I64) as (j0, _),
+        for_range(b, int64(0), m, int64(height)) as i0,
+        for_range(b, int64(0), n, int64(width)) as j0,
     ):
 
         def rows(how_many, start, row, first, count):
@@ -172,7 +172,7 @@ class _Softmax:
     def _walk(self):
         """A loop over the vectors: gives each one's offset, and which of its lanes count, None for all."""
         b, s = self.b, self.s
-        return cgutils.for_range(b, self.count, intp=I64), lambda i: (
+        return for_range(b, self.count), lambda i: (
             b.mul(i, self.step),
             s.lanes_below(b.sub(self.n, b.mul(i, int64(s.lanes)))) if self.across else None,
         )
@@ -180,12 +180,12 @@ class _Softmax:
     def exponentials(self, z, out):
         """out = exp(z - max z); gives (max z, the sum of out) in every lane that shares them."""
         b, s = self.b, self.s
-        most, total = (cgutils.alloca_once_value(b, ir.Constant(s.vector, ir.Undefined)) for _ in range(2))
+        most, total = (variable_of(b, ir.Constant(s.vector, ir.Undefined)) for _ in range(2))
         b.store(self.lowest.v, most)
         b.store(s.const(0.0).v, total)
         loop, at = self._walk()
         with loop as i:
-            offset, inside = at(i.index)
+            offset, inside = at(i)
             x = s.load(b.add(z, offset))
             x = x if inside is None else s.select(inside, x, self.lowest)
             b.store(s.select(s.less(Vec(s, b.load(most)), x), x, Vec(s, b.load(most))).v, most)
@@ -194,7 +194,7 @@ class _Softmax:
             largest = s.splat(s.reduce("fmax", largest.v))
         loop, at = self._walk()
         with loop as i:
-            offset, inside = at(i.index)
+            offset, inside = at(i)
             e = s.exp(s.load(b.add(z, offset)) - largest, negative=True)
             e = e if inside is None else s.select(inside, e, s.const(0.0))
             s.store(e, b.add(out, offset))
@@ -206,7 +206,7 @@ class _Softmax:
         """out = out / sums, zeros behind."""
         loop, at = self._walk()
         with loop as i:
-            place = self.b.add(out, at(i.index)[0])
+            place = self.b.add(out, at(i)[0])
             self.s.store(self.s.load(place) / sums, place)
 
     def losses(self, z, y, d, largest, sums, scale, inside, y_step, weight=None, most=None):
@@ -217,14 +217,14 @@ class _Softmax:
         b, s = self.b, self.s
         wide = ir.VectorType(DOUBLE, s.lanes)
         scale = scale if weight is None else scale * weight
-        total = cgutils.alloca_once_value(b, ir.Constant(wide, ir.Undefined))
+        total = variable_of(b, ir.Constant(wide, ir.Undefined))
         b.store(ir.Constant(wide, [0.0] * s.lanes), total)
         log_sum, highest = s.wide(s.log(sums).v), s.wide(largest.v)
         loop, at = self._walk()
         with loop as i:
-            offset, counted = at(i.index)
+            offset, counted = at(i)
             counted = inside if counted is None else counted
-            target = s.load(b.add(y, b.mul(i.index, y_step)))
+            target = s.load(b.add(y, b.mul(i, y_step)))
             place = b.add(d, offset)
             delta = (s.load(place) / sums - target) * scale
             s.store(delta if counted is None else s.select(counted, delta, s.const(0.0)), place)
@@ -259,8 +259,8 @@ def softmax(code):
     b = code.b
     rows, n, stride, out, z = code.arguments
     walk = _of_a_row(code, n)
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, out))
+    with for_range(b, rows) as row:
+        here, there = (b.add(p, b.mul(row, stride)) for p in (z, out))
         _, sums = walk.exponentials(here, there)
         walk.divide(there, sums)
 
@@ -270,17 +270,17 @@ def softmax_backward(code):
     """d[i, j] = a[i, j] * (d[i, j] - the sum over j of d[i, j] * a[i, j]), zeros in the padding."""
     b, s = code.b, code.simd()
     rows, n, stride, d, a = code.arguments
-    count, total = n if code.per_network else _vectors(code, n), cgutils.alloca_once(b, s.vector)
+    count, total = n if code.per_network else _vectors(code, n), variable(b, s.vector)
 
     def each_vector():
         """A loop over a row's vectors: gives the offset, and a function that makes lanes behind the row zero."""
-        with cgutils.for_range(b, count, intp=I64) as at:
-            inside = None if code.per_network else s.lanes_below(b.sub(n, b.mul(at.index, int64(s.lanes))))
+        with for_range(b, count) as at:
+            inside = None if code.per_network else s.lanes_below(b.sub(n, b.mul(at, int64(s.lanes))))
             only = lambda v: v if inside is None else s.select(inside, v, s.const(0.0))  # noqa: E731
-            yield b.mul(at.index, int64(s.vector_bytes)), only
+            yield b.mul(at, int64(s.vector_bytes)), only
 
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        deltas, outputs = (b.add(p, b.mul(row.index, stride)) for p in (d, a))
+    with for_range(b, rows) as row:
+        deltas, outputs = (b.add(p, b.mul(row, stride)) for p in (d, a))
         b.store(s.const(0.0).v, total)
         for i, inside in each_vector():
             product = s.load(b.add(deltas, i)) * s.load(b.add(outputs, i))
@@ -301,11 +301,11 @@ def softmax_cross_entropy(code, most=None, weighted=""):
     rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
     scale, step = code.number(s, scale), int64(s.vector_bytes)
     walk = _of_a_row(code, n)
-    with cgutils.for_range(b, rows, intp=I64) as row:
-        here, there = (b.add(p, b.mul(row.index, stride)) for p in (z, d))
-        target = b.add(y, b.mul(row.index, y_stride))
+    with for_range(b, rows) as row:
+        here, there = (b.add(p, b.mul(row, stride)) for p in (z, d))
+        target = b.add(y, b.mul(row, y_stride))
         largest, sums = walk.exponentials(here, there)
-        weight = code.element(s, weights[0], row.index) if weighted else None
+        weight = code.element(s, weights[0], row) if weighted else None
         value = walk.losses(here, target, there, largest, sums, scale, None, step, weight, most)
         code.add_to_total(s, value, cell)
 
@@ -316,10 +316,10 @@ def softmax_cross_entropy_columns(code, most=None, weighted=""):
     rows, n, stride, d, z, y, y_stride, scale, cell, *weights = code.arguments
     scale, step = s.splat_double(load_double(b, scale)), int64(s.vector_bytes)
     walk = _Softmax(code, rows, stride, n, across=False)
-    with cgutils.for_range(b, _vectors(code, n), intp=I64) as column:
-        here, there, target = (b.add(p, b.mul(column.index, step)) for p in (z, d, y))
-        inside = s.lanes_below(b.sub(n, b.mul(column.index, int64(s.lanes))))
+    with for_range(b, _vectors(code, n)) as column:
+        here, there, target = (b.add(p, b.mul(column, step)) for p in (z, d, y))
+        inside = s.lanes_below(b.sub(n, b.mul(column, int64(s.lanes))))
         largest, sums = walk.exponentials(here, there)
-        weight = s.load(b.add(weights[0], b.mul(column.index, step))) if weighted else None
+        weight = s.load(b.add(weights[0], b.mul(column, step))) if weighted else None
         value = walk.losses(here, target, there, largest, sums, scale, inside, y_stride, weight, most)
         store_double(b, s.sum_of_lanes(value, load_double(b, cell)), cell)

@@ -4,8 +4,8 @@ import math
 from typing import NamedTuple
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from ..cpu.flow import for_range
 from ..cpu.simd import I64, Simd, Vec, int64, prefetch_line
 from ..cpu.target import LINE_BYTES
 from .function import vector_function
@@ -141,8 +141,8 @@ def tiles(code, rows, lines, start):
     # only where sums start from rows. Where tiles have two rows at most, the last of an odd number is no such row.
     in_order = rows > 1 or start == "column" or target.most_rows(lines) <= 2
     ways = 1 if in_order else max(1, 8 // target.vectors_per_line)
-    with cgutils.for_range(b, n, intp=I64) as at:
-        first = b.mul(at.index, int64(rows))
+    with for_range(b, n) as at:
+        first = b.mul(at, int64(rows))
         pa, pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((a, a_row), (c0, c0_row), (c, c_row)))
         with b.if_then(b.icmp_signed(">=", k, int64(PREFETCH_MIN_K))):
             _prefetch_tile(code, rows, lines, b.add(pc, b.mul(c_row, int64(rows))), c_row)
@@ -168,8 +168,8 @@ def packed_tiles(code, rows, lines):
     b, s = code.b, code.simd()
     n, k, a, bb, b_k, c0, c0_row, c, c_row = code.arguments
     size, step = int64(s.itemsize), int64(rows * s.itemsize)
-    with cgutils.for_range(b, n, intp=I64) as at:
-        first, pa = b.mul(at.index, int64(rows)), b.add(a, b.mul(b.mul(at.index, k), step))
+    with for_range(b, n) as at:
+        first, pa = b.mul(at, int64(rows)), b.add(a, b.mul(b.mul(at, k), step))
         pc0, pc = (b.add(p, b.mul(first, stride)) for p, stride in ((c0, c0_row), (c, c_row)))
         _prefetch_tile(code, rows, lines, b.add(pc, b.mul(c_row, int64(rows))), c_row)
         _tile(s, rows, lines, 1, k, _At(pa, size, step), _At(bb, b_k), _At(pc0, c0_row), _At(pc, c_row))
@@ -184,9 +184,9 @@ def pack(code, rows):
     step = rows * ITEMSIZE[code.dtype]
     b, s = code.b, code.simd(min(code.target.vector_bytes, max(16, 1 << (step - 1).bit_length())))
     whole = rows // s.lanes
-    with cgutils.for_range(b, n, intp=I64) as tile, cgutils.for_range(b, k, intp=I64) as i:
-        start = b.add(b.add(x, b.mul(tile.index, int64(step))), b.mul(i.index, row))
-        end = b.add(out, b.mul(b.add(b.mul(tile.index, k), i.index), int64(step)))
+    with for_range(b, n) as tile, for_range(b, k) as i:
+        start = b.add(b.add(x, b.mul(tile, int64(step))), b.mul(i, row))
+        end = b.add(out, b.mul(b.add(b.mul(tile, k), i), int64(step)))
         for v in range(whole):
             s.store(s.load(start, v * s.lanes), end, v * s.lanes)
         if rows % s.lanes:
@@ -223,11 +223,11 @@ def group_tiles(code, rows, cols, transposed, ways=1):
     down, across = b.lshr(shape, int64(32)), b.and_(shape, int64(2**32 - 1))
     b_k, b_col = (int64(LINE_BYTES), b_stride) if transposed else (b_stride, int64(LINE_BYTES))
     with (
-        cgutils.for_range(b, across, intp=I64) as column,
-        cgutils.for_range(b, down, intp=I64) as row,
-        cgutils.for_range_slice(b, int64(0), int64(LINE_BYTES), int64(s.vector_bytes), I64) as (part, _),
+        for_range(b, across) as column,
+        for_range(b, down) as row,
+        for_range(b, int64(0), int64(LINE_BYTES), int64(s.vector_bytes)) as part,
     ):
-        first, at = b.mul(row.index, int64(rows)), b.mul(column.index, int64(cols))
+        first, at = b.mul(row, int64(rows)), b.mul(column, int64(cols))
         skip = b.add(part, b.mul(at, int64(LINE_BYTES)))
         pa, pb = b.add(b.add(a, part), b.mul(first, a_row)), b.add(b.add(bb, part), b.mul(at, b_col))
         pc0, pc = (b.add(b.add(p, skip), b.mul(first, stride)) for p, stride in ((c0, c0_row), (c, c_row)))
@@ -242,7 +242,7 @@ def gemv(code, activation):
     nothing, size, first = int64(0), int64(s.itemsize), int64(0)
     for width in code.target.row_widths:
         stop = b.and_(lines, int64(-width))
-        with cgutils.for_range_slice(b, first, stop, int64(width), I64) as (j, _):
+        with for_range(b, first, stop, int64(width)) as j:
             skip = b.mul(j, int64(LINE_BYTES))
             pw, pc0, pc = (b.add(p, skip) for p in (w, c0, out))
             ways = max(1, 8 // (width * s.target.vectors_per_line))
@@ -265,12 +265,12 @@ def ger(code):
     first = int64(0)
     for width in code.target.row_widths:
         stop = b.and_(lines, int64(-width))
-        with cgutils.for_range_slice(b, first, stop, int64(width), I64) as (column, _):
+        with for_range(b, first, stop, int64(width)) as column:
             skip = b.mul(column, int64(LINE_BYTES))
             ds = [s.load(b.add(d, skip), i * s.lanes) for i in range(width * s.target.vectors_per_line)]
             start, end = b.add(c0, skip), b.add(c, skip)
-            with cgutils.for_range(b, m, intp=I64) as row:
-                factor = s.splat(s.load_scalar(b.add(x, b.mul(row.index, int64(s.itemsize)))))
-                _add_row(s, factor, ds, b.add(start, b.mul(row.index, c0_row)), b.add(end, b.mul(row.index, c_row)))
+            with for_range(b, m) as row:
+                factor = s.splat(s.load_scalar(b.add(x, b.mul(row, int64(s.itemsize)))))
+                _add_row(s, factor, ds, b.add(start, b.mul(row, c0_row)), b.add(end, b.mul(row, c_row)))
             _add_row(s, s.const(1.0), ds, b.add(start, b.mul(m, c0_row)), b.add(end, b.mul(m, c_row)))
         first = stop

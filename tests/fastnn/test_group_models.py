@@ -238,7 +238,21 @@ def test_missing_numbers_of_frames_are_missing_values():
     ):
         models = fastnn.fit_groups(frame, **FIT, features=["x"], rng=0)
         assert models.errors == {0: "missing values"}
-    assert fastnn.fit_groups(polars.DataFrame({"key": keys, "x": y, "y": y}), **FIT, rng=0).errors == {}
+    assert fastnn.fastnn.fit_groups(polars.DataFrame({"key": keys, "x": y, "y": y}), **FIT, rng=0).errors == {}
+
+
+def test_columns_at_any_address():
+    """As those of a memmap behind a header of 13 bytes."""
+    frame = table([5, 7, 6])
+
+    def moved(column):
+        return np.frombuffer(b"\0" + column.tobytes(), column.dtype, offset=1)
+
+    other = {name: moved(np.ascontiguousarray(column)) for name, column in frame.items()}
+    assert not other["x0"].flags.aligned
+    options = {"by": "key", "target": "y", "epochs": 2, "rng": 0}
+    predictions = fastnn.fit_groups(frame, **options).predict(frame)
+    np.testing.assert_array_equal(fastnn.fit_groups(other, **options).predict(other), predictions)
 
 
 def test_keys_that_training_had_not():

@@ -15,10 +15,10 @@ import fastnn
 from fastnn import SGD, Adam, BatchNorm, Dense, LayerNorm, Model, Momentum, PReLU, Residual, RMSprop, Scale, Stream
 from fastnn.checks import calls
 from fastnn.kernels import reference
-from fastnn.kernels.programs import strategy
+from fastnn.kernels.programs import records, strategy
 from fastnn.kernels.programs.layers import batch_norm, layer_norm, prelu, residual, scale
 from fastnn.kernels.programs.layers.dense import DENSE
-from fastnn.kernels.running import entry, pool, records
+from fastnn.kernels.running import entry, pool
 from fastnn.network import threads
 from fastnn.training import thread_tuner
 from fastnn.training.options import RuleValues

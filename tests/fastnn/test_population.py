@@ -1388,15 +1388,16 @@ def test_lanes_without_a_member_stay_at_their_row(engine, monkeypatch):
     """However many steps the others take: they read nothing but the first row of another's samples."""
     if engine == "one by one":
         pytest.skip("no lanes")
-    from fastnn.kernels.running import entry, groups
+    from fastnn.kernels.programs import lane_records
+    from fastnn.kernels.running import entry
 
     train, found = entry.train_groups, []
 
     def during(*arguments):
         result = train(*arguments)
         lanes, table = arguments[8], arguments[16]
-        idle = lanes[groups.MEMBER] < 0
-        found.append((table[groups.LAST, idle], lanes[groups.DONE, idle]))
+        idle = lanes[lane_records.MEMBER] < 0
+        found.append((table[lane_records.LAST, idle], lanes[lane_records.DONE, idle]))
         return result
 
     monkeypatch.setattr(entry, "train_groups", during)

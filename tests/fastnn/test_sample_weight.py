@@ -5,7 +5,7 @@ import pytest
 
 from fastnn import SGD, Adam, Model
 from fastnn.kernels import reference
-from fastnn.kernels.running import records
+from fastnn.kernels.programs import records
 
 from ..cases import DTYPES, EPS
 from ..kernels.kernel_calls import EVERY_TARGET, HOW, Net

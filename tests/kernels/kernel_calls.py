@@ -14,7 +14,7 @@ from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import AVX2, HOST, SSE
 from fastnn.kernels.formulas.loss_functions import LOSSES
 from fastnn.kernels.formulas.update_rules import OPTIMIZERS
-from fastnn.kernels.programs import block_programs, prediction_programs, strategy, training_programs
+from fastnn.kernels.programs import block_programs, prediction_programs, records, strategy, training_programs
 from fastnn.kernels.programs.memory import STATE, Layout, Trainable, Vector, Workspace, aligned_zeros
 from fastnn.kernels.programs.program import (
     GRADIENT,
@@ -31,7 +31,7 @@ from fastnn.kernels.programs.program import (
     bindings,
 )
 from fastnn.kernels.programs.sources import Source, Sources
-from fastnn.kernels.running import entry, records
+from fastnn.kernels.running import entry
 from fastnn.kernels.vector.barriers import MAILBOX
 from fastnn.kernels.vector.library import Library
 from fastnn.kernels.vector.matrix import Matrix

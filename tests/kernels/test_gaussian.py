@@ -6,7 +6,7 @@ import pytest
 import fastnn
 from fastnn import Model
 from fastnn.kernels import reference
-from fastnn.kernels.running import records
+from fastnn.kernels.programs import records
 
 from ..cases import DTYPES, EPS
 from ..differences import central_differences

@@ -14,7 +14,7 @@ import fastnn
 from fastnn import SGD, Dense, Huber, Model, Quantile
 from fastnn.kernels import reference
 from fastnn.kernels.formulas import loss_functions
-from fastnn.kernels.running import records
+from fastnn.kernels.programs import records
 from fastnn.kernels.vector.library import library
 from fastnn.settings.layers import NAMES
 

@@ -28,7 +28,7 @@ def quick(model, X):
 @pytest.fixture
 def none_to_be_had(monkeypatch):
     """A Python whose objects are laid out in another way."""
-    monkeypatch.setattr(python_api, "_python", lambda: None)
+    monkeypatch.setattr(python_api, "this_python", lambda: None)
 
 
 def expected(model, X):
@@ -49,7 +49,7 @@ def test_its_outputs_are_those_of_the_formula_and_of_the_entry(sizes, rows, dtyp
     assert (outputs.dtype, outputs.shape) == (X.dtype, (rows, sizes[-1]))
     tolerance = 1e-4 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(outputs, expected(model, X), rtol=tolerance, atol=tolerance)
-    monkeypatch.setattr(python_api, "_python", lambda: None)
+    monkeypatch.setattr(python_api, "this_python", lambda: None)
     other = Model(sizes, dtype=dtype, rng=1)
     assert outputs.tobytes() == other.predict(X).tobytes()
 
@@ -234,9 +234,9 @@ def test_threads_that_each_find_python():
     models = [Model([4, 3], rng=i) for i in range(3)]
     functions = []
     for model in models:
-        python_api._python.cache_clear()
+        python_api.this_python.cache_clear()
         functions.append(quick(model, X))
-    python_api._python.cache_clear()
+    python_api.this_python.cache_clear()
     gc.collect()
     [bytes(48) for _ in range(10_000)]
     for model, function in zip(models, functions, strict=True):
@@ -362,7 +362,7 @@ def test_a_prediction_that_begins_in_the_middle_of_another(seed, rows):
 
 def test_there_is_none_where_arrays_are_laid_out_in_another_way(monkeypatch):
     def forget():
-        python_api._python.cache_clear()
+        python_api.this_python.cache_clear()
         python_api._has_known_fields.cache_clear()
 
     forget()
@@ -371,11 +371,11 @@ def test_there_is_none_where_arrays_are_laid_out_in_another_way(monkeypatch):
     forget()
     try:
         monkeypatch.setattr(python_api, "_read", lambda array: (id(np.ndarray), array.ctypes.data, 2, (3, 2), 0, 0))
-        assert python_api._python() is None
+        assert python_api.this_python() is None
         assert python_api.address_of(array[1:]) == array.ctypes.data + 24
     finally:
         forget()
-    assert python_api._python() is None
+    assert python_api.this_python() is None
     monkeypatch.undo()
     forget()
 

@@ -7,13 +7,12 @@ import pytest
 
 from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import AVX2, AVX512, HOST, NEON, SSE
-from fastnn.kernels.programs import strategy
+from fastnn.kernels.programs import records, strategy
 from fastnn.kernels.programs.layers.dense import DENSE
 from fastnn.kernels.programs.layers.layer_norm import LayerNorm
 from fastnn.kernels.programs.layers.prelu import PReLU
 from fastnn.kernels.programs.layers.scale import Scale
 from fastnn.kernels.programs.memory import MAX_SHARDS, SHARD_SAMPLES, Layout
-from fastnn.kernels.running import records
 
 from ..cases import DTYPES, EPS
 from .kernel_calls import EVERY_TARGET, Net, on_targets

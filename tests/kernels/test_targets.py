@@ -177,3 +177,39 @@ print(Model([3, 4, 2], rng=0).predict(np.ones((5, 3), "f4")).shape)
 """
     done = run_python(source, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
     assert done.stdout.split("\n")[:2] == [want, "(5, 2)"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"NUMBA_ENABLE_AVX": "0"},
+        {"NUMBA_ENABLE_AVX": ""},
+        {"NUMBA_CPU_NAME": "generic"},
+        {"NUMBA_CPU_NAME": "haswell"},
+        {"NUMBA_CPU_NAME": "ivybridge"},
+        {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"},
+    ],
+    ids=str,
+)
+@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="these are x86-64 CPUs")
+def test_the_host_is_the_one_that_numba_compiles_for(settings, run_python):
+    source = """
+from fastnn.kernels.cpu.target import HOST, Target
+from numba.core.registry import cpu_target
+assert HOST == Target.of(*cpu_target.target_context.codegen().magic_tuple()), HOST
+"""
+    run_python("import warnings; warnings.simplefilter('ignore')  # of Numba\n" + source, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="these are x86-64 CPUs")
+def test_a_cpu_that_llvm_has_no_name_for_keeps_its_features(run_python):
+    source = """
+import llvmlite.binding as llvm
+llvm.get_host_cpu_name = lambda: "generic"
+from fastnn.kernels.cpu.target import HOST
+print(HOST.cpu, HOST.vector_bytes)
+"""
+    assert run_python(source, NUMBA_CPU_NAME="").stdout == f"generic {HOST.vector_bytes}\n"

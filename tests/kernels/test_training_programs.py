@@ -8,14 +8,14 @@ import pytest
 from fastnn.kernels import reference
 from fastnn.kernels.cpu.target import AVX2, AVX512, NEON, SSE
 from fastnn.kernels.formulas.update_rules import OPTIMIZERS
-from fastnn.kernels.programs import block_programs, prediction_programs, sources, strategy, training_programs
+from fastnn.kernels.programs import block_programs, prediction_programs, records, sources, strategy, training_programs
 from fastnn.kernels.programs.block_programs import Rules
 from fastnn.kernels.programs.memory import STATE, Layout, Vector, Workspace, aligned_zeros
 from fastnn.kernels.programs.passes import Destination
 from fastnn.kernels.programs.program import OUTPUTS, SAMPLES, TARGETS, Code, bind, bindings
 from fastnn.kernels.programs.sources import Sources
 from fastnn.kernels.programs.training_programs import AFTER, BEFORE, BLOCKS
-from fastnn.kernels.running import entry, records
+from fastnn.kernels.running import entry
 from fastnn.kernels.vector.barriers import Worker
 from fastnn.kernels.vector.library import functions
 from fastnn.kernels.vector.matrix import LINE_BYTES
@@ -264,7 +264,7 @@ def test_blocks_swept_on_several_threads_give_the_same_bits(dtype):
     results = []
     for threads in (1, 2, 3, 5):
         works = [Workspace(n.layout, n.layout.block_rows) for _ in range(threads)]
-        shares = [np.subtract(*entry.shard(0, len(x), t, threads)[::-1]) for t in range(threads)]
+        shares = [np.subtract(*strategy.shard_of_rows(0, len(x), t, threads)[::-1]) for t in range(threads)]
         codes = [n.sweep_code(work, x, shares=shares) for work in works]
         out = np.full((len(x), 2), np.nan, dtype)
         n.run_sweep(codes[0], x, out=out, operations=np.stack([code.operations for code in codes]))

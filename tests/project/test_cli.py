@@ -33,6 +33,7 @@ from fastnn import cli, warming
 from fastnn.cli import commands, failures, html_report, reading, scores, train
 from fastnn.cli.commands import main
 from fastnn.kernels.running import entry
+from fastnn.kernels.running.compiled_loops import CompiledLoop
 from fastnn.kernels.vector import cache, library
 from fastnn.kernels.vector.matrix import grouped
 
@@ -67,11 +68,12 @@ from numba.core import dispatcher
 import fastnn
 from fastnn.network import network, threads
 from fastnn.kernels.vector import library; from fastnn.kernels.programs import strategy
+from fastnn.kernels.loops import compiler
 
 def compile(*_):
     raise AssertionError("compiling")
 
-dispatcher._FunctionCompiler.compile = library.Library.module = compile
+dispatcher._FunctionCompiler.compile = compiler.compiled = library.Library.module = compile
 threads.available_threads, threads.FIT_MULTIPLY_ADDS, threads.PARALLEL_MULTIPLY_ADDS = lambda: 2, 0, 0
 strategy.THREAD_MULTIPLY_ADDS = 1
 rng = np.random.default_rng(0)
@@ -133,7 +135,7 @@ def test_a_process_after_warmup_compiles_nothing(warm, run_python):
     assert sorted(os.listdir(folder)) == files
     of_dtype = {dtype: {*library.names_for(dtype), *library.names_for(grouped(dtype))} for dtype in DTYPES}
     (vector_functions,) = {frozenset(names) for names in of_dtype.values()}
-    entries = {name for name, f in vars(entry).items() if isinstance(getattr(f, "_cache", None), cache.KernelCache)}
+    entries = {"sweep_parallel", *(name for name, f in vars(entry).items() if isinstance(f, CompiledLoop))}
     assert {name.rsplit("-", 1)[0] for name in files} == vector_functions | entries | {"predict_rows"}
     for line, dtype in zip(printed.splitlines(), ("float32", "float64"), strict=False):
         n = len(library.names_for(dtype)) + len(library.names_for(grouped(dtype)))

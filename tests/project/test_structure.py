@@ -1,4 +1,4 @@
-"""How the code hangs together: imports run one way, only the entry is cached, importing costs little."""
+"""How the code hangs together: imports run one way, Numba is for compiling alone, importing costs little."""
 
 import ast
 import doctest
@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import fastnn
+from fastnn.kernels.running import entry
+from fastnn.kernels.running.compiled_loops import CompiledLoop
 
 ROOT = Path(__file__).resolve().parents[2]
 # The rooms of the kernels and of the package in the order in which a batch passes them. A module imports modules of
 # its room, and of rooms that stand before it.
-KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "running"]
+KERNEL_ROOMS = ["cpu", "formulas", "vector", "programs", "loops", "running"]
 ROOMS = ["checks", "data", "settings", "network", "plots", "reports", "training", "files", "jobs"]
 ROOMS += ["derivatives", "uncertainty", "model"]
 ROOMS += ["population_derivatives", "population", "group_training", "group_models", "rate_search"]
@@ -180,7 +182,7 @@ def test_no_two_modules_have_one_name():
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
-# ---- one cache ----
+# ---- what Numba compiles ----
 
 
 def decorators(path):
@@ -193,11 +195,35 @@ def decorators(path):
     return found
 
 
-def test_only_the_entry_is_cached():
+def test_what_python_calls_stands_in_one_module():
     for module, path in KERNELS.items():
-        cached = [name for name, used in decorators(path).items() if "cached" in used]
-        assert bool(cached) == (module == "running.entry"), module
-        assert not any(name.startswith("_") for name in cached), module
+        called = [name for name, used in decorators(path).items() if "entry" in used]
+        assert bool(called) == (module == "loops.functions"), module
+        assert not any(name.startswith("_") for name in called), module
+    calls = decorators(KERNELS["loops.functions"])
+    called = {name for name, used in calls.items() if "entry" in used}
+    assert called == {name for name, each in vars(entry).items() if isinstance(each, CompiledLoop)}
+
+
+def test_numba_is_imported_only_to_compile():
+    """At the top of modules that nothing else imports at its top."""
+    compiling = {name for name, path in KERNELS.items() if imports_at_top(path) & {"numba"}}
+    loops = {name for name in KERNELS if room(name) == "loops"}
+    assert compiling <= loops | {"formulas.user_compiler", "formulas.constants"}
+    for name, path in KERNELS.items():
+        if name not in compiling | loops:
+            assert not imports_at_top(path) & {"loops", "user_compiler", "constants"}, name
+
+
+def imports_at_top(path):
+    """The first names of what a module imports when it is imported, and the names that it imports from packages."""
+    found = set()
+    for node in parsed(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {(node.module or "").split(".")[0], *(alias.name for alias in node.names)}
+    return found
 
 
 def keywords(argument):

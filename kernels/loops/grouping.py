@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from ..vector.cache import inner
+from ..programs.records import CONSTANT, FINE, INFINITE, MISSING
+from .compiler import inner
 
-FINE, CONSTANT, MISSING, INFINITE = range(4)  # what `standardise` finds of the numbers of a group
 _LEAST_RANGE = 1e-290  # of numbers that are not taken for equal: its reciprocal is finite
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: multiplicative hashing (Knuth)
 

@@ -5,11 +5,10 @@ A generator of NumPy takes 19 us to make; here a seed takes less than one.
 
 import numpy as np
 
-from ..vector.cache import inner
+from ..programs.records import POOL
+from .compiler import inner
 
 _U32, _U64 = np.uint32, np.uint64
-POOL = 4  # words of 32 bits in which a seed sequence mixes its seed; longer seeds are not for this
-SCRATCH = 3 * POOL  # words of 32 bits: the pool, and a generator's state
 # Constants of O'Neill's seed_seq_fe, as `numpy/random/bit_generator.pyx` has them.
 _INIT_A, _MULT_A, _INIT_B, _MULT_B = map(_U32, (0x43B0D7E5, 0x931E8875, 0x8B51F9DD, 0x58F38DED))
 _MIX_L, _MIX_R, _SHIFT = map(_U32, (0xCA01F9DD, 0x4973F715, 16))

@@ -1,4 +1,4 @@
-"""Copies between places in memory that compiled code of `entry` knows by their addresses alone.
+"""Copies between places in memory that compiled loops know by their addresses alone.
 
 Words are of 4 bytes: a number of float32 is one, a number of float64 two.
 """
@@ -8,9 +8,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..cpu.flow import for_range
 from ..cpu.simd import DOUBLE, I32, I64, int64
 
 
@@ -34,9 +34,9 @@ def unpack_words(typing_context, out, places, source, n):
     """out[places[i]] = source[i] for n words; places are int64."""
 
     def code(b, out, places, source, n):
-        with cgutils.for_range(b, n, intp=I64) as at:
-            place = b.load(b.inttoptr(b.add(places, b.mul(at.index, int64(8))), ir.PointerType()), typ=I64)
-            b.store(b.load(_word(b, source, at.index), typ=I32), _word(b, out, place))
+        with for_range(b, n) as at:
+            place = b.load(b.inttoptr(b.add(places, b.mul(at, int64(8))), ir.PointerType()), typ=I64)
+            b.store(b.load(_word(b, source, at), typ=I32), _word(b, out, place))
 
     return _by_addresses(code, 4)
 
@@ -46,8 +46,8 @@ def clear_words(typing_context, out, places, n):
     """out[places[i]] = 0 for n words; places are int64."""
 
     def code(b, out, places, n):
-        with cgutils.for_range(b, n, intp=I64) as at:
-            place = b.load(b.inttoptr(b.add(places, b.mul(at.index, int64(8))), ir.PointerType()), typ=I64)
+        with for_range(b, n) as at:
+            place = b.load(b.inttoptr(b.add(places, b.mul(at, int64(8))), ir.PointerType()), typ=I64)
             b.store(ir.Constant(I32, 0), _word(b, out, place))
 
     return _by_addresses(code, 3)
@@ -58,9 +58,9 @@ def pack_words(typing_context, out, source, places, n):
     """out[i] = source[places[i]] for n words; places are int64."""
 
     def code(b, out, source, places, n):
-        with cgutils.for_range(b, n, intp=I64) as at:
-            place = b.load(b.inttoptr(b.add(places, b.mul(at.index, int64(8))), ir.PointerType()), typ=I64)
-            b.store(b.load(_word(b, source, place), typ=I32), _word(b, out, at.index))
+        with for_range(b, n) as at:
+            place = b.load(b.inttoptr(b.add(places, b.mul(at, int64(8))), ir.PointerType()), typ=I64)
+            b.store(b.load(_word(b, source, place), typ=I32), _word(b, out, at))
 
     return _by_addresses(code, 4)
 
@@ -70,8 +70,8 @@ def renumber(typing_context, order, rows, n):
     """order[i] = rows[order[i]] for n int32 numbers."""
 
     def code(b, order, rows, n):
-        with cgutils.for_range(b, n, intp=I64) as at:
-            place = _word(b, order, at.index)
+        with for_range(b, n) as at:
+            place = _word(b, order, at)
             row = b.sext(b.load(place, typ=I32), I64)
             b.store(b.load(_word(b, rows, row), typ=I32), place)
 
@@ -83,7 +83,7 @@ def copy_bytes(typing_context, out, source, n):
     """Copy n bytes, a multiple of 8."""
 
     def code(b, out, source, n):
-        with cgutils.for_range_slice(b, int64(0), n, int64(8), I64) as (i, _):
+        with for_range(b, int64(0), n, int64(8)) as i:
             value = b.load(b.inttoptr(b.add(source, i), ir.PointerType()), typ=I64)
             b.store(value, b.inttoptr(b.add(out, i), ir.PointerType()))
 
@@ -95,7 +95,7 @@ def zero_bytes(typing_context, out, n):
     """Fill n bytes, a multiple of 8, with zeros."""
 
     def code(b, out, n):
-        with cgutils.for_range_slice(b, int64(0), n, int64(8), I64) as (i, _):
+        with for_range(b, int64(0), n, int64(8)) as i:
             b.store(int64(0), b.inttoptr(b.add(out, i), ir.PointerType()))
 
     return _by_addresses(code, 2)

@@ -9,14 +9,38 @@ from typing import Any
 import numpy as np
 
 from ..formulas.update_rules import POSITIONS
-from ..programs.memory import GROUP, STATE, STEP
+from ..programs.lane_records import (
+    AFFINE,
+    BATCH_SIZE,
+    DONE,
+    DUE,
+    EPOCH,
+    FIRST,
+    INPUTS,
+    LAST,
+    LOSS,
+    MEMBER,
+    MOVES,
+    OF_WEIGHTS,
+    ORDER,
+    ORDERS,
+    OUTPUTS,
+    POSITION,
+    ROWS,
+    SAMPLES,
+    TARGETS,
+    WEIGHT,
+    WEIGHTS,
+    N,
+)
+from ..programs.memory import STATE, STEP
+from ..programs.records import DRAWN, GIVEN, RUNNING
 from ..programs.training_programs import ADVANCE, BATCH, BEGIN_EPOCH, CHECK, COUNT, FINISH, KEEP
-from ..vector.cache import inner
+from .compiler import inner
 from .copies import clear_words, copy_word, load_float64, load_int64, pack_words, renumber, store_int64, unpack_words
-from .interpreter import run_part
-from .records import DRAWN, GIVEN, RUNNING, ends_epoch, next_place
+from .instructions import run_part
+from .runs import ends_epoch, next_place
 
-SAMPLES, TARGETS, WEIGHTS, ORDER, LAST, POSITION, ORDERS, ROWS, DUE, AFFINE = range(len(GROUP.names or ()))
 _STEP_FIELDS: Any = STEP.fields
 _STATE_FIELDS: Any = STATE.fields
 _TOTAL, _COUNT, _NOT_FINITE = (_STEP_FIELDS[name][1] // 8 for name in ("total", "count", "not_finite"))
@@ -24,27 +48,6 @@ _OPTIMIZER, _NUMBERS, _NOISE = (_STATE_FIELDS[name][1] // 8 for name in ("optimi
 _STATE_BYTES = STATE.itemsize
 _COUNTS = 0  # the row of a group's scratch memory with each batch's count; the rows behind it are for a STATE
 _STEPS, _EPOCHS = (_NUMBERS + POSITIONS[name] for name in ("step", "epoch"))
-
-# What a lane holds, int64 numbers (fields, lanes): a member, -1 for none, and the epoch of it that lies outside of the
-# lane; its rows and the rows of a batch; the steps of its epoch that are done; where its order begins, or 0 where its
-# rows come as they are, and 1 (MOVES) in that case, else 0; where its samples, targets and weights begin. LOSS and
-# WEIGHT, float64 (2, lanes), are the sums of the epoch so far: of the losses, and of the samples by their weights.
-MEMBER, EPOCH, N, BATCH_SIZE, DONE, FIRST, MOVES, INPUTS, OUTPUTS, OF_WEIGHTS = range(10)
-LOSS, WEIGHT = range(2)
-LANE_FIELDS, LANE_SUMS = OF_WEIGHTS + 1, WEIGHT + 1
-# A group of networks: how many calls it has entered, and the steps that it has done; by their addresses the memory of
-# the vectors that programs change, of those that the last finished epochs left, and of the gradient (0 for none), with
-# the bytes of a vector and of a network's number, and the places of a vector's padding; whether the learning rate
-# changes with each step (1) or epoch (2); whether all members have as many rows, so that all lanes are at the same
-# place of their epochs; whether samples have weights; whether losses are means of batches' means; and the address of a
-# copy of the lanes' vectors.
-GROUP_SLOT = np.dtype(
-    [
-        *((name, "i8") for name in ("entered", "done", "live", "kept", "gradient", "n_bytes", "itemsize")),
-        *((name, "i8") for name in ("padding", "n_padding")),
-        *((name, "i8") for name in ("rate_per", "in_step", "weighted", "batch_means", "copy")),
-    ]
-)
 
 
 @inner

@@ -1,12 +1,7 @@
-"""Runs of training: how far each is, what members of a population have, and how threads share them."""
+"""What Python and compiled loops tell each other: records of runs of training, of members of a population, of lanes."""
 
 import numpy as np
 
-from ..vector.barriers import CLAIMED, MAILBOX, exchange, grow, wait
-from ..vector.cache import inner
-from .interpreter import address
-
-RESTS = 1_000  # how often a thread that waits for others to come offers its CPU, until the caller looks at the clock
 AS_IS, DRAWN, GIVEN = range(3)  # the orders of samples
 RUNNING, DIVERGED, STALLED = range(3)  # values of a run's status
 
@@ -41,56 +36,34 @@ TASK = np.dtype(
         *((name, "i8") for name in ("output_stride", "affine", "affine_stride")),
     ]
 )
-_PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))
-_OPEN = MAILBOX.fields["begins"][1]  # whether worker 0 of a call on members has come
 
+# The memory in which a thread trains members, by addresses: the padded vectors that the last finished epoch left, the
+# live ones that programs change, a buffer for an order, a padded gradient of a pass that gives one, else 0. `resident`
+# is the member within an epoch, -1 if there is none; `epoch` is how many epochs of it lie where all members do;
+# `entered` counts calls, and `done` blocks of samples.
+SLOT = np.dtype(
+    [
+        *((name, "i8") for name in ("resident", "epoch", "entered", "done")),
+        *((name, "i8") for name in ("parameters", "vectors", "live_vectors", "live_state", "settings", "order")),
+        ("gradient", "i8"),
+    ]
+)
 
-@inner
-def ends_epoch(this, losses, finite):
-    """Note in a run's record that an epoch has ended; gives whether it is to be kept.
+# What the functions of a tape take: addresses, each followed by numbers of elements, so that a call has few arguments.
+#
+# - operations, patches and parts: a `program.Code`.
+# - picks, int64 (rows, m): rows that give the part that is due by the rows left.
+# - use, int64 (4,): which row goes forward, backward, and both ways; the number of a part that is run first, or -1.
+# - bindings, and step, a record STEP. Its `held` is the number of rows whose activations are in the buffers.
+# - kept_x: the samples that these are of, as bytes.
+# - parameters, kept and gradient, as int64: those of the network, a copy of those that the activations were made with,
+#   and the gradient. A part that goes backward alone writes it, one that goes both ways adds to it.
+# - n: the number of rows of x, because another thread may set the shape of the array.
+TAPE = (
+    *("operations", "n_words", "patches", "n_patches", "parts", "n_parts", "picks", "n_rows", "n_columns"),
+    *("use", "bindings", "step", "kept_x", "n_x", "parameters", "kept", "gradient", "n_values", "n"),
+)
 
-    It is not where its loss is not finite, or a parameter, as `finite` says. Then the run has diverged.
-    """
-    if this.count != 0.0:  # else no sample had any weight
-        losses[this.epoch] = losses[this.epoch] / this.count * this.loss_scale
-    this.count = 0.0
-    loss = losses[this.epoch]
-    if not (loss - loss == 0.0 and finite):
-        this.status = DIVERGED
-        return False
-    this.waited = this.waited + 1 if loss > this.best - this.tol else 0
-    if loss < this.best:
-        this.best = loss
-    this.epoch += 1
-    this.step = 0
-    if 0 <= this.patience < this.waited:
-        this.status = STALLED
-    return True
-
-
-@inner
-def next_place(mailbox):
-    """The next place of a queue, of which each thread gets another one."""
-    return grow(address(mailbox) + _POSTED, 1)
-
-
-@inner
-def enters(mailbox, worker):
-    """Whether a thread takes part in a call (gives 0), or comes too late (1), or worker 0 has not come so far (2)."""
-    box_at = address(mailbox)
-    if worker == 0:
-        exchange(box_at + _OPEN, 0, 1)
-        return 0
-    if wait(box_at + _OPEN, 1, box_at + _STOPPED, RESTS) != 0:
-        return 2
-    return 0 if grow(box_at + _PRESENT, 1) < CLAIMED else 1
-
-
-@inner
-def leave(mailbox, worker):
-    """End a thread's part of a call. Worker 0 lets nobody in any more, and waits for those who are in it."""
-    box_at = address(mailbox)
-    if worker > 0:
-        grow(box_at + _DONE, 1)
-    else:
-        wait(box_at + _DONE, grow(box_at + _PRESENT, CLAIMED), box_at + _STOPPED, -1)
+FINE, CONSTANT, MISSING, INFINITE = range(4)  # what `standardise_groups` finds of the numbers of a group
+POOL = 4  # words of 32 bits in which a seed sequence mixes its seed; longer seeds are not for this
+SCRATCH = 3 * POOL  # words of 32 bits: the pool, and a generator's state

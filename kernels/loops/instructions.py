@@ -1,25 +1,19 @@
-"""Running programs: what compiled code of `entry` calls. Arrays are C-ordered."""
-
-from typing import Any
+"""Instructions of LLVM's as functions that Numba's code calls: they run programs, and count. Arrays are C-ordered."""
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.typing.npydecl import parse_dtype
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
+from ..cpu.flow import declared, for_range, variable
 from ..cpu.simd import I32, I64, int64
 from ..cpu.target import HOST
+from ..programs.operations import fields, run_operations
 from ..programs.program import BINDING, PART, PATCH
+from ..vector import barriers
 from ..vector.function import OPERATION_BYTES
-
-
-def run_operations(b: ir.IRBuilder, program: ir.Value, n: ir.Value) -> None:
-    """Run the n operations at an address."""
-    kind = ir.PointerType(ir.FunctionType(ir.VoidType(), [I64]))
-    with cgutils.for_range(b, n, intp=I64) as at:
-        operation = b.add(program, b.mul(at.index, int64(OPERATION_BYTES)))
-        function = b.load(b.inttoptr(operation, ir.PointerType()), typ=I64)
-        b.call(b.inttoptr(function, kind), [operation])
 
 
 @intrinsic
@@ -31,12 +25,6 @@ def run_program(typing_context, program, n):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
-
-
-def fields(b: ir.IRBuilder, record: ir.Value, dtype: Any, *names: str) -> list[ir.Value]:
-    """Some int64 fields of a record at an address."""
-    places = (b.add(record, int64(dtype.fields[name][1])) for name in names)
-    return [b.load(b.inttoptr(place, ir.PointerType()), typ=I64) for place in places]
 
 
 def _element(b, start, dtype, i):
@@ -55,8 +43,8 @@ def _part_runner(module):
     b = ir.IRBuilder(fn.append_basic_block("entry"))
     operations, patches, part, bindings, first = fn.args
     operation, n_operations, patch, n_patches = fields(b, part, PART, "operation", "operations", "patch", "patches")
-    with cgutils.for_range(b, n_patches, intp=I64) as at:
-        here = _element(b, patches, PATCH, b.add(patch, at.index))
+    with for_range(b, n_patches) as at:
+        here = _element(b, patches, PATCH, b.add(patch, at))
         word, symbol, offset = fields(b, here, PATCH, "word", "symbol", "offset")
         binding = _element(b, bindings, BINDING, symbol)
         address, row_stride = fields(b, binding, BINDING, "address", "row_stride")
@@ -89,7 +77,7 @@ _FLUSH = 0x8040  # two bits of x86's MXCSR: subnormal results become zero, and s
 def _control_word(b, name, place):
     """Store or load x86's control word of vector instructions."""
     kind = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
-    b.call(cgutils.get_or_insert_function(b.module, kind, f"llvm.x86.sse.{name}"), [place])
+    b.call(declared(b.module, kind, f"llvm.x86.sse.{name}"), [place])
 
 
 @intrinsic
@@ -103,7 +91,7 @@ def flush_subnormals(typing_context):
     def codegen(context, b, signature, arguments):
         if not HOST.triple.startswith(("x86_64", "i686")):
             return ir.Constant(I32, 0)
-        place = cgutils.alloca_once(b, I32)
+        place = variable(b, I32)
         _control_word(b, "stmxcsr", place)
         before = b.load(place)
         b.store(b.or_(before, ir.Constant(I32, _FLUSH)), place)
@@ -119,7 +107,7 @@ def restore(typing_context, before):
 
     def codegen(context, b, signature, arguments):
         if HOST.triple.startswith(("x86_64", "i686")):
-            place = cgutils.alloca_once(b, I32)
+            place = variable(b, I32)
             b.store(arguments[0], place)
             _control_word(b, "ldmxcsr", place)
         return context.get_dummy_value()
@@ -154,10 +142,53 @@ def least(typing_context, x, y):
 
 
 @intrinsic
-def pointer(typing_context, address):
-    """The pointer that `carray` makes an array of, for an int64 address."""
+def array_at(typing_context, address, shape, dtype):
+    """The C-ordered array of a shape and dtype at an int64 address. It does not keep its memory alive."""
+    kind = types.Array(parse_dtype(dtype), len(shape), "C")
 
     def codegen(context, b, signature, arguments):
-        return b.inttoptr(arguments[0], cgutils.voidptr_t)
+        sizes = cgutils.unpack_tuple(b, arguments[1])
+        strides = [context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))]
+        for size in reversed(sizes[1:]):
+            strides.insert(0, b.mul(size, strides[0]))
+        array = context.make_array(kind)(context, b)
+        data, itemsize = b.inttoptr(arguments[0], array.data.type), strides[-1]
+        populate_array(array, data=data, shape=sizes, strides=strides, itemsize=itemsize, meminfo=None)
+        return array._getvalue()
 
-    return types.voidptr(types.int64), codegen
+    return kind(address, shape, dtype), codegen
+
+
+@intrinsic
+def grow(typing_context, address, by):
+    """Add to the counter at an address; gives its value before."""
+
+    def codegen(context, b, signature, arguments):
+        return barriers.grow(b, *arguments)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def exchange(typing_context, address, expected, value):
+    """Replace the expected value at an address by another one, in one step; gives whether it was there."""
+
+    def codegen(context, b, signature, arguments):
+        place, expected, value = arguments
+        pair = b.cmpxchg(barriers.pointer(b, place), expected, value, ordering="acq_rel", failordering="acquire")
+        return b.extract_value(pair, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def wait(typing_context, counter, value, stop, rests):
+    """Wait until the counter at an address has reached the value (gives 0), or what lies at `stop` is not 0 (1).
+
+    Or until the CPU was offered to others `rests` times (2); a negative number has no end.
+    """
+
+    def codegen(context, b, signature, arguments):
+        return b.call(barriers.waiter(b.module), arguments)
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), codegen
