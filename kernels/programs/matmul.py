@@ -161,25 +161,32 @@ def _group_matmul(
     """
     most, ending = program.target.group_tile_rows, "" if b.is_row_major else "_transposed"
     widest = max(w for w in range(1, len(most)) if most[w] >= min(c.rows, w))
-    ranged, first = c.rows * c.row_stride > L1_BYTES, 0
-    ends = list(itertools.accumulate(size for size, count in _even(a.cols, GROUP_SUM) for _ in range(count)))
-    for width, count in _even(c.cols, widest):
-        at_once = max(1, RANGE_BYTES // (c.rows * width * LINE_BYTES)) if ranged else count
-        for done in range(0, count, at_once):
-            across = min(at_once, count - done)
-            cols = slice(first, first + across * width)
-            for begin, end in itertools.pairwise([0, *ends]):
-                row, terms, start = 0, slice(begin, end), c if begin else c0
-                for height, down in _even(c.rows, most[width]):
-                    part = slice(row, row + down * height), cols
-                    operands = {"C": c[part], "A": a[part[0], terms], "B": b[terms, cols], "C0": start[part]}
-                    program.add(f"group_tiles_{height}x{width}{ending}", grid=grid(down, across), **operands)
-                    row = part[0].stop
-            if ranged:
-                epilogue((slice(0, c.rows), cols))
-            first = cols.stop
+    ranged = c.rows * c.row_stride > L1_BYTES
+    at_once = RANGE_BYTES // (c.rows * LINE_BYTES) if ranged else c.cols
+    for width, cols, across in _runs(c.cols, widest, at_once):
+        for _, terms, _ in _runs(a.cols, GROUP_SUM, 1):
+            start = c if terms.start else c0
+            for height, rows, down in _runs(c.rows, most[width]):
+                operands = {"C": c[rows, cols], "A": a[rows, terms], "B": b[terms, cols], "C0": start[rows, cols]}
+                program.add(f"group_tiles_{height}x{width}{ending}", grid=grid(down, across), **operands)
+        if ranged:
+            epilogue((slice(0, c.rows), cols))
     if not ranged:
         epilogue(WHOLE)
+
+
+def _runs(n: int, most: int, at_once: int | None = None) -> Iterator[tuple[int, slice, int]]:
+    """n in parts that are as even as they come, none above `most`, in runs of equal ones: (a part, the run, how many).
+
+    A run has one part, or at most `at_once` of n in all.
+    """
+    first = 0
+    for size, count in _even(n, most):
+        longest = count if at_once is None else max(1, at_once // size)
+        for done in range(0, count, longest):
+            parts = min(longest, count - done)
+            yield size, slice(first, first + parts * size), parts
+            first += parts * size
 
 
 class _Spread:
@@ -347,12 +354,9 @@ def tn_operations(target: Target, itemsize: int, samples: int, m: int, n: int) -
 def column_sums(program: Program, out: Matrix, d: Matrix, ones: Matrix, zeros: Matrix) -> None:
     """out = the sums of D's columns, zeros in its padding: a row of ones times D."""
     if networks_of(d.dtype)[1] > 1:
-        first = 0
-        for width, across in _even(d.cols, GROUP_ROW):
-            cols = slice(first, first + across * width)
+        for width, cols, across in _runs(d.cols, GROUP_ROW):
             operands = {"C": out[:, cols], "A": ones, "B": d[:, cols], "C0": zeros[:, cols]}
             program.add(f"group_row_{width}", grid=grid(1, across), **operands)
-            first = cols.stop
     elif d.is_row_major:
         out, d = out.with_padding(), d.with_padding()
         matmul(program, out, ones, d, zeros[:, : out.cols])

@@ -76,9 +76,9 @@ def operations(layout: Layout, rows: int) -> tuple[int, int]:
 def lanes_pay(layout: Layout, batch_size: int) -> bool:
     """Whether many networks train such batches faster with a network in each lane than one after another.
 
-    It counts vector operations of a network. Of a group of networks every number of the parameters is a line, which
-    comes from the L2 cache where they are many. Where vectors are narrower than a line, tiles use few numbers several
-    times, so that those of the block cost as well.
+    It counts vector operations of a network. In a group each number is a line. Those of the parameters count where they
+    do not stay in the L1 cache. Where a line is several vectors, a tile uses what it has loaded fewer times, so that
+    those of the block count too.
     """
     rows = min(batch_size, layout.block_rows)
     costs = [cost for layer in layout.layers if (cost := layer.kind.group_cost(layer)) is not None]
