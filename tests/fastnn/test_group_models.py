@@ -238,7 +238,7 @@ def test_missing_numbers_of_frames_are_missing_values():
     ):
         models = fastnn.fit_groups(frame, **FIT, features=["x"], rng=0)
         assert models.errors == {0: "missing values"}
-    assert fastnn.fastnn.fit_groups(polars.DataFrame({"key": keys, "x": y, "y": y}), **FIT, rng=0).errors == {}
+    assert fastnn.fit_groups(polars.DataFrame({"key": keys, "x": y, "y": y}), **FIT, rng=0).errors == {}
 
 
 def test_columns_at_any_address():
