@@ -1,19 +1,18 @@
 """How Numba compiles functions of a user."""
 
-import copy
 import re
 from types import FunctionType
 from typing import Any
 
 from numba import types
 from numba.core import ir as numba_ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags, compile_extra
-from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.errors import UnsupportedError
-from numba.core.registry import CPUDispatcher, cpu_target
+from numba.core.registry import CPUDispatcher
 from numba.core.untyped_passes import IRProcessing
 
+from ..cpu.numba_modules import compile_apart
 from .constants import Taking
 
 
@@ -59,26 +58,15 @@ def taken(function: FunctionType) -> tuple[Any, Any]:
     return found
 
 
-@global_compiler_lock
 def compiled(function: FunctionType, n_arguments: int, dtype: str) -> tuple[str, str]:
-    """The function's assembly and name, compiled outside of Numba's engine, which never frees what it loads."""
-    typing, target = cpu_target.typing_context, cpu_target.target_context
-    typing.refresh()
-    target.refresh()
-    codegen = copy.copy(target.codegen())
-    codegen._add_module = lambda module: None
+    """The function's assembly and name."""
     flags = Flags()
-    flags.nrt = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.boundscheck = True
+    flags.nrt = flags.boundscheck = True
     flags.error_model = "numpy"
     kind, defaults = getattr(types, dtype), function.__defaults__ or ()
     missing = max(0, function.__code__.co_argcount - n_arguments)
     omitted = [types.Omitted(each) for each in defaults[len(defaults) - missing :]] if missing <= len(defaults) else []
-    made = compile_extra(
-        *(typing, target, function, (*(kind,) * n_arguments, *omitted), kind, flags, {}),
-        library=codegen.create_library(f"fastnn.{function.__name__}"),
-        pipeline_class=_Quiet,
-    )
-    made.library.finalize()  # links what it calls, optimises
+    made = compile_apart(function, (*(kind,) * n_arguments, *omitted), kind, flags, pipeline_class=_Quiet)
     text = made.library.get_llvm_str()
     if ".numba.unresolved$" in text:  # an address that only Numba's engine would fill in
         raise UnsupportedError("a function that calls itself has no place in compiled code; write a loop")

@@ -76,8 +76,6 @@ MATH: dict[str, Callable[[Simd, Vec], Vec]] = {
     "log1p": _log1p,
     "tanh": lambda s, x: s.tanh(x),
 }
-
-
 _MATH_CALL = re.compile(rf"@(?:llvm\.({'|'.join(MATH)})\.f(?P<bits>32|64)|({'|'.join(MATH)})(?P<f>f?))(?=\()")
 
 

@@ -1,1 +1,1 @@
-"""What Numba compiles: the loops over programs. Only `running.entry` imports it, where code is not in the cache yet."""
+"""What Numba compiles: the loops over programs. `running` imports it only where code is not in the cache."""

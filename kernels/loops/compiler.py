@@ -1,15 +1,15 @@
 """Compiling by Numba, to object code that a later process loads without Numba; see `running.compiled_loops`."""
 
-from copy import copy
 from functools import partial
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import config, njit, types
-from numba.core.compiler import Flags, compile_extra
-from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler import Flags
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.np.numpy_support import from_dtype
+
+from ..cpu.numba_modules import compile_apart
 
 if config.DISABLE_JIT:
     raise ImportError("fastnn is compiled by Numba, but NUMBA_DISABLE_JIT turns that off: unset the variable")
@@ -23,33 +23,17 @@ entry = inner  # for what Python calls
 def compiled(function: CPUDispatcher, kinds: tuple[Any, ...]) -> tuple[llvm.ModuleRef, str]:
     """A module of LLVM's with a function for arguments of these kinds, and the function's name in it.
 
-    The kinds are `int`, `float`, and (dtype, number of axes) of an array in C order.
-
-    It is compiled outside of Numba's engine. Integers are int64. The function returns nothing, or an integer. It cannot
-    tell whether arrays may be written.
+    The kinds are `int`, `float`, and (dtype, number of axes) of an array in C order. The function returns nothing, or an integer. It cannot tell whether arrays may be written.
     """
-    typing, target = cpu_target.typing_context, cpu_target.target_context
-    with global_compiler_lock:
-        typing.refresh()
-        target.refresh()
-        codegen, flags = copy(target.codegen()), Flags()
-        codegen._add_module = _ignore
-        cpu_target.options.parse_as_flags(flags, function.targetoptions)
-        flags.no_compile = True
-        arguments = tuple(map(_type, kinds))
-        library = codegen.create_library(f"fastnn.{function.__name__}")
-        made = compile_extra(typing, target, function.py_func, arguments, None, flags, {}, library=library)
-        if not isinstance(made.signature.return_type, (types.Integer, types.Boolean, types.NoneType)):
-            raise TypeError(f"{function.__name__} must return an integer or nothing: {made.signature}")
-        made.library.finalize()  # links what it calls, optimises
-        return made.library._final_module, made.fndesc.llvm_func_name
+    flags = Flags()
+    cpu_target.options.parse_as_flags(flags, function.targetoptions)
+    made = compile_apart(function.py_func, tuple(map(_type, kinds)), None, flags)
+    if not isinstance(made.signature.return_type, (types.Integer, types.Boolean, types.NoneType)):
+        raise TypeError(f"{function.__name__} must return an integer or nothing: {made.signature}")
+    return made.library._final_module, made.fndesc.llvm_func_name
 
 
 def _type(kind: Any) -> types.Type:
     if isinstance(kind, tuple):
         return types.Array(from_dtype(kind[0]), kind[1], "C")
     return {int: types.int64, float: types.float64}[kind]
-
-
-def _ignore(module: llvm.ModuleRef) -> None:
-    """What adds no module to Numba's engine, which never frees what it loads."""

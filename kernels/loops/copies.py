@@ -4,6 +4,7 @@ Words are of 4 bytes: a number of float32 is one, a number of float64 two.
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -17,6 +18,13 @@ from ..cpu.simd import DOUBLE, I32, I64, int64
 def _word(b, start, i):
     """A pointer to word i behind an address."""
     return b.inttoptr(b.add(start, b.mul(i, int64(4))), ir.PointerType())
+
+
+@contextmanager
+def _each(b, places, n):
+    """A loop over n int64 numbers at an address. Gives (i, number i)."""
+    with for_range(b, n) as i:
+        yield i, b.load(b.inttoptr(b.add(places, b.mul(i, int64(8))), ir.PointerType()), typ=I64)
 
 
 def _by_addresses(function: Callable[..., None], n: int, result: Any = types.void) -> Any:
@@ -34,9 +42,8 @@ def unpack_words(typing_context, out, places, source, n):
     """out[places[i]] = source[i] for n words; places are int64."""
 
     def code(b, out, places, source, n):
-        with for_range(b, n) as at:
-            place = b.load(b.inttoptr(b.add(places, b.mul(at, int64(8))), ir.PointerType()), typ=I64)
-            b.store(b.load(_word(b, source, at), typ=I32), _word(b, out, place))
+        with _each(b, places, n) as (i, place):
+            b.store(b.load(_word(b, source, i), typ=I32), _word(b, out, place))
 
     return _by_addresses(code, 4)
 
@@ -46,8 +53,7 @@ def clear_words(typing_context, out, places, n):
     """out[places[i]] = 0 for n words; places are int64."""
 
     def code(b, out, places, n):
-        with for_range(b, n) as at:
-            place = b.load(b.inttoptr(b.add(places, b.mul(at, int64(8))), ir.PointerType()), typ=I64)
+        with _each(b, places, n) as (_, place):
             b.store(ir.Constant(I32, 0), _word(b, out, place))
 
     return _by_addresses(code, 3)
@@ -58,9 +64,8 @@ def pack_words(typing_context, out, source, places, n):
     """out[i] = source[places[i]] for n words; places are int64."""
 
     def code(b, out, source, places, n):
-        with for_range(b, n) as at:
-            place = b.load(b.inttoptr(b.add(places, b.mul(at, int64(8))), ir.PointerType()), typ=I64)
-            b.store(b.load(_word(b, source, place), typ=I32), _word(b, out, at))
+        with _each(b, places, n) as (i, place):
+            b.store(b.load(_word(b, source, place), typ=I32), _word(b, out, i))
 
     return _by_addresses(code, 4)
 

@@ -52,7 +52,6 @@ _STATE_FIELDS: Any = STATE_RECORD.fields
 _OPTIMIZER, _NOISE = (_STATE_FIELDS[name][1] for name in ("optimizer", "noise"))  # the number of the optimizer
 _OPTIMIZER_BYTES = _NOISE - _OPTIMIZER  # of that number, and of the numbers of its state
 _PRESENT, _DONE, _POSTED, _STOPPED = (MAILBOX.fields[name][1] for name in ("present", "done", "posted", "stopped"))
-_OPEN = MAILBOX.fields["begins"][1]  # whether worker 0 of a call on members has come
 
 
 @entry

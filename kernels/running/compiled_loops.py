@@ -8,7 +8,6 @@ fields than that reads (see `python_api`), ctypes calls the compiled function.
 import ctypes
 import hashlib
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,20 +25,9 @@ MAX_KNOWN = 8  # functions for other kinds of arguments that a loop remembers
 CALL = np.dtype(
     [
         *((name, "i8") for name in ("array", "integer", "number", "not_implemented", "error", "message", "dtypes")),
-        *((name, "i8") for name in ("incref", "save", "restore", "as_integer", "as_number", "failed", "from_integer")),
-        ("set_error", "i8"),
+        *((name, "i8") for name in python_api.C_FUNCTIONS),
     ]
 )
-_FUNCTIONS = {
-    "incref": "Py_IncRef",
-    "save": "PyEval_SaveThread",
-    "restore": "PyEval_RestoreThread",
-    "as_integer": "PyLong_AsLongLong",
-    "as_number": "PyFloat_AsDouble",
-    "failed": "PyErr_Occurred",
-    "from_integer": "PyLong_FromLongLong",
-    "set_error": "PyErr_SetString",
-}
 _MESSAGE = b"a compiled loop has raised an exception"
 _PTR, _I8 = ir.PointerType(), ir.IntType(8)
 _METH_FASTCALL = 0x80
@@ -113,20 +101,15 @@ def _loaded(name: str, kinds: tuple[Kind, ...]) -> Callable[..., Any]:
     record = np.zeros(1, CALL).view(python_api.Record)
     dtypes = np.array([id(kind[0]) if isinstance(kind, tuple) else 0 for kind in kinds], np.int64)
     message = ctypes.create_string_buffer(_MESSAGE)
-    for key, each in {"array": np.ndarray, "integer": int, "number": float, "error": RuntimeError}.items():
+    objects = {"array": np.ndarray, "integer": int, "number": float, "not_implemented": NotImplemented}
+    for key, each in (objects | {"error": RuntimeError}).items():
         record[key] = id(each)
-    record["not_implemented"] = id(NotImplemented)
     record["message"], record["dtypes"] = ctypes.addressof(message), dtypes.ctypes.data
-    for key, address in _addresses().items():
-        record[key] = address
+    for each in python_api.C_FUNCTIONS:
+        record[each] = python_api.c_function(each)
     method = python_api.MethodDef(name.encode(), called, _METH_FASTCALL, None)
     record.memory = python, kinds, dtypes, message, method
     return python.new(ctypes.addressof(method), record, None)
-
-
-@cache
-def _addresses() -> dict[str, int]:
-    return {key: python_api.code_address(getattr(ctypes.pythonapi, name)) for key, name in _FUNCTIONS.items()}
 
 
 def _by_ctypes(address: int, kinds: tuple[Kind, ...]) -> Callable[..., Any]:
@@ -136,14 +119,14 @@ def _by_ctypes(address: int, kinds: tuple[Kind, ...]) -> Callable[..., Any]:
     function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *types)(address)
 
     def call(*arguments: Any) -> Any:
+        if not _are(arguments, kinds):
+            return NotImplemented
         flat: list[Any] = []
         for each in arguments:
             if isinstance(each, np.ndarray):
                 flat += [None, None, each.size, each.itemsize, each.ctypes.data, *each.shape, *each.strides]
             else:
                 flat.append(each)
-        if not _are(arguments, kinds):
-            return NotImplemented
         result, error = ctypes.c_int64(), ctypes.c_void_p()
         if function(ctypes.byref(result), ctypes.byref(error), *flat):
             raise RuntimeError(_MESSAGE.decode())

@@ -46,6 +46,17 @@ C_ALIGNED = 0x101  # flags of a C-ordered and aligned array
 _EMPTY = 184  # the place of PyArray_Empty in NumPy's table of C functions; place 2 is the type of arrays
 _METH_O = 8  # a C function of one argument
 
+C_FUNCTIONS = {
+    "incref": "Py_IncRef",
+    "save": "PyEval_SaveThread",
+    "restore": "PyEval_RestoreThread",
+    "as_integer": "PyLong_AsLongLong",
+    "as_number": "PyFloat_AsDouble",
+    "failed": "PyErr_Occurred",
+    "from_integer": "PyLong_FromLongLong",
+    "set_error": "PyErr_SetString",
+}
+
 _int64 = ctypes.c_int64
 
 RowFunction = Callable[[Any], NDArray[Any] | None]
@@ -133,11 +144,10 @@ def this_python() -> _Python | None:
     table = (ctypes.c_void_p * (_EMPTY + 1)).from_address(pointer(np._core._multiarray_umath._ARRAY_API, None))  # type: ignore[attr-defined]
     if table[2] != id(np.ndarray):
         return None
-    functions = {"incref": "Py_IncRef", "save": "PyEval_SaveThread", "restore": "PyEval_RestoreThread"}
-    addresses = {key: code_address(getattr(ctypes.pythonapi, name)) for key, name in functions.items()}
+    addresses = {name: c_function(name) for name in ("incref", "save", "restore")}
     new = _function("PyCFunction_NewEx", object_, void, object_, void)
     method = MethodDef(b"predict_rows", _predict_rows(), _METH_O, None)
-    return _Python({"empty": code_address(table[_EMPTY]), **addresses}, new, method)
+    return _Python({"empty": _address(table[_EMPTY]), **addresses}, new, method)
 
 
 def _predict_rows() -> int:
@@ -176,7 +186,13 @@ def _function(name: str, *kinds: Any) -> Any:
     return ctypes.PYFUNCTYPE(*kinds)((name, ctypes.pythonapi))
 
 
-def code_address(function: Any) -> int:
+@cache
+def c_function(name: str) -> int:
+    """The address of a function of C_FUNCTIONS."""
+    return _address(getattr(ctypes.pythonapi, C_FUNCTIONS[name]))
+
+
+def _address(function: Any) -> int:
     """The address of a C function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
