@@ -29,7 +29,7 @@ def no_programs_of_other_tests():
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(config, items):
-    """Mark the cases that do not run by default. FASTNN_SLOW_PART, such as 2/6, leaves a part of the slow ones."""
+    """Mark the cases that do not run by default. FASTNN_SLOW_PART, such as 2/10, leaves a part of the slow ones."""
     for item, marks in covering.marked(items):
         for mark in marks:
             item.add_marker(mark)

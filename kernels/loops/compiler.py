@@ -23,7 +23,8 @@ entry = inner  # for what Python calls
 def compiled(function: CPUDispatcher, kinds: tuple[Any, ...]) -> tuple[llvm.ModuleRef, str]:
     """A module of LLVM's with a function for arguments of these kinds, and the function's name in it.
 
-    The kinds are `int`, `float`, and (dtype, number of axes) of an array in C order. The function returns nothing, or an integer. It cannot tell whether arrays may be written.
+    The kinds are `int`, `float`, and (dtype, number of axes) of an array in C order. The function returns nothing, or
+    an integer. It cannot tell whether arrays may be written.
     """
     flags = Flags()
     cpu_target.options.parse_as_flags(flags, function.targetoptions)
