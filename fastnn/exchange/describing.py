@@ -30,6 +30,7 @@ OF_SKLEARN = ("sklearn.MLPClassifier", "sklearn.MLPRegressor")
 ESTIMATORS = tuple(
     f"{OURS}.{name}" for name in ("MLPClassifier", "MLPRegressor", "MLPEnsembleClassifier", "MLPEnsembleRegressor")
 )
+PIPELINES = ("sklearn.Pipeline", pipelines.OF_TARGETS)
 TABULAR = tuple(f"{OURS}.{name}" for name in ("TabularClassifier", "TabularRegressor"))
 
 
@@ -45,9 +46,9 @@ def computation_of(what: Any, labels: Any = None) -> Computation:
     kind = kind_of(what)
     if kind in TABULAR:
         return _of_tabular(what)
-    if kind in ("sklearn.Pipeline", *ESTIMATORS, *OF_SKLEARN):
+    if kind in (*PIPELINES, *ESTIMATORS, *OF_SKLEARN):
         return _of_pipeline(what)
-    expected = "a Model, a Population, an estimator of fastnn, or an MLP or a Pipeline of scikit-learn"
+    expected = "a Model, a Population, an estimator of fastnn, or an MLP, Pipeline or TransformedTargetRegressor"
     raise TypeError(f"what is exported must be {expected}, got {shown(what)}")
 
 
@@ -209,7 +210,7 @@ def rows_of(what: Any, computation: Computation, rows: Any) -> Any:
     """Rows as `predict` takes them as those of a computation."""
     if kind_of(what) in TABULAR:
         return matrix_of(what.table_, rows, "rows")
-    return pipelines.matrix_of(computation, rows) if kind_of(what) == "sklearn.Pipeline" else rows
+    return pipelines.matrix_of(computation, rows) if kind_of(what) in PIPELINES else rows
 
 
 def matrix_of(table: Table, X: Any, name: str = "X") -> NDArray[np.float64]:
@@ -332,9 +333,9 @@ def networks_of(estimator: Any) -> list[tuple[Architecture, Tensors]]:
 
 def _of_pipeline(what: Any) -> Computation:
     """Of a pipeline, or of an estimator of one network or of several alone."""
-    steps = list(pipelines.flattened(what))
-    if not steps or kind_of(steps[-1][1]) not in (*ESTIMATORS, *OF_SKLEARN):
-        raise pipelines.refused(*(steps or [("", what)])[-1], "the last step must be an MLP of fastnn or scikit-learn")
+    steps, of_targets = pipelines.parted(what)
+    if kind_of(steps[-1][1]) not in (*ESTIMATORS, *OF_SKLEARN):
+        raise pipelines.refused(*steps[-1], "the last step must be an MLP of fastnn or scikit-learn")
     (_, first), (path, last) = steps[0], steps[-1]
     preparation = pipelines.Preparation(getattr(first, "n_features_in_", 0), pipelines.names_of(first))
     for each in steps[:-1]:
@@ -347,7 +348,28 @@ def _of_pipeline(what: Any) -> Computation:
     read = preparation.add(made)
     decision = _of_labels(estimator, networks[0][0])
     outputs = _joined(made, [add_network(made, *each, read) for each in networks], decision)
+    for each in of_targets:
+        outputs, decision = _in_units_of(made, outputs, decision, *each)
     return replace(_made(made, outputs, decision, None), **preparation.facts())
+
+
+def _in_units_of(steps: Steps, read: int, decision: Decision, path: str, step: Any) -> tuple[int, Decision]:
+    """(the outputs in the units that a TransformedTargetRegressor gives, what they then stand for)."""
+    if decision.kind != NUMBERS:
+        raise pipelines.refused(path, step, "its regressor must be one of numbers")
+    deviations = np.zeros(steps.widths[read] // 2) if decision.deviations else np.zeros(0)
+    for change in pipelines.of_predictions(path, step):
+        if change is not None:
+            factor, shift = (np.broadcast_to(each, steps.widths[read] - len(deviations)) for each in change)
+            if np.abs([factor, shift]).max() > np.finfo(steps.dtype).max:
+                raise pipelines.refused(path, step, f"what its transformer has learnt must be finite in {steps.dtype}")
+            factor = np.append(factor, np.abs(factor[: len(deviations)]))
+            read = steps.add("affine", read, factor=factor, shift=np.append(shift, deviations))
+        elif decision.deviations:
+            raise pipelines.refused(path, step, "standard deviations have no exponential")
+        else:
+            read = steps.add("exp", read)
+    return read, replace(decision, single=step._training_dim == 1)
 
 
 def _of_labels(estimator: Any, architecture: Architecture) -> Decision:

@@ -40,7 +40,7 @@ def export(
 
     Parameters
     ----------
-    what : Model, Population, fitted estimator or Pipeline
+    what : Model, Population, fitted estimator, Pipeline or TransformedTargetRegressor
         Of several networks it is the mean of the outputs. scikit-learn's MLPClassifier and MLPRegressor are taken too,
         and its Pipelines of scalers, SimpleImputer, OneHotEncoder and ColumnTransformer that end in an MLP.
     path : str or path

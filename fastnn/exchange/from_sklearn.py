@@ -9,7 +9,7 @@ from ..checks.scalars import shown
 from ..model import Model
 from ..settings.losses import AnyLoss
 from . import pipelines
-from .describing import OF_SKLEARN, OURS, networks_of, ours
+from .describing import OF_SKLEARN, OURS, PIPELINES, networks_of, ours
 from .imported import Imported, Unfit
 
 MLPS = (*OF_SKLEARN, f"{OURS}.MLPClassifier", f"{OURS}.MLPRegressor")
@@ -22,11 +22,12 @@ def from_sklearn(fitted: Any, *, loss: AnyLoss | None = None, rng: Any = None) -
     A Pipeline may have scalers before it: StandardScaler, MinMaxScaler, MaxAbsScaler and RobustScaler, one or several.
     They become `input_shift` and `input_scale`, so the model takes the rows that the Pipeline takes. It predicts what
     the Pipeline's `predict_proba` gives, of two classes the probability of the second one alone, or its `predict` of
-    numbers, one column each. A model has no labels: `classify` gives places in `classes_`.
+    numbers, one column each. A model has no labels: `classify` gives places in `classes_`. The scaler of a
+    TransformedTargetRegressor becomes part of the last layer, so the model's loss is in the units of the targets.
 
     Parameters
     ----------
-    fitted : Pipeline, MLPClassifier or MLPRegressor
+    fitted : Pipeline, TransformedTargetRegressor, MLPClassifier or MLPRegressor
         The MLP is scikit-learn's or fastnn's. It is not changed, and shares no memory with the model.
     loss : str, Huber, Quantile or Loss
         As of `Model`. None is that of the MLP. The quadratic one is a sum over the outputs, where scikit-learn's is a
@@ -52,9 +53,10 @@ def from_sklearn(fitted: Any, *, loss: AnyLoss | None = None, rng: Any = None) -
     True
     """
     rng = scalars.generator(rng)
-    if pipelines.kind_of(fitted) not in ("sklearn.Pipeline", *MLPS):
-        raise TypeError(f"fitted must be a Pipeline or an MLP of scikit-learn, got {shown(fitted)}")
-    steps = list(pipelines.flattened(fitted)) or [("", fitted)]
+    if pipelines.kind_of(fitted) not in (*PIPELINES, *MLPS):
+        expected = "a Pipeline, a TransformedTargetRegressor or an MLP of scikit-learn"
+        raise TypeError(f"fitted must be {expected}, got {shown(fitted)}")
+    steps, of_targets = pipelines.parted(fitted)
     path, last = steps[-1]
     if pipelines.kind_of(last) not in MLPS:
         raise pipelines.refused(path, last, "the last step must be an MLPClassifier or an MLPRegressor")
@@ -71,6 +73,10 @@ def from_sklearn(fitted: Any, *, loss: AnyLoss | None = None, rng: Any = None) -
     try:
         for layer, found in zip(architecture.layers, tensors, strict=True):
             network.add(layer, **found)
+        if of_targets and (architecture.loss_name == "gaussian" or architecture.head.activation != "identity"):
+            raise Unfit("its outputs must be numbers of any size, because a model has no scaler of targets")
+        for each in of_targets:
+            _add_targets(network, *each)
         model = network.model(None, loss, architecture.dtype, rng)
     except Unfit as error:
         raise pipelines.refused(path, last, error) from None
@@ -88,3 +94,11 @@ def _add_scaler(network: Imported, step: Any) -> None:
     network.reads(len(shift))
     network.shift = network.shift + shift / network.scale
     network.scale = network.scale * scale
+
+
+def _add_targets(network: Imported, path: str, step: Any) -> None:
+    """Let the last layer do what a TransformedTargetRegressor does with its outputs."""
+    for change in pipelines.of_predictions(path, step):
+        if change is None:
+            raise pipelines.refused(path, step, "a model has no exponential of its outputs; fastnn.export takes it")
+        network.affine(*change)

@@ -1,6 +1,7 @@
 """Pipelines of scikit-learn: what their transformers make of the columns that they read, as steps of a computation.
 
 Each column that a transformer gives follows from one that the pipeline reads. So all they do is a list of `Column`.
+A TransformedTargetRegressor does something with what an MLP gives, see `of_predictions`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .imported import Unfit
 
 Floats = NDArray[np.float64]
 EXPECTED = "a pipeline must have steps that fastnn has"
+OF_TARGETS = "sklearn.TransformedTargetRegressor"
 LARGEST_WHOLE = 2**53  # up to which floats hold all integers
 # What a column of categories may be, the strictest one last, see `Input`.
 KINDS = ("category", "known category or nothing", "known category")
@@ -86,12 +88,28 @@ def kind_of(what: Any) -> str:
 
 
 def flattened(pipeline: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, step) of what a pipeline and those in it do one after the other, without what changes nothing."""
+    """(path, step) of what a pipeline and those in it do one after the other, without what changes nothing.
+
+    A TransformedTargetRegressor comes after its regressor: it stands for what it does with predictions.
+    """
     if kind_of(pipeline) == "sklearn.Pipeline":
         for name, step in pipeline.steps:
             yield from flattened(step, f"{path}.{name}".lstrip("."))
+    elif kind_of(pipeline) == OF_TARGETS:
+        check_fitted(path, pipeline)
+        yield from flattened(pipeline.regressor_, f"{path}.regressor".lstrip("."))
+        yield path, pipeline
     elif pipeline is not None and not (isinstance(pipeline, str) and pipeline == "passthrough"):
         yield path, pipeline
+
+
+def parted(fitted: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """`flattened`, the last step being what predicts, and the TransformedTargetRegressors that come after it."""
+    steps = list(flattened(fitted)) or [("", fitted)]
+    n = len(steps)
+    while n > 1 and kind_of(steps[n - 1][1]) == OF_TARGETS:
+        n -= 1
+    return steps[:n], steps[n:]
 
 
 def refused(path: str, step: Any, reason: object) -> ValueError:
@@ -420,6 +438,37 @@ def _flags(steps: Steps, columns: Sequence[Column], known: list[Any]) -> int:
             ends[i] = [change.of(end) for end in ends[i].tolist()]
     off, on = ends.T
     return value if (ends == [0, 1]).all() else steps.add("affine", value, factor=on - off, shift=off)
+
+
+# ---- targets ----
+
+# What a FunctionTransformer does with predictions, by its inverse_func, see `of_predictions`.
+INVERSES: dict[Any, tuple[tuple[Floats, Floats] | None, ...]] = {
+    None: (),
+    np.exp: (None,),
+    np.expm1: (None, (np.ones(()), -np.ones(()))),
+}
+
+
+def of_predictions(path: str, step: Any) -> Iterator[tuple[Floats, Floats] | None]:
+    """What a TransformedTargetRegressor does with predictions, one after the other.
+
+    It is (factor, shift), each () or (n_outputs,), of prediction * factor + shift, or None for the exponential.
+    """
+    for inner, each in reversed(list(flattened(step.transformer_, f"{path}.transformer".lstrip(".")))):
+        try:
+            if kind_of(each) in SCALERS:
+                shift, scale = shift_and_scale(each)
+                yield 1 / scale, shift
+            elif kind_of(each) == "sklearn.FunctionTransformer":
+                found = [INVERSES[known] for known in INVERSES if each.inverse_func is known and not each.inv_kw_args]
+                if not found:
+                    raise Unfit(f"inverse_func must be None, numpy.exp or numpy.expm1, got {shown(each.inverse_func)}")
+                yield from found[0]
+            else:
+                raise Unfit("no export has this class for targets")
+        except Unfit as error:
+            raise refused(inner, each, error) from None
 
 
 # ---- rows ----

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
 pytest.importorskip("pandas", reason="pandas is not installed")
 
 import pandas as pd
-from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -44,6 +44,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:Found unknown categories"),
     pytest.mark.filterwarnings("ignore:Skipping features without any observed values"),
+    pytest.mark.filterwarnings("ignore:the loss is .*, but predicting the mean"),
 ]
 rng = np.random.default_rng(0)
 BOUND = {"float32": 3e-6, "float64": 1e-12}
@@ -83,8 +84,8 @@ def classes(rows):
 def in_dtype(pipeline, dtype):
     """The pipeline with coefficients of a dtype: scikit-learn itself then computes in float64 by these."""
     last = pipeline
-    while isinstance(last, Pipeline):
-        last = last[-1]
+    while isinstance(last, (Pipeline, TransformedTargetRegressor)):
+        last = last[-1] if isinstance(last, Pipeline) else last.regressor_
     if hasattr(last, "coefs_"):
         last.coefs_ = [w.astype(dtype) for w in last.coefs_]
         last.intercepts_ = [b.astype(dtype) for b in last.intercepts_]
@@ -145,11 +146,11 @@ def of_files(pipeline, rows, folder, verified=False):
             yield suffix, outputs, found["label"] if is_classifier else outputs
 
 
-def check(pipeline, rows, folder, dtype="float64", **how):
-    """Every file gives the outputs and the predictions of the pipeline."""
+def check(pipeline, rows, folder, dtype="float64", scaled=False, **how):
+    """Every file gives the outputs and the predictions of the pipeline, to the largest output where they are scaled."""
     expected, predicted = expected_of(pipeline, rows)
     is_classifier = hasattr(pipeline, "predict_proba")
-    sizes = np.maximum(np.abs(expected), 1)
+    sizes = np.maximum(np.abs(expected).max(axis=0) if scaled else np.abs(expected), 1)
     for suffix, outputs, found in of_files(pipeline, rows, folder, **how):
         np.testing.assert_allclose(outputs / sizes, expected / sizes, 0, BOUND[dtype], err_msg=suffix)
         if is_classifier:
@@ -676,6 +677,116 @@ def test_mixtures(seed, dtype, tmp_path):
     for i, name in enumerate(sorted(gaps)):
         other.loc[i::7, name] = np.nan
     check(pipeline, other if is_frame else other.to_numpy(object), tmp_path, dtype, verified=True)
+
+
+# ---- targets ----
+
+TARGETS = {
+    "standard": {"transformer": StandardScaler()},
+    "range": {"transformer": MinMaxScaler((-3, 0.5), clip=True)},
+    "sizes": {"transformer": MaxAbsScaler()},
+    "several": {"transformer": make_pipeline(RobustScaler(), "passthrough", StandardScaler())},
+    "logarithms": {"func": np.log, "inverse_func": np.exp},
+    "logarithms of one more": {"func": np.log1p, "inverse_func": np.expm1},
+    "scaled logarithms": {
+        "transformer": make_pipeline(FunctionTransformer(np.log1p, np.expm1, validate=True), StandardScaler())
+    },
+    "as they are": {},
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_targets", [1, 2])
+@pytest.mark.parametrize("name", TARGETS)
+def test_transformed_targets(name, n_targets, dtype, tmp_path):
+    """Of scikit-learn's MLPs and of fastnn's: around an MLP or a Pipeline, and at the end of a Pipeline."""
+    rows = frame()[["rent", "rooms"]] / 100
+    y = np.exp(rng.normal(3, 1, (len(rows), n_targets)))
+    last = mlp(MLPRegressor if n_targets == 1 else fastnn.MLPRegressor)
+    where = list(TARGETS).index(name) % 3
+    if where == 1:
+        last = make_pipeline(StandardScaler(), last)
+    fitted = TransformedTargetRegressor(last, **TARGETS[name])
+    if where == 2:
+        fitted = make_pipeline(StandardScaler(), fitted)
+    fitted.fit(rows, y if n_targets > 1 else y[:, 0])
+    check(in_dtype(fitted, dtype), rows, tmp_path, dtype, scaled=True, verified=True)
+    assert computation_of(fitted).decision.single == (n_targets == 1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+def test_one_column_of_targets(tmp_path):
+    """Predictions have a second axis where the targets had one."""
+    X = rng.normal(size=(40, 2))
+    fitted = TransformedTargetRegressor(fastnn.MLPRegressor(max_iter=2), transformer=StandardScaler())
+    fitted.fit(X, X[:, :1])
+    fastnn.export(fitted, tmp_path / "net.py")
+    found = runpy.run_path(str(tmp_path / "net.py"))["predict"](X)
+    assert found.shape == fitted.predict(X).shape == (40, 1)
+
+
+def test_deviations_of_scaled_targets(tmp_path):
+    """Both are in the units of the targets, for which no scale is negative."""
+    X = rng.normal(size=(60, 2))
+    y = 500 - 20 * X + rng.normal(size=X.shape)
+    last = fastnn.MLPEnsembleRegressor(3, loss="gaussian", max_iter=5, random_state=0)
+    fitted = TransformedTargetRegressor(last, transformer=StandardScaler()).fit(X, y)
+    fastnn.export(fitted, tmp_path / "net.py")
+    net = runpy.run_path(str(tmp_path / "net.py"))
+    scale, (means, deviations) = fitted.transformer_.scale_, fitted.regressor_.predict(X, return_std=True)
+    found = net["predict"](X, return_std=True)
+    np.testing.assert_allclose(found, (means * scale + y.mean(axis=0), deviations * scale), 1e-12)
+
+
+def test_targets_in_integers(tmp_path):
+    X = rng.normal(3, 2, (400, 4)).astype(np.float32)
+    fitted = TransformedTargetRegressor(
+        make_pipeline(StandardScaler(), mlp(fastnn.MLPRegressor)), transformer=StandardScaler()
+    ).fit(X, 1000 + 50 * X[:, 0])
+    report = fastnn.export(fitted, tmp_path / "net.h", quantize="int8", calibrate=X)
+    assert report.agreement > 0.98
+    assert fastnn.verify(tmp_path / "net.h").passed
+
+
+def test_targets_that_are_refused(tmp_path):
+    X = np.abs(rng.normal(3, 2, (60, 4)))
+    last, gaussian = mlp(MLPRegressor), fastnn.MLPEnsembleRegressor(2, loss="gaussian", max_iter=2, random_state=0)
+    begin = "a pipeline must have steps that fastnn has, got "
+    for fitted, told in (
+        (
+            TransformedTargetRegressor(last, transformer=PowerTransformer()),
+            r"'transformer' \(PowerTransformer\): no export has this class for targets",
+        ),
+        (
+            make_pipeline(StandardScaler(), TransformedTargetRegressor(last, func=np.sqrt, inverse_func=np.square)),
+            r"'transformedtargetregressor.transformer' \(FunctionTransformer\): inverse_func must be None, numpy.exp "
+            r"or numpy.expm1, got <ufunc 'square'>",
+        ),
+        (
+            TransformedTargetRegressor(gaussian, func=np.log, inverse_func=np.exp),
+            "a TransformedTargetRegressor: standard deviations have no exponential",
+        ),
+        (
+            TransformedTargetRegressor(mlp()),
+            "a TransformedTargetRegressor: its regressor must be one of numbers",
+        ),
+        (
+            TransformedTargetRegressor(transformer=StandardScaler()),
+            r"'regressor' \(LinearRegression\): the last step must be an MLP of fastnn or scikit-learn",
+        ),
+    ):
+        y = X[:, 0] > 3 if "Classifier" in repr(fitted) else X[:, 0]
+        with pytest.raises(ValueError, match=begin + told):
+            fastnn.export(fitted.fit(X, y), tmp_path / "net.py")
+    with pytest.raises(
+        ValueError, match=f"{begin}a TransformedTargetRegressor: This TransformedTargetRegressor instance"
+    ):
+        fastnn.export(TransformedTargetRegressor(last), tmp_path / "net.py")
+    large = TransformedTargetRegressor(last, transformer=StandardScaler()).fit(X, X[:, 0] * 1e40)
+    told = "a TransformedTargetRegressor: what its transformer has learnt must be finite in float32"
+    with pytest.raises(ValueError, match=begin + told):
+        fastnn.export(in_dtype(large, "float32"), tmp_path / "net.py")
+    assert [*tmp_path.iterdir()] == []
 
 
 # ---- what is refused ----

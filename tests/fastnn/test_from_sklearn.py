@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
 
 from sklearn import datasets
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
@@ -143,6 +143,37 @@ def test_it_trains_and_is_saved_and_exported(tmp_path):
     np.testing.assert_allclose(net["predict_proba"](X), fitted.predict_proba(X), 0, 1e-12)
 
 
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_scalers_of_targets(n_targets):
+    """They are part of the last layer: the model gives the targets' units, also inside and around a Pipeline."""
+    X = rng.normal(3, 2, (80, 4))
+    y = X[:, :n_targets] * [30, 5][:n_targets] + 1000
+    last = MLPRegressor(hidden_layer_sizes=(6,), activation="tanh", max_iter=20, random_state=0)
+    both = make_pipeline(MinMaxScaler((-1, 2)), RobustScaler())
+    for fitted in (
+        TransformedTargetRegressor(last, transformer=StandardScaler()),
+        make_pipeline(StandardScaler(), TransformedTargetRegressor(last, transformer=both)),
+        TransformedTargetRegressor(make_pipeline(StandardScaler(), last), transformer=MaxAbsScaler()),
+        TransformedTargetRegressor(TransformedTargetRegressor(last, transformer=StandardScaler()), transformer=both),
+        TransformedTargetRegressor(last),
+    ):
+        fitted.fit(X, y if n_targets > 1 else y[:, 0])
+        same(fastnn.from_sklearn(fitted), fitted, X, 1e-12)
+
+
+def test_targets_that_a_model_cannot_scale():
+    X = np.abs(rng.normal(3, 2, (80, 4)))
+    last = MLPRegressor(hidden_layer_sizes=(6,), max_iter=5, random_state=0)
+    logs = TransformedTargetRegressor(last, func=np.log, inverse_func=np.exp).fit(X, X[:, 0])
+    expected = r"got a TransformedTargetRegressor: a model has no exponential of its outputs; fastnn.export takes it"
+    with pytest.raises(ValueError, match=expected):
+        fastnn.from_sklearn(logs)
+    last.set_params(loss="poisson")
+    counts = TransformedTargetRegressor(last, transformer=MaxAbsScaler()).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"got 'regressor' \(MLPRegressor\): its outputs must be numbers of any size"):
+        fastnn.from_sklearn(counts)
+
+
 def test_names_of_columns():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     X, y = data("iris", "float64")
@@ -196,7 +227,9 @@ def test_what_is_refused():
         with pytest.raises(ValueError, match=expected + told):
             fastnn.from_sklearn(fitted)
     for wrong in (DecisionTreeClassifier().fit(X, y), "net.pkl", fastnn.Model([2, 1])):
-        with pytest.raises(TypeError, match="fitted must be a Pipeline or an MLP of scikit-learn, got"):
+        with pytest.raises(
+            TypeError, match="fitted must be a Pipeline, a TransformedTargetRegressor or an MLP of scikit-learn, got"
+        ):
             fastnn.from_sklearn(wrong)
     fitted = make_pipeline(StandardScaler(), last).fit(X, y)
     with pytest.raises(

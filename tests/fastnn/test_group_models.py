@@ -285,10 +285,11 @@ def test_several_targets_and_no_y_in_prediction():
 def test_a_file_keeps_all(by, tmp_path):
     frame = broken()
     frame["name"] = frame["key"].astype(str).astype(object)
-    frame["day"] = np.datetime64("2024-01-01") + frame["key"]
+    frame["day"] = np.datetime64("2024-01-01") + frame["key"].astype("m8[D]")
     models = fastnn.fit_groups(frame, **{**FIT, "by": by}, features=["x0", "x1", "x2"], rng=0)
     models.save(tmp_path / "models.safetensors")
-    new = {**frame, "key": frame["key"] + 100, "name": frame["name"] + "?", "day": frame["day"] + 100}
+    later = frame["day"] + np.timedelta64(100, "D")
+    new = {**frame, "key": frame["key"] + 100, "name": frame["name"] + "?", "day": later}
     for other in (fastnn.load(tmp_path / "models.safetensors"), pickle.loads(pickle.dumps(models)), copy.copy(models)):
         np.testing.assert_array_equal(other.predict(frame), models.predict(frame))
         np.testing.assert_array_equal(other.predict(new, unseen="fallback"), models.predict(new, unseen="fallback"))
