@@ -167,17 +167,25 @@ def test_a_broken_block_is_refused(pages, damage):
         main(["readme", "--check"])
 
 
-def test_the_hash_is_that_of_the_sources(tmp_path):
+def test_the_hash_is_that_of_the_code(tmp_path):
+    """And of the files' names, but not of what is said in comments and docstrings."""
     (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "a.py").write_text("one\n")
-    first = machine.kernels_hash(tmp_path)
+    path = tmp_path / "cpu" / "a.py"
+
+    def hash_of(source):
+        path.write_text(source)
+        return machine.kernels_hash(tmp_path)
+
+    first = hash_of('def f():\n    return "#"\n')
     assert re.fullmatch("[0-9a-f]{8}", first)
     (tmp_path / "cpu" / "a.pyc").write_text("ignored")
     assert machine.kernels_hash(tmp_path) == first
-    (tmp_path / "cpu" / "a.py").write_text("two\n")
-    second = machine.kernels_hash(tmp_path)
-    (tmp_path / "cpu" / "a.py").rename(tmp_path / "cpu" / "b.py")
-    assert len({first, second, machine.kernels_hash(tmp_path)}) == 3
+    said = '"""A page\nof words."""\n\n# and\ndef f():  # words\n    """Words."""\n\n    return "#"  # words\n'
+    assert hash_of(said) == first
+    others = ['def f():\n    return ""\n', 'def f():\n    return "#" + "#"\n', 'class f:\n    """Words."""\n']
+    found = {hash_of(source) for source in others}
+    path.rename(tmp_path / "cpu" / "b.py")
+    assert len({first, *found, machine.kernels_hash(tmp_path)}) == 5
 
 
 # ---- the tables of questions ----
