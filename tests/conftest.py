@@ -42,12 +42,24 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
 
 
+def numbers_of(name):
+    """The generators `rng` of the tests' modules give numbers that follow from a name."""
+    for of_module, module in list(sys.modules.items()):
+        if of_module.startswith("tests.") and isinstance(getattr(module, "rng", None), np.random.Generator):
+            module.rng = np.random.default_rng(zlib.crc32(name.encode()))
+
+
 @pytest.fixture(autouse=True)
 def numbers_by_name(request):
-    """A module's generator `rng` gives each case numbers that follow from its name alone, not from what ran before."""
-    module = getattr(request.node, "module", None)  # an example in a docstring has none
-    if hasattr(module, "rng"):
-        module.rng = np.random.default_rng(zlib.crc32(request.node.name.encode()))
+    """Each case has numbers that follow from its name alone, not from what ran before."""
+    numbers_of(request.node.name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef, request):
+    """And so has what several cases share."""
+    if fixturedef.scope != "function":
+        numbers_of(f"{fixturedef.argname} {request.param_index}")
 
 
 @pytest.fixture

@@ -125,15 +125,18 @@ class Computation:
         """What the products of a row take."""
         return sum(step.operands["weight"].size for step in self.steps if step.function == "dense")
 
-    def values(self, X: Any, dtype: Any = None) -> list[NDArray[Any]]:
-        """The inputs and what each step gives, for rows X (rows, n_inputs), in a dtype or its own."""
+    def values(self, X: Any, dtype: Any = None, evaluate: Callable[..., Any] = Step.value) -> list[NDArray[Any]]:
+        """The inputs and what each step gives, for rows X (rows, n_inputs), in a dtype or its own.
+
+        evaluate(step, *read) is the value of a step.
+        """
         dtype = dtype or self.dtype
         inputs = np.asarray(X)
         with np.errstate(all="ignore"):
             found = [inputs.astype(dtype)]
             for step in self.steps:
                 exact = step.function in EXACT and step.reads == (INPUTS,)  # float64 is subtracted before it is rounded
-                value = step.value(*([inputs] if exact else [found[i] for i in step.reads]))
+                value = evaluate(step, *([inputs] if exact else [found[i] for i in step.reads]))
                 found.append(value if step.function in KEPT else value.astype(dtype))
         return found
 

@@ -11,6 +11,7 @@ import fastnn
 from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, PReLU, Residual, Scale
 from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS
 from fastnn.exchange.describing import computation_of
+from fastnn.exchange.self_test import SelfTest
 from fastnn.settings.layers import HIDDEN
 
 from ..cases import DTYPES
@@ -313,3 +314,35 @@ def test_tabular_estimators(kind):
         np.testing.assert_array_equal(computation.predictions(outputs), expected)
     else:
         np.testing.assert_allclose(computation.predictions(outputs), expected, rtol=1e-5)
+
+
+def test_the_tolerance_of_a_self_test_is_above_the_error_of_any_order_of_sums():
+    """Even of a single row, whose error by one order may be near 0; layer normalisation makes it 200 times as large."""
+
+    def sums_in(order):
+        def value(step, x):
+            if step.function != "dense":
+                return step.value(x)
+            weight, found = step.operands["weight"], np.tile(step.operands["bias"], (len(x), 1))
+            for k in range(x.shape[1])[::order]:
+                found = found + x[:, k, None] * weight[:, k]
+            return found
+
+        return value
+
+    shares, shares_by_numpy = [], []
+    for _ in range(100):
+        model = trained([20, Dense(30, "identity"), LayerNorm(), Dense(2, "identity")])
+        model.weights[0][...] /= 200
+        model.biases[0][...] = 1
+        computation = computation_of(model)
+        test = SelfTest.of(computation, rng.normal(0, 1, (1, 20)))
+        exact = computation.outputs(test.inputs, "float64")
+        found = [computation.values(test.inputs, evaluate=sums_in(order))[-1] for order in (1, -1)]
+        assert found[0].dtype == np.float32
+        apart = np.abs(np.array(found) - exact) / np.maximum(1, np.abs(exact))
+        shares.append(apart.max() / test.tolerance)
+        by_numpy = np.abs(computation.outputs(test.inputs) - exact) / np.maximum(1, np.abs(exact))
+        shares_by_numpy.append(by_numpy.max() * 4 / apart.max())
+    assert 0.1 < max(shares) < 1
+    assert min(shares_by_numpy) < 0.9  # so that 4 times the error of one order is too little
