@@ -30,12 +30,12 @@ class Classes(NamedTuple):
     @classmethod
     def of(cls, y: Any, name: str = "y") -> Classes:
         """The different labels in y, a series or an array (n,). Raises ValueError or TypeError for what is no label."""
-        found = _labels(_target(name, y))
+        found = _labels(target(name, y))
         return cls(np.array(sorted(set(found)), str) if isinstance(found, list) else np.unique(found))
 
     def codes(self, y: Any, name: str = "y") -> NDArray[np.int64]:
         """The place (n,) of each label among the classes; raises ValueError for a label that is none of them."""
-        found = _labels(_target(name, y))
+        found = _labels(target(name, y))
         codes = np.full(len(found), -1)
         if isinstance(found, list):
             places = {label: i for i, label in enumerate(self.labels.tolist())}
@@ -54,7 +54,7 @@ class Classes(NamedTuple):
         return codes
 
 
-def _target(name: str, y: Any) -> Column:
+def target(name: str, y: Any) -> Column:
     """y (n,) as a column without missing values; an array (n, 1) is one too."""
     if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

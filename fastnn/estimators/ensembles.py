@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -84,6 +85,17 @@ class _Ensemble(SavedPopulation, BaseEstimator):  # type: ignore[misc]
 
     n_features_in_: int
     n_iter_: int
+
+    @contextmanager
+    def _changed_by_training_alone(self) -> Iterator[None]:
+        """A fit that fails leaves the estimator as it was; so does Ctrl-C before the training begins."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Exception) or vars(self).get("population_") is before.get("population_"):
+                self.__dict__ = before
+            raise
 
     def _train(self, X: Any, y: Any, n_outputs: int, output: str, loss: Any, means: int) -> Any:
         """Train a population on checked samples; the loss is `means` times that of `MLPRegressor`."""
@@ -263,15 +275,16 @@ class MLPEnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> MLPEnsembleClassifier:
         """Train on X (n, n_features) and y (n,), labels of any kind, two at least; gives the estimator."""
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C")
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        n_classes = len(self.classes_)
-        if n_classes < 2:
-            raise ValueError(f"y must hold two classes at least, got 1 class, {self.classes_[0]!r}")
-        if n_classes == 2:
-            return self._train(X, codes[:, None].astype(X.dtype), 1, "sigmoid", "cross_entropy", 1)
-        return self._train(X, codes.astype(np.int64), n_classes, "softmax", "cross_entropy", 1)
+        with self._changed_by_training_alone():
+            X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C")
+            check_classification_targets(y)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+            n_classes = len(self.classes_)
+            if n_classes < 2:
+                raise ValueError(f"y must hold two classes at least, got 1 class, {shown(self.classes_.tolist()[0])}")
+            if n_classes == 2:
+                return self._train(X, codes[:, None].astype(X.dtype), 1, "sigmoid", "cross_entropy", 1)
+            return self._train(X, codes.astype(np.int64), n_classes, "softmax", "cross_entropy", 1)
 
     def _check_outputs(self, architecture: Architecture) -> None:
         n, head = len(self.classes_), architecture.head
@@ -350,22 +363,25 @@ class MLPEnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> MLPEnsembleRegressor:
         """Train on X (n, n_features) and y, (n,) or (n, n_outputs); gives the estimator."""
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C", multi_output=True, y_numeric=True)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        self._one_axis = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(X.dtype)
-        loss: Any = self.loss
-        self._gaussian = loss == "gaussian"
-        n_outputs = y.shape[1] * (1 + self._gaussian)
-        means = y.shape[1] if loss == "squared_error" else 1
-        output = "exp" if loss == "poisson" else "identity"
-        self._train(X, y, n_outputs, output, LOSSES.get(loss, loss), means)
-        if loss in ("squared_error", "gaussian"):
-            history: Any = self.history_
-            last = history.loss[np.arange(len(history)), history.epochs - 1]
-            if found := not_learned(float(np.nanmedian(last)), y, self._gaussian):
-                warnings.warn(found, stacklevel=2)
+        with self._changed_by_training_alone():
+            X, y = validate_data(
+                self, X, y, dtype=(np.float64, np.float32), order="C", multi_output=True, y_numeric=True
+            )
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = column_or_1d(y, warn=True)
+            self._one_axis = y.ndim == 1
+            y = y.reshape(len(y), -1).astype(X.dtype)
+            loss: Any = self.loss
+            self._gaussian = loss == "gaussian"
+            n_outputs = y.shape[1] * (1 + self._gaussian)
+            means = y.shape[1] if loss == "squared_error" else 1
+            output = "exp" if loss == "poisson" else "identity"
+            self._train(X, y, n_outputs, output, LOSSES.get(loss, loss), means)
+            if loss in ("squared_error", "gaussian"):
+                history: Any = self.history_
+                last = history.loss[np.arange(len(history)), history.epochs - 1]
+                if found := not_learned(float(np.nanmedian(last)), y, self._gaussian):
+                    warnings.warn(found, stacklevel=2)
         return self
 
     def __sklearn_tags__(self) -> Any:

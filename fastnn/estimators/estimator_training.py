@@ -702,7 +702,8 @@ def validation_set(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Held:
     if of_classes:
         unknown = np.setdiff1d(unique_labels(y), estimator.classes_)
         if len(unknown):
-            raise ValueError(f"y_val must hold classes of y, got {unknown[0]!r}, which is none of {estimator.classes_}")
+            which = shown(unknown.tolist()[0])
+            raise ValueError(f"y_val must hold classes of y, got {which}, which is none of {estimator.classes_}")
         targets = estimator._label_binarizer.transform(y).astype(bool)
     targets = targets.reshape(len(y), -1)
     if targets.shape[1] != estimator.n_outputs_:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from ..checks import scalars
 from ..checks.scalars import shown
-from ..data import arrays
+from ..data import arrays, table_targets
 from ..data.columns import Source
 from ..data.table_targets import Classes, Standardised
 from ..data.tables import Table
@@ -442,7 +442,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     refit : bool
         Train networks of the same seeds anew on all rows, each for as many epochs as its best one was. Default False.
     class_weight : dict, "balanced" or None
-        Weights of the classes by their labels, as in scikit-learn.
+        Weights of the classes by their labels, as in scikit-learn. A class of weight 0 is left out.
     max_time : float or None
         About how many seconds the fit may take.
     random_state : int, RandomState or None
@@ -536,13 +536,24 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         return self._fit(X, y, sample_weight)
 
     def _checked_targets(self, y: Any) -> NDArray[Any]:
+        given = np.asarray(y)
+        if given.ndim == 1 and given.dtype.kind not in "biufc":
+            table_targets.target("y", y)  # scikit-learn's errors for missing and mixed labels do not name y
         y = validate_data(self._afresh(), X="no_validation", y=y)
         check_classification_targets(y)
         return np.asarray(y)
 
     def _class_weights(self, y: NDArray[Any]) -> NDArray[np.float64] | None:
         weight: Any = vars(self)["class_weight"]
-        return None if weight is None else compute_sample_weight(weight, y)
+        if weight is None:
+            return None
+        found: NDArray[np.float64] = compute_sample_weight(weight, y)
+        wrong = ~((found >= 0) & np.isfinite(found))
+        if wrong.any():
+            label = y.tolist()[wrong.argmax()]
+            what = f"{shown(weight[label])} for {shown(label)}"
+            raise ValueError(f"class_weight must hold finite numbers of at least 0, got {what}")
+        return found
 
     def _learned(self, y: NDArray[Any]) -> tuple[dict[str, Any], NDArray[Any], int]:
         classes = Classes.of(y)

@@ -31,6 +31,12 @@ class Graph:
 
     def add(self, operator: str, *reads: Any, **attributes: Any) -> str:
         """Add a node, and a constant for each number or array that it reads; gives the name of its value."""
+        if operator in ("Add", "Sub", "Mul", "Div") and not isinstance(reads[1], str):
+            constant, neutral = self._array(reads[1]), float(operator in ("Mul", "Div"))
+            with np.errstate(all="ignore"):  # of what float32 cannot hold
+                rounded = constant.astype(np.float32)
+            if constant.size == 1 and rounded.item() == neutral != constant.item():
+                return self._nearly_neutral(operator, reads[0], constant)
         name = f"{operator}_{len(self.nodes) + 1}"
         reads = tuple(
             read if isinstance(read, str) else self._constant(f"{name}_{i}", read) for i, read in enumerate(reads)
@@ -63,8 +69,17 @@ class Graph:
             graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="fastnn"
         )
 
+    def _nearly_neutral(self, operator: str, read: str, constant: Any) -> str:
+        """Add what ONNX Runtime 1.32 would leave out: it takes a float64 for 0 or 1 where its float32 is that."""
+        if operator in ("Add", "Sub"):
+            return self.add("Sum", read, constant if operator == "Add" else -constant)
+        more = constant - 1 if operator == "Mul" else (1 - constant) / constant
+        return self.add("Sum", read, self.add("Mul", read, more))
+
     def _constant(self, name: str, value: Any) -> str:
-        """A constant: a number has the graph's dtype, an array its own."""
-        array = value if isinstance(value, np.ndarray) else np.array(value, self.dtype)
-        self.constants.append(_onnx().numpy_helper.from_array(array, name))
+        self.constants.append(_onnx().numpy_helper.from_array(self._array(value), name))
         return name
+
+    def _array(self, value: Any) -> Any:
+        """The array of a constant: a number has the graph's dtype, an array its own."""
+        return value if isinstance(value, np.ndarray) else np.array(value, self.dtype)

@@ -213,6 +213,38 @@ def test_ctrl_c_leaves_what_the_last_finished_epochs_left(monkeypatch):
     np.testing.assert_array_equal(ensemble.predict(X), once.predict(X))
 
 
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(monkeypatch):
+    X, y = samples()
+    labels = np.arange(len(X)) % 3
+    classifier = MLPEnsembleClassifier(2, **SMALL).fit(X, labels)
+    found, network = classifier.predict_proba(X), classifier.population_
+    with pytest.raises(ValueError, match=r"y must hold two classes at least, got 1 class, 7$"):
+        classifier.fit(X, labels * 0 + 7)
+    classifier.set_params(activation=["relu", "relu"])
+    with pytest.raises(ValueError, match="activation must be one, or one a hidden layer"):
+        classifier.fit(X[:, :1], labels % 2 + 10)
+    np.testing.assert_array_equal(classifier.classes_, [0, 1, 2])
+    np.testing.assert_array_equal(classifier.predict_proba(X), found)
+    regressor = MLPEnsembleRegressor(2, **SMALL).fit(X, y)
+    found = regressor.predict(X)
+    for parameters, message in (
+        ({"activation": ["relu", "relu"], "loss": "gaussian"}, "activation must be one"),
+        ({"activation": "relu", "loss": "squared_error", "solver": "sgd", "learning_rate_init": 1e30}, "non-finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            regressor.set_params(**parameters).fit(X, np.stack([y, y], axis=1))
+        np.testing.assert_array_equal(regressor.predict(X), found)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastnn.estimators.ensembles.check_random_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.set_params(activation="relu").fit(X[:, :1], labels % 2)
+    assert classifier.population_ is network
+    assert (classifier.n_features_in_, len(classifier.classes_)) == (X.shape[1], 3)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -17,7 +17,7 @@ import onnx
 
 import fastnn
 from fastnn import BatchNorm, Dense, Embedding, LayerNorm, Model, Population, Residual, Scale
-from fastnn.exchange import numpy_steps, onnx_file
+from fastnn.exchange import numpy_steps, onnx_file, onnx_graph
 from fastnn.exchange.computation import CLASSES, LABELS, NUMBERS, OF_COLUMNS, Computation, Decision, Step
 from fastnn.exchange.describing import computation_of
 from fastnn.exchange.self_test import TOLERANCE, SelfTest
@@ -110,6 +110,29 @@ def checked(model, X, labels=None, tolerance=None):
         elif labels is SEVERAL:
             predictions = (outputs > 0.5).astype(np.int64)
     same(computation, X, outputs, predictions, tolerance)
+
+
+@pytest.mark.parametrize("scale", [1 + 1e-8, 1 - 1e-8])
+def test_a_scale_that_onnx_runtime_takes_for_1(scale):
+    """It rounds one number of float64 to float32 before it compares it with 0 or 1."""
+    model = Model([1, Dense(1, "identity")], dtype="float64", rng=0, input_scale=[scale])
+    X = np.array([[1.0], [3.0], [-2.0]])
+    expected = X * scale * model.weights[0].item() + model.biases[0].item()
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-14)
+    checked(model, X)
+
+
+@pytest.mark.parametrize(("operator", "difference"), [("Add", 1e-60), ("Sub", 1e-60), ("Mul", 1e-9), ("Div", -1e-9)])
+def test_operations_that_are_nearly_none(operator, difference):
+    neutral = float(operator in ("Mul", "Div"))
+    graph = onnx_graph.Graph(np.dtype("float64"))
+    read, given = np.array([[difference], [3.0], [-1e9]]), neutral + difference
+    value = graph.add(operator, graph.add("Neg", "X"), np.array([given]))  # of an input it leaves out none
+    graph.rename({graph.add("Neg", value): "y"})
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, [None, 1]) for name in "Xy")
+    exact = {"Add": read + given, "Sub": read - given, "Mul": read * given, "Div": read / given}[operator]
+    for found in both(graph.model("net", [x], [y]).SerializeToString(), -read):
+        np.testing.assert_allclose(-found["y"], exact, rtol=3e-16, atol=0)
 
 
 # ---- every step ----

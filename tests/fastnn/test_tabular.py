@@ -642,6 +642,15 @@ def test_wrong_samples():
     X, y = numbers(30)
     with pytest.raises(ValueError, match="y must hold two classes at least, got 1 class, 'oak'"):
         TabularClassifier(**QUICK).fit(X, ["oak"] * 30)
+    labels = np.where(np.arange(30) % 2, "oak", None)
+    for missing in (labels, labels.tolist(), pd.Series(labels).astype("string"), pd.Series(labels).fillna(np.nan)):
+        with pytest.raises(ValueError, match="y must hold no missing value, got one in row 0; leave out its row"):
+            TabularClassifier(**QUICK).fit(X, missing)
+    with pytest.raises(TypeError, match="y must hold values of one kind, got 'oak' in row 1 among numbers"):
+        TabularClassifier(**QUICK).fit(X, np.where(np.arange(30) % 2, "oak", np.array(1, object)))
+    for weight, what in ((-1, "-1"), (np.nan, "nan"), (None, "None"), (np.inf, "inf")):
+        with pytest.raises(ValueError, match=f"class_weight must hold finite numbers .*, got {what} for 'oak'"):
+            TabularClassifier(**QUICK, class_weight={"oak": weight, "fir": 1}).fit(X, ["fir", "oak"] * 15)
     with pytest.raises(ValueError, match="Unknown label type"):
         TabularClassifier(**QUICK).fit(X, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
