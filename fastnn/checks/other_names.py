@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Names of arguments, and what to write in their place.
-ARGUMENTS = {
+# Names of arguments, and what to write in their place: the one that a function has, if there are several.
+ARGUMENTS: dict[str, str | tuple[str, ...]] = {
     **dict.fromkeys(("seed", "random_state", "random_seed"), "rng"),
     **dict.fromkeys(("n_epochs", "num_epochs", "nb_epoch", "max_iter"), "epochs"),
     **dict.fromkeys(("lr", "learning_rate", "learning_rate_init"), "optimizer=SGD(0.1)"),
@@ -26,6 +26,12 @@ ARGUMENTS = {
     **dict.fromkeys(("weight_decay", "l2_reg"), "l2"),
     **dict.fromkeys(("batch", "bs", "minibatch_size", "mini_batch_size"), "batch_size"),
     **dict.fromkeys(("n_jobs", "num_threads", "n_threads"), "threads"),
+    **dict.fromkeys(
+        ("patience", "early_stopping", "n_iter_no_change"),
+        ('callbacks=[EarlyStopping("val_loss", patience=10)]', 'stopping=Patience(10, "val_loss")'),
+    ),
+    **dict.fromkeys(("momentum", "nesterov"), "optimizer=Momentum(0.01)"),
+    "progress_bar": "progress",
 }
 
 _CROSS_ENTROPY = '"cross_entropy", with the output "softmax" or, for two classes in one output, "sigmoid"'
@@ -119,7 +125,9 @@ def explained(function: F) -> F:
         except TypeError:
             other = next((each for each in kwargs if each not in first + named), None)
             if other is not None:
-                ours = other if other in _owners else ARGUMENTS.get(other, "")
+                found = other if other in _owners else ARGUMENTS.get(other, "")
+                several = (found,) if isinstance(found, str) else found
+                ours = next((each for each in several if each.split("=")[0] in first + named), several[0])
                 argument = ours.split("=")[0]
                 place = "" if argument in first + named else f", an argument of {_owners.get(argument)}"
                 advice = f"; fastnn has {ours}{place}" if ours else ""

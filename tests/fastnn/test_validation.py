@@ -893,6 +893,15 @@ def test_one_feature_is_a_column(unchanged):
         (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, learning_rate=1), "fastnn has optimizer=SGD(0.1)"),
         (lambda m: m.fit(INTEGERS, LABELS, max_iter=3), "'max_iter'; fastnn has epochs"),
         (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, validation_split=0.1), "fastnn has validation_fraction"),
+        (
+            lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, patience=3),
+            "'patience'; fastnn has callbacks=[EarlyStopping(\"val_loss\", patience=10)]",
+        ),
+        (
+            lambda m: fastnn.Population([5, 3], 2).fit(INTEGERS, LABELS, **FIT_ONCE, patience=3),
+            "'patience'; fastnn has stopping=Patience(10, \"val_loss\")",
+        ),
+        (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, momentum=0.9), "fastnn has optimizer=Momentum(0.01)"),
         (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, seed=0), "'seed'; fastnn has rng, an argument of Model"),
         (lambda m: m.fit(INTEGERS, LABELS, **FIT_ONCE, loss="mse"), "'loss'; fastnn has loss, an argument of Model"),
         (lambda m: m.fit(INTEGERS, LABELS, 10), "takes X and y by position, the others by name: epochs=10"),
@@ -936,8 +945,10 @@ def test_names_of_other_packages_lead_to_ours(argument):
         assert other == other.lower()
         named = re.findall(r'"(\w+)"', advice) or [advice.split(" is ")[0]]
         assert set(named) <= {*ALLOWED[argument], "sigmoid", "softmax"}, advice
-    known = {*inspect.signature(Model).parameters, *inspect.signature(Model.fit).parameters}
-    assert {ours.split("=")[0] for ours in other_names.ARGUMENTS.values()} <= known
+    functions = (Model, Model.fit, fastnn.Population.fit)
+    known = {name for function in functions for name in inspect.signature(function).parameters}
+    for ours in other_names.ARGUMENTS.values():
+        assert {each.split("=")[0] for each in ((ours,) if isinstance(ours, str) else ours)} <= known
     assert not known & {*other_names.ARGUMENTS}
 
 
