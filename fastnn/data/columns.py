@@ -237,7 +237,7 @@ def _is_missing(value: Any) -> bool:
 
 def _kind(kind: type) -> str:
     """What values of a type are: a key of KINDS, or "" for none of them."""
-    if issubclass(kind, str):
+    if issubclass(kind, str) or kind.__name__ in ("Interval", "Period"):  # of pandas, which are their text
         return "text"
     if issubclass(kind, (bool, np.bool_)):
         return "booleans"
@@ -264,6 +264,8 @@ def _of_objects(what: str, values: list[Any]) -> Column:
     if "" in found or len(found) > 1:
         raise _mixed(what, values, kinds)
     kind = found.pop() if found else "empty"
+    if kind == "text" and not all(issubclass(each, str) for each in types):
+        values = [None if gone else str(each) for each, gone in zip(values, missing.tolist(), strict=True)]
     if kind in ("text", "empty"):
         return Column(what, kind, values, missing if missing.any() else None)
     return _of_array(what, _OF_OBJECTS[kind](values), missing)

@@ -319,6 +319,20 @@ def test_categories_of_pandas_of_other_values():
     assert Table.of(pd.DataFrame({"a": numbers}), numeric=["a"]).feature_names == ["a"]
 
 
+def test_intervals_and_periods_are_their_text():
+    """Whether pandas knows their type, as of `pd.cut`, or has them as objects."""
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    found = pd.cut(pd.Series([1.0, 5.0, 9.0, np.nan]), [0, 3, 6, 10])
+    periods = pd.Series(pd.period_range("2020-01", periods=4, freq="M"))
+    for values in (found, periods):
+        text = pd.DataFrame({"a": values.astype(object).map(str, na_action="ignore")})
+        table = Table.of(text)
+        for same in (values, values.astype(object)):
+            frame = pd.DataFrame({"a": same})
+            np.testing.assert_array_equal(table.transform(frame), table.transform(text))
+            np.testing.assert_array_equal(Table.of(frame).transform(text), table.transform(text))
+
+
 def test_categories_of_polars():
     pl = pytest.importorskip("polars", reason="polars is not installed")
     values = ["x", "y", None, "z", "x"]
