@@ -226,6 +226,8 @@ class GroupModels(Mapping[Any, GroupModel]):
         scalars.choice("unseen", unseen, ("raise", "fallback"))
         contents = self._contents
         frames.check_columns("frame", "frame", [*contents.by, *contents.features], frame)
+        if not frames.rows_of("frame", frame):
+            return np.empty(0 if contents.single else (0, len(contents.targets)))
         rows = GroupRows.of("frame", frame, contents.by)
         places, known = self._places, contents.statistics
         numbers = np.array([places.get(key, -1) for key in _python_keys(rows.keys)], np.int64)

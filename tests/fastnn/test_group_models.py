@@ -227,6 +227,14 @@ def test_categories_without_rows_are_empty_groups(make):
     np.testing.assert_allclose(models["a"].predict(np.zeros((2, 3))), np.mean(np.asarray(frame["y"])))
 
 
+@pytest.mark.parametrize(("target", "shape"), [("y", (0,)), (["y", "x0"], (0, 2))])
+def test_no_rows_have_no_predictions(target, shape):
+    frame = table([12, 12])
+    models = fastnn.fit_groups(frame, **{**FIT, "target": target}, features=["x1"], rng=0)
+    found = models.predict({name: column[:0] for name, column in frame.items()})
+    assert (found.shape, found.dtype) == (shape, np.float64)
+
+
 def test_missing_numbers_of_frames_are_missing_values():
     pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
     values = [1, 2, None, 4, 5, 6, 7, 9]
