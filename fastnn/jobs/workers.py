@@ -134,7 +134,8 @@ class Workers(Trainer):
             starts = {i: Start(epoch, step, steps, at_begin[i], generators[i][1], rate) for i in workers}
             found = self._round(left, starts)
             results = [found[i] for i in workers]
-            left, self.rate.now = mean(results), longest(results).rate
+            left = mean(results)
+            self.rate.note(longest(results).rate)
             for i in workers:
                 generators[i] = found[i].random, found[i].noise
             loss, weight = loss + sum(part.loss for part in results), weight + sum(part.weight for part in results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,11 @@ class Rate:
         """The rate before the first step."""
         rate = optimizer.learning_rate
         return cls(np.nan, False) if isinstance(rate, LearningRate) else cls(rate, True)
+
+    def note(self, value: float) -> None:
+        """Note the rate of the last step; NaN where none was taken."""
+        if not math.isnan(value):
+            self.now = value
 
     def request(self, value: float) -> None:
         """Take another rate from now on."""
