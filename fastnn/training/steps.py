@@ -16,7 +16,7 @@ from ..network.network import Network
 from ..reports.history import History, Recorder
 from ..reports.scoring import Scored
 from ..settings.learning_rates import LearningRate, schedule_of
-from .fit import Rate, Trainer, check_after_callbacks, diverged
+from .fit import Rate, Trainer, diverged
 from .options import Options
 from .plan import Plan, plan_for
 
@@ -120,7 +120,6 @@ class Steps(Trainer):
     def resume(self, network: Network) -> None:
         """Go on with the parameters that callbacks left, or with the network that `freeze` made."""
         plan = self.plan
-        check_after_callbacks(self.network, network, self.epoch, self._of_the_epoch)
         if network is self.network:
             self._load(plan, network)
             return
@@ -134,7 +133,7 @@ class Steps(Trainer):
         """Give the plan back."""
         self.plan.release(self.network)
 
-    def _of_the_epoch(self) -> NDArray[Any]:
+    def kept(self) -> NDArray[Any]:
         """The parameters that the last epoch left."""
         self.plan.take(1)
         return self.plan.buffers.parameters
