@@ -107,7 +107,7 @@ class GroupModels(Mapping[Any, GroupModel]):
     `models[key]` is a `GroupModel`: one group's network, with a `predict` that takes inputs as they are in the frame.
     It raises KeyError where there is no such group. With several columns `by` a key is a tuple. `len`, iteration,
     `keys`, `items`, `values`, `get` and `in` are those of a dict. Groups are in ascending order of their keys; keys
-    that cannot be compared are in the order in which they first come.
+    that cannot be compared are in the order in which they first come. Categories without rows come last.
 
     Attributes
     ----------
@@ -226,6 +226,8 @@ class GroupModels(Mapping[Any, GroupModel]):
         scalars.choice("unseen", unseen, ("raise", "fallback"))
         contents = self._contents
         frames.check_columns("frame", "frame", [*contents.by, *contents.features], frame)
+        if not frames.rows_of("frame", frame):
+            return np.empty(0 if contents.single else (0, len(contents.targets)))
         rows = GroupRows.of("frame", frame, contents.by)
         places, known = self._places, contents.statistics
         numbers = np.array([places.get(key, -1) for key in _python_keys(rows.keys)], np.int64)
@@ -368,7 +370,8 @@ def fit_groups(
         What is predicted for a group without a network: the mean of its finite targets, or NaN. Where it has
         none, the mean over all groups: of their means, weighted by their rows.
     rng : int, numpy.random.Generator or None
-        Group i, in ascending order of the keys, has the seed rng + i; None or a Generator draws the seeds.
+        Group i, in ascending order of the keys, has the seed rng + i; None or a Generator draws the seeds. Categories
+        without rows come last.
     max_time : float or None
         About how many seconds training may take. Each group gets a share of it, in proportion to its number of rows,
         and stops early when the share is over.

@@ -50,8 +50,9 @@ class Predictor:
         How many threads a block takes. 1, the default, is right where others go through blocks beside it.
 
     Where outputs of a network are probabilities a prediction is the index of the class, of an estimator the label, else
-    the number. Columns are found by the names that training had, else by their positions. Raises ValueError for a block
-    without a column that the model reads, or with one that is called as the predictions are.
+    the number. Columns are found by the names that training had, else by their positions. A block without rows comes
+    back without rows, with the same columns. Raises ValueError for a block without a column that the model reads, or
+    with one that is called as the predictions are.
 
     Examples
     --------
@@ -154,13 +155,24 @@ class Predictor:
     def answer(self, inputs: Any) -> Answer:
         """What the model predicts for rows of its inputs; a frame will do for an estimator."""
         model = self.model
+        if isinstance(model, GroupModels):
+            return Answer(model.predict(inputs, threads=self.threads), None, None)
+        if not frames.rows_of("block", inputs):
+            return self._of_no_rows(inputs)
         if isinstance(model, Model):
             return _of_outputs(model.predict(inputs, threads=self.threads), model)
         if isinstance(model, Population):
             return _of_outputs(model.predict(inputs, "mean", threads=self.threads), model)
-        if isinstance(model, GroupModels):
-            return Answer(model.predict(inputs, threads=self.threads), None, None)
         return self._of_estimator(inputs)
+
+    def _of_no_rows(self, inputs: Any) -> Answer:
+        """What a prediction of one row has, without the row: its columns and dtypes."""
+        is_array = isinstance(inputs, np.ndarray)
+        one = self.answer(np.zeros((1, inputs.shape[1])) if is_array else dict.fromkeys(inputs, np.array([None])))
+        values = one.values
+        if values.dtype.kind == "O":  # an empty array of objects would not say that they are text
+            values = np.array(values.tolist())
+        return Answer(values[:0], None if one.probabilities is None else one.probabilities[:0], one.classes)
 
     def _of_estimator(self, inputs: Any) -> Answer:
         model = self.model

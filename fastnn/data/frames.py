@@ -186,7 +186,12 @@ def objects(values: list[Any]) -> NDArray[Any]:
 
 def categories(frame: Any, label: Any) -> list[Any]:
     """The keys that a column of categories can have; none where it is no such column."""
-    dtype = getattr(frame[label], "dtype", None)
+    column = frame[label]
+    if type(getattr(column, "type", None)).__name__ == "DictionaryType":  # pyarrow's
+        chunks = getattr(column, "chunks", [column])  # each has categories of its own
+        found = dict.fromkeys(key for chunk in chunks for key in chunk.dictionary.to_pylist())
+        return [key for key in found if key is not None]
+    dtype = getattr(column, "dtype", None)
     if type(dtype).__name__ not in ("CategoricalDtype", "Enum"):
         return []
     return list(dtype.categories)  # type: ignore[union-attr]

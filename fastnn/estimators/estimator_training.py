@@ -311,6 +311,11 @@ class EstimatorTrainer(Trainer):
             optimizer.learning_rate = self.rate.now
         self.done += done
 
+    def check(self, network: Network, stop: bool) -> None:
+        """Raise where callbacks left coefficients that are not finite, unless training did."""
+        if self.left is None:
+            self.steps.check(network, stop)
+
     def resume(self, network: Network) -> None:
         """Go on with the coefficients that callbacks left."""
         if self.left is None:

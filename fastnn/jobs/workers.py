@@ -21,7 +21,7 @@ from ..network import threads
 from ..network.network import Network
 from ..reports.history import DivergenceError, Recorder
 from ..training.arguments import FitArguments, Request, Sharing, Subject
-from ..training.fit import Rate, Trainer, check_after_callbacks, diverged
+from ..training.fit import Rate, Trainer, diverged
 from ..training.options import Options
 from ..training.shards import Recipe, Result, Shard, Snapshot, Start, longest, mean
 from .engines import Engine, Run
@@ -84,7 +84,7 @@ class Workers(Trainer):
         self.losses, self.done = np.zeros(max(1, self.epochs)), np.zeros(1, np.int64)
         done, self.rate = self.done, Rate.of(self.options.optimizer)
         self.recorder = Recorder(request.history, self.losses, lambda: int(done[0]), request.scored)
-        self.kept = network.parameters.copy()  # before callbacks
+        self._kept = network.parameters.copy()  # before callbacks
 
     def _shards(self, samples: Samples) -> Iterator[Samples | Stream]:
         """What each worker trains on: of arrays every so many-th row, so that sorted ones are mixed."""
@@ -123,7 +123,7 @@ class Workers(Trainer):
         self.recorder.rates(self.epoch, [self.rate.now])
         self.recorder.seconds(time.perf_counter() - began)
         if self.watched:
-            self.kept = network.parameters.copy()
+            self._kept = network.parameters.copy()
 
     def _epoch(self, left: Snapshot, generators: list[tuple[int, int]]) -> tuple[Snapshot, float]:
         """Train for an epoch; gives what it leaves, and its loss. generators become those after the epoch."""
@@ -134,7 +134,8 @@ class Workers(Trainer):
             starts = {i: Start(epoch, step, steps, at_begin[i], generators[i][1], rate) for i in workers}
             found = self._round(left, starts)
             results = [found[i] for i in workers]
-            left, self.rate.now = mean(results), longest(results).rate
+            left = mean(results)
+            self.rate.note(longest(results).rate)
             for i in workers:
                 generators[i] = found[i].random, found[i].noise
             loss, weight = loss + sum(part.loss for part in results), weight + sum(part.weight for part in results)
@@ -180,9 +181,12 @@ class Workers(Trainer):
             results[worker] = result
         return results
 
+    def kept(self) -> NDArray[Any]:
+        """The parameters that the last epoch left."""
+        return self._kept
+
     def resume(self, network: Network) -> None:
         """Go on with the parameters that callbacks left, or with the network that `freeze` made."""
-        check_after_callbacks(self.network, network, self.epoch, lambda: self.kept)
         if network is not self.network:
             self.network, self.version = network, self.version + 1
             self.recipe = replace(self.recipe, architecture=network.architecture)

@@ -87,7 +87,11 @@ class Metric:
         elif self.takes == "classes":  # of several outputs a target the first is what is predicted
             outputs = outputs[:, : truth.shape[1]] if targets.classes is None else decide(outputs)
         more = {} if weights is None or not self.weighted else {"sample_weight": weights.copy()}
-        return float(self.function(truth.copy(), outputs.copy(), **more))  # the kernels go on reading the originals
+        value = self.function(truth.copy(), outputs.copy(), **more)  # the kernels go on reading the originals
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"metric {self.name!r} must give a number, got {shown(value)}") from None
 
 
 @np.errstate(all="ignore")

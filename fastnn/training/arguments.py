@@ -159,6 +159,9 @@ def checked(subject: Subject, arguments: FitArguments) -> Request:
     if order is not None and data.weights is not None and not all(data.weights[row].any() for row in order):
         raise ValueError("shuffle must give each epoch a sample whose weight is above zero")
     history = History() if arguments.history is None else arguments.history
+    for rate in rules.dropout if epochs else ():
+        if isinstance(rate, LearningRate):  # a wrong number of the first epoch is found before anything is changed
+            rate._checked_rates("dropout", "epoch", len(history.loss), 1)
     options: Options | WholeSetOptions
     if isinstance(optimizer, FullBatch):
         options = WholeSetOptions(epochs, optimizer, strengths[0].of_mean)

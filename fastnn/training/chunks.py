@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.samples import Samples
 from ..network.network import Network
 from ..reports.history import DivergenceError, History, Recorder
 from ..reports.scoring import Scored
 from .arguments import check_batches
-from .fit import Rate, Trainer, check_after_callbacks, diverged
+from .fit import Rate, Trainer, diverged
 from .options import DRAWN, Options
 from .steps import Steps
 
@@ -37,7 +39,7 @@ class Chunks(Trainer):
         self.losses, self.done = np.zeros(max(1, options.epochs)), np.zeros(1, np.int64)
         done, self.rate = self.done, Rate.of(options.optimizer)
         self.recorder = Recorder(history, self.losses, lambda: int(done[0]), scored)
-        self.kept = network.parameters.copy()  # before callbacks
+        self._kept = network.parameters.copy()  # before callbacks
 
     @property
     def epoch(self) -> int:
@@ -52,7 +54,7 @@ class Chunks(Trainer):
         self.recorder.rates(self.epoch, [self.rate.now])
         self.recorder.seconds(time.perf_counter() - start)
         if self.watched:
-            self.kept = self.network.parameters.copy()
+            self._kept = self.network.parameters.copy()
 
     def _epoch(self) -> float:
         """Train for an epoch; gives its loss."""
@@ -85,7 +87,10 @@ class Chunks(Trainer):
             steps.close()
         return float(steps.losses[0])
 
+    def kept(self) -> NDArray[Any]:
+        """The parameters that the last epoch left."""
+        return self._kept
+
     def resume(self, network: Network) -> None:
         """Go on with what callbacks left."""
-        check_after_callbacks(self.network, network, self.epoch, lambda: self.kept)
         self.network = network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,11 @@ class Rate:
         rate = optimizer.learning_rate
         return cls(np.nan, False) if isinstance(rate, LearningRate) else cls(rate, True)
 
+    def note(self, value: float) -> None:
+        """Note the rate of the last step; NaN where none was taken."""
+        if not math.isnan(value):
+            self.now = value
+
     def request(self, value: float) -> None:
         """Take another rate from now on."""
         if not self.constant:
@@ -41,7 +47,7 @@ class Rate:
 class Trainer:
     """What trains a network for a `Fit`: on arrays, on a stream, on the whole set at once.
 
-    A subclass says how epochs go, with three verbs. Whatever ends an epoch also counts it, in one step, so that an
+    A subclass says how epochs go, with four verbs. Whatever ends an epoch also counts it, in one step, so that an
     exception anywhere leaves the network, the count and the History consistent.
     """
 
@@ -59,6 +65,26 @@ class Trainer:
     def advance(self, until: int) -> None:
         """Train on, at most to the end of that epoch, counted from 1."""
         raise NotImplementedError
+
+    def kept(self) -> NDArray[Any]:
+        """The parameters that the last epoch left, before callbacks."""
+        raise NotImplementedError
+
+    def check(self, network: Network, stop: bool) -> None:
+        """Raise where callbacks left parameters that are not finite, or others to train on, unless they stop the fit.
+
+        Where they are not finite the network gets back those that were kept.
+        """
+        if network.parameters is not self.network.parameters:
+            if stop:
+                return
+            raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
+        if not np.isfinite(network.parameters).all():
+            network.parameters[...] = self.kept()
+            raise ValueError(
+                f"callbacks must leave finite parameters, got one that is not after epoch {self.epoch}. "
+                "The model holds the parameters that the epoch left."
+            )
 
     def resume(self, network: Network) -> None:
         """Take over the model's network after callbacks, which may have changed it; raise where that cannot be."""
@@ -99,7 +125,7 @@ class Fit:
         try:
             for method in self._methods("on_begin"):
                 self.call(method)
-                self._resume()
+                self._take_over()
             self.trainer.run(self._after)
         finally:
             self.trainer.close()
@@ -113,8 +139,8 @@ class Fit:
         """Do what follows epochs that have ended; whether to stop."""
         self.score()
         stop = self.call_back()
-        if self.callbacks and not stop:
-            self._resume()
+        if self.callbacks:
+            self._take_over(stop)
         self.report(ended)
         return stop
 
@@ -127,25 +153,17 @@ class Fit:
         """Call all callbacks; whether one says stop."""
         return any_says_stop([self.call(callback) for callback in self.callbacks])
 
-    def _resume(self) -> None:
-        self.trainer.resume(self.get_network())
+    def _take_over(self, stop: bool = False) -> None:
+        """Check what callbacks left, and train on with it unless they stop the fit."""
+        network = self.get_network()
+        self.trainer.check(network, stop)
+        if not stop:
+            self.trainer.resume(network)
 
 
 def any_says_stop(answers: Iterable[object]) -> bool:
     """Whether an answer of a callback is True."""
     return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
-
-
-def check_after_callbacks(before: Network, network: Network, epoch: int, kept: Callable[[], NDArray[Any]]) -> None:
-    """Raise where callbacks left a network that cannot train on; it gets back the parameters that were kept."""
-    if network.parameters is not before.parameters:
-        raise RuntimeError("a callback called replace_head, which fit cannot follow; return True to end it first")
-    if not np.isfinite(network.parameters).all():
-        network.parameters[...] = kept()
-        raise ValueError(
-            f"callbacks must leave finite parameters, got one that is not after epoch {epoch}. "
-            "The model holds the parameters that the epoch left."
-        )
 
 
 def diverged(

@@ -148,8 +148,13 @@ class MemberValues:
         """Write the dropout of members `which` (m,) in an epoch, counted from 0, to their records of settings."""
         for i, rate in enumerate(self.dropout):
             if isinstance(rate, LearningRate):
-                firsts = np.broadcast_to(np.asarray(getattr(rate, "learning_rate", 0.0)), len(settings))[which]
-                settings["dropout"][which, i] = rate._rates_of_members(firsts, "dropout", "epoch", epoch, 1)[:, 0]
+                settings["dropout"][which, i] = _dropout_of_epoch(rate, len(settings), which, epoch)
+
+
+def _dropout_of_epoch(rate: LearningRate, n: int, which: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
+    """The shares (m,) of members `which` (m,) among n that drop in an epoch, counted from 0."""
+    firsts = np.broadcast_to(np.asarray(getattr(rate, "learning_rate", 0.0)), n)[which]
+    return rate._rates_of_members(firsts, "dropout", "epoch", epoch, 1)[:, 0]
 
 
 def _taken(value: Any, which: NDArray[np.int64]) -> Any:
@@ -302,8 +307,6 @@ def _samples(crew: Crew, arguments: PopulationArguments) -> tuple[MemberData, He
     """(what each member trains on, what it validates on)."""
     samples = arguments.X, arguments.y, arguments.sample_weight
     data = data_of(crew.architecture, crew.feature_names, crew.n, samples)
-    if (data.targets is not None) and not np.array_equal(data.targets.counts, data.inputs.counts):
-        raise ValueError("X must have as many rows as y for each member")
     if arguments.rows is not None:
         data = _some(data, numbers_of(arguments.rows, data.inputs.counts))
     _warn(crew.architecture, data)
@@ -420,6 +423,8 @@ def _dropout(architecture: Architecture, dropout: Any, n: int) -> list[Any]:
         for rate in of_layers:
             if isinstance(first := getattr(rate, "learning_rate", None), Each):
                 numbers(f"learning_rate of {type(rate).__name__}", first, 0.0, n=n)
+            if isinstance(rate, LearningRate):  # a wrong number of the first epoch is found before anything is changed
+                _dropout_of_epoch(rate, n, np.arange(n), 0)
         return of_layers
     dense = [isinstance(node.layer, Dense) for node in architecture.nodes]
     hidden = sum(dense) - 1

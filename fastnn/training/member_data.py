@@ -81,7 +81,10 @@ def _counts_of(X: Any, n: int, width: int, name: str) -> tuple[Any, NDArray[np.i
             raise ValueError(f"{name}[1] must be {n + 1} integers, got {edges.dtype} of shape {edges.shape}")
         edges, rows = edges.astype(np.int64), len(data)
         if edges[0] < 0 or edges[-1] > rows or (np.diff(edges) < 1).any():
-            raise ValueError(f"{name}[1] must rise from at least 0 to at most {rows}, with a row for each member")
+            raise ValueError(
+                f"{name}[1] must rise from at least 0 to at most {rows}, with a row for each member, got "
+                f"{shown(edges.tolist())}"
+            )
         return data, edges
     if isinstance(X, np.ndarray) and X.ndim == 3:
         if len(X) != n or X.shape[2] != width:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..data.samples import Samples
 from ..data.streams import OneKind, Stream
+from ..kernels.formulas.update_rules import POSITIONS
 from ..kernels.programs import program
 from ..kernels.programs.memory import STATE, Layout, aligned_zeros
 from ..kernels.programs.program import ORDER, REMAINING, Code, Program, bind, bindings
@@ -70,7 +71,7 @@ class Result(NamedTuple):
     snapshot: Snapshot
     random: int  # as `Start` has them, now
     noise: int
-    rate: float  # the learning rate of the last step
+    rate: float  # the learning rate of the last step; NaN where it changes and no batch had a weight
     loss: float  # the sum of the losses of the samples, by their weights
     weight: float  # the sum of these weights
     rows: int  # the number of samples
@@ -253,5 +254,5 @@ def mean(results: Sequence[Result]) -> Snapshot:
 
 
 def longest(results: Sequence[Result]) -> Result:
-    """The result of the worker with the most steps, the first of several."""
-    return max(results, key=lambda result: result.steps)
+    """The result of the worker with the most steps, the first of several; batches without weight count less."""
+    return max(results, key=lambda result: (result.snapshot.numbers[POSITIONS["step"]], result.steps))

@@ -16,7 +16,7 @@ from ..network.network import Network
 from ..reports.history import History, Recorder
 from ..reports.scoring import Scored
 from ..settings.learning_rates import LearningRate, schedule_of
-from .fit import Rate, Trainer, check_after_callbacks, diverged
+from .fit import Rate, Trainer, diverged
 from .options import Options
 from .plan import Plan, plan_for
 
@@ -41,6 +41,8 @@ class Steps(Trainer):
             samples = samples._replace(inputs=inputs)
         self.network, self.samples, self.options, self.epochs = network, samples, options, options.epochs
         self.by_epoch = options.by_epoch
+        weights = samples.weights  # a batch of none takes no step, and so no rate
+        self.skips = options.rate_per == "step" and weights is not None and not weights.all()
         self.losses = np.zeros(1)  # the epochs' losses; `advance` makes it longer
         self.plan = self._bound_plan(network, options.order)
         self.run_record = record = self.plan.run
@@ -79,8 +81,9 @@ class Steps(Trainer):
     def advance(self, until: int) -> None:
         """One kernel call: about CALL_SECONDS of blocks, but not past the epoch `until`, nor past one that changes."""
         plan, position = self.plan, self.position
-        if self.by_epoch:
+        if self.by_epoch or self.skips:
             until = min(until, self.epoch + 1)
+        if self.by_epoch:
             self.options.write_epoch(plan.settings, self.epoch, plan.position("epoch"))
         before, begun = self._blocks(), (self.epoch, position(STEP) + bool(position(ROW)))
         if self.rate.requested is not None:
@@ -117,7 +120,6 @@ class Steps(Trainer):
     def resume(self, network: Network) -> None:
         """Go on with the parameters that callbacks left, or with the network that `freeze` made."""
         plan = self.plan
-        check_after_callbacks(self.network, network, self.epoch, self._of_the_epoch)
         if network is self.network:
             self._load(plan, network)
             return
@@ -131,7 +133,7 @@ class Steps(Trainer):
         """Give the plan back."""
         self.plan.release(self.network)
 
-    def _of_the_epoch(self) -> NDArray[Any]:
+    def kept(self) -> NDArray[Any]:
         """The parameters that the last epoch left."""
         self.plan.take(1)
         return self.plan.buffers.parameters
@@ -139,11 +141,13 @@ class Steps(Trainer):
     def _note_rates(self, epoch: int, steps: int, rate: float) -> None:
         """Note the rates of the epochs that a call ended. Before it so many epochs and steps had begun, at `rate`."""
         ended, learning_rate = self.epoch - epoch, self.options.optimizer.learning_rate
-        self.rate.now = float(self.plan.optimizer_settings[0])
+        self.rate.note(float(self.plan.optimizer_settings[0]))
         if not isinstance(learning_rate, LearningRate):
             self.recorder.rates(self.epoch, [float(rate)] * ended)
         elif self.plan.kind.rate_per == "epoch":
             self.recorder.rates(self.epoch, self.plan.rates[:ended].tolist())
+        elif self.skips:
+            self.recorder.rates(self.epoch, [self.rate.now] * ended)
         else:
             last = self.steps_per_epoch * np.arange(1, ended + 1) - steps - 1  # the first may be the call's before
             self.recorder.rates(self.epoch, np.append(self.plan.rates, rate)[last].tolist())

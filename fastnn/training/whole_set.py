@@ -79,6 +79,10 @@ class WholeSet(Trainer):
                     tensors[tensor.name][...] = now[tensor.name]
         self.inference.follow(self.samples)
 
+    def kept(self) -> NDArray[Any]:
+        """The parameters that the last iteration left."""
+        return self.trial
+
     def resume(self, network: Network) -> None:
         """Raise where a callback changed the model."""
         if network is not self.network or (network.parameters != self.trial).any():

@@ -15,11 +15,13 @@ from fastnn import (
     CSVLogger,
     EarlyStopping,
     History,
+    LevenbergMarquardt,
     Metric,
     Model,
     ModelCheckpoint,
     ReduceOnPlateau,
     StepDecay,
+    Stream,
     TargetReached,
     TimeLimit,
     load,
@@ -569,6 +571,29 @@ def test_epochs_without_a_value_do_not_count():
 
 
 # ---- what fit calls ----
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("way", ["sgd", "stream", "lbfgs", "levenberg-marquardt"])
+def test_a_callback_must_leave_finite_parameters(way, stop):
+    """Also one that ends the fit. The model gets back what the epoch left."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)), rng.standard_normal((40, 1))
+    optimizers = {"lbfgs": LBFGS(), "levenberg-marquardt": LevenbergMarquardt()}
+    model, seen = Model([3, 4, 1], output="identity", rng=0), []
+
+    def spoil(model):
+        seen.append(model.parameters.copy())
+        if len(seen) == 2:
+            model.weights[0][0, 0] = np.nan
+        return stop and len(seen) == 2
+
+    given = (Stream.from_arrays(X, y),) if way == "stream" else (X, y)
+    options = {"epochs": 4, "batch_size": 40, "optimizer": optimizers.get(way, "sgd")}
+    with pytest.raises(ValueError, match="callbacks must leave finite parameters, got one that is not after epoch 2"):
+        model.fit(*given, **options, callbacks=[spoil])
+    np.testing.assert_array_equal(model.parameters, seen[-1])
+    model.fit(X, y, epochs=1, batch_size=10)  # it can be used
 
 
 def test_the_begin_of_a_fit_is_told_and_may_change_the_model(blobs):

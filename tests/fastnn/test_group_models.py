@@ -214,17 +214,33 @@ def test_a_diverging_group_has_the_fallback():
         np.testing.assert_allclose(models.predict(frame)[some], frame["y"][some].mean(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("make", [as_pandas, as_polars])
+@pytest.mark.parametrize("make", [as_pandas, as_polars, as_arrow])
 def test_categories_without_rows_are_empty_groups(make):
-    frame = make(table([12, 12], names=["b", "c"]))
+    """They come last, in the order that the categories have."""
+    frame, categories = make(table([12, 12], names=["b", "c"])), ["d", "c", "a", "b"]
     if make is as_pandas:
-        frame["key"] = frame["key"].astype(pytest.importorskip("pandas").CategoricalDtype(["c", "a", "b"]))
+        frame["key"] = frame["key"].astype(pytest.importorskip("pandas").CategoricalDtype(categories))
+    elif make is as_polars:
+        frame = frame.with_columns(frame["key"].cast(pytest.importorskip("polars").Enum(categories)))
     else:
-        frame = frame.with_columns(frame["key"].cast(pytest.importorskip("polars").Enum(["c", "a", "b"])))
+        pyarrow = pytest.importorskip("pyarrow")
+        numbers = pyarrow.array([categories.index(each) for each in frame["key"].to_pylist()])
+        chunks = [
+            pyarrow.DictionaryArray.from_arrays(numbers[s], [*categories, None]) for s in (slice(9), slice(9, 24))
+        ]
+        frame = frame.set_column(0, "key", pyarrow.chunked_array(chunks))
     models = fastnn.fit_groups(frame, **FIT, rng=0)
-    assert (list(models), models.errors) == (["b", "c", "a"], {"a": "empty"})
+    assert (list(models), models.errors) == (["b", "c", "d", "a"], {"d": "empty", "a": "empty"})
     assert models["a"].n_rows == 0
     np.testing.assert_allclose(models["a"].predict(np.zeros((2, 3))), np.mean(np.asarray(frame["y"])))
+
+
+@pytest.mark.parametrize(("target", "shape"), [("y", (0,)), (["y", "x0"], (0, 2))])
+def test_no_rows_have_no_predictions(target, shape):
+    frame = table([12, 12])
+    models = fastnn.fit_groups(frame, **{**FIT, "target": target}, features=["x1"], rng=0)
+    found = models.predict({name: column[:0] for name, column in frame.items()})
+    assert (found.shape, found.dtype) == (shape, np.float64)
 
 
 def test_missing_numbers_of_frames_are_missing_values():

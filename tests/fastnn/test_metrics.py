@@ -1,6 +1,7 @@
 """Metrics against scikit-learn's."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -214,6 +215,16 @@ def test_a_metric_cannot_change_what_the_next_one_gets():
     expected = model.evaluate(X, y, metric="top_2")
     found = model.evaluate(X, y, metric=[spoil, Metric(spoil, "outputs", takes="outputs"), "top_2"])
     assert found == {"loss": expected["loss"], "spoil": 1.0, "outputs": 1.0, "top_2": expected["top_2"]}
+
+
+@pytest.mark.parametrize("value", [None, "good", [0.5, 1.0], 1j])
+def test_a_metric_that_gives_no_number(value):
+    def share(y_true, y_pred):
+        return value
+
+    model = Model([2, 1], rng=0)
+    with pytest.raises(TypeError, match=f"metric 'share' must give a number, got {re.escape(repr(value))}"):
+        model.evaluate(np.ones((4, 2)), np.ones((4, 1)), metric=share)
 
 
 def test_metrics_that_do_not_fit_the_model():

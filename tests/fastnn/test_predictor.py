@@ -13,6 +13,7 @@ import pandas as pd
 
 import fastnn
 from fastnn import Dense, Model, Population, Predictor
+from fastnn.data.frames import labels
 
 rng = np.random.default_rng(0)
 FRAME = pd.DataFrame({"id": np.arange(40), "a": rng.normal(size=40), "b": rng.normal(size=40)})
@@ -32,14 +33,14 @@ NUMBERS = model(Dense(1, "identity"))
 EXPECTED = NUMBERS.predict(FRAME[["a", "b"]])[:, 0]
 
 
-def libraries():
+def libraries(frame=FRAME):
     polars, pyarrow = (pytest.importorskip(name, reason=f"{name} is not installed") for name in ("polars", "pyarrow"))
     return {
-        "dict": {name: FRAME[name].to_numpy() for name in FRAME},
-        "pandas": FRAME.set_index(np.arange(100, 140)),
-        "polars": polars.from_pandas(FRAME),
-        "pyarrow": pyarrow.Table.from_pandas(FRAME),
-        "record batch": pyarrow.RecordBatch.from_pandas(FRAME),
+        "dict": {name: frame[name].to_numpy() for name in frame},
+        "pandas": frame.set_index(np.arange(100, 140)),
+        "polars": polars.from_pandas(frame),
+        "pyarrow": pyarrow.Table.from_pandas(frame),
+        "record batch": pyarrow.RecordBatch.from_pandas(frame),
     }
 
 
@@ -97,9 +98,9 @@ def test_kinds_of_models():
 
 def test_estimators():
     pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    labels = np.where(FRAME["a"] > 0, "high", "low")
+    y = np.where(FRAME["a"] > 0, "high", "low")
     classifier = fastnn.MLPClassifier(hidden_layer_sizes=4, max_iter=20, random_state=0, tol=1e3)
-    classifier.fit(FRAME[["a", "b"]], labels)
+    classifier.fit(FRAME[["a", "b"]], y)
     block = Predictor(classifier, probabilities=True)(FRAME)
     assert (block["prediction"] == classifier.predict(FRAME[["a", "b"]])).all()
     np.testing.assert_array_equal(block["probability low"], classifier.predict_proba(FRAME[["a", "b"]])[:, 1])
@@ -108,6 +109,55 @@ def test_estimators():
     np.testing.assert_array_equal(Predictor(regressor)(frame)["prediction"], regressor.predict(frame))
     columns = [frame[name] for name in Predictor(regressor).columns]
     np.testing.assert_array_equal(Predictor(regressor)(*columns), regressor.predict(frame))
+
+
+def without_rows(block):
+    if isinstance(block, dict):
+        return {name: column[:0] for name, column in block.items()}
+    return block.iloc[:0] if isinstance(block, pd.DataFrame) else block[:0]
+
+
+def dtypes(block):
+    columns = {name: block[name] for name in labels("block", block)}
+    return {name: column.type if hasattr(column, "type") else column.dtype for name, column in columns.items()}
+
+
+def kinds_of_models():
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    y = pd.Series(np.where(FRAME["a"] > 0, "high", "low"), dtype=object)
+    classifier = fastnn.MLPClassifier(hidden_layer_sizes=4, max_iter=20, random_state=0, tol=1e3)
+    frame = FRAME.assign(town=np.where(FRAME["id"] % 3, "Oslo", "Rome"), group=FRAME["id"] % 2)
+    tabular = {"n_members": 1, "epochs": 2, "random_state": 0}
+    return frame, {
+        "numbers": (NUMBERS, False),
+        "several": (model(Dense(2, "identity")), False),
+        "softmax": (model(Dense(3, "softmax"), loss="cross_entropy"), True),
+        "sigmoid": (model(Dense(1, "sigmoid")), True),
+        "labels of text": (classifier.fit(FRAME[["a", "b"]], y), True),
+        "table": (fastnn.TabularRegressor(**tabular).fit(frame, FRAME["a"]), False),
+        "classes of a table": (fastnn.TabularClassifier(**tabular).fit(frame, y), True),
+        "groups": (fastnn.fit_groups(frame, by="group", target="b", features=["a"], epochs=2, rng=0), False),
+    }
+
+
+@pytest.mark.parametrize("library", ["dict", "pandas", "polars", "pyarrow", "record batch"])
+def test_a_block_without_rows(library):
+    """Other systems give such blocks after a filter. They come back with the columns and dtypes of other blocks."""
+    frame, models = kinds_of_models()
+    block = libraries(frame)[library]
+    for name, (each, probabilities) in models.items():
+        predict = Predictor(each, probabilities=probabilities)
+        expected, found = dtypes(predict(block)), dtypes(predict(without_rows(block)))
+        if library == "dict":  # NumPy's text has a length, or is objects
+            expected, found = (
+                {label: dtype.kind in "OUT" or dtype for label, dtype in of.items()} for of in (expected, found)
+            )
+        assert found == expected, name
+        assert len(predict(without_rows(block))["id"]) == 0
+    whole, empty = Predictor(NUMBERS), without_rows(block)
+    column = whole(empty["a"], empty["b"])
+    assert type(column) is type(whole(block["a"], block["b"]))
+    assert (len(column), np.asarray(column).dtype) == (0, np.float32)
 
 
 def test_a_file_is_read_where_the_first_block_comes(tmp_path):

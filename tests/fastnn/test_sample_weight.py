@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, Model
+from fastnn import SGD, Adam, ExponentialDecay, Model, Stream
 from fastnn.kernels import reference
 from fastnn.kernels.programs import records
 
@@ -99,6 +99,25 @@ def test_a_batch_of_no_weight_changes_nothing(optimizer):
     other.fit(X[rest], y[rest], sample_weight=weights[rest], **options)
     np.testing.assert_array_equal(one.parameters, other.parameters)
     assert one.history.loss == other.history.loss
+
+
+@pytest.mark.parametrize("source", ["memory", "stream"])
+@pytest.mark.parametrize("calls_are", ["long", "short"])
+@pytest.mark.parametrize("per", ["step", "epoch"])
+def test_a_learning_rate_is_that_of_the_last_step(source, calls_are, per, short_calls):
+    """A batch of no weight is no step: after three steps an epoch the rate of a fit per step is halved three times."""
+    if calls_are == "short":
+        short_calls()
+    X, y, weights = rng.standard_normal((60, 4)), rng.integers(0, 3, 60), np.ones(60)
+    weights[30:] = 0
+    given = (X, y) if source == "memory" else (Stream.from_arrays(X, y, weights, buffer_rows=10),)
+    options = {"sample_weight": weights} if source == "memory" else {}
+    model = Model([4, 3], loss="cross_entropy", output="softmax", rng=0)
+    optimizer = SGD(ExponentialDecay(0.1, gamma=0.5, per=per))
+    model.fit(*given, epochs=3, batch_size=10, shuffle=False, optimizer=optimizer, **options)
+    expected = 0.1 * 0.5 ** np.array([2, 5, 8] if per == "step" else [0, 1, 2])
+    np.testing.assert_allclose(model.history.learning_rate, expected, rtol=1e-12)
+    assert model.learning_rate == model.history.learning_rate[-1]
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax"])

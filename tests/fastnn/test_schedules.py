@@ -335,6 +335,20 @@ def test_a_number_that_cannot_be(kind, arguments, message):
         assert made.history.epochs.tolist() == [2] * 3
 
 
+@pytest.mark.parametrize("dropout", [StepDecay(2.0, every=2), lambda epoch: 1.0])
+@pytest.mark.parametrize("kind", ["model", "population"])
+def test_a_dropout_that_the_first_epoch_cannot_have(kind, dropout):
+    """It is found before anything is changed."""
+    made = new() if kind == "model" else Population(SIZES, 3, rng=0)
+    made.fit(*data(), epochs=2, batch_size=10)
+    parameters = "parameters" if kind == "model" else "vectors"
+    history, before = made.history, getattr(made, parameters).copy()
+    with pytest.raises(ValueError, match=r"dropout .*, got [12]"):
+        made.fit(*data(), epochs=2, batch_size=10, dropout=dropout)
+    assert made.history is history
+    np.testing.assert_array_equal(getattr(made, parameters), before)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

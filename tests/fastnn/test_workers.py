@@ -473,6 +473,20 @@ def test_learning_rates_are_those_of_a_workers_steps(data, average):
     assert by_epoch.history.learning_rate == CosineDecay(0.02, 3, per="epoch").rates(0, 3).tolist()
 
 
+@pytest.mark.parametrize("average", ["epoch", 1])
+def test_learning_rates_are_those_of_steps_that_were_taken(data, average):
+    """A batch of no weight is no step: of the first worker's batches of 8, 3 have a weight, and of the others' all."""
+    rows = np.arange(N)
+    weights = np.where((rows % 3 == 0) & (rows >= 3 * 24), 0.0, 1.0)
+    rates = OneCycle(0.02, 27)
+    options = {"shuffle": False, "workers": 3, "average": average, "optimizer": Momentum(rates)}
+    model = fitted(data, sample_weight=weights, **options)
+    assert model.history.learning_rate == rates.rates(0, 27)[[8, 17, 26]].tolist()
+    weights = np.where(rows >= 3 * 24, 0.0, 1.0)  # then nobody takes a step at the end
+    model = fitted(data, sample_weight=weights, **options)
+    assert model.history.learning_rate == rates.rates(0, 27)[[2, 5, 8]].tolist()
+
+
 def test_weights_and_noise_and_penalties(data):
     weights = np.random.default_rng(2).uniform(0, 2, N)
     options = {"sample_weight": weights, "class_weight": {1: 2.0}, "l2": 0.01, "input_noise": 0.1}
