@@ -109,7 +109,7 @@ def main():
 
     training, validation, test = split()
     print(f"{'-'.join(map(str, SIZES))} sigmoid network, batches of {BATCH_SIZE}, learning rate {LEARNING_RATE:g}")
-    print("The first run on a machine compiles the kernels, which takes a second or two.", flush=True)
+    print("The first run on a machine compiles the kernels, which takes some seconds.", flush=True)
     model, rows = train(training, validation, arguments.epochs)
     print_table(rows)
     print(f"\ntest accuracy: {model.evaluate(*test)['accuracy']:.4f}")

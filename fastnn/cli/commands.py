@@ -66,7 +66,11 @@ def _train(command: argparse.ArgumentParser) -> None:
     add("--target", metavar="COLUMN", help="the column to predict")
     add("--task", choices=("classification", "regression"), help="default: by the values of the target")
     add("-o", "--output", metavar="FILE", type=_ending(".safetensors"), help="the model; default: model.safetensors")
-    add("--config", metavar="FILE", help="a TOML file of options, as a run writes it; options given here go first")
+    add(
+        "--config",
+        metavar="FILE",
+        help="a TOML file of options, as a run writes it; an option given here replaces the file's",
+    )
     add(
         "--report",
         metavar="FILE",

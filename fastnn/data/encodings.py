@@ -451,7 +451,7 @@ class Dropped(Encoding):
         return []
 
     def told(self) -> str:
-        return {"constant": "constant", "missing": "missing alone", "asked for": "dropped, as asked for"}[self.reason]
+        return {"constant": "constant", "missing": "all missing", "asked for": "dropped, as asked for"}[self.reason]
 
     def check(self) -> None:
         scalars.choice("reason", self.reason, self.REASONS)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..checks import scalars
 from ..checks.scalars import MAX_UNITS, shown
+from ..kernels.formulas import loss_functions
 from ..kernels.formulas.activations import ACTIVATIONS, ROW_WISE, ActivationFormula, formula
 from ..kernels.formulas.loss_functions import LOSSES, LossFormula, TargetsKind
 from ..kernels.programs.layers import batch_norm, embedding, layer_norm, prelu, residual, scale
@@ -486,7 +487,9 @@ class Architecture:
         if self.embedding is not None:
             self.check_codes(self.affine)
         if not kernel_name(self.loss, self.head._kernel):
-            raise ValueError(f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}")
+            fits = ", ".join(repr(name) for name in loss_functions.NAMES if kernel_name(name, self.head._kernel))
+            what = f"loss {self.loss_name!r} does not go with the output activation {self.head.activation!r}"
+            raise ValueError(f"{what}; losses that do: {fits}")
         outputs = self._loss_formula.outputs
         if self.head.units % outputs:
             units = self.head.units

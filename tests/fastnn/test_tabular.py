@@ -480,7 +480,7 @@ def test_unknown_categories_and_columns_without_values():
         assert np.isfinite(made.predict(each)).all()
     np.testing.assert_array_equal(made.predict(unknown_street), made.predict(missing_street))
     made = TabularRegressor(**QUICK).fit({**frame, "area": [None] * 60}, y)  # nothing is learned of such a column
-    assert made.table_.summary[1].becomes == "missing alone"
+    assert made.table_.summary[1].becomes == "all missing"
     np.testing.assert_array_equal(made.predict(frame), made.predict({**frame, "area": ["what", "ever"] * 30}))
 
 

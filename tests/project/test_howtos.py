@@ -144,10 +144,10 @@ def test_from_a_table_to_c(shell):
     skip_without("bash", "cc")
     old, new = passengers(600, 0, ["C", "Q", "S"]), passengers(400, 1, ["C", "Q", "S", "unknown"])
     old.to_csv("titanic.csv", index=False)
-    new.drop(columns="survived").to_csv("new.csv", index=False)
+    new.drop(columns="survived").to_csv("passengers.csv", index=False)
     run_section("command-line", "From a table to C", shell)
-    expected = fastnn.load("titanic.safetensors").predict(pd.read_csv("new.csv"))
-    assert shell("./titanic < new.csv").split() == ["prediction", *expected]
+    expected = fastnn.load("titanic.safetensors").predict(pd.read_csv("passengers.csv"))
+    assert shell("./titanic < passengers.csv").split() == ["prediction", *expected]
     assert 0.7 < (expected == new["survived"]).mean() < 1
     path = ROOT / "docs" / "how-to" / "command-line.md"
     commands = [text for language, text in blocks(path.stem, "From a table to C")[0] if language == "sh"]

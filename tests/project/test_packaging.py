@@ -183,6 +183,15 @@ def test_the_version():
     assert re.search(r"^## ([\d.]+)", changelog, re.M)[1] == fastnn.__version__
 
 
+def test_the_start_page_names_the_oldest_versions():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["sklearn"]]
+    oldest = dict(line.split(",")[0].split(">=") for line in needed) | {"Python": project["requires-python"][2:]}
+    page = " ".join((ROOT / "docs" / "start" / "index.md").read_text(encoding="utf-8").split())
+    for name in ("Python", "numpy", "numba", "scikit-learn"):
+        assert re.search(rf"\b{name} ([\d.]*\d)", page)[1] == oldest[name]
+
+
 def test_the_citation():
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
